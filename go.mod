@@ -1,0 +1,3 @@
+module github.com/org/snnrat
+
+go 1.26

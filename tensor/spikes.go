@@ -1,0 +1,84 @@
+package tensor
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// Spikes is a value of zeros and ones, one bit each, in 16-channel blocks; see
+// the package documentation for the layout.
+type Spikes struct {
+	Shape
+	Bits []uint16 // [C/16][N·Steps][H][W]
+}
+
+// NewSpikes returns silent spike trains of shape s.
+func NewSpikes(s Shape) *Spikes {
+	s.check("NewSpikes")
+	return &Spikes{s, make([]uint16, s.Words())}
+}
+
+// At reports whether channel c at row y and column x of image n fires at step t.
+func (s *Spikes) At(n, t, c, y, x int) bool {
+	i := s.Index(n, t, c, y, x)
+	return s.Bits[i/Lanes]>>(i%Lanes)&1 == 1
+}
+
+// Set sets one spike.
+func (s *Spikes) Set(n, t, c, y, x int, fires bool) {
+	i := s.Index(n, t, c, y, x)
+	if fires {
+		s.Bits[i/Lanes] |= 1 << (i % Lanes)
+	} else {
+		s.Bits[i/Lanes] &^= 1 << (i % Lanes)
+	}
+}
+
+// Count returns the number of spikes.
+func (s *Spikes) Count() int {
+	n := 0
+	for _, w := range s.Bits {
+		n += bits.OnesCount16(w)
+	}
+	return n
+}
+
+// Rate returns the mean firing rate in [0,1]: spikes a neuron and step. It is 0
+// for a value without neurons.
+func (s *Spikes) Rate() float64 {
+	n := s.Frames() * s.Neurons()
+	if n == 0 {
+		return 0
+	}
+	return float64(s.Count()) / float64(n)
+}
+
+// Dense returns the spikes as zeros and ones.
+func (s *Spikes) Dense() *Dense {
+	d := NewDense(s.Shape)
+	for i, w := range s.Bits {
+		for ; w != 0; w &= w - 1 {
+			d.Data[i*Lanes+bits.TrailingZeros16(w)] = 1
+		}
+	}
+	return d
+}
+
+// PackSpikes sets a spike wherever src, NCHW with N·Steps frames, is not zero.
+func (s *Spikes) PackSpikes(src NCHW) {
+	if src.N != s.Frames() || src.C != s.C || src.H != s.H || src.W != s.W {
+		panic(fmt.Sprintf("tensor: PackSpikes: %v does not fit %v", src, s.Shape))
+	}
+	clear(s.Bits)
+	px := s.Pixels()
+	for f := range s.Frames() {
+		for c := range s.C {
+			dst := s.Bits[((c/Lanes)*s.Frames()+f)*px:][:px]
+			for i, v := range src.Data[(f*s.C+c)*px:][:px] {
+				if v != 0 {
+					dst[i] |= 1 << (c % Lanes)
+				}
+			}
+		}
+	}
+}
