@@ -1,0 +1,50 @@
+package dataset
+
+import (
+	"math/rand/v2"
+)
+
+// view is where an image is looked at from: cut out dy rows further down and dx
+// columns further right, and then mirrored. The zero view is the image itself.
+type view struct {
+	dy, dx int
+	flip   bool
+}
+
+// randomView draws the standard augmentation of CIFAR: a crop of the original size
+// out of the image padded on all sides, and a mirror image half of the time.
+func randomView(r *rand.Rand, padding int, flip bool) view {
+	var v view
+	if padding > 0 {
+		v.dy = r.IntN(2*padding+1) - padding
+		v.dx = r.IntN(2*padding+1) - padding
+	}
+	if flip {
+		v.flip = r.IntN(2) == 1
+	}
+	return v
+}
+
+// render writes src, an image of h×w in [C][H][W] order, to dst as value/255, seen
+// through v. What lies outside of src is 0.
+func (v view) render(dst []float32, src []uint8, h, w int) {
+	for i := range len(src) / w { // rows of all channels
+		row := dst[i*w:][:w]
+		y := i%h + v.dy
+		if y < 0 || y >= h {
+			clear(row)
+			continue
+		}
+		from := src[(i+v.dy)*w:][:w]
+		for x := range row {
+			at := x + v.dx
+			if v.flip {
+				at = w - 1 - x + v.dx
+			}
+			row[x] = 0
+			if at >= 0 && at < w {
+				row[x] = float32(from[at]) / 255
+			}
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package dataset
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Batch is a mini-batch. Its memory is its receiver's, to keep and to change.
+type Batch struct {
+	X  tensor.NCHW // images, values in [0,1]
+	Y  []int       // [X.N] labels
+	ID []uint64    // [X.N] index of each image in the loader's set, a key for its random streams
+}
+
+// LoaderConfig says how a [Loader] makes batches.
+type LoaderConfig struct {
+	BatchSize   int  // images a batch, at least 1; the last batch of an epoch may have fewer
+	DropLast    bool // leave out a last batch of fewer images
+	Shuffle     bool // a new order each epoch, instead of that of the set
+	CropPadding int  // crop at random from the image padded with so many zeros on each side, in [0, min(H, W)); 0 is no crop
+	Flip        bool // mirror left to right half of the images, chosen at random
+	Prefetch    int  // batches prepared while the caller works, in [1, 1024]
+}
+
+// DefaultTraining returns the configuration for training: batches of 64, shuffled,
+// two of them prefetched, without augmentation, as not every set bears it. The
+// standard augmentation for CIFAR is CropPadding 4 and Flip.
+func DefaultTraining() LoaderConfig {
+	return LoaderConfig{BatchSize: 64, Shuffle: true, Prefetch: 2}
+}
+
+// DefaultEvaluation returns the configuration for evaluation: batches of 64, every
+// image once, as it is and in the order of the set, two batches prefetched.
+func DefaultEvaluation() LoaderConfig {
+	return LoaderConfig{BatchSize: 64, Prefetch: 2}
+}
+
+// validate returns an error that names the first field that does not fit set.
+func (c LoaderConfig) validate(set *Set) error {
+	switch {
+	case c.BatchSize < 1:
+		return fmt.Errorf("dataset: LoaderConfig.BatchSize is %d, want at least 1", c.BatchSize)
+	case c.DropLast && c.BatchSize > set.N:
+		return fmt.Errorf("dataset: LoaderConfig.BatchSize is %d, want at most %d, the number of images, with DropLast", c.BatchSize, set.N)
+	case c.CropPadding < 0 || c.CropPadding > 0 && c.CropPadding >= min(set.H, set.W):
+		return fmt.Errorf("dataset: LoaderConfig.CropPadding is %d, want 0 to %d for images of %d×%d", c.CropPadding, min(set.H, set.W)-1, set.H, set.W)
+	case c.Prefetch < 1 || c.Prefetch > 1024:
+		return fmt.Errorf("dataset: LoaderConfig.Prefetch is %d, want 1 to 1024", c.Prefetch)
+	}
+	return nil
+}
+
+// Loader deals a set out in mini-batches. It is safe for concurrent use.
+type Loader struct {
+	set *Set
+	cfg LoaderConfig
+	key rng.Key
+}
+
+// NewLoader returns a loader of set whose shuffle and augmentation are keyed by key.
+// It returns an error that names the field of cfg that is out of its range.
+func NewLoader(set *Set, cfg LoaderConfig, key rng.Key) (*Loader, error) {
+	if err := cfg.validate(set); err != nil {
+		return nil, err
+	}
+	return &Loader{set, cfg, key}, nil
+}
+
+// Batches returns the number of batches an epoch has.
+func (l *Loader) Batches() int {
+	if l.cfg.DropLast {
+		return l.set.N / l.cfg.BatchSize
+	}
+	return (l.set.N-1)/l.cfg.BatchSize + 1
+}
+
+// Epoch returns the batches of an epoch, numbered from 0; the same number gives the
+// same batches. A goroutine prepares batches ahead of the caller's loop; it has done
+// its last work when the loop is left, in whatever way.
+//
+// When ctx is done or an image cannot be read, the sequence ends with an error, and
+// an empty batch beside it. It panics if epoch is negative.
+func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
+	if epoch < 0 {
+		panic(fmt.Sprintf("dataset: Loader.Epoch: epoch %d", epoch))
+	}
+	return func(yield func(Batch, error) bool) {
+		type result struct {
+			batch Batch
+			err   error
+		}
+		// The producer holds one batch when the channel is full.
+		ready := make(chan result, l.cfg.Prefetch-1)
+		quit := make(chan struct{})
+		var producer sync.WaitGroup
+		defer producer.Wait()
+		defer close(quit)
+		producer.Go(func() {
+			key := l.key.Derive("epoch", uint64(epoch))
+			order := l.order(key)
+			for k := range l.Batches() {
+				lo := k * l.cfg.BatchSize
+				batch, err := l.batch(key, order[lo:min(lo+l.cfg.BatchSize, len(order))])
+				select {
+				case ready <- result{batch, err}:
+				case <-quit:
+					return
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+		for k := range l.Batches() {
+			var next result
+			select {
+			case next = <-ready:
+			case <-ctx.Done():
+			}
+			if err := ctx.Err(); err != nil {
+				next = result{err: err}
+			}
+			if next.err != nil {
+				yield(Batch{}, fmt.Errorf("dataset: epoch %d, batch %d of %d: %w", epoch, k, l.Batches(), next.err))
+				return
+			}
+			if !yield(next.batch, nil) {
+				return
+			}
+		}
+	}
+}
+
+// order returns the indices of the images in the order of the epoch with this key.
+func (l *Loader) order(key rng.Key) []int {
+	if l.cfg.Shuffle {
+		return key.Derive("shuffle", 0).Rand().Perm(l.set.N)
+	}
+	order := make([]int, l.set.N)
+	for i := range order {
+		order[i] = i
+	}
+	return order
+}
+
+// batch makes the batch of the images with these indices, augmented as in the epoch
+// with this key.
+func (l *Loader) batch(key rng.Key, indices []int) (Batch, error) {
+	b := Batch{
+		X:  tensor.NewNCHW(len(indices), l.set.C, l.set.H, l.set.W),
+		Y:  make([]int, len(indices)),
+		ID: make([]uint64, len(indices)),
+	}
+	for k, i := range indices {
+		b.Y[k], b.ID[k] = l.set.Labels[i], uint64(i)
+	}
+	err := l.set.fill(b.X, indices, func(i int) view {
+		if l.cfg.CropPadding == 0 && !l.cfg.Flip {
+			return view{}
+		}
+		return randomView(key.Derive("augment", uint64(i)).Rand(), l.cfg.CropPadding, l.cfg.Flip)
+	})
+	return b, err
+}

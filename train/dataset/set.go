@@ -1,0 +1,185 @@
+package dataset
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/org/snnrat/tensor"
+)
+
+// Images is a source of images of one shape, the pixels of a [Set]. Its methods
+// must be safe for concurrent use.
+type Images interface {
+	// Shape returns the number of images and the channels, rows and columns of each.
+	Shape() (n, c, h, w int)
+	// ReadImage writes image i, in [0, n), to dst as C·H·W bytes in [C][H][W] order.
+	ReadImage(dst []uint8, i int) error
+}
+
+// Memory is images kept in memory, one byte a value.
+type Memory struct {
+	n, c, h, w int
+	data       []uint8 // [N][C][H][W]
+}
+
+// NewMemory returns the images of c channels, h rows and w columns that data holds
+// one after another in [C][H][W] order. It keeps data. It panics if a size is not
+// positive or data is not a whole number of images.
+func NewMemory(c, h, w int, data []uint8) *Memory {
+	if c < 1 || h < 1 || w < 1 || len(data)%(c*h*w) != 0 {
+		panic(fmt.Sprintf("dataset: NewMemory: %d bytes for images of %d×%d×%d", len(data), c, h, w))
+	}
+	return &Memory{len(data) / (c * h * w), c, h, w, data}
+}
+
+// Shape implements [Images].
+func (m *Memory) Shape() (n, c, h, w int) { return m.n, m.c, m.h, m.w }
+
+// ReadImage implements [Images]; it never fails.
+func (m *Memory) ReadImage(dst []uint8, i int) error {
+	size := m.c * m.h * m.w
+	copy(dst, m.data[i*size:][:size])
+	return nil
+}
+
+// Set is labelled images, at least one. It is read-only once made, and safe for
+// concurrent use.
+type Set struct {
+	N, C, H, W int      // number of images; channels, rows and columns of each
+	Classes    int      // number of classes
+	ClassNames []string // [Classes]
+	Labels     []int    // [N], each in [0, Classes)
+
+	images Images
+}
+
+// New returns the set of images with labels, one an image, of the classes that
+// classNames lists. It keeps its arguments.
+//
+// It returns an error, which begins with name (say, the file that the data came
+// from), when there are no images or no classes, when the numbers of images and
+// labels differ, and when a label is not in [0, len(classNames)).
+func New(name string, images Images, labels []int, classNames []string) (*Set, error) {
+	return newSet(name, name, images, labels, classNames)
+}
+
+// newSet is [New] for images and labels from different files.
+func newSet(imagesName, labelsName string, images Images, labels []int, classNames []string) (*Set, error) {
+	n, c, h, w := images.Shape()
+	switch {
+	case n < 1 || c < 1 || h < 1 || w < 1:
+		return nil, fmt.Errorf("dataset: %s: %d images of %d×%d×%d, want at least one of at least 1×1×1", imagesName, n, c, h, w)
+	case len(labels) != n:
+		return nil, fmt.Errorf("dataset: %s: %d labels for the %d images of %s, want one each", labelsName, len(labels), n, imagesName)
+	case len(classNames) == 0:
+		return nil, fmt.Errorf("dataset: %s: no classes, want at least one", labelsName)
+	}
+	for i, y := range labels {
+		if y < 0 || y >= len(classNames) {
+			return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, len(classNames)-1)
+		}
+	}
+	return &Set{N: n, C: c, H: h, W: w, Classes: len(classNames), ClassNames: classNames, Labels: labels, images: images}, nil
+}
+
+// numbered returns the names "0", "1", … of n classes.
+func numbered(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
+}
+
+// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics
+// if dst is not len(indices)×C×H×W or an index is not in [0, N), and returns an
+// error, dst being partly written, if the source of the images does.
+func (s *Set) Fill(dst tensor.NCHW, indices []int) error {
+	return s.fill(dst, indices, func(int) view { return view{} })
+}
+
+// fill is [Set.Fill] with each image seen through the view that viewOf(index) gives.
+func (s *Set) fill(dst tensor.NCHW, indices []int, viewOf func(i int) view) error {
+	if dst.N != len(indices) || dst.C != s.C || dst.H != s.H || dst.W != s.W {
+		panic(fmt.Sprintf("dataset: Fill: destination of %v for %d images of %d×%d×%d", dst, len(indices), s.C, s.H, s.W))
+	}
+	src := make([]uint8, s.C*s.H*s.W) // [C][H][W]
+	for k, i := range indices {
+		if i < 0 || i >= s.N {
+			panic(fmt.Sprintf("dataset: Fill: image %d of %d", i, s.N))
+		}
+		if err := s.images.ReadImage(src, i); err != nil {
+			return fmt.Errorf("dataset: image %d: %w", i, err)
+		}
+		viewOf(i).render(dst.Image(k), src, s.H, s.W)
+	}
+	return nil
+}
+
+// First returns the first n images, and an error if n is not in [1, N].
+func (s *Set) First(n int) (*Set, error) {
+	if n < 1 || n > s.N {
+		return nil, fmt.Errorf("dataset: the first %d images of %d, want 1 to %d", n, s.N, s.N)
+	}
+	indices := make([]int, n)
+	for i := range indices {
+		indices[i] = i
+	}
+	return s.Subset(indices)
+}
+
+// PerClass returns the first n images of each class, in the order of s, and an
+// error if n < 1 or a class has fewer.
+func (s *Set) PerClass(n int) (*Set, error) {
+	if n < 1 {
+		return nil, fmt.Errorf("dataset: %d images a class, want at least 1", n)
+	}
+	count := make([]int, s.Classes)
+	var indices []int
+	for i, y := range s.Labels {
+		if count[y] < n {
+			count[y]++
+			indices = append(indices, i)
+		}
+	}
+	for y, have := range count {
+		if have < n {
+			return nil, fmt.Errorf("dataset: %d images a class, but class %d (%s) has %d", n, y, s.ClassNames[y], have)
+		}
+	}
+	return s.Subset(indices)
+}
+
+// Subset returns the set whose image i is image indices[i] of s; it shares the
+// source of s and keeps all its classes. It returns an error if there are no
+// indices or one is not in [0, N).
+func (s *Set) Subset(indices []int) (*Set, error) {
+	if len(indices) == 0 {
+		return nil, fmt.Errorf("dataset: a subset of no images, want at least one index")
+	}
+	labels := make([]int, len(indices))
+	for k, i := range indices {
+		if i < 0 || i >= s.N {
+			return nil, fmt.Errorf("dataset: index %d of a subset, want 0 to %d", i, s.N-1)
+		}
+		labels[k] = s.Labels[i]
+	}
+	sub := *s
+	sub.N, sub.Labels, sub.images = len(indices), labels, &selection{s.images, append([]int(nil), indices...)}
+	return &sub, nil
+}
+
+// selection is the images of a subset.
+type selection struct {
+	from    Images
+	indices []int
+}
+
+// Shape implements [Images].
+func (s *selection) Shape() (n, c, h, w int) {
+	_, c, h, w = s.from.Shape()
+	return len(s.indices), c, h, w
+}
+
+// ReadImage implements [Images].
+func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
