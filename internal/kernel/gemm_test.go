@@ -1,0 +1,163 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// blockMatrix lays a matrix out in blocks of 16 rows.
+func blockMatrix(m mat.Matrix) []float32 {
+	rows, cols := m.Dims()
+	out := make([]float32, blocks(rows)*cols*Lanes)
+	for r := range rows {
+		for c := range cols {
+			out[(r/Lanes*cols+c)*Lanes+r%Lanes] = float32(m.At(r, c))
+		}
+	}
+	return out
+}
+
+func randomMatrix(rows, cols int) *mat.Dense {
+	r := rand.New(rand.NewPCG(uint64(rows), uint64(cols)))
+	m := mat.NewDense(rows, cols, nil)
+	m.Apply(func(_, _ int, _ float64) float64 { return float64(float32(r.NormFloat64())) }, m)
+	return m
+}
+
+// guarded returns n floats with a band of sentinels behind them, and a check that
+// the band is untouched and that every one of the n was written.
+func guarded(t *testing.T, n int) (buf []float32, check func()) {
+	t.Helper()
+	const sentinel = -12345.5
+	b := slices.Repeat([]float32{sentinel}, n+Lanes)
+	return b[:n], func() {
+		t.Helper()
+		if slices.Contains(b[:n], sentinel) || slices.ContainsFunc(b[n:], func(v float32) bool { return v != sentinel }) {
+			t.Error("wrote past the destination or left a part of it")
+		}
+	}
+}
+
+func near(t *testing.T, got, want []float32, tol float64) {
+	t.Helper()
+	for i, v := range got {
+		if d := math.Abs(float64(v - want[i])); !(d <= tol) {
+			t.Fatalf("value %d is %v, want %v (difference %.2g, allowed %.2g)", i, v, want[i], d, tol)
+		}
+	}
+}
+
+// tolerance bounds the rounding of a sum of n products of standard normal
+// values: n roundings of a partial sum of about √n.
+func tolerance(n int) float64 { return 0x1p-22 * float64(n) * (1 + math.Sqrt(float64(n))) }
+
+func TestGram(t *testing.T) {
+	for _, rows := range []int{1, 2, 15, 16, 17, 48, 70} {
+		for _, cols := range []int{1, 3, 16, 65, 130} {
+			t.Run(fmt.Sprintf("%dx%d", rows, cols), func(t *testing.T) {
+				w := randomMatrix(rows, cols)
+				var want mat.Dense
+				want.Mul(w, w.T())
+				n := blocks(rows)
+				padded := mat.NewDense(n*Lanes, n*Lanes, nil)
+				padded.Slice(0, rows, 0, rows).(*mat.Dense).Copy(&want)
+
+				got, check := guarded(t, n*n*Lanes*Lanes)
+				Gram(got, blockMatrix(w), n, cols, 1)
+				check()
+				near(t, got, blockMatrix(padded), tolerance(cols))
+
+				for r := range n * Lanes {
+					for c := range n * Lanes {
+						if got[(r/Lanes*n*Lanes+c)*Lanes+r%Lanes] != got[(c/Lanes*n*Lanes+r)*Lanes+c%Lanes] {
+							t.Fatalf("not symmetric at %d, %d", r, c)
+						}
+					}
+				}
+				again := make([]float32, len(got))
+				Gram(again, blockMatrix(w), n, cols, 3)
+				if !slices.Equal(got, again) {
+					t.Error("differs with the number of threads")
+				}
+			})
+		}
+	}
+}
+
+func TestMatMul(t *testing.T) {
+	for _, rows := range []int{1, 16, 17, 48} {
+		for _, inner := range []int{1, 16, 33} {
+			for _, cols := range []int{1, 63, 64, 65, 130} {
+				t.Run(fmt.Sprintf("%dx%dx%d", rows, inner, cols), func(t *testing.T) {
+					a, b := randomMatrix(rows, inner), randomMatrix(inner, cols)
+					var want mat.Dense
+					want.Mul(a, b)
+					padded := mat.NewDense(rows, blocks(inner)*Lanes, nil)
+					padded.Slice(0, rows, 0, inner).(*mat.Dense).Copy(a)
+
+					got, check := guarded(t, blocks(rows)*cols*Lanes)
+					MatMul(got, blockMatrix(padded), blockMatrix(b), blocks(rows), blocks(inner), cols, 1)
+					check()
+					near(t, got, blockMatrix(&want), tolerance(inner))
+
+					again := make([]float32, len(got))
+					MatMul(again, blockMatrix(padded), blockMatrix(b), blocks(rows), blocks(inner), cols, 3)
+					if !slices.Equal(got, again) {
+						t.Error("differs with the number of threads")
+					}
+				})
+			}
+		}
+	}
+}
+
+// A NaN or Inf in a weight is never lost: it spreads to its rows.
+func TestGramPropagatesNaN(t *testing.T) {
+	w := make([]float32, 2*5*Lanes)
+	w[(1*5+2)*Lanes+3] = float32(math.NaN()) // row 19
+	g := make([]float32, 4*Lanes*Lanes)
+	Gram(g, w, 2, 5, 1)
+	for c := range 2 * Lanes {
+		if v := g[(1*2*Lanes+c)*Lanes+3]; !math.IsNaN(float64(v)) {
+			t.Fatalf("row 19, column %d of the product is %v, want NaN", c, v)
+		}
+	}
+}
+
+func BenchmarkGram(b *testing.B) {
+	for _, s := range []struct{ rows, cols int }{{64, 576}, {512, 4608}} {
+		b.Run(fmt.Sprintf("%dx%d", s.rows, s.cols), func(b *testing.B) {
+			w := blockMatrix(randomMatrix(s.rows, s.cols))
+			g := make([]float32, s.rows*s.rows)
+			for b.Loop() {
+				Gram(g, w, s.rows/Lanes, s.cols, 1)
+			}
+			reportGFLOPs(b, 2*s.rows*s.rows*s.cols)
+		})
+	}
+}
+
+func BenchmarkMatMul(b *testing.B) {
+	for _, s := range []struct{ rows, cols int }{{64, 576}, {512, 4608}} {
+		b.Run(fmt.Sprintf("%dx%d", s.rows, s.cols), func(b *testing.B) {
+			w := blockMatrix(randomMatrix(s.rows, s.cols))
+			g := blockMatrix(randomMatrix(s.rows, s.rows))
+			d := make([]float32, len(w))
+			for b.Loop() {
+				MatMul(d, g, w, s.rows/Lanes, s.rows/Lanes, s.cols, 1)
+			}
+			reportGFLOPs(b, 2*s.rows*s.rows*s.cols)
+		})
+	}
+}
+
+// reportGFLOPs reports the rate of a dense product of that many operations,
+// whatever part of it symmetry saves.
+func reportGFLOPs(b *testing.B, flops int) {
+	b.ReportMetric(float64(flops)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
