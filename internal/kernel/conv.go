@@ -233,9 +233,9 @@ func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 	})
 }
 
-// ConvBiasGrad computes db = Σ dy over frames and pixels in float64, or adds it to
-// db if add is set. The lanes of missing channels stay as dy has them: zero.
-func ConvBiasGrad(db, dy []float32, c Conv, add bool, threads int) {
+// ConvBiasGrad computes db = scale·Σ dy over frames and pixels in float64, or adds
+// it to db if add is set. The lanes of missing channels stay as dy has them: zero.
+func ConvBiasGrad(db, dy []float32, c Conv, scale float32, add bool, threads int) {
 	n := c.Frames * c.Hout * c.Wout
 	parallel.For(threads, c.BlocksOut(), func(b int) {
 		var sum [Lanes]float64
@@ -246,6 +246,7 @@ func ConvBiasGrad(db, dy []float32, c Conv, add bool, threads int) {
 		}
 		d := (*[Lanes]float32)(db[b*Lanes:])
 		for l, v := range sum {
+			v *= float64(scale)
 			if add {
 				d[l] += float32(v)
 			} else {
@@ -306,24 +307,25 @@ func add16(dst, src []float32) {
 	d[15] += s[15]
 }
 
+// axpy16 rounds its products before it adds them, on every architecture.
 func axpy16(dst []float32, a float32, src []float32) {
 	d, s := (*[Lanes]float32)(dst), (*[Lanes]float32)(src)
-	d[0] += a * s[0]
-	d[1] += a * s[1]
-	d[2] += a * s[2]
-	d[3] += a * s[3]
-	d[4] += a * s[4]
-	d[5] += a * s[5]
-	d[6] += a * s[6]
-	d[7] += a * s[7]
-	d[8] += a * s[8]
-	d[9] += a * s[9]
-	d[10] += a * s[10]
-	d[11] += a * s[11]
-	d[12] += a * s[12]
-	d[13] += a * s[13]
-	d[14] += a * s[14]
-	d[15] += a * s[15]
+	d[0] += float32(a * s[0])
+	d[1] += float32(a * s[1])
+	d[2] += float32(a * s[2])
+	d[3] += float32(a * s[3])
+	d[4] += float32(a * s[4])
+	d[5] += float32(a * s[5])
+	d[6] += float32(a * s[6])
+	d[7] += float32(a * s[7])
+	d[8] += float32(a * s[8])
+	d[9] += float32(a * s[9])
+	d[10] += float32(a * s[10])
+	d[11] += float32(a * s[11])
+	d[12] += float32(a * s[12])
+	d[13] += float32(a * s[13])
+	d[14] += float32(a * s[14])
+	d[15] += float32(a * s[15])
 }
 
 var pool = sync.Pool{New: func() any { return new([]float32) }}

@@ -1,0 +1,123 @@
+package autograd
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/tensor"
+)
+
+// conv2D keeps its input for the gradient of the weights.
+type conv2D struct {
+	x, y *Value // x's data only if the tape wants parameters' gradients
+	w, b *Param
+	geom kernel.Conv // over y's steps
+}
+
+// ConvShape returns the shape of a convolution's output. The extents must be
+// positive.
+func ConvShape(x tensor.Shape, cout, kh, kw, stride, pad int) tensor.Shape {
+	x.C = cout
+	x.H = floorDiv(x.H+2*pad-kh, stride) + 1
+	x.W = floorDiv(x.W+2*pad-kw, stride) + 1
+	return x
+}
+
+func floorDiv(a, b int) int {
+	if a < 0 {
+		return -1
+	}
+	return a / b
+}
+
+// Conv2D returns the 2-D convolution (cross-correlation, as in PyTorch) of x with
+// w of Shape [Cout, Cin, KH, KW], plus the bias b of Shape [Cout] if b is not nil:
+//
+//	y[o, i, j] = b[o] + Σ w[o, c, ky, kx] · x[c, i·stride + ky − pad, j·stride + kx − pad]
+func Conv2D(t *Tape, x *Value, w, b *Param, stride, pad int) *Value {
+	if len(w.Shape) != 4 || w.Shape[1] != x.shape.C || stride < 1 || pad < 0 {
+		panic(fmt.Sprintf("autograd: Conv2D: weights %v, stride %d, padding %d do not fit %v", w.Shape, stride, pad, x.shape))
+	}
+	return conv(t, x, w, b, w.Shape[2], w.Shape[3], stride, pad)
+}
+
+// Linear returns y = w·x + b for x of one pixel, w of Shape [Cout, Cin] and b of
+// Shape [Cout] or nil. It is the 1×1 convolution.
+func Linear(t *Tape, x *Value, w, b *Param) *Value {
+	if len(w.Shape) != 2 || w.Shape[1] != x.shape.C || x.shape.Pixels() != 1 {
+		panic(fmt.Sprintf("autograd: Linear: weights %v do not fit %v", w.Shape, x.shape))
+	}
+	return conv(t, x, w, b, 1, 1, 1, 0)
+}
+
+func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
+	out := ConvShape(x.shape, w.Shape[0], kh, kw, stride, pad)
+	if out.H < 1 || out.W < 1 {
+		panic(fmt.Sprintf("autograd: Conv2D: a window of %d×%d exceeds %v", kh, kw, x.shape))
+	}
+	op := &conv2D{x: x, w: w, b: b, geom: kernel.Conv{
+		Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
+		Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
+	}}
+	op.y = t.dense(out, x.needsGrad || t.Params)
+	var bias []float32
+	if b != nil {
+		bias = b.data
+	}
+	if x.spikes != nil {
+		kernel.ConvSpikes(op.y.dense, x.spikes, w.data, bias, op.geom, t.Threads)
+	} else {
+		kernel.ConvDense(op.y.dense, x.dense, w.data, bias, op.geom, t.Threads)
+	}
+	if t.Params {
+		t.keep(x)
+	}
+	t.record(op)
+	return op.y
+}
+
+func (o *conv2D) Output() *Value { return o.y }
+
+// Backward: ∂x = wᵀ∗∂y, ∂w = Σ ∂y⊗x, ∂b = Σ ∂y. A gradient that is the same at
+// every step is used once: ∂x stays so, and ∂w = ∂y⊗Σₜx.
+func (o *conv2D) Backward(t *Tape) {
+	x, dy := o.x, o.y.grad
+	geom := o.geom
+	geom.Frames = x.shape.N * o.y.gradSteps
+	if x.needsGrad {
+		s := t.open(x, o.y.gradSteps)
+		kernel.ConvInputGrad(s.buf, dy, o.w.data, geom, s.add, t.Threads)
+		t.close(s)
+	}
+	if !t.Params {
+		return
+	}
+	dw, add := o.w.openGrad()
+	switch {
+	case o.y.gradSteps < x.shape.Steps:
+		sum := t.sumSteps(x)
+		kernel.ConvWeightGradDense(dw, sum, dy, geom, add, t.Threads)
+		t.arena.FreeFloats(sum)
+	case x.spikes != nil:
+		kernel.ConvWeightGradSpikes(dw, x.spikes, dy, geom, add, t.Threads)
+	default:
+		kernel.ConvWeightGradDense(dw, x.dense, dy, geom, add, t.Threads)
+	}
+	if o.b != nil {
+		db, add := o.b.openGrad()
+		kernel.ConvBiasGrad(db, dy, geom, float32(x.shape.Steps/o.y.gradSteps), add, t.Threads)
+	}
+	t.drop(x)
+}
+
+// sumSteps returns x summed over time, [C/16][N][H][W][16], in memory of the arena.
+func (t *Tape) sumSteps(x *Value) []float32 {
+	sh := x.shape
+	sum := t.arena.Floats(sh.WithSteps(1).Floats())
+	if x.spikes != nil {
+		kernel.SumStepsSpikes(sum, x.spikes, sh.Blocks()*sh.N, sh.Steps, sh.Pixels(), t.Threads)
+	} else {
+		kernel.SumSteps(sum, x.dense, sh.Blocks()*sh.N, sh.Steps, sh.Pixels()*tensor.Lanes, 1, false, t.Threads)
+	}
+	return sum
+}

@@ -1,0 +1,42 @@
+package autograd
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/tensor"
+)
+
+type normalize struct {
+	x, y *Value
+	a    []float32 // [⌈C/16⌉·16], 1/std
+}
+
+// Normalize returns (x − mean)/std by channel, for constants of Shape [C].
+func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
+	sh := x.shape
+	if mean.Len() != sh.C || std.Len() != sh.C {
+		panic(fmt.Sprintf("autograd: Normalize: %d means and %d deviations for %v", mean.Len(), std.Len(), sh))
+	}
+	x = Densify(t, x)
+	n := sh.Blocks() * tensor.Lanes
+	op := &normalize{x: x, a: make([]float32, n)}
+	b := make([]float32, n)
+	for c := range sh.C {
+		op.a[c] = 1 / std.data[c]
+		b[c] = -mean.data[c] / std.data[c]
+	}
+	op.y = t.dense(sh, x.needsGrad)
+	kernel.Affine(op.y.dense, x.dense, op.a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	t.record(op)
+	return op.y
+}
+
+func (o *normalize) Output() *Value { return o.y }
+
+func (o *normalize) Backward(t *Tape) {
+	sh := o.x.shape
+	s := t.open(o.x, o.y.gradSteps)
+	kernel.Scale(s.buf, o.y.grad, o.a, sh.Blocks(), sh.N*s.steps*sh.Pixels(), s.add, t.Threads)
+	t.close(s)
+}

@@ -1,0 +1,145 @@
+package autograd
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/org/snnrat/tensor"
+)
+
+// Param is a parameter or buffer of a network. Its values are kept as the kernels
+// read them; Export and Import convert from and to PyTorch's row-major order.
+//
+// Weights, of Shape [Cout, Cin] or [Cout, Cin, KH, KW], are laid out
+// [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16], the lanes being output channels;
+// vectors, of Shape [C], as they are, with C rounded up to 16. Padding is zero and
+// must stay so.
+type Param struct {
+	Name      string // PyTorch-style, unique in a model, such as features.0.weight
+	Shape     []int  // PyTorch's
+	Trainable bool   // false for buffers, such as batch norm's running statistics
+
+	data    []float32
+	grad    []float32
+	hasGrad bool
+	version uint64
+}
+
+// NewParam returns a zero parameter. Shape has one, two or four extents.
+func NewParam(shape ...int) *Param {
+	n := 0
+	switch len(shape) {
+	case 1:
+		n = roundUp(shape[0])
+	case 2:
+		n = roundUp(shape[0]) * roundUp(shape[1])
+	case 4:
+		n = roundUp(shape[0]) * roundUp(shape[1]) * shape[2] * shape[3]
+	}
+	if n <= 0 || slices.Min(shape) < 1 {
+		panic(fmt.Sprintf("autograd: NewParam: shape %v is not that of a vector, a matrix or a 2-D convolution", shape))
+	}
+	return &Param{Shape: slices.Clone(shape), Trainable: true, data: make([]float32, n)}
+}
+
+// NewBuffer returns a zero vector that is saved with a model but not trained.
+func NewBuffer(c int) *Param {
+	p := NewParam(c)
+	p.Trainable = false
+	return p
+}
+
+func roundUp(c int) int { return (c + tensor.Lanes - 1) / tensor.Lanes * tensor.Lanes }
+
+// Len returns the number of values, without padding.
+func (p *Param) Len() int {
+	n := 1
+	for _, d := range p.Shape {
+		n *= d
+	}
+	return n
+}
+
+// Data returns the values, padding included, to be read only.
+func (p *Param) Data() []float32 { return p.data }
+
+// Edit returns the values to be written, and marks them as changed. Padding must
+// stay zero.
+func (p *Param) Edit() []float32 { p.version++; return p.data }
+
+// Version changes whenever the values may have.
+func (p *Param) Version() uint64 { return p.version }
+
+// Grad returns the gradient in the layout of Data, or nil if there is none since
+// ClearGrad.
+func (p *Param) Grad() []float32 {
+	if !p.hasGrad {
+		return nil
+	}
+	return p.grad
+}
+
+// ClearGrad forgets the gradient; the next backward pass overwrites it instead of
+// adding to it.
+func (p *Param) ClearGrad() { p.hasGrad = false }
+
+// openGrad returns the gradient's memory, and whether to add to what is there.
+func (p *Param) openGrad() (g []float32, add bool) {
+	if p.grad == nil {
+		p.grad = make([]float32, len(p.data))
+	}
+	add = p.hasGrad
+	p.hasGrad = true
+	return p.grad, add
+}
+
+// index calls fn with the position of every value in row-major order.
+func (p *Param) index(fn func(i, at int)) {
+	if len(p.Shape) == 1 {
+		for i := range p.Shape[0] {
+			fn(i, i)
+		}
+		return
+	}
+	cin, k := p.Shape[1], 1
+	for _, d := range p.Shape[2:] {
+		k *= d
+	}
+	i := 0
+	for o := range p.Shape[0] {
+		for c := range cin {
+			for t := range k {
+				fn(i, ((o/tensor.Lanes*roundUp(cin)+c)*k+t)*tensor.Lanes+o%tensor.Lanes)
+				i++
+			}
+		}
+	}
+}
+
+// Export returns a copy of the values in row-major order.
+func (p *Param) Export() []float32 { return p.export(p.data) }
+
+// ExportGrad returns a copy of the gradient in row-major order, or nil if there is
+// none.
+func (p *Param) ExportGrad() []float32 {
+	if !p.hasGrad {
+		return nil
+	}
+	return p.export(p.grad)
+}
+
+func (p *Param) export(data []float32) []float32 {
+	v := make([]float32, p.Len())
+	p.index(func(i, at int) { v[i] = data[at] })
+	return v
+}
+
+// Import sets the values from row-major order. It panics if there are not Len of
+// them.
+func (p *Param) Import(v []float32) {
+	if len(v) != p.Len() {
+		panic(fmt.Sprintf("autograd: Import: %d values for %s of shape %v", len(v), p.Name, p.Shape))
+	}
+	data := p.Edit()
+	p.index(func(i, at int) { data[at] = v[i] })
+}

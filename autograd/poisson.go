@@ -1,0 +1,40 @@
+package autograd
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/tensor/rng"
+)
+
+type poisson struct{ x, y *Value }
+
+// Poisson encodes an image in [0,1] as spikes: at every one of the steps a pixel
+// fires with its value as the probability. The gradient goes straight through,
+// ∂x = Σₜ ∂y(t), since E[y(t)] = x. The spikes of image n come from keys[n] alone.
+func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
+	sh := x.shape
+	if x.dense == nil || sh.Steps != 1 || steps < 1 || len(keys) != sh.N {
+		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
+	}
+	op := &poisson{x: x, y: t.spikes(sh.WithSteps(steps), x.needsGrad)}
+	clear(op.y.spikes)
+	px := sh.Pixels()
+	for n, key := range keys {
+		r := key.Rand()
+		for c := range sh.C {
+			for step := range steps {
+				for i := range px {
+					if r.Float32() < x.dense[((c/16*sh.N+n)*px+i)*16+c%16] {
+						op.y.spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
+					}
+				}
+			}
+		}
+	}
+	t.record(op)
+	return op.y
+}
+
+func (o *poisson) Output() *Value { return o.y }
+
+func (o *poisson) Backward(t *Tape) { t.carrySum(o.x, o.y) }

@@ -1,0 +1,98 @@
+package autograd
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/tensor"
+)
+
+// PoolShape returns the shape of a pooling layer's output.
+func PoolShape(x tensor.Shape, kh, kw, stride int) tensor.Shape {
+	return ConvShape(x, x.C, kh, kw, stride, 0)
+}
+
+func pool(op string, x, y tensor.Shape, kh, kw, stride int) kernel.Pool {
+	if kh < 1 || kw < 1 || stride < 1 || y.H < 1 || y.W < 1 {
+		panic(fmt.Sprintf("autograd: %s: a window of %d×%d with stride %d does not fit %v", op, kh, kw, stride, x))
+	}
+	return kernel.Pool{
+		Planes: x.Blocks() * x.Frames(), Hin: x.H, Win: x.W, Hout: y.H, Wout: y.W, KH: kh, KW: kw, Stride: stride,
+	}
+}
+
+type avgPool struct {
+	x, y *Value
+	geom kernel.Pool // over y's steps
+}
+
+// AvgPool returns the mean of every kh × kw window, without padding.
+func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
+	out := PoolShape(x.shape, kh, kw, stride)
+	op := &avgPool{x: x, geom: pool("AvgPool", x.shape, out, kh, kw, stride)}
+	op.y = t.dense(out, x.needsGrad)
+	if x.spikes != nil {
+		kernel.AvgPoolSpikes(op.y.dense, x.spikes, op.geom, t.Threads)
+	} else {
+		kernel.AvgPool(op.y.dense, x.dense, op.geom, t.Threads)
+	}
+	t.record(op)
+	return op.y
+}
+
+// GlobalAvgPool returns the mean over all pixels: AvgPool with a window of H × W.
+func GlobalAvgPool(t *Tape, x *Value) *Value {
+	return AvgPool(t, x, x.shape.H, x.shape.W, 1)
+}
+
+func (o *avgPool) Output() *Value { return o.y }
+
+// Backward: every pixel of a window gets ∂y/(kh·kw).
+func (o *avgPool) Backward(t *Tape) {
+	sh := o.x.shape
+	s := t.open(o.x, o.y.gradSteps)
+	geom := o.geom
+	geom.Planes = sh.Blocks() * sh.N * s.steps
+	kernel.AvgPoolGrad(s.buf, o.y.grad, geom, s.add, t.Threads)
+	t.close(s)
+}
+
+// maxPool keeps its input to find the largest values again.
+type maxPool struct {
+	x, y *Value
+	geom kernel.Pool
+}
+
+// MaxPool returns the largest value of every kh × kw window, without padding. Of
+// equal values the first one, in rows and then columns, takes the gradient.
+func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
+	out := PoolShape(x.shape, kh, kw, stride)
+	op := &maxPool{x: x, geom: pool("MaxPool", x.shape, out, kh, kw, stride)}
+	if x.spikes != nil {
+		op.y = t.spikes(out, x.needsGrad)
+		kernel.MaxPoolSpikes(op.y.spikes, x.spikes, op.geom, t.Threads)
+	} else {
+		op.y = t.dense(out, x.needsGrad)
+		kernel.MaxPool(op.y.dense, x.dense, op.geom, t.Threads)
+	}
+	if x.needsGrad {
+		t.keep(x)
+	}
+	t.record(op)
+	return op.y
+}
+
+func (o *maxPool) Output() *Value { return o.y }
+
+func (o *maxPool) Backward(t *Tape) {
+	x := o.x
+	t.everyStep(o.y)
+	s := t.open(x, x.shape.Steps)
+	if x.spikes != nil {
+		kernel.MaxPoolGradSpikes(s.buf, x.spikes, o.y.grad, o.geom, s.add, t.Threads)
+	} else {
+		kernel.MaxPoolGrad(s.buf, x.dense, o.y.grad, o.geom, s.add, t.Threads)
+	}
+	t.close(s)
+	t.drop(x)
+}

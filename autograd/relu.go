@@ -1,0 +1,29 @@
+package autograd
+
+import "github.com/org/snnrat/internal/kernel"
+
+// reLU keeps its output.
+type reLU struct{ x, y *Value }
+
+// ReLU returns max(x, 0).
+func ReLU(t *Tape, x *Value) *Value {
+	x = Densify(t, x)
+	op := &reLU{x: x, y: t.dense(x.shape, x.needsGrad)}
+	kernel.ReLU(op.y.dense, x.dense, t.Threads)
+	if op.y.needsGrad {
+		t.keep(op.y)
+	}
+	t.record(op)
+	return op.y
+}
+
+func (o *reLU) Output() *Value { return o.y }
+
+// Backward: ∂x = ∂y where y > 0.
+func (o *reLU) Backward(t *Tape) {
+	t.everyStep(o.y)
+	s := t.open(o.x, o.x.shape.Steps)
+	kernel.ReLUGrad(s.buf, o.y.dense, o.y.grad, s.add, t.Threads)
+	t.close(s)
+	t.drop(o.y)
+}

@@ -1,0 +1,152 @@
+package autograd
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/tensor"
+)
+
+// Tape records the operations of a forward pass and carries gradients back through
+// them. Its zero value records nothing but what Params or a leaf's gradient asks
+// for. A tape is reused, step after step: Reset keeps its memory. It is not safe
+// for concurrent use.
+type Tape struct {
+	// Params asks for the gradients of parameters.
+	Params bool
+	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS.
+	// Results do not depend on it.
+	Threads int
+
+	arena  tensor.Arena
+	ops    []Op
+	values []*Value
+	used   int
+}
+
+// Op is a recorded operation. Backward reads the gradient of its output, adds to
+// those of its inputs, and lets go of the values that it kept.
+type Op interface {
+	// Output is the value the operation made.
+	Output() *Value
+	Backward(t *Tape)
+}
+
+// Reset forgets the recorded operations and takes back the memory of all values.
+func (t *Tape) Reset() {
+	for _, v := range t.values[:t.used] {
+		t.free(v)
+		t.freeGrad(v)
+	}
+	clear(t.ops)
+	t.ops, t.used = t.ops[:0], 0
+}
+
+// Leaf puts an image on the tape, at Steps = 1. If grad is set, Backward computes
+// its gradient.
+func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
+	v := t.dense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
+	v.Dense().Pack(x)
+	return v
+}
+
+// Input puts dense values on the tape, with all their steps.
+func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
+	v := t.dense(x.Shape, grad)
+	copy(v.dense, x.Data)
+	return v
+}
+
+// InputSpikes puts spikes on the tape, with all their steps.
+func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
+	v := t.spikes(x.Shape, grad)
+	copy(v.spikes, x.Bits)
+	return v
+}
+
+// Done says that the forward pass will not read v again; v's memory is taken back
+// as soon as no recorded operation needs it. Saying so is optional.
+func (t *Tape) Done(v *Value) { t.drop(v) }
+
+// Backward carries the gradient seed of y, row-major [N, C·H·W], back to the leaves
+// and parameters that asked for one. A nil seed stands for ones. Parameters'
+// gradients are added to what they hold since ClearGrad. It panics if y has more
+// than one step.
+func (t *Tape) Backward(y *Value, seed []float32) {
+	sh := y.shape
+	if sh.Steps != 1 || (seed != nil && len(seed) != sh.N*sh.Neurons()) {
+		panic(fmt.Sprintf("autograd: Backward: a seed of %d values for %v", len(seed), sh))
+	}
+	if y.grad == nil {
+		y.grad, y.gradSteps = t.arena.Floats(sh.Floats()), 1
+	}
+	if seed == nil {
+		seed = make([]float32, sh.N*sh.Neurons())
+		for i := range seed {
+			seed[i] = 1
+		}
+	}
+	y.Grad().Pack(tensor.NCHW{N: sh.N, C: sh.C, H: sh.H, W: sh.W, Data: seed})
+	for i := len(t.ops) - 1; i >= 0; i-- {
+		op := t.ops[i]
+		t.ops[i] = nil
+		if out := op.Output(); out.grad != nil {
+			op.Backward(t)
+			t.freeGrad(out)
+		}
+	}
+	t.ops = t.ops[:0]
+}
+
+// record puts op on the tape if its output wants a gradient.
+func (t *Tape) record(op Op) {
+	if op.Output().needsGrad {
+		t.ops = append(t.ops, op)
+	}
+}
+
+// keep makes v's data outlive the forward pass, until an op's Backward drops it.
+func (t *Tape) keep(v *Value) *Value { v.refs++; return v }
+
+func (t *Tape) drop(v *Value) {
+	v.refs--
+	if v.refs == 0 {
+		t.free(v)
+	}
+}
+
+func (t *Tape) free(v *Value) {
+	t.arena.FreeFloats(v.dense)
+	t.arena.FreeWords(v.spikes)
+	v.dense, v.spikes = nil, nil
+}
+
+func (t *Tape) freeGrad(v *Value) {
+	t.arena.FreeFloats(v.grad)
+	v.grad = nil
+}
+
+// value returns a new value with one reader, the forward pass.
+func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
+	if t.used == len(t.values) {
+		t.values = append(t.values, new(Value))
+	}
+	v := t.values[t.used]
+	t.used++
+	*v = Value{shape: s, needsGrad: needsGrad, refs: 1}
+	return v
+}
+
+// dense returns a new dense value whose data is yet to be written, padding
+// included.
+func (t *Tape) dense(s tensor.Shape, needsGrad bool) *Value {
+	v := t.value(s, needsGrad)
+	v.dense = t.arena.Floats(s.Floats())
+	return v
+}
+
+// spikes returns new spikes, yet to be written.
+func (t *Tape) spikes(s tensor.Shape, needsGrad bool) *Value {
+	v := t.value(s, needsGrad)
+	v.spikes = t.arena.Words(s.Words())
+	return v
+}
