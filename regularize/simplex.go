@@ -1,0 +1,42 @@
+package regularize
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Simplex replaces v by the nearest point, in the Euclidean sense, of the
+// probability simplex {x : xᵢ ≥ 0, Σxᵢ = 1}: max(v − τ, 0), with the τ that makes
+// the sum 1 (Duchi et al.: Efficient Projections onto the ℓ1-Ball, ICML 2008,
+// Fig. 1). It returns an error, and leaves v as it was, if a value is not finite,
+// and panics if v is empty.
+func Simplex(v []float32) error {
+	if len(v) == 0 {
+		panic("regularize: Simplex: no values")
+	}
+	for i, x := range v {
+		if x-x != 0 {
+			return fmt.Errorf("regularize: Simplex: value %d is %v; expected a finite number", i, x)
+		}
+	}
+	u := slices.Clone(v)
+	slices.SortFunc(u, func(a, b float32) int { return cmp.Compare(b, a) })
+	// Moving all values by as much changes nothing; measured from the largest, no
+	// sum loses the digits that count.
+	top := float64(u[0])
+	var sum, tau float64
+	for j, x := range u {
+		d := float64(x) - top
+		sum += d
+		t := (sum - 1) / float64(j+1)
+		if d <= t {
+			break
+		}
+		tau = t
+	}
+	for i, x := range v {
+		v[i] = float32(max(float64(x)-top-tau, 0))
+	}
+	return nil
+}
