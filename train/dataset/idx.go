@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"compress/gzip"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -88,7 +87,7 @@ func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8
 	}
 	header := make([]byte, 4+4*(magic&0xff))
 	if n, err := io.ReadFull(r, header); err != nil {
-		return nil, nil, fmt.Errorf("ends after %d of the %d bytes of its header: %w", n, len(header), noEOF(err))
+		return nil, nil, fmt.Errorf("want a header of %d bytes, but after %d bytes: %w", len(header), n, noEOF(err))
 	}
 	if got := binary.BigEndian.Uint32(header); got != magic {
 		return nil, nil, fmt.Errorf("magic number %#08x, want %#08x for IDX %s", got, magic, what)
@@ -96,12 +95,12 @@ func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8
 	size := int64(1)
 	for at := 4; at < len(header); at += 4 {
 		d := binary.BigEndian.Uint32(header[at:])
-		limit := uint32(math.MaxInt32)
+		name, limit := what, uint32(math.MaxInt32)
 		if at > 4 {
-			limit = maxSide
+			name, limit = [...]string{"rows", "columns"}[at/4-2], maxSide
 		}
 		if d < 1 || d > limit {
-			return nil, nil, fmt.Errorf("dimension %d is %d, want 1 to %d", at/4, d, limit)
+			return nil, nil, fmt.Errorf("%d %s by its header, want 1 to %d", d, name, limit)
 		}
 		size *= int64(d) // at most 2³¹·2¹⁴·2¹⁴
 		dims = append(dims, int(d))
@@ -110,19 +109,17 @@ func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8
 		return nil, nil, fmt.Errorf("%d bytes of %s by its header, want at most %d", size, what, math.MaxInt32)
 	}
 	// ReadAll grows with what is there, so that a corrupt header cannot claim memory.
-	data, err = io.ReadAll(io.LimitReader(r, size))
+	// One byte more finds trailing data, or else the end, where a gzip stream has its
+	// checksum verified.
+	data, err = io.ReadAll(io.LimitReader(r, size+1))
 	if err == nil && int64(len(data)) < size {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %d of %d bytes of %s: %w", len(data), size, what, err)
-	}
-	// Reading on to the end also verifies the checksum of a gzip stream.
-	switch n, err := io.ReadFull(r, make([]byte, 1)); {
-	case n > 0:
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("want %d bytes of %s and then the end, but after %d bytes: %w", size, what, len(data), err)
+	case int64(len(data)) > size:
 		return nil, nil, fmt.Errorf("trailing data after the %d bytes of %s that its header says", size, what)
-	case !errors.Is(err, io.EOF):
-		return nil, nil, fmt.Errorf("after %d bytes of %s, want the end: %w", size, what, err)
 	}
 	return dims, data, nil
 }

@@ -1,0 +1,74 @@
+package dataset_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+	"github.com/org/snnrat/train/dataset/fashion"
+)
+
+func Example() {
+	train, err := fashion.Train() // or dataset.ReadIDX(images, labels, 10)
+	if err != nil {
+		log.Fatal(err)
+	}
+	loader, err := dataset.NewLoader(train, dataset.DefaultTraining(), rng.New(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for epoch := range 2 {
+		images := 0
+		for batch, err := range loader.Epoch(context.Background(), epoch) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			images += len(batch.Y) // train on batch.X, batch.Y
+		}
+		fmt.Printf("epoch %d: %d batches, %d images\n", epoch, loader.Batches(), images)
+	}
+	// Output:
+	// epoch 0: 94 batches, 6000 images
+	// epoch 1: 94 batches, 6000 images
+}
+
+// A set of one's own: here two grey images of 1×2.
+func ExampleNew() {
+	images := dataset.NewMemory(1, 1, 2, []uint8{0, 255, 255, 0})
+	set, err := dataset.New("edges", images, []int{1, 0}, []string{"falling", "rising"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	x := tensor.NewNCHW(1, set.C, set.H, set.W)
+	if err := set.Fill(x, []int{0}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(x.Data, set.ClassNames[set.Labels[0]])
+	// Output: [0 1] rising
+}
+
+// The standard augmentation for CIFAR: a random crop with padding 4, and a flip.
+func ExampleLoaderConfig() {
+	cfg := dataset.DefaultTraining()
+	cfg.CropPadding = 4
+	cfg.Flip = true
+	fmt.Printf("%+v\n", cfg)
+	// Output: {BatchSize:64 DropLast:false Shuffle:true CropPadding:4 Flip:true Prefetch:2}
+}
+
+// A small, balanced part of a set for a quick evaluation.
+func ExampleSet_PerClass() {
+	test, err := fashion.Test()
+	if err != nil {
+		log.Fatal(err)
+	}
+	part, err := test.PerClass(20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(part.N, "of", test.N, "images in", part.Classes, "classes")
+	// Output: 200 of 1000 images in 10 classes
+}

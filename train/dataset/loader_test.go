@@ -1,0 +1,381 @@
+package dataset_test
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// epoch returns the batches of an epoch of a new loader.
+func epoch(t require.TestingT, set *dataset.Set, cfg dataset.LoaderConfig, key rng.Key, epoch int) []dataset.Batch {
+	loader, err := dataset.NewLoader(set, cfg, key)
+	require.NoError(t, err)
+	var batches []dataset.Batch
+	for b, err := range loader.Epoch(context.Background(), epoch) {
+		require.NoError(t, err)
+		batches = append(batches, b)
+	}
+	require.Len(t, batches, loader.Batches())
+	return batches
+}
+
+// byID returns every image of the batches under its index, and the order of indices.
+func byID(batches []dataset.Batch) (images map[uint64][]float32, order []uint64) {
+	images = map[uint64][]float32{}
+	for _, b := range batches {
+		for k, id := range b.ID {
+			images[id] = b.X.Image(k)
+			order = append(order, id)
+		}
+	}
+	return images, order
+}
+
+// drawConfig draws any configuration that fits images of 4×5.
+func drawConfig(t *rapid.T) dataset.LoaderConfig {
+	return dataset.LoaderConfig{
+		BatchSize:   rapid.IntRange(1, 12).Draw(t, "batch size"),
+		Shuffle:     rapid.Bool().Draw(t, "shuffle"),
+		CropPadding: rapid.IntRange(0, 3).Draw(t, "padding"),
+		Flip:        rapid.Bool().Draw(t, "flip"),
+		Prefetch:    rapid.IntRange(1, 4).Draw(t, "prefetch"),
+	}
+}
+
+func TestEpochIsAPermutation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := newSet(t, rapid.IntRange(1, 40).Draw(t, "n"), 1, 4, 5)
+		cfg := drawConfig(t)
+		batches := epoch(t, set, cfg, rng.New(rapid.Uint64().Draw(t, "seed")), rapid.IntRange(0, 5).Draw(t, "epoch"))
+		_, order := byID(batches)
+		require.Equal(t, set.N, len(order))
+		if cfg.Shuffle {
+			slices.Sort(order)
+		}
+		for i, id := range order {
+			require.Equal(t, uint64(i), id)
+		}
+		for k, b := range batches {
+			if k < len(batches)-1 {
+				require.Equal(t, cfg.BatchSize, b.X.N)
+			}
+			require.Equal(t, b.X.N, len(b.ID))
+			for i, id := range b.ID {
+				require.Equal(t, set.Labels[id], b.Y[i])
+			}
+		}
+	})
+}
+
+// TestAugmentationIsOfTheImage checks that an image comes out the same whatever the
+// batch size, the prefetching and whether the order is shuffled.
+func TestAugmentationIsOfTheImage(t *testing.T) {
+	set := newSet(t, 30, 2, 4, 5)
+	rapid.Check(t, func(t *rapid.T) {
+		one := drawConfig(t)
+		two := drawConfig(t)
+		two.CropPadding, two.Flip = one.CropPadding, one.Flip
+		key, e := rng.New(rapid.Uint64().Draw(t, "seed")), rapid.IntRange(0, 5).Draw(t, "epoch")
+		a, orderA := byID(epoch(t, set, one, key, e))
+		b, orderB := byID(epoch(t, set, two, key, e))
+		require.Equal(t, a, b)
+		if one.Shuffle == two.Shuffle {
+			require.Equal(t, orderA, orderB)
+		}
+	})
+}
+
+// TestAugmentedImages compares with an enumeration: with padding 1 and flips an
+// image has 18 forms, and over many epochs each must come up, about equally often,
+// and no other.
+func TestAugmentedImages(t *testing.T) {
+	set := newSet(t, 2, 1, 3, 4)
+	pixels := fill(t, set, 1).Data
+	at := func(y, x int) float32 {
+		if y < 0 || y >= 3 || x < 0 || x >= 4 {
+			return 0
+		}
+		return pixels[y*4+x]
+	}
+	count := map[[12]float32]int{}
+	for dy := -1; dy <= 1; dy++ {
+		for dx := -1; dx <= 1; dx++ {
+			var form, mirror [12]float32
+			for y := range 3 {
+				for x := range 4 {
+					form[y*4+x] = at(y+dy, x+dx)
+					mirror[y*4+3-x] = at(y+dy, x+dx)
+				}
+			}
+			count[form], count[mirror] = 0, 0
+		}
+	}
+	require.Len(t, count, 18)
+	const epochs = 3600
+	for e := range epochs {
+		images, _ := byID(epoch(t, set, dataset.LoaderConfig{BatchSize: 2, CropPadding: 1, Flip: true, Prefetch: 1}, rng.New(1), e))
+		form := [12]float32(images[1])
+		require.Contains(t, count, form)
+		count[form]++
+	}
+	chi2 := 0.0
+	for _, n := range count {
+		chi2 += float64((n-epochs/18)*(n-epochs/18)) / (epochs / 18)
+	}
+	assert.Less(t, chi2, 40.8, "chi-squared of 17 degrees of freedom, p = 0.001")
+}
+
+func TestEpochsAndKeysDiffer(t *testing.T) {
+	set := newSet(t, 50, 1, 4, 5)
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	images, order := byID(epoch(t, set, cfg, rng.New(1), 0))
+	for name, other := range map[string][]dataset.Batch{
+		"epoch": epoch(t, set, cfg, rng.New(1), 1),
+		"key":   epoch(t, set, cfg, rng.New(2), 0),
+	} {
+		otherImages, otherOrder := byID(other)
+		assert.NotEqual(t, order, otherOrder, name)
+		assert.NotEqual(t, images, otherImages, name)
+	}
+}
+
+func TestSameBitsAtAnyGOMAXPROCS(t *testing.T) {
+	set := newSet(t, 50, 1, 4, 5)
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	at := func(procs int) []dataset.Batch {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+		return epoch(t, set, cfg, rng.New(1), 3)
+	}
+	assert.Equal(t, at(1), at(2))
+}
+
+func TestEvaluationIsTheSetInOrder(t *testing.T) {
+	set := newSet(t, 150, 1, 4, 5)
+	batches := epoch(t, set, dataset.DefaultEvaluation(), rng.New(1), 0)
+	require.Len(t, batches, 3)
+	assert.Equal(t, 150-2*64, batches[2].X.N)
+	images, _ := byID(batches)
+	for i := range set.N {
+		assert.Equal(t, fill(t, set, i).Data, images[uint64(i)])
+	}
+}
+
+func TestDropLast(t *testing.T) {
+	for n, want := range map[int]int{8: 2, 9: 2, 11: 2, 12: 3, 4: 1} {
+		cfg := dataset.LoaderConfig{BatchSize: 4, DropLast: true, Shuffle: true, Prefetch: 1}
+		batches := epoch(t, newSet(t, n, 1, 1, 1), cfg, rng.New(1), 0)
+		assert.Len(t, batches, want)
+		for _, b := range batches {
+			assert.Equal(t, 4, b.X.N)
+		}
+	}
+}
+
+// TestBatchesAreTheReceivers checks that writing to a batch changes neither the set
+// nor a batch that comes later.
+func TestBatchesAreTheReceivers(t *testing.T) {
+	set := newSet(t, 20, 1, 4, 5)
+	loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 3, Prefetch: 1}, rng.New(1))
+	require.NoError(t, err)
+	for range 2 {
+		for b, err := range loader.Epoch(context.Background(), 0) {
+			require.NoError(t, err)
+			for k, id := range b.ID {
+				require.Equal(t, fill(t, set, int(id)).Data, b.X.Image(k))
+				require.Equal(t, set.Labels[id], b.Y[k])
+			}
+			clear(b.X.Data)
+			clear(b.Y)
+			clear(b.ID)
+		}
+	}
+}
+
+func TestNewLoaderRefusesBadConfig(t *testing.T) {
+	set := newSet(t, 10, 1, 4, 5)
+	for want, change := range map[string]func(*dataset.LoaderConfig){
+		"dataset: LoaderConfig.BatchSize is 0, want at least 1": func(c *dataset.LoaderConfig) { c.BatchSize = 0 },
+		"dataset: LoaderConfig.BatchSize is 11, want at most 10, the number of images, with DropLast": func(c *dataset.LoaderConfig) {
+			c.BatchSize, c.DropLast = 11, true
+		},
+		"dataset: LoaderConfig.CropPadding is -1, want 0 to 3 for images of 4×5": func(c *dataset.LoaderConfig) { c.CropPadding = -1 },
+		"dataset: LoaderConfig.CropPadding is 4, want 0 to 3 for images of 4×5":  func(c *dataset.LoaderConfig) { c.CropPadding = 4 },
+		"dataset: LoaderConfig.Prefetch is 0, want 1 to 1024":                    func(c *dataset.LoaderConfig) { c.Prefetch = 0 },
+		"dataset: LoaderConfig.Prefetch is 1025, want 1 to 1024":                 func(c *dataset.LoaderConfig) { c.Prefetch = 1025 },
+	} {
+		cfg := dataset.DefaultTraining()
+		change(&cfg)
+		_, err := dataset.NewLoader(set, cfg, rng.New(1))
+		assert.EqualError(t, err, want)
+	}
+	for _, cfg := range []dataset.LoaderConfig{dataset.DefaultTraining(), dataset.DefaultEvaluation()} {
+		_, err := dataset.NewLoader(newSet(t, 1, 1, 1, 1), cfg, rng.New(1))
+		assert.NoError(t, err, "a default fits any set")
+	}
+	loader, err := dataset.NewLoader(set, dataset.DefaultTraining(), rng.New(1))
+	require.NoError(t, err)
+	assert.PanicsWithValue(t, "dataset: Loader.Epoch: epoch -1", func() { loader.Epoch(context.Background(), -1) })
+}
+
+// counted is images that count how often they are read.
+type counted struct {
+	*dataset.Memory
+	reads *atomic.Int64
+}
+
+func (c counted) ReadImage(dst []uint8, i int) error {
+	c.reads.Add(1)
+	return c.Memory.ReadImage(dst, i)
+}
+
+// TestPrefetch runs in a bubble, which fails if a goroutine is left behind. Each
+// time all goroutines rest, the batches made must be those that the caller has got
+// and Prefetch more.
+func TestPrefetch(t *testing.T) {
+	for _, prefetch := range []int{1, 2, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			images := counted{dataset.NewMemory(1, 1, 1, make([]uint8, 40)), new(atomic.Int64)}
+			set, err := dataset.New("", images, make([]int, 40), []string{"a"})
+			require.NoError(t, err)
+			loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 2, Prefetch: prefetch}, rng.New(1))
+			require.NoError(t, err)
+			got := 0
+			for _, err := range loader.Epoch(t.Context(), 0) {
+				require.NoError(t, err)
+				got++
+				synctest.Wait()
+				require.Equal(t, int64(2*min(got+prefetch, 20)), images.reads.Load())
+			}
+			require.Equal(t, 20, got)
+		})
+	}
+}
+
+// TestNoGoroutineIsLeft leaves the loop in every way, many times.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	set := newSet(t, 40, 1, 4, 5)
+	loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 2, Prefetch: 3}, rng.New(1))
+	require.NoError(t, err)
+	errors := func() { // a source that fails in the middle
+		bad, err := dataset.New("", broken{dataset.NewMemory(1, 1, 1, make([]uint8, 40)), 13}, make([]int, 40), []string{"a"})
+		require.NoError(t, err)
+		failing, err := dataset.NewLoader(bad, dataset.LoaderConfig{BatchSize: 2, Prefetch: 3}, rng.New(1))
+		require.NoError(t, err)
+		got := 0
+		for b, err := range failing.Epoch(context.Background(), 2) {
+			if got++; got == 7 {
+				require.ErrorIs(t, err, errBroken)
+				require.EqualError(t, err, "dataset: epoch 2, batch 6 of 20: dataset: image 13: pixels.bin: bad sector")
+				require.Zero(t, b)
+				continue
+			}
+			require.NoError(t, err)
+		}
+		require.Equal(t, 7, got, "the sequence ends with the error")
+	}
+	ways := map[string]func(){
+		"to the end": func() {
+			for range loader.Epoch(context.Background(), 0) {
+			}
+		},
+		"never begun": func() { loader.Epoch(context.Background(), 0) },
+		"break": func() {
+			for range loader.Epoch(context.Background(), 0) {
+				break
+			}
+		},
+		"panic": func() {
+			defer func() { recover() }()
+			for range loader.Epoch(context.Background(), 0) {
+				panic("in the loop")
+			}
+		},
+		"cancelled": func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			got := 0
+			for b, err := range loader.Epoch(ctx, 1) {
+				if got++; got == 4 {
+					require.ErrorIs(t, err, context.Canceled)
+					require.EqualError(t, err, "dataset: epoch 1, batch 3 of 20: context canceled")
+					require.Zero(t, b)
+					continue
+				}
+				require.NoError(t, err)
+				if got == 3 {
+					cancel()
+				}
+			}
+			require.Equal(t, 4, got, "the sequence ends with the error")
+		},
+		"cancelled before": func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			for _, err := range loader.Epoch(ctx, 0) {
+				require.ErrorIs(t, err, context.Canceled)
+			}
+		},
+		"error": errors,
+	}
+	for name, leave := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(*testing.T) { leave() }) // fails if a goroutine stays blocked
+			before := runtime.NumGoroutine()
+			for range 100 {
+				leave()
+			}
+			// The last goroutine may still be on its way out.
+			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, time.Millisecond)
+		})
+	}
+}
+
+// TestCancelAfterTheLastBatch checks that an epoch which was dealt out completely is
+// no error, whatever becomes of the context then.
+func TestCancelAfterTheLastBatch(t *testing.T) {
+	loader, err := dataset.NewLoader(newSet(t, 6, 1, 1, 1), dataset.LoaderConfig{BatchSize: 3, Prefetch: 1}, rng.New(1))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	got := 0
+	for _, err := range loader.Epoch(ctx, 0) {
+		require.NoError(t, err)
+		if got++; got == 2 {
+			cancel()
+		}
+	}
+	assert.Equal(t, 2, got)
+}
+
+// TestConcurrentEpochs is for the race detector.
+func TestConcurrentEpochs(t *testing.T) {
+	set := newSet(t, 60, 1, 4, 5)
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	loader, err := dataset.NewLoader(set, cfg, rng.New(1))
+	require.NoError(t, err)
+	want := epoch(t, set, cfg, rng.New(1), 0)
+	done := make(chan []dataset.Batch)
+	for range 4 {
+		go func() {
+			var got []dataset.Batch
+			for b := range loader.Epoch(context.Background(), 0) {
+				got = append(got, b)
+			}
+			done <- got
+		}()
+	}
+	for range 4 {
+		assert.Equal(t, want, <-done)
+	}
+}

@@ -1,0 +1,162 @@
+package dataset_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// newSet returns n images of c×h×w whose bytes count up, over all of them, modulo
+// 251, labelled 0, 1, 2, 0, ….
+func newSet(t require.TestingT, n, c, h, w int) *dataset.Set {
+	data := make([]uint8, n*c*h*w)
+	for i := range data {
+		data[i] = uint8(i % 251)
+	}
+	labels := make([]int, n)
+	for i := range labels {
+		labels[i] = i % 3
+	}
+	set, err := dataset.New("counting", dataset.NewMemory(c, h, w, data), labels, []string{"a", "b", "c"})
+	require.NoError(t, err)
+	return set
+}
+
+// fill returns the images of set with these indices.
+func fill(t require.TestingT, set *dataset.Set, indices ...int) tensor.NCHW {
+	x := tensor.NewNCHW(len(indices), set.C, set.H, set.W)
+	require.NoError(t, set.Fill(x, indices))
+	return x
+}
+
+func TestNewRefusesBadData(t *testing.T) {
+	two := dataset.NewMemory(1, 1, 1, []uint8{1, 2})
+	for _, c := range []struct {
+		name    string
+		images  dataset.Images
+		labels  []int
+		classes []string
+		want    string
+	}{
+		{"no images", dataset.NewMemory(1, 2, 3, nil), nil, []string{"a"},
+			"dataset: file: 0 images of 1×2×3, want at least one of at least 1×1×1"},
+		{"too few labels", two, []int{0}, []string{"a"},
+			"dataset: file: 1 labels for the 2 images of file, want one each"},
+		{"no classes", two, []int{0, 0}, nil, "dataset: file: no classes, want at least one"},
+		{"label too large", two, []int{1, 2}, []string{"a", "b"},
+			"dataset: file: image 1 has label 2, want 0 to 1"},
+		{"label negative", two, []int{-1, 0}, []string{"a", "b"},
+			"dataset: file: image 0 has label -1, want 0 to 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			set, err := dataset.New("file", c.images, c.labels, c.classes)
+			require.EqualError(t, err, c.want)
+			assert.Nil(t, set)
+		})
+	}
+}
+
+func TestNewMemoryPanicsOnPartOfAnImage(t *testing.T) {
+	assert.PanicsWithValue(t, "dataset: NewMemory: 7 bytes for images of 1×2×3",
+		func() { dataset.NewMemory(1, 2, 3, make([]uint8, 7)) })
+	assert.Panics(t, func() { dataset.NewMemory(1, 0, 3, nil) })
+}
+
+func TestFill(t *testing.T) {
+	data := []uint8{0, 51, 102, 255, 1, 2, 3, 4}
+	set, err := dataset.New("", dataset.NewMemory(2, 1, 2, data), []int{0, 0}, []string{"a"})
+	require.NoError(t, err)
+	x := fill(t, set, 1, 0, 1)
+	last := []float32{1. / 255, 2. / 255, 3. / 255, 4. / 255}
+	assert.Equal(t, last, x.Image(0))
+	assert.Equal(t, []float32{0, 0.2, 0.4, 1}, x.Image(1))
+	assert.Equal(t, last, x.Image(2))
+}
+
+func TestFillPanicsOnShape(t *testing.T) {
+	set := newSet(t, 4, 1, 2, 3)
+	assert.PanicsWithValue(t, "dataset: Fill: destination of 1×1×2×3 for 2 images of 1×2×3",
+		func() { _ = set.Fill(tensor.NewNCHW(1, 1, 2, 3), []int{0, 1}) })
+	assert.PanicsWithValue(t, "dataset: Fill: image 4 of 4",
+		func() { _ = set.Fill(tensor.NewNCHW(1, 1, 2, 3), []int{4}) })
+}
+
+// broken is images one of which cannot be read.
+type broken struct {
+	*dataset.Memory
+	at int
+}
+
+var errBroken = errors.New("pixels.bin: bad sector")
+
+func (b broken) ReadImage(dst []uint8, i int) error {
+	if i == b.at {
+		return errBroken
+	}
+	return b.Memory.ReadImage(dst, i)
+}
+
+func TestFillReportsSource(t *testing.T) {
+	set, err := dataset.New("", broken{dataset.NewMemory(1, 1, 1, []uint8{1, 2, 3}), 2}, []int{0, 0, 0}, []string{"a"})
+	require.NoError(t, err)
+	err = set.Fill(tensor.NewNCHW(2, 1, 1, 1), []int{1, 2})
+	require.ErrorIs(t, err, errBroken)
+	assert.EqualError(t, err, "dataset: image 2: pixels.bin: bad sector")
+}
+
+// TestSubsets checks that image and label k of each subset are those of the index
+// that it stands for, through two levels.
+func TestSubsets(t *testing.T) {
+	set := newSet(t, 20, 2, 3, 4)
+	subset := func(s *dataset.Set, err error) *dataset.Set {
+		require.NoError(t, err)
+		return s
+	}
+	indices := []int{7, 0, 19, 7}
+	for _, c := range []struct {
+		name string
+		got  *dataset.Set
+		want []int
+	}{
+		{"First", subset(set.First(3)), []int{0, 1, 2}},
+		{"First of one", subset(set.First(1)), []int{0}},
+		{"Subset", subset(set.Subset(indices)), []int{7, 0, 19, 7}},
+		{"PerClass", subset(set.PerClass(2)), []int{0, 1, 2, 3, 4, 5}},
+		{"of a subset", subset(subset(set.Subset(indices)).Subset([]int{2, 0})), []int{19, 7}},
+		{"PerClass of a subset", subset(subset(set.Subset([]int{5, 4, 8, 1, 3})).PerClass(1)), []int{5, 4, 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			require.Equal(t, len(c.want), c.got.N)
+			assert.Equal(t, set.Classes, c.got.Classes)
+			for k, i := range c.want {
+				assert.Equal(t, set.Labels[i], c.got.Labels[k])
+				assert.Equal(t, fill(t, set, i), fill(t, c.got, k))
+			}
+		})
+	}
+	kept := subset(set.Subset(indices))
+	indices[0] = 1
+	assert.Equal(t, fill(t, set, 7), fill(t, kept, 0), "a subset keeps its own indices")
+	assert.Equal(t, 20, set.N, "the set itself stays")
+}
+
+func TestSubsetErrors(t *testing.T) {
+	set := newSet(t, 5, 1, 1, 1) // labels 0 1 2 0 1
+	for want, make := range map[string]func() (*dataset.Set, error){
+		"dataset: the first 0 images of 5, want 1 to 5":           func() (*dataset.Set, error) { return set.First(0) },
+		"dataset: the first 6 images of 5, want 1 to 5":           func() (*dataset.Set, error) { return set.First(6) },
+		"dataset: 0 images a class, want at least 1":              func() (*dataset.Set, error) { return set.PerClass(0) },
+		"dataset: 2 images a class, but class 2 (c) has 1":        func() (*dataset.Set, error) { return set.PerClass(2) },
+		"dataset: a subset of no images, want at least one index": func() (*dataset.Set, error) { return set.Subset(nil) },
+		"dataset: index 5 of a subset, want 0 to 4":               func() (*dataset.Set, error) { return set.Subset([]int{0, 5}) },
+		"dataset: index -1 of a subset, want 0 to 4":              func() (*dataset.Set, error) { return set.Subset([]int{-1}) },
+	} {
+		_, err := make()
+		assert.EqualError(t, err, want)
+	}
+}
