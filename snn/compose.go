@@ -1,0 +1,185 @@
+package snn
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Sequential runs layers one after another.
+type Sequential struct {
+	names  []string
+	layers []Layer
+}
+
+// NewSequential returns a sequence of layers, named 0, 1, 2, …
+func NewSequential(layers ...Layer) *Sequential {
+	s := &Sequential{}
+	for i, l := range layers {
+		s.Append(strconv.Itoa(i), l)
+	}
+	return s
+}
+
+// Append adds a layer under a name. A layer without a name, "", leaves no trace in
+// the names of its parameters.
+func (s *Sequential) Append(name string, l Layer) *Sequential {
+	s.names = append(s.names, name)
+	s.layers = append(s.layers, l)
+	return s
+}
+
+// Forward implements [Layer].
+func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	h := x
+	for _, l := range s.layers {
+		next := l.Forward(p, h)
+		if h != x && next != h {
+			p.Tape.Done(h)
+		}
+		h = next
+	}
+	return h
+}
+
+// Describe implements [Layer].
+func (s *Sequential) Describe(sum *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	for i, l := range s.layers {
+		var err error
+		if in, err = describe(sum, l, join(name, s.names[i]), in); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
+}
+
+// Init implements [Initializer].
+func (s *Sequential) Init(key rng.Key) {
+	for i, l := range s.layers {
+		if l, ok := l.(Initializer); ok {
+			l.Init(key.Derive(s.names[i], uint64(i)))
+		}
+	}
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "." + b
+}
+
+// layerError is an error of the layer that it names; it is not wrapped again on the
+// way up.
+type layerError struct {
+	name string
+	err  error
+}
+
+func (e *layerError) Error() string { return fmt.Sprintf("layer %s: %v", e.name, e.err) }
+func (e *layerError) Unwrap() error { return e.err }
+
+func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, error) {
+	out, err := l.Describe(s, name, in)
+	if _, named := err.(*layerError); err != nil && !named {
+		err = &layerError{name, err}
+	}
+	return out, err
+}
+
+// Residual is a pre-activation residual block with a learned convex combination of
+// its two branches (Ding et al. 2022, after Cisse et al. 2017):
+//
+//	o = n1(bn1(x));  y = comb[0]·shortcut + comb[1]·conv2(n2(bn2(conv1(o))))
+//
+// The shortcut is x, or Short of o where the block changes its width.
+type Residual struct {
+	BN1   *BatchNorm // nil for none
+	N1    *Neuron
+	Conv1 *Conv2D
+	BN2   *BatchNorm // nil for none
+	N2    *Neuron
+	Drop  *Dropout // before Conv2; nil for none
+	Conv2 *Conv2D
+	Short *Conv2D         // nil where the width stays
+	Comb  *autograd.Param // [2]
+}
+
+// parts returns the block's layers with their names: before the branches part, and
+// the residual branch.
+func (b *Residual) parts() (stem, branch *Sequential) {
+	stem, branch = &Sequential{}, &Sequential{}
+	if b.BN1 != nil {
+		stem.Append("bn1", b.BN1)
+	}
+	stem.Append("n1", b.N1)
+	branch.Append("conv1", b.Conv1)
+	if b.BN2 != nil {
+		branch.Append("bn2", b.BN2)
+	}
+	branch.Append("n2", b.N2)
+	if b.Drop != nil {
+		branch.Append("drop", b.Drop)
+	}
+	branch.Append("conv2", b.Conv2)
+	return stem, branch
+}
+
+// Forward implements [Layer].
+func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	stem, branch := b.parts()
+	o := stem.Forward(p, x)
+	shortcut := x
+	if b.Short != nil {
+		shortcut = b.Short.Forward(p, o)
+	}
+	r := branch.Forward(p, o)
+	p.Tape.Done(o)
+	y := autograd.Convex(p.Tape, shortcut, r, b.Comb)
+	p.Tape.Done(r)
+	if shortcut != x {
+		p.Tape.Done(shortcut)
+	}
+	return y
+}
+
+// Describe implements [Layer].
+func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	stem, branch := b.parts()
+	o, err := describe(s, stem, name, in)
+	if err != nil {
+		return in, err
+	}
+	short := in
+	if b.Short != nil {
+		if short, err = describe(s, b.Short, join(name, "short"), o); err != nil {
+			return in, err
+		}
+	}
+	out, err := describe(s, branch, name, o)
+	if err != nil {
+		return in, err
+	}
+	if out != short {
+		return in, fmt.Errorf("the branches' shapes %v and %v differ", short, out)
+	}
+	s.add(Row{
+		Name: join(name, "convex"), Kind: "convex combination", In: in, Out: out, Convex: true,
+		Params: params(join(name, "convex"), map[string]*autograd.Param{"comb": b.Comb}),
+	})
+	return out, nil
+}
+
+// Init implements [Initializer]; both branches weigh one half.
+func (b *Residual) Init(key rng.Key) {
+	stem, branch := b.parts()
+	stem.Init(key.Derive("stem", 0))
+	branch.Init(key.Derive("branch", 0))
+	if b.Short != nil {
+		b.Short.Init(key.Derive("short", 0))
+	}
+	b.Comb.Import([]float32{0.5, 0.5})
+}

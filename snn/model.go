@@ -1,0 +1,249 @@
+package snn
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Config is what a model needs beside its layers.
+type Config struct {
+	Channels, Height, Width int       // of its images
+	Steps                   int       // T ≥ 1
+	Mean, Std               []float32 // of each channel; images are normalized by them. nil for none
+	Encoder                 Encoder   // nil stands for Direct
+}
+
+// Model is a spiking network: images with values in [0,1] in, logits out, the mean
+// over time of what its last layer puts out. Its methods may be called from several
+// goroutines as long as nothing changes the parameters.
+type Model struct {
+	Config
+	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS. Results
+	// do not depend on it.
+	Threads int
+	// Meta is saved and loaded with the model's state.
+	Meta map[string]string
+
+	body      Layer
+	mean, std *autograd.Param
+	classes   int
+	summary   Summary
+
+	mu    sync.Mutex
+	tapes []*autograd.Tape // idle, with their memory
+}
+
+// NewModel builds a model of a body of layers, which must end in one pixel of
+// classes. It returns an error that names the layer or the field that does not fit.
+// Parameters are zero until Init.
+func NewModel(cfg Config, body Layer) (*Model, error) {
+	if cfg.Channels < 1 || cfg.Height < 1 || cfg.Width < 1 {
+		return nil, fmt.Errorf("snn: images of %d×%d×%d: expected positive extents", cfg.Channels, cfg.Height, cfg.Width)
+	}
+	if cfg.Encoder == nil {
+		cfg.Encoder = Direct{}
+	}
+	m := &Model{Config: cfg, body: body}
+	if err := m.checkSteps(); err != nil {
+		return nil, err
+	}
+	if (cfg.Mean == nil) != (cfg.Std == nil) {
+		return nil, errors.New("snn: mean and standard deviation: expected both or neither")
+	}
+	if cfg.Mean != nil {
+		if len(cfg.Mean) != cfg.Channels || len(cfg.Std) != cfg.Channels {
+			return nil, fmt.Errorf("snn: %d means and %d standard deviations for %d channels", len(cfg.Mean), len(cfg.Std), cfg.Channels)
+		}
+		for c, s := range cfg.Std {
+			if !(s > 0) || math.IsInf(float64(s), 0) || math.IsNaN(float64(cfg.Mean[c])) {
+				return nil, fmt.Errorf("snn: channel %d: mean %v, standard deviation %v: expected numbers, the latter positive", c, cfg.Mean[c], s)
+			}
+		}
+		m.mean, m.std = autograd.NewBuffer(cfg.Channels), autograd.NewBuffer(cfg.Channels)
+		m.mean.Name, m.std.Name = "mean", "std"
+		m.mean.Import(cfg.Mean)
+		m.std.Import(cfg.Std)
+	}
+	out, err := describe(&m.summary, body, "", tensor.Shape{N: 1, Steps: 1, C: cfg.Channels, H: cfg.Height, W: cfg.Width})
+	if err != nil {
+		return nil, fmt.Errorf("snn: %w", err)
+	}
+	if out.Pixels() != 1 {
+		return nil, fmt.Errorf("snn: the network ends in %d×%d×%d: expected one pixel of classes", out.C, out.H, out.W)
+	}
+	m.classes = out.C
+	return m, nil
+}
+
+func (m *Model) checkSteps() error {
+	if m.Steps < 1 {
+		return fmt.Errorf("snn: %d time steps: expected at least 1", m.Steps)
+	}
+	return nil
+}
+
+// Init draws the parameters from key.
+func (m *Model) Init(key rng.Key) {
+	if l, ok := m.body.(Initializer); ok {
+		l.Init(key.Derive("init", 0))
+	}
+}
+
+// Classes returns the number of logits.
+func (m *Model) Classes() int { return m.classes }
+
+// Summary describes the layers.
+func (m *Model) Summary() *Summary { return &m.summary }
+
+// Params returns the trained parameters in the order of their layers.
+func (m *Model) Params() []*autograd.Param {
+	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
+}
+
+// ConvexParams returns the weights of convex combinations, which training keeps on
+// the probability simplex.
+func (m *Model) ConvexParams() (ps []*autograd.Param) {
+	for _, r := range m.summary.Rows {
+		if r.Convex {
+			ps = append(ps, r.Params...)
+		}
+	}
+	return ps
+}
+
+// State returns all parameters and buffers, in the order of their layers.
+func (m *Model) State() (ps []*autograd.Param) {
+	if m.mean != nil {
+		ps = append(ps, m.mean, m.std)
+	}
+	for _, r := range m.summary.Rows {
+		ps = append(ps, r.Params...)
+	}
+	return ps
+}
+
+// CheckImages returns an error if x's shape is not that of the model's images, or
+// if it names a value that is not a number in [0,1].
+func (m *Model) CheckImages(x tensor.NCHW) error {
+	if x.C != m.Channels || x.H != m.Height || x.W != m.Width || x.N < 1 {
+		return fmt.Errorf("snn: images %v: expected N×%d×%d×%d with N ≥ 1", x, m.Channels, m.Height, m.Width)
+	}
+	if err := x.CheckRange(0, 1); err != nil {
+		return fmt.Errorf("snn: %w", err)
+	}
+	return nil
+}
+
+// Forward records the network on p's tape and returns its logits, of shape
+// N×1×classes×1×1. x is a leaf of p's tape that holds the images.
+func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	in := p.Gradient.Encode(p, m.Encoder, x)
+	h := in
+	if m.mean != nil {
+		h = autograd.Normalize(p.Tape, in, m.mean, m.std)
+	}
+	out := m.body.Forward(p, h)
+	if h != in && h != out {
+		p.Tape.Done(h)
+	}
+	logits := autograd.MeanOverTime(p.Tape, out)
+	if logits != out {
+		p.Tape.Done(out)
+	}
+	return logits
+}
+
+// Run makes a pass over the images x and calls fn with its logits, row-major
+// [N, classes]. p says how: all its fields but Tape and Steps are the caller's; nil
+// Keys stand for ones derived from the images' places in the batch, a nil Gradient
+// for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
+// Run carries it back and returns the loss's gradient by the images. If fn returns
+// nil there is none.
+//
+// It returns an error if the images do not fit the model or hold a value that is not
+// a number in [0,1].
+func (m *Model) Run(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
+	return m.run(p, x, true, false, fn)
+}
+
+// TrainStep is Run for the parameters' gradients instead of the images'; they are
+// added to what the parameters hold since ClearGrad.
+func (m *Model) TrainStep(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
+	_, err := m.run(p, x, false, true, fn)
+	return err
+}
+
+// Logits evaluates the network on x and returns its logits, row-major [N, classes].
+// Keys are as in Pass and may be nil. What it returns for an image does not depend on
+// the others. Errors are those of Run.
+func (m *Model) Logits(x tensor.NCHW, keys []rng.Key) ([]float32, error) {
+	return m.Evaluate(Pass{Keys: keys}, x)
+}
+
+// Evaluate is Logits for a pass of the caller's, who may want to Observe it.
+func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
+	var out []float32
+	_, err := m.run(p, x, false, false, func(logits []float32) []float32 {
+		out = logits
+		return nil
+	})
+	return out, err
+}
+
+func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
+	if err := m.checkSteps(); err != nil {
+		return grad, err
+	}
+	if err := m.CheckImages(x); err != nil {
+		return grad, err
+	}
+	if p.Keys == nil {
+		p.Keys = make([]rng.Key, x.N)
+		for i := range p.Keys {
+			p.Keys[i] = rng.New(0).Derive("image", uint64(i))
+		}
+	}
+	if p.Gradient == nil {
+		p.Gradient = BPTT{}
+	}
+	p.Steps = m.Steps
+	p.Tape = m.tape()
+	defer m.idle(p.Tape)
+	p.Tape.Params, p.Tape.Threads = params, m.Threads
+	in := p.Tape.Leaf(x, input)
+	out := m.Forward(&p, in)
+	seed := fn(out.Dense().Unpack().Data)
+	if seed == nil {
+		return grad, nil
+	}
+	p.Tape.Backward(out, seed)
+	if input {
+		grad = in.Grad().Unpack()
+	}
+	return grad, nil
+}
+
+func (m *Model) tape() *autograd.Tape {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.tapes); n > 0 {
+		t := m.tapes[n-1]
+		m.tapes = m.tapes[:n-1]
+		return t
+	}
+	return new(autograd.Tape)
+}
+
+func (m *Model) idle(t *autograd.Tape) {
+	t.Reset()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tapes = append(m.tapes, t)
+}

@@ -1,0 +1,34 @@
+package snn
+
+import (
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Pass is one run of a model over a batch. What differs between runs is a value
+// here; layers have no modes.
+type Pass struct {
+	Tape *autograd.Tape
+	// Steps is the number of time steps T ≥ 1.
+	Steps int
+	// Gradient decides how gradients cross neurons.
+	Gradient Gradient
+	// Train normalizes by the batch's statistics and drops out.
+	Train bool
+	// Keys holds a key for each image. What is random for image n (its spikes, its
+	// dropout masks) comes from Keys[n] alone.
+	Keys []rng.Key
+	// Observe, if not nil, is shown the spikes of every layer of neurons, under the
+	// layer's name. They are valid during the call.
+	Observe func(layer string, s *tensor.Spikes)
+}
+
+// keys derives a key for each image from a purpose.
+func (p *Pass) keys(purpose string) []rng.Key {
+	ks := make([]rng.Key, len(p.Keys))
+	for i, k := range p.Keys {
+		ks[i] = k.Derive(purpose, 0)
+	}
+	return ks
+}

@@ -1,0 +1,72 @@
+package snn
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+)
+
+// Row describes one layer.
+type Row struct {
+	Name, Kind string
+	In, Out    tensor.Shape // N = Steps = 1
+	Neurons    int          // number of spiking neurons
+	MACs       int          // multiply-accumulates a step, were the input dense
+	Convex     bool         // the parameters are weights of a convex combination
+	Params     []*autograd.Param
+}
+
+// Summary lists a model's layers in the order in which they run.
+type Summary struct{ Rows []Row }
+
+func (s *Summary) add(r Row) { s.Rows = append(s.Rows, r) }
+
+// params names a layer's parameters and returns those that are there, in PyTorch's
+// order.
+func params(layer string, by map[string]*autograd.Param) (ps []*autograd.Param) {
+	for _, name := range []string{"weight", "bias", "running_mean", "running_var", "comb"} {
+		if p := by[name]; p != nil {
+			p.Name = join(layer, name)
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+// String formats the summary as a table: layers, output shapes, parameters, and
+// operations a step.
+func (s *Summary) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "layer\tkind\toutput\tparameters\tMACs a step\tneurons\t")
+	var ps, macs, neurons int
+	for _, r := range s.Rows {
+		n := 0
+		for _, p := range r.Params {
+			if p.Trainable {
+				n += p.Len()
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d×%d×%d\t%s\t%s\t%s\t\n", r.Name, r.Kind, r.Out.C, r.Out.H, r.Out.W,
+			thousands(n), thousands(r.MACs), thousands(r.Neurons))
+		ps, macs, neurons = ps+n, macs+r.MACs, neurons+r.Neurons
+	}
+	fmt.Fprintf(w, "total\t\t\t%s\t%s\t%s\t\n", thousands(ps), thousands(macs), thousands(neurons))
+	w.Flush()
+	return b.String()
+}
+
+// thousands formats n with separators, and zero as nothing.
+func thousands(n int) string {
+	if n == 0 {
+		return ""
+	}
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

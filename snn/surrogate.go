@@ -1,0 +1,108 @@
+package snn
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/org/snnrat/autograd"
+)
+
+// Surrogate stands in for the derivative of the Heaviside step that a neuron fires
+// by. Each has one parameter, Width > 0; u is the membrane potential minus the
+// threshold.
+type Surrogate interface {
+	autograd.Surrogate
+	fmt.Stringer
+}
+
+// Triangle is max(0, Width − |u|)/Width² (Bellec et al. 2018; Ding et al. 2022).
+type Triangle struct{ Width float32 }
+
+// Rectangle is 1[|u| < Width/2]/Width (Wu et al. 2018).
+type Rectangle struct{ Width float32 }
+
+// Sigmoid is Width·σ(Width·u)·(1 − σ(Width·u)), σ the logistic function.
+type Sigmoid struct{ Width float32 }
+
+// Arctan is (Width/2)/(1 + (π·Width·u/2)²) (Fang et al. 2021).
+type Arctan struct{ Width float32 }
+
+// FastSigmoid is 1/(1 + Width·|u|)² (Zenke and Ganguli 2018).
+type FastSigmoid struct{ Width float32 }
+
+// NewSurrogate returns the surrogate of that name: triangle, rectangle, sigmoid,
+// arctan or fast_sigmoid. It returns an error for another name and for a width that
+// is not positive and finite.
+func NewSurrogate(name string, width float32) (Surrogate, error) {
+	if !(width > 0) || math.IsInf(float64(width), 0) {
+		return nil, fmt.Errorf("surrogate %s: width %v: expected a positive number", name, width)
+	}
+	switch name {
+	case "triangle":
+		return Triangle{width}, nil
+	case "rectangle":
+		return Rectangle{width}, nil
+	case "sigmoid":
+		return Sigmoid{width}, nil
+	case "arctan":
+		return Arctan{width}, nil
+	case "fast_sigmoid":
+		return FastSigmoid{width}, nil
+	}
+	return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan or fast_sigmoid", name)
+}
+
+// Derivative implements [autograd.Surrogate].
+func (s Triangle) Derivative(dst, u []float32) {
+	scale := 1 / (s.Width * s.Width)
+	for i, v := range u {
+		if v < 0 {
+			v = -v
+		}
+		dst[i] = max(0, s.Width-v) * scale
+	}
+}
+
+// Derivative implements [autograd.Surrogate].
+func (s Rectangle) Derivative(dst, u []float32) {
+	half, high := s.Width/2, 1/s.Width
+	for i, v := range u {
+		dst[i] = 0
+		if -half < v && v < half {
+			dst[i] = high
+		}
+	}
+}
+
+// Derivative implements [autograd.Surrogate].
+func (s Sigmoid) Derivative(dst, u []float32) {
+	for i, v := range u {
+		p := 1 / (1 + math.Exp(float64(-s.Width*v)))
+		dst[i] = float32(float64(s.Width) * p * (1 - p))
+	}
+}
+
+// Derivative implements [autograd.Surrogate].
+func (s Arctan) Derivative(dst, u []float32) {
+	for i, v := range u {
+		x := math.Pi / 2 * s.Width * v
+		dst[i] = s.Width / 2 / (1 + x*x)
+	}
+}
+
+// Derivative implements [autograd.Surrogate].
+func (s FastSigmoid) Derivative(dst, u []float32) {
+	for i, v := range u {
+		if v < 0 {
+			v = -v
+		}
+		d := 1 + s.Width*v
+		dst[i] = 1 / (d * d)
+	}
+}
+
+func (s Triangle) String() string    { return fmt.Sprintf("triangle %v", s.Width) }
+func (s Rectangle) String() string   { return fmt.Sprintf("rectangle %v", s.Width) }
+func (s Sigmoid) String() string     { return fmt.Sprintf("sigmoid %v", s.Width) }
+func (s Arctan) String() string      { return fmt.Sprintf("arctan %v", s.Width) }
+func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Width) }

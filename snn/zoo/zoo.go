@@ -1,0 +1,319 @@
+// Package zoo builds the networks of Ding et al. 2022 and others of their kinds.
+//
+//	m, err := zoo.New(zoo.Default("vgg11"), rng.New(1))
+//
+// A network is named, or written out:
+//
+//	conv64 A conv128 conv256 A | fc4096 fc10
+//	WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2
+//
+// In the first notation convN is a 3×3 convolution with N channels, batch norm and
+// neurons, A and M are 2×2 average and max pooling, and fcN is a linear layer with
+// neurons, the last one without. The second is a wide residual network
+// (Zagoruyko and Komodakis 2016) with pre-activation and learned convex combinations.
+package zoo
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nlpodyssey/safetensors"
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Architectures are the named networks: those of the paper's experiments and their
+// like, with the reference implementation's sizes, and the small network of
+// examples/rat. "fc" without a number has as many features as there are classes.
+var Architectures = map[string]string{
+	"small":     "conv16 A conv32 A conv32 | fc",
+	"vgg5":      "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
+	"vgg11":     "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
+	"vgg13":     "conv64 conv64 A conv128 conv128 A conv256 conv256 A conv512 conv512 A conv512 conv512 A | fc4096 fc4096 fc",
+	"vgg16":     "conv64 conv64 A conv128 conv128 A conv256 conv256 conv256 A conv512 conv512 conv512 A conv512 conv512 conv512 A | fc4096 fc4096 fc",
+	"wrn-16-4":  "WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2",
+	"wrn-28-10": "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
+}
+
+// Config describes a network. All of it is saved with the network's state.
+type Config struct {
+	Arch      string    `json:"arch"`  // a name of Architectures, or a network written out
+	Width     float64   `json:"width"` // multiplies the channels and features of all layers but the last; > 0
+	Channels  int       `json:"channels"`
+	ImageH    int       `json:"height"`
+	ImageW    int       `json:"width_px"`
+	Classes   int       `json:"classes"`
+	Steps     int       `json:"steps"`
+	Leak      float32   `json:"leak"`      // λ in (0,1]
+	Threshold float32   `json:"threshold"` // θ > 0
+	SoftReset bool      `json:"soft_reset,omitempty"`
+	Detach    bool      `json:"detach_reset,omitempty"`
+	Surrogate string    `json:"surrogate"` // as in snn.NewSurrogate
+	Slope     float32   `json:"surrogate_width"`
+	BatchNorm bool      `json:"batch_norm"`
+	Dropout   float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
+	Poisson   bool      `json:"poisson,omitempty"` // Poisson instead of direct input
+	Mean      []float32 `json:"mean"`              // images are normalized by Mean and Std; nil for none
+	Std       []float32 `json:"std"`
+}
+
+// Default returns the paper's settings for an architecture: CIFAR-10, T = 8, IF
+// neurons with θ = 1, triangle surrogate of width 1, batch norm.
+func Default(arch string) Config {
+	return Config{
+		Arch: arch, Width: 1, Channels: 3, ImageH: 32, ImageW: 32, Classes: 10,
+		Steps: 8, Leak: 1, Threshold: 1, Surrogate: "triangle", Slope: 1, BatchNorm: true,
+		Mean: []float32{0.4914, 0.4822, 0.4465}, Std: []float32{0.2023, 0.1994, 0.2010},
+	}
+}
+
+const metaKey = "snnrat"
+
+// New builds the network and draws its parameters from key. It returns an error that
+// names the field or the layer that does not fit.
+func New(cfg Config, key rng.Key) (*snn.Model, error) {
+	m, err := build(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("zoo: %w", err)
+	}
+	m.Init(key)
+	return m, nil
+}
+
+// Load rebuilds a network that New built from the file that its Save wrote. The
+// error names the file.
+func Load(path string) (*snn.Model, Config, error) {
+	var cfg Config
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, cfg, fmt.Errorf("load model: %w", err)
+	}
+	_, meta, err := safetensors.ReadMetadata(b)
+	if err != nil {
+		return nil, cfg, fmt.Errorf("load model: %s: not a safetensors file: %w", path, err)
+	}
+	text, ok := meta.Metadata()[metaKey]
+	if !ok {
+		return nil, cfg, fmt.Errorf("load model: %s: no description of the network in the file's metadata under %q", path, metaKey)
+	}
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		return nil, cfg, fmt.Errorf("load model: %s: metadata %q: %w", path, metaKey, err)
+	}
+	m, err := build(cfg)
+	if err == nil {
+		err = m.SetState(b)
+	}
+	if err != nil {
+		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
+	}
+	return m, cfg, nil
+}
+
+func build(cfg Config) (*snn.Model, error) {
+	arch := cfg.Arch
+	if a, ok := Architectures[strings.ToLower(arch)]; ok {
+		arch = a
+	} else if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
+		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
+			arch, names(), Architectures["small"])
+	}
+	if !(cfg.Width > 0 && cfg.Width <= 64) {
+		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.Width)
+	}
+	if cfg.Classes < 1 {
+		return nil, fmt.Errorf("%d classes: expected at least 1", cfg.Classes)
+	}
+	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.Slope)
+	if err != nil {
+		return nil, err
+	}
+	neuron := snn.Neuron{Leak: cfg.Leak, Threshold: cfg.Threshold, SoftReset: cfg.SoftReset, DetachReset: cfg.Detach, Surrogate: s}
+	if err := neuron.Check(); err != nil {
+		return nil, err
+	}
+	b := builder{cfg, neuron}
+	var body *snn.Sequential
+	if strings.HasPrefix(arch, "WRN") {
+		body, err = b.wrn(arch)
+	} else {
+		body, err = b.vgg(arch)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("architecture %q: %w", cfg.Arch, err)
+	}
+	mc := snn.Config{Channels: cfg.Channels, Height: cfg.ImageH, Width: cfg.ImageW, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std}
+	if cfg.Poisson {
+		mc.Encoder = snn.Poisson{}
+	}
+	m, err := snn.NewModel(mc, body)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.Meta = map[string]string{metaKey: string(text)}
+	return m, nil
+}
+
+func names() string {
+	var ns []string
+	for n := range Architectures {
+		ns = append(ns, n)
+	}
+	slices.Sort(ns)
+	return strings.Join(ns, ", ")
+}
+
+type builder struct {
+	Config
+	neuron snn.Neuron
+}
+
+func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
+
+// wide applies the width multiplier.
+func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.Width+0.5)) }
+
+// size reads the number behind a module's letters.
+func (b *builder) size(word, prefix string) (int, error) {
+	n, err := strconv.Atoi(strings.TrimPrefix(word, prefix))
+	if err != nil || n < 1 || n > 1<<16 {
+		return 0, fmt.Errorf("%q: expected a number from 1 to 65536 after %q", word, prefix)
+	}
+	return n, nil
+}
+
+func (b *builder) vgg(arch string) (*snn.Sequential, error) {
+	left, right, ok := strings.Cut(arch, "|")
+	if !ok {
+		return nil, fmt.Errorf("expected features | classifier")
+	}
+	var features, classifier []snn.Layer
+	c, h, w := b.Channels, b.ImageH, b.ImageW
+	drop := func() []snn.Layer {
+		if b.Dropout == 0 {
+			return nil
+		}
+		return []snn.Layer{&snn.Dropout{P: b.Dropout}}
+	}
+	for _, word := range strings.Fields(left) {
+		switch {
+		case word == "A":
+			features = append(features, snn.AvgPool{K: 2})
+			h, w = h/2, w/2
+		case word == "M":
+			features = append(features, snn.MaxPool{K: 2})
+			h, w = h/2, w/2
+		case strings.HasPrefix(word, "conv"):
+			n, err := b.size(word, "conv")
+			if err != nil {
+				return nil, err
+			}
+			n = b.wide(n)
+			features = append(features, snn.NewConv2D(c, n, 3, 1, 1, true))
+			if b.BatchNorm {
+				features = append(features, snn.NewBatchNorm(n), b.neurons())
+			} else {
+				features = append(features, b.neurons())
+				features = append(features, drop()...)
+			}
+			c = n
+		default:
+			return nil, fmt.Errorf("%q: expected convN, A or M left of the bar", word)
+		}
+		if h < 1 || w < 1 {
+			return nil, fmt.Errorf("images of %d×%d are too small for its pooling layers", b.ImageH, b.ImageW)
+		}
+	}
+	in := c * h * w
+	words := strings.Fields(right)
+	for i, word := range words {
+		if !strings.HasPrefix(word, "fc") {
+			return nil, fmt.Errorf("%q: expected fcN right of the bar", word)
+		}
+		last := i == len(words)-1
+		n := b.Classes
+		if word != "fc" {
+			v, err := b.size(word, "fc")
+			if err != nil {
+				return nil, err
+			}
+			if last && v != b.Classes {
+				return nil, fmt.Errorf("%q: the last layer has %d classes", word, b.Classes)
+			}
+			if n = v; !last {
+				n = b.wide(v)
+			}
+		}
+		classifier = append(classifier, snn.NewLinear(in, n, true))
+		if !last {
+			classifier = append(classifier, b.neurons())
+		}
+		in = n
+	}
+	if len(words) == 0 {
+		return nil, fmt.Errorf("expected fcN right of the bar")
+	}
+	return (&snn.Sequential{}).Append("features", snn.NewSequential(features...)).
+		Append("", snn.Flatten{}).Append("classifier", snn.NewSequential(classifier...)), nil
+}
+
+func (b *builder) wrn(arch string) (*snn.Sequential, error) {
+	var ws [4]int
+	var blocks int
+	var strides [3]int
+	_, err := fmt.Sscanf(arch, "WRN widths %d,%d,%d,%d, %d blocks a group, strides %d,%d,%d",
+		&ws[0], &ws[1], &ws[2], &ws[3], &blocks, &strides[0], &strides[1], &strides[2])
+	if err != nil || min(ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2]) < 1 {
+		return nil, fmt.Errorf("expected %q with positive numbers", Architectures["wrn-16-4"])
+	}
+	for i := range ws {
+		ws[i] = b.wide(ws[i])
+	}
+	body := (&snn.Sequential{}).Append("conv1", snn.NewConv2D(b.Channels, ws[0], 3, 1, 1, false))
+	var group []snn.Layer
+	c := ws[0]
+	for g := range 3 {
+		for i := range blocks {
+			stride := 1
+			if i == 0 {
+				stride = strides[g]
+			}
+			if stride > 1 && c == ws[g+1] {
+				return nil, fmt.Errorf("group %d has stride %d and %d channels as the one before: its shortcut needs another width", g+1, stride, c)
+			}
+			group = append(group, b.block(c, ws[g+1], stride))
+			c = ws[g+1]
+		}
+	}
+	body.Append("blocks", snn.NewSequential(group...))
+	if b.BatchNorm {
+		body.Append("bn", snn.NewBatchNorm(c))
+	}
+	return body.Append("n", b.neurons()).Append("pool", snn.AvgPool{}).Append("fc", snn.NewLinear(c, b.Classes, true)), nil
+}
+
+func (b *builder) block(cin, cout, stride int) *snn.Residual {
+	r := &snn.Residual{
+		N1: b.neurons(), Conv1: snn.NewConv2D(cin, cout, 3, stride, 1, false),
+		N2: b.neurons(), Conv2: snn.NewConv2D(cout, cout, 3, 1, 1, false),
+		Comb: autograd.NewParam(2),
+	}
+	if b.BatchNorm {
+		r.BN1, r.BN2 = snn.NewBatchNorm(cin), snn.NewBatchNorm(cout)
+	}
+	if b.Dropout > 0 {
+		r.Drop = &snn.Dropout{P: b.Dropout}
+	}
+	if cin != cout {
+		r.Short = snn.NewConv2D(cin, cout, 1, stride, 0, false)
+	}
+	return r
+}
