@@ -42,32 +42,32 @@ var Architectures = map[string]string{
 
 // Config describes a network. All of it is saved with the network's state.
 type Config struct {
-	Arch      string    `json:"arch"`  // a name of Architectures, or a network written out
-	Width     float64   `json:"width"` // multiplies the channels and features of all layers but the last; > 0
-	Channels  int       `json:"channels"`
-	ImageH    int       `json:"height"`
-	ImageW    int       `json:"width_px"`
-	Classes   int       `json:"classes"`
-	Steps     int       `json:"steps"`
-	Leak      float32   `json:"leak"`      // λ in (0,1]
-	Threshold float32   `json:"threshold"` // θ > 0
-	SoftReset bool      `json:"soft_reset,omitempty"`
-	Detach    bool      `json:"detach_reset,omitempty"`
-	Surrogate string    `json:"surrogate"` // as in snn.NewSurrogate
-	Slope     float32   `json:"surrogate_width"`
-	BatchNorm bool      `json:"batch_norm"`
-	Dropout   float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
-	Poisson   bool      `json:"poisson,omitempty"` // Poisson instead of direct input
-	Mean      []float32 `json:"mean"`              // images are normalized by Mean and Std; nil for none
-	Std       []float32 `json:"std"`
+	Arch            string    `json:"arch"`             // a name of Architectures, or a network written out
+	WidthMultiplier float64   `json:"width_multiplier"` // multiplies the channels and features of all layers but the last; > 0
+	Channels        int       `json:"channels"`
+	Height          int       `json:"height"`
+	Width           int       `json:"width"`
+	Classes         int       `json:"classes"`
+	Steps           int       `json:"steps"`
+	Leak            float32   `json:"leak"`      // λ in (0,1]
+	Threshold       float32   `json:"threshold"` // θ > 0
+	SoftReset       bool      `json:"soft_reset,omitempty"`
+	Detach          bool      `json:"detach_reset,omitempty"`
+	Surrogate       string    `json:"surrogate"` // as in snn.NewSurrogate
+	SurrogateWidth  float32   `json:"surrogate_width"`
+	BatchNorm       bool      `json:"batch_norm"`
+	Dropout         float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
+	Poisson         bool      `json:"poisson,omitempty"` // Poisson instead of direct input
+	Mean            []float32 `json:"mean"`              // images are normalized by Mean and Std; nil for none
+	Std             []float32 `json:"std"`
 }
 
 // Default returns the paper's settings for an architecture: CIFAR-10, T = 8, IF
 // neurons with θ = 1, triangle surrogate of width 1, batch norm.
 func Default(arch string) Config {
 	return Config{
-		Arch: arch, Width: 1, Channels: 3, ImageH: 32, ImageW: 32, Classes: 10,
-		Steps: 8, Leak: 1, Threshold: 1, Surrogate: "triangle", Slope: 1, BatchNorm: true,
+		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
+		Steps: 8, Leak: 1, Threshold: 1, Surrogate: "triangle", SurrogateWidth: 1, BatchNorm: true,
 		Mean: []float32{0.4914, 0.4822, 0.4465}, Std: []float32{0.2023, 0.1994, 0.2010},
 	}
 }
@@ -122,13 +122,13 @@ func build(cfg Config) (*snn.Model, error) {
 		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
 			arch, names(), Architectures["small"])
 	}
-	if !(cfg.Width > 0 && cfg.Width <= 64) {
-		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.Width)
+	if !(cfg.WidthMultiplier > 0 && cfg.WidthMultiplier <= 64) {
+		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.WidthMultiplier)
 	}
 	if cfg.Classes < 1 {
 		return nil, fmt.Errorf("%d classes: expected at least 1", cfg.Classes)
 	}
-	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.Slope)
+	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.SurrogateWidth)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func build(cfg Config) (*snn.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("architecture %q: %w", cfg.Arch, err)
 	}
-	mc := snn.Config{Channels: cfg.Channels, Height: cfg.ImageH, Width: cfg.ImageW, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std}
+	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std}
 	if cfg.Poisson {
 		mc.Encoder = snn.Poisson{}
 	}
@@ -179,7 +179,7 @@ type builder struct {
 func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
 
 // wide applies the width multiplier.
-func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.Width+0.5)) }
+func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
 
 // size reads the number behind a module's letters.
 func (b *builder) size(word, prefix string) (int, error) {
@@ -196,7 +196,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 		return nil, fmt.Errorf("expected features | classifier")
 	}
 	var features, classifier []snn.Layer
-	c, h, w := b.Channels, b.ImageH, b.ImageW
+	c, h, w := b.Channels, b.Height, b.Width
 	drop := func() []snn.Layer {
 		if b.Dropout == 0 {
 			return nil
@@ -229,7 +229,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 			return nil, fmt.Errorf("%q: expected convN, A or M left of the bar", word)
 		}
 		if h < 1 || w < 1 {
-			return nil, fmt.Errorf("images of %d×%d are too small for its pooling layers", b.ImageH, b.ImageW)
+			return nil, fmt.Errorf("images of %d×%d are too small for its pooling layers", b.Height, b.Width)
 		}
 	}
 	in := c * h * w
