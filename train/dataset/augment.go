@@ -1,8 +1,6 @@
 package dataset
 
-import (
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
 // view is where an image is looked at from: cut out dy rows further down and dx
 // columns further right, and then mirrored. The zero view is the image itself.
@@ -28,11 +26,11 @@ func randomView(r *rand.Rand, padding int, flip bool) view {
 // render writes src, an image of h×w in [C][H][W] order, to dst as value/255, seen
 // through v. What lies outside of src is 0.
 func (v view) render(dst []float32, src []uint8, h, w int) {
+	clear(dst)
 	for i := range len(src) / w { // rows of all channels
 		row := dst[i*w:][:w]
 		y := i%h + v.dy
 		if y < 0 || y >= h {
-			clear(row)
 			continue
 		}
 		from := src[(i+v.dy)*w:][:w]
@@ -41,7 +39,6 @@ func (v view) render(dst []float32, src []uint8, h, w int) {
 			if v.flip {
 				at = w - 1 - x + v.dx
 			}
-			row[x] = 0
 			if at >= 0 && at < w {
 				row[x] = float32(from[at]) / 255
 			}

@@ -87,7 +87,10 @@ func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8
 	}
 	header := make([]byte, 4+4*(magic&0xff))
 	if n, err := io.ReadFull(r, header); err != nil {
-		return nil, nil, fmt.Errorf("want a header of %d bytes, but after %d bytes: %w", len(header), n, noEOF(err))
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, nil, fmt.Errorf("want a header of %d bytes, but after %d bytes: %w", len(header), n, err)
 	}
 	if got := binary.BigEndian.Uint32(header); got != magic {
 		return nil, nil, fmt.Errorf("magic number %#08x, want %#08x for IDX %s", got, magic, what)
@@ -132,15 +135,7 @@ func gunzip(r io.Reader) (io.Reader, error) {
 	}
 	unzipped, err := gzip.NewReader(buffered)
 	if err != nil {
-		return nil, fmt.Errorf("gzip header: %w", noEOF(err))
+		return nil, fmt.Errorf("gzip header: %w", err)
 	}
 	return unzipped, nil
-}
-
-// noEOF turns the end of a file into one that should not have come yet.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -128,6 +128,8 @@ func TestReadIDXRefusesBadFiles(t *testing.T) {
 			"labels: trailing data after the 2 bytes of labels that its header says"},
 		{"gzip header cut off", zipped(goodImages)[:5], goodLabels, 10,
 			"images: gzip header: unexpected EOF"},
+		{"gzip magic only", zipped(goodImages)[:2], goodLabels, 10,
+			"images: gzip header: unexpected EOF"},
 		{"gzip header wrong", flipped(zipped(goodImages), 2), goodLabels, 10,
 			"images: gzip header: gzip: invalid header"},
 		{"gzip cut off", zipped(goodImages)[:25], goodLabels, 10,
@@ -203,7 +205,8 @@ func TestDecodeIDXCorruptHeaderClaimsNoMemory(t *testing.T) {
 // decoded to must be the bytes after its header, all of them, in number the product
 // of the header's dimensions; and packing a file changes nothing.
 func FuzzDecodeIDX(f *testing.F) {
-	for _, file := range [][]byte{goodImages, goodLabels, goodImages[:20], zipped(goodImages), zipped(goodLabels)[:20], {0x1f, 0x8b}, {}} {
+	for _, file := range [][]byte{goodImages, goodLabels, goodImages[:20], zipped(goodImages), zipped(goodLabels)[:20],
+		idx(0x801, []uint32{3}, 0, 128, 255), {0x1f, 0x8b}, {}} {
 		f.Add(file)
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {

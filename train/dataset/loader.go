@@ -83,8 +83,8 @@ func (l *Loader) Batches() int {
 // same batches. A goroutine prepares batches ahead of the caller's loop; it has done
 // its last work when the loop is left, in whatever way.
 //
-// When ctx is done or an image cannot be read, the sequence ends with an error, and
-// an empty batch beside it. It panics if epoch is negative.
+// When ctx is done or an image cannot be read, an error and an empty batch come in
+// place of the next batch and end the sequence. It panics if epoch is negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	if epoch < 0 {
 		panic(fmt.Sprintf("dataset: Loader.Epoch: epoch %d", epoch))
@@ -117,11 +117,7 @@ func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 			}
 		})
 		for k := range l.Batches() {
-			var next result
-			select {
-			case next = <-ready:
-			case <-ctx.Done():
-			}
+			next := <-ready
 			if err := ctx.Err(); err != nil {
 				next = result{err: err}
 			}

@@ -262,6 +262,37 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
+// slow is images that take a second each.
+type slow struct {
+	*dataset.Memory
+	reading *atomic.Bool
+}
+
+func (s slow) ReadImage(dst []uint8, i int) error {
+	s.reading.Store(true)
+	defer s.reading.Store(false)
+	time.Sleep(time.Second)
+	return s.Memory.ReadImage(dst, i)
+}
+
+// TestLeavingWaits checks that the source is at rest when the loop has been left, so
+// that it may be closed.
+func TestLeavingWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		images := slow{dataset.NewMemory(1, 1, 1, make([]uint8, 40)), new(atomic.Bool)}
+		set, err := dataset.New("", images, make([]int, 40), []string{"a"})
+		require.NoError(t, err)
+		loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 5, Prefetch: 2}, rng.New(1))
+		require.NoError(t, err)
+		for range loader.Epoch(t.Context(), 0) {
+			time.Sleep(1500 * time.Millisecond)
+			require.True(t, images.reading.Load())
+			break
+		}
+		require.False(t, images.reading.Load())
+	})
+}
+
 // TestNoGoroutineIsLeft leaves the loop in every way, many times.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	set := newSet(t, 40, 1, 4, 5)
