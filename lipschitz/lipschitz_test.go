@@ -1,0 +1,407 @@
+package lipschitz_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+	"pgregory.net/rapid"
+
+	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/tensor"
+)
+
+func near(t rapid.TB, what string, got, want, rel float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= rel*math.Abs(want)) {
+		t.Errorf("%s is %v, want %v", what, got, want)
+	}
+}
+
+// wantError fails unless err says all of it.
+func wantError(t *testing.T, err error, says ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one that says %q", says)
+	}
+	for _, s := range says {
+		if !strings.Contains(err.Error(), s) {
+			t.Errorf("error %q does not say %q", err, s)
+		}
+	}
+}
+
+func randomWeights(rows, cols int, seed uint64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 0))
+	w := make([]float32, rows*cols)
+	for i := range w {
+		w[i] = float32(r.NormFloat64())
+	}
+	return w
+}
+
+func randomSpikes(s tensor.Shape, rate float64, seed uint64) *tensor.Spikes {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := tensor.NewNCHW(s.Frames(), s.C, s.H, s.W)
+	for i := range x.Data {
+		if r.Float64() < rate {
+			x.Data[i] = 1
+		}
+	}
+	out := tensor.NewSpikes(s)
+	out.PackSpikes(x)
+	return out
+}
+
+func TestGolden(t *testing.T) {
+	f := golden.Open(t, "testdata/lipschitz.safetensors")
+	for i := range 4 {
+		w, shape := f.Floats(fmt.Sprintf("%d.w", i))
+		g, err := lipschitz.Gamma(w, shape[0], shape[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "γ", g, f.Scalar(fmt.Sprintf("%d.gamma", i)), 1e-6)
+		s, err := lipschitz.SpectralNorm(w, shape[0], shape[1], lipschitz.DefaultPowerIteration())
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "‖W‖₂", s.Sigma, f.Scalar(fmt.Sprintf("%d.sigma_max", i)), 1e-6)
+	}
+
+	// Rows are steps, columns neurons.
+	train := func(name string) *tensor.Spikes {
+		v, shape := f.Floats(name)
+		s := tensor.NewSpikes(tensor.Shape{N: 1, Steps: shape[0], C: shape[1], H: 1, W: 1})
+		s.PackSpikes(tensor.NCHW{N: shape[0], C: shape[1], H: 1, W: 1, Data: v})
+		return s
+	}
+	for p := 1; p <= 3; p++ {
+		d, err := lipschitz.D(float64(p), train("d.a"), train("d.b"))
+		if err != nil || len(d) != 1 {
+			t.Fatal(d, err)
+		}
+		near(t, fmt.Sprintf("D%d", p), d[0], f.Scalar(fmt.Sprintf("d%d", p)), 1e-9)
+	}
+}
+
+// D is Eq. 12 taken literally, image by image.
+func TestDAgainstEquation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := tensor.Shape{
+			N:     rapid.IntRange(0, 3).Draw(t, "N"),
+			Steps: rapid.IntRange(1, 4).Draw(t, "T"),
+			C:     rapid.SampledFrom([]int{1, 15, 16, 17, 40}).Draw(t, "C"),
+			H:     rapid.IntRange(1, 3).Draw(t, "H"),
+			W:     rapid.IntRange(1, 3).Draw(t, "W"),
+		}
+		p := rapid.Float64Range(1, 5).Draw(t, "p")
+		seed := rapid.Uint64().Draw(t, "seed")
+		a, b := randomSpikes(s, 0.4, seed), randomSpikes(s, 0.4, seed+1)
+		got, err := lipschitz.D(p, a, b)
+		if err != nil || len(got) != s.N {
+			t.Fatalf("%d distances, %v; want %d", len(got), err, s.N)
+		}
+		x, y := a.Dense(), b.Dense()
+		for n := range s.N {
+			var sum float64
+			for step := range s.Steps {
+				for c := range s.C {
+					for i := range s.Pixels() {
+						h, w := i/s.W, i%s.W
+						sum += math.Pow(math.Abs(float64(x.At(n, step, c, h, w)-y.At(n, step, c, h, w))), p)
+					}
+				}
+			}
+			near(t, "D", got[n], math.Pow(sum, 1/p), 1e-12)
+		}
+	})
+}
+
+func TestDIsAMetric(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := tensor.Shape{N: 2, Steps: 3, C: 20, H: 2, W: 2}
+		p := rapid.Float64Range(1, 4).Draw(t, "p")
+		var x [3]*tensor.Spikes
+		for i := range x {
+			x[i] = randomSpikes(s, rapid.Float64Range(0, 1).Draw(t, "rate"), rapid.Uint64().Draw(t, "seed"))
+		}
+		d := func(a, b *tensor.Spikes) []float64 {
+			v, err := lipschitz.D(p, a, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		ab, ba, bc, ac, aa := d(x[0], x[1]), d(x[1], x[0]), d(x[1], x[2]), d(x[0], x[2]), d(x[0], x[0])
+		for n := range s.N {
+			if aa[n] != 0 || ab[n] != ba[n] {
+				t.Fatalf("D(a,a) = %v, D(a,b) = %v, D(b,a) = %v", aa[n], ab[n], ba[n])
+			}
+			if ac[n] > (ab[n]+bc[n])*(1+1e-12) {
+				t.Fatalf("D(a,c) = %v > D(a,b) + D(b,c) = %v", ac[n], ab[n]+bc[n])
+			}
+			if top := math.Pow(float64(s.Steps*s.Neurons()), 1/p); ab[n] > top*(1+1e-12) {
+				t.Fatalf("D = %v, more than %v", ab[n], top)
+			}
+		}
+	})
+}
+
+func TestDErrors(t *testing.T) {
+	s := tensor.Shape{N: 2, Steps: 3, C: 20, H: 2, W: 2}
+	a := tensor.NewSpikes(s)
+	for _, p := range []float64{0.999, 0, -1, math.NaN(), math.Inf(1)} {
+		_, err := lipschitz.D(p, a, a)
+		wantError(t, err, fmt.Sprintf("p is %v", p))
+	}
+	_, err := lipschitz.D(2, a, tensor.NewSpikes(s.WithSteps(4)))
+	wantError(t, err, "2×3×20×2×2", "2×4×20×2×2")
+}
+
+func TestSpectralNormAgainstSVD(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows, cols := rapid.IntRange(1, 30).Draw(t, "rows"), rapid.IntRange(1, 30).Draw(t, "cols")
+		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
+		// Scales down to where squares underflow float32, and up to where they
+		// overflow it.
+		scale := math.Exp2(float64(rapid.IntRange(-100, 100).Draw(t, "scale")))
+		m := mat.NewDense(rows, cols, nil)
+		for i := range w {
+			w[i] *= float32(scale)
+			m.Set(i/cols, i%cols, float64(w[i]))
+		}
+		var svd mat.SVD
+		if !svd.Factorize(m, mat.SVDNone) {
+			t.Fatal("SVD failed")
+		}
+		want := svd.Values(nil)[0]
+		o := lipschitz.DefaultPowerIteration()
+		got, err := lipschitz.SpectralNorm(w, rows, cols, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "‖W‖₂", got.Sigma, want, 1e-5)
+		if got.Sigma > want*(1+1e-12) {
+			t.Errorf("Sigma %v is above ‖W‖₂ = %v", got.Sigma, want)
+		}
+		if got.Residual > o.Tol {
+			t.Errorf("residual %v above the tolerance", got.Residual)
+		}
+		var wv mat.VecDense
+		wv.MulVec(m, mat.NewVecDense(cols, got.Vector))
+		near(t, "‖Vector‖", mat.Norm(mat.NewVecDense(cols, got.Vector), 2), 1, 1e-12)
+		near(t, "‖W·Vector‖", wv.Norm(2), got.Sigma, 1e-12)
+	})
+}
+
+// The all-ones vector, a common start, is orthogonal to the answer here.
+func TestSpectralNormOfZeroRowSums(t *testing.T) {
+	got, err := lipschitz.SpectralNorm([]float32{5, -5, 1, 1}, 2, 2, lipschitz.DefaultPowerIteration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "‖W‖₂", got.Sigma, math.Sqrt(50), 1e-9)
+}
+
+func TestSpectralNormOfZero(t *testing.T) {
+	got, err := lipschitz.SpectralNorm(make([]float32, 12), 3, 4, lipschitz.DefaultPowerIteration())
+	if err != nil || got.Sigma != 0 || len(got.Vector) != 4 {
+		t.Errorf("got %+v, %v; want 0", got, err)
+	}
+}
+
+func TestSpectralNormOfEqualSingularValues(t *testing.T) {
+	w := make([]float32, 100)
+	for i := range 10 {
+		w[i*11] = 3
+	}
+	got, err := lipschitz.SpectralNorm(w, 10, 10, lipschitz.DefaultPowerIteration())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "‖W‖₂", got.Sigma, 3, 1e-12)
+}
+
+func TestSpectralNormErrors(t *testing.T) {
+	ok := lipschitz.DefaultPowerIteration()
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		_, err := lipschitz.SpectralNorm([]float32{1, 2, 3, 4, 5, float32(bad)}, 2, 3, ok)
+		wantError(t, err, "row 1, column 2", fmt.Sprint(bad))
+	}
+	for _, tol := range []float64{0, -1, 1, math.NaN()} {
+		_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.PowerIteration{Tol: tol, MaxIterations: 10})
+		wantError(t, err, fmt.Sprintf("Tol is %v", tol))
+	}
+	_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.PowerIteration{Tol: 1e-5})
+	wantError(t, err, "MaxIterations is 0")
+
+	// Singular values that differ by 1 % need more than 5 iterations.
+	n, err := lipschitz.SpectralNorm([]float32{1, 0, 0, 1.01}, 2, 2, lipschitz.PowerIteration{Tol: 1e-6, MaxIterations: 5})
+	wantError(t, err, "after 5 iterations", "1e-06")
+	if n.Sigma != 0 || n.Vector != nil {
+		t.Errorf("an unfinished result was returned: %+v", n)
+	}
+}
+
+func TestSameBitsAtAnyThreads(t *testing.T) {
+	w := randomWeights(40, 70, 3)
+	var first lipschitz.Norm
+	for i, procs := range []int{1, 2, 2} {
+		func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			got, err := lipschitz.SpectralNorm(w, 40, 70, lipschitz.DefaultPowerIteration())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				first = got
+			} else if got.Sigma != first.Sigma || !slices.Equal(got.Vector, first.Vector) {
+				t.Error("results differ")
+			}
+		}()
+	}
+}
+
+func TestGammaScalesAndIgnoresColumnOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows, cols := rapid.IntRange(1, 8).Draw(t, "rows"), rapid.IntRange(1, 8).Draw(t, "cols")
+		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
+		gamma := func(v []float32) float64 {
+			g, err := lipschitz.Gamma(v, rows, cols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return g
+		}
+		scaled := slices.Clone(w)
+		for i := range scaled {
+			scaled[i] *= -4
+		}
+		near(t, "γ of −4·W", gamma(scaled), 4*gamma(w), 1e-12)
+		flipped := slices.Clone(w)
+		for r := range rows {
+			slices.Reverse(flipped[r*cols : (r+1)*cols])
+		}
+		near(t, "γ of permuted columns", gamma(flipped), gamma(w), 1e-12)
+	})
+	if g, err := lipschitz.Gamma(make([]float32, 6), 2, 3); g != 0 || err != nil {
+		t.Errorf("γ of zero = %v, %v", g, err)
+	}
+}
+
+// For every pair of inputs, all of them enumerated: γ is what currents can differ
+// by, and Γ holds every membrane potential.
+func TestBoundsByEnumeration(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const rows, cols = 2, 3
+		steps := rapid.IntRange(1, 4).Draw(t, "T")
+		leak := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "leak")
+		theta := rapid.SampledFrom([]float64{0.3, 1, 2.5}).Draw(t, "threshold")
+		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
+
+		lowest, highest := math.Inf(1), math.Inf(-1)
+		for trains := range 1 << (cols * steps) {
+			for r := range rows {
+				m := 0.0
+				for step := range steps {
+					if m >= theta {
+						m = 0
+					}
+					m *= leak
+					for c := range cols {
+						if trains>>(step*cols+c)&1 == 1 {
+							m += float64(w[r*cols+c])
+						}
+					}
+					lowest, highest = min(lowest, m), max(highest, m)
+				}
+			}
+		}
+		lo, hi, err := lipschitz.MembraneBounds(w, rows, cols, leak, theta, steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A layer without negative (positive) weights reaches only 0 from above (below).
+		if math.Abs(lo-min(lowest, 0)) > 1e-9 {
+			t.Errorf("lo is %v, the lowest potential %v", lo, lowest)
+		}
+		if hi < highest-1e-9 {
+			t.Errorf("hi is %v, the highest potential %v", hi, highest)
+		}
+		if steps == 1 {
+			g, err := lipschitz.Gamma(w, rows, cols)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "Γ for T = 1", hi-lo, g, 1e-12)
+			near(t, "the range of currents", highest-lowest, g, 1e-9)
+		}
+	})
+}
+
+// A weight of 0.75 is carried below θ = 1 into the second step, which adds 0.75.
+// A weight of −2 reaches −2·(1 + ½ + ¼) in three steps of leak ½, and 0.75 no more
+// than ½·θ + 0.75.
+func TestMembraneBoundsByHand(t *testing.T) {
+	lo, hi, err := lipschitz.MembraneBounds([]float32{0.75}, 1, 1, 1, 1, 2)
+	if lo != 0 || hi != 1.5 || err != nil {
+		t.Errorf("got [%v, %v], %v; want [0, 1.5]", lo, hi, err)
+	}
+	lo, hi, err = lipschitz.MembraneBounds([]float32{0.75, -2}, 1, 2, 0.5, 1, 3)
+	if lo != -3.5 || hi != 1.25 || err != nil {
+		t.Errorf("got [%v, %v], %v; want [-3.5, 1.25]", lo, hi, err)
+	}
+}
+
+func TestBoundsErrors(t *testing.T) {
+	nan := float32(math.NaN())
+	_, err := lipschitz.Gamma([]float32{1, nan}, 2, 1)
+	wantError(t, err, "Gamma", "row 1, column 0", "NaN")
+	_, _, err = lipschitz.MembraneBounds([]float32{1, nan}, 1, 2, 1, 1, 1)
+	wantError(t, err, "MembraneBounds", "row 0, column 1", "NaN")
+	for _, c := range []struct {
+		leak, threshold float64
+		steps           int
+		says            string
+	}{
+		{0, 1, 1, "leak is 0"},
+		{1.5, 1, 1, "leak is 1.5"},
+		{math.NaN(), 1, 1, "leak is NaN"},
+		{1, 0, 1, "threshold is 0"},
+		{1, math.Inf(1), 1, "threshold is +Inf"},
+		{1, math.NaN(), 1, "threshold is NaN"},
+		{1, 1, 0, "0 steps"},
+	} {
+		_, _, err := lipschitz.MembraneBounds([]float32{1}, 1, 1, c.leak, c.threshold, c.steps)
+		wantError(t, err, c.says)
+	}
+}
+
+func TestPanicsOnWrongLength(t *testing.T) {
+	defer func() {
+		if s, _ := recover().(string); !strings.Contains(s, "5 values for a 2 × 3 matrix") {
+			t.Errorf("panic %q", s)
+		}
+	}()
+	_, _ = lipschitz.Gamma(make([]float32, 5), 2, 3)
+}
+
+func BenchmarkSpectralNorm(b *testing.B) {
+	const rows, cols = 256, 1152
+	w := randomWeights(rows, cols, 1)
+	var n lipschitz.Norm
+	for b.Loop() {
+		var err error
+		if n, err = lipschitz.SpectralNorm(w, rows, cols, lipschitz.DefaultPowerIteration()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n.Iterations), "iterations")
+}
