@@ -6,9 +6,9 @@
 //
 //	D_p(a, b) = (Σ_t ‖a(t) − b(t)‖_p^p)^(1/p),  p ≥ 1          (Eq. 12)
 //
-// over the neurons of one layer and T steps; [D] computes it for each image of a
-// batch. Spikes are 0 or 1, so D_p^p is
-// the number of differences, for every p.
+// over the neurons of one layer and T steps. Spikes are 0 or 1, so D_p^p is the number
+// of differences, for every p. [D] computes it for each image of a batch, [Profile]
+// does so at every layer of neurons of a model.
 //
 // # Quantities of a weight matrix
 //
@@ -30,7 +30,7 @@
 //
 // # Panics and errors
 //
-// Functions panic when a slice does not hold rows × cols values. Values that are not
+// Functions panic when a slice does not hold rows × cols values. Weights that are not
 // finite, p < 1, spike trains of different shapes and iterations that do not
 // converge are errors, never a wrong number.
 package lipschitz

@@ -1,0 +1,117 @@
+package lipschitz_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// wire returns a network of one pixel and two layers of IF neurons that pass their
+// input on, with T = 4.
+func wire(t *testing.T) (*snn.Model, *snn.Conv2D) {
+	conv, fc, out := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4},
+		snn.NewSequential(conv, snn.IF(), fc, snn.IF(), out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Params() {
+		p.Import([]float32{1})
+	}
+	return m, conv
+}
+
+func images(n, c, h, w int, seed uint64) tensor.NCHW {
+	x := tensor.NewNCHW(n, c, h, w)
+	r := rand.New(rand.NewPCG(seed, 2))
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	return x
+}
+
+// A pixel of 1 fires at every one of 4 steps, ½ at every second, 0.3 (0.3, 0.6,
+// 0.9, 1.2) at the last, 0 never.
+func TestProfileByHand(t *testing.T) {
+	m, _ := wire(t)
+	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0.5}}
+	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.3, 0.5}}
+	got, err := lipschitz.Profile(m, 2, clean, moved, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[0].Layer != "1" || got[1].Layer != "3" {
+		t.Fatalf("layers %+v, want 1 and 3", got)
+	}
+	for _, l := range got {
+		if want := []float64{math.Sqrt2, 2, 1, 0}; !slices.Equal(l.D, want) {
+			t.Errorf("layer %s: D = %v, want %v", l.Layer, l.D, want)
+		}
+		if want := (tensor.Shape{N: 4, Steps: 4, C: 1, H: 1, W: 1}); l.Shape != want {
+			t.Errorf("layer %s: shape %v, want %v", l.Layer, l.Shape, want)
+		}
+	}
+}
+
+// Under Poisson encoding too, images that are equal have distance 0, and what is
+// measured for an image does not depend on the others.
+func TestProfileOfPoisson(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 5, Width: 5, Steps: 6, Encoder: snn.Poisson{}},
+		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.LIF(0.9), snn.AvgPool{K: 5}, snn.NewLinear(20, 30, true), snn.IF(), snn.NewLinear(30, 3, true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Init(rng.New(1))
+	x, y := images(5, 2, 5, 5, 1), images(5, 2, 5, 5, 2)
+	keys := make([]rng.Key, 5)
+	for i := range keys {
+		keys[i] = rng.New(7).Derive("image", uint64(i))
+	}
+	profile := func(a, b tensor.NCHW, keys []rng.Key) []lipschitz.LayerDistance {
+		p, err := lipschitz.Profile(m, 1, a, b, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for _, l := range profile(x, x, keys) {
+		if slices.Max(l.D) != 0 {
+			t.Errorf("layer %s: equal images have distances %v", l.Layer, l.D)
+		}
+	}
+	all := profile(x, y, keys)
+	if slices.Min(all[0].D) == 0 {
+		t.Errorf("layer %s: unrelated images have distances %v", all[0].Layer, all[0].D)
+	}
+	for n := range x.N {
+		for i, l := range profile(x.Slice(n, n+1), y.Slice(n, n+1), keys[n:n+1]) {
+			if l.D[0] != all[i].D[n] {
+				t.Errorf("layer %s, image %d: %v alone, %v in the batch", l.Layer, n, l.D[0], all[i].D[n])
+			}
+		}
+	}
+}
+
+func TestProfileErrors(t *testing.T) {
+	m, conv := wire(t)
+	one, two := images(1, 1, 1, 1, 1), images(2, 1, 1, 1, 1)
+	_, err := lipschitz.Profile(m, 2, one, two, nil)
+	wantError(t, err, "1 clean and 2 perturbed")
+	_, err = lipschitz.Profile(m, 0.5, one, one, nil)
+	wantError(t, err, "p is 0.5")
+	_, err = lipschitz.Profile(m, 2, images(1, 1, 2, 1, 1), one, nil)
+	wantError(t, err, "clean images", "1×1×2×1")
+	bad := one.Clone()
+	bad.Data[0] = float32(math.NaN())
+	_, err = lipschitz.Profile(m, 2, one, bad, nil)
+	wantError(t, err, "perturbed images", "not a number")
+	conv.Weight.Import([]float32{float32(math.NaN())})
+	_, err = lipschitz.Profile(m, 2, one, one, nil)
+	wantError(t, err, "0.weight holds NaN")
+}
