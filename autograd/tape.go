@@ -68,24 +68,34 @@ func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
 func (t *Tape) Done(v *Value) { t.drop(v) }
 
 // Backward carries the gradient seed of y, row-major [N, C·H·W], back to the leaves
-// and parameters that asked for one. A nil seed stands for ones. Parameters'
-// gradients are added to what they hold since ClearGrad. It panics if y has more
-// than one step.
+// and parameters that asked for one. Parameters' gradients are added to what they
+// hold since ClearGrad. It panics if y has more than one step.
 func (t *Tape) Backward(y *Value, seed []float32) {
 	sh := y.shape
-	if sh.Steps != 1 || (seed != nil && len(seed) != sh.N*sh.Neurons()) {
+	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
 		panic(fmt.Sprintf("autograd: Backward: a seed of %d values for %v", len(seed), sh))
 	}
-	if y.grad == nil {
-		y.grad, y.gradSteps = t.arena.Floats(sh.Floats()), 1
+	s := t.open(y, 1)
+	d := tensor.Dense{Shape: sh, Data: s.buf}
+	d.Pack(tensor.NCHW{N: sh.N, C: sh.C, H: sh.H, W: sh.W, Data: seed})
+	t.close(s)
+	t.reverse()
+}
+
+// BackwardFrom is Backward for a gradient of any number of steps: y's, or 1 when it
+// is the same at every step.
+func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
+	if y.shape.WithSteps(seed.Steps) != seed.Shape {
+		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))
 	}
-	if seed == nil {
-		seed = make([]float32, sh.N*sh.Neurons())
-		for i := range seed {
-			seed[i] = 1
-		}
-	}
-	y.Grad().Pack(tensor.NCHW{N: sh.N, C: sh.C, H: sh.H, W: sh.W, Data: seed})
+	s := t.open(y, seed.Steps)
+	copy(s.buf, seed.Data)
+	t.close(s)
+	t.reverse()
+}
+
+// reverse runs the operations' backward passes, last first.
+func (t *Tape) reverse() {
 	for i := len(t.ops) - 1; i >= 0; i-- {
 		op := t.ops[i]
 		t.ops[i] = nil

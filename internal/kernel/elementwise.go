@@ -6,11 +6,11 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// vector is the number of elements that one piece of element-wise work has.
-const vector = 1 << 14
+// chunk is the number of elements that one piece of element-wise work has.
+const chunk = 1 << 14
 
 func chunks(threads, n int, fn func(lo, hi int)) {
-	parallel.For(threads, (n+vector-1)/vector, func(i int) { fn(i*vector, min((i+1)*vector, n)) })
+	parallel.For(threads, (n+chunk-1)/chunk, func(i int) { fn(i*chunk, min((i+1)*chunk, n)) })
 }
 
 // Densify writes spikes as zeros and ones.
