@@ -59,27 +59,34 @@ func randomSpikes(s tensor.Shape, rate float64, seed uint64) *tensor.Spikes {
 	return out
 }
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 func TestGolden(t *testing.T) {
-	f := golden.Open(t, "testdata/lipschitz.safetensors")
+	f := must(golden.Read("testdata/lipschitz.safetensors"))
 	for i := range 4 {
-		w, shape := f.Floats(fmt.Sprintf("%d.w", i))
-		g, err := lipschitz.Gamma(w, shape[0], shape[1])
+		w := f.Tensors[fmt.Sprintf("%d.w", i)]
+		g, err := lipschitz.Gamma(w.Floats, w.Shape[0], w.Shape[1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		near(t, "γ", g, f.Scalar(fmt.Sprintf("%d.gamma", i)), 1e-6)
-		s, err := lipschitz.SpectralNorm(w, shape[0], shape[1], lipschitz.DefaultPowerIteration())
+		near(t, "γ", g, must(f.Number(fmt.Sprintf("%d.gamma", i))), 1e-6)
+		s, err := lipschitz.SpectralNorm(w.Floats, w.Shape[0], w.Shape[1], lipschitz.DefaultPowerIteration())
 		if err != nil {
 			t.Fatal(err)
 		}
-		near(t, "‖W‖₂", s.Sigma, f.Scalar(fmt.Sprintf("%d.sigma_max", i)), 1e-6)
+		near(t, "‖W‖₂", s.Sigma, must(f.Number(fmt.Sprintf("%d.sigma_max", i))), 1e-6)
 	}
 
 	// Rows are steps, columns neurons.
 	train := func(name string) *tensor.Spikes {
-		v, shape := f.Floats(name)
-		s := tensor.NewSpikes(tensor.Shape{N: 1, Steps: shape[0], C: shape[1], H: 1, W: 1})
-		s.PackSpikes(tensor.NCHW{N: shape[0], C: shape[1], H: 1, W: 1, Data: v})
+		v := f.Tensors[name]
+		s := tensor.NewSpikes(tensor.Shape{N: 1, Steps: v.Shape[0], C: v.Shape[1], H: 1, W: 1})
+		s.PackSpikes(tensor.NCHW{N: v.Shape[0], C: v.Shape[1], H: 1, W: 1, Data: v.Floats})
 		return s
 	}
 	for p := 1; p <= 3; p++ {
@@ -87,7 +94,7 @@ func TestGolden(t *testing.T) {
 		if err != nil || len(d) != 1 {
 			t.Fatal(d, err)
 		}
-		near(t, fmt.Sprintf("D%d", p), d[0], f.Scalar(fmt.Sprintf("d%d", p)), 1e-9)
+		near(t, fmt.Sprintf("D%d", p), d[0], must(f.Number(fmt.Sprintf("d%d", p))), 1e-9)
 	}
 }
 

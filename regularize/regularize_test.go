@@ -89,8 +89,15 @@ func float32s(m *mat.Dense) []float32 {
 	return out
 }
 
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 func TestGolden(t *testing.T) {
-	f := golden.Open(t, "testdata/regularize.safetensors")
+	f := must(golden.Read("testdata/regularize.safetensors"))
 	apply := func(p *autograd.Param, beta float64, steps int) []float32 {
 		o := regularize.DefaultOrthogonal()
 		o.Beta = float32(beta)
@@ -102,16 +109,16 @@ func TestGolden(t *testing.T) {
 		return p.Export()
 	}
 	for _, kind := range []string{"linear", "conv"} {
-		w, shape := f.Floats(kind + ".w")
-		want, _ := f.Floats(kind + ".after")
-		near(t, apply(param(w, shape...), f.Scalar("beta_"+kind), 1), want, 1e-6)
+		w := f.Tensors[kind+".w"]
+		want := f.Tensors[kind+".after"].Floats
+		near(t, apply(param(w.Floats, w.Shape...), must(f.Number("beta_"+kind)), 1), want, 1e-6)
 	}
-	w, shape := f.Floats("linear.w")
-	want, _ := f.Floats("linear.after_2000_steps_beta_0.05")
-	near(t, apply(param(w, shape...), 0.05, 2000), want, 1e-4)
+	w := f.Tensors["linear.w"]
+	want := f.Tensors["linear.after_2000_steps_beta_0.05"].Floats
+	near(t, apply(param(w.Floats, w.Shape...), 0.05, 2000), want, 1e-4)
 
-	v, _ := f.Floats("simplex.in")
-	want, _ = f.Floats("simplex.out")
+	v := f.Tensors["simplex.in"].Floats
+	want = f.Tensors["simplex.out"].Floats
 	if err := regularize.Simplex(v); err != nil {
 		t.Fatal(err)
 	}

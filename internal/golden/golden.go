@@ -1,25 +1,17 @@
-// Package golden holds the library against test vectors that another implementation
-// made: safetensors files with the inputs and the expected results of neurons and of
-// whole networks.
+// Package golden reads test vectors that another implementation made: safetensors
+// files with inputs and expected results, whose metadata holds the scalars of a case.
 package golden
 
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/nlpodyssey/safetensors"
-	"github.com/org/snnrat/tensor"
 )
-
-// Tolerance is the largest relative error that passes: of the tensor's largest
-// magnitude.
-const Tolerance = 1e-4
 
 // Tensor is a tensor of a file in row-major order; the integers of an int64 tensor
 // are in Ints.
@@ -73,8 +65,8 @@ func Read(path string) (*File, error) {
 	return f, nil
 }
 
-// floats returns a float32 tensor of that many dimensions.
-func (f *File) floats(name string, dims int) (Tensor, error) {
+// Floats returns a float32 tensor of that many dimensions.
+func (f *File) Floats(name string, dims int) (Tensor, error) {
 	t, ok := f.Tensors[name]
 	if !ok || t.Floats == nil || len(t.Shape) != dims {
 		return t, fmt.Errorf("expected a float32 tensor %s with %d dimensions", name, dims)
@@ -82,8 +74,8 @@ func (f *File) floats(name string, dims int) (Tensor, error) {
 	return t, nil
 }
 
-// number reads a number of the metadata.
-func (f *File) number(key string) (float64, error) {
+// Number reads a number of the metadata.
+func (f *File) Number(key string) (float64, error) {
 	v, err := strconv.ParseFloat(f.Meta[key], 64)
 	if a, b, ok := strings.Cut(f.Meta[key], "/"); ok {
 		var x, y float64
@@ -99,93 +91,14 @@ func (f *File) number(key string) (float64, error) {
 	return v, nil
 }
 
-// numbers reads several.
-func (f *File) numbers(keys ...string) ([]float64, error) {
+// Numbers reads several.
+func (f *File) Numbers(keys ...string) ([]float64, error) {
 	vs := make([]float64, len(keys))
 	for i, k := range keys {
 		var err error
-		if vs[i], err = f.number(k); err != nil {
+		if vs[i], err = f.Number(k); err != nil {
 			return nil, err
 		}
 	}
 	return vs, nil
-}
-
-// Result compares one expected tensor.
-type Result struct {
-	Name string
-	// Err is the largest difference relative to the tensor's largest magnitude.
-	Err float64
-	// Spikes is the number of spikes that differ.
-	Spikes int
-}
-
-// OK reports whether the result passes: equal spikes, and values within Tolerance.
-func (r Result) OK() bool { return r.Spikes == 0 && r.Err <= Tolerance }
-
-// Check runs what the file describes, a neuron or a network, and compares every
-// expected tensor. The error names the file and what is missing or wrong in it.
-func Check(path string) ([]Result, error) {
-	f, err := Read(path)
-	if err != nil {
-		return nil, err
-	}
-	c := &checker{File: f}
-	switch {
-	case f.Meta["arch"] != "":
-		err = c.network()
-	case f.Tensors["grad_out"].Floats != nil:
-		err = c.neuron()
-	default:
-		err = fmt.Errorf("expected the vectors of a network (metadata arch) or of a neuron (tensor grad_out), found %v", slices.Sorted(maps.Keys(f.Tensors)))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return c.results, nil
-}
-
-type checker struct {
-	*File
-	results []Result
-}
-
-// compare records how far got is from the expected tensor, if the file has it.
-func (c *checker) compare(name string, got []float32) {
-	if t, ok := c.Tensors[name]; ok {
-		c.results = append(c.results, Result{Name: name, Err: relative(got, t.Floats, magnitude(t.Floats))})
-	}
-}
-
-func magnitude(v []float32) float64 {
-	m := 0.0
-	for _, x := range v {
-		m = max(m, math.Abs(float64(x)))
-	}
-	return m
-}
-
-// relative returns the largest difference divided by scale; infinity where the
-// lengths differ or a value is not a number.
-func relative(got, want []float32, scale float64) float64 {
-	if len(got) != len(want) {
-		return math.Inf(1)
-	}
-	worst := 0.0
-	for i, w := range want {
-		d := math.Abs(float64(got[i]) - float64(w))
-		if math.IsNaN(d) {
-			return math.Inf(1)
-		}
-		worst = max(worst, d)
-	}
-	if worst == 0 {
-		return 0
-	}
-	return worst / scale
-}
-
-// images makes a batch of a tensor [N, C, H, W].
-func images(t Tensor) tensor.NCHW {
-	return tensor.NCHW{N: t.Shape[0], C: t.Shape[1], H: t.Shape[2], W: t.Shape[3], Data: t.Floats}
 }

@@ -1,7 +1,8 @@
-package golden
+package parity
 
 import (
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/golden"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
@@ -9,7 +10,7 @@ import (
 // neuron checks the spikes and the gradients of a layer of neurons for currents x
 // [T, N, D].
 func (c *checker) neuron() error {
-	v, err := c.numbers("leak", "theta", "width")
+	v, err := c.Numbers("leak", "theta", "width")
 	if err != nil {
 		return err
 	}
@@ -21,11 +22,11 @@ func (c *checker) neuron() error {
 	if err := n.Check(); err != nil {
 		return err
 	}
-	x, err := c.floats("x", 3)
+	x, err := c.Floats("x", 3)
 	if err != nil {
 		return err
 	}
-	out, err := c.floats("grad_out", 3)
+	out, err := c.Floats("grad_out", 3)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func (c *checker) neuron() error {
 
 // fire runs the neurons and carries the gradient of their spikes back; all are
 // row-major [T, N, D].
-func fire(n *snn.Neuron, g snn.Gradient, x, out Tensor) (spikes, grad []float32) {
+func fire(n *snn.Neuron, g snn.Gradient, x, out golden.Tensor) (spikes, grad []float32) {
 	steps, batch, d := x.Shape[0], x.Shape[1], x.Shape[2]
 	tape := &autograd.Tape{}
 	in := tensor.NewDense(tensor.Shape{N: batch, Steps: steps, C: d, H: 1, W: 1})
