@@ -1,17 +1,14 @@
 package snn
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
-	"maps"
-	"math"
 	"os"
-	"slices"
 	"strings"
 
-	"github.com/nlpodyssey/safetensors"
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/paramfile"
 )
 
 // Save writes the model's state and Meta to a safetensors file under PyTorch-style
@@ -25,27 +22,15 @@ func (m *Model) Save(path string) error {
 
 // Write writes what Save does.
 func (m *Model) Write(w io.Writer) error {
-	views := map[string]safetensors.TensorView{}
-	for _, p := range m.State() {
-		v, err := floatView(p.Shape, p.Export())
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.Name, err)
-		}
-		views[p.Name] = v
-	}
-	return safetensors.SerializeToWriter(views, m.Meta, w)
+	return paramfile.Write(w, m.named(), m.Meta)
 }
 
-func floatView(shape []int, v []float32) (safetensors.TensorView, error) {
-	dims := make([]uint64, len(shape))
-	for i, d := range shape {
-		dims[i] = uint64(d)
+func (m *Model) named() map[string]*autograd.Param {
+	named := map[string]*autograd.Param{}
+	for _, p := range m.State() {
+		named[p.Name] = p
 	}
-	raw := make([]byte, 0, 4*len(v))
-	for _, f := range v {
-		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(f))
-	}
-	return safetensors.NewTensorView(safetensors.F32, dims, raw)
+	return named
 }
 
 // Load sets the model's state and Meta from a safetensors file. The file must hold
@@ -65,55 +50,14 @@ func (m *Model) Load(path string) error {
 
 // SetState is Load from the content of a file.
 func (m *Model) SetState(file []byte) error {
-	st, err := safetensors.Deserialize(file)
+	f, err := paramfile.Parse(file)
 	if err != nil {
-		return fmt.Errorf("not a safetensors file: %w", err)
+		return err
 	}
-	_, meta, err := safetensors.ReadMetadata(file)
-	if err != nil {
-		return fmt.Errorf("not a safetensors file: %w", err)
+	tracked := func(name string) bool { return strings.HasSuffix(name, ".num_batches_tracked") }
+	if err := f.Import(m.named(), tracked); err != nil {
+		return err
 	}
-	state := m.State()
-	values := make([][]float32, len(state))
-	extra := map[string]bool{}
-	for _, name := range st.Names() {
-		extra[name] = !strings.HasSuffix(name, ".num_batches_tracked")
-	}
-	for i, p := range state {
-		v, ok := st.Tensor(p.Name)
-		if !ok {
-			return fmt.Errorf("no tensor %s: the file is of another architecture", p.Name)
-		}
-		extra[p.Name] = false
-		if !slices.EqualFunc(v.Shape(), p.Shape, func(a uint64, b int) bool { return a == uint64(b) }) {
-			return fmt.Errorf("tensor %s has shape %v: expected %v", p.Name, v.Shape(), p.Shape)
-		}
-		if v.DType() != safetensors.F32 {
-			return fmt.Errorf("tensor %s is of type %v: expected F32", p.Name, v.DType())
-		}
-		values[i] = floats(v.Data())
-		for j, f := range values[i] {
-			if math.IsNaN(float64(f)) || math.IsInf(float64(f), 0) {
-				return fmt.Errorf("tensor %s, value %d is %v: expected a finite number", p.Name, j, f)
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(extra)) {
-		if extra[name] {
-			return fmt.Errorf("tensor %s is not one of the model's: the file is of another architecture", name)
-		}
-	}
-	for i, p := range state {
-		p.Import(values[i])
-	}
-	m.Meta = meta.Metadata()
+	m.Meta = f.Meta
 	return nil
-}
-
-func floats(raw []byte) []float32 {
-	v := make([]float32, len(raw)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-	}
-	return v
 }
