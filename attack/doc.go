@@ -1,0 +1,23 @@
+// Package attack makes adversarial images for spiking networks and counts who
+// survives them:
+//
+//	pgd := attack.PGD(8./255, 0.01, 7, snn.BPTT{})
+//	adv, err := pgd.Perturb(ctx, model, x, labels, ids, key)
+//
+//	report, err := attack.Evaluate(ctx, model, testSet, []attack.Named{
+//		{Name: "FGSM", Attack: attack.FGSM(8./255, snn.BPTR{})},
+//		{Name: "PGD", Attack: pgd},
+//	}, attack.DefaultConfig())
+//
+// An [Attack] is composed of an objective, an approximation of the gradient (any
+// [snn.Gradient]), a norm that bounds the perturbation, a start and a step, each a
+// value of its own; [FGSM], [RFGSM], [PGD] and [BIM] are fillings of it. A new
+// objective, norm or start works with all of the others.
+//
+// White-box attacks make images on the network that is judged, black-box attacks on
+// another one, [Config.Source].
+//
+// Images have values in [0,1]; normalization is part of the model. A perturbation of
+// radius ε is bounded exactly: see [Attack.Perturb]. What is random for an image is
+// keyed by the image, so results depend neither on batches nor on threads.
+package attack

@@ -1,0 +1,33 @@
+package attack
+
+import (
+	"context"
+	"errors"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Mix is one of several attacks, chosen anew in every call, with equal chances, by
+// the call's key: for adversarial training, where a call is a mini-batch and has a
+// key of its own. Under one key it is always the same attack.
+type Mix []Perturber
+
+// RATMix returns the mix of regularized adversarial training (Ding et al. 2022): FGSM
+// and RFGSM, each with BPTT and BPTR. The paper trains with ε = 2/255.
+func RATMix(eps float32) Mix {
+	return Mix{
+		FGSM(eps, snn.BPTT{}), RFGSM(eps, snn.BPTT{}),
+		FGSM(eps, snn.BPTR{}), RFGSM(eps, snn.BPTR{}),
+	}
+}
+
+// Perturb implements [Perturber]. A Mix of nothing is an error.
+func (m Mix) Perturb(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	if len(m) == 0 {
+		return tensor.NCHW{}, errors.New("attack: a mix of no attacks: expected at least one")
+	}
+	chosen := m[key.Derive("mix", 0).Rand().IntN(len(m))]
+	return chosen.Perturb(ctx, model, x, y, ids, key)
+}

@@ -1,0 +1,138 @@
+package attack
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// Norm measures perturbations of an image, and knows the steepest step and the ball
+// that belong to it. Slices hold the values of one image.
+type Norm interface {
+	fmt.Stringer
+	// Distance returns the norm of x − y, computed in float64.
+	Distance(x, y []float32) float64
+	// Step adds to x the vector of norm alpha along which a function of gradient g
+	// rises most; nothing if g is zero.
+	Step(x, g []float32, alpha float32)
+	// Project moves x to the point nearest to it whose Distance from center is at
+	// most eps, up to rounding, which is towards center.
+	Project(x, center []float32, eps float32)
+	// Uniform fills dst with a point drawn uniformly from the ball of radius eps
+	// around zero.
+	Uniform(dst []float32, eps float32, r *rand.Rand)
+}
+
+// LInf is the maximum norm: no value changes by more than ε.
+type LInf struct{}
+
+// L2 is the Euclidean norm over the values of an image.
+type L2 struct{}
+
+// Distance implements [Norm].
+func (LInf) Distance(x, y []float32) float64 {
+	d := 0.0
+	for i, v := range x {
+		d = max(d, math.Abs(float64(v)-float64(y[i])))
+	}
+	return d
+}
+
+// Step implements [Norm]: alpha·sign(g), with sign(0) = 0.
+func (LInf) Step(x, g []float32, alpha float32) {
+	for i, v := range g {
+		switch {
+		case v > 0:
+			x[i] += alpha
+		case v < 0:
+			x[i] -= alpha
+		}
+	}
+}
+
+// Project implements [Norm].
+func (LInf) Project(x, center []float32, eps float32) {
+	e := float64(eps)
+	for i, v := range x {
+		switch d := float64(v) - float64(center[i]); {
+		case d > e:
+			x[i] = offset(center[i], e)
+		case d < -e:
+			x[i] = offset(center[i], -e)
+		}
+	}
+}
+
+// Uniform implements [Norm].
+func (LInf) Uniform(dst []float32, eps float32, r *rand.Rand) {
+	for i := range dst {
+		dst[i] = eps * (2*r.Float32() - 1)
+	}
+}
+
+func (LInf) String() string { return "L∞" }
+
+// Distance implements [Norm].
+func (L2) Distance(x, y []float32) float64 {
+	sum := 0.0
+	for i, v := range x {
+		d := float64(v) - float64(y[i])
+		sum += d * d
+	}
+	return math.Sqrt(sum)
+}
+
+// Step implements [Norm]: alpha·g/‖g‖₂.
+func (L2) Step(x, g []float32, alpha float32) {
+	sum := 0.0
+	for _, v := range g {
+		sum += float64(v) * float64(v)
+	}
+	if sum == 0 {
+		return
+	}
+	scale := float64(alpha) / math.Sqrt(sum)
+	for i, v := range g {
+		x[i] = float32(float64(x[i]) + scale*float64(v))
+	}
+}
+
+// Project implements [Norm].
+func (n L2) Project(x, center []float32, eps float32) {
+	d := n.Distance(x, center)
+	if d <= float64(eps) {
+		return
+	}
+	// The last factor is for the rounding of the float64 sum, here and in Distance.
+	scale := float64(eps) / d * (1 - 1e-9)
+	for i, v := range x {
+		x[i] = offset(center[i], scale*(float64(v)-float64(center[i])))
+	}
+}
+
+// Uniform implements [Norm]: a Gaussian direction, and a length whose power of the
+// dimension is uniform.
+func (L2) Uniform(dst []float32, eps float32, r *rand.Rand) {
+	sum := 0.0
+	for i := range dst {
+		v := r.NormFloat64()
+		sum += v * v
+		dst[i] = float32(v)
+	}
+	scale := float64(eps) * math.Pow(r.Float64(), 1/float64(len(dst))) / math.Sqrt(sum)
+	for i, v := range dst {
+		dst[i] = float32(scale * float64(v))
+	}
+}
+
+func (L2) String() string { return "L2" }
+
+// offset returns the float32 nearest to c + d among those not farther from c than
+// |d|.
+func offset(c float32, d float64) float32 {
+	v := float32(float64(c) + d)
+	if math.Abs(float64(v)-float64(c)) > math.Abs(d) {
+		v = math.Nextafter32(v, c)
+	}
+	return v
+}

@@ -1,0 +1,42 @@
+package attack
+
+import "math/rand/v2"
+
+// Start is where an attack begins. What it chooses is then projected on the ball and
+// clipped to [0,1].
+type Start interface {
+	// Place moves x, the values of one image, to the start of an attack of radius eps
+	// in norm n.
+	Place(x []float32, n Norm, eps float32, r *rand.Rand)
+}
+
+// AtImage starts at the image itself.
+type AtImage struct{}
+
+// InBall starts at a point drawn uniformly from the ball of the attack's norm.
+type InBall struct{}
+
+// RandomStep starts a step of the attack's norm away, of that length, along a vector
+// drawn from N(0, I): in L∞, length·sign(N(0,1)) for each value.
+type RandomStep struct{ Length float32 }
+
+// Place implements [Start].
+func (AtImage) Place([]float32, Norm, float32, *rand.Rand) {}
+
+// Place implements [Start].
+func (InBall) Place(x []float32, n Norm, eps float32, r *rand.Rand) {
+	d := make([]float32, len(x))
+	n.Uniform(d, eps, r)
+	for i, v := range d {
+		x[i] += v
+	}
+}
+
+// Place implements [Start].
+func (s RandomStep) Place(x []float32, n Norm, _ float32, r *rand.Rand) {
+	d := make([]float32, len(x))
+	for i := range d {
+		d[i] = float32(r.NormFloat64())
+	}
+	n.Step(x, d, s.Length)
+}
