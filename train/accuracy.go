@@ -1,0 +1,68 @@
+package train
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// Accuracy returns the share, in [0,1], of a set's images that the model classifies
+// as labelled, in evaluation mode and batches of so many images, whose number changes
+// nothing. Of equal logits the first counts.
+//
+// It returns an error if batch < 1, if the set does not fit the model, if ctx is done
+// (which is looked at before every batch; the error is ctx.Err(), wrapped), and if an
+// image cannot be read or its logits hold a value that is not finite.
+func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int) (float64, error) {
+	if err := fits(model, set); err != nil {
+		return 0, err
+	}
+	cfg := dataset.DefaultEvaluation()
+	cfg.BatchSize = batch
+	loader, err := dataset.NewLoader(set, cfg, rng.Key{})
+	if err != nil {
+		return 0, fmt.Errorf("train: accuracy: %w", err)
+	}
+	var correct int
+	keys := make([]rng.Key, 0, batch)
+	classes := model.Classes()
+	for b, err := range loader.Epoch(ctx, 0) {
+		if err != nil {
+			return 0, fmt.Errorf("train: accuracy: %w", err)
+		}
+		keys = keys[:0]
+		for _, id := range b.ID {
+			keys = append(keys, rng.New(0).Derive("image", id))
+		}
+		logits, err := model.Logits(b.X, keys)
+		if err != nil {
+			return 0, fmt.Errorf("train: accuracy: images %d to %d: %w", b.ID[0], b.ID[len(b.ID)-1], err)
+		}
+		for i, y := range b.Y {
+			row := logits[i*classes:][:classes]
+			for k, z := range row {
+				if z-z != 0 {
+					return 0, fmt.Errorf("train: accuracy: image %d: logit %d is %v, want a finite number", b.ID[i], k, z)
+				}
+			}
+			if argmax(row) == y {
+				correct++
+			}
+		}
+	}
+	return float64(correct) / float64(set.N), nil
+}
+
+// argmax returns the index of the first of the largest values.
+func argmax(v []float32) int {
+	best := 0
+	for i, x := range v {
+		if x > v[best] {
+			best = i
+		}
+	}
+	return best
+}

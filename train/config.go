@@ -1,0 +1,109 @@
+package train
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// Adversary perturbs the images that a network is trained on. The attacks of package
+// attack, and its mix of them for RAT, are adversaries.
+type Adversary interface {
+	// Perturb returns adversarial images for the batch x with the labels y and the
+	// identities ids, of x's shape and with values in [0,1]. It leaves m's state and x
+	// alone, runs m in evaluation mode, and draws from key alone.
+	Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error)
+}
+
+// Regularizer projects the weights of linear and convolutional layers after every
+// update, such as regularize.Orthogonal.
+type Regularizer interface {
+	// Apply projects p, of Shape [out, in] or [Cout, Cin, k, k], from at most threads
+	// goroutines (GOMAXPROCS if threads is not positive), and draws from key alone.
+	Apply(p *autograd.Param, key rng.Key, threads int) error
+}
+
+// Config says how a [Trainer] trains.
+type Config struct {
+	Epochs         int                  // passes over the set, at least 1
+	LR             float64              // base learning rate, finite and positive
+	Schedule       Schedule             // of the learning rate over the epochs
+	Optimizer      Optimizer            // makes the updates
+	Loader         dataset.LoaderConfig // batches, their order and augmentation
+	Gradient       snn.Gradient         // how the gradient of the weights crosses neurons
+	LabelSmoothing float64              // share of the target that is spread over all classes, in [0, 1)
+
+	// Adversary makes the images of a step from those of the batch: MIX of RAT. Nil
+	// leaves them as they are.
+	Adversary Adversary
+	// Regularizer projects every weight of two extents or more after each update: REG
+	// of RAT. Nil leaves them as they are.
+	Regularizer Regularizer
+	// Simplex projects the weights of a convex combination onto the probability
+	// simplex, after each update, in place: regularize.Simplex. Nil leaves them free.
+	Simplex func(v []float32) error
+
+	// Progress, if not nil, is called after every step, from the goroutine that
+	// ranges over Epochs.
+	Progress func(Progress)
+}
+
+// Default returns the paper's way to train for so many epochs, plainly: SGD with
+// momentum 0.9 and weight decay 5e-4, a learning rate of 0.1 that falls along a
+// cosine, batches of 64, backpropagation through time. Set Adversary, Regularizer
+// and Simplex for RAT.
+func Default(epochs int) Config {
+	return Config{
+		Epochs: epochs, LR: 0.1, Schedule: Cosine{}, Optimizer: DefaultSGD(),
+		Loader: dataset.DefaultTraining(), Gradient: snn.BPTT{},
+	}
+}
+
+// Progress tells how far training is.
+type Progress struct {
+	Epoch, Epochs int // the current one, from 1, and how many there will be
+	Step, Steps   int // the steps of the epoch that are done, and how many it has
+	Loss          float64
+}
+
+// Metrics are the measurements of an epoch.
+type Metrics struct {
+	Epoch int     `json:"epoch"` // from 1
+	LR    float64 `json:"lr"`    // learning rate
+	// Loss and Accuracy, in [0,1], are means over the images that were trained on,
+	// perturbed if there is an Adversary, at the time they were, in training mode.
+	Loss     float64 `json:"loss"`
+	Accuracy float64 `json:"accuracy"`
+	// FiringRate is the mean number of spikes a neuron and step, in [0,1].
+	FiringRate      float64 `json:"firing_rate"`
+	Seconds         float64 `json:"seconds"`
+	ImagesPerSecond float64 `json:"images_per_second"`
+}
+
+// validate returns an error that names the first field that is out of its range;
+// those of Optimizer and Loader are checked where they are used.
+func (c Config) validate() error {
+	switch {
+	case c.Epochs < 1:
+		return fmt.Errorf("train: Config.Epochs is %d, want at least 1", c.Epochs)
+	case !finite(c.LR) || c.LR <= 0:
+		return fmt.Errorf("train: Config.LR is %v, want a finite positive number", c.LR)
+	case c.Schedule == nil:
+		return fmt.Errorf("train: Config.Schedule is nil, want one such as Cosine{}")
+	case c.Optimizer == nil:
+		return fmt.Errorf("train: Config.Optimizer is nil, want one such as DefaultSGD()")
+	case c.Gradient == nil:
+		return fmt.Errorf("train: Config.Gradient is nil, want one such as snn.BPTT{}")
+	case !(c.LabelSmoothing >= 0 && c.LabelSmoothing < 1):
+		return fmt.Errorf("train: Config.LabelSmoothing is %v, want a number in [0, 1)", c.LabelSmoothing)
+	}
+	if err := c.Schedule.Validate(); err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+// Package train trains spiking networks, plainly or with regularized adversarial
+// training (RAT: Ding, Bu, Yu, Huang, Liu: SNN-RAT: Robustness-enhanced Spiking
+// Neural Network through Regularized Adversarial Training, NeurIPS 2022):
+//
+//	cfg := train.Default(5) // epochs
+//	trainer, err := train.New(model, set, cfg, rng.New(1))
+//	if err != nil {
+//		return err
+//	}
+//	for m, err := range trainer.Epochs(ctx) {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Printf("epoch %d: loss %.3f\n", m.Epoch, m.Loss)
+//		if err := trainer.Save("checkpoint.safetensors"); err != nil {
+//			return err
+//		}
+//	}
+//
+// # RAT
+//
+// RAT trains on perturbed images (MIX) and projects the weights after each update
+// (REG). Each is a field of [Config] of its own, so the four rows of the paper's
+// ablation are four configurations:
+//
+//	vanilla     cfg
+//	MIX         cfg.Adversary = mix
+//	REG         cfg.Regularizer, cfg.Simplex = orthogonal, regularize.Simplex
+//	RAT         both
+//
+// for an attack.Mix mix and a regularize.Orthogonal orthogonal. This package knows
+// neither of them: an [Adversary] and a [Regularizer] have one method each.
+//
+// # A step
+//
+// A step perturbs the batch, if there is an adversary, with the network in evaluation
+// mode; computes in training mode the gradient of the mean cross-entropy of the mean
+// output over time; makes the optimizer's update; and then projects the weights and
+// the convex combinations.
+//
+// # Repeating and resuming
+//
+// All that is random comes from the key given to [New], by epoch, step, image and
+// parameter. The same key gives the same bits, whatever the number of threads. A
+// training that was stopped and resumed from its last checkpoint gives the same bits
+// as one that was not.
+package train

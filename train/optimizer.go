@@ -1,0 +1,170 @@
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
+)
+
+// Optimizer is the rule by which parameters follow their gradients: [SGD] or [Adam].
+// It is a value without memory; what it keeps from one update to the next, an
+// [Updater] does.
+type Optimizer interface {
+	// Validate returns an error that names the first field out of its range.
+	Validate() error
+	// Slots names the vectors kept for each parameter, which start at zero.
+	Slots() []string
+	// Update makes update number step ≥ 1 of the values w, of which grad is the
+	// gradient and slots[i] is what is kept under the name Slots()[i]. All of them
+	// have the layout of w, whose zeros of padding come with zero gradients and must
+	// stay.
+	Update(w, grad []float32, slots [][]float32, lr float64, step, threads int)
+}
+
+// SGD is stochastic gradient descent with momentum, as PyTorch defines it, without
+// dampening:
+//
+//	d = ∇w + WeightDecay·w;  v ← Momentum·v + d;  w ← w − lr·v
+//
+// from v = 0, or with Nesterov w ← w − lr·(d + Momentum·v).
+type SGD struct {
+	Momentum    float64 // in [0, 1); 0 for none
+	WeightDecay float64 // factor of the L2 penalty ½·WeightDecay·‖w‖² of all parameters, at least 0
+	Nesterov    bool    // needs momentum
+}
+
+// DefaultSGD returns the paper's momentum of 0.9 and weight decay of 5e-4.
+func DefaultSGD() SGD { return SGD{Momentum: 0.9, WeightDecay: 5e-4} }
+
+// Validate implements [Optimizer].
+func (o SGD) Validate() error {
+	switch {
+	case !(o.Momentum >= 0 && o.Momentum < 1):
+		return fmt.Errorf("SGD.Momentum is %v, want a number in [0, 1)", o.Momentum)
+	case !finite(o.WeightDecay) || o.WeightDecay < 0:
+		return fmt.Errorf("SGD.WeightDecay is %v, want a finite number of at least 0", o.WeightDecay)
+	case o.Nesterov && o.Momentum == 0:
+		return fmt.Errorf("SGD.Nesterov is set and SGD.Momentum is 0, want momentum in (0, 1) with it")
+	}
+	return nil
+}
+
+// Slots implements [Optimizer].
+func (o SGD) Slots() []string {
+	if o.Momentum == 0 {
+		return nil
+	}
+	return []string{"momentum"}
+}
+
+// Update implements [Optimizer].
+func (o SGD) Update(w, grad []float32, slots [][]float32, lr float64, step, threads int) {
+	var v []float32
+	if len(slots) > 0 {
+		v = slots[0]
+	}
+	kernel.SGD(w, grad, v, float32(lr), float32(o.Momentum), float32(o.WeightDecay), o.Nesterov, threads)
+}
+
+// Adam follows the mean of the gradients, scaled by that of their squares, as PyTorch
+// defines it (Kingma and Ba, ICLR 2015). In update number t
+//
+//	d = ∇w + WeightDecay·w
+//	m ← Beta1·m + (1 − Beta1)·d;  v ← Beta2·v + (1 − Beta2)·d²
+//	w ← w − lr·m̂/(√v̂ + Eps),  m̂ = m/(1 − Beta1ᵗ),  v̂ = v/(1 − Beta2ᵗ)
+//
+// from m = v = 0.
+type Adam struct {
+	Beta1, Beta2 float64 // in [0, 1)
+	Eps          float64 // in [1e-30, 1]
+	WeightDecay  float64 // factor of the L2 penalty ½·WeightDecay·‖w‖² of all parameters, at least 0
+}
+
+// DefaultAdam returns PyTorch's settings: 0.9, 0.999, 1e-8, and no weight decay.
+func DefaultAdam() Adam { return Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8} }
+
+// Validate implements [Optimizer].
+func (o Adam) Validate() error {
+	switch {
+	case !(o.Beta1 >= 0 && o.Beta1 < 1):
+		return fmt.Errorf("Adam.Beta1 is %v, want a number in [0, 1)", o.Beta1)
+	case !(o.Beta2 >= 0 && o.Beta2 < 1):
+		return fmt.Errorf("Adam.Beta2 is %v, want a number in [0, 1)", o.Beta2)
+	case !(o.Eps >= 1e-30 && o.Eps <= 1):
+		return fmt.Errorf("Adam.Eps is %v, want a number in [1e-30, 1]", o.Eps)
+	case !finite(o.WeightDecay) || o.WeightDecay < 0:
+		return fmt.Errorf("Adam.WeightDecay is %v, want a finite number of at least 0", o.WeightDecay)
+	}
+	return nil
+}
+
+// Slots implements [Optimizer].
+func (o Adam) Slots() []string { return []string{"exp_avg", "exp_avg_sq"} }
+
+// Update implements [Optimizer].
+func (o Adam) Update(w, grad []float32, slots [][]float32, lr float64, step, threads int) {
+	t := float64(step)
+	kernel.Adam(w, grad, slots[0], slots[1], kernel.AdamStep{
+		Beta1: float32(o.Beta1), Beta2: float32(o.Beta2),
+		Rest1: float32(1 - o.Beta1), Rest2: float32(1 - o.Beta2),
+		Size:       float32(lr / (1 - math.Pow(o.Beta1, t))),
+		Correction: float32(math.Sqrt(1 - math.Pow(o.Beta2, t))),
+		Eps:        float32(o.Eps), Decay: float32(o.WeightDecay),
+	}, threads)
+}
+
+// Updater applies an optimizer to parameters and keeps what it remembers. A
+// [Trainer] has one; use it alone in a training loop of your own.
+type Updater struct {
+	// Steps is the number of updates made. It and State are all that an Updater
+	// remembers.
+	Steps int
+
+	optimizer Optimizer
+	params    []*autograd.Param
+	state     []*autograd.Param // [params][slots]
+	slots     [][]float32       // of one parameter
+}
+
+// NewUpdater returns an updater of params that has made no update. It returns an
+// error that names the field of the optimizer that is out of its range.
+func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
+	if err := o.Validate(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	names := o.Slots()
+	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names))}
+	for _, p := range params {
+		for _, name := range names {
+			s := autograd.NewParam(p.Shape...)
+			s.Name = name + "." + p.Name
+			u.state = append(u.state, s)
+		}
+	}
+	return u, nil
+}
+
+// Step updates the parameters by their gradients, which it leaves as they are, with
+// the learning rate lr, from at most threads goroutines (GOMAXPROCS if threads is
+// not positive). Parameters without a gradient are passed over.
+func (u *Updater) Step(lr float64, threads int) {
+	u.Steps++
+	for i, p := range u.params {
+		g := p.Grad()
+		if g == nil {
+			continue
+		}
+		for k := range u.slots {
+			u.slots[k] = u.state[i*len(u.slots)+k].Edit()
+		}
+		u.optimizer.Update(p.Edit(), g, u.slots, lr, u.Steps, threads)
+	}
+}
+
+// State returns the vectors kept for the parameters, shared with the updater, under
+// names such as momentum.features.0.weight.
+func (u *Updater) State() []*autograd.Param { return u.state }
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -1,0 +1,137 @@
+package train
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// trait is one of the things that a training depends on, and that must be the same
+// for a checkpoint to be resumed.
+type trait struct{ Name, Value string }
+
+// compare returns an error that names the first trait that differs.
+func compare(saved, now []trait) error {
+	values := map[string]string{}
+	for _, s := range saved {
+		values[s.Name] = s.Value
+	}
+	for _, n := range now {
+		v, ok := values[n.Name]
+		if !ok {
+			return fmt.Errorf("%s is %s, but the checkpoint has none", n.Name, n.Value)
+		}
+		if v != n.Value {
+			return fmt.Errorf("%s is %s, but the checkpoint has %s", n.Name, n.Value, v)
+		}
+		delete(values, n.Name)
+	}
+	for _, s := range saved {
+		if v, ok := values[s.Name]; ok {
+			return fmt.Errorf("%s is missing, but the checkpoint has %s", s.Name, v)
+		}
+	}
+	return nil
+}
+
+// origin lists what the training depends on.
+func (t *Trainer) origin() (traits []trait, err error) {
+	add := func(name, format string, args ...any) {
+		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
+	}
+	cfg := t.cfg
+	cfg.Progress, cfg.Loader.Prefetch = nil, 0 // no results depend on them
+	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
+		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i), 0))
+	}
+
+	m := t.model
+	add("the model's input", "%d×%d×%d", m.Channels, m.Height, m.Width)
+	add("the model's number of steps", "%d", m.Steps)
+	add("the model's encoder", "%s", describe(reflect.ValueOf(m.Encoder), 0))
+	for _, row := range m.Summary().Rows {
+		add("layer "+row.Name, "%s, %d×%d×%d to %d×%d×%d", row.Kind, row.In.C, row.In.H, row.In.W, row.Out.C, row.Out.H, row.Out.W)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Meta)) {
+		add("the model's Meta "+k, "%s", m.Meta[k])
+	}
+
+	s := t.set
+	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
+	add("the set's classes", "%s", strings.Join(s.ClassNames, ", "))
+	content, err := fingerprint(s)
+	if err != nil {
+		return nil, err
+	}
+	add("the set's content", "%s", content)
+	add("the key", "the one with digest %s", shortHash(t.key[:]))
+	return traits, nil
+}
+
+// fingerprint returns a digest of a set's labels and of the pixels of at most 256 of
+// its images.
+func fingerprint(s *dataset.Set) (string, error) {
+	var b []byte
+	for _, y := range s.Labels {
+		b = binary.LittleEndian.AppendUint64(b, uint64(y))
+	}
+	x := tensor.NewNCHW(1, s.C, s.H, s.W)
+	for i := 0; i < s.N; i += (s.N + 255) / 256 {
+		if err := s.Fill(x, []int{i}); err != nil {
+			return "", err
+		}
+		for _, v := range x.Data {
+			b = append(b, uint8(v*255+0.5))
+		}
+	}
+	return shortHash(b), nil
+}
+
+// shortHash returns the first half of a SHA-256.
+func shortHash(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// describe writes out a value with its types and its exported fields, the same in
+// every process. Of a function it says only that there is one.
+func describe(v reflect.Value, depth int) string {
+	const deepest = 16 // of a value that is a cycle
+	switch v.Kind() {
+	case reflect.Interface, reflect.Pointer:
+		if v.IsNil() || depth > deepest {
+			return "none"
+		}
+		return describe(v.Elem(), depth+1)
+	case reflect.Func:
+		if v.IsNil() {
+			return "none"
+		}
+		return "a function"
+	case reflect.Struct:
+		var fields []string
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() {
+				fields = append(fields, f.Name+":"+describe(v.Field(i), depth+1))
+			}
+		}
+		return v.Type().String() + "{" + strings.Join(fields, " ") + "}"
+	case reflect.Slice, reflect.Array:
+		elems := make([]string, v.Len())
+		for i := range elems {
+			elems[i] = describe(v.Index(i), depth+1)
+		}
+		return v.Type().String() + "{" + strings.Join(elems, " ") + "}"
+	case reflect.Invalid:
+		return "none"
+	}
+	return fmt.Sprint(v)
+}
