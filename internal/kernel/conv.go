@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"math/bits"
 	"sync"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -33,102 +32,27 @@ func (c *Conv) WeightLen() int {
 	return c.BlocksOut() * c.BlocksIn() * Lanes * c.KH * c.KW * Lanes
 }
 
-// tap pairs a pixel of the destination with a position of the kernel's window:
-// offsets in floats into a frame of the destination and into the weights of one
-// channel.
-type tap struct{ dst, w int32 }
-
-// plan lists, for every pixel of a scatter's source, where it goes.
-type plan struct {
-	taps  []tap
-	start []int32 // taps[start[p]:start[p+1]] are pixel p's
-}
-
-// forwardPlan scatters input pixels to output pixels. backwardPlan scatters
-// output pixels to input pixels.
-func (c *Conv) forwardPlan() plan {
-	var p plan
-	p.start = append(p.start, 0)
-	for y := range c.Hin {
-		for x := range c.Win {
-			for ky := range c.KH {
-				oy := y + c.Pad - ky
-				if oy < 0 || oy%c.Stride != 0 || oy/c.Stride >= c.Hout {
-					continue
-				}
-				for kx := range c.KW {
-					ox := x + c.Pad - kx
-					if ox < 0 || ox%c.Stride != 0 || ox/c.Stride >= c.Wout {
-						continue
-					}
-					p.taps = append(p.taps, tap{int32((oy/c.Stride*c.Wout + ox/c.Stride) * Lanes), int32((ky*c.KW + kx) * Lanes)})
-				}
-			}
-			p.start = append(p.start, int32(len(p.taps)))
-		}
-	}
-	return p
-}
-
-func (c *Conv) backwardPlan() plan {
-	var p plan
-	p.start = append(p.start, 0)
-	for oy := range c.Hout {
-		for ox := range c.Wout {
-			for ky := range c.KH {
-				y := oy*c.Stride + ky - c.Pad
-				if y < 0 || y >= c.Hin {
-					continue
-				}
-				for kx := range c.KW {
-					x := ox*c.Stride + kx - c.Pad
-					if x < 0 || x >= c.Win {
-						continue
-					}
-					p.taps = append(p.taps, tap{int32((y*c.Win + x) * Lanes), int32((ky*c.KW + kx) * Lanes)})
-				}
-			}
-			p.start = append(p.start, int32(len(p.taps)))
-		}
-	}
-	return p
-}
-
 // ConvSpikes computes dst = bias + w∗s for spikes s.
 //
 //	dst  [⌈Cout/16⌉][Frames][Hout·Wout][16]
 //	s    [⌈Cin/16⌉][Frames][Hin·Win]
 //	bias [⌈Cout/16⌉][16], or nil for none
 func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
-	p := c.forwardPlan()
-	in, out, win := c.Hin*c.Win, c.Hout*c.Wout*Lanes, c.KH*c.KW*Lanes
-	nb := c.BlocksIn()
-	parallel.For(threads, c.BlocksOut()*c.Frames, func(u int) {
-		ob, f := u/c.Frames, u%c.Frames
-		d := dst[u*out:][:out:out]
-		fill(d, bias, ob)
-		w := w[ob*nb*Lanes*win:]
-		for g := 0; g < nb; g += Group / Lanes {
-			for px := range in {
-				taps := p.taps[p.start[px]:p.start[px+1]]
-				for b := g; b < min(g+Group/Lanes, nb); b++ {
-					for word := s[(b*c.Frames+f)*in+px]; word != 0; word &= word - 1 {
-						wc := w[(b*Lanes+bits.TrailingZeros16(word))*win:]
-						for _, t := range taps {
-							add16(d[t.dst:], wc[t.w:])
-						}
-					}
-				}
-			}
-		}
-	})
+	if l := CurrentLevel(); l > Portable {
+		l.convSpikes(dst, s, w, bias, c.flat(), threads)
+		return
+	}
+	convSpikesPortable(dst, s, w, bias, c, threads)
 }
 
 // ConvDense computes dst = bias + w∗x for dense x [⌈Cin/16⌉][Frames][Hin·Win][16];
 // the rest is as in ConvSpikes.
 func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
-	p := c.forwardPlan()
-	scatter(dst, x, w, bias, &p, c.Frames, c.BlocksIn(), c.Hin*c.Win, c.BlocksOut(), c.Hout*c.Wout, c.KH*c.KW, false, threads)
+	if l := CurrentLevel(); l > Portable {
+		l.convDense(dst, x, w, bias, c.flat(), threads)
+		return
+	}
+	convDensePortable(dst, x, w, bias, c, threads)
 }
 
 // ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. The sum over
@@ -137,100 +61,30 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 //	dx [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy [⌈Cout/16⌉][Frames][Hout·Wout][16]
 func ConvInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
-	wt := scratch(c.WeightLen())
-	defer release(wt)
-	transpose(*wt, w, &c, threads)
-	p := c.backwardPlan()
-	scatter(dx, dy, *wt, nil, &p, c.Frames, c.BlocksOut(), c.Hout*c.Wout, c.BlocksIn(), c.Hin*c.Win, c.KH*c.KW, add, threads)
-}
-
-// scatter sends every source pixel's values through the weights to the
-// destination pixels that the plan names.
-func scatter(dst, src, w, bias []float32, p *plan, frames, srcBlocks, srcPixels, dstBlocks, dstPixels, window int, add bool, threads int) {
-	out, win := dstPixels*Lanes, window*Lanes
-	parallel.For(threads, dstBlocks*frames, func(u int) {
-		ob, f := u/frames, u%frames
-		d := dst[u*out:][:out:out]
-		if !add {
-			fill(d, bias, ob)
-		}
-		w := w[ob*srcBlocks*Lanes*win:]
-		for g := 0; g < srcBlocks; g += Group / Lanes {
-			for px := range srcPixels {
-				taps := p.taps[p.start[px]:p.start[px+1]]
-				for b := g; b < min(g+Group/Lanes, srcBlocks); b++ {
-					for l, v := range (*[Lanes]float32)(src[((b*frames+f)*srcPixels+px)*Lanes:]) {
-						if v == 0 {
-							continue
-						}
-						wc := w[(b*Lanes+l)*win:]
-						for _, t := range taps {
-							axpy16(d[t.dst:], v, wc[t.w:])
-						}
-					}
-				}
-			}
-		}
-	})
+	if l := CurrentLevel(); l > Portable {
+		l.convInputGrad(dx, dy, w, c.flat(), add, threads)
+		return
+	}
+	convInputGradPortable(dx, dy, w, c, add, threads)
 }
 
 // ConvWeightGradSpikes computes dw = Σ dy⊗s over frames and pixels, in that
 // order, or adds it to dw if add is set. Shapes are as in ConvSpikes.
 func ConvWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
-	p := c.forwardPlan()
-	in, out, win := c.Hin*c.Win, c.Hout*c.Wout*Lanes, c.KH*c.KW*Lanes
-	nb := c.BlocksIn()
-	parallel.For(threads, c.BlocksOut()*nb, func(u int) {
-		ob, b := u/nb, u%nb
-		d := dw[u*Lanes*win:][: Lanes*win : Lanes*win]
-		if !add {
-			clear(d)
-		}
-		for f := range c.Frames {
-			g := dy[(ob*c.Frames+f)*out:][:out:out]
-			for px, word := range s[(b*c.Frames+f)*in:][:in] {
-				if word == 0 {
-					continue
-				}
-				taps := p.taps[p.start[px]:p.start[px+1]]
-				for ; word != 0; word &= word - 1 {
-					dc := d[bits.TrailingZeros16(word)*win:]
-					for _, t := range taps {
-						add16(dc[t.w:], g[t.dst:])
-					}
-				}
-			}
-		}
-	})
+	if l := CurrentLevel(); l > Portable {
+		l.convWeightGradSpikes(dw, s, dy, c.flat(), add, threads)
+		return
+	}
+	convWeightGradSpikesPortable(dw, s, dy, c, add, threads)
 }
 
 // ConvWeightGradDense is ConvWeightGradSpikes for a dense input x.
 func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
-	p := c.forwardPlan()
-	in, out, win := c.Hin*c.Win, c.Hout*c.Wout*Lanes, c.KH*c.KW*Lanes
-	nb := c.BlocksIn()
-	parallel.For(threads, c.BlocksOut()*nb, func(u int) {
-		ob, b := u/nb, u%nb
-		d := dw[u*Lanes*win:][: Lanes*win : Lanes*win]
-		if !add {
-			clear(d)
-		}
-		for f := range c.Frames {
-			g := dy[(ob*c.Frames+f)*out:][:out:out]
-			for px := range in {
-				taps := p.taps[p.start[px]:p.start[px+1]]
-				for l, v := range (*[Lanes]float32)(x[((b*c.Frames+f)*in+px)*Lanes:]) {
-					if v == 0 {
-						continue
-					}
-					dc := d[l*win:]
-					for _, t := range taps {
-						axpy16(dc[t.w:], v, g[t.dst:])
-					}
-				}
-			}
-		}
-	})
+	if l := CurrentLevel(); l > Portable {
+		l.convWeightGradDense(dw, x, dy, c.flat(), add, threads)
+		return
+	}
+	convWeightGradDensePortable(dw, x, dy, c, add, threads)
 }
 
 // ConvBiasGrad computes db = scale·Σ dy over frames and pixels in float64, or adds
@@ -251,25 +105,6 @@ func ConvBiasGrad(db, dy []float32, c Conv, scale float32, add bool, threads int
 				d[l] += float32(v)
 			} else {
 				d[l] = float32(v)
-			}
-		}
-	})
-}
-
-// transpose writes w with input and output channels exchanged,
-// [⌈Cin/16⌉][Cout rounded up to 16][KH·KW][16].
-func transpose(wt, w []float32, c *Conv, threads int) {
-	ib, ob, k := c.BlocksIn(), c.BlocksOut(), c.KH*c.KW
-	parallel.For(threads, ib, func(i int) {
-		for o := range ob {
-			for l := range Lanes {
-				for t := range k {
-					src := (*[Lanes]float32)(w[((o*ib*Lanes+i*Lanes+l)*k+t)*Lanes:])
-					dst := wt[((i*ob+o)*Lanes*k+t)*Lanes+l:]
-					for m, v := range src {
-						dst[m*k*Lanes] = v
-					}
-				}
 			}
 		}
 	})

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+const gatherCols = 8
+
+// gather scans masks and adds up the columns of the weights of their set bits.
+func gather(s isa) {
+	routine("gather"+s.name, "func(a *gather)", "is gatherPortable; cols must be 1 to 8.")
+	a := argBlock()
+	a.setEnd()
+	cols := a.load("cols")
+	for n := 1; n <= gatherCols; n++ {
+		CMPQ(cols, Imm(uint64(n)))
+		JEQ(LabelRef(fmt.Sprintf("gather%d", n)))
+	}
+	RET()
+	for n := 1; n <= gatherCols; n++ {
+		gatherBody(s, a, n)
+	}
+}
+
+func gatherBody(s isa, a args, n int) {
+	name := fmt.Sprintf("gather%d", n)
+	label := func(l string) string { return name + l }
+	Label(name)
+	dst, masks, items := a.load("dst"), a.load("masks"), a.load("items")
+	wCol, w := a.load("wCol"), a.load("w")
+	wCol3, wCol5, wCol7 := GP64(), GP64(), GP64()
+	LEAQ(Mem{Base: wCol, Index: wCol, Scale: 2}, wCol3)
+	LEAQ(Mem{Base: wCol, Index: wCol, Scale: 4}, wCol5)
+	LEAQ(Mem{Base: wCol3, Index: wCol, Scale: 4}, wCol7)
+	at := func(base reg.Register, j int) Mem {
+		switch j {
+		case 0:
+			return Mem{Base: base}
+		case 3, 6:
+			return Mem{Base: base, Index: wCol3, Scale: uint8(j / 3)}
+		case 5:
+			return Mem{Base: base, Index: wCol5, Scale: 1}
+		case 7:
+			return Mem{Base: base, Index: wCol7, Scale: 1}
+		}
+		return Mem{Base: base, Index: wCol, Scale: uint8(j)}
+	}
+	each := func(fn func(j int, at Mem)) {
+		d := GP64()
+		MOVQ(dst, d)
+		for j := range n {
+			fn(j, Mem{Base: d})
+			if j < n-1 {
+				ADDQ(a.mem("dstCol"), d)
+			}
+		}
+	}
+	Label(label("item"))
+	CMPQ(a.mem("start"), Imm(1))
+	JEQ(LabelRef(label("bias")))
+	JGT(LabelRef(label("dst")))
+	for j := range n {
+		s.zero(s.v(j))
+	}
+	JMP(LabelRef(label("started")))
+	Label(label("bias"))
+	b := a.load("bias")
+	for j := range n {
+		VMOVUPS(Mem{Base: b, Disp: 64 * j}, s.v(j))
+	}
+	JMP(LabelRef(label("started")))
+	Label(label("dst"))
+	each(func(j int, at Mem) { VMOVUPS(at, s.v(j)) })
+	Label(label("started"))
+	offset := a.load("offsets")
+	Label(label("offset"))
+	mask, i := GP64(), GP64()
+	MOVQ(Mem{Base: offset}, i)
+	MOVQ(Mem{Base: masks, Index: i, Scale: 1}, mask)
+	TESTQ(mask, mask)
+	JZ(LabelRef(label("next")))
+	wp := GP64()
+	MOVQ(w, wp)
+	ADDQ(Mem{Base: offset, Disp: 8}, wp)
+	Label(label("bit"))
+	TZCNTQ(mask, i)
+	IMULQ(a.mem("wBit"), i)
+	ADDQ(wp, i)
+	BLSRQ(mask, mask)
+	for j := range n {
+		VADDPS(at(i, j), s.v(j), s.v(j))
+	}
+	JNZ(LabelRef(label("bit")))
+	Label(label("next"))
+	ADDQ(U32(16), offset)
+	CMPQ(offset, a.mem("end"))
+	JNE(LabelRef(label("offset")))
+	each(func(j int, at Mem) { VMOVUPS(s.v(j), at) })
+	ADDQ(a.mem("maskItem"), masks)
+	ADDQ(a.mem("dstItem"), dst)
+	DECQ(items)
+	JNZ(LabelRef(label("item")))
+	VZEROUPPER()
+	RET()
+}
+
+// scatter3 sweeps the input's rows. The 3×3 block of outputs that a pixel reaches
+// is held in nine registers whose columns rotate with x, so that a pixel costs
+// three loads and three stores however many spikes it has. Bodies without a row
+// above, below or a column beside the pixel leave those taps out.
+func scatter3(s isa, multiply bool) {
+	name := "scatterSpikes3"
+	if multiply {
+		name = "scatterValues3"
+	}
+	routine(name+s.name, "func(a *scatter3)", "is "+name+"Portable; width must be 2 or more.")
+	a := argBlock()
+	masks, w, mid := a.load("masks"), a.load("w"), a.load("dst")
+	var xp reg.GPVirtual
+	if multiply {
+		xp = a.load("x")
+	}
+	pitch := a.load("width")
+	SHLQ(Imm(6), pitch)
+	top, bot := GP64(), GP64()
+	mask, i, left := GP64(), GP64(), GP64()
+
+	Label("frame")
+	MOVQ(a.mem("height"), i)
+	MOVQ(i, a.mem("rowsLeft"))
+	MOVQ(U32(0), i)
+	MOVQ(i, a.mem("row"))
+	Label("row")
+	MOVQ(mid, top)
+	SUBQ(pitch, top)
+	LEAQ(Mem{Base: mid, Index: pitch, Scale: 1}, bot)
+	MOVQ(a.mem("width"), left)
+	SUBQ(Imm(2), left)
+	CMPQ(a.mem("row"), Imm(0))
+	JEQ(LabelRef("first"))
+	CMPQ(a.mem("rowsLeft"), Imm(1))
+	JEQ(LabelRef("row10"))
+	JMP(LabelRef("row11"))
+	Label("first")
+	CMPQ(a.mem("rowsLeft"), Imm(1))
+	JEQ(LabelRef("row00"))
+
+	for _, v := range []struct {
+		name     string
+		top, bot bool
+	}{{"row01", false, true}, {"row00", false, false}, {"row10", true, false}, {"row11", true, true}} {
+		label := func(l string, phase int) string { return fmt.Sprintf("%s%s%d", v.name, l, phase) }
+		rows := []int{1}
+		if v.top {
+			rows = append([]int{0}, rows...)
+		}
+		if v.bot {
+			rows = append(rows, 2)
+		}
+		rowAt := []reg.Register{top, mid, bot}
+		// Column c (−1, 0, 1 around x) is held in trio (phase+c+1) mod 3.
+		acc := func(phase, c, r int) reg.VecPhysical { return s.v((phase+c+1)%3*3 + r) }
+		value := s.v(9)
+		load := func(phase, c int) {
+			for _, r := range rows {
+				VMOVUPS(Mem{Base: rowAt[r], Disp: 64 * c}, acc(phase, c, r))
+			}
+		}
+		store := func(phase, c int) {
+			for _, r := range rows {
+				VMOVUPS(acc(phase, c, r), Mem{Base: rowAt[r], Disp: 64 * c})
+			}
+		}
+		events := func(l string, phase, from, to int) {
+			MOVQ(Mem{Base: masks}, mask)
+			TESTQ(mask, mask)
+			JZ(LabelRef(label(l+"done", phase)))
+			Label(label(l+"bit", phase))
+			TZCNTQ(mask, i)
+			if multiply {
+				VBROADCASTSS(Mem{Base: xp, Index: i, Scale: 4}, value)
+			}
+			IMUL3Q(U32(9*64), i, i)
+			BLSRQ(mask, mask)
+			// An input at row y reaches row y+1−ky through row ky of the window.
+			for c := from; c <= to; c++ {
+				for _, r := range rows {
+					m := Mem{Base: w, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * 64}
+					if multiply {
+						VFMADD231PS(m, value, acc(phase, c, r))
+					} else {
+						VADDPS(m, acc(phase, c, r), acc(phase, c, r))
+					}
+				}
+			}
+			JNZ(LabelRef(label(l+"bit", phase)))
+			Label(label(l+"done", phase))
+			ADDQ(U32(8), masks)
+			if multiply {
+				ADDQ(U32(256), xp)
+			}
+		}
+		step := func() {
+			for _, r := range rows {
+				ADDQ(Imm(64), rowAt[r])
+			}
+		}
+		Label(v.name)
+		load(0, 0)
+		load(0, 1)
+		events("left", 0, 0, 1)
+		step()
+		TESTQ(left, left)
+		JZ(LabelRef(label("last", 1)))
+		for _, phase := range []int{1, 2, 0} {
+			Label(label("inner", phase))
+			load(phase, 1)
+			events("inner", phase, -1, 1)
+			store(phase, -1)
+			step()
+			DECQ(left)
+			JZ(LabelRef(label("last", (phase+1)%3)))
+		}
+		JMP(LabelRef(label("inner", 1)))
+		for phase := range 3 {
+			Label(label("last", phase))
+			events("last", phase, -1, 0)
+			store(phase, -1)
+			store(phase, 0)
+			step()
+			JMP(LabelRef("rowdone"))
+		}
+	}
+	Label("rowdone")
+	INCQ(a.mem("row"))
+	DECQ(a.mem("rowsLeft"))
+	JNZ(LabelRef("row"))
+	DECQ(a.mem("frames"))
+	JNZ(LabelRef("frame"))
+	VZEROUPPER()
+	RET()
+}
+
+// outer3 keeps a channel's nine sums in registers over a whole tile of deltas.
+func outer3(s isa) {
+	routine("outer3"+s.name, "func(a *outer3)", "is outer3Portable.")
+	a := argBlock()
+	masks, dw, channels := a.load("masks"), a.load("dw"), a.load("channels")
+	stride := a.load("rowStride")
+	Label("channel")
+	CMPQ(a.mem("start"), Imm(0))
+	JNE(LabelRef("dst"))
+	for t := range 9 {
+		s.zero(s.v(t))
+	}
+	JMP(LabelRef("started"))
+	Label("dst")
+	for t := range 9 {
+		VMOVUPS(Mem{Base: dw, Disp: 64 * t}, s.v(t))
+	}
+	Label("started")
+	words := a.load("words")
+	r0 := a.load("deltas")
+	r1, r2 := GP64(), GP64()
+	LEAQ(Mem{Base: r0, Index: stride, Scale: 1}, r1)
+	LEAQ(Mem{Base: r0, Index: stride, Scale: 2}, r2)
+	rows := []reg.Register{r2, r1, r0} // by row of the window
+	mask, i := GP64(), GP64()
+	Label("word")
+	MOVQ(Mem{Base: masks}, mask)
+	TESTQ(mask, mask)
+	JZ(LabelRef("next"))
+	Label("bit")
+	TZCNTQ(mask, i)
+	SHLQ(Imm(6), i)
+	BLSRQ(mask, mask)
+	for t := range 9 {
+		VADDPS(Mem{Base: rows[t/3], Index: i, Scale: 1, Disp: (2 - t%3) * 64}, s.v(t), s.v(t))
+	}
+	JNZ(LabelRef("bit"))
+	Label("next")
+	ADDQ(U32(8), masks)
+	for _, r := range rows {
+		ADDQ(U32(64*64), r)
+	}
+	DECQ(words)
+	JNZ(LabelRef("word"))
+	for t := range 9 {
+		VMOVUPS(s.v(t), Mem{Base: dw, Disp: 64 * t})
+	}
+	ADDQ(U32(9*64), dw)
+	DECQ(channels)
+	JNZ(LabelRef("channel"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,88 @@
+package kernel
+
+import "unsafe"
+
+// The argument blocks of the small routines that the drivers in this package are
+// built from. Every stride and offset is in bytes; a vector is 16 float32 at
+// AVX-512 and 8 at AVX2, and lanes never mix, so that a driver at AVX2 visits a
+// block of 16 channels as two columns that lie 32 bytes apart.
+
+// offset is one step of a list that a routine walks: where it reads its input,
+// and where its weights.
+type offset struct{ src, w int64 }
+
+// How a routine sets its accumulators.
+const (
+	startZero = iota
+	startBias
+	startDst
+)
+
+// tile is a register tile of rows × cols vectors of a matrix product:
+//
+//	dst[r][c] = start + Σ src[r][k]·w[k][c]
+//
+// k runs over outer × offsets × blocks × lanes in that order. src is a scalar
+// that is broadcast, w and dst are vectors.
+type tile struct {
+	src, w, dst, bias unsafe.Pointer
+	offsets           unsafe.Pointer // []offset
+	count             uint64         // of offsets
+	start             uint64
+	rows, cols        uint64
+	srcRow, dstRow    uint64
+	wCol, dstCol      uint64
+	outer             uint64
+	srcOuter, wOuter  uint64
+	blocks            uint64
+	srcBlock, wBlock  uint64 // from the end of a block's lanes to the next block
+	lanes             uint64
+	srcLane, wLane    uint64
+	nan               uint64 // set, and dst left alone, if a sum is not a number
+
+	end, outerLeft, srcOuterAt, wOuterAt uint64 // the routine's own
+}
+
+// gather adds, for every item and every set bit of its masks, cols vectors:
+//
+//	dst[item][c] = start + Σ over offsets, set bits i: w[offset][i][c]
+type gather struct {
+	masks, w, dst, bias unsafe.Pointer
+	offsets             unsafe.Pointer // []offset into masks and w
+	count               uint64         // of offsets
+	start               uint64
+	items, cols         uint64
+	maskItem, dstItem   uint64
+	wCol, dstCol        uint64
+	wBit                uint64
+
+	end uint64 // the routine's own
+}
+
+// scatter3 sends the set bits of the masks of whole frames through a 3×3 window
+// of stride 1 and padding 1, adding to dst:
+//
+//	masks [frames][height][width]uint64, bit i: channel i of a group
+//	w     [64][9] vectors, 64 bytes apart
+//	dst   [frames][height][width] vectors, 64 bytes apart
+//	x     [frames][height][width][64]float32, for the routine that multiplies
+type scatter3 struct {
+	masks, w, dst, x      unsafe.Pointer
+	frames, height, width uint64
+
+	rowsLeft, row uint64 // the routine's own
+}
+
+// outer3 adds to the 3×3 weight gradient of each of a number of channels the
+// deltas around the set bits of its masks. Bit q of a channel's masks is slot q of
+// the deltas, a raster of rows of rowStride bytes:
+//
+//	masks  [channels][words]uint64
+//	deltas vectors, 64 bytes apart
+//	dw     [channels][9] vectors, 64 bytes apart
+type outer3 struct {
+	masks, deltas, dw unsafe.Pointer
+	channels, words   uint64
+	rowStride         uint64
+	start             uint64
+}

@@ -1,0 +1,326 @@
+package kernel
+
+import (
+	"sync"
+	"unsafe"
+
+	"github.com/org/snnrat/internal/parallel"
+)
+
+// lender lends slices of any content until they are put back.
+type lender[T any] struct{ pool sync.Pool }
+
+func (l *lender[T]) get(n int) *[]T {
+	b, _ := l.pool.Get().(*[]T)
+	if b == nil {
+		b = new([]T)
+	}
+	if cap(*b) < n {
+		*b = make([]T, n)
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+func (l *lender[T]) put(b *[]T) { l.pool.Put(b) }
+
+var (
+	masks lender[uint64]
+	words lender[uint16]
+)
+
+// same3 reports whether the window is 3×3, moves by one and keeps the frame's size.
+func (c *Conv) same3() bool {
+	return c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 && c.Win > 1
+}
+
+// groupMasks writes the spikes of groups of 64 channels as [groups][Frames][Hin·Win]
+// masks, bit i being channel i of the group.
+func groupMasks(dst []uint64, s []uint16, c *Conv, threads int) {
+	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
+	const chunk = 4096
+	parts := ceilDiv(n, chunk)
+	parallel.For(threads, ceilDiv(nb, 4)*parts, func(u int) {
+		g, lo := u/parts, u%parts*chunk
+		hi := min(lo+chunk, n)
+		d := dst[g*n+lo : g*n+hi]
+		for i, b := 0, g*4; i < 4 && b < nb; i, b = i+1, b+1 {
+			src := s[b*n+lo:][:len(d)]
+			if i == 0 {
+				for j, v := range src {
+					d[j] = uint64(v)
+				}
+				continue
+			}
+			for j, v := range src {
+				d[j] |= uint64(v) << (16 * i)
+			}
+		}
+	})
+}
+
+// convSpikes adds up the weights of events. Masks of 64 channels are scanned once
+// for a 3×3 window, whose nine products are in registers, or for up to eight blocks
+// of output channels.
+func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
+	groups := ceilDiv(c.BlocksIn(), Group/Lanes)
+	m := masks.get(groups * c.Frames * c.Hin * c.Win)
+	defer masks.put(m)
+	groupMasks(*m, s, &c, threads)
+	if c.same3() {
+		l.convSpikes3(dst, *m, w, bias, &c, threads)
+		return
+	}
+	l.convSpikesAny(dst, *m, w, bias, &c, threads)
+}
+
+// frameParts returns how many ranges the frames are split into, so that there are
+// units enough for the threads, and the destination of a range, of bytes a frame,
+// stays in L2 while the groups pass over it.
+func frameParts(frames, tiles, bytes, threads int) int {
+	return min(frames, max(ceilDiv(4*parallel.Threads(threads), tiles), frames*bytes>>17))
+}
+
+func (l Level) convSpikes3(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
+	vectors, bytes := l.vectors()
+	nb, px := c.BlocksIn(), c.Hin*c.Win
+	parts := frameParts(c.Frames, c.BlocksOut(), px*64, threads)
+	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
+		ob := u / parts
+		lo, hi := share(c.Frames, u%parts, parts)
+		d := dst[(ob*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes]
+		fill(d, bias, ob)
+		for g := 0; g < nb; g += Group / Lanes {
+			mask := ptr(m, (g/4*c.Frames+lo)*px)
+			weights := ptr(w, (ob*nb+g)*Lanes*9*Lanes)
+			for v := range vectors {
+				l.scatterSpikes3(&scatter3{
+					masks: mask, w: unsafe.Add(weights, v*bytes), dst: unsafe.Add(ptr(d, 0), v*bytes),
+					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
+				})
+			}
+		}
+	})
+}
+
+func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
+	const maxBlocks = 8 // of a gather
+	vectors, bytes := l.vectors()
+	sources := outputSources.get(c.window(), newOutputSources)
+	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	tileBlocks := maxBlocks
+	if win > 1 {
+		tileBlocks = 4 // keeps a group's weights in L2
+	}
+	tiles := ceilDiv(c.BlocksOut(), tileBlocks)
+	parts := frameParts(c.Frames, tiles, out*64*tileBlocks, threads)
+	parallel.For(threads, tiles*parts, func(u int) {
+		lo, hi := share(c.BlocksOut(), u/parts, tiles)
+		from, to := share(c.Frames, u%parts, parts)
+		a := gather{
+			items: uint64(to - from), cols: uint64(hi - lo),
+			maskItem: uint64(in * 8), dstItem: uint64(out * 64),
+			wCol: uint64(nb * Lanes * win * 64), dstCol: uint64(c.Frames * out * 64),
+			wBit: uint64(win * 64),
+		}
+		for g := 0; g < nb; g += Group / Lanes {
+			for px := range out {
+				list := sources.masks[sources.start[px]:sources.start[px+1]]
+				d := ((lo*c.Frames+from)*out + px) * Lanes
+				if len(list) == 0 {
+					if g == 0 {
+						for b := lo; b < hi; b++ {
+							for f := from; f < to; f++ {
+								fill(dst[((b*c.Frames+f)*out+px)*Lanes:][:Lanes], bias, b)
+							}
+						}
+					}
+					continue
+				}
+				a.offsets, a.count = ptr(list, 0), uint64(len(list))
+				a.masks = ptr(m, (g/4*c.Frames+from)*in)
+				for v := range vectors {
+					a.w = unsafe.Add(ptr(w, (lo*nb+g)*Lanes*win*Lanes), v*bytes)
+					a.dst = unsafe.Add(ptr(dst, d), v*bytes)
+					switch {
+					case g > 0:
+						a.start = startDst
+					case bias != nil:
+						a.start, a.bias = startBias, unsafe.Add(ptr(bias, lo*Lanes), v*bytes)
+					}
+					l.gather(&a)
+				}
+			}
+		}
+	})
+}
+
+// convWeightGradSpikes adds up the deltas of events.
+func (l Level) convWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
+	if c.same3() {
+		l.convWeightGradSpikes3(dw, s, dy, &c, add, threads)
+		return
+	}
+	l.convWeightGradSpikesAny(dw, s, dy, &c, add, threads)
+}
+
+// raster cuts frames into tiles of deltas with a halo that fit L1. A tile holds
+// whole frames, or rows of one; its slots are rows of Win+1, the slot between two
+// rows being the halo of both, as is the row between two frames.
+type raster struct {
+	frames, rows int // of a tile: frames > 1 only if rows is the height
+	bands        int // tiles of a frame
+	pitch        int // slots of a row
+	frameSlots   int
+	words        int // of 64 slots, of the spikes of a tile
+	slots        int // of the deltas, with the halo
+	tiles        int
+}
+
+func newRaster(c *Conv) raster {
+	const l1 = 576 // slots, 36 KB
+	r := raster{frames: 1, rows: c.Hin, bands: 1, pitch: c.Win + 1}
+	if r.rows+2 > l1/r.pitch {
+		r.bands = ceilDiv(c.Hin, max(1, l1/r.pitch-2))
+		r.rows = ceilDiv(c.Hin, r.bands)
+		r.bands = ceilDiv(c.Hin, r.rows)
+	}
+	r.frameSlots = (r.rows + 1) * r.pitch
+	if r.bands == 1 {
+		r.frames = min(c.Frames, max(1, (l1-2*r.pitch)/r.frameSlots))
+	}
+	r.words = ceilDiv(r.frames*r.frameSlots, 64)
+	r.slots = r.words*64 + 2*r.pitch + 2
+	r.tiles = ceilDiv(c.Frames, r.frames) * r.bands
+	return r
+}
+
+// rowsOf calls fn for every row of pixels of tile i: the frame, the row in it, and
+// its first slot among the spikes. With halo it also calls it for the rows above
+// and below the tile, which for a frame's edge do not exist.
+func (r *raster) rowsOf(c *Conv, i int, halo bool, fn func(frame, y, slot int)) {
+	f0, y0 := i/r.bands*r.frames, i%r.bands*r.rows
+	from, to := 0, min(r.rows, c.Hin-y0)
+	if halo {
+		from, to = -1, to+1
+	}
+	for f := f0; f < min(f0+r.frames, c.Frames); f++ {
+		for y := from; y < to; y++ {
+			if y0+y >= 0 && y0+y < c.Hin {
+				fn(f, y0+y, (f-f0)*r.frameSlots+y*r.pitch)
+			}
+		}
+	}
+}
+
+// convWeightGradSpikes3 keeps the nine sums of a channel and a block of output
+// channels in registers while it scans the channel's spikes over a tile.
+func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
+	vectors, bytes := l.vectors()
+	r := newRaster(c)
+	nb, px := c.BlocksIn(), c.Hin*c.Win
+	m := masks.get(nb * r.tiles * Lanes * r.words) // [nb][tiles][16][words]
+	defer masks.put(m)
+	parallel.For(threads, nb*r.tiles, func(u int) {
+		b, i := u/r.tiles, u%r.tiles
+		slots := words.get(r.words * 64)
+		defer words.put(slots)
+		clear(*slots)
+		r.rowsOf(c, i, false, func(f, y, slot int) {
+			copy((*slots)[slot:], s[(b*c.Frames+f)*px+y*c.Win:][:c.Win])
+		})
+		l.transposeBits(&(*m)[u*Lanes*r.words], &(*slots)[0], uintptr(r.words), uintptr(r.words*8))
+	})
+	// Input channels are split as well where there are few output channels.
+	parts := min(nb, ceilDiv(4*parallel.Threads(threads), c.BlocksOut()))
+	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
+		ob := u / parts
+		lo, hi := share(nb, u%parts, parts)
+		deltas := scratch(r.slots * Lanes)
+		defer release(deltas)
+		for i := range r.tiles {
+			clear(*deltas)
+			r.rowsOf(c, i, true, func(f, y, slot int) {
+				copy((*deltas)[(slot+r.pitch+1)*Lanes:], dy[((ob*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
+			})
+			for b := lo; b < hi; b++ {
+				for v := range vectors {
+					a := outer3{
+						masks:    ptr(*m, (b*r.tiles+i)*Lanes*r.words),
+						deltas:   unsafe.Add(ptr(*deltas, 0), v*bytes),
+						dw:       unsafe.Add(ptr(dw, (ob*nb+b)*Lanes*9*Lanes), v*bytes),
+						channels: Lanes, words: uint64(r.words),
+						rowStride: uint64(r.pitch * 64),
+					}
+					if i > 0 || add {
+						a.start = startDst
+					}
+					l.outer3(&a)
+				}
+			}
+		}
+	})
+}
+
+// convWeightGradSpikesAny gathers, for every position of the window, the spikes that
+// output pixels see there, and adds up the deltas of up to eight blocks of output
+// channels.
+func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
+	const (
+		maxBlocks = 8
+		chunk     = 4 // words of 64 deltas: 128 KB
+	)
+	vectors, bytes := l.vectors()
+	p := windowPairs.get(c.window(), newPairs)
+	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	n := c.Frames * out
+	nw := ceilDiv(n, 64)
+	m := masks.get(win * nb * Lanes * nw) // [win][nb][16][nw]
+	defer masks.put(m)
+	parallel.For(threads, win*nb, func(u int) {
+		tap, b := u/nb, u%nb
+		seen := words.get(nw * 64)
+		defer words.put(seen)
+		clear(*seen)
+		for f := range c.Frames {
+			src, dst := s[(b*c.Frames+f)*in:][:in], (*seen)[f*out:]
+			for _, row := range p.rows[p.start[tap]:p.start[tap+1]] {
+				from, to := int(row.src/64), int(row.w/64)
+				for x := range int(p.width[tap]) {
+					dst[to+x] = src[from+x*c.Stride]
+				}
+			}
+		}
+		l.transposeBits(&(*m)[u*Lanes*nw], &(*seen)[0], uintptr(nw), uintptr(nw*8))
+	})
+	list := make([]offset, chunk)
+	for i := range list {
+		list[i] = offset{int64(i * 8), int64(i * 64 * 64)}
+	}
+	tiles := ceilDiv(c.BlocksOut(), maxBlocks)
+	parts := min(nb, ceilDiv(4*parallel.Threads(threads), tiles))
+	parallel.For(threads, tiles*parts, func(u int) {
+		lo, hi := share(c.BlocksOut(), u/parts, tiles)
+		from, to := share(nb, u%parts, parts)
+		a := gather{
+			items: uint64((to - from) * Lanes), cols: uint64(hi - lo),
+			maskItem: uint64(nw * 8), dstItem: uint64(win * 64),
+			wCol: uint64(n * 64), dstCol: uint64(nb * Lanes * win * 64),
+			wBit: 64, offsets: ptr(list, 0),
+		}
+		for word := 0; word < nw; word += chunk {
+			a.count = uint64(min(chunk, nw-word))
+			if word > 0 || add {
+				a.start = startDst
+			}
+			for tap := range win {
+				a.masks = ptr(*m, (tap*nb+from)*Lanes*nw+word)
+				for v := range vectors {
+					a.w = unsafe.Add(ptr(dy, (lo*n+word*64)*Lanes), v*bytes)
+					a.dst = unsafe.Add(ptr(dw, ((lo*nb+from)*Lanes*win+tap)*Lanes), v*bytes)
+					l.gather(&a)
+				}
+			}
+		}
+	})
+}

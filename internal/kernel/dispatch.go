@@ -1,0 +1,74 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+)
+
+// Level is an instruction set that the kernels can use.
+type Level int32
+
+// The levels, from the definition in portable Go up. AVX2 stands for AVX2 with FMA
+// and BMI, AVX512 for these with the F, BW, DQ and VL sets of AVX-512.
+const (
+	Portable Level = iota
+	AVX2
+	AVX512
+)
+
+var levelNames = [...]string{"portable", "avx2", "avx512"}
+
+func (l Level) String() string {
+	if l < 0 || int(l) >= len(levelNames) {
+		return fmt.Sprintf("Level(%d)", int32(l))
+	}
+	return levelNames[l]
+}
+
+// level is the level in use; maxLevel is the highest that this build and this
+// processor have.
+var level atomic.Int32
+
+// EnvLevel is the environment variable that chooses the level when the program
+// starts: portable, avx2 or avx512. A level that the processor lacks is lowered to
+// the highest that it has; any other text is ignored. [CurrentLevel] tells what
+// became of it.
+const EnvLevel = "SNNRAT_KERNEL"
+
+func init() { level.Store(int32(startLevel(os.Getenv(EnvLevel)))) }
+
+func startLevel(env string) Level {
+	for l, name := range levelNames {
+		if strings.EqualFold(env, name) {
+			return min(Level(l), maxLevel)
+		}
+	}
+	return maxLevel
+}
+
+// CurrentLevel returns the level in use.
+func CurrentLevel() Level { return Level(level.Load()) }
+
+// MaxLevel returns the highest level that this build and this processor have.
+func MaxLevel() Level { return maxLevel }
+
+// SetLevel makes the kernels use l from the next call on. It returns an error, and
+// changes nothing, if this build or this processor lacks it.
+func SetLevel(l Level) error {
+	if l < Portable || l > maxLevel {
+		return fmt.Errorf("kernel: level %v: this build and processor have %v to %v", l, Portable, maxLevel)
+	}
+	level.Store(int32(l))
+	return nil
+}
+
+// vectors returns how the level splits a block of 16 channels: the number of its
+// vectors, and their bytes.
+func (l Level) vectors() (n, bytes int) {
+	if l == AVX2 {
+		return 2, 32
+	}
+	return 1, 64
+}

@@ -1,0 +1,93 @@
+//go:build !purego
+
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+var maxLevel = func() Level {
+	x := &cpu.X86
+	switch {
+	case !x.HasAVX2 || !x.HasFMA || !x.HasBMI1 || !x.HasBMI2:
+		return Portable
+	case !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
+		return AVX2
+	}
+	return AVX512
+}()
+
+func (l Level) tile(a *tile) {
+	switch l {
+	case AVX512:
+		tileAVX512(a)
+	case AVX2:
+		tileAVX2(a)
+	default:
+		tilePortable(a)
+	}
+}
+
+func (l Level) gather(a *gather) {
+	switch l {
+	case AVX512:
+		gatherAVX512(a)
+	case AVX2:
+		gatherAVX2(a)
+	default:
+		gatherPortable(a)
+	}
+}
+
+func (l Level) scatterSpikes3(a *scatter3) {
+	switch l {
+	case AVX512:
+		scatterSpikes3AVX512(a)
+	case AVX2:
+		scatterSpikes3AVX2(a)
+	default:
+		scatterSpikes3Portable(a)
+	}
+}
+
+func (l Level) scatterValues3(a *scatter3) {
+	switch l {
+	case AVX512:
+		scatterValues3AVX512(a)
+	case AVX2:
+		scatterValues3AVX2(a)
+	default:
+		scatterValues3Portable(a)
+	}
+}
+
+func (l Level) outer3(a *outer3) {
+	switch l {
+	case AVX512:
+		outer3AVX512(a)
+	case AVX2:
+		outer3AVX2(a)
+	default:
+		outer3Portable(a)
+	}
+}
+
+func (l Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
+	switch l {
+	case AVX512:
+		transpose16AVX512(dst, src, dstRow, srcRow)
+	case AVX2:
+		transpose16AVX2(dst, src, dstRow, srcRow)
+	default:
+		transpose16Portable(dst, src, dstRow, srcRow)
+	}
+}
+
+func (l Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
+	switch l {
+	case AVX512:
+		transposeBitsAVX512(dst, src, words, dstLane)
+	case AVX2:
+		transposeBitsAVX2(dst, src, words, dstLane)
+	default:
+		transposeBitsPortable(dst, src, words, dstLane)
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !amd64 || purego
+
+package kernel
+
+const maxLevel = Portable
+
+func (Level) tile(a *tile)               { tilePortable(a) }
+func (Level) gather(a *gather)           { gatherPortable(a) }
+func (Level) scatterSpikes3(a *scatter3) { scatterSpikes3Portable(a) }
+func (Level) scatterValues3(a *scatter3) { scatterValues3Portable(a) }
+func (Level) outer3(a *outer3)           { outer3Portable(a) }
+func (Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
+	transpose16Portable(dst, src, dstRow, srcRow)
+}
+func (Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
+	transposeBitsPortable(dst, src, words, dstLane)
+}

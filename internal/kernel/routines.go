@@ -1,0 +1,188 @@
+package kernel
+
+import (
+	"math"
+	"math/bits"
+	"unsafe"
+)
+
+// The portable twins of the assembly routines. The drivers use them for tiles
+// whose sums are not numbers, and tests for everything else.
+
+// vector returns the 16 floats at p + off.
+func vector(p unsafe.Pointer, off uint64) *[Lanes]float32 {
+	return (*[Lanes]float32)(unsafe.Add(p, int(off)))
+}
+
+// begin sets the accumulators as start says.
+func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
+	switch start {
+	case startZero:
+		*acc = [Lanes]float32{}
+	case startBias:
+		*acc = *bias
+	default:
+		*acc = *dst
+	}
+}
+
+// tilePortable computes a tile with vectors of 16 lanes. Zeros of src add nothing,
+// whatever they would be multiplied with.
+func tilePortable(a *tile) {
+	for r := range a.rows {
+		for c := range a.cols {
+			tileSum(a, r, c, 64)
+		}
+	}
+}
+
+// tileSum computes vector c of row r of a tile of vectors of so many bytes.
+func tileSum(a *tile, r, c uint64, bytes int) {
+	var sums [Lanes]float32
+	acc := sums[:bytes/4]
+	dst := unsafe.Slice((*float32)(unsafe.Add(a.dst, int(r*a.dstRow+c*a.dstCol))), len(acc))
+	switch a.start {
+	case startBias:
+		copy(acc, unsafe.Slice((*float32)(unsafe.Add(a.bias, int(c)*bytes)), len(acc)))
+	case startDst:
+		copy(acc, dst)
+	}
+	for o := range a.outer {
+		for _, at := range unsafe.Slice((*offset)(a.offsets), a.count) {
+			src := uint64(at.src) + o*a.srcOuter + r*a.srcRow
+			w := uint64(at.w) + o*a.wOuter + c*a.wCol
+			for range a.blocks {
+				for range a.lanes {
+					if x := *(*float32)(unsafe.Add(a.src, int(src))); x != 0 {
+						for l := range acc {
+							acc[l] = fma(x, *(*float32)(unsafe.Add(a.w, int(w)+4*l)), acc[l])
+						}
+					}
+					src += a.srcLane
+					w += a.wLane
+				}
+				src += a.srcBlock
+				w += a.wBlock
+			}
+		}
+	}
+	copy(dst, acc)
+}
+
+// fma returns x·y + z rounded once. The product is exact in float64; the sum is
+// rounded to odd there, so that the second rounding sees what the first dropped.
+func fma(x, y, z float32) float32 {
+	p, c := float64(x)*float64(y), float64(z)
+	s := p + c
+	t := s - p
+	rest := (p - (s - t)) + (c - t) // exact: s + rest = p + c
+	if b := math.Float64bits(s); rest != 0 && b&1 == 0 && rest == rest && !math.IsInf(s, 0) {
+		if (rest > 0) == (s > 0) {
+			b++
+		} else {
+			b--
+		}
+		s = math.Float64frombits(b)
+	}
+	return float32(s)
+}
+
+// gatherPortable adds up the columns of the weights of the set bits.
+func gatherPortable(a *gather) {
+	for it := range a.items {
+		for c := range a.cols {
+			var acc [Lanes]float32
+			d := vector(a.dst, it*a.dstItem+c*a.dstCol)
+			begin(&acc, a.start, vector(a.bias, c*64), d)
+			for _, o := range unsafe.Slice((*offset)(a.offsets), a.count) {
+				m := *(*uint64)(unsafe.Add(a.masks, int(o.src)+int(it*a.maskItem)))
+				for ; m != 0; m &= m - 1 {
+					add16(acc[:], vector(a.w, uint64(o.w)+uint64(bits.TrailingZeros64(m))*a.wBit+c*a.wCol)[:])
+				}
+			}
+			*d = acc
+		}
+	}
+}
+
+// scatterSpikes3Portable sends spikes through a 3×3 window.
+func scatterSpikes3Portable(a *scatter3) { scatter3Portable(a, false) }
+
+// scatterValues3Portable sends values through a 3×3 window, with fused
+// multiply-adds.
+func scatterValues3Portable(a *scatter3) { scatter3Portable(a, true) }
+
+func scatter3Portable(a *scatter3, multiply bool) {
+	h, w := int(a.height), int(a.width)
+	for f := range int(a.frames) {
+		for y := range h {
+			for x := range w {
+				px := (f*h+y)*w + x
+				for m := *(*uint64)(unsafe.Add(a.masks, px*8)); m != 0; m &= m - 1 {
+					ch := bits.TrailingZeros64(m)
+					for t := range 9 {
+						oy, ox := y+1-t/3, x+1-t%3
+						if oy < 0 || oy >= h || ox < 0 || ox >= w {
+							continue
+						}
+						d := vector(a.dst, uint64((f*h+oy)*w+ox)*64)
+						v := vector(a.w, uint64(ch*9+t)*64)
+						if !multiply {
+							add16(d[:], v[:])
+							continue
+						}
+						s := *(*float32)(unsafe.Add(a.x, (px*Group+ch)*4))
+						for l := range d {
+							d[l] = fma(s, v[l], d[l])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// outer3Portable adds the deltas around the set bits.
+func outer3Portable(a *outer3) {
+	for ch := range a.channels {
+		for t := range uint64(9) {
+			var acc [Lanes]float32
+			d := vector(a.dw, (ch*9+t)*64)
+			begin(&acc, a.start, nil, d)
+			for word := range a.words {
+				m := *(*uint64)(unsafe.Add(a.masks, int(ch*a.words+word)*8))
+				for ; m != 0; m &= m - 1 {
+					slot := word*64 + uint64(bits.TrailingZeros64(m))
+					add16(acc[:], vector(a.deltas, slot*64+(2-t/3)*a.rowStride+(2-t%3)*64)[:])
+				}
+			}
+			*d = acc
+		}
+	}
+}
+
+// transpose16Portable writes the 16×16 block at src to dst with rows and lanes
+// exchanged. Row strides are in bytes.
+func transpose16Portable(dst, src *float32, dstRow, srcRow uintptr) {
+	for r := range uintptr(Lanes) {
+		v := (*[Lanes]float32)(unsafe.Add(unsafe.Pointer(src), r*srcRow))
+		for l, x := range v {
+			*(*float32)(unsafe.Add(unsafe.Pointer(dst), uintptr(l)*dstRow+r*4)) = x
+		}
+	}
+}
+
+// transposeBitsPortable writes bit l of the 64 words that start at src[64·i] as
+// the bits of the i-th uint64 of lane l; lanes are dstLane bytes apart.
+func transposeBitsPortable(dst *uint64, src *uint16, words, dstLane uintptr) {
+	s := unsafe.Slice(src, words*64)
+	for l := range uintptr(Lanes) {
+		d := unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(dst), l*dstLane)), words)
+		for i := range d {
+			d[i] = 0
+			for j, v := range s[i*64:][:64] {
+				d[i] |= uint64(v>>l&1) << j
+			}
+		}
+	}
+}
