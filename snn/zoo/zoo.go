@@ -120,7 +120,7 @@ func build(cfg Config) (*snn.Model, error) {
 		arch = a
 	} else if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
 		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
-			arch, names(), Architectures["small"])
+			arch, Names(), Architectures["small"])
 	}
 	if !(cfg.WidthMultiplier > 0 && cfg.WidthMultiplier <= 64) {
 		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.WidthMultiplier)
@@ -162,7 +162,8 @@ func build(cfg Config) (*snn.Model, error) {
 	return m, nil
 }
 
-func names() string {
+// Names returns the names of Architectures, sorted and separated by commas.
+func Names() string {
 	var ns []string
 	for n := range Architectures {
 		ns = append(ns, n)

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/train/dataset"
+	"github.com/org/snnrat/train/dataset/fashion"
+)
+
+// data is what the networks are trained and judged on.
+type data struct {
+	train, test *dataset.Set
+	mean, std   []float32 // of the training images' channels
+}
+
+func load(o *options) (*data, error) {
+	d := &data{}
+	var err error
+	if o.Data == "fashion-mini" {
+		if d.train, err = fashion.Train(); err == nil {
+			d.test, err = fashion.Test()
+		}
+	} else {
+		if d.train, err = idx(o.Data, "train"); err == nil {
+			d.test, err = idx(o.Data, "t10k")
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("-data %s: %w", o.Data, err)
+	}
+	if d.train, err = first("-train", d.train, o.TrainCount); err != nil {
+		return nil, err
+	}
+	if d.test, err = first("-test", d.test, o.TestCount); err != nil {
+		return nil, err
+	}
+	d.mean, d.std, err = moments(d.train)
+	return d, err
+}
+
+// idx reads MNIST's files of a part, gzipped or not, from a folder.
+func idx(folder, part string) (*dataset.Set, error) {
+	var paths []string
+	for _, name := range []string{part + "-images-idx3-ubyte", part + "-labels-idx1-ubyte"} {
+		path := filepath.Join(folder, name)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			path += ".gz"
+		}
+		paths = append(paths, path)
+	}
+	return dataset.ReadIDX(paths[0], paths[1], 10)
+}
+
+func first(flag string, s *dataset.Set, n int) (*dataset.Set, error) {
+	if n == 0 || n == s.N {
+		return s, nil
+	}
+	sub, err := s.First(n)
+	if err != nil {
+		return nil, fmt.Errorf("%s %d: %w", flag, n, err)
+	}
+	return sub, nil
+}
+
+// moments returns the mean and standard deviation of every channel.
+func moments(s *dataset.Set) (mean, std []float32, err error) {
+	sum, square := make([]float64, s.C), make([]float64, s.C)
+	x := tensor.NewNCHW(1, s.C, s.H, s.W)
+	for i := range s.N {
+		if err := s.Fill(x, []int{i}); err != nil {
+			return nil, nil, err
+		}
+		for j, v := range x.Data {
+			c := j / (s.H * s.W)
+			sum[c] += float64(v)
+			square[c] += float64(v) * float64(v)
+		}
+	}
+	n := float64(s.N * s.H * s.W)
+	for c := range sum {
+		m := sum[c] / n
+		d := math.Sqrt(square[c]/n - m*m)
+		if !(d > 0) {
+			return nil, nil, fmt.Errorf("channel %d of the training images is the same everywhere", c)
+		}
+		mean, std = append(mean, float32(m)), append(std, float32(d))
+	}
+	return mean, std, nil
+}
