@@ -69,7 +69,7 @@ func (o *dropout) apply(t *Tape, dst, src []float32, steps int, add bool) {
 		kernel.MaskScale(dst, src, o.mask.spikes, o.scale, add, t.Threads)
 		return
 	}
-	kernel.Gate(dst, src, o.mask.spikes, o.scale, sh.Blocks()*sh.N, steps, sh.Pixels(), add, t.Threads)
+	kernel.Gate(dst, src, o.mask.spikes, nil, o.scale, sh.Blocks()*sh.N, sh.N, steps, sh.Pixels(), add, t.Threads)
 }
 
 func (o *dropout) Output() *Value { return o.y }

@@ -33,12 +33,12 @@ func scan(x *Value, steps int) kernel.Scan {
 	if x.dense == nil || (sh.Steps != 1 && sh.Steps != steps) {
 		panic(fmt.Sprintf("autograd: neurons of %d steps need dense currents, got %v", steps, sh))
 	}
-	return kernel.Scan{Units: sh.Blocks() * sh.N, Pixels: sh.Pixels(), Steps: steps, CurrentSteps: sh.Steps}
+	return kernel.Scan{Units: sh.Blocks() * sh.N, Images: sh.N, Pixels: sh.Pixels(), Steps: steps, CurrentSteps: sh.Steps}
 }
 
 func (t *Tape) fire(x *Value, d Dynamics, sc kernel.Scan) *Value {
 	y := t.spikes(x.shape.WithSteps(sc.Steps), x.needsGrad)
-	kernel.NeuronForward(y.spikes, x.dense, d.kernel(), sc, t.Threads)
+	kernel.NeuronForward(y.spikes, x.dense, kernel.Norm{}, d.kernel(), sc, t.Threads)
 	return y
 }
 
@@ -73,8 +73,12 @@ func (o *throughTime) Output() *Value { return o.y }
 // Backward is kernel.NeuronBackward's recursion.
 func (o *throughTime) Backward(t *Tape) {
 	s := t.open(o.x, o.x.shape.Steps)
-	kernel.NeuronBackward(s.buf, o.x.dense, o.y.spikes, o.y.grad, o.y.gradSteps,
-		o.dynamics.kernel(), o.scan, o.surrogate.Derivative, o.detach, s.add, t.Threads)
+	kernel.NeuronBackward(s.buf, kernel.NeuronGrad{
+		Neuron: o.dynamics.kernel(), Scan: o.scan,
+		X: o.x.dense, Spikes: o.y.spikes,
+		Dout: o.y.grad, DoutSteps: o.y.gradSteps,
+		Surrogate: o.surrogate, Detach: o.detach,
+	}, s.add, t.Threads)
 	t.close(s)
 	t.drop(o.x)
 	t.drop(o.y)
@@ -114,6 +118,6 @@ func (o *throughRate) Backward(t *Tape) {
 		}
 	}
 	s := t.open(o.x, o.y.gradSteps)
-	kernel.Gate(s.buf, o.y.grad, o.fired.spikes, scale, sh.Blocks()*sh.N, s.steps, sh.Pixels(), s.add, t.Threads)
+	kernel.Gate(s.buf, o.y.grad, o.fired.spikes, nil, scale, sh.Blocks()*sh.N, sh.N, s.steps, sh.Pixels(), s.add, t.Threads)
 	t.close(s)
 }

@@ -1,170 +1,223 @@
 package kernel
 
-import "github.com/org/snnrat/internal/parallel"
+import (
+	"math"
+	"unsafe"
 
-// Neuron is the update rule of a spiking neuron: m ← Leak·m + x; it fires when
+	"github.com/org/snnrat/internal/parallel"
+)
+
+// Neuron is the update rule of a spiking neuron: m ← Leak·m + cur; it fires when
 // m ≥ Threshold and is then set to zero, or lowered by Threshold if Soft is set.
 type Neuron struct {
 	Leak, Threshold float32
 	Soft            bool
 }
 
-// Scan is the extent of a layer of neurons: Units = channel blocks × images,
-// Pixels positions each. The currents have CurrentSteps steps (Steps, or 1 when
-// they are the same at every step).
+// Scan is the extent of a layer of neurons: Units = channel blocks × Images (unit
+// u is image u mod Images of block u / Images), Pixels positions each. The inputs
+// have CurrentSteps steps (Steps, or 1 when they are the same at every step).
 type Scan struct {
-	Units, Pixels       int
-	Steps, CurrentSteps int
+	Units, Images, Pixels int
+	Steps, CurrentSteps   int
 }
+
+// Norm turns inputs into currents by channel, cur = A·x + B, the product rounded
+// before the sum. The zero Norm is the identity.
+//
+//	A, B [blocks][16], or both nil
+type Norm struct{ A, B []float32 }
+
+var ones, minusZeros [Lanes]float32
+
+func init() {
+	for l := range Lanes {
+		ones[l], minusZeros[l] = 1, float32(math.Copysign(0, -1))
+	}
+}
+
+// at returns the vectors of a block. 1·x + (−0) is x, sign included.
+func (m Norm) at(block int) (a, b unsafe.Pointer) {
+	if m.A == nil {
+		return unsafe.Pointer(&ones), unsafe.Pointer(&minusZeros)
+	}
+	return unsafe.Pointer(&m.A[block*Lanes : (block+1)*Lanes][0]), unsafe.Pointer(&m.B[block*Lanes : (block+1)*Lanes][0])
+}
+
+// stride is the number of elements from a step to the next: none if there is one
+// step only.
+func stride(steps, frame int) int {
+	if steps > 1 {
+		return frame
+	}
+	return 0
+}
+
+// run returns the block of a run of the pixels from lo to hi of unit u.
+func (sc *Scan) run(u, lo, hi int, n Neuron, x []float32, norm Norm, s []uint16) neuronRun {
+	r := neuronRun{
+		x:         unsafe.Pointer(&x[(u*sc.CurrentSteps*sc.Pixels+lo)*Lanes]),
+		s:         unsafe.Pointer(&s[u*sc.Steps*sc.Pixels+lo]),
+		pixels:    uint64(hi - lo),
+		steps:     uint64(sc.Steps),
+		xStep:     uint64(stride(sc.CurrentSteps, sc.Pixels) * Lanes * 4),
+		sStep:     uint64(sc.Pixels * 2),
+		leak:      n.Leak,
+		threshold: n.Threshold,
+		soft:      bit(n.Soft),
+	}
+	r.a, r.b = norm.at(u / sc.Images)
+	return r
+}
+
+func bit(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// runPixels is the number of pixels of a run: a few microseconds' work. It depends
+// on nothing but the number of steps, since sums are formed run by run.
+func (sc *Scan) runPixels() int { return max(16, 2048/sc.Steps) }
 
 // NeuronForward runs all steps of every neuron.
 //
-//	s   [Units][Steps][Pixels]
-//	cur [Units][CurrentSteps][Pixels][16]
-func NeuronForward(s []uint16, cur []float32, n Neuron, sc Scan, threads int) {
-	curFrame, curNext := sc.Pixels*Lanes, 0
-	if sc.CurrentSteps > 1 {
-		curNext = curFrame
-	}
-	parallel.For(threads, sc.Units, func(u int) {
-		s := s[u*sc.Steps*sc.Pixels:][:sc.Steps*sc.Pixels]
-		cur := cur[u*sc.CurrentSteps*curFrame:][:sc.CurrentSteps*curFrame]
-		for px := range sc.Pixels {
-			var m [Lanes]float32
-			for t := range sc.Steps {
-				s[t*sc.Pixels+px] = n.step(&m, (*[Lanes]float32)(cur[t*curNext+px*Lanes:]))
-			}
-		}
+//	s [Units][Steps][Pixels]
+//	x [Units][CurrentSteps][Pixels][16]
+func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) {
+	l := CurrentLevel()
+	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
+		r := sc.run(u, lo, hi, n, x, norm, s)
+		l.neuronForward(&r)
 	})
 }
 
-// step advances the membranes m by one step and returns the spikes. The products
-// are rounded before they are added, on every architecture.
-func (n Neuron) step(m, x *[Lanes]float32) uint16 {
-	var s uint16
-	for l, v := range m {
-		v = float32(n.Leak*v) + x[l]
-		if v >= n.Threshold {
-			s |= 1 << l
-			if n.Soft {
-				v -= n.Threshold
-			} else {
-				v = 0
-			}
-		}
-		m[l] = v
-	}
-	return s
+// Surrogate stands in for the derivative of the Heaviside step. One that is a
+// [Triangle] is computed inline.
+type Surrogate interface {
+	// Derivative writes the surrogate derivative at u, the membrane potential above
+	// threshold, to dst, which may be u.
+	Derivative(dst, u []float32)
 }
 
-// Derivative writes a surrogate derivative at u, the membrane potential above
-// threshold, to dst, which may be u.
-type Derivative func(dst, u []float32)
+// Triangle is a Surrogate that equals max(0, w − |u|)·(1/(w·w)), w being its
+// TriangleWidth, each operation rounded.
+type Triangle interface {
+	Surrogate
+	TriangleWidth() float32
+}
 
-// neuronTile is the number of neuron-steps × 16 that a backward scan holds at a
-// time: two buffers of 16 KB.
-const neuronTile = 256
+// NeuronGrad is what a backward scan reads: the forward's arguments and result,
+// and the gradient of the spikes, which has DoutSteps steps (1 when it is the same
+// at every step). Detach leaves the reset out of the gradient.
+type NeuronGrad struct {
+	Neuron
+	Scan
+	Norm      Norm
+	X         []float32 // [Units][CurrentSteps][Pixels][16]
+	Spikes    []uint16  // [Units][Steps][Pixels]
+	Dout      []float32 // [Units][DoutSteps][Pixels][16]
+	DoutSteps int
+	Surrogate Surrogate
+	Detach    bool
+}
 
 // NeuronBackward carries the gradient of the spikes back through time to the
-// currents: with φ the surrogate derivative, p the membrane before and q the one
+// inputs: with φ the surrogate derivative, p the membrane before and q the one
 // after a reset,
 //
 //	∂s(t) = dout(t) − p(t)·∂q(t)   (soft reset: − Threshold·∂q(t); detached: dout(t))
 //	∂p(t) = ∂s(t)·φ(t) + (1 − s(t))·∂q(t)   (soft reset: + ∂q(t))
-//	∂q(t−1) = Leak·∂p(t),  dcur(t) = ∂p(t)
+//	∂q(t−1) = Leak·∂p(t),  dcur(t) = ∂p(t),  dx(t) = A·dcur(t)
 //
-// dout has doutSteps steps (1 when it is the same at every step); dcur has
-// sc.CurrentSteps and is overwritten, or added to if add is set.
+// dx has CurrentSteps steps, and is overwritten, or added to if add is set. Inputs
+// of one step get the sum over time. dx may be g.Dout if both have the same number
+// of steps and add is not set.
+func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
+	g.backward(dx, add, nil, nil, threads)
+}
+
+// NeuronNormBackward is NeuronBackward for a Norm whose statistics depend on x, as
+// batch norm's do in training. It writes dcur, without the factor A, for
+// [NormBackward] to go on from in place, and in the same pass the two sums that
+// [NormReduce] would find: of dcur, and of dcur·(x − mean)·inv.
 //
-//	dcur [Units][CurrentSteps][Pixels][16]
-//	dout [Units][doutSteps][Pixels][16]
-func NeuronBackward(dcur, cur []float32, s []uint16, dout []float32, doutSteps int, n Neuron, sc Scan, phi Derivative, detach, add bool, threads int) {
-	frame := sc.Pixels * Lanes
-	curNext, outNext := 0, 0
-	if sc.CurrentSteps > 1 {
-		curNext = frame
+//	dcur                [Units][CurrentSteps][Pixels][16]
+//	sum, dot, mean, inv [blocks][16]
+//
+// The products and the sums over the steps of a neuron are float32, sums over
+// pixels and images float64.
+func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
+	m := make([]float32, len(mean))
+	for i, v := range mean {
+		m[i] = float32(v)
 	}
-	if doutSteps > 1 {
-		outNext = frame
+	per := (g.Pixels + g.runPixels() - 1) / g.runPixels() * g.Images // runs of a block
+	part := make([]float64, g.Units/g.Images*per*2*Lanes)            // [blocks][runs][2][16]
+	g.backward(dcur, false, m, part, threads)
+	for i := range m {
+		var s, q float64
+		for r := range per {
+			p := part[((i/Lanes)*per+r)*2*Lanes+i%Lanes:]
+			s += p[0]
+			q += p[Lanes]
+		}
+		sum[i], dot[i] = s, (q+s*(float64(m[i])-mean[i]))*inv[i]
 	}
-	tile := max(1, neuronTile/sc.Steps)
-	parallel.For(threads, sc.Units, func(u int) {
-		buf := scratch(2 * sc.Steps * tile * Lanes)
+}
+
+// neuronTile is the number of membranes vectors that a backward scan holds at a
+// time: 16 KB.
+const neuronTile = 256
+
+// backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
+func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []float64, threads int) {
+	l := CurrentLevel()
+	tile := max(1, neuronTile/g.Steps)
+	size := g.runPixels()
+	perUnit := (g.Pixels + size - 1) / size
+	triangle, inline := g.Surrogate.(Triangle)
+	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
+		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
+		r.scale = r.a
+		if mean != nil {
+			r.scale = unsafe.Pointer(&ones)
+			r.mean = unsafe.Pointer(&mean[u/g.Images*Lanes])
+			r.sums = unsafe.Pointer(&sums[(u*perUnit+lo/size)*2*Lanes])
+		}
+		r.detach, r.add = bit(g.Detach), bit(add)
+		r.dx = unsafe.Pointer(&dx[(u*g.CurrentSteps*g.Pixels+lo)*Lanes])
+		r.dxStep = r.xStep
+		r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
+		r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
+		buf := scratch(2 * g.Steps * tile * Lanes) // [2][steps][tile][16]
 		defer release(buf)
-		mem, slope := (*buf)[:sc.Steps*tile*Lanes], (*buf)[sc.Steps*tile*Lanes:] // [tile][Steps][16]
-		s := s[u*sc.Steps*sc.Pixels:]
-		cur, dcur := cur[u*sc.CurrentSteps*frame:], dcur[u*sc.CurrentSteps*frame:]
-		dout := dout[u*doutSteps*frame:]
-		for lo := 0; lo < sc.Pixels; lo += tile {
-			px := min(tile, sc.Pixels-lo)
-			n.membranes(mem, slope, cur[lo*Lanes:], curNext, px, sc.Steps)
-			phi(slope[:px*sc.Steps*Lanes], slope[:px*sc.Steps*Lanes])
-			for i := lo; i < lo+px; i++ {
-				var dq, sum [Lanes]float32
-				for t := sc.Steps - 1; t >= 0; t-- {
-					at := ((i-lo)*sc.Steps + t) * Lanes
-					g := n.stepBack(&dq, (*[Lanes]float32)(mem[at:]), (*[Lanes]float32)(slope[at:]),
-						(*[Lanes]float32)(dout[t*outNext+i*Lanes:]), s[t*sc.Pixels+i], detach)
-					if curNext == 0 {
-						add16(sum[:], g[:])
-					} else {
-						store16(dcur[t*curNext+i*Lanes:], &g, add)
-					}
+		slope := (*buf)[g.Steps*tile*Lanes:]
+		r.mem = unsafe.Pointer(&(*buf)[0])
+		if inline {
+			w := triangle.TriangleWidth()
+			r.width, r.height = w, 1/(w*w)
+		} else {
+			r.slope = unsafe.Pointer(&slope[0])
+		}
+		for ; lo < hi; lo += tile {
+			n := min(tile, hi-lo)
+			r.pixels, r.memStep = uint64(n), uint64(n*Lanes*4)
+			l.neuronMembranes(&r)
+			if !inline {
+				u := slope[:g.Steps*n*Lanes]
+				g.Surrogate.Derivative(u, u)
+			}
+			l.neuronBackward(&r)
+			if lo+n < hi {
+				for _, p := range []*unsafe.Pointer{&r.x, &r.dx, &r.dout} {
+					*p = unsafe.Add(*p, n*Lanes*4)
 				}
-				if curNext == 0 {
-					store16(dcur[i*Lanes:], &sum, add)
-				}
+				r.s = unsafe.Add(r.s, n*2)
 			}
 		}
 	})
-}
-
-// membranes recomputes the membranes before reset, and their distance above the
-// threshold, for px pixels.
-func (n Neuron) membranes(mem, above, cur []float32, curNext, px, steps int) {
-	for i := range px {
-		var m [Lanes]float32
-		for t := range steps {
-			x := (*[Lanes]float32)(cur[t*curNext+i*Lanes:])
-			p := (*[Lanes]float32)(mem[(i*steps+t)*Lanes:])
-			a := (*[Lanes]float32)(above[(i*steps+t)*Lanes:])
-			for l, v := range m {
-				v = float32(n.Leak*v) + x[l]
-				p[l], a[l] = v, v-n.Threshold
-				if v >= n.Threshold {
-					if n.Soft {
-						v -= n.Threshold
-					} else {
-						v = 0
-					}
-				}
-				m[l] = v
-			}
-		}
-	}
-}
-
-// stepBack is one step of NeuronBackward: it takes dq from step t to t−1 and
-// returns the gradient of the current.
-func (n Neuron) stepBack(dq, p, phi, dout *[Lanes]float32, s uint16, detach bool) (g [Lanes]float32) {
-	for l := range Lanes {
-		ds, q := dout[l], dq[l]
-		fires := s>>l&1 == 1
-		switch {
-		case detach:
-		case n.Soft:
-			ds -= float32(n.Threshold * q)
-		default:
-			ds -= float32(p[l] * q)
-		}
-		v := float32(ds * phi[l])
-		if n.Soft || !fires {
-			v += q
-		}
-		g[l] = v
-		dq[l] = n.Leak * v
-	}
-	return g
 }
 
 // Fired writes which neurons fire at least once in any of the steps.
@@ -183,27 +236,26 @@ func Fired(fired, s []uint16, sc Scan, threads int) {
 	})
 }
 
-// Gate writes dst = scale·src where the mask's bit is set and zero elsewhere, or
-// adds it to dst if add is set. Every one of the steps has the same mask; src and dst have
-// steps steps.
+// Gate writes dst = (scale·a)·src by channel where the mask's bit is set and zero
+// elsewhere, or adds it to dst if add is set; a nil is 1. Every one of the steps
+// has the same mask; src and dst have steps steps. The extent is that of Scan.
 //
 //	dst, src [units][steps][pixels][16]
 //	mask     [units][pixels]
-func Gate(dst, src []float32, mask []uint16, scale float32, units, steps, pixels int, add bool, threads int) {
-	parallel.For(threads, units, func(u int) {
-		m := mask[u*pixels:][:pixels]
-		for t := range steps {
-			off := (u*steps + t) * pixels * Lanes
-			for i, w := range m {
-				var g [Lanes]float32
-				for l, v := range (*[Lanes]float32)(src[off+i*Lanes:]) {
-					if w>>l&1 == 1 {
-						g[l] = scale * v
-					}
-				}
-				store16(dst[off+i*Lanes:], &g, add)
-			}
+//	a        [units/images][16], or nil
+func Gate(dst, src []float32, mask []uint16, a []float32, scale float32, units, images, steps, pixels int, add bool, threads int) {
+	l := CurrentLevel()
+	pieces(threads, units*steps, pixels, pieceVectors, func(f, lo, hi int) {
+		u := f / steps
+		c := [Lanes]float32(ones[:])
+		if a != nil {
+			c = [Lanes]float32(a[u/images*Lanes:])
 		}
+		for i := range c {
+			c[i] *= scale
+		}
+		at := (f*pixels + lo) * Lanes
+		l.mask(&dst[at], &src[at], &mask[u*pixels+lo], &c, hi-lo, add)
 	})
 }
 

@@ -8,7 +8,7 @@ import "github.com/org/snnrat/internal/parallel"
 //	dst, x [blocks][n][16]
 //	a, b   [blocks][16]
 func Affine(dst, x, a, b []float32, blocks, n int, threads int) {
-	pieces(threads, blocks, n, func(blk, lo, hi int) {
+	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
 		a, b := (*[Lanes]float32)(a[blk*Lanes:]), (*[Lanes]float32)(b[blk*Lanes:])
 		for i := lo; i < hi; i++ {
 			x, d := (*[Lanes]float32)(x[(blk*n+i)*Lanes:]), (*[Lanes]float32)(dst[(blk*n+i)*Lanes:])
@@ -22,7 +22,7 @@ func Affine(dst, x, a, b []float32, blocks, n int, threads int) {
 // Scale computes dst = a·x by channel, or adds it to dst if add is set; shapes are
 // as in Affine.
 func Scale(dst, x, a []float32, blocks, n int, add bool, threads int) {
-	pieces(threads, blocks, n, func(blk, lo, hi int) {
+	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
 		a := (*[Lanes]float32)(a[blk*Lanes:])
 		for i := lo; i < hi; i++ {
 			x := (*[Lanes]float32)(x[(blk*n+i)*Lanes:])
@@ -89,7 +89,7 @@ func NormReduce(sum, dot []float64, dy, x []float32, mean, inv []float64, blocks
 //	dx, dy, x     [blocks][n][16]
 //	a, b, c, mean [blocks][16]
 func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, threads int) {
-	pieces(threads, blocks, n, func(blk, lo, hi int) {
+	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
 		o := blk * Lanes
 		a, b := (*[Lanes]float32)(a[o:]), (*[Lanes]float32)(b[o:])
 		c, mean := (*[Lanes]float32)(c[o:]), (*[Lanes]float32)(mean[o:])
@@ -104,9 +104,11 @@ func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, t
 	})
 }
 
-// pieces calls fn for runs of at most 1,024 elements of every block.
-func pieces(threads, blocks, n int, fn func(blk, lo, hi int)) {
-	const size = 1024
+// pieceVectors is the number of vectors of a piece of element-wise work.
+const pieceVectors = 1024
+
+// pieces calls fn for runs of at most size elements of every block.
+func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
 	per := (n + size - 1) / size
 	parallel.For(threads, blocks*per, func(u int) {
 		lo := u % per * size

@@ -1,0 +1,308 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// triangle is a surrogate that the kernel computes inline, sliced the same one
+// that it does not know.
+type triangle struct{ w float32 }
+
+func (t triangle) TriangleWidth() float32 { return t.w }
+
+func (t triangle) Derivative(dst, u []float32) { sliced(t).Derivative(dst, u) }
+
+type sliced struct{ w float32 }
+
+func (t sliced) Derivative(dst, u []float32) {
+	h := 1 / (t.w * t.w)
+	for i, v := range u {
+		if v < 0 {
+			v = -v
+		}
+		dst[i] = max(0, t.w-v) * h
+	}
+}
+
+// neuronCase is a layer of neurons with random inputs around the threshold.
+type neuronCase struct {
+	Neuron
+	Scan
+	doutSteps int
+	norm      Norm
+	x, dout   []float32
+}
+
+func values(r *rand.Rand, n int, scale, shift float32) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(r.NormFloat64())*scale + shift
+	}
+	return v
+}
+
+func newNeuronCase(seed uint64, blocks, images, pixels, steps int, constIn, constOut, soft, normed bool) *neuronCase {
+	r := rand.New(rand.NewPCG(seed, uint64(pixels)))
+	c := &neuronCase{
+		Neuron:    Neuron{Leak: 0.9, Threshold: 1, Soft: soft},
+		Scan:      Scan{Units: blocks * images, Images: images, Pixels: pixels, Steps: steps, CurrentSteps: steps},
+		doutSteps: steps,
+	}
+	if constIn {
+		c.CurrentSteps = 1
+	}
+	if constOut {
+		c.doutSteps = 1
+	}
+	if normed {
+		c.norm = Norm{values(r, blocks*Lanes, 0.5, 1), values(r, blocks*Lanes, 0.2, 0.1)}
+	}
+	c.x = values(r, c.Units*c.CurrentSteps*pixels*Lanes, 0.7, 0.4)
+	c.dout = values(r, c.Units*c.doutSteps*pixels*Lanes, 1, 0)
+	return c
+}
+
+// neuron is one lane of one unit's pixel, stepped as the equations read.
+func (c *neuronCase) neuron(u, px, l int) (x, cur, p, dout []float32, s []bool) {
+	a, b := float32(1), float32(0)
+	if c.norm.A != nil {
+		a, b = c.norm.A[u/c.Images*Lanes+l], c.norm.B[u/c.Images*Lanes+l]
+	}
+	m := float32(0)
+	for t := range c.Steps {
+		xt := c.x[((u*c.CurrentSteps+t%c.CurrentSteps)*c.Pixels+px)*Lanes+l]
+		x = append(x, xt)
+		cur = append(cur, float32(a*xt)+b)
+		dout = append(dout, c.dout[((u*c.doutSteps+t%c.doutSteps)*c.Pixels+px)*Lanes+l])
+		m = float32(c.Leak*m) + cur[t]
+		p = append(p, m)
+		s = append(s, m >= c.Threshold)
+		if s[t] {
+			if c.Soft {
+				m -= c.Threshold
+			} else {
+				m = 0
+			}
+		}
+	}
+	return x, cur, p, dout, s
+}
+
+func (c *neuronCase) each(fn func(u, px, l int)) {
+	for u := range c.Units {
+		for px := range c.Pixels {
+			for l := range Lanes {
+				fn(u, px, l)
+			}
+		}
+	}
+}
+
+func (c *neuronCase) forward(threads int) []uint16 {
+	s := make([]uint16, c.Units*c.Steps*c.Pixels)
+	NeuronForward(s, c.x, c.norm, c.Neuron, c.Scan, threads)
+	return s
+}
+
+func (c *neuronCase) grad(s []uint16, phi Surrogate, detach bool) NeuronGrad {
+	return NeuronGrad{Neuron: c.Neuron, Scan: c.Scan, Norm: c.norm, X: c.x, Spikes: s,
+		Dout: c.dout, DoutSteps: c.doutSteps, Surrogate: phi, Detach: detach}
+}
+
+// wantGrad is ∂loss/∂cur(t) of one neuron in float64: each step's contribution is
+// carried back along every path, ∂p(t+1)/∂p(t) being the product of the leak and
+// of the reset's two factors.
+func (c *neuronCase) wantGrad(p, dout []float32, s []bool, w float64, detach bool) []float64 {
+	d := make([]float64, c.Steps)
+	var next float64
+	for t := c.Steps - 1; t >= 0; t-- {
+		u := float64(p[t]) - float64(c.Threshold)
+		phi := math.Max(0, w-math.Abs(u)) / (w * w)
+		dqdp := 1.0 // ∂q/∂p with s a function of p
+		if c.Soft {
+			if !detach {
+				dqdp -= float64(c.Threshold) * phi
+			}
+		} else {
+			if s[t] {
+				dqdp = 0
+			}
+			if !detach {
+				dqdp -= float64(p[t]) * phi
+			}
+		}
+		d[t] = float64(dout[t])*phi + next*float64(c.Leak)*dqdp
+		next = d[t]
+	}
+	return d
+}
+
+func forNeuronCases(t *testing.T, fn func(t *testing.T, c *neuronCase)) {
+	for _, size := range [][4]int{{1, 1, 1, 1}, {1, 2, 3, 4}, {2, 3, 5, 8}, {1, 1, 70, 31}, {2, 1, 130, 3}} {
+		for bits := range 16 {
+			on := func(i int) bool { return bits>>i&1 == 1 }
+			c := newNeuronCase(uint64(bits), size[0], size[1], size[2], size[3], on(0), on(1), on(2), on(3))
+			t.Run(fmt.Sprintf("%vconst=%v,%v soft=%v norm=%v", size, on(0), on(1), on(2), on(3)),
+				func(t *testing.T) { fn(t, c) })
+		}
+	}
+}
+
+// The fused scan gives the spikes of the stepped neuron on the affine currents.
+func TestNeuronForward(t *testing.T) {
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		s := c.forward(0)
+		c.each(func(u, px, l int) {
+			_, _, _, _, want := c.neuron(u, px, l)
+			for step, fires := range want {
+				if got := s[(u*c.Steps+step)*c.Pixels+px]>>l&1 == 1; got != fires {
+					t.Fatalf("unit %d pixel %d lane %d step %d: spike %v, want %v", u, px, l, step, got, fires)
+				}
+			}
+		})
+	})
+}
+
+func TestNeuronBackward(t *testing.T) {
+	const w = 1.25
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		s := c.forward(0)
+		for _, detach := range []bool{false, true} {
+			for _, add := range []bool{false, true} {
+				dx := make([]float32, len(c.x))
+				before := float32(0)
+				if add {
+					before = 0.5
+					for i := range dx {
+						dx[i] = before
+					}
+				}
+				NeuronBackward(dx, c.grad(s, triangle{w}, detach), add, 0)
+				c.each(func(u, px, l int) {
+					_, _, p, dout, fires := c.neuron(u, px, l)
+					a, got := 1.0, make([]float64, c.CurrentSteps)
+					if c.norm.A != nil {
+						a = float64(c.norm.A[u/c.Images*Lanes+l])
+					}
+					for i, d := range c.wantGrad(p, dout, fires, w, detach) {
+						got[i%c.CurrentSteps] += a * d
+					}
+					for i, want := range got {
+						v := float64(dx[((u*c.CurrentSteps+i)*c.Pixels+px)*Lanes+l]) - float64(before)
+						if math.Abs(v-want) > 2e-5*(1+math.Abs(want)) {
+							t.Fatalf("detach %v add %v: unit %d pixel %d lane %d step %d: %v, want %v", detach, add, u, px, l, i, v, want)
+						}
+					}
+				})
+			}
+		}
+	})
+}
+
+// The inline triangle and one behind the slice call give the same bits, and the
+// gradient may overwrite the one of the spikes.
+func TestNeuronBackwardSurrogateSlice(t *testing.T) {
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		s := c.forward(0)
+		want, got := make([]float32, len(c.x)), make([]float32, len(c.x))
+		NeuronBackward(want, c.grad(s, triangle{1}, false), false, 1)
+		NeuronBackward(got, c.grad(s, sliced{1}, false), false, 2)
+		equalBits(t, "slice call", got, want)
+		if c.doutSteps == c.CurrentSteps {
+			g := c.grad(s, triangle{1}, false)
+			g.Dout = append([]float32(nil), c.dout...)
+			NeuronBackward(g.Dout, g, false, 0)
+			equalBits(t, "in place", g.Dout, want)
+		}
+	})
+}
+
+func equalBits(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i, v := range got {
+		if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+			t.Fatalf("%s: value %d is %v, want %v", what, i, v, want[i])
+		}
+	}
+}
+
+// The fused sums are those that NormReduce finds in dcur, and dcur is what
+// NeuronBackward gives without the factor.
+func TestNeuronNormBackward(t *testing.T) {
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		r := rand.New(rand.NewPCG(9, 9))
+		blocks := c.Units / c.Images
+		mean, inv := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)
+		for i := range mean {
+			mean[i], inv[i] = 0.4+0.1*r.NormFloat64(), 1+r.Float64()
+		}
+		g := c.grad(c.forward(0), triangle{1.5}, false)
+		dcur := make([]float32, len(c.x))
+		sum, dot := make([]float64, len(mean)), make([]float64, len(mean))
+		NeuronNormBackward(dcur, sum, dot, g, mean, inv, 2)
+
+		wantSum, wantDot := make([]float64, len(mean)), make([]float64, len(mean))
+		var size float64
+		for i, d := range dcur {
+			at := i/(c.Images*c.CurrentSteps*c.Pixels*Lanes)*Lanes + i%Lanes
+			wantSum[at] += float64(d)
+			wantDot[at] += float64(d) * (float64(c.x[i]) - mean[at]) * inv[at]
+			size += math.Abs(float64(d))
+		}
+		for i := range mean {
+			if math.Abs(sum[i]-wantSum[i]) > 1e-6*size || math.Abs(dot[i]-wantDot[i]) > 1e-5*size {
+				t.Fatalf("channel %d: sums %v, %v; want %v, %v", i, sum[i], dot[i], wantSum[i], wantDot[i])
+			}
+		}
+		one, oneDot := make([]float64, len(mean)), make([]float64, len(mean))
+		NeuronNormBackward(dcur, one, oneDot, g, mean, inv, 1)
+		for i := range mean {
+			if one[i] != sum[i] || oneDot[i] != dot[i] {
+				t.Fatalf("channel %d: the sums depend on the number of threads", i)
+			}
+		}
+
+		if c.norm.A == nil {
+			want := make([]float32, len(c.x))
+			NeuronBackward(want, g, false, 0)
+			equalBits(t, "dcur", dcur, want)
+		}
+	})
+}
+
+// Gate passes (scale·a)·src where the bit is set.
+func TestGate(t *testing.T) {
+	const units, images, steps, pixels, scale = 6, 3, 2, 37, 0.3
+	r := rand.New(rand.NewPCG(3, 4))
+	src, a := values(r, units*steps*pixels*Lanes, 1, 0), values(r, units/images*Lanes, 1, 0)
+	mask := make([]uint16, units*pixels)
+	for i := range mask {
+		mask[i] = uint16(r.Uint32())
+	}
+	for _, a := range [][]float32{nil, a} {
+		dst := make([]float32, len(src))
+		for _, add := range []bool{false, true} {
+			Gate(dst, src, mask, a, scale, units, images, steps, pixels, add, 0)
+		}
+		for i, v := range dst {
+			u, px, l := i/Lanes/pixels/steps, i/Lanes%pixels, i%Lanes
+			f := float32(scale)
+			if a != nil {
+				f *= a[u/images*Lanes+l]
+			}
+			want := float32(f*src[i]) * 2
+			if mask[u*pixels+px]>>l&1 == 0 {
+				want = 0
+			}
+			if v != want {
+				t.Fatalf("a %v: value %d is %v, want %v", a != nil, i, v, want)
+			}
+		}
+	}
+}
