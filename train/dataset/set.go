@@ -91,6 +91,12 @@ func numbered(n int) []string {
 	return names
 }
 
+// Shape returns the number of images and the channels, rows and columns of each.
+func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
+
+// Label returns the label of image i in [0, N).
+func (s *Set) Label(i int) int { return s.Labels[i] }
+
 // Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics
 // if dst is not len(indices)×C×H×W or an index is not in [0, N), and returns an
 // error, dst being partly written, if the source of the images does.
