@@ -113,6 +113,15 @@ func TestEvaluateCounts(t *testing.T) {
 	var back attack.Report
 	require.NoError(t, json.Unmarshal(text, &back))
 	assert.Equal(t, *r, back)
+
+	// Of equal logits the first counts; and an image that only the attack puts right
+	// has not survived.
+	r, err = attack.Evaluate(ctx, m, set{x: tensor.NewNCHW(1, 1, 1, 3), y: []int{1}},
+		[]attack.Named{{Name: "help", Attack: made{pixels(1)}}}, cfg)
+	require.NoError(t, err)
+	assert.Equal(t, []int{0}, r.Clean.Predicted)
+	assert.Equal(t, attack.Outcome{Name: "help", Accuracy: 1, Predicted: []int{1}, Success: []bool{false}}, r.Attacks[0])
+	assert.Equal(t, []bool{false}, r.Survived)
 }
 
 func suite() []attack.Named {
@@ -140,12 +149,24 @@ func TestEvaluateIndependence(t *testing.T) {
 	for _, batch := range []int{1, 3, 64} {
 		assert.Equal(t, want, run(batch, 2))
 	}
-	s := suite()
-	s[0], s[2] = s[2], s[0]
-	r, err := attack.Evaluate(ctx, m, set{x: x, y: y}, s, cfg)
-	require.NoError(t, err)
-	assert.Equal(t, want.Attacks[2], r.Attacks[0])
-	assert.Equal(t, want.WorstCase, r.WorstCase)
+	// Each attack has a key of its own, whichever are evaluated beside it.
+	u, v := map[rng.Key]bool{}, map[rng.Key]bool{}
+	a, b := attack.Named{Name: "a", Attack: keyed(u)}, attack.Named{Name: "b", Attack: keyed(v)}
+	for _, s := range [][]attack.Named{{a, b}, {b, a}, {a}, {b}} {
+		_, err := attack.Evaluate(ctx, m, set{x: x, y: y}, s, cfg)
+		require.NoError(t, err)
+	}
+	assert.Len(t, u, 1)
+	assert.Len(t, v, 1)
+	assert.NotEqual(t, u, v)
+}
+
+// keyed keeps the keys that it is called with.
+type keyed map[rng.Key]bool
+
+func (k keyed) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, _ []uint64, key rng.Key) (tensor.NCHW, error) {
+	k[key] = true
+	return x, nil
 }
 
 // counted counts the calls of an attack, and keeps the networks it was called for.
