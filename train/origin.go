@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -20,23 +21,19 @@ type trait struct{ Name, Value string }
 
 // compare returns an error that names the first trait that differs.
 func compare(saved, now []trait) error {
-	values := map[string]string{}
+	named := func(name string) func(trait) bool { return func(t trait) bool { return t.Name == name } }
 	for _, s := range saved {
-		values[s.Name] = s.Value
+		if !slices.ContainsFunc(now, named(s.Name)) {
+			return fmt.Errorf("%s is missing, but the checkpoint has %s", s.Name, s.Value)
+		}
 	}
 	for _, n := range now {
-		v, ok := values[n.Name]
-		if !ok {
-			return fmt.Errorf("%s is %s, but the checkpoint has none", n.Name, n.Value)
+		value := "none"
+		if i := slices.IndexFunc(saved, named(n.Name)); i >= 0 {
+			value = saved[i].Value
 		}
-		if v != n.Value {
-			return fmt.Errorf("%s is %s, but the checkpoint has %s", n.Name, n.Value, v)
-		}
-		delete(values, n.Name)
-	}
-	for _, s := range saved {
-		if v, ok := values[s.Name]; ok {
-			return fmt.Errorf("%s is missing, but the checkpoint has %s", s.Name, v)
+		if value != n.Value {
+			return fmt.Errorf("%s is %s, but the checkpoint has %s", n.Name, n.Value, value)
 		}
 	}
 	return nil
@@ -61,7 +58,13 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		add("layer "+row.Name, "%s, %d×%d×%d to %d×%d×%d", row.Kind, row.In.C, row.In.H, row.In.W, row.Out.C, row.Out.H, row.Out.W)
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Meta)) {
-		add("the model's Meta "+k, "%s", m.Meta[k])
+		var fields map[string]json.RawMessage
+		if json.Unmarshal([]byte(m.Meta[k]), &fields) != nil {
+			add("the model's Meta "+k, "%s", m.Meta[k])
+		}
+		for _, f := range slices.Sorted(maps.Keys(fields)) {
+			add("the model's Meta "+k+" "+f, "%s", fields[f])
+		}
 	}
 
 	s := t.set

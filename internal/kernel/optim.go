@@ -1,9 +1,6 @@
 package kernel
 
-import (
-	"math"
-	"sync/atomic"
-)
+import "math"
 
 // SGD makes a step of stochastic gradient descent with momentum:
 //
@@ -66,15 +63,11 @@ func Adam(w, g, m, v []float32, s AdamStep, threads int) {
 }
 
 // Finite reports whether no value of x is NaN or infinite.
-func Finite(x []float32, threads int) bool {
-	var bad atomic.Bool
-	chunks(threads, len(x), func(lo, hi int) {
-		for _, v := range x[lo:hi] {
-			if v-v != 0 {
-				bad.Store(true)
-				return
-			}
+func Finite(x []float32) bool {
+	for _, v := range x {
+		if v-v != 0 {
+			return false
 		}
-	})
-	return !bad.Load()
+	}
+	return true
 }

@@ -1,0 +1,84 @@
+package paramfile_test
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/paramfile"
+)
+
+func param(v float32, shape ...int) *autograd.Param {
+	p := autograd.NewParam(shape...)
+	values := make([]float32, p.Len())
+	for i := range values {
+		values[i] = v + float32(i)/3
+	}
+	p.Import(values)
+	return p
+}
+
+func written(t *testing.T, params map[string]*autograd.Param) []byte {
+	var b bytes.Buffer
+	require.NoError(t, paramfile.Write(&b, params, map[string]string{"k": "v"}))
+	return b.Bytes()
+}
+
+func TestRoundTrip(t *testing.T) {
+	params := map[string]*autograd.Param{"b": param(1, 17), "w": param(2, 3, 18), "c.w": param(-3, 5, 4, 3, 3)}
+	f, err := paramfile.Parse(written(t, params))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"k": "v"}, f.Meta)
+	read := map[string]*autograd.Param{"b": param(0, 17), "w": param(0, 3, 18), "c.w": param(0, 5, 4, 3, 3)}
+	require.NoError(t, f.Import(read, nil))
+	for name, p := range params {
+		assert.Equal(t, p.Data(), read[name].Data(), name)
+	}
+}
+
+// TestImportRefuses checks that nothing is changed by a file that does not fit.
+func TestImportRefuses(t *testing.T) {
+	nan := param(1, 4)
+	nan.Edit()[2] = float32(math.NaN())
+	for want, params := range map[string]map[string]*autograd.Param{
+		"no tensor b":                                       {"a": param(1, 4), "x": param(1, 4)},
+		"tensor b has shape [5]: expected [4]":              {"a": param(1, 4), "b": param(1, 5)},
+		"tensor b has shape [1 4]: expected [4]":            {"a": param(1, 4), "b": param(1, 1, 4)},
+		"tensor b, value 2 is NaN: expected a finite":       {"a": param(1, 4), "b": nan},
+		"tensor c is not one of the model's":                {"a": param(1, 4), "b": param(1, 4), "c": param(1, 4)},
+		"tensor ignored.not is not one of the model's: the": {"a": param(1, 4), "b": param(1, 4), "ignored.not": param(1, 4)},
+	} {
+		f, err := paramfile.Parse(written(t, params))
+		require.NoError(t, err)
+		a, b := param(8, 4), param(9, 4)
+		err = f.Import(map[string]*autograd.Param{"a": a, "b": b}, func(name string) bool { return name == "ignored" })
+		assert.ErrorContains(t, err, want)
+		assert.Equal(t, [2]float32{8, 9}, [2]float32{a.Data()[0], b.Data()[0]})
+	}
+	f, err := paramfile.Parse(written(t, map[string]*autograd.Param{"a": param(1, 4), "ignored": param(1, 2)}))
+	require.NoError(t, err)
+	a := param(8, 4)
+	require.NoError(t, f.Import(map[string]*autograd.Param{"a": a}, func(name string) bool { return name == "ignored" }))
+	assert.Equal(t, param(1, 4).Data(), a.Data())
+}
+
+func TestImportRefusesOtherTypes(t *testing.T) {
+	raw := bytes.ReplaceAll(written(t, map[string]*autograd.Param{"a": param(1, 4)}), []byte(`"F32"`), []byte(`"I32"`))
+	f, err := paramfile.Parse(raw)
+	require.NoError(t, err)
+	assert.ErrorContains(t, f.Import(map[string]*autograd.Param{"a": param(1, 4)}, nil), "tensor a is of type I32: expected F32")
+}
+
+func TestParseRefuses(t *testing.T) {
+	good := written(t, map[string]*autograd.Param{"a": param(1, 4)})
+	for n := range good {
+		_, err := paramfile.Parse(good[:n])
+		require.Error(t, err, "cut off after %d bytes", n)
+		require.True(t, strings.HasPrefix(err.Error(), "not a safetensors file: "), err.Error())
+	}
+}

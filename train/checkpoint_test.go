@@ -1,0 +1,233 @@
+package train_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// saveAt trains for that many epochs of cfg and saves a checkpoint.
+func saveAt(t testing.TB, cfg train.Config, epochs int) string {
+	path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
+	tr := trainer(t, tiny(t, nil), cfg)
+	for range epochs {
+		for _, err := range tr.Epochs(context.Background()) {
+			require.NoError(t, err)
+			break
+		}
+	}
+	require.NoError(t, tr.Save(path))
+	return path
+}
+
+// TestResumeRepeats resumes after each number of epochs, by a trainer whose model
+// was something else.
+func TestResumeRepeats(t *testing.T) {
+	adam := rat()
+	adam.Optimizer, adam.LR = train.DefaultAdam(), 0.01
+	for name, cfg := range map[string]train.Config{"SGD": rat(), "Adam": adam} {
+		t.Run(name, func(t *testing.T) {
+			want := tiny(t, nil)
+			wantMetrics := fit(t, want, cfg)
+			for epochs := range 4 {
+				path := saveAt(t, cfg, epochs)
+				model := tiny(t, nil)
+				fit(t, model, train.Default(1)) // to something else
+				model.Init(rng.New(99))
+				cfg.Loader.Prefetch = 7
+				tr := trainer(t, model, cfg)
+				require.NoError(t, tr.Resume(path))
+				require.Len(t, tr.History(), epochs)
+				require.ElementsMatch(t, wantMetrics[epochs:], finish(t, tr))
+				assert.Equal(t, values(want), values(model), "from epoch %d", epochs)
+				for i, m := range tr.History() {
+					assert.Equal(t, wantMetrics[i], timeless(m))
+				}
+			}
+		})
+	}
+}
+
+// TestResumeAfterCancel cancels in the middle of an epoch and resumes in a new
+// trainer from the checkpoint that the loop had written.
+func TestResumeAfterCancel(t *testing.T) {
+	want := tiny(t, nil)
+	fit(t, want, rat())
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cfg := rat()
+	cfg.Progress = func(p train.Progress) {
+		if p.Epoch == 3 && p.Step == 2 {
+			cancel()
+		}
+	}
+	first := trainer(t, tiny(t, nil), cfg)
+	for _, err := range first.Epochs(ctx) {
+		if err != nil {
+			require.ErrorIs(t, err, context.Canceled)
+			break
+		}
+		require.NoError(t, first.Save(path))
+	}
+	model := tiny(t, nil)
+	tr := trainer(t, model, rat())
+	require.NoError(t, tr.Resume(path))
+	require.Len(t, tr.History(), 2)
+	finish(t, tr)
+	assert.Equal(t, values(want), values(model))
+}
+
+func TestResumeRefusesAnother(t *testing.T) {
+	path := saveAt(t, rat(), 1)
+	set0 := toy(t)
+	labels := slices.Clone(set0.Labels)
+	labels[4] = 2
+	dark := make([]uint8, 22*36)
+	for name, c := range map[string]struct {
+		cfg   func(*train.Config)
+		arch  func(*zoo.Config)
+		model func(*snn.Model)
+		set   func() (*dataset.Set, error)
+		seed  uint64
+		want  string
+	}{
+		"epochs":    {cfg: func(c *train.Config) { c.Epochs = 4 }, want: "Config.Epochs is 4, but the checkpoint has 3"},
+		"rate":      {cfg: func(c *train.Config) { c.LR = 0.2 }, want: "Config.LR is 0.2, but the checkpoint has 0.1"},
+		"schedule":  {cfg: func(c *train.Config) { c.Schedule = train.Constant{} }, want: "Config.Schedule is train.Constant{}, but the checkpoint has train.Cosine{Floor:0}"},
+		"momentum":  {cfg: func(c *train.Config) { c.Optimizer = train.SGD{Momentum: 0.8} }, want: "Config.Optimizer is train.SGD{Momentum:0.8 WeightDecay:0 Nesterov:false}, but the checkpoint has train.SGD{Momentum:0.9 WeightDecay:0.0005 Nesterov:false}"},
+		"optimizer": {cfg: func(c *train.Config) { c.Optimizer = train.DefaultAdam() }, want: "Config.Optimizer is train.Adam{"},
+		"batch":     {cfg: func(c *train.Config) { c.Loader.BatchSize = 4 }, want: "Config.Loader is dataset.LoaderConfig{BatchSize:4 "},
+		"gradient":  {cfg: func(c *train.Config) { c.Gradient = snn.BPTR{} }, want: "Config.Gradient is snn.BPTR{}, but the checkpoint has snn.BPTT{Surrogate:none}"},
+		"surrogate of the gradient": {cfg: func(c *train.Config) { c.Gradient = snn.BPTT{Surrogate: snn.Triangle{Width: 2}} },
+			want: "Config.Gradient is snn.BPTT{Surrogate:snn.Triangle{Width:2}}, but the checkpoint has snn.BPTT{Surrogate:none}"},
+		"smoothing":    {cfg: func(c *train.Config) { c.LabelSmoothing = 0 }, want: "Config.LabelSmoothing is 0, but the checkpoint has 0.1"},
+		"no adversary": {cfg: func(c *train.Config) { c.Adversary = nil }, want: "Config.Adversary is none, but the checkpoint has train_test.noise{Std:0.05}"},
+		"adversary":    {cfg: func(c *train.Config) { c.Adversary = noise{0.06} }, want: "Config.Adversary is train_test.noise{Std:0.06}, but the checkpoint has train_test.noise{Std:0.05}"},
+		"regularizer":  {cfg: func(c *train.Config) { c.Regularizer = &shrink{0.5} }, want: "Config.Regularizer is train_test.shrink{Share:0.5}, but the checkpoint has train_test.shrink{Share:0.01}"},
+		"simplex":      {cfg: func(c *train.Config) { c.Simplex = nil }, want: "Config.Simplex is none, but the checkpoint has a function"},
+		"threshold":    {arch: func(c *zoo.Config) { c.Threshold = 2 }, want: "layer blocks.0.n1 is IF θ=2, 4×6×6 to 4×6×6, but the checkpoint has IF, 4×6×6 to 4×6×6"},
+		"width":        {arch: func(c *zoo.Config) { c.WidthMultiplier = 2 }, want: "layer conv1 is conv 3×3 /1, 1×6×6 to 8×6×6, but the checkpoint has conv 3×3 /1, 1×6×6 to 4×6×6"},
+		"batch norm":   {arch: func(c *zoo.Config) { c.BatchNorm = false }, want: "layer blocks.0.bn1 is missing, but the checkpoint has batch norm"},
+		"surrogate":    {arch: func(c *zoo.Config) { c.SurrogateWidth = 0.5 }, want: "the model's Meta snnrat surrogate_width is 0.5, but the checkpoint has 1"},
+		"encoder":      {model: func(m *snn.Model) { m.Encoder = snn.Direct{} }, want: "the model's encoder is snn.Direct{}, but the checkpoint has snn.Poisson{}"},
+		"steps":        {model: func(m *snn.Model) { m.Steps = 5 }, want: "the model's number of steps is 5, but the checkpoint has 3"},
+		"metadata":     {model: func(m *snn.Model) { m.Meta["note"] = "hi" }, want: "the model's Meta note is hi, but the checkpoint has none"},
+		"fewer images": {set: func() (*dataset.Set, error) { return set0.First(21) }, want: "the set's size is 21 images of 1×6×6, but the checkpoint has 22 images of 1×6×6"},
+		"labels": {set: func() (*dataset.Set, error) {
+			return dataset.New("", toyImages(t), labels, set0.ClassNames)
+		}, want: "the set's content is "},
+		"pixels": {set: func() (*dataset.Set, error) {
+			return dataset.New("", dataset.NewMemory(1, 6, 6, dark), set0.Labels, set0.ClassNames)
+		}, want: "the set's content is "},
+		"classes": {set: func() (*dataset.Set, error) {
+			return dataset.New("", toyImages(t), set0.Labels, []string{"dark", "grey", "light"})
+		}, want: "the set's classes is dark, grey, light, but the checkpoint has dark, grey, bright"},
+		"key": {seed: 6, want: "the key is the one with digest "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, set, seed := rat(), set0, uint64(5)
+			if c.cfg != nil {
+				c.cfg(&cfg)
+			}
+			model := tiny(t, c.arch)
+			if c.model != nil {
+				c.model(model)
+			}
+			if c.set != nil {
+				var err error
+				set, err = c.set()
+				require.NoError(t, err)
+			}
+			if c.seed != 0 {
+				seed = c.seed
+			}
+			tr, err := train.New(model, set, cfg, rng.New(seed))
+			require.NoError(t, err)
+			before := values(model)
+			err = tr.Resume(path)
+			require.ErrorContains(t, err, "train: resume "+path+": "+c.want)
+			assert.NotContains(t, err.Error(), "\n")
+			assert.Equal(t, before, values(model))
+			assert.Empty(t, tr.History())
+		})
+	}
+}
+
+// toyImages returns toy's images.
+func toyImages(t testing.TB) *dataset.Memory {
+	const n, pixels = 22, 36
+	set, data := toy(t), make([]uint8, n*pixels)
+	for i := range n {
+		x := tensor.NewNCHW(1, 1, 6, 6)
+		require.NoError(t, set.Fill(x, []int{i}))
+		for k, v := range x.Data {
+			data[i*pixels+k] = uint8(math.Round(float64(v) * 255))
+		}
+	}
+	return dataset.NewMemory(1, 6, 6, data)
+}
+
+// TestResumeRefusesBadFiles cuts a checkpoint off and flips bytes, everywhere.
+func TestResumeRefusesBadFiles(t *testing.T) {
+	good := saveAt(t, rat(), 2)
+	content, err := os.ReadFile(good)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "bad")
+	model := tiny(t, nil)
+	tr := trainer(t, model, rat())
+	before := values(model)
+	refuses := func(b []byte, what string, args ...any) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path, b, 0o644))
+		err := tr.Resume(path)
+		require.ErrorContains(t, err, "train: resume "+path+": ", append([]any{what}, args...)...)
+		require.Empty(t, tr.History())
+	}
+	for n := 0; n < len(content); n += 1 + n/100 {
+		refuses(content[:n], "cut off after %d bytes of %d", n, len(content))
+	}
+	refuses(append(slices.Clone(content), 0), "trailing byte")
+	for i := 0; i < len(content); i += 1 + i/100 {
+		b := slices.Clone(content)
+		b[i] ^= 1
+		refuses(b, "byte %d of %d flipped", i, len(content))
+	}
+	require.NoError(t, tiny(t, nil).Save(path))
+	err = tr.Resume(path)
+	require.ErrorContains(t, err, "train: resume "+path+`: no "snnrat.train" in the file's metadata, want a file written by Trainer.Save`)
+	missing := filepath.Join(t.TempDir(), "missing")
+	err = tr.Resume(missing)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, missing)
+	assert.Equal(t, before, values(model))
+	require.NoError(t, tr.Resume(good))
+}
+
+func TestSaveRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nowhere", "checkpoint")
+	cfg := rat()
+	var tr *train.Trainer
+	cfg.Progress = func(train.Progress) {
+		assert.ErrorContains(t, tr.Save(path), "an epoch is under way")
+		assert.ErrorContains(t, tr.Resume(path), "an epoch is under way")
+	}
+	tr = trainer(t, tiny(t, nil), cfg)
+	finish(t, tr)
+	err := tr.Save(path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorContains(t, err, "train: save "+path+": ")
+}
