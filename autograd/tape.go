@@ -75,6 +75,9 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
 		panic(fmt.Sprintf("autograd: Backward: a seed of %d values for %v", len(seed), sh))
 	}
+	if !y.needsGrad {
+		return
+	}
 	s := t.open(y, 1)
 	d := tensor.Dense{Shape: sh, Data: s.buf}
 	d.Pack(tensor.NCHW{N: sh.N, C: sh.C, H: sh.H, W: sh.W, Data: seed})
@@ -87,6 +90,9 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if y.shape.WithSteps(seed.Steps) != seed.Shape {
 		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))
+	}
+	if !y.needsGrad {
+		return
 	}
 	s := t.open(y, seed.Steps)
 	copy(s.buf, seed.Data)
