@@ -86,3 +86,14 @@ type outer3 struct {
 	rowStride         uint64
 	start             uint64
 }
+
+// groupValues packs up to four blocks of channels pixel by pixel:
+//
+//	src   [blocks, srcBlock bytes apart][pixels][16]float32
+//	dst   [pixels][64]float32
+//	masks [pixels]uint64, bit i: value i of the pixel is not zero
+type groupValues struct {
+	src, dst, masks          unsafe.Pointer
+	pixels, blocks, srcBlock uint64
+	turn                     uint64 // 64 − 16·blocks
+}

@@ -50,6 +50,7 @@ type product struct {
 	frames               int
 	srcChannels          int
 	srcPixels, dstPixels int
+	srcWidth             int
 	dstBlocks            int
 	window               int // KH·KW
 	add                  bool
@@ -57,10 +58,14 @@ type product struct {
 }
 
 func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
+	if c.same3() && nonZero(x) < sparseValues {
+		l.convValues3(dst, x, w, bias, &c, threads)
+		return
+	}
 	l.product(&product{
 		dst: dst, src: x, w: w, bias: bias,
 		sources: outputSources.get(c.window(), newOutputSources),
-		frames:  c.Frames, srcChannels: c.Cin, srcPixels: c.Hin * c.Win,
+		frames:  c.Frames, srcChannels: c.Cin, srcPixels: c.Hin * c.Win, srcWidth: c.Win,
 		dstPixels: c.Hout * c.Wout, dstBlocks: c.BlocksOut(), window: c.KH * c.KW,
 	}, threads)
 }
@@ -69,60 +74,75 @@ func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int)
 	l.product(&product{
 		dst: dx, src: dy, w: w,
 		sources: inputSources.get(c.window(), newInputSources),
-		frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout,
+		frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,
 		dstPixels: c.Hin * c.Win, dstBlocks: c.BlocksIn(), window: c.KH * c.KW,
 		add: add, transposed: true,
 	}, threads)
 }
 
-// product splits the work into units of up to three blocks of destination channels
-// and a range of frames. A unit walks the groups of source channels, whose weights
-// stay in L2, and within a group the pixels. A tile's rows are the same pixel of
-// several frames, which have the same sources even at the border, or, with few
-// frames, neighbours in a row.
+// product splits the work into units of up to 12 blocks of destination channels and
+// a range of frames. A unit walks the groups of source channels, whose weights stay
+// in L2, and within a group chunks of frames, tiles of up to three blocks, and the
+// pixels.
 func (l Level) product(p *product, threads int) {
-	blocksTile := l.tileBlocks()
-	tiles := ceilDiv(p.dstBlocks, blocksTile)
-	maxRows := l.tileRows(min(blocksTile, p.dstBlocks))
-	if p.srcPixels%64 == 0 {
-		// Frames are multiples of 4 KB apart, so that a tile's rows share a set of
-		// the L1 cache, of 8 to 12 lines.
-		maxRows = min(maxRows, 8)
-	}
-	longest := int32(0)
-	for _, n := range p.sources.run {
-		longest = max(longest, n)
-	}
-	alongRow := p.frames < 8 && int(longest) > p.frames
-	parts := p.frames
-	if !alongRow {
-		parts = ceilDiv(p.frames, maxRows)
-	}
-	rowTiles := parts
-	parts = min(parts, ceilDiv(4*parallel.Threads(threads), tiles))
-	parallel.For(threads, tiles*parts, func(u int) {
-		lo, hi := share(p.dstBlocks, u/parts, tiles)
-		from, to := share(rowTiles, u%parts, parts)
-		w, first := p.w, lo
-		if p.transposed {
-			panel := scratch((hi - lo) * p.panel())
-			defer release(panel)
-			l.transposePanel(*panel, p, lo, hi)
-			w, first = *panel, 0
-		}
-		l.productUnit(p, w[first*p.panel():], lo, hi, from, to, rowTiles, alongRow)
+	// Units are as wide as 4 units a thread allow, so that src is read few times.
+	need := 4 * parallel.Threads(threads)
+	parts := ceilDiv(p.frames, 8)
+	width := l.tileBlocks()
+	width *= max(1, min(12/width, p.dstBlocks/(width*ceilDiv(need, parts))))
+	units := ceilDiv(p.dstBlocks, width)
+	parts = min(parts, ceilDiv(need, units))
+	parallel.For(threads, units*parts, func(u int) {
+		lo, hi := share(p.dstBlocks, u/parts, units)
+		from, to := share(p.frames, u%parts, parts)
+		l.productUnit(p, lo, hi, from, to)
 	})
 }
 
-// panel returns the number of weights of a block of destination channels.
-func (p *product) panel() int { return blocks(p.srcChannels) * Lanes * p.window * Lanes }
+// productUnit computes blocks lo to hi of the destination for frames from to to.
+func (l Level) productUnit(p *product, lo, hi, from, to int) {
+	srcBlocks := blocks(p.srcChannels)
+	group := Group / Lanes
+	if p.window == 1 {
+		group = 32 // the order is the same for any
+	}
+	slab := Lanes * p.window * Lanes // weights of a pair of blocks
+	var panel *[]float32
+	if p.transposed {
+		panel = scratch((hi - lo) * group * slab)
+		defer release(panel)
+	}
+	if p.sources.empty && !p.add {
+		for b := lo; b < hi; b++ {
+			fill(p.dst[(b*p.frames+from)*p.dstPixels*Lanes:][:(to-from)*p.dstPixels*Lanes], p.bias, b)
+		}
+	}
+	tiles := ceilDiv(hi-lo, l.tileBlocks())
+	chunk := max(8, min(128, 1024/min(p.srcPixels, 3*p.srcWidth))) // of frames whose rows stay in L2
+	for g := 0; g < srcBlocks; g += group {
+		n := min(group, srcBlocks-g)
+		w, pitch := p.w[(lo*srcBlocks+g)*slab:], srcBlocks
+		if p.transposed {
+			w, pitch = *panel, n
+			l.transposePanel(w, p, lo, hi, g, n)
+		}
+		for f := from; f < to; f += chunk {
+			for i := range tiles {
+				a, b := share(hi-lo, i, tiles)
+				l.productTile(p, w[a*pitch*slab:], pitch*slab, lo+a, lo+b, g, n, f, min(f+chunk, to))
+			}
+		}
+	}
+}
 
-func (l Level) transposePanel(panel []float32, p *product, lo, hi int) {
-	srcBlocks, row := blocks(p.srcChannels), uintptr(p.window*64)
-	for b := lo; b < hi; b++ {
-		for s := range srcBlocks {
-			src := p.w[(s*p.dstBlocks+b)*Lanes*p.window*Lanes:]
-			dst := panel[((b-lo)*srcBlocks+s)*Lanes*p.window*Lanes:]
+// transposePanel exchanges the lanes and the channels of the weights of destination
+// blocks lo to hi and n source blocks from g on.
+func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
+	slab, row := Lanes*p.window*Lanes, uintptr(p.window*64)
+	for s := range n {
+		for b := lo; b < hi; b++ {
+			src := p.w[((g+s)*p.dstBlocks+b)*slab:]
+			dst := panel[((b-lo)*n+s)*slab:]
 			for t := range p.window {
 				l.transpose16(&dst[t*Lanes], &src[t*Lanes], row, row)
 			}
@@ -130,90 +150,67 @@ func (l Level) transposePanel(panel []float32, p *product, lo, hi int) {
 	}
 }
 
-// productUnit computes blocks lo to hi of the destination for row tiles from to to
-// of rowTiles, w being the weights of block lo and on.
-func (l Level) productUnit(p *product, w []float32, lo, hi, from, to, rowTiles int, alongRow bool) {
+// productTile adds the products with n source blocks from g on to destination
+// blocks lo to hi, w being their weights, and those of a destination block pitch
+// floats after those of the one before. The rows of a register tile are the same
+// pixel of several frames, which have the same sources even at the border, or
+// neighbours of a row where frames are few or their addresses collide in the caches.
+func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, to int) {
 	vectors, bytes := l.vectors()
-	srcBlocks := blocks(p.srcChannels)
-	group := Group / Lanes
-	if p.window == 1 {
-		group = 32 // the order is the same for any; these weights fit L2
-	}
 	t := tile{
-		cols:     uint64((hi - lo) * vectors),
-		srcRow:   uint64(p.srcPixels * 64),
-		dstRow:   uint64(p.dstPixels * 64),
-		wCol:     uint64(p.panel() * 4),
-		dstCol:   uint64(p.frames * p.dstPixels * 64),
-		outer:    1,
-		lanes:    uint64(min(p.srcChannels, Lanes)),
-		srcLane:  4,
-		wLane:    uint64(p.window * 64),
-		srcBlock: uint64(p.frames * p.srcPixels * 64),
+		w:       ptr(w, 0),
+		cols:    uint64((hi - lo) * vectors),
+		wCol:    uint64(pitch * 4),
+		dstCol:  uint64(p.frames * p.dstPixels * 64),
+		outer:   1,
+		blocks:  uint64(n),
+		lanes:   uint64(min(p.srcChannels, Lanes)),
+		srcLane: 4,
+		wLane:   uint64(p.window * 64),
 	}
-	t.srcBlock -= t.lanes * t.srcLane
+	t.srcBlock = uint64(p.frames*p.srcPixels*64) - t.lanes*t.srcLane
 	if vectors > 1 { // the blocks of a tile are then one
 		t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
 	}
-	if alongRow {
-		t.srcRow, t.dstRow = uint64(p.sources.step), 64
+	switch {
+	case g > 0 || p.add:
+		t.start = startDst
+	case p.bias != nil:
+		t.start, t.bias = startBias, ptr(p.bias, lo*Lanes)
 	}
-	maxRows := l.tileRows(hi - lo)
-	for g := 0; g < srcBlocks; g += group {
-		t.blocks = uint64(min(group, srcBlocks-g))
-		t.w = ptr(w, g*Lanes*p.window*Lanes)
-		switch {
-		case g > 0 || p.add:
-			t.start = startDst
-		case p.bias != nil:
-			t.start, t.bias = startBias, ptr(p.bias, lo*Lanes)
+	rowsMax := l.tileRows(hi - lo)
+	framesMax := rowsMax
+	if p.srcPixels%64 == 0 {
+		framesMax = min(framesMax, 8) // multiples of 4 KB apart: one set of L1, of 8 to 12 lines
+	}
+	minRun := min(to-from, framesMax)
+	if p.srcPixels%256 == 0 {
+		minRun = min(minRun, 5) // multiples of 16 KB: few sets of L2, many pages
+	}
+	// tiles cuts n rows of pixel px, the first that of frame f, into tiles.
+	tiles := func(px, f, n, max int, src, dst int) {
+		list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
+		if len(list) == 0 {
+			return // filled
 		}
-		for px := 0; px < p.dstPixels; {
-			n := 1
-			if alongRow {
-				n = int(p.sources.run[px])
-			}
-			list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
-			if len(list) == 0 {
-				if t.start != startDst {
-					p.fillPixels(lo, hi, from, to, rowTiles, px, px+n, alongRow)
-				}
-				px += n
-				continue
-			}
-			t.offsets, t.count = ptr(list, 0), uint64(len(list))
-			for i := from; i < to; i++ {
-				f, end := i, i+1
-				if !alongRow {
-					f, end = share(p.frames, i, rowTiles)
-				}
-				src := (g*p.frames + f) * p.srcPixels * Lanes
-				dst := ((lo*p.frames+f)*p.dstPixels + px) * Lanes
-				if !alongRow {
-					t.src, t.dst, t.rows = ptr(p.src, src), ptr(p.dst, dst), uint64(end-f)
-					l.runTile(&t)
-					continue
-				}
-				for k, parts := 0, ceilDiv(n, maxRows); k < parts; k++ {
-					a, b := share(n, k, parts)
-					t.src, t.dst, t.rows = ptr(p.src, src+a*p.sources.step/4), ptr(p.dst, dst+a*Lanes), uint64(b-a)
-					l.runTile(&t)
-				}
-			}
-			px += n
+		t.offsets, t.count = ptr(list, 0), uint64(len(list))
+		t.srcRow, t.dstRow = uint64(src*64), uint64(dst*64)
+		s, d := (g*p.frames+f)*p.srcPixels, (lo*p.frames+f)*p.dstPixels+px
+		for i, parts := 0, ceilDiv(n, max); i < parts; i++ {
+			a, b := share(n, i, parts)
+			t.src, t.dst, t.rows = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes), uint64(b-a)
+			l.runTile(&t)
 		}
 	}
-}
-
-// fillPixels sets pixels without sources to the bias.
-func (p *product) fillPixels(lo, hi, from, to, rowTiles, px, end int, alongRow bool) {
-	if !alongRow {
-		from, _ = share(p.frames, from, rowTiles)
-		_, to = share(p.frames, to-1, rowTiles)
-	}
-	for b := lo; b < hi; b++ {
-		for f := from; f < to; f++ {
-			fill(p.dst[((b*p.frames+f)*p.dstPixels+px)*Lanes:][:(end-px)*Lanes], p.bias, b)
+	for px, run := range p.sources.run {
+		if int(run) > minRun {
+			for f := from; f < to; f++ {
+				tiles(px, f, int(run), rowsMax, p.sources.srcStep/64, p.sources.dstStep)
+			}
+			continue
+		}
+		for q := px; q < px+int(run)*p.sources.dstStep; q += p.sources.dstStep {
+			tiles(q, from, to-from, framesMax, p.srcPixels, p.dstPixels)
 		}
 	}
 }

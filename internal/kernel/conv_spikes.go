@@ -68,7 +68,7 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 	defer masks.put(m)
 	groupMasks(*m, s, &c, threads)
 	if c.same3() {
-		l.convSpikes3(dst, *m, w, bias, &c, threads)
+		l.scatter3(dst, *m, nil, w, bias, &c, threads)
 		return
 	}
 	l.convSpikesAny(dst, *m, w, bias, &c, threads)
@@ -81,7 +81,9 @@ func frameParts(frames, tiles, bytes, threads int) int {
 	return min(frames, max(ceilDiv(4*parallel.Threads(threads), tiles), frames*bytes>>17))
 }
 
-func (l Level) convSpikes3(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
+// scatter3 sends events through a 3×3 window: spikes if x is nil, or the values x,
+// [groups][Frames][Hin·Win][64].
+func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
 	parts := frameParts(c.Frames, c.BlocksOut(), px*64, threads)
@@ -91,16 +93,63 @@ func (l Level) convSpikes3(dst []float32, m []uint64, w, bias []float32, c *Conv
 		d := dst[(ob*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes]
 		fill(d, bias, ob)
 		for g := 0; g < nb; g += Group / Lanes {
-			mask := ptr(m, (g/4*c.Frames+lo)*px)
+			first := (g/4*c.Frames + lo) * px
 			weights := ptr(w, (ob*nb+g)*Lanes*9*Lanes)
 			for v := range vectors {
-				l.scatterSpikes3(&scatter3{
-					masks: mask, w: unsafe.Add(weights, v*bytes), dst: unsafe.Add(ptr(d, 0), v*bytes),
+				a := scatter3{
+					masks: ptr(m, first), w: unsafe.Add(weights, v*bytes), dst: unsafe.Add(ptr(d, 0), v*bytes),
 					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
-				})
+				}
+				if x == nil {
+					l.scatterSpikes3(&a)
+					continue
+				}
+				a.x = ptr(x, first*Group)
+				l.scatterValues3(&a)
 			}
 		}
 	})
+}
+
+// sparseValues is the share of non-zero values below which a 3×3 window is faster
+// event by event than as a dense product.
+const sparseValues = .7
+
+// share of non-zero values in a sample of x's blocks of 16.
+func nonZero(x []float32) float64 {
+	n := len(x) / Lanes
+	step := max(1, n/1000) | 1
+	seen, found := 0, 0
+	for i := 0; i < n; i += step {
+		for _, v := range (*[Lanes]float32)(x[i*Lanes:]) {
+			seen++
+			if v != 0 {
+				found++
+			}
+		}
+	}
+	return float64(found) / float64(seen)
+}
+
+// convValues3 is a 3×3 product with few values that are not zero.
+func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, threads int) {
+	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
+	groups := ceilDiv(nb, 4)
+	m, packed := masks.get(groups*n), scratch(groups*n*Group)
+	defer masks.put(m)
+	defer release(packed)
+	const chunk = 1024
+	parts := ceilDiv(n, chunk)
+	parallel.For(threads, groups*parts, func(u int) {
+		g, lo := u/parts, u%parts*chunk
+		blocks := min(4, nb-g*4)
+		l.groupValues(&groupValues{
+			src: ptr(x, (g*4*n+lo)*Lanes), dst: ptr(*packed, (g*n+lo)*Group), masks: ptr(*m, g*n+lo),
+			pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(n * 64),
+			turn: uint64(64 - 16*blocks),
+		})
+	})
+	l.scatter3(dst, *m, *packed, w, bias, c, threads)
 }
 
 func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {

@@ -91,3 +91,14 @@ func (l Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
 		transposeBitsPortable(dst, src, words, dstLane)
 	}
 }
+
+func (l Level) groupValues(a *groupValues) {
+	switch l {
+	case AVX512:
+		groupValuesAVX512(a)
+	case AVX2:
+		groupValuesAVX2(a)
+	default:
+		groupValuesPortable(a)
+	}
+}

@@ -15,3 +15,4 @@ func (Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
 func (Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
 	transposeBitsPortable(dst, src, words, dstLane)
 }
+func (Level) groupValues(a *groupValues) { groupValuesPortable(a) }

@@ -51,10 +51,12 @@ type sources struct {
 	values []offset // bytes into a frame of values, and into a channel's weights
 	masks  []offset // the same for frames of uint64 masks
 	start  []int32  // values[start[p]:start[p+1]] are pixel p's
-	// run is the number of pixels of a row, from this one on, that have the same
-	// list but for a shift of step bytes from one to the next.
-	run  []int32
-	step int
+	// run is the number of pixels of a row, dstStep apart from this one on, that
+	// have the same list but for a shift of srcStep bytes from one to the next; 0
+	// for a pixel that belongs to the run of one before it.
+	run              []int32
+	dstStep, srcStep int
+	empty            bool // a pixel has no sources
 }
 
 func (s *sources) add(src, tap int) {
@@ -66,22 +68,27 @@ func (s *sources) add(src, tap int) {
 func (s *sources) close(width int) {
 	n := len(s.start) - 1
 	s.run = make([]int32, n)
-	for p := n - 1; p >= 0; p-- {
+	for p := range n {
+		s.empty = s.empty || s.start[p] == s.start[p+1]
+		if p%width >= s.dstStep && s.run[p-s.dstStep] != 1 && s.follows(p) {
+			continue
+		}
 		s.run[p] = 1
-		if p%width < width-1 && s.shifted(p) {
-			s.run[p] += s.run[p+1]
+		for q := p + s.dstStep; q/width == p/width && s.follows(q); q += s.dstStep {
+			s.run[p]++
 		}
 	}
 }
 
-// shifted reports whether pixel p+1 has pixel p's list, one step on.
-func (s *sources) shifted(p int) bool {
-	a, b := s.values[s.start[p]:s.start[p+1]], s.values[s.start[p+1]:s.start[p+2]]
+// follows reports whether pixel p has the list of pixel p−dstStep, one step on.
+func (s *sources) follows(p int) bool {
+	o := p - s.dstStep
+	a, b := s.values[s.start[o]:s.start[o+1]], s.values[s.start[p]:s.start[p+1]]
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
-		if b[i].w != a[i].w || b[i].src != a[i].src+int64(s.step) {
+		if b[i].w != a[i].w || b[i].src != a[i].src+int64(s.srcStep) {
 			return false
 		}
 	}
@@ -92,7 +99,7 @@ var outputSources, inputSources cache[sources]
 
 // newOutputSources lists every output pixel's input pixels.
 func newOutputSources(c window) *sources {
-	s := &sources{start: []int32{0}, step: c.Stride * 64}
+	s := &sources{start: []int32{0}, dstStep: 1, srcStep: c.Stride * 64}
 	for oy := range c.Hout {
 		for ox := range c.Wout {
 			for ky := range c.KH {
@@ -112,7 +119,7 @@ func newOutputSources(c window) *sources {
 
 // newInputSources lists every input pixel's output pixels.
 func newInputSources(c window) *sources {
-	s := &sources{start: []int32{0}, step: 64}
+	s := &sources{start: []int32{0}, dstStep: c.Stride, srcStep: 64}
 	for y := range c.Hin {
 		for x := range c.Win {
 			for ky := c.KH - 1; ky >= 0; ky-- {

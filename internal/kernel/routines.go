@@ -186,3 +186,20 @@ func transposeBitsPortable(dst *uint64, src *uint16, words, dstLane uintptr) {
 		}
 	}
 }
+
+// groupValuesPortable packs values and notes which are not zero.
+func groupValuesPortable(a *groupValues) {
+	for px := range a.pixels {
+		mask := (*uint64)(unsafe.Add(a.masks, px*8))
+		*mask = 0
+		for b := range a.blocks {
+			v := vector(a.src, b*a.srcBlock+px*64)
+			*vector(a.dst, px*256+b*64) = *v
+			for l, x := range v {
+				if x != 0 {
+					*mask |= 1 << (b*Lanes + uint64(l))
+				}
+			}
+		}
+	}
+}

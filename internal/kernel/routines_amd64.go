@@ -29,6 +29,11 @@ func scatterValues3AVX2(a *scatter3)
 //go:noescape
 func outer3AVX2(a *outer3)
 
+// groupValuesAVX2 is groupValuesPortable.
+//
+//go:noescape
+func groupValuesAVX2(a *groupValues)
+
 // peakAVX2 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //
 //go:noescape
@@ -58,6 +63,11 @@ func scatterValues3AVX512(a *scatter3)
 //
 //go:noescape
 func outer3AVX512(a *outer3)
+
+// groupValuesAVX512 is groupValuesPortable.
+//
+//go:noescape
+func groupValuesAVX512(a *groupValues)
 
 // peakAVX512 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //

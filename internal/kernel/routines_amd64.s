@@ -5825,6 +5825,51 @@ next:
 	VZEROUPPER
 	RET
 
+// func groupValuesAVX2(a *groupValues)
+// Requires: AVX
+TEXT ·groupValuesAVX2(SB), NOSPLIT, $0-8
+	MOVQ   a+0(FP), AX
+	MOVQ   (AX), DX
+	MOVQ   8(AX), BX
+	MOVQ   16(AX), SI
+	MOVQ   24(AX), DI
+	MOVQ   40(AX), R8
+	VXORPS Y1, Y1, Y1
+
+pixel:
+	MOVQ DX, CX
+	MOVQ BX, R11
+	XORQ R9, R9
+	MOVQ 32(AX), R10
+
+block:
+	VMOVUPS   (CX), Y0
+	VCMPPS    $0x04, Y1, Y0, Y2
+	VMOVMSKPS Y2, R12
+	VMOVUPS   Y0, (R11)
+	ORQ       R12, R9
+	RORQ      $0x08, R9
+	VMOVUPS   32(CX), Y0
+	VCMPPS    $0x04, Y1, Y0, Y2
+	VMOVMSKPS Y2, R12
+	VMOVUPS   Y0, 32(R11)
+	ORQ       R12, R9
+	RORQ      $0x08, R9
+	ADDQ      R8, CX
+	ADDQ      $0x40, R11
+	DECQ      R10
+	JNZ       block
+	MOVQ      48(AX), CX
+	RORQ      CL, R9
+	MOVQ      R9, (SI)
+	ADDQ      $0x08, SI
+	ADDQ      $0x40, DX
+	ADDQ      $0x00000100, BX
+	DECQ      DI
+	JNZ       pixel
+	VZEROUPPER
+	RET
+
 // func peakAVX2(rounds int)
 // Requires: AVX, FMA3
 TEXT ·peakAVX2(SB), NOSPLIT, $0-8
@@ -14774,6 +14819,45 @@ next:
 	ADDQ    $0x00000240, DX
 	DECQ    BX
 	JNZ     channel
+	VZEROUPPER
+	RET
+
+// func groupValuesAVX512(a *groupValues)
+// Requires: AVX, AVX512F
+TEXT ·groupValuesAVX512(SB), NOSPLIT, $0-8
+	MOVQ   a+0(FP), AX
+	MOVQ   (AX), DX
+	MOVQ   8(AX), BX
+	MOVQ   16(AX), SI
+	MOVQ   24(AX), DI
+	MOVQ   40(AX), R8
+	VPXORD Z1, Z1, Z1
+
+pixel:
+	MOVQ DX, CX
+	MOVQ BX, R11
+	XORQ R9, R9
+	MOVQ 32(AX), R10
+
+block:
+	VMOVUPS (CX), Z0
+	VCMPPS  $0x04, Z1, Z0, K1
+	KMOVW   K1, R12
+	VMOVUPS Z0, (R11)
+	ORQ     R12, R9
+	RORQ    $0x10, R9
+	ADDQ    R8, CX
+	ADDQ    $0x40, R11
+	DECQ    R10
+	JNZ     block
+	MOVQ    48(AX), CX
+	RORQ    CL, R9
+	MOVQ    R9, (SI)
+	ADDQ    $0x08, SI
+	ADDQ    $0x40, DX
+	ADDQ    $0x00000100, BX
+	DECQ    DI
+	JNZ     pixel
 	VZEROUPPER
 	RET
 

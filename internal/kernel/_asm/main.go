@@ -52,6 +52,7 @@ func main() {
 		scatter3(s, false)
 		scatter3(s, true)
 		outer3(s)
+		groupValues(s)
 		peak(s)
 	}
 	transposeAVX512()

@@ -190,3 +190,52 @@ func bitsAVX2() {
 	VZEROUPPER()
 	RET()
 }
+
+// groupValues packs the blocks of a group of channels pixel by pixel and notes
+// which values are not zero.
+func groupValues(s isa) {
+	routine("groupValues"+s.name, "func(a *groupValues)", "is groupValuesPortable.")
+	a := argBlock()
+	src, dst, masks, n := a.load("src"), a.load("dst"), a.load("masks"), a.load("pixels")
+	step := a.load("srcBlock")
+	zero := s.v(1)
+	s.zero(zero)
+	Label("pixel")
+	mask, p, left, d := GP64(), GP64(), GP64(), GP64()
+	MOVQ(src, p)
+	MOVQ(dst, d)
+	XORQ(mask, mask)
+	MOVQ(a.mem("blocks"), left)
+	Label("block")
+	for off := 0; off < 64; off += s.bytes {
+		bits := GP64()
+		VMOVUPS(Mem{Base: p, Disp: off}, s.v(0))
+		if s.bytes == 64 {
+			VCMPPS(Imm(4), zero, s.v(0), reg.K1)
+			KMOVW(reg.K1, bits.As32())
+		} else {
+			VCMPPS(Imm(4), zero, s.v(0), s.v(2))
+			VMOVMSKPS(s.v(2), bits.As32())
+		}
+		VMOVUPS(s.v(0), Mem{Base: d, Disp: off})
+		// The first channels end up lowest: what comes is put on top, and all of it
+		// turned down by its width.
+		ORQ(bits, mask)
+		RORQ(Imm(uint64(s.bytes/4)), mask)
+	}
+	ADDQ(step, p)
+	ADDQ(Imm(64), d)
+	DECQ(left)
+	JNZ(LabelRef("block"))
+	// A group of fewer than four blocks turns the rest of the way.
+	MOVQ(a.mem("turn"), reg.RCX)
+	RORQ(reg.CL, mask)
+	MOVQ(mask, Mem{Base: masks})
+	ADDQ(Imm(8), masks)
+	ADDQ(Imm(64), src)
+	ADDQ(U32(256), dst)
+	DECQ(n)
+	JNZ(LabelRef("pixel"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,97 @@
+package kernel
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/org/snnrat/internal/parallel"
+)
+
+// peakGflops measures the multiply-adds that so many threads do on registers, for
+// a few milliseconds.
+func peakGflops(threads int) float64 {
+	l := CurrentLevel()
+	flops := make([]float64, parallel.Threads(threads))
+	start := time.Now()
+	parallel.For(threads, len(flops), func(i int) {
+		for range 20 {
+			flops[i] += peakRound(l, 20000)
+		}
+	})
+	d := time.Since(start)
+	sum := 0.
+	for _, f := range flops {
+		sum += f
+	}
+	return sum / d.Seconds() / 1e9
+}
+
+// benchCases are the layers that matter: the default network of examples/rat, the
+// paper's VGG-11 and WRN-16-4.
+func benchCases() []Conv {
+	var cs []Conv
+	for _, a := range [][8]int{
+		{64, 1, 28, 28, 16, 3, 1, 1},
+		{256, 16, 14, 14, 32, 3, 1, 1},
+		{256, 32, 7, 7, 32, 3, 1, 1},
+		{16, 3, 32, 32, 64, 3, 1, 1},
+		{128, 64, 16, 16, 128, 3, 1, 1},
+		{128, 128, 16, 16, 128, 3, 1, 1},
+		{128, 256, 8, 8, 256, 3, 1, 1},
+		{128, 512, 4, 4, 512, 3, 1, 1},
+		{16, 512, 4, 4, 512, 3, 1, 1},
+		{128, 64, 32, 32, 64, 3, 1, 1},
+		{128, 64, 32, 32, 128, 3, 2, 1},
+		{128, 64, 32, 32, 128, 1, 2, 0},
+		{128, 64, 16, 16, 256, 1, 1, 0},
+		{128, 4096, 1, 1, 4096, 1, 1, 0},
+		{16, 4096, 1, 1, 4096, 1, 1, 0},
+		{128, 4096, 1, 1, 10, 1, 1, 0},
+	} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+func (c Conv) flops() float64 {
+	return 2 * float64(c.Frames*c.Hout*c.Wout) * float64(c.KH*c.KW) * float64(c.Cin) * float64(c.Cout)
+}
+
+// BenchmarkConv reports the FLOPs of the dense product over the time, the measured
+// peak of fused multiply-adds in the same run, and their ratio.
+func BenchmarkConv(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		for _, c := range benchCases() {
+			run := func(name string, density float64, fn func(o *operands)) {
+				b.Run(fmt.Sprintf("threads=%d/%v/%s/d=%.2f", threads, c, name, density), func(b *testing.B) {
+					o := newOperands(c, density, 1)
+					fn(o)
+					b.ReportAllocs()
+					peak := 0.
+					for b.Loop() {
+						fn(o)
+					}
+					b.StopTimer()
+					peak = peakGflops(threads)
+					rate := c.flops() * float64(b.N) / b.Elapsed().Seconds() / 1e9
+					b.ReportMetric(rate, "GFLOP/s")
+					b.ReportMetric(peak, "peak-GFLOP/s")
+					b.ReportMetric(rate/peak, "of-peak")
+				})
+			}
+			for _, d := range []float64{.05, .15, .30} {
+				run("spikes", d, func(o *operands) { ConvSpikes(o.dst, o.s, o.w, nil, c, threads) })
+			}
+			for _, d := range []float64{.42, 1} {
+				run("dense", d, func(o *operands) { ConvDense(o.dst, o.x, o.w, nil, c, threads) })
+			}
+			run("inputgrad", 1, func(o *operands) { ConvInputGrad(o.dx, o.dy, o.w, c, false, threads) })
+			for _, d := range []float64{.05, .15, .30} {
+				run("weightgrad-spikes", d, func(o *operands) { ConvWeightGradSpikes(o.dw, o.s, o.dy, c, false, threads) })
+			}
+			run("weightgrad-dense", 1, func(o *operands) { ConvWeightGradDense(o.dw, o.x, o.dy, c, false, threads) })
+		}
+	}
+}
