@@ -12,18 +12,12 @@ func vector32(p unsafe.Pointer, off uint64) *[Lanes]float32 {
 	return (*[Lanes]float32)(unsafe.Add(p, int(off)))
 }
 
-// vector64 returns the 16 float64 at p + off.
-func vector64(p unsafe.Pointer, off uint64) *[Lanes]float64 {
-	return (*[Lanes]float64)(unsafe.Add(p, int(off)))
-}
-
 // neuronForwardPortable runs all steps of a run of neurons and writes s.
 func neuronForwardPortable(r *neuronRun) {
 	a, b := vector32(r.a, 0), vector32(r.b, 0)
-	for px := range r.pixels {
-		var m [Lanes]float32
-		for t := range r.steps {
-			x := vector32(r.x, t*r.xStep+px*64)
+	for t := range r.steps {
+		for px := range r.pixels {
+			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
 			var fires uint16
 			for l, v := range m {
 				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
@@ -49,10 +43,9 @@ func (r *neuronRun) reset(v float32) float32 {
 // where s says, and, if slope is set, writes their distance above threshold there.
 func neuronMembranesPortable(r *neuronRun) {
 	a, b := vector32(r.a, 0), vector32(r.b, 0)
-	for px := range r.pixels {
-		var m [Lanes]float32
-		for t := range r.steps {
-			x := vector32(r.x, t*r.xStep+px*64)
+	for t := range r.steps {
+		for px := range r.pixels {
+			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
 			p := vector32(r.mem, t*r.memStep+px*64)
 			s := *word(r.s, t*r.sStep+px*2)
 			for l, v := range m {
@@ -73,15 +66,13 @@ func neuronMembranesPortable(r *neuronRun) {
 	}
 }
 
-// neuronBackwardPortable goes back over the steps. Sums over the steps of a pixel
-// are float32; they are added to sums as float64, pixel by pixel.
+// neuronBackwardPortable goes back over the steps. It writes or adds to those of
+// dx, total and dot that are set, dot only if total is.
 func neuronBackwardPortable(r *neuronRun) {
 	scale := vector32(r.scale, 0)
-	for px := range r.pixels {
-		var q, total, dot [Lanes]float32
-		for t := int64(r.steps) - 1; t >= 0; t-- {
-			t := uint64(t)
-			p := vector32(r.mem, t*r.memStep+px*64)
+	for t := r.steps - 1; t < r.steps; t-- {
+		for px := range r.pixels {
+			p, q := vector32(r.mem, t*r.memStep+px*64), vector32(r.state, px*64)
 			dout := vector32(r.dout, t*r.doutStep+px*64)
 			s := *word(r.s, t*r.sStep+px*2)
 			var slope *[Lanes]float32
@@ -115,50 +106,57 @@ func neuronBackwardPortable(r *neuronRun) {
 				g[l] = v
 				q[l] = r.leak * v
 			}
-			add16(total[:], g[:])
-			if r.sums != nil {
-				x, mean := vector32(r.x, t*r.xStep+px*64), vector32(r.mean, 0)
-				for l, v := range g {
-					dot[l] += float32(v * (x[l] - mean[l]))
+			if r.total != nil {
+				add16(vector32(r.total, px*64)[:], g[:])
+				if r.dot != nil {
+					x, mean, dot := vector32(r.x, t*r.xStep+px*64), vector32(r.mean, 0), vector32(r.dot, px*64)
+					for l, v := range g {
+						dot[l] += float32(v * (x[l] - mean[l]))
+					}
 				}
 			}
-			if r.dxStep != 0 {
-				r.storeScaled(vector32(r.dx, t*r.dxStep+px*64), &g, scale)
-			}
-		}
-		if r.dxStep == 0 {
-			r.storeScaled(vector32(r.dx, px*64), &total, scale)
-		}
-		if r.sums != nil {
-			s, d := vector64(r.sums, 0), vector64(r.sums, 128)
-			for l := range Lanes {
-				s[l] += float64(total[l])
-				d[l] += float64(dot[l])
+			if r.dx != nil {
+				for l := range g {
+					g[l] = float32(scale[l] * g[l])
+				}
+				store16(vector32(r.dx, t*r.dxStep+px*64)[:], &g, r.add != 0)
 			}
 		}
 	}
 }
 
-// storeScaled writes scale·g to dx, or adds it.
-func (r *neuronRun) storeScaled(dx, g, scale *[Lanes]float32) {
-	for l, v := range g {
-		v = float32(scale[l] * v)
-		if r.add != 0 {
-			v += dx[l]
+// foldPortable adds n vectors to sum [16], one after the other.
+func foldPortable(sum *float64, v *float32, n int) {
+	s := (*[Lanes]float64)(unsafe.Pointer(sum))
+	for i := range n {
+		for l, x := range vector32(unsafe.Pointer(v), uint64(i*64)) {
+			s[l] += float64(x)
 		}
-		dx[l] = v
+	}
+}
+
+// scalePortable writes c·src, or adds it to dst.
+func scalePortable(dst, src, c *float32, n int, add bool) {
+	f := vector32(unsafe.Pointer(c), 0)
+	for i := range uint64(n) {
+		var g [Lanes]float32
+		for l, v := range vector32(unsafe.Pointer(src), i*64) {
+			g[l] = float32(f[l] * v)
+		}
+		store16(vector32(unsafe.Pointer(dst), i*64)[:], &g, add)
 	}
 }
 
 // maskPortable writes c·src where the mask's bit is set and zero elsewhere, or
 // adds it to dst.
-func maskPortable(dst, src *float32, mask *uint16, c *[Lanes]float32, n int, add bool) {
+func maskPortable(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
+	f := vector32(unsafe.Pointer(c), 0)
 	for i, w := range unsafe.Slice(mask, n) {
 		d := vector32(unsafe.Pointer(dst), uint64(i*64))
 		var g [Lanes]float32
 		for l, v := range vector32(unsafe.Pointer(src), uint64(i*64)) {
 			if w>>l&1 == 1 {
-				g[l] = float32(c[l] * v)
+				g[l] = float32(f[l] * v)
 			}
 		}
 		store16(d[:], &g, add)

@@ -77,9 +77,10 @@ func bit(b bool) uint32 {
 	return 0
 }
 
-// runPixels is the number of pixels of a run: a few microseconds' work. It depends
-// on nothing but the number of steps, since sums are formed run by run.
-func (sc *Scan) runPixels() int { return max(16, 2048/sc.Steps) }
+// runPixels is the number of pixels of a run: a few microseconds' work, and state
+// that stays in L1. It depends on nothing but the number of steps, since sums are
+// formed run by run.
+func (sc *Scan) runPixels() int { return min(max(16, 2048/sc.Steps), 256) }
 
 // NeuronForward runs all steps of every neuron.
 //
@@ -89,6 +90,10 @@ func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, thread
 	l := CurrentLevel()
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := sc.run(u, lo, hi, n, x, norm, s)
+		buf := scratch((hi - lo) * Lanes)
+		defer release(buf)
+		clear(*buf)
+		r.state = unsafe.Pointer(&(*buf)[0])
 		l.neuronForward(&r)
 	})
 }
@@ -167,55 +172,76 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 	}
 }
 
-// neuronTile is the number of membranes vectors that a backward scan holds at a
-// time: 16 KB.
-const neuronTile = 256
+// neuronTile is the number of vectors of membranes that a backward scan holds at a
+// time: 32 KB.
+const neuronTile = 512
 
 // backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []float64, threads int) {
 	l := CurrentLevel()
-	tile := max(1, neuronTile/g.Steps)
+	tile := max(16, neuronTile/g.Steps)
 	size := g.runPixels()
 	perUnit := (g.Pixels + size - 1) / size
 	triangle, inline := g.Surrogate.(Triangle)
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
-		r.scale = r.a
-		if mean != nil {
-			r.scale = unsafe.Pointer(&ones)
-			r.mean = unsafe.Pointer(&mean[u/g.Images*Lanes])
-			r.sums = unsafe.Pointer(&sums[(u*perUnit+lo/size)*2*Lanes])
-		}
-		r.detach, r.add = bit(g.Detach), bit(add)
-		r.dx = unsafe.Pointer(&dx[(u*g.CurrentSteps*g.Pixels+lo)*Lanes])
-		r.dxStep = r.xStep
-		r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
-		r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
-		buf := scratch(2 * g.Steps * tile * Lanes) // [2][steps][tile][16]
+		tile := min(tile, hi-lo)
+		vectors := g.Steps * tile
+		buf := scratch((2*vectors + 3*tile) * Lanes)
 		defer release(buf)
-		slope := (*buf)[g.Steps*tile*Lanes:]
-		r.mem = unsafe.Pointer(&(*buf)[0])
+		slope := (*buf)[:vectors*Lanes] // [steps][tile][16]
+		state := (*buf)[2*vectors*Lanes:]
+		total, dot := state[tile*Lanes:], state[2*tile*Lanes:]
+
+		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
+		r.mem, r.state = unsafe.Pointer(&(*buf)[vectors*Lanes]), unsafe.Pointer(&state[0])
 		if inline {
 			w := triangle.TriangleWidth()
 			r.width, r.height = w, 1/(w*w)
 		} else {
 			r.slope = unsafe.Pointer(&slope[0])
 		}
-		for ; lo < hi; lo += tile {
+		r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
+		r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
+		r.detach, r.add = bit(g.Detach), bit(add)
+		r.scale = r.a
+		var sum, sumDot *float64 // [16]
+		if mean != nil {
+			r.scale = unsafe.Pointer(&ones)
+			r.mean, r.dot = unsafe.Pointer(&mean[u/g.Images*Lanes]), unsafe.Pointer(&dot[0])
+			p := sums[(u*perUnit+lo/size)*2*Lanes:][:2*Lanes]
+			sum, sumDot = &p[0], &p[Lanes]
+		}
+		if mean != nil || r.xStep == 0 {
+			r.total = unsafe.Pointer(&total[0])
+		}
+		scale := (*float32)(r.scale)
+		for {
 			n := min(tile, hi-lo)
+			out := &dx[(u*g.CurrentSteps*g.Pixels+lo)*Lanes]
+			if r.xStep != 0 {
+				r.dx, r.dxStep = unsafe.Pointer(out), r.xStep
+			}
 			r.pixels, r.memStep = uint64(n), uint64(n*Lanes*4)
+			clear(state[:n*Lanes])
 			l.neuronMembranes(&r)
 			if !inline {
 				u := slope[:g.Steps*n*Lanes]
 				g.Surrogate.Derivative(u, u)
 			}
+			clear(state)
 			l.neuronBackward(&r)
-			if lo+n < hi {
-				for _, p := range []*unsafe.Pointer{&r.x, &r.dx, &r.dout} {
-					*p = unsafe.Add(*p, n*Lanes*4)
-				}
-				r.s = unsafe.Add(r.s, n*2)
+			if r.dx == nil {
+				l.scale(out, &total[0], scale, n, add)
 			}
+			if mean != nil {
+				l.fold(sum, &total[0], n)
+				l.fold(sumDot, &dot[0], n)
+			}
+			if lo += n; lo == hi {
+				return
+			}
+			r.x, r.dout = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.dout, n*Lanes*4)
+			r.s = unsafe.Add(r.s, n*2)
 		}
 	})
 }
@@ -255,7 +281,7 @@ func Gate(dst, src []float32, mask []uint16, a []float32, scale float32, units, 
 			c[i] *= scale
 		}
 		at := (f*pixels + lo) * Lanes
-		l.mask(&dst[at], &src[at], &mask[u*pixels+lo], &c, hi-lo, add)
+		l.mask(&dst[at], &src[at], &mask[u*pixels+lo], &c[0], hi-lo, add)
 	})
 }
 

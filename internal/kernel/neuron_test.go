@@ -220,18 +220,6 @@ func TestNeuronBackwardSurrogateSlice(t *testing.T) {
 	})
 }
 
-func equalBits(t *testing.T, what string, got, want []float32) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
-	}
-	for i, v := range got {
-		if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
-			t.Fatalf("%s: value %d is %v, want %v", what, i, v, want[i])
-		}
-	}
-}
-
 // The fused sums are those that NormReduce finds in dcur, and dcur is what
 // NeuronBackward gives without the factor.
 func TestNeuronNormBackward(t *testing.T) {

@@ -1,0 +1,391 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+
+	. "github.com/org/snnrat/internal/kernel/_asm/isa"
+)
+
+// pointer is a field of neuronRun that points to vectors, or words, of every pixel
+// and step, and the field with its stride from step to step.
+type pointer struct{ field, step string }
+
+// scan is a loop over steps and, within a step, pixels.
+type scan struct {
+	s     ISA
+	a     Args
+	at    map[string]reg.GPVirtual // pointers at the step
+	px    reg.GPVirtual            // the pixel
+	bytes reg.GPVirtual            // the pixel in bytes of vectors
+}
+
+// mem is where vector i of the group lies, columns of a pixel side by side.
+func (c *scan) mem(field string, i int) Mem {
+	return Mem{Base: c.at[field], Index: c.bytes, Scale: 1, Disp: i * c.s.Bytes}
+}
+
+// word is where the word of vector i's pixel lies.
+func (c *scan) word(i int) Mem {
+	return Mem{Base: c.at["s"], Index: c.px, Scale: 2, Disp: i / c.s.Columns() * 2}
+}
+
+// run emits the loops. State lies at the same place at every step. Body gets the
+// number of vectors of a group.
+func (c *scan) run(back bool, ps []pointer, state []string, group int, body func(l labels, n int)) {
+	c.at = map[string]reg.GPVirtual{}
+	left := c.a.Load("steps")
+	for _, p := range ps {
+		c.at[p.field] = c.a.Load(p.field)
+		if back { // start at the last step
+			last := GP64()
+			LEAQ(Mem{Base: left, Disp: -1}, last)
+			IMULQ(c.a.Mem(p.step), last)
+			ADDQ(last, c.at[p.field])
+		}
+	}
+	for _, f := range state {
+		c.at[f] = c.a.Load(f)
+	}
+	c.px, c.bytes = GP64(), GP64()
+	Label("step")
+	XORQ(c.px, c.px)
+	XORQ(c.bytes, c.bytes)
+	pixels := c.a.Load("pixels")
+	groups(group, pixels, func(l labels, n int) {
+		body(l, n*c.s.Columns())
+		ADDQ(Imm(uint64(n)), c.px)
+		ADDQ(U32(uint32(n*64)), c.bytes)
+	})
+	for _, p := range ps {
+		if back {
+			SUBQ(c.a.Mem(p.step), c.at[p.field])
+		} else {
+			ADDQ(c.a.Mem(p.step), c.at[p.field])
+		}
+	}
+	DECQ(left)
+	JNZ(LabelRef("step"))
+	VZEROUPPER()
+	RET()
+}
+
+// constant returns the register with a constant, counted from the last.
+func (c *scan) constant(i int) reg.VecPhysical { return c.s.V(c.s.Registers - 1 - i) }
+
+func (c *scan) broadcast(i int, field string) reg.VecPhysical {
+	VBROADCASTSS(c.a.Mem(field), c.constant(i))
+	return c.constant(i)
+}
+
+// membranes emits the update of the membranes, which fn gets before their reset, in
+// m, with a register to spare, v. fn must reset them; the state is stored after.
+func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, threshold reg.VecPhysical, soft bool)) {
+	c := &scan{s: s, a: Block("r")}
+	leak, threshold := c.broadcast(0, "leak"), c.broadcast(1, "threshold")
+	pa, pb := c.a.Load("a"), c.a.Load("b")
+	cols := s.Columns()
+	ca := func(i int) reg.VecPhysical { return c.constant(2 + i%cols) }
+	cb := func(i int) reg.VecPhysical { return c.constant(2 + cols + i%cols) }
+	for i := range cols {
+		VMOVUPS(Mem{Base: pa, Disp: i * s.Bytes}, ca(i))
+		VMOVUPS(Mem{Base: pb, Disp: i * s.Bytes}, cb(i))
+	}
+	c.run(false, ps, []string{"state"}, 4, func(l labels, n int) {
+		CMPL(c.a.Mem("soft"), Imm(0))
+		JNE(l.ref("soft"))
+		for _, soft := range []bool{false, true} {
+			ls := l
+			if soft {
+				l.set("soft")
+				ls += "soft"
+			}
+			for i := range n {
+				m, v := s.V(i%4*2), s.V(i%4*2+1)
+				VMULPS(c.mem("x", i), ca(i), v)
+				VADDPS(cb(i), v, v)
+				VMULPS(c.mem("state", i), leak, m)
+				VADDPS(v, m, m)
+				fn(c, ls, i, m, v, threshold, soft)
+				VMOVUPS(m, c.mem("state", i))
+			}
+			if !soft {
+				JMP(l.ref("next"))
+			}
+		}
+		l.set("next")
+	})
+}
+
+func neuronForward(s ISA) {
+	Routine("neuronForward"+s.Name, "func(r *neuronRun)", "is neuronForwardPortable.")
+	const greaterOrEqual = 0x0d // false for NaN
+	low, high := GP32(), GP32()
+	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}},
+		func(c *scan, _ labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
+			if s.Wide() {
+				VCMPPS(Imm(greaterOrEqual), threshold, m, reg.K1)
+				KMOVW(reg.K1, c.word(i))
+			} else {
+				VCMPPS(Imm(greaterOrEqual), threshold, m, v)
+				if i%2 == 0 {
+					VMOVMSKPS(v, low)
+				} else {
+					VMOVMSKPS(v, high)
+					SHLL(Imm(8), high)
+					ORL(low, high)
+					MOVW(high.As16(), c.word(i))
+				}
+			}
+			reset(s, soft, m, v, threshold)
+		})
+}
+
+func neuronMembranes(s ISA) {
+	Routine("neuronMembranes"+s.Name, "func(r *neuronRun)", "is neuronMembranesPortable.")
+	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}, {"mem", "memStep"}, {"slope", "memStep"}},
+		func(c *scan, l labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
+			VMOVUPS(m, c.mem("mem", i))
+			inline := fmt.Sprintf("inline%d", i)
+			CMPQ(c.a.Mem("slope"), Imm(0))
+			JE(l.ref(inline))
+			VSUBPS(threshold, m, v)
+			VMOVUPS(v, c.mem("slope", i))
+			l.set(inline)
+			fires(s, c.word(i), i%s.Columns(), v)
+			reset(s, soft, m, v, threshold)
+		})
+}
+
+// neuronBackward does three temporaries' worth of work on each vector of a group,
+// in phases that branch on what the arguments ask for.
+func neuronBackward(s ISA) {
+	Routine("neuronBackward"+s.Name, "func(r *neuronRun)", "is neuronBackwardPortable.")
+	c := &scan{s: s, a: Block("r")}
+	a := c.a
+	leak, threshold := c.broadcast(0, "leak"), c.broadcast(1, "threshold")
+	width, height := c.broadcast(2, "width"), c.broadcast(3, "height")
+	group := 4
+	if !s.Wide() {
+		group = 2
+	}
+	p := func(i int) reg.VecPhysical { return s.V(3 * i) }
+	u := func(i int) reg.VecPhysical { return s.V(3*i + 1) }
+	g := func(i int) reg.VecPhysical { return s.V(3*i + 2) }
+	row := func(r reg.GPVirtual, i int) Mem { return Mem{Base: r, Disp: i % s.Columns() * s.Bytes} }
+	ps := []pointer{{"x", "xStep"}, {"s", "sStep"}, {"mem", "memStep"}, {"slope", "memStep"}, {"dout", "doutStep"}, {"dx", "dxStep"}}
+	c.run(true, ps, []string{"state"}, group, func(l labels, n int) {
+		each := func(fn func(i int)) {
+			for i := range n {
+				fn(i)
+			}
+		}
+		unless := func(field, to string) {
+			CMPQ(a.Mem(field), Imm(0))
+			JE(l.ref(to))
+		}
+		flag := func(field, to string) {
+			CMPL(a.Mem(field), Imm(0))
+			JNE(l.ref(to))
+		}
+
+		// u = φ
+		each(func(i int) { VMOVUPS(c.mem("mem", i), p(i)) })
+		unless("slope", "triangle")
+		each(func(i int) { VMOVUPS(c.mem("slope", i), u(i)) })
+		JMP(l.ref("spikes"))
+		l.set("triangle")
+		s.Zero(g(0))
+		each(func(i int) {
+			VSUBPS(threshold, p(i), u(i))
+			s.And(absMask, u(i))
+			VSUBPS(u(i), width, u(i))
+			VMAXPS(u(i), g(0), u(i)) // NaN stays
+			VMULPS(height, u(i), u(i))
+		})
+
+		// g = ∂s
+		l.set("spikes")
+		each(func(i int) { VMOVUPS(c.mem("dout", i), g(i)) })
+		flag("detach", "detached")
+		flag("soft", "soft")
+		each(func(i int) {
+			VMULPS(c.mem("state", i), p(i), p(i))
+			VSUBPS(p(i), g(i), g(i))
+		})
+		JMP(l.ref("detached"))
+		l.set("soft")
+		each(func(i int) {
+			VMULPS(c.mem("state", i), threshold, p(i))
+			VSUBPS(p(i), g(i), g(i))
+		})
+
+		// g = ∂p
+		l.set("detached")
+		each(func(i int) { VMULPS(u(i), g(i), g(i)) })
+		flag("soft", "all")
+		each(func(i int) {
+			fires(s, c.word(i), i%s.Columns(), p(i))
+			if s.Wide() {
+				KNOTW(reg.K1, reg.K1)
+				VADDPS(c.mem("state", i), g(i), reg.K1, g(i))
+			} else {
+				// A blend: adding zero would turn −0 into +0.
+				VADDPS(c.mem("state", i), g(i), u(i))
+				VBLENDVPS(p(i), g(i), u(i), g(i))
+			}
+		})
+		JMP(l.ref("passed"))
+		l.set("all")
+		each(func(i int) { VADDPS(c.mem("state", i), g(i), g(i)) })
+		l.set("passed")
+		each(func(i int) {
+			VMULPS(g(i), leak, p(i))
+			VMOVUPS(p(i), c.mem("state", i))
+		})
+
+		add := func(field string, v func(i int) reg.VecPhysical) {
+			r := a.Load(field)
+			each(func(i int) {
+				m := Mem{Base: r, Index: c.bytes, Scale: 1, Disp: i * s.Bytes}
+				VADDPS(m, v(i), p(i))
+				VMOVUPS(p(i), m)
+			})
+		}
+		unless("total", "summed")
+		add("total", g)
+		unless("dot", "summed")
+		mean := a.Load("mean")
+		each(func(i int) {
+			VMOVUPS(c.mem("x", i), u(i))
+			VSUBPS(row(mean, i), u(i), u(i))
+			VMULPS(u(i), g(i), u(i))
+		})
+		add("dot", u)
+		l.set("summed")
+
+		unless("dx", "stored")
+		scale := a.Load("scale")
+		each(func(i int) { VMULPS(row(scale, i), g(i), g(i)) })
+		CMPL(a.Mem("add"), Imm(0))
+		JE(l.ref("store"))
+		each(func(i int) { VADDPS(c.mem("dx", i), g(i), g(i)) })
+		l.set("store")
+		each(func(i int) { VMOVUPS(g(i), c.mem("dx", i)) })
+		l.set("stored")
+	})
+}
+
+// stream emits a loop over n elements that lie side by side at some pointers.
+func stream(s ISA, group int, pointers []reg.GPVirtual, bytes []int, n reg.GPVirtual, body func(l labels, n int)) {
+	groups(group, n, func(l labels, n int) {
+		body(l, n*s.Columns())
+		for i, p := range pointers {
+			ADDQ(U32(uint32(n*bytes[i])), p)
+		}
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// parameter loads a parameter of 64 bits.
+func parameter(name string) reg.GPVirtual {
+	r := GP64()
+	Load(Param(name), r)
+	return r
+}
+
+// fold adds vectors, one after the other, to float64.
+func fold(s ISA) {
+	Routine("fold"+s.Name, "func(sum *float64, v *float32, n int)", "is foldPortable.")
+	sum, v, n := parameter("sum"), parameter("v"), parameter("n")
+	cols := s.Columns()
+	acc := func(i int) reg.VecPhysical { return s.V(i) } // 2·cols of them
+	for i := range 2 * cols {
+		VMOVUPD(Mem{Base: sum, Disp: i * s.Bytes}, acc(i))
+	}
+	groups(4, n, func(_ labels, n int) {
+		for i := range 2 * n * cols {
+			wide := s.V(2*cols + i%4)
+			VCVTPS2PD(Mem{Base: v, Disp: i * s.Bytes / 2}, wide)
+			VADDPD(wide, acc(i%(2*cols)), acc(i%(2*cols)))
+		}
+		ADDQ(U32(uint32(n*64)), v)
+	})
+	for i := range 2 * cols {
+		VMOVUPD(acc(i), Mem{Base: sum, Disp: i * s.Bytes})
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// store emits dst = v, or dst += v if add is set, for n vectors.
+func store(s ISA, l labels, dst, add reg.GPVirtual, n int, v func(i int) reg.VecPhysical) {
+	at := func(i int) Mem { return Mem{Base: dst, Disp: i * s.Bytes} }
+	TESTQ(add, add)
+	JZ(l.ref("store"))
+	for i := range n {
+		VADDPS(at(i), v(i), v(i))
+	}
+	l.set("store")
+	for i := range n {
+		VMOVUPS(v(i), at(i))
+	}
+}
+
+// flag loads a bool parameter.
+func flag(name string) reg.GPVirtual {
+	r := GP64()
+	XORQ(r, r)
+	Load(Param(name), r.As8())
+	return r
+}
+
+// scale multiplies by channel.
+func scale(s ISA) {
+	Routine("scale"+s.Name, "func(dst, src, c *float32, n int, add bool)", "is scalePortable.")
+	dst, src, c, n, add := parameter("dst"), parameter("src"), parameter("c"), parameter("n"), flag("add")
+	factor := channels(s, c, 0)
+	stream(s, 4, []reg.GPVirtual{dst, src}, []int{64, 64}, n, func(l labels, n int) {
+		for i := range n {
+			VMULPS(Mem{Base: src, Disp: i * s.Bytes}, factor(i), s.V(i))
+		}
+		store(s, l, dst, add, n, s.V)
+	})
+}
+
+// channels loads the k-th row of constants by channel into the last registers.
+func channels(s ISA, p reg.GPVirtual, k int) func(i int) reg.VecPhysical {
+	cols := s.Columns()
+	v := func(i int) reg.VecPhysical { return s.V(s.Registers - 1 - k*cols - i%cols) }
+	for i := range cols {
+		VMOVUPS(Mem{Base: p, Disp: i * s.Bytes}, v(i))
+	}
+	return v
+}
+
+// mask multiplies by channel where a bit is set.
+func mask(s ISA) {
+	Routine("mask"+s.Name, "func(dst, src *float32, mask *uint16, c *float32, n int, add bool)", "is maskPortable.")
+	dst, src, word := parameter("dst"), parameter("src"), parameter("mask")
+	c, n, add := parameter("c"), parameter("n"), flag("add")
+	factor := channels(s, c, 0)
+	cols := s.Columns()
+	stream(s, 4, []reg.GPVirtual{dst, src, word}, []int{64, 64, 2}, n, func(l labels, n int) {
+		for i := range n {
+			v, m := s.V(i), s.V(n+i%2)
+			fires(s, Mem{Base: word, Disp: i / cols * 2}, i%cols, m)
+			at := Mem{Base: src, Disp: i * s.Bytes}
+			if s.Wide() {
+				VMULPS_Z(at, factor(i), reg.K1, v)
+			} else {
+				VMULPS(at, factor(i), v)
+				VANDPS(m, v, v)
+			}
+		}
+		store(s, l, dst, add, n, s.V)
+	})
+}
