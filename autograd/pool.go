@@ -7,16 +7,19 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// PoolShape returns the shape of a pooling layer's output.
+// PoolShape returns the shape of a pooling layer's output. The extents must be
+// positive.
 func PoolShape(x tensor.Shape, kh, kw, stride int) tensor.Shape {
 	return ConvShape(x, x.C, kh, kw, stride, 0)
 }
 
-func pool(op string, x, y tensor.Shape, kh, kw, stride int) kernel.Pool {
-	if kh < 1 || kw < 1 || stride < 1 || y.H < 1 || y.W < 1 {
+// pool returns the shape and the geometry of a pooling layer.
+func pool(op string, x tensor.Shape, kh, kw, stride int) (y tensor.Shape, geom kernel.Pool) {
+	if kh < 1 || kw < 1 || stride < 1 || kh > x.H || kw > x.W {
 		panic(fmt.Sprintf("autograd: %s: a window of %d×%d with stride %d does not fit %v", op, kh, kw, stride, x))
 	}
-	return kernel.Pool{
+	y = PoolShape(x, kh, kw, stride)
+	return y, kernel.Pool{
 		Planes: x.Blocks() * x.Frames(), Hin: x.H, Win: x.W, Hout: y.H, Wout: y.W, KH: kh, KW: kw, Stride: stride,
 	}
 }
@@ -28,8 +31,8 @@ type avgPool struct {
 
 // AvgPool returns the mean of every kh × kw window, without padding.
 func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
-	out := PoolShape(x.shape, kh, kw, stride)
-	op := &avgPool{x: x, geom: pool("AvgPool", x.shape, out, kh, kw, stride)}
+	out, geom := pool("AvgPool", x.shape, kh, kw, stride)
+	op := &avgPool{x: x, geom: geom}
 	op.y = t.dense(out, x.needsGrad)
 	if x.spikes != nil {
 		kernel.AvgPoolSpikes(op.y.dense, x.spikes, op.geom, t.Threads)
@@ -66,8 +69,8 @@ type maxPool struct {
 // MaxPool returns the largest value of every kh × kw window, without padding. Of
 // equal values the first one, in rows and then columns, takes the gradient.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
-	out := PoolShape(x.shape, kh, kw, stride)
-	op := &maxPool{x: x, geom: pool("MaxPool", x.shape, out, kh, kw, stride)}
+	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
+	op := &maxPool{x: x, geom: geom}
 	if x.spikes != nil {
 		op.y = t.spikes(out, x.needsGrad)
 		kernel.MaxPoolSpikes(op.y.spikes, x.spikes, op.geom, t.Threads)
