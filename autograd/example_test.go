@@ -1,0 +1,31 @@
+package autograd_test
+
+import (
+	"fmt"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+)
+
+// One integrate-and-fire neuron sees a constant image for four steps. Its membrane
+// grows by 0.5·0.6 + 1·0.4 = 0.7 a step and reaches the threshold of 1 every other one.
+func Example() {
+	w := autograd.NewParam(1, 2)
+	w.Import([]float32{0.5, 1})
+	image := tensor.NCHW{N: 1, C: 2, H: 1, W: 1, Data: []float32{0.6, 0.4}}
+
+	t := &autograd.Tape{Params: true}
+	x := t.Leaf(image, true)
+	current := autograd.Linear(t, x, w, nil)
+	spikes := autograd.FireThroughRate(t, current, autograd.Dynamics{Leak: 1, Threshold: 1}, 4)
+	rate := autograd.MeanOverTime(t, spikes)
+	fmt.Println("rate", rate.Dense().Unpack().Data)
+
+	t.Backward(rate, []float32{1})
+	fmt.Println("by the image", x.Grad().Unpack().Data)
+	fmt.Println("by the weights", w.ExportGrad())
+	// Output:
+	// rate [0.5]
+	// by the image [0.5 1]
+	// by the weights [0.6 0.4]
+}

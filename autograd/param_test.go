@@ -1,0 +1,38 @@
+package autograd_test
+
+import (
+	"testing"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// Export undoes Import, Len counts what they carry, and padding stays zero.
+func TestParamRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		extent := rapid.IntRange(1, 35)
+		shape := [][]int{
+			{extent.Draw(t, "c")},
+			{extent.Draw(t, "out"), extent.Draw(t, "in")},
+			{extent.Draw(t, "cout"), extent.Draw(t, "cin"), rapid.IntRange(1, 3).Draw(t, "kh"), rapid.IntRange(1, 3).Draw(t, "kw")},
+		}[rapid.IntRange(0, 2).Draw(t, "dimensions")]
+		p := autograd.NewParam(shape...)
+		require.Equal(t, product(shape), p.Len())
+		v := make([]float32, p.Len())
+		for i := range v {
+			v[i] = float32(i + 1)
+		}
+		before := p.Version()
+		p.Import(v)
+		require.NotEqual(t, before, p.Version())
+		require.Equal(t, v, p.Export())
+		nonzero := 0
+		for _, x := range p.Data() {
+			if x != 0 {
+				nonzero++
+			}
+		}
+		require.Equal(t, p.Len(), nonzero)
+	})
+}
