@@ -24,8 +24,8 @@ const (
 	digestKey   = "snnrat.train.sha256"
 )
 
-// progress is what a checkpoint holds beside tensors.
-type progress struct {
+// checkpoint is what a checkpoint file holds beside tensors.
+type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
 	Origin  []trait   `json:"origin"`
@@ -50,7 +50,7 @@ func (t *Trainer) save(path string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(progress{t.updater.Steps, t.history, origin})
+	text, err := json.Marshal(checkpoint{t.updater.Steps, t.history, origin})
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (t *Trainer) resume(path string) error {
 	if !ok {
 		return fmt.Errorf("no %q in the file's metadata, want a file written by Trainer.Save", progressKey)
 	}
-	var p progress
+	var p checkpoint
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return fmt.Errorf("metadata %q: %w", progressKey, err)
 	}

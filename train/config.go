@@ -79,7 +79,8 @@ type Metrics struct {
 	// perturbed if there is an Adversary, at the time they were, in training mode.
 	Loss     float64 `json:"loss"`
 	Accuracy float64 `json:"accuracy"`
-	// FiringRate is the mean number of spikes a neuron and step, in [0,1].
+	// FiringRate is the mean number of spikes a neuron and step, in [0,1]; 0 under
+	// snn.CBA, which has none.
 	FiringRate      float64 `json:"firing_rate"`
 	Seconds         float64 `json:"seconds"`
 	ImagesPerSecond float64 `json:"images_per_second"`

@@ -249,6 +249,29 @@ func TestFiringRate(t *testing.T) {
 	assert.Equal(t, 0.75, fit(t, model, train.Default(1))[0].FiringRate)
 }
 
+// TestDrawsOfAnImage freezes a network without batch norm, in which the loss of an
+// epoch is that of its images: what they draw is new in each epoch, and depends
+// neither on their batch nor on its order.
+func TestDrawsOfAnImage(t *testing.T) {
+	loss := func(batch int, shuffle, draws bool) [2]float64 {
+		cfg := train.Default(2)
+		cfg.LR, cfg.Loader.BatchSize, cfg.Loader.Shuffle = 1e-30, batch, shuffle
+		ms := fit(t, tiny(t, func(c *zoo.Config) {
+			c.Arch, c.BatchNorm = "conv4 conv4 | fc", false
+			if !draws {
+				c.Dropout, c.Poisson = 0, false
+			}
+		}), cfg)
+		return [2]float64{ms[0].Loss, ms[1].Loss}
+	}
+	fixed := loss(8, true, false)
+	assert.InDelta(t, fixed[0], fixed[1], 1e-9)
+	drawn := loss(8, true, true)
+	assert.Greater(t, math.Abs(drawn[0]-drawn[1]), 1e-6)
+	other := loss(5, false, true)
+	assert.InDeltaSlice(t, drawn[:], other[:], 1e-9)
+}
+
 // recorder notes what a trainer asks of it.
 type recorder struct {
 	model   *snn.Model
@@ -441,6 +464,10 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 					assert.ErrorContains(t, err, "train: epoch 2 of 3, step 2 of 3: ")
 					assert.ErrorContains(t, err, c.want)
 					assert.NotContains(t, err.Error(), "\n")
+					if ctx.Err() != nil {
+						assert.EqualError(t, err, "train: epoch 2 of 3, step 2 of 3: context canceled")
+						assert.ErrorIs(t, err, context.Canceled)
+					}
 					assert.Zero(t, m)
 					continue
 				}
@@ -591,6 +618,9 @@ func TestNewRefuses(t *testing.T) {
 
 // TestLearnsFashion trains a small network for an epoch on half of the embedded set.
 func TestLearnsFashion(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	set, err := fashion.Train()
 	require.NoError(t, err)
 	set, err = set.First(3000)
@@ -626,8 +656,7 @@ func mean(v []float64) (m float64) {
 func TestAccuracy(t *testing.T) {
 	ctx := context.Background()
 	set := toy(t)
-	model := tiny(t, nil)
-	fit(t, model, train.Default(2))
+	model := tiny(t, func(c *zoo.Config) { c.Arch, c.BatchNorm, c.Steps = "conv4 | fc", false, 1 }) // unsure
 	want := -1.0
 	for _, batch := range []int{1, 5, 22, 100} {
 		got, err := train.Accuracy(ctx, model, set, batch)
