@@ -173,8 +173,8 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 }
 
 // neuronTile is the number of vectors of membranes that a backward scan holds at a
-// time: 32 KB.
-const neuronTile = 512
+// time: 16 KB.
+const neuronTile = 256
 
 // backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []float64, threads int) {

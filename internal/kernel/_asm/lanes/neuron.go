@@ -21,11 +21,25 @@ type scan struct {
 	at    map[string]reg.GPVirtual // pointers at the step
 	px    reg.GPVirtual            // the pixel
 	bytes reg.GPVirtual            // the pixel in bytes of vectors
+	next  reg.GPVirtual            // as bytes, one step on, or a run on after the last
 }
 
 // mem is where vector i of the group lies, columns of a pixel side by side.
 func (c *scan) mem(field string, i int) Mem {
 	return Mem{Base: c.at[field], Index: c.bytes, Scale: 1, Disp: i * c.s.Bytes}
+}
+
+// prefetch asks for what the next step will read of a field, or write.
+func (c *scan) prefetch(field string, i int, write bool) {
+	if i%c.s.Columns() > 0 {
+		return
+	}
+	m := Mem{Base: c.at[field], Index: c.next, Scale: 1, Disp: i * c.s.Bytes}
+	if write {
+		PREFETCHT0(m)
+	} else {
+		PREFETCHT0(m)
+	}
 }
 
 // word is where the word of vector i's pixel lies.
@@ -34,8 +48,8 @@ func (c *scan) word(i int) Mem {
 }
 
 // run emits the loops. State lies at the same place at every step. Body gets the
-// number of vectors of a group.
-func (c *scan) run(back bool, ps []pointer, state []string, group int, body func(l labels, n int)) {
+// number of vectors of a group. Memory is prefetched with the stride of a field.
+func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group int, body func(l labels, n int)) {
 	c.at = map[string]reg.GPVirtual{}
 	left := c.a.Load("steps")
 	for _, p := range ps {
@@ -50,8 +64,22 @@ func (c *scan) run(back bool, ps []pointer, state []string, group int, body func
 	for _, f := range state {
 		c.at[f] = c.a.Load(f)
 	}
-	c.px, c.bytes = GP64(), GP64()
+	c.px, c.bytes, c.next = GP64(), GP64(), GP64()
 	Label("step")
+	MOVQ(c.a.Mem(ahead), c.next)
+	if back {
+		NEGQ(c.next)
+	}
+	CMPQ(left, Imm(1))
+	JNE(LabelRef("prefetch"))
+	MOVQ(c.a.Mem("steps"), c.px)
+	DECQ(c.px)
+	NEGQ(c.px)
+	IMULQ(c.px, c.next)
+	MOVQ(c.a.Mem("pixels"), c.px)
+	SHLQ(Imm(6), c.px)
+	ADDQ(c.px, c.next)
+	Label("prefetch")
 	XORQ(c.px, c.px)
 	XORQ(c.bytes, c.bytes)
 	pixels := c.a.Load("pixels")
@@ -59,6 +87,7 @@ func (c *scan) run(back bool, ps []pointer, state []string, group int, body func
 		body(l, n*c.s.Columns())
 		ADDQ(Imm(uint64(n)), c.px)
 		ADDQ(U32(uint32(n*64)), c.bytes)
+		ADDQ(U32(uint32(n*64)), c.next)
 	})
 	for _, p := range ps {
 		if back {
@@ -94,7 +123,7 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 		VMOVUPS(Mem{Base: pa, Disp: i * s.Bytes}, ca(i))
 		VMOVUPS(Mem{Base: pb, Disp: i * s.Bytes}, cb(i))
 	}
-	c.run(false, ps, []string{"state"}, 4, func(l labels, n int) {
+	c.run(false, "xStep", ps, []string{"state"}, 4, func(l labels, n int) {
 		CMPL(c.a.Mem("soft"), Imm(0))
 		JNE(l.ref("soft"))
 		for _, soft := range []bool{false, true} {
@@ -105,6 +134,7 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 			}
 			for i := range n {
 				m, v := s.V(i%4*2), s.V(i%4*2+1)
+				c.prefetch("x", i, false)
 				VMULPS(c.mem("x", i), ca(i), v)
 				VADDPS(cb(i), v, v)
 				VMULPS(c.mem("state", i), leak, m)
@@ -177,7 +207,7 @@ func neuronBackward(s ISA) {
 	g := func(i int) reg.VecPhysical { return s.V(3*i + 2) }
 	row := func(r reg.GPVirtual, i int) Mem { return Mem{Base: r, Disp: i % s.Columns() * s.Bytes} }
 	ps := []pointer{{"x", "xStep"}, {"s", "sStep"}, {"mem", "memStep"}, {"slope", "memStep"}, {"dout", "doutStep"}, {"dx", "dxStep"}}
-	c.run(true, ps, []string{"state"}, group, func(l labels, n int) {
+	c.run(true, "doutStep", ps, []string{"state"}, group, func(l labels, n int) {
 		each := func(fn func(i int)) {
 			for i := range n {
 				fn(i)
@@ -209,7 +239,10 @@ func neuronBackward(s ISA) {
 
 		// g = ∂s
 		l.set("spikes")
-		each(func(i int) { VMOVUPS(c.mem("dout", i), g(i)) })
+		each(func(i int) {
+			c.prefetch("dout", i, false)
+			VMOVUPS(c.mem("dout", i), g(i))
+		})
 		flag("detach", "detached")
 		flag("soft", "soft")
 		each(func(i int) {
@@ -269,6 +302,7 @@ func neuronBackward(s ISA) {
 
 		unless("dx", "stored")
 		scale := a.Load("scale")
+		each(func(i int) { c.prefetch("dx", i, true) })
 		each(func(i int) { VMULPS(row(scale, i), g(i), g(i)) })
 		CMPL(a.Mem("add"), Imm(0))
 		JE(l.ref("store"))
