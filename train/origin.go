@@ -17,7 +17,10 @@ import (
 
 // trait is one of the things that a training depends on, and that must be the same
 // for a checkpoint to be resumed.
-type trait struct{ Name, Value string }
+type trait struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
 
 // compare returns an error that names the first trait that differs.
 func compare(saved, now []trait) error {
