@@ -80,20 +80,22 @@ type scatter3 struct {
 //	masks  [channels][words]uint64
 //	deltas vectors, 64 bytes apart
 //	dw     [channels][9] vectors, 64 bytes apart
+//	x      [channels][words][64]float32, for the routine that multiplies
 type outer3 struct {
-	masks, deltas, dw unsafe.Pointer
-	channels, words   uint64
-	rowStride         uint64
-	start             uint64
+	masks, deltas, dw, x unsafe.Pointer
+	channels, words      uint64
+	rowStride            uint64
+	start                uint64
 }
 
 // groupValues packs up to four blocks of channels pixel by pixel:
 //
-//	src   [blocks, srcBlock bytes apart][pixels][16]float32
+//	src   [blocks, srcBlock bytes apart][pixels, srcPixel bytes apart][16]float32
 //	dst   [pixels][64]float32
 //	masks [pixels]uint64, bit i: value i of the pixel is not zero
 type groupValues struct {
-	src, dst, masks          unsafe.Pointer
-	pixels, blocks, srcBlock uint64
-	turn                     uint64 // 64 − 16·blocks
+	src, dst, masks    unsafe.Pointer
+	pixels, blocks     uint64
+	srcBlock, srcPixel uint64
+	turn               uint64 // 64 − 16·blocks
 }

@@ -58,7 +58,7 @@ type product struct {
 }
 
 func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
-	if c.same3() && nonZero(x) < sparseValues {
+	if c.same3() && c.sparse(x) {
 		l.convValues3(dst, x, w, bias, &c, threads)
 		return
 	}
@@ -219,6 +219,10 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 // half a block of them. A unit walks its frames in chunks that stay in L2 while the
 // positions of the window pass over them.
 func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
+	if c.same3() && c.sparse(x) {
+		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
+		return
+	}
 	vectors, bytes := l.vectors()
 	p := windowPairs.get(c.window(), newPairs)
 	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW

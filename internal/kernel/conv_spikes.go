@@ -111,24 +111,24 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 	})
 }
 
-// sparseValues is the share of non-zero values below which a 3×3 window is faster
-// event by event than as a dense product.
-const sparseValues = .7
-
-// share of non-zero values in a sample of x's blocks of 16.
-func nonZero(x []float32) float64 {
+// sparse reports whether so few of the values of c's input are not zero that a 3×3
+// window is faster event by event than as a dense product. It looks at a sample of
+// blocks. An event costs a bit more than a dense channel, and a pixel of any number
+// of events about as much as 12.
+func (c *Conv) sparse(x []float32) bool {
 	n := len(x) / Lanes
 	step := max(1, n/1000) | 1
-	seen, found := 0, 0
+	blocks, events := 0, 0
 	for i := 0; i < n; i += step {
+		blocks++
 		for _, v := range (*[Lanes]float32)(x[i*Lanes:]) {
-			seen++
 			if v != 0 {
-				found++
+				events++
 			}
 		}
 	}
-	return float64(found) / float64(seen)
+	perPixel := float64(events) / float64(blocks) * float64(c.BlocksIn())
+	return perPixel/float64(c.Cin) < .8*float64(c.Cin)/float64(c.Cin+12)
 }
 
 // convValues3 is a 3×3 product with few values that are not zero.
@@ -145,7 +145,7 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, threads int) {
 		blocks := min(4, nb-g*4)
 		l.groupValues(&groupValues{
 			src: ptr(x, (g*4*n+lo)*Lanes), dst: ptr(*packed, (g*n+lo)*Group), masks: ptr(*m, g*n+lo),
-			pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(n * 64),
+			pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(n * 64), srcPixel: 64,
 			turn: uint64(64 - 16*blocks),
 		})
 	})
@@ -262,13 +262,11 @@ func (r *raster) rowsOf(c *Conv, i int, halo bool, fn func(frame, y, slot int)) 
 	}
 }
 
-// convWeightGradSpikes3 keeps the nine sums of a channel and a block of output
-// channels in registers while it scans the channel's spikes over a tile.
+// convWeightGradSpikes3 scans the spikes of a channel over a tile of deltas.
 func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
-	vectors, bytes := l.vectors()
 	r := newRaster(c)
 	nb, px := c.BlocksIn(), c.Hin*c.Win
-	m := masks.get(nb * r.tiles * Lanes * r.words) // [nb][tiles][16][words]
+	m := masks.get(nb * r.tiles * Lanes * r.words)
 	defer masks.put(m)
 	parallel.For(threads, nb*r.tiles, func(u int) {
 		b, i := u/r.tiles, u%r.tiles
@@ -280,6 +278,45 @@ func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *
 		})
 		l.transposeBits(&(*m)[u*Lanes*r.words], &(*slots)[0], uintptr(r.words), uintptr(r.words*8))
 	})
+	l.outer3(dw, *m, nil, dy, c, &r, add, threads)
+}
+
+// convWeightGradValues3 is the same for values, few of which are not zero.
+func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, threads int) {
+	r := newRaster(c)
+	nb, px, n := c.BlocksIn(), c.Hin*c.Win, r.words*64
+	m, turned := masks.get(nb*r.tiles*Lanes*r.words), scratch(nb*r.tiles*Lanes*n)
+	defer masks.put(m)
+	defer release(turned)
+	parallel.For(threads, nb*r.tiles, func(u int) {
+		b, i := u/r.tiles, u%r.tiles
+		slots := scratch(n * Lanes)
+		defer release(slots)
+		clear(*slots)
+		r.rowsOf(c, i, false, func(f, y, slot int) {
+			copy((*slots)[slot*Lanes:], x[((b*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
+		})
+		t := (*turned)[u*Lanes*n:][:Lanes*n]
+		for j := 0; j < n; j += Lanes {
+			l.transpose16(&t[j], &(*slots)[j*Lanes], uintptr(n*4), 64)
+		}
+		l.groupValues(&groupValues{ // in place
+			src: ptr(t, 0), dst: ptr(t, 0), masks: ptr(*m, u*Lanes*r.words),
+			pixels: uint64(Lanes * r.words), blocks: 4, srcBlock: 64, srcPixel: 256,
+		})
+	})
+	l.outer3(dw, *m, *turned, dy, c, &r, add, threads)
+}
+
+// outer3 adds up the weight gradient of a 3×3 window from events: spikes if x is
+// nil, or the values x. It keeps the nine sums of a channel and a block of output
+// channels in registers over a tile.
+//
+//	m [⌈Cin/16⌉][tiles][16][words]
+//	x [⌈Cin/16⌉][tiles][16][words][64]
+func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *raster, add bool, threads int) {
+	vectors, bytes := l.vectors()
+	nb, px := c.BlocksIn(), c.Hin*c.Win
 	// Input channels are split as well where there are few output channels.
 	parts := min(nb, ceilDiv(4*parallel.Threads(threads), c.BlocksOut()))
 	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
@@ -293,9 +330,10 @@ func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *
 				copy((*deltas)[(slot+r.pitch+1)*Lanes:], dy[((ob*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
 			})
 			for b := lo; b < hi; b++ {
+				first := (b*r.tiles + i) * Lanes * r.words
 				for v := range vectors {
 					a := outer3{
-						masks:    ptr(*m, (b*r.tiles+i)*Lanes*r.words),
+						masks:    ptr(m, first),
 						deltas:   unsafe.Add(ptr(*deltas, 0), v*bytes),
 						dw:       unsafe.Add(ptr(dw, (ob*nb+b)*Lanes*9*Lanes), v*bytes),
 						channels: Lanes, words: uint64(r.words),
@@ -304,7 +342,12 @@ func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *
 					if i > 0 || add {
 						a.start = startDst
 					}
-					l.outer3(&a)
+					if x == nil {
+						l.outerSpikes3(&a)
+						continue
+					}
+					a.x = ptr(x, first*64)
+					l.outerValues3(&a)
 				}
 			}
 		}

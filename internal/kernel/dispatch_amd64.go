@@ -59,14 +59,25 @@ func (l Level) scatterValues3(a *scatter3) {
 	}
 }
 
-func (l Level) outer3(a *outer3) {
+func (l Level) outerSpikes3(a *outer3) {
 	switch l {
 	case AVX512:
-		outer3AVX512(a)
+		outerSpikes3AVX512(a)
 	case AVX2:
-		outer3AVX2(a)
+		outerSpikes3AVX2(a)
 	default:
-		outer3Portable(a)
+		outerSpikes3Portable(a)
+	}
+}
+
+func (l Level) outerValues3(a *outer3) {
+	switch l {
+	case AVX512:
+		outerValues3AVX512(a)
+	case AVX2:
+		outerValues3AVX2(a)
+	default:
+		outerValues3Portable(a)
 	}
 }
 

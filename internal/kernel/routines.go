@@ -142,8 +142,14 @@ func scatter3Portable(a *scatter3, multiply bool) {
 	}
 }
 
-// outer3Portable adds the deltas around the set bits.
-func outer3Portable(a *outer3) {
+// outerSpikes3Portable adds the deltas around the set bits.
+func outerSpikes3Portable(a *outer3) { outer3Portable(a, false) }
+
+// outerValues3Portable adds the deltas around the set bits times values, with fused
+// multiply-adds.
+func outerValues3Portable(a *outer3) { outer3Portable(a, true) }
+
+func outer3Portable(a *outer3, multiply bool) {
 	for ch := range a.channels {
 		for t := range uint64(9) {
 			var acc [Lanes]float32
@@ -153,7 +159,15 @@ func outer3Portable(a *outer3) {
 				m := *(*uint64)(unsafe.Add(a.masks, int(ch*a.words+word)*8))
 				for ; m != 0; m &= m - 1 {
 					slot := word*64 + uint64(bits.TrailingZeros64(m))
-					add16(acc[:], vector(a.deltas, slot*64+(2-t/3)*a.rowStride+(2-t%3)*64)[:])
+					v := vector(a.deltas, slot*64+(2-t/3)*a.rowStride+(2-t%3)*64)
+					if !multiply {
+						add16(acc[:], v[:])
+						continue
+					}
+					x := *(*float32)(unsafe.Add(a.x, (ch*a.words*64+slot)*4))
+					for l := range acc {
+						acc[l] = fma(x, v[l], acc[l])
+					}
 				}
 			}
 			*d = acc
@@ -193,7 +207,7 @@ func groupValuesPortable(a *groupValues) {
 		mask := (*uint64)(unsafe.Add(a.masks, px*8))
 		*mask = 0
 		for b := range a.blocks {
-			v := vector(a.src, b*a.srcBlock+px*64)
+			v := vector(a.src, b*a.srcBlock+px*a.srcPixel)
 			*vector(a.dst, px*256+b*64) = *v
 			for l, x := range v {
 				if x != 0 {

@@ -24,10 +24,15 @@ func scatterSpikes3AVX2(a *scatter3)
 //go:noescape
 func scatterValues3AVX2(a *scatter3)
 
-// outer3AVX2 is outer3Portable.
+// outerSpikes3AVX2 is outerSpikes3Portable.
 //
 //go:noescape
-func outer3AVX2(a *outer3)
+func outerSpikes3AVX2(a *outer3)
+
+// outerValues3AVX2 is outerValues3Portable.
+//
+//go:noescape
+func outerValues3AVX2(a *outer3)
 
 // groupValuesAVX2 is groupValuesPortable.
 //
@@ -59,10 +64,15 @@ func scatterSpikes3AVX512(a *scatter3)
 //go:noescape
 func scatterValues3AVX512(a *scatter3)
 
-// outer3AVX512 is outer3Portable.
+// outerSpikes3AVX512 is outerSpikes3Portable.
 //
 //go:noescape
-func outer3AVX512(a *outer3)
+func outerSpikes3AVX512(a *outer3)
+
+// outerValues3AVX512 is outerValues3Portable.
+//
+//go:noescape
+func outerValues3AVX512(a *outer3)
 
 // groupValuesAVX512 is groupValuesPortable.
 //

@@ -5743,17 +5743,17 @@ rowdone:
 	VZEROUPPER
 	RET
 
-// func outer3AVX2(a *outer3)
+// func outerSpikes3AVX2(a *outer3)
 // Requires: AVX, BMI
-TEXT ·outer3AVX2(SB), NOSPLIT, $0-8
+TEXT ·outerSpikes3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 16(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 40(AX), SI
+	MOVQ 32(AX), BX
+	MOVQ 48(AX), SI
 
 channel:
-	CMPQ   48(AX), $0x00
+	CMPQ   56(AX), $0x00
 	JNE    dst
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -5778,7 +5778,7 @@ dst:
 	VMOVUPS 512(DX), Y8
 
 started:
-	MOVQ 32(AX), DI
+	MOVQ 40(AX), DI
 	MOVQ 8(AX), R8
 	LEAQ (R8)(SI*1), R9
 	LEAQ (R8)(SI*2), R10
@@ -5825,6 +5825,91 @@ next:
 	VZEROUPPER
 	RET
 
+// func outerValues3AVX2(a *outer3)
+// Requires: AVX, BMI, FMA3
+TEXT ·outerValues3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	MOVQ (AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 48(AX), DI
+
+channel:
+	CMPQ   56(AX), $0x00
+	JNE    dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	JMP    started
+
+dst:
+	VMOVUPS (BX), Y0
+	VMOVUPS 64(BX), Y1
+	VMOVUPS 128(BX), Y2
+	VMOVUPS 192(BX), Y3
+	VMOVUPS 256(BX), Y4
+	VMOVUPS 320(BX), Y5
+	VMOVUPS 384(BX), Y6
+	VMOVUPS 448(BX), Y7
+	VMOVUPS 512(BX), Y8
+
+started:
+	MOVQ 40(AX), R8
+	MOVQ 8(AX), R9
+	LEAQ (R9)(DI*1), R10
+	LEAQ (R9)(DI*2), R11
+
+word:
+	MOVQ  (DX), R12
+	TESTQ R12, R12
+	JZ    next
+
+bit:
+	TZCNTQ       R12, R13
+	VBROADCASTSS (CX)(R13*4), Y9
+	SHLQ         $0x06, R13
+	BLSRQ        R12, R12
+	VFMADD231PS  128(R11)(R13*1), Y9, Y0
+	VFMADD231PS  64(R11)(R13*1), Y9, Y1
+	VFMADD231PS  (R11)(R13*1), Y9, Y2
+	VFMADD231PS  128(R10)(R13*1), Y9, Y3
+	VFMADD231PS  64(R10)(R13*1), Y9, Y4
+	VFMADD231PS  (R10)(R13*1), Y9, Y5
+	VFMADD231PS  128(R9)(R13*1), Y9, Y6
+	VFMADD231PS  64(R9)(R13*1), Y9, Y7
+	VFMADD231PS  (R9)(R13*1), Y9, Y8
+	JNZ          bit
+
+next:
+	ADDQ    $0x00000008, DX
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00001000, R11
+	ADDQ    $0x00001000, R10
+	ADDQ    $0x00001000, R9
+	DECQ    R8
+	JNZ     word
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y1, 64(BX)
+	VMOVUPS Y2, 128(BX)
+	VMOVUPS Y3, 192(BX)
+	VMOVUPS Y4, 256(BX)
+	VMOVUPS Y5, 320(BX)
+	VMOVUPS Y6, 384(BX)
+	VMOVUPS Y7, 448(BX)
+	VMOVUPS Y8, 512(BX)
+	ADDQ    $0x00000240, BX
+	DECQ    SI
+	JNZ     channel
+	VZEROUPPER
+	RET
+
 // func groupValuesAVX2(a *groupValues)
 // Requires: AVX
 TEXT ·groupValuesAVX2(SB), NOSPLIT, $0-8
@@ -5834,36 +5919,37 @@ TEXT ·groupValuesAVX2(SB), NOSPLIT, $0-8
 	MOVQ   16(AX), SI
 	MOVQ   24(AX), DI
 	MOVQ   40(AX), R8
+	MOVQ   48(AX), R9
 	VXORPS Y1, Y1, Y1
 
 pixel:
 	MOVQ DX, CX
-	MOVQ BX, R11
-	XORQ R9, R9
-	MOVQ 32(AX), R10
+	MOVQ BX, R12
+	XORQ R10, R10
+	MOVQ 32(AX), R11
 
 block:
 	VMOVUPS   (CX), Y0
 	VCMPPS    $0x04, Y1, Y0, Y2
-	VMOVMSKPS Y2, R12
-	VMOVUPS   Y0, (R11)
-	ORQ       R12, R9
-	RORQ      $0x08, R9
+	VMOVMSKPS Y2, R13
+	VMOVUPS   Y0, (R12)
+	ORQ       R13, R10
+	RORQ      $0x08, R10
 	VMOVUPS   32(CX), Y0
 	VCMPPS    $0x04, Y1, Y0, Y2
-	VMOVMSKPS Y2, R12
-	VMOVUPS   Y0, 32(R11)
-	ORQ       R12, R9
-	RORQ      $0x08, R9
+	VMOVMSKPS Y2, R13
+	VMOVUPS   Y0, 32(R12)
+	ORQ       R13, R10
+	RORQ      $0x08, R10
 	ADDQ      R8, CX
-	ADDQ      $0x40, R11
-	DECQ      R10
+	ADDQ      $0x40, R12
+	DECQ      R11
 	JNZ       block
-	MOVQ      48(AX), CX
-	RORQ      CL, R9
-	MOVQ      R9, (SI)
+	MOVQ      56(AX), CX
+	RORQ      CL, R10
+	MOVQ      R10, (SI)
 	ADDQ      $0x08, SI
-	ADDQ      $0x40, DX
+	ADDQ      R9, DX
 	ADDQ      $0x00000100, BX
 	DECQ      DI
 	JNZ       pixel
@@ -14740,17 +14826,17 @@ rowdone:
 	VZEROUPPER
 	RET
 
-// func outer3AVX512(a *outer3)
+// func outerSpikes3AVX512(a *outer3)
 // Requires: AVX, AVX512F, BMI
-TEXT ·outer3AVX512(SB), NOSPLIT, $0-8
+TEXT ·outerSpikes3AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 16(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 40(AX), SI
+	MOVQ 32(AX), BX
+	MOVQ 48(AX), SI
 
 channel:
-	CMPQ   48(AX), $0x00
+	CMPQ   56(AX), $0x00
 	JNE    dst
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -14775,7 +14861,7 @@ dst:
 	VMOVUPS 512(DX), Z8
 
 started:
-	MOVQ 32(AX), DI
+	MOVQ 40(AX), DI
 	MOVQ 8(AX), R8
 	LEAQ (R8)(SI*1), R9
 	LEAQ (R8)(SI*2), R10
@@ -14822,6 +14908,91 @@ next:
 	VZEROUPPER
 	RET
 
+// func outerValues3AVX512(a *outer3)
+// Requires: AVX, AVX512F, BMI
+TEXT ·outerValues3AVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	MOVQ (AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 48(AX), DI
+
+channel:
+	CMPQ   56(AX), $0x00
+	JNE    dst
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	JMP    started
+
+dst:
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVUPS 128(BX), Z2
+	VMOVUPS 192(BX), Z3
+	VMOVUPS 256(BX), Z4
+	VMOVUPS 320(BX), Z5
+	VMOVUPS 384(BX), Z6
+	VMOVUPS 448(BX), Z7
+	VMOVUPS 512(BX), Z8
+
+started:
+	MOVQ 40(AX), R8
+	MOVQ 8(AX), R9
+	LEAQ (R9)(DI*1), R10
+	LEAQ (R9)(DI*2), R11
+
+word:
+	MOVQ  (DX), R12
+	TESTQ R12, R12
+	JZ    next
+
+bit:
+	TZCNTQ       R12, R13
+	VBROADCASTSS (CX)(R13*4), Z9
+	SHLQ         $0x06, R13
+	BLSRQ        R12, R12
+	VFMADD231PS  128(R11)(R13*1), Z9, Z0
+	VFMADD231PS  64(R11)(R13*1), Z9, Z1
+	VFMADD231PS  (R11)(R13*1), Z9, Z2
+	VFMADD231PS  128(R10)(R13*1), Z9, Z3
+	VFMADD231PS  64(R10)(R13*1), Z9, Z4
+	VFMADD231PS  (R10)(R13*1), Z9, Z5
+	VFMADD231PS  128(R9)(R13*1), Z9, Z6
+	VFMADD231PS  64(R9)(R13*1), Z9, Z7
+	VFMADD231PS  (R9)(R13*1), Z9, Z8
+	JNZ          bit
+
+next:
+	ADDQ    $0x00000008, DX
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00001000, R11
+	ADDQ    $0x00001000, R10
+	ADDQ    $0x00001000, R9
+	DECQ    R8
+	JNZ     word
+	VMOVUPS Z0, (BX)
+	VMOVUPS Z1, 64(BX)
+	VMOVUPS Z2, 128(BX)
+	VMOVUPS Z3, 192(BX)
+	VMOVUPS Z4, 256(BX)
+	VMOVUPS Z5, 320(BX)
+	VMOVUPS Z6, 384(BX)
+	VMOVUPS Z7, 448(BX)
+	VMOVUPS Z8, 512(BX)
+	ADDQ    $0x00000240, BX
+	DECQ    SI
+	JNZ     channel
+	VZEROUPPER
+	RET
+
 // func groupValuesAVX512(a *groupValues)
 // Requires: AVX, AVX512F
 TEXT ·groupValuesAVX512(SB), NOSPLIT, $0-8
@@ -14831,30 +15002,31 @@ TEXT ·groupValuesAVX512(SB), NOSPLIT, $0-8
 	MOVQ   16(AX), SI
 	MOVQ   24(AX), DI
 	MOVQ   40(AX), R8
+	MOVQ   48(AX), R9
 	VPXORD Z1, Z1, Z1
 
 pixel:
 	MOVQ DX, CX
-	MOVQ BX, R11
-	XORQ R9, R9
-	MOVQ 32(AX), R10
+	MOVQ BX, R12
+	XORQ R10, R10
+	MOVQ 32(AX), R11
 
 block:
 	VMOVUPS (CX), Z0
 	VCMPPS  $0x04, Z1, Z0, K1
-	KMOVW   K1, R12
-	VMOVUPS Z0, (R11)
-	ORQ     R12, R9
-	RORQ    $0x10, R9
+	KMOVW   K1, R13
+	VMOVUPS Z0, (R12)
+	ORQ     R13, R10
+	RORQ    $0x10, R10
 	ADDQ    R8, CX
-	ADDQ    $0x40, R11
-	DECQ    R10
+	ADDQ    $0x40, R12
+	DECQ    R11
 	JNZ     block
-	MOVQ    48(AX), CX
-	RORQ    CL, R9
-	MOVQ    R9, (SI)
+	MOVQ    56(AX), CX
+	RORQ    CL, R10
+	MOVQ    R10, (SI)
 	ADDQ    $0x08, SI
-	ADDQ    $0x40, DX
+	ADDQ    R9, DX
 	ADDQ    $0x00000100, BX
 	DECQ    DI
 	JNZ     pixel

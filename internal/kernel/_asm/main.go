@@ -51,7 +51,8 @@ func main() {
 		gather(s)
 		scatter3(s, false)
 		scatter3(s, true)
-		outer3(s)
+		outer3(s, false)
+		outer3(s, true)
 		groupValues(s)
 		peak(s)
 	}

@@ -246,9 +246,17 @@ func scatter3(s isa, multiply bool) {
 }
 
 // outer3 keeps a channel's nine sums in registers over a whole tile of deltas.
-func outer3(s isa) {
-	routine("outer3"+s.name, "func(a *outer3)", "is outer3Portable.")
+func outer3(s isa, multiply bool) {
+	name := "outerSpikes3"
+	if multiply {
+		name = "outerValues3"
+	}
+	routine(name+s.name, "func(a *outer3)", "is "+name+"Portable.")
 	a := argBlock()
+	var xp reg.GPVirtual
+	if multiply {
+		xp = a.load("x")
+	}
 	masks, dw, channels := a.load("masks"), a.load("dw"), a.load("channels")
 	stride := a.load("rowStride")
 	Label("channel")
@@ -276,14 +284,25 @@ func outer3(s isa) {
 	JZ(LabelRef("next"))
 	Label("bit")
 	TZCNTQ(mask, i)
+	if multiply {
+		VBROADCASTSS(Mem{Base: xp, Index: i, Scale: 4}, s.v(9))
+	}
 	SHLQ(Imm(6), i)
 	BLSRQ(mask, mask)
 	for t := range 9 {
-		VADDPS(Mem{Base: rows[t/3], Index: i, Scale: 1, Disp: (2 - t%3) * 64}, s.v(t), s.v(t))
+		m := Mem{Base: rows[t/3], Index: i, Scale: 1, Disp: (2 - t%3) * 64}
+		if multiply {
+			VFMADD231PS(m, s.v(9), s.v(t))
+		} else {
+			VADDPS(m, s.v(t), s.v(t))
+		}
 	}
 	JNZ(LabelRef("bit"))
 	Label("next")
 	ADDQ(U32(8), masks)
+	if multiply {
+		ADDQ(U32(256), xp)
+	}
 	for _, r := range rows {
 		ADDQ(U32(64*64), r)
 	}
