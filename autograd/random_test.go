@@ -77,6 +77,9 @@ func TestRandomOpsDependOnTheKeyAlone(t *testing.T) {
 		"dropout": func(t *autograd.Tape, n int, keys []rng.Key) array {
 			return ofDense(autograd.Dropout(t, half(t, n), 0.5, false, 4, keys).Dense())
 		},
+		"dropout of a value with steps": func(t *autograd.Tape, n int, keys []rng.Key) array {
+			return ofDense(autograd.Dropout(t, autograd.RepeatSteps(t, half(t, n), 4), 0.5, false, 4, keys).Dense())
+		},
 		"dropout at every step": func(t *autograd.Tape, n int, keys []rng.Key) array {
 			return ofDense(autograd.Dropout(t, half(t, n), 0.5, true, 4, keys).Dense())
 		},
@@ -85,10 +88,12 @@ func TestRandomOpsDependOnTheKeyAlone(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			batch := op(&autograd.Tape{}, s.N, keys)
+			used := &autograd.Tape{}
+			batch := op(used, s.N, keys)
 			size := len(batch.v) / s.N
 			for n := range s.N {
-				alone := op(&autograd.Tape{Threads: 1}, 1, keys[n:n+1])
+				used.Reset()
+				alone := op(used, 1, keys[n:n+1])
 				assert.Equal(t, batch.v[n*size:(n+1)*size], alone.v)
 			}
 			assert.NotEqual(t, batch.v[:size], batch.v[size:2*size])

@@ -121,8 +121,10 @@ func (net *deepNet) forward(t *autograd.Tape, x *autograd.Value, done bool) *aut
 	drop(m)
 	l := autograd.Linear(t, f, net.param(&next, 5, f.Shape().C), net.param(&next, 5))
 	drop(f)
-	y := autograd.MeanOverTime(t, l)
+	z := autograd.ReLU(t, l)
 	drop(l)
+	y := autograd.MeanOverTime(t, z)
+	drop(z)
 	return y
 }
 
@@ -266,6 +268,14 @@ func TestReset(t *testing.T) {
 	y := tape.Leaf(tensor.NewNCHW(1, 1, 1, 1), true)
 	tape.Backward(y, []float32{3})
 	assert.Equal(t, float32(3), y.Grad().At(0, 0, 0, 0, 0))
+}
+
+// A leaf that did not ask for a gradient gets none, even if it is the output.
+func TestBackwardLeavesOthersAlone(t *testing.T) {
+	tape := &autograd.Tape{}
+	x := tape.Leaf(tensor.NewNCHW(1, 2, 1, 1), false)
+	tape.Backward(autograd.Flatten(tape, x), []float32{3, 4})
+	assert.Nil(t, x.Grad())
 }
 
 func TestPanicsNameTheShapes(t *testing.T) {
