@@ -166,13 +166,18 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 	parallel.For(threads, tiles*parts, func(u int) {
 		lo, hi := share(c.BlocksOut(), u/parts, tiles)
 		from, to := share(c.Frames, u%parts, parts)
+		var groups [4]offset
 		a := gather{
 			items: uint64(to - from), cols: uint64(hi - lo),
 			maskItem: uint64(in * 8), dstItem: uint64(out * 64),
 			wCol: uint64(nb * Lanes * win * 64), dstCol: uint64(c.Frames * out * 64),
 			wBit: uint64(win * 64),
 		}
-		for g := 0; g < nb; g += Group / Lanes {
+		step := Group / Lanes
+		if win == 1 {
+			step *= len(groups) // the order is the same for any
+		}
+		for g := 0; g < nb; g += step {
 			for px := range out {
 				list := sources.masks[sources.start[px]:sources.start[px+1]]
 				d := ((lo*c.Frames+from)*out + px) * Lanes
@@ -185,6 +190,13 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 						}
 					}
 					continue
+				}
+				if win == 1 {
+					n := ceilDiv(min(step, nb-g), Group/Lanes)
+					for i := range n {
+						groups[i] = offset{list[0].src + int64(i*c.Frames*in*8), int64(i * Group * 64)}
+					}
+					list = groups[:n]
 				}
 				a.offsets, a.count = ptr(list, 0), uint64(len(list))
 				a.masks = ptr(m, (g/4*c.Frames+from)*in)
@@ -354,6 +366,20 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 	})
 }
 
+// seenAt writes what every output pixel sees at a position of the window.
+func (c *Conv) seenAt(dst, s []uint16, p *pairs, tap int) {
+	in, out := c.Hin*c.Win, c.Hout*c.Wout
+	for f := range c.Frames {
+		s, d := s[f*in:], dst[f*out:]
+		for _, row := range p.rows[p.start[tap]:p.start[tap+1]] {
+			from, to := int(row.src/64), int(row.w/64)
+			for x := range int(p.width[tap]) {
+				d[to+x] = s[from+x*c.Stride]
+			}
+		}
+	}
+}
+
 // convWeightGradSpikesAny gathers, for every position of the window, the spikes that
 // output pixels see there, and adds up the deltas of up to eight blocks of output
 // channels.
@@ -374,14 +400,10 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 		seen := words.get(nw * 64)
 		defer words.put(seen)
 		clear(*seen)
-		for f := range c.Frames {
-			src, dst := s[(b*c.Frames+f)*in:][:in], (*seen)[f*out:]
-			for _, row := range p.rows[p.start[tap]:p.start[tap+1]] {
-				from, to := int(row.src/64), int(row.w/64)
-				for x := range int(p.width[tap]) {
-					dst[to+x] = src[from+x*c.Stride]
-				}
-			}
+		if win == 1 && in == 1 && out == 1 { // as it is
+			copy(*seen, s[b*n:][:n])
+		} else {
+			c.seenAt(*seen, s[b*c.Frames*in:], p, tap)
 		}
 		l.transposeBits(&(*m)[u*Lanes*nw], &(*seen)[0], uintptr(nw), uintptr(nw*8))
 	})

@@ -98,16 +98,14 @@ func (c Conv) String() string {
 
 // operands are a convolution's inputs, of the given share of non-zero inputs.
 type operands struct {
-	c        Conv
-	s        []uint16
-	x        []float32 // as s, with random values
-	ones     []float32 // as s
-	w, bias  []float32
-	dy       []float32
-	dst      []float32 // what add adds to
-	dx, dw   []float32
-	isDense  bool
-	channels int
+	c       Conv
+	s       []uint16
+	x       []float32 // as s, with random values
+	ones    []float32 // as s
+	w, bias []float32
+	dy      []float32
+	dst     []float32 // what add adds to
+	dx, dw  []float32
 }
 
 func randoms(r *rand.Rand, n int) []float32 {
@@ -350,4 +348,175 @@ func TestConv(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Zero inputs add nothing, whatever the weight; everything else propagates.
+func TestConvNotFinite(t *testing.T) {
+	inf := float32(math.Inf(1))
+	for i, c := range convCases() {
+		if i%3 != 0 {
+			continue
+		}
+		o := newOperands(c, []float64{.1, .5, .9, 1}[i/3%4], uint64(i))
+		r := rand.New(rand.NewPCG(5, uint64(i)))
+		for _, v := range [][]float32{o.w, o.dy} {
+			for range 1 + r.IntN(5) {
+				k := r.IntN(len(v))
+				for v[k] == 0 { // a missing channel
+					k = r.IntN(len(v))
+				}
+				v[k] = []float32{inf, -inf, float32(math.NaN())}[r.IntN(3)]
+			}
+			v[r.IntN(len(v))] = 0
+		}
+		for _, l := range levels() {
+			t.Run(fmt.Sprintf("%v/%v", c, l), func(t *testing.T) {
+				at(t, l, func() { checkConv(t, o, 2) })
+			})
+		}
+	}
+}
+
+// products returns the result of every product.
+func products(o *operands, threads int) map[string][]float32 {
+	c := o.c
+	m := map[string][]float32{
+		"ConvSpikes": make([]float32, len(o.dst)), "ConvDense": make([]float32, len(o.dst)),
+		"ConvInputGrad": make([]float32, len(o.dx)), "ConvWeightGradSpikes": make([]float32, len(o.dw)),
+		"ConvWeightGradDense": make([]float32, len(o.dw)), "ConvBiasGrad": make([]float32, len(o.bias)),
+	}
+	ConvSpikes(m["ConvSpikes"], o.s, o.w, o.bias, c, threads)
+	ConvDense(m["ConvDense"], o.x, o.w, o.bias, c, threads)
+	ConvInputGrad(m["ConvInputGrad"], o.dy, o.w, c, false, threads)
+	ConvWeightGradSpikes(m["ConvWeightGradSpikes"], o.s, o.dy, c, false, threads)
+	ConvWeightGradDense(m["ConvWeightGradDense"], o.x, o.dy, c, false, threads)
+	ConvBiasGrad(m["ConvBiasGrad"], o.dy, c, 1, false, threads)
+	return m
+}
+
+// Any number of threads gives the same bits, and so do AVX2 and AVX-512.
+func TestConvThreadsAndLevels(t *testing.T) {
+	for i, a := range [][8]int{
+		{64, 16, 14, 14, 32, 3, 1, 1}, {64, 1, 28, 28, 16, 3, 1, 1}, {24, 80, 8, 8, 96, 3, 1, 1},
+		{16, 70, 32, 32, 33, 3, 2, 1}, {16, 64, 16, 16, 128, 1, 2, 0}, {100, 600, 1, 1, 200, 1, 1, 0},
+	} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		for _, density := range []float64{.3, 1} {
+			o := newOperands(c, density, uint64(i))
+			var vector map[string][]float32
+			for _, l := range levels() {
+				at(t, l, func() {
+					want := products(o, 1)
+					for _, threads := range []int{2, 5} {
+						for name, got := range products(o, threads) {
+							sameBits(t, fmt.Sprintf("%v %s %v, %d threads", c, name, l, threads), got, want[name])
+						}
+					}
+					if l == Portable {
+						return
+					}
+					if vector == nil {
+						vector = want
+					}
+					for name, got := range want {
+						sameBits(t, fmt.Sprintf("%v %s at %v", c, name, l), got, vector[name])
+					}
+				})
+			}
+		}
+	}
+}
+
+// A warm call allocates only what starting its goroutines takes.
+func TestConvAllocations(t *testing.T) {
+	c, _ := geometry(8, 40, 8, 8, 40, 3, 1, 1)
+	for _, density := range []float64{.2, 1} {
+		o := newOperands(c, density, 1)
+		for name, fn := range map[string]func(){
+			"ConvSpikes":           func() { ConvSpikes(o.dst, o.s, o.w, o.bias, c, 2) },
+			"ConvDense":            func() { ConvDense(o.dst, o.x, o.w, o.bias, c, 2) },
+			"ConvInputGrad":        func() { ConvInputGrad(o.dx, o.dy, o.w, c, false, 2) },
+			"ConvWeightGradSpikes": func() { ConvWeightGradSpikes(o.dw, o.s, o.dy, c, false, 2) },
+			"ConvWeightGradDense":  func() { ConvWeightGradDense(o.dw, o.x, o.dy, c, false, 2) },
+		} {
+			if n := testing.AllocsPerRun(20, fn); n > 20 {
+				t.Errorf("%s at density %v allocates %v times a call", name, density, n)
+			}
+		}
+	}
+}
+
+func TestLevels(t *testing.T) {
+	for l := MaxLevel() + 1; l <= AVX512; l++ {
+		if err := SetLevel(l); err == nil {
+			t.Errorf("SetLevel(%v) accepts a level that this machine lacks", l)
+		}
+	}
+	if err := SetLevel(-1); err == nil {
+		t.Error("SetLevel(-1) returns no error")
+	}
+	for env, want := range map[string]Level{
+		"portable": Portable, "Portable": Portable, "avx2": min(AVX2, MaxLevel()),
+		"avx512": MaxLevel(), "": MaxLevel(), "sse9": MaxLevel(),
+	} {
+		if got := startLevel(env); got != want {
+			t.Errorf("%s=%q starts at %v, want %v", EnvLevel, env, got, want)
+		}
+	}
+}
+
+// Every size of tile is its twin.
+func TestTileShapes(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	src, w, bias := randoms(r, 20*40), randoms(r, 20*40*3*Lanes), randoms(r, 3*Lanes)
+	list := []offset{{0, 0}, {40, 640}, {8, 64}}
+	for _, l := range levels()[1:] {
+		vectors, bytes := l.vectors()
+		for cols := 1; cols <= 3; cols++ {
+			rows := 14
+			if l == AVX512 {
+				rows = min(rows, 31/cols-1)
+			} else {
+				rows = min(rows, (15-cols)/cols)
+			}
+			for m := 1; m <= rows; m++ {
+				for start := range uint64(3) {
+					a := tile{
+						src: ptr(src, 0), w: ptr(w, 0), bias: ptr(bias, 0), start: start,
+						offsets: ptr(list, 0), count: 3, rows: uint64(m), cols: uint64(cols),
+						srcRow: 40 * 4, dstRow: 100 * 4, wCol: 40 * 64, dstCol: 32 * 4,
+						outer: 2, srcOuter: 16, wOuter: 128, blocks: 2, srcBlock: 4, wBlock: 64,
+						lanes: 3, srcLane: 4, wLane: 64,
+					}
+					before := randoms(r, 14*100)
+					got, want := append([]float32(nil), before...), append([]float32(nil), before...)
+					a.dst = ptr(got, 0)
+					l.tile(&a)
+					a.dst = ptr(want, 0)
+					for i := range a.rows {
+						for j := range a.cols {
+							tileSum(&a, i, j, bytes)
+						}
+					}
+					sameBits(t, fmt.Sprintf("%v tile of %d×%d, %d vectors a block, start %d", l, m, cols, vectors, start), got, want)
+				}
+			}
+		}
+	}
+}
+
+func FuzzConv(f *testing.F) {
+	f.Add(uint8(3), uint8(17), uint8(5), uint8(6), uint8(20), uint8(3), uint8(1), uint8(1), uint8(40), uint64(1))
+	f.Add(uint8(9), uint8(70), uint8(1), uint8(1), uint8(33), uint8(1), uint8(1), uint8(0), uint8(200), uint64(2))
+	f.Add(uint8(2), uint8(3), uint8(9), uint8(8), uint8(65), uint8(5), uint8(2), uint8(3), uint8(255), uint64(3))
+	f.Fuzz(func(t *testing.T, frames, cin, h, w, cout, k, stride, pad, density uint8, seed uint64) {
+		dim := func(v uint8, n int) int { return 1 + int(v)%n }
+		c, ok := geometry(dim(frames, 20), dim(cin, 130), dim(h, 20), dim(w, 20), dim(cout, 130), dim(k, 7), dim(stride, 3), int(pad)%4)
+		if !ok || c.Frames*c.Hout*c.Wout*c.KH*c.KW*c.Cin*c.Cout > 2e6 {
+			t.Skip()
+		}
+		for _, l := range levels() {
+			at(t, l, func() { checkConv(t, newOperands(c, float64(density)/255, seed), 1+int(seed%3)) })
+		}
+	})
 }
