@@ -98,12 +98,8 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	n := sh.Blocks() * tensor.Lanes
 	op := &batchNormTrain{x: x, state: s, mean: make([]float64, n), inv: make([]float64, n)}
 	count := sh.Frames() * sh.Pixels()
-	sum, square := make([]float64, n), make([]float64, n)
-	kernel.Moments(sum, nil, x.dense, nil, sh.Blocks(), count, t.Threads)
-	for c := range op.mean {
-		op.mean[c] = sum[c] / float64(count)
-	}
-	kernel.Moments(sum, square, x.dense, op.mean, sh.Blocks(), count, t.Threads)
+	square := make([]float64, n)
+	kernel.Moments(op.mean, square, x.dense, sh.Blocks(), count, t.Threads)
 	mean, variance := s.RunningMean.Edit(), s.RunningVar.Edit()
 	total := float64(count * steps / sh.Steps)
 	unbias := total / max(1, total-1)

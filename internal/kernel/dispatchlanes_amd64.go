@@ -46,17 +46,6 @@ func (l Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool
 	}
 }
 
-func (l Level) fold(sum *float64, v *float32, n int) {
-	switch l {
-	case AVX512:
-		foldAVX512(sum, v, n)
-	case AVX2:
-		foldAVX2(sum, v, n)
-	default:
-		foldPortable(sum, v, n)
-	}
-}
-
 func (l Level) scale(dst, src, c *float32, n int, add bool) {
 	switch l {
 	case AVX512:
@@ -65,5 +54,137 @@ func (l Level) scale(dst, src, c *float32, n int, add bool) {
 		scaleAVX2(dst, src, c, n, add)
 	default:
 		scalePortable(dst, src, c, n, add)
+	}
+}
+
+func (l Level) affine(dst, x, a, b *float32, n int) {
+	switch l {
+	case AVX512:
+		affineAVX512(dst, x, a, b, n)
+	case AVX2:
+		affineAVX2(dst, x, a, b, n)
+	default:
+		affinePortable(dst, x, a, b, n)
+	}
+}
+
+func (l Level) sum(sum *float64, x *float32, n int) {
+	switch l {
+	case AVX512:
+		sumAVX512(sum, x, n)
+	case AVX2:
+		sumAVX2(sum, x, n)
+	default:
+		sumPortable(sum, x, n)
+	}
+}
+
+func (l Level) squares(sum *float64, x *float32, shift *float64, n int) {
+	switch l {
+	case AVX512:
+		squaresAVX512(sum, x, shift, n)
+	case AVX2:
+		squaresAVX2(sum, x, shift, n)
+	default:
+		squaresPortable(sum, x, shift, n)
+	}
+}
+
+func (l Level) products(sum *float64, dy, x *float32, shift *float64, n int) {
+	switch l {
+	case AVX512:
+		productsAVX512(sum, dy, x, shift, n)
+	case AVX2:
+		productsAVX2(sum, dy, x, shift, n)
+	default:
+		productsPortable(sum, dy, x, shift, n)
+	}
+}
+
+func (l Level) normBackward(dx, dy, x, k *float32, n int, add bool) {
+	switch l {
+	case AVX512:
+		normBackwardAVX512(dx, dy, x, k, n, add)
+	case AVX2:
+		normBackwardAVX2(dx, dy, x, k, n, add)
+	default:
+		normBackwardPortable(dx, dy, x, k, n, add)
+	}
+}
+
+func (l Level) relu(dst, x *float32, n int) {
+	switch l {
+	case AVX512:
+		reluAVX512(dst, x, n)
+	case AVX2:
+		reluAVX2(dst, x, n)
+	default:
+		reluPortable(dst, x, n)
+	}
+}
+
+func (l Level) reluGrad(dx, y, dy *float32, n int, add bool) {
+	switch l {
+	case AVX512:
+		reluGradAVX512(dx, y, dy, n, add)
+	case AVX2:
+		reluGradAVX2(dx, y, dy, n, add)
+	default:
+		reluGradPortable(dx, y, dy, n, add)
+	}
+}
+
+func (l Level) or(dst, src *uint16, n int) {
+	switch l {
+	case AVX512:
+		orAVX512(dst, src, n)
+	case AVX2:
+		orAVX2(dst, src, n)
+	default:
+		orPortable(dst, src, n)
+	}
+}
+
+func (l Level) count(w *windowRun) {
+	switch l {
+	case AVX512:
+		countAVX512(w)
+	case AVX2:
+		countAVX2(w)
+	default:
+		countPortable(w)
+	}
+}
+
+func (l Level) average(w *windowRun) {
+	switch l {
+	case AVX512:
+		averageAVX512(w)
+	case AVX2:
+		averageAVX2(w)
+	default:
+		averagePortable(w)
+	}
+}
+
+func (l Level) spread(w *windowRun) {
+	switch l {
+	case AVX512:
+		spreadAVX512(w)
+	case AVX2:
+		spreadAVX2(w)
+	default:
+		spreadPortable(w)
+	}
+}
+
+func (l Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
+	switch l {
+	case AVX512:
+		sgdAVX512(w, dw, v, k, n, nesterov)
+	case AVX2:
+		sgdAVX2(w, dw, v, k, n, nesterov)
+	default:
+		sgdPortable(w, dw, v, k, n, nesterov)
 	}
 }

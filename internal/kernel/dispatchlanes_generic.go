@@ -8,5 +8,24 @@ func (Level) neuronBackward(r *neuronRun)  { neuronBackwardPortable(r) }
 func (Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
 	maskPortable(dst, src, mask, c, n, add)
 }
-func (Level) fold(sum *float64, v *float32, n int)        { foldPortable(sum, v, n) }
 func (Level) scale(dst, src, c *float32, n int, add bool) { scalePortable(dst, src, c, n, add) }
+func (Level) affine(dst, x, a, b *float32, n int)         { affinePortable(dst, x, a, b, n) }
+func (Level) sum(sum *float64, x *float32, n int)         { sumPortable(sum, x, n) }
+func (Level) squares(sum *float64, x *float32, shift *float64, n int) {
+	squaresPortable(sum, x, shift, n)
+}
+func (Level) products(sum *float64, dy, x *float32, shift *float64, n int) {
+	productsPortable(sum, dy, x, shift, n)
+}
+func (Level) normBackward(dx, dy, x, k *float32, n int, add bool) {
+	normBackwardPortable(dx, dy, x, k, n, add)
+}
+func (Level) relu(dst, x *float32, n int)                  { reluPortable(dst, x, n) }
+func (Level) reluGrad(dx, y, dy *float32, n int, add bool) { reluGradPortable(dx, y, dy, n, add) }
+func (Level) or(dst, src *uint16, n int)                   { orPortable(dst, src, n) }
+func (Level) count(w *windowRun)                           { countPortable(w) }
+func (Level) average(w *windowRun)                         { averagePortable(w) }
+func (Level) spread(w *windowRun)                          { spreadPortable(w) }
+func (Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
+	sgdPortable(w, dw, v, k, n, nesterov)
+}

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math/bits"
+	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
 )
@@ -15,37 +16,46 @@ func chunks(threads, n int, fn func(lo, hi int)) {
 
 // Densify writes spikes as zeros and ones.
 func Densify(dst []float32, s []uint16, threads int) {
-	chunks(threads, len(s), func(lo, hi int) {
-		clear(dst[lo*Lanes : hi*Lanes])
-		for i := lo; i < hi; i++ {
-			for w := s[i]; w != 0; w &= w - 1 {
-				dst[i*Lanes+bits.TrailingZeros16(w)] = 1
-			}
+	counts(dst, s, []int64{0}, len(s), threads)
+}
+
+// counts writes to each of n vectors the number of spikes at some offsets, in
+// bytes, from the word of the same index.
+func counts(dst []float32, s []uint16, offsets []int64, n, threads int) {
+	l := CurrentLevel()
+	pieces(threads, 1, n, pieceVectors, func(_, lo, hi int) {
+		w := windowRun{
+			out: unsafe.Pointer(&dst[lo*Lanes]), in: unsafe.Pointer(&s[lo]),
+			offsets: unsafe.Pointer(&offsets[0]), count: uint64(len(offsets)),
+			n: uint64(hi - lo), rows: 1, pixel: 2, scale: 1,
 		}
+		l.count(&w)
 	})
 }
 
 // AXPY computes dst = a·x, or adds it to dst if add is set.
 func AXPY(dst []float32, a float32, x []float32, add bool, threads int) {
-	chunks(threads, len(dst), func(lo, hi int) {
-		d, x := dst[lo:hi], x[lo:hi]
-		switch {
-		case add && a == 1:
-			for i, v := range x {
-				d[i] += v
-			}
-		case add:
-			for i, v := range x {
-				d[i] += float32(a * v)
-			}
-		case a == 1:
-			copy(d, x)
-		default:
-			for i, v := range x {
-				d[i] = a * v
-			}
+	l := CurrentLevel()
+	c := ones
+	for i := range c {
+		c[i] = a
+	}
+	chunks(threads, len(dst), func(lo, hi int) { axpy(l, dst[lo:hi], &c, x[lo:hi], add) })
+}
+
+// axpy is AXPY with the factor in every lane of c. Factors are rounded.
+func axpy(l Level, dst []float32, c *[Lanes]float32, x []float32, add bool) {
+	whole := len(dst) / Lanes
+	if whole > 0 {
+		l.scale(&dst[0], &x[0], &c[0], whole, add)
+	}
+	for i := whole * Lanes; i < len(dst); i++ {
+		v := float32(c[0] * x[i])
+		if add {
+			v += dst[i]
 		}
-	})
+		dst[i] = v
+	}
 }
 
 // Repeat copies, or adds if add is set, each of units runs of frame floats to all
@@ -54,16 +64,15 @@ func AXPY(dst []float32, a float32, x []float32, add bool, threads int) {
 //	dst [units][steps][frame]
 //	src [units][frame]
 func Repeat(dst, src []float32, units, steps, frame int, add bool, threads int) {
-	parallel.For(threads, units, func(u int) {
-		s := src[u*frame:][:frame]
+	l := CurrentLevel()
+	pieces(threads, units, frame, chunk, func(u, lo, hi int) {
+		s := src[u*frame+lo : u*frame+hi]
 		for t := range steps {
-			d := dst[(u*steps+t)*frame:][:frame]
-			if !add {
+			d := dst[(u*steps+t)*frame+lo:][:len(s)]
+			if add {
+				axpy(l, d, &ones, s, true)
+			} else {
 				copy(d, s)
-				continue
-			}
-			for i, v := range s {
-				d[i] += v
 			}
 		}
 	})
@@ -72,24 +81,21 @@ func Repeat(dst, src []float32, units, steps, frame int, add bool, threads int) 
 // SumSteps computes dst = scale·Σ over steps, or adds it to dst if add is set;
 // shapes are as in Repeat with dst and src exchanged.
 func SumSteps(dst, src []float32, units, steps, frame int, scale float32, add bool, threads int) {
-	parallel.For(threads, units, func(u int) {
-		d := dst[u*frame:][:frame]
-		buf := scratch(frame)
+	const size = 2048 // 8 KB: partial sums stay in L1
+	l := CurrentLevel()
+	c := ones
+	for i := range c {
+		c[i] = scale
+	}
+	pieces(threads, units, frame, size, func(u, lo, hi int) {
+		buf := scratch(hi - lo)
 		defer release(buf)
 		sum := *buf
-		copy(sum, src[u*steps*frame:][:frame])
+		copy(sum, src[u*steps*frame+lo:])
 		for t := 1; t < steps; t++ {
-			for i, v := range src[(u*steps+t)*frame:][:frame] {
-				sum[i] += v
-			}
+			axpy(l, sum, &ones, src[(u*steps+t)*frame+lo:][:hi-lo], true)
 		}
-		for i, v := range sum {
-			if add {
-				d[i] += float32(scale * v)
-			} else {
-				d[i] = scale * v
-			}
-		}
+		axpy(l, dst[u*frame+lo:u*frame+hi], &c, sum, add)
 	})
 }
 
@@ -98,46 +104,28 @@ func SumSteps(dst, src []float32, units, steps, frame int, scale float32, add bo
 //	dst [units][pixels][16]
 //	s   [units][steps][pixels]
 func SumStepsSpikes(dst []float32, s []uint16, units, steps, pixels, threads int) {
+	offsets := make([]int64, steps)
+	for t := range offsets {
+		offsets[t] = int64(t * pixels * 2)
+	}
 	parallel.For(threads, units, func(u int) {
-		d := dst[u*pixels*Lanes:][:pixels*Lanes]
-		clear(d)
-		for t := range steps {
-			for i, w := range s[(u*steps+t)*pixels:][:pixels] {
-				for ; w != 0; w &= w - 1 {
-					d[i*Lanes+bits.TrailingZeros16(w)]++
-				}
-			}
-		}
+		counts(dst[u*pixels*Lanes:], s[u*steps*pixels:], offsets, pixels, 1)
 	})
 }
 
-// ReLU computes dst = max(x, 0); NaN stays.
+// ReLU computes dst = max(x, 0); NaN and −0 stay.
+//
+//	dst, x [n][16]
 func ReLU(dst, x []float32, threads int) {
-	chunks(threads, len(dst), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			v := x[i]
-			if v <= 0 {
-				v = 0
-			}
-			dst[i] = v
-		}
-	})
+	l := CurrentLevel()
+	chunks(threads, len(dst), func(lo, hi int) { l.relu(&dst[lo], &x[lo], (hi-lo)/Lanes) })
 }
 
-// ReLUGrad computes dx = dy where y > 0 and zero elsewhere, or adds it to dx.
+// ReLUGrad computes dx = dy where y is not ≤ 0 and zero elsewhere, or adds it to
+// dx; shapes are as in ReLU.
 func ReLUGrad(dx, y, dy []float32, add bool, threads int) {
-	chunks(threads, len(dx), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			g := dy[i]
-			if y[i] <= 0 {
-				g = 0
-			}
-			if add {
-				g += dx[i]
-			}
-			dx[i] = g
-		}
-	})
+	l := CurrentLevel()
+	chunks(threads, len(dx), func(lo, hi int) { l.reluGrad(&dx[lo], &y[lo], &dy[lo], (hi-lo)/Lanes, add) })
 }
 
 // Dot returns Σ a·b in float64, in order.
@@ -155,17 +143,7 @@ func Dot(a, b []float32) float64 {
 //	dst, x [n][16]
 //	mask   [n]
 func MaskScale(dst, x []float32, mask []uint16, scale float32, add bool, threads int) {
-	chunks(threads, len(mask), func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			var g [Lanes]float32
-			for l, v := range (*[Lanes]float32)(x[i*Lanes:]) {
-				if mask[i]>>l&1 == 1 {
-					g[l] = scale * v
-				}
-			}
-			store16(dst[i*Lanes:], &g, add)
-		}
-	})
+	Gate(dst, x, mask, nil, scale, 1, 1, 1, len(mask), add, threads)
 }
 
 // Flatten copies values to features of one pixel, in C, H, W order. Unflatten is
@@ -175,31 +153,41 @@ func MaskScale(dst, x []float32, mask []uint16, scale float32, add bool, threads
 //	dst [⌈c·pixels/16⌉][frames][16]
 func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 	nb := blocks(c * pixels)
-	parallel.For(threads, nb, func(b int) {
-		for f := range frames {
-			var v [Lanes]float32
-			for l := range min(Lanes, c*pixels-b*Lanes) {
-				i := b*Lanes + l
-				ch, px := i/pixels, i%pixels
-				v[l] = x[((ch/Lanes*frames+f)*pixels+px)*Lanes+ch%Lanes]
+	// A block of channels fills as many blocks of features as it has pixels.
+	parallel.For(threads, blocks(c)*frames, func(u int) {
+		b, f := u/frames, u%frames
+		buf := scratch(pixels * Lanes)
+		defer release(buf)
+		flat := *buf // [16][pixels]
+		for px := range pixels {
+			for l, v := range (*[Lanes]float32)(x[(u*pixels+px)*Lanes:]) {
+				flat[l*pixels+px] = v
 			}
-			store16(dst[(b*frames+f)*Lanes:], &v, false)
+		}
+		for i := range min(pixels, nb-b*pixels) {
+			copy(dst[((b*pixels+i)*frames+f)*Lanes:][:Lanes], flat[i*Lanes:])
 		}
 	})
 }
 
 // Unflatten is described at Flatten.
 func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
-	parallel.For(threads, blocks(c), func(b int) {
-		for f := range frames {
-			for px := range pixels {
-				var v [Lanes]float32
-				for l := range min(Lanes, c-b*Lanes) {
-					i := (b*Lanes+l)*pixels + px
-					v[l] = y[(i/Lanes*frames+f)*Lanes+i%Lanes]
-				}
-				store16(dst[((b*frames+f)*pixels+px)*Lanes:], &v, add)
+	nb := blocks(c * pixels)
+	parallel.For(threads, blocks(c)*frames, func(u int) {
+		b, f := u/frames, u%frames
+		buf := scratch(pixels * Lanes)
+		defer release(buf)
+		flat := *buf // [16][pixels]
+		for i := range min(pixels, nb-b*pixels) {
+			copy(flat[i*Lanes:][:Lanes], y[((b*pixels+i)*frames+f)*Lanes:])
+		}
+		lanes := min(Lanes, c-b*Lanes)
+		for px := range pixels {
+			var v [Lanes]float32
+			for l := range lanes {
+				v[l] = flat[l*pixels+px]
 			}
+			store16(dst[(u*pixels+px)*Lanes:], &v, add)
 		}
 	})
 }
@@ -209,15 +197,19 @@ func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
 //	s   [⌈c/16⌉][frames][pixels]
 //	dst [⌈c·pixels/16⌉][frames]
 func FlattenSpikes(dst, s []uint16, frames, c, pixels, threads int) {
-	parallel.For(threads, blocks(c*pixels), func(b int) {
+	nb := blocks(c * pixels)
+	parallel.For(threads, blocks(c), func(b int) {
+		words := min(pixels, nb-b*pixels)
 		for f := range frames {
-			var w uint16
-			for l := range min(Lanes, c*pixels-b*Lanes) {
-				i := b*Lanes + l
-				ch, px := i/pixels, i%pixels
-				w |= s[(ch/Lanes*frames+f)*pixels+px] >> (ch % Lanes) & 1 << l
+			for i := range words {
+				dst[(b*pixels+i)*frames+f] = 0
 			}
-			dst[b*frames+f] = w
+			for px, w := range s[(b*frames+f)*pixels:][:pixels] {
+				for ; w != 0; w &= w - 1 {
+					i := bits.TrailingZeros16(w)*pixels + px
+					dst[(b*pixels+i/Lanes)*frames+f] |= 1 << (i % Lanes)
+				}
+			}
 		}
 	})
 }

@@ -17,8 +17,8 @@ type neuronRun struct {
 	dout, dx unsafe.Pointer // gradients of spikes and of inputs; dx may be nil
 	scale    unsafe.Pointer // vector: dx is scale·dcur
 	total    unsafe.Pointer // [pixels] vectors, to which dcur is added; or nil
-	dot      unsafe.Pointer // as total: dcur·(x − mean)
-	mean     unsafe.Pointer // vector, or nil
+	sums     unsafe.Pointer // [2][16]float64: sums of dcur and of dcur·(x − mean), added to; or nil
+	mean     unsafe.Pointer // [16]float64, or nil
 
 	pixels, steps                  uint64
 	xStep, sStep, doutStep, dxStep uint64 // from a step to the next
@@ -31,3 +31,19 @@ type neuronRun struct {
 	add             uint32  // 1 if dx is added to
 	_               uint32
 }
+
+// windowRun is a sweep over rows of windows: an output of n a row takes count
+// positions of a source, at offsets from where its window begins.
+type windowRun struct {
+	out, in         unsafe.Pointer // the side with an element a window, without gaps; the other
+	offsets         unsafe.Pointer // [count]int64, into in
+	count           uint64
+	n, rows         uint64
+	pixel, row      uint64 // in in: from a window to the next, and from a row of windows to the next
+	scale           float32
+	add             uint32
+	rowsLeft, rowAt uint64 // the routine's own
+}
+
+// sgdStep holds the factors of a step of SGD.
+type sgdStep struct{ lr, momentum, decay float32 }

@@ -1,11 +1,19 @@
 package kernel
 
-import "unsafe"
+import (
+	"math/bits"
+	"unsafe"
+)
 
 // The portable twins of the routines that work lane by lane. Every product is
 // rounded before it is added to anything, on every architecture and level.
 
 func word(p unsafe.Pointer, off uint64) *uint16 { return (*uint16)(unsafe.Add(p, int(off))) }
+
+// vector64 returns the 16 float64 at p + off.
+func vector64(p unsafe.Pointer, off uint64) *[Lanes]float64 {
+	return (*[Lanes]float64)(unsafe.Add(p, int(off)))
+}
 
 // vector32 returns the 16 float32 at p + off.
 func vector32(p unsafe.Pointer, off uint64) *[Lanes]float32 {
@@ -66,8 +74,8 @@ func neuronMembranesPortable(r *neuronRun) {
 	}
 }
 
-// neuronBackwardPortable goes back over the steps. It writes or adds to those of
-// dx, total and dot that are set, dot only if total is.
+// neuronBackwardPortable goes back over the steps. It writes dx and adds to total
+// and sums, those that are set.
 func neuronBackwardPortable(r *neuronRun) {
 	scale := vector32(r.scale, 0)
 	for t := r.steps - 1; t < r.steps; t-- {
@@ -108,11 +116,13 @@ func neuronBackwardPortable(r *neuronRun) {
 			}
 			if r.total != nil {
 				add16(vector32(r.total, px*64)[:], g[:])
-				if r.dot != nil {
-					x, mean, dot := vector32(r.x, t*r.xStep+px*64), vector32(r.mean, 0), vector32(r.dot, px*64)
-					for l, v := range g {
-						dot[l] += float32(v * (x[l] - mean[l]))
-					}
+			}
+			if r.sums != nil {
+				x, mean := vector32(r.x, t*r.xStep+px*64), vector64(r.mean, 0)
+				sum, dot := vector64(r.sums, 0), vector64(r.sums, 128)
+				for l, v := range g {
+					sum[l] += float64(v)
+					dot[l] += float64(float64(v) * (float64(x[l]) - mean[l]))
 				}
 			}
 			if r.dx != nil {
@@ -125,12 +135,12 @@ func neuronBackwardPortable(r *neuronRun) {
 	}
 }
 
-// foldPortable adds n vectors to sum [16], one after the other.
-func foldPortable(sum *float64, v *float32, n int) {
-	s := (*[Lanes]float64)(unsafe.Pointer(sum))
-	for i := range n {
-		for l, x := range vector32(unsafe.Pointer(v), uint64(i*64)) {
-			s[l] += float64(x)
+// sumPortable adds n vectors to sum [16].
+func sumPortable(sum *float64, x *float32, n int) {
+	s := vector64(unsafe.Pointer(sum), 0)
+	for i := range uint64(n) {
+		for l, v := range vector32(unsafe.Pointer(x), i*64) {
+			s[l] += float64(v)
 		}
 	}
 }
@@ -160,5 +170,155 @@ func maskPortable(dst, src *float32, mask *uint16, c *float32, n int, add bool) 
 			}
 		}
 		store16(d[:], &g, add)
+	}
+}
+
+// affinePortable writes a·x + b by channel.
+func affinePortable(dst, x, a, b *float32, n int) {
+	av, bv := vector32(unsafe.Pointer(a), 0), vector32(unsafe.Pointer(b), 0)
+	for i := range uint64(n) {
+		d := vector32(unsafe.Pointer(dst), i*64)
+		for l, v := range vector32(unsafe.Pointer(x), i*64) {
+			d[l] = float32(av[l]*v) + bv[l]
+		}
+	}
+}
+
+// squaresPortable adds (x − shift)² of n vectors to sum [16].
+func squaresPortable(sum *float64, x *float32, shift *float64, n int) {
+	s, m := vector64(unsafe.Pointer(sum), 0), vector64(unsafe.Pointer(shift), 0)
+	for i := range uint64(n) {
+		for l, v := range vector32(unsafe.Pointer(x), i*64) {
+			d := float64(v) - m[l]
+			s[l] += float64(d * d)
+		}
+	}
+}
+
+// productsPortable adds dy and dy·(x − shift) of n vectors to sum [2][16].
+func productsPortable(sum *float64, dy, x *float32, shift *float64, n int) {
+	s, q := vector64(unsafe.Pointer(sum), 0), vector64(unsafe.Pointer(sum), 128)
+	m := vector64(unsafe.Pointer(shift), 0)
+	for i := range uint64(n) {
+		x := vector32(unsafe.Pointer(x), i*64)
+		for l, g := range vector32(unsafe.Pointer(dy), i*64) {
+			s[l] += float64(g)
+			q[l] += float64(float64(g) * (float64(x[l]) - m[l]))
+		}
+	}
+}
+
+// normBackwardPortable writes a·(dy − b) + c·(x − mean), or adds it; k holds a, b,
+// c and mean, [4][16].
+func normBackwardPortable(dx, dy, x, k *float32, n int, add bool) {
+	a, b := vector32(unsafe.Pointer(k), 0), vector32(unsafe.Pointer(k), 64)
+	c, mean := vector32(unsafe.Pointer(k), 128), vector32(unsafe.Pointer(k), 192)
+	for i := range uint64(n) {
+		dy, x := vector32(unsafe.Pointer(dy), i*64), vector32(unsafe.Pointer(x), i*64)
+		var g [Lanes]float32
+		for l := range Lanes {
+			g[l] = float32(a[l]*(dy[l]-b[l])) + float32(c[l]*(x[l]-mean[l]))
+		}
+		store16(vector32(unsafe.Pointer(dx), i*64)[:], &g, add)
+	}
+}
+
+// reluPortable writes max(x, 0); NaN and −0 stay.
+func reluPortable(dst, x *float32, n int) {
+	for i := range uint64(n) {
+		d := vector32(unsafe.Pointer(dst), i*64)
+		for l, v := range vector32(unsafe.Pointer(x), i*64) {
+			if v < 0 {
+				v = 0
+			}
+			d[l] = v
+		}
+	}
+}
+
+// reluGradPortable writes dy where y is not ≤ 0 and zero elsewhere, or adds it.
+func reluGradPortable(dx, y, dy *float32, n int, add bool) {
+	for i := range uint64(n) {
+		g := *vector32(unsafe.Pointer(dy), i*64)
+		for l, v := range vector32(unsafe.Pointer(y), i*64) {
+			if v <= 0 {
+				g[l] = 0
+			}
+		}
+		store16(vector32(unsafe.Pointer(dx), i*64)[:], &g, add)
+	}
+}
+
+// orPortable sets in dst the bits of src; n is a multiple of 32.
+func orPortable(dst, src *uint16, n int) {
+	d := unsafe.Slice(dst, n)
+	for i, w := range unsafe.Slice(src, n) {
+		d[i] |= w
+	}
+}
+
+func (w *windowRun) each(fn func(out, in unsafe.Pointer, offsets []int64)) {
+	offsets := unsafe.Slice((*int64)(w.offsets), w.count)
+	out := 0
+	for y := range w.rows {
+		for x := range w.n {
+			fn(unsafe.Add(w.out, out*64), unsafe.Add(w.in, int(y*w.row+x*w.pixel)), offsets)
+			out++
+		}
+	}
+}
+
+// countPortable writes scale times the number of spikes of every window.
+func countPortable(w *windowRun) {
+	w.each(func(out, in unsafe.Pointer, offsets []int64) {
+		var count [Lanes]float32
+		for _, o := range offsets {
+			for m := *word(in, uint64(o)); m != 0; m &= m - 1 {
+				count[bits.TrailingZeros16(m)&15]++
+			}
+		}
+		for l, v := range count {
+			vector32(out, 0)[l] = w.scale * v
+		}
+	})
+}
+
+// averagePortable writes scale times the sum of every window.
+func averagePortable(w *windowRun) {
+	w.each(func(out, in unsafe.Pointer, offsets []int64) {
+		sum := *vector32(in, uint64(offsets[0]))
+		for _, o := range offsets[1:] {
+			add16(sum[:], vector32(in, uint64(o))[:])
+		}
+		for l, v := range sum {
+			vector32(out, 0)[l] = w.scale * v
+		}
+	})
+}
+
+// spreadPortable writes scale·out to every position of the window, or adds it.
+func spreadPortable(w *windowRun) {
+	w.each(func(out, in unsafe.Pointer, offsets []int64) {
+		g := *vector32(out, 0)
+		for l := range g {
+			g[l] = float32(w.scale * g[l])
+		}
+		for _, o := range offsets {
+			store16(vector32(in, uint64(o))[:], &g, w.add != 0)
+		}
+	})
+}
+
+// sgdPortable is SGD with momentum; nesterov only looks ahead.
+func sgdPortable(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
+	ws, gs, vs := unsafe.Slice(w, n), unsafe.Slice(dw, n), unsafe.Slice(v, n)
+	for i, x := range ws {
+		d := gs[i] + float32(k.decay*x)
+		u := float32(k.momentum*vs[i]) + d
+		vs[i] = u
+		if nesterov {
+			u = d + float32(k.momentum*u)
+		}
+		ws[i] = x - float32(k.lr*u)
 	}
 }

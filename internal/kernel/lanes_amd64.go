@@ -19,11 +19,6 @@ func neuronMembranesAVX2(r *neuronRun)
 //go:noescape
 func neuronBackwardAVX2(r *neuronRun)
 
-// foldAVX2 is foldPortable.
-//
-//go:noescape
-func foldAVX2(sum *float64, v *float32, n int)
-
 // scaleAVX2 is scalePortable.
 //
 //go:noescape
@@ -33,6 +28,66 @@ func scaleAVX2(dst *float32, src *float32, c *float32, n int, add bool)
 //
 //go:noescape
 func maskAVX2(dst *float32, src *float32, mask *uint16, c *float32, n int, add bool)
+
+// affineAVX2 is affinePortable.
+//
+//go:noescape
+func affineAVX2(dst *float32, x *float32, a *float32, b *float32, n int)
+
+// sumAVX2 is sumPortable.
+//
+//go:noescape
+func sumAVX2(sum *float64, x *float32, n int)
+
+// squaresAVX2 is squaresPortable.
+//
+//go:noescape
+func squaresAVX2(sum *float64, x *float32, shift *float64, n int)
+
+// productsAVX2 is productsPortable.
+//
+//go:noescape
+func productsAVX2(sum *float64, dy *float32, x *float32, shift *float64, n int)
+
+// normBackwardAVX2 is normBackwardPortable.
+//
+//go:noescape
+func normBackwardAVX2(dx *float32, dy *float32, x *float32, k *float32, n int, add bool)
+
+// reluAVX2 is reluPortable.
+//
+//go:noescape
+func reluAVX2(dst *float32, x *float32, n int)
+
+// reluGradAVX2 is reluGradPortable.
+//
+//go:noescape
+func reluGradAVX2(dx *float32, y *float32, dy *float32, n int, add bool)
+
+// orAVX2 is orPortable.
+//
+//go:noescape
+func orAVX2(dst *uint16, src *uint16, n int)
+
+// countAVX2 is countPortable.
+//
+//go:noescape
+func countAVX2(w *windowRun)
+
+// averageAVX2 is averagePortable.
+//
+//go:noescape
+func averageAVX2(w *windowRun)
+
+// spreadAVX2 is spreadPortable for windows that do not overlap.
+//
+//go:noescape
+func spreadAVX2(w *windowRun)
+
+// sgdAVX2 is sgdPortable; n is a multiple of 16.
+//
+//go:noescape
+func sgdAVX2(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)
 
 // neuronForwardAVX512 is neuronForwardPortable.
 //
@@ -49,11 +104,6 @@ func neuronMembranesAVX512(r *neuronRun)
 //go:noescape
 func neuronBackwardAVX512(r *neuronRun)
 
-// foldAVX512 is foldPortable.
-//
-//go:noescape
-func foldAVX512(sum *float64, v *float32, n int)
-
 // scaleAVX512 is scalePortable.
 //
 //go:noescape
@@ -63,3 +113,63 @@ func scaleAVX512(dst *float32, src *float32, c *float32, n int, add bool)
 //
 //go:noescape
 func maskAVX512(dst *float32, src *float32, mask *uint16, c *float32, n int, add bool)
+
+// affineAVX512 is affinePortable.
+//
+//go:noescape
+func affineAVX512(dst *float32, x *float32, a *float32, b *float32, n int)
+
+// sumAVX512 is sumPortable.
+//
+//go:noescape
+func sumAVX512(sum *float64, x *float32, n int)
+
+// squaresAVX512 is squaresPortable.
+//
+//go:noescape
+func squaresAVX512(sum *float64, x *float32, shift *float64, n int)
+
+// productsAVX512 is productsPortable.
+//
+//go:noescape
+func productsAVX512(sum *float64, dy *float32, x *float32, shift *float64, n int)
+
+// normBackwardAVX512 is normBackwardPortable.
+//
+//go:noescape
+func normBackwardAVX512(dx *float32, dy *float32, x *float32, k *float32, n int, add bool)
+
+// reluAVX512 is reluPortable.
+//
+//go:noescape
+func reluAVX512(dst *float32, x *float32, n int)
+
+// reluGradAVX512 is reluGradPortable.
+//
+//go:noescape
+func reluGradAVX512(dx *float32, y *float32, dy *float32, n int, add bool)
+
+// orAVX512 is orPortable.
+//
+//go:noescape
+func orAVX512(dst *uint16, src *uint16, n int)
+
+// countAVX512 is countPortable.
+//
+//go:noescape
+func countAVX512(w *windowRun)
+
+// averageAVX512 is averagePortable.
+//
+//go:noescape
+func averageAVX512(w *windowRun)
+
+// spreadAVX512 is spreadPortable for windows that do not overlap.
+//
+//go:noescape
+func spreadAVX512(w *windowRun)
+
+// sgdAVX512 is sgdPortable; n is a multiple of 16.
+//
+//go:noescape
+func sgdAVX512(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)

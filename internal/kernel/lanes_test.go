@@ -161,3 +161,133 @@ func TestGateParity(t *testing.T) {
 		}
 	}
 }
+
+// Every element-wise operation, at every number of elements up to 130.
+func TestElementwiseParity(t *testing.T) {
+	for n := 1; n <= 130; n++ {
+		r := rand.New(rand.NewPCG(6, uint64(n)))
+		const blocks = 2
+		x, _ := banded(t, wild(r, values(r, blocks*n*Lanes, 1, 0.5)))
+		y, _ := banded(t, wild(r, values(r, blocks*n*Lanes, 1, 0)))
+		a, b, c := values(r, blocks*Lanes, 1, 0), values(r, blocks*Lanes, 1, 0), values(r, blocks*Lanes, 1, 0)
+		mean, inv := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)
+		for i := range mean {
+			mean[i], inv[i] = r.NormFloat64(), 1+r.Float64()
+		}
+		ragged := len(x) - n%5 // a length that is no multiple of 16
+		for _, op := range []struct {
+			name string
+			do   func(dst func(int) []float32)
+		}{
+			{"Affine", func(dst func(int) []float32) { Affine(dst(len(x)), x, a, b, blocks, n, 1) }},
+			{"Moments", func(dst func(int) []float32) {
+				m, q := make([]float64, len(mean)), make([]float64, len(mean))
+				Moments(m, q, x, blocks, n, 1)
+				halves(dst(4*len(m)), m, q)
+			}},
+			{"NormReduce", func(dst func(int) []float32) {
+				m, q := make([]float64, len(mean)), make([]float64, len(mean))
+				NormReduce(m, q, y, x, mean, inv, blocks, n, 1)
+				halves(dst(4*len(m)), m, q)
+			}},
+			{"ReLU", func(dst func(int) []float32) { ReLU(dst(len(x)), x, 1) }},
+			{"AXPY in place", func(dst func(int) []float32) {
+				d := dst(len(x))
+				copy(d, x)
+				AXPY(d, 0.3, d, false, 1)
+			}},
+			{"SGD", func(dst func(int) []float32) {
+				w, v := dst(ragged), dst(ragged)
+				SGD(w, x, v, 0.1, 0.9, 0.01, n%2 == 0, 1)
+				SGD(w, x, nil, 0.1, 0.9, 0.01, false, 1)
+			}},
+		} {
+			parity(t, op.name, func(dst func(int) []float32, _ func(int) []uint16) { op.do(dst) })
+		}
+		for _, add := range []bool{false, true} {
+			for _, op := range []struct {
+				name string
+				do   func(dst func(int) []float32)
+			}{
+				{"Scale", func(dst func(int) []float32) { Scale(dst(len(x)), x, a, blocks, n, add, 1) }},
+				{"NormBackward", func(dst func(int) []float32) {
+					NormBackward(dst(len(x)), y, x, a, b, c, a, blocks, n, add, 1)
+				}},
+				{"ReLUGrad", func(dst func(int) []float32) { ReLUGrad(dst(len(x)), y, x, add, 1) }},
+				{"AXPY", func(dst func(int) []float32) { AXPY(dst(ragged), 0.3, x[:ragged], add, 1) }},
+				{"Repeat", func(dst func(int) []float32) { Repeat(dst(6*n), x[:2*n], 2, 3, n, add, 1) }},
+				{"SumSteps", func(dst func(int) []float32) { SumSteps(dst(2*n), x[:6*n], 2, 3, n, 0.3, add, 1) }},
+			} {
+				parity(t, op.name, func(dst func(int) []float32, _ func(int) []uint16) { op.do(dst) })
+			}
+		}
+	}
+}
+
+// Spikes: at all frame sizes up to 130 words.
+func TestSpikesParity(t *testing.T) {
+	for n := 1; n <= 130; n++ {
+		r := rand.New(rand.NewPCG(7, uint64(n)))
+		words := make([]uint16, 6*n)
+		for i := range words {
+			words[i] = uint16(r.Uint32()) & uint16(r.Uint32())
+		}
+		words[0], words[n] = 0, 0xffff
+		s, _ := banded(t, words)
+		parity(t, "spikes", func(dst func(int) []float32, w func(int) []uint16) {
+			Densify(dst(n*Lanes), s[:n], 1)
+			SumStepsSpikes(dst(2*n*Lanes), s, 2, 3, n, 1)
+			Fired(w(2*n), s, Scan{Units: 2, Images: 1, Pixels: n, Steps: 3}, 1)
+		})
+	}
+}
+
+func pools() []Pool {
+	var ps []Pool
+	for _, g := range [][4]int{{1, 1, 1, 1}, {2, 2, 2, 2}, {4, 4, 2, 2}, {5, 7, 2, 2}, {16, 16, 2, 2}, {9, 6, 3, 3}, {8, 8, 8, 8}, {7, 9, 3, 2}, {6, 6, 1, 2}, {32, 32, 4, 4}} {
+		p := Pool{Planes: 3, Hin: g[0], Win: g[1], KH: g[2], KW: g[2], Stride: g[3]}
+		p.Hout, p.Wout = (g[0]-g[2])/g[3]+1, (g[1]-g[2])/g[3]+1
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+func TestPoolParity(t *testing.T) {
+	for i, p := range pools() {
+		r := rand.New(rand.NewPCG(8, uint64(i)))
+		in, out := p.Planes*p.Hin*p.Win, p.Planes*p.Hout*p.Wout
+		x, _ := banded(t, wild(r, values(r, in*Lanes, 1, 0)))
+		dy, _ := banded(t, wild(r, values(r, out*Lanes, 1, 0)))
+		s := make([]uint16, in)
+		for i := range s {
+			s[i] = uint16(r.Uint32())
+		}
+		parity(t, "pool", func(dst func(int) []float32, _ func(int) []uint16) {
+			AvgPool(dst(out*Lanes), x, p, 1)
+			AvgPoolSpikes(dst(out*Lanes), s, p, 1)
+			AvgPoolGrad(dst(in*Lanes), dy, p, false, 1)
+			AvgPoolGrad(dst(in*Lanes), dy, p, true, 1)
+		})
+	}
+}
+
+// Moments merges its pieces into what two passes over all of x find.
+func TestMoments(t *testing.T) {
+	const blocks, n = 2, 3*momentVectors + 77
+	x := values(rand.New(rand.NewPCG(9, 9)), blocks*n*Lanes, 0.01, 100)
+	mean, square := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)
+	Moments(mean, square, x, blocks, n, 0)
+	for c := range mean {
+		at := func(i int) float64 { return float64(x[(c/Lanes*n+i)*Lanes+c%Lanes]) }
+		var m, q float64
+		for i := range n {
+			m += at(i) / n
+		}
+		for i := range n {
+			q += (at(i) - m) * (at(i) - m)
+		}
+		if math.Abs(mean[c]-m) > 1e-11*m || math.Abs(square[c]-q) > 1e-9*q {
+			t.Fatalf("channel %d: mean %v and squares %v, want %v and %v", c, mean[c], square[c], m, q)
+		}
+	}
+}

@@ -151,25 +151,12 @@ func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
 //	dcur                [Units][CurrentSteps][Pixels][16]
 //	sum, dot, mean, inv [blocks][16]
 //
-// The products and the sums over the steps of a neuron are float32, sums over
-// pixels and images float64.
+// Sums are float64.
 func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
-	m := make([]float32, len(mean))
-	for i, v := range mean {
-		m[i] = float32(v)
-	}
 	per := (g.Pixels + g.runPixels() - 1) / g.runPixels() * g.Images // runs of a block
 	part := make([]float64, g.Units/g.Images*per*2*Lanes)            // [blocks][runs][2][16]
-	g.backward(dcur, false, m, part, threads)
-	for i := range m {
-		var s, q float64
-		for r := range per {
-			p := part[((i/Lanes)*per+r)*2*Lanes+i%Lanes:]
-			s += p[0]
-			q += p[Lanes]
-		}
-		sum[i], dot[i] = s, (q+s*(float64(m[i])-mean[i]))*inv[i]
-	}
+	g.backward(dcur, false, mean, part, threads)
+	mergeSums(sum, dot, part, inv, per)
 }
 
 // neuronTile is the number of vectors of membranes that a backward scan holds at a
@@ -177,7 +164,7 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 const neuronTile = 256
 
 // backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
-func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []float64, threads int) {
+func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, threads int) {
 	l := CurrentLevel()
 	tile := max(16, neuronTile/g.Steps)
 	size := g.runPixels()
@@ -186,11 +173,11 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []flo
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
 		tile := min(tile, hi-lo)
 		vectors := g.Steps * tile
-		buf := scratch((2*vectors + 3*tile) * Lanes)
+		buf := scratch((2*vectors + 2*tile) * Lanes)
 		defer release(buf)
 		slope := (*buf)[:vectors*Lanes] // [steps][tile][16]
 		state := (*buf)[2*vectors*Lanes:]
-		total, dot := state[tile*Lanes:], state[2*tile*Lanes:]
+		total := state[tile*Lanes:]
 
 		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
 		r.mem, r.state = unsafe.Pointer(&(*buf)[vectors*Lanes]), unsafe.Pointer(&state[0])
@@ -204,14 +191,12 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []flo
 		r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
 		r.detach, r.add = bit(g.Detach), bit(add)
 		r.scale = r.a
-		var sum, sumDot *float64 // [16]
 		if mean != nil {
 			r.scale = unsafe.Pointer(&ones)
-			r.mean, r.dot = unsafe.Pointer(&mean[u/g.Images*Lanes]), unsafe.Pointer(&dot[0])
-			p := sums[(u*perUnit+lo/size)*2*Lanes:][:2*Lanes]
-			sum, sumDot = &p[0], &p[Lanes]
+			r.mean = unsafe.Pointer(&mean[u/g.Images*Lanes])
+			r.sums = unsafe.Pointer(&sums[(u*perUnit+lo/size)*2*Lanes])
 		}
-		if mean != nil || r.xStep == 0 {
+		if r.xStep == 0 {
 			r.total = unsafe.Pointer(&total[0])
 		}
 		scale := (*float32)(r.scale)
@@ -233,10 +218,6 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []flo
 			if r.dx == nil {
 				l.scale(out, &total[0], scale, n, add)
 			}
-			if mean != nil {
-				l.fold(sum, &total[0], n)
-				l.fold(sumDot, &dot[0], n)
-			}
 			if lo += n; lo == hi {
 				return
 			}
@@ -251,12 +232,19 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean []float32, sums []flo
 //	fired [Units][Pixels]
 //	s     [Units][Steps][Pixels]
 func Fired(fired, s []uint16, sc Scan, threads int) {
+	l := CurrentLevel()
 	parallel.For(threads, sc.Units, func(u int) {
 		f := fired[u*sc.Pixels:][:sc.Pixels]
-		clear(f)
-		for t := range sc.Steps {
-			for i, w := range s[(u*sc.Steps+t)*sc.Pixels:][:sc.Pixels] {
-				f[i] |= w
+		s := s[u*sc.Steps*sc.Pixels:][:sc.Steps*sc.Pixels]
+		copy(f, s)
+		whole := len(f) / 32 * 32
+		for t := 1; t < sc.Steps; t++ {
+			s := s[t*sc.Pixels:][:sc.Pixels]
+			if whole > 0 {
+				l.or(&f[0], &s[0], whole)
+			}
+			for i, w := range s[whole:] {
+				f[whole+i] |= w
 			}
 		}
 	})

@@ -8,99 +8,107 @@ import "github.com/org/snnrat/internal/parallel"
 //	dst, x [blocks][n][16]
 //	a, b   [blocks][16]
 func Affine(dst, x, a, b []float32, blocks, n int, threads int) {
+	l := CurrentLevel()
 	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
-		a, b := (*[Lanes]float32)(a[blk*Lanes:]), (*[Lanes]float32)(b[blk*Lanes:])
-		for i := lo; i < hi; i++ {
-			x, d := (*[Lanes]float32)(x[(blk*n+i)*Lanes:]), (*[Lanes]float32)(dst[(blk*n+i)*Lanes:])
-			for l, v := range x {
-				d[l] = float32(a[l]*v) + b[l]
-			}
-		}
+		c, at := blk*Lanes, (blk*n+lo)*Lanes
+		l.affine(&dst[at], &x[at], &a[c], &b[c], hi-lo)
 	})
 }
 
 // Scale computes dst = a·x by channel, or adds it to dst if add is set; shapes are
 // as in Affine.
 func Scale(dst, x, a []float32, blocks, n int, add bool, threads int) {
+	l := CurrentLevel()
 	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
-		a := (*[Lanes]float32)(a[blk*Lanes:])
-		for i := lo; i < hi; i++ {
-			x := (*[Lanes]float32)(x[(blk*n+i)*Lanes:])
-			var g [Lanes]float32
-			for l, v := range x {
-				g[l] = float32(a[l] * v)
-			}
-			store16(dst[(blk*n+i)*Lanes:], &g, add)
-		}
+		at := (blk*n + lo) * Lanes
+		l.scale(&dst[at], &x[at], &a[blk*Lanes], hi-lo, add)
 	})
 }
 
-// Moments writes the sums of x and of (x − shift)² by channel, in float64. With
-// shift nil it writes the sums alone.
+// momentVectors is the length of the pieces that Moments reads twice: 16 KB.
+const momentVectors = 256
+
+// Moments writes the mean of x and Σ (x − mean)² by channel, in one pass over
+// memory: both are found of one piece after the other, and merged in float64 (Chan,
+// Golub and LeVeque 1979).
 //
-//	x                 [blocks][n][16]
-//	sum, square, shift [blocks][16]
-func Moments(sum, square []float64, x []float32, shift []float64, blocks, n, threads int) {
-	parallel.For(threads, blocks, func(blk int) {
-		var s, q, m [Lanes]float64
-		if shift != nil {
-			m = [Lanes]float64(shift[blk*Lanes:])
+//	x            [blocks][n][16]
+//	mean, square [blocks][16]
+func Moments(mean, square []float64, x []float32, blocks, n, threads int) {
+	l := CurrentLevel()
+	per := (n + momentVectors - 1) / momentVectors
+	part := make([]float64, blocks*per*2*Lanes) // [blocks][pieces][mean, square][16]
+	pieces(threads, blocks, n, momentVectors, func(blk, lo, hi int) {
+		p := part[(blk*per+lo/momentVectors)*2*Lanes:][:2*Lanes]
+		at := &x[(blk*n+lo)*Lanes]
+		count := float64(hi - lo)
+		l.sum(&p[0], at, hi-lo)
+		for c := range Lanes {
+			p[c] /= count
 		}
-		for i := range n {
-			for l, v := range (*[Lanes]float32)(x[(blk*n+i)*Lanes:]) {
-				d := float64(v) - m[l]
-				s[l] += float64(v)
-				q[l] += d * d
+		l.squares(&p[Lanes], at, &p[0], hi-lo)
+	})
+	for blk := range blocks {
+		var m, q [Lanes]float64
+		for i := range per {
+			p := part[(blk*per+i)*2*Lanes:]
+			before := float64(i * momentVectors)
+			count := float64(min(momentVectors, n-i*momentVectors))
+			for c := range m {
+				d := p[c] - m[c]
+				m[c] += d * count / (before + count)
+				q[c] += p[Lanes+c] + d*d*before*count/(before+count)
 			}
 		}
-		copy(sum[blk*Lanes:], s[:])
-		if shift != nil {
-			copy(square[blk*Lanes:], q[:])
-		}
-	})
+		copy(mean[blk*Lanes:], m[:])
+		copy(square[blk*Lanes:], q[:])
+	}
 }
 
 // NormReduce writes the two sums of batch norm's backward by channel: of dy, and
-// of dy·(x − mean)·inv.
+// of dy·(x − mean)·inv. Sums are float64.
 //
 //	dy, x                  [blocks][n][16]
 //	sum, dot, mean, inv    [blocks][16]
 func NormReduce(sum, dot []float64, dy, x []float32, mean, inv []float64, blocks, n, threads int) {
-	parallel.For(threads, blocks, func(blk int) {
-		var s, q [Lanes]float64
-		m := (*[Lanes]float64)(mean[blk*Lanes:])
-		for i := range n {
-			x := (*[Lanes]float32)(x[(blk*n+i)*Lanes:])
-			for l, g := range (*[Lanes]float32)(dy[(blk*n+i)*Lanes:]) {
-				s[l] += float64(g)
-				q[l] += float64(g) * (float64(x[l]) - m[l])
-			}
-		}
-		for l := range Lanes {
-			sum[blk*Lanes+l] = s[l]
-			dot[blk*Lanes+l] = q[l] * inv[blk*Lanes+l]
-		}
+	l := CurrentLevel()
+	per := (n + pieceVectors - 1) / pieceVectors
+	part := make([]float64, blocks*per*2*Lanes) // [blocks][pieces][2][16]
+	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
+		at := (blk*n + lo) * Lanes
+		l.products(&part[(blk*per+lo/pieceVectors)*2*Lanes], &dy[at], &x[at], &mean[blk*Lanes], hi-lo)
 	})
+	mergeSums(sum, dot, part, inv, per)
+}
+
+// mergeSums adds up parts [blocks][per][2][16], and multiplies the second of the
+// sums by inv.
+func mergeSums(sum, dot, part, inv []float64, per int) {
+	for i, v := range inv {
+		var s, q float64
+		for r := range per {
+			p := part[((i/Lanes)*per+r)*2*Lanes+i%Lanes:]
+			s += p[0]
+			q += p[Lanes]
+		}
+		sum[i], dot[i] = s, q*v
+	}
 }
 
 // NormBackward computes dx = a·(dy − b) + c·(x − mean) by channel, or adds it to
-// dx if add is set.
+// dx if add is set. dx may be dy if add is not set.
 //
 //	dx, dy, x     [blocks][n][16]
 //	a, b, c, mean [blocks][16]
 func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, threads int) {
+	l := CurrentLevel()
 	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
-		o := blk * Lanes
-		a, b := (*[Lanes]float32)(a[o:]), (*[Lanes]float32)(b[o:])
-		c, mean := (*[Lanes]float32)(c[o:]), (*[Lanes]float32)(mean[o:])
-		for i := lo; i < hi; i++ {
-			dy, x := (*[Lanes]float32)(dy[(blk*n+i)*Lanes:]), (*[Lanes]float32)(x[(blk*n+i)*Lanes:])
-			var g [Lanes]float32
-			for l := range Lanes {
-				g[l] = float32(a[l]*(dy[l]-b[l])) + float32(c[l]*(x[l]-mean[l]))
-			}
-			store16(dx[(blk*n+i)*Lanes:], &g, add)
+		var k [4 * Lanes]float32
+		for i, v := range [][]float32{a, b, c, mean} {
+			copy(k[i*Lanes:(i+1)*Lanes], v[blk*Lanes:])
 		}
+		at := (blk*n + lo) * Lanes
+		l.normBackward(&dx[at], &dy[at], &x[at], &k[0], hi-lo, add)
 	})
 }
 

@@ -9,24 +9,23 @@ import "math"
 // or, if nesterov is set, w −= lr·(d + momentum·v). A nil v stands for no momentum:
 // w −= lr·d. All have the length of w.
 func SGD(w, g, v []float32, lr, momentum, decay float32, nesterov bool, threads int) {
+	l := CurrentLevel()
+	k := sgdStep{lr, momentum, decay}
 	chunks(threads, len(w), func(lo, hi int) {
-		w, g := w[lo:hi], g[lo:hi]
 		if v == nil {
-			for i, x := range w {
+			g := g[lo:hi]
+			for i, x := range w[lo:hi] {
 				d := g[i] + float32(decay*x)
-				w[i] = x - float32(lr*d)
+				w[lo+i] = x - float32(lr*d)
 			}
 			return
 		}
-		v := v[lo:hi]
-		for i, x := range w {
-			d := g[i] + float32(decay*x)
-			u := float32(momentum*v[i]) + d
-			v[i] = u
-			if nesterov {
-				u = d + float32(momentum*u)
-			}
-			w[i] = x - float32(lr*u)
+		whole := (hi - lo) / Lanes * Lanes
+		if whole > 0 {
+			l.sgd(&w[lo], &g[lo], &v[lo], &k, whole, nesterov)
+		}
+		if lo += whole; lo < hi {
+			sgdPortable(&w[lo], &g[lo], &v[lo], &k, hi-lo, nesterov)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math/bits"
+	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
 )
@@ -26,73 +27,76 @@ func (p *Pool) windows(fn func(out, in int)) {
 	}
 }
 
+// run returns the sweep over the windows of plane u, whose input has size bytes a
+// pixel. offsets are those that windowOffsets returns for the same size.
+func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) windowRun {
+	return windowRun{
+		out:     unsafe.Add(out, u*p.Hout*p.Wout*Lanes*4),
+		in:      unsafe.Add(in, u*p.Hin*p.Win*size),
+		offsets: unsafe.Pointer(&offsets[0]),
+		count:   uint64(len(offsets)),
+		n:       uint64(p.Wout), rows: uint64(p.Hout),
+		pixel: uint64(p.Stride * size), row: uint64(p.Stride * p.Win * size),
+		scale: 1 / float32(p.KH*p.KW),
+	}
+}
+
+// windowOffsets lists the positions of a window, in bytes from its corner.
+func (p *Pool) windowOffsets(size int) []int64 {
+	var o []int64
+	for ky := range p.KH {
+		for kx := range p.KW {
+			o = append(o, int64((ky*p.Win+kx)*size))
+		}
+	}
+	return o
+}
+
+// tiles reports whether windows cover the input without overlap.
+func (p *Pool) tiles() bool {
+	return p.KH == p.Stride && p.KW == p.Stride && p.Hout*p.Stride == p.Hin && p.Wout*p.Stride == p.Win
+}
+
 // AvgPool averages every window of dense x.
 //
 //	dst [Planes][Hout·Wout][16]
 //	x   [Planes][Hin·Win][16]
 func AvgPool(dst, x []float32, p Pool, threads int) {
-	scale := 1 / float32(p.KH*p.KW)
-	in, out := p.Hin*p.Win*Lanes, p.Hout*p.Wout*Lanes
+	const size = Lanes * 4
+	l, offsets := CurrentLevel(), p.windowOffsets(size)
 	parallel.For(threads, p.Planes, func(u int) {
-		d, x := dst[u*out:][:out], x[u*in:][:in]
-		p.windows(func(o, i int) {
-			var sum [Lanes]float32
-			for ky := range p.KH {
-				for kx := range p.KW {
-					add16(sum[:], x[(i+ky*p.Win+kx)*Lanes:])
-				}
-			}
-			for l := range sum {
-				sum[l] *= scale
-			}
-			store16(d[o*Lanes:], &sum, false)
-		})
+		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
+		l.average(&w)
 	})
 }
 
 // AvgPoolSpikes averages every window of spikes s [Planes][Hin·Win].
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
-	scale := 1 / float32(p.KH*p.KW)
-	in, out := p.Hin*p.Win, p.Hout*p.Wout*Lanes
+	const size = 2
+	l, offsets := CurrentLevel(), p.windowOffsets(size)
 	parallel.For(threads, p.Planes, func(u int) {
-		d, s := dst[u*out:][:out], s[u*in:][:in]
-		p.windows(func(o, i int) {
-			var count [Lanes]float32
-			for ky := range p.KH {
-				for kx := range p.KW {
-					for w := s[i+ky*p.Win+kx]; w != 0; w &= w - 1 {
-						count[bits.TrailingZeros16(w)&15]++
-					}
-				}
-			}
-			for l := range count {
-				count[l] *= scale
-			}
-			store16(d[o*Lanes:], &count, false)
-		})
+		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), size, offsets)
+		l.count(&w)
 	})
 }
 
 // AvgPoolGrad spreads dy over the windows, overwriting dx or adding to it.
 func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
-	scale := 1 / float32(p.KH*p.KW)
-	in, out := p.Hin*p.Win*Lanes, p.Hout*p.Wout*Lanes
+	const size = Lanes * 4
+	l, offsets := CurrentLevel(), p.windowOffsets(size)
+	overlap := p.Stride < p.KH || p.Stride < p.KW
+	if overlap {
+		l = Portable // the order in which windows add matters
+	}
+	in := p.Hin * p.Win * Lanes
 	parallel.For(threads, p.Planes, func(u int) {
-		dx, dy := dx[u*in:][:in], dy[u*out:][:out]
-		if !add {
-			clear(dx)
+		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, offsets)
+		w.add = bit(add)
+		if !add && !p.tiles() {
+			clear(dx[u*in:][:in])
+			w.add = 1
 		}
-		p.windows(func(o, i int) {
-			g := [Lanes]float32(dy[o*Lanes:])
-			for l := range g {
-				g[l] *= scale
-			}
-			for ky := range p.KH {
-				for kx := range p.KW {
-					add16(dx[(i+ky*p.Win+kx)*Lanes:], g[:])
-				}
-			}
-		})
+		l.spread(&w)
 	})
 }
 

@@ -16,12 +16,13 @@ type pointer struct{ field, step string }
 
 // scan is a loop over steps and, within a step, pixels.
 type scan struct {
-	s     ISA
-	a     Args
-	at    map[string]reg.GPVirtual // pointers at the step
-	px    reg.GPVirtual            // the pixel
-	bytes reg.GPVirtual            // the pixel in bytes of vectors
-	next  reg.GPVirtual            // as bytes, one step on, or a run on after the last
+	s      ISA
+	a      Args
+	at     map[string]reg.GPVirtual // pointers at the step
+	px     reg.GPVirtual            // the pixel
+	bytes  reg.GPVirtual            // the pixel in bytes of vectors
+	labels int                      // made so far
+	next   reg.GPVirtual            // as bytes, one step on, or a run on after the last
 }
 
 // mem is where vector i of the group lies, columns of a pixel side by side.
@@ -49,7 +50,7 @@ func (c *scan) word(i int) Mem {
 
 // run emits the loops. State lies at the same place at every step. Body gets the
 // number of vectors of a group. Memory is prefetched with the stride of a field.
-func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group int, body func(l labels, n int)) {
+func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group int, body func(l labels, n int), end func()) {
 	c.at = map[string]reg.GPVirtual{}
 	left := c.a.Load("steps")
 	for _, p := range ps {
@@ -98,6 +99,7 @@ func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group 
 	}
 	DECQ(left)
 	JNZ(LabelRef("step"))
+	end()
 	VZEROUPPER()
 	RET()
 }
@@ -147,7 +149,7 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 			}
 		}
 		l.set("next")
-	})
+	}, func() {})
 }
 
 func neuronForward(s ISA) {
@@ -201,6 +203,11 @@ func neuronBackward(s ISA) {
 	group := 4
 	if !s.Wide() {
 		group = 2
+	}
+	if s.Wide() {
+		load := func(m Mem, r reg.VecPhysical) { VMOVUPD(m, r) }
+		c.eachSum("sums", 4, load)
+		c.eachSum("mean", 2, load)
 	}
 	p := func(i int) reg.VecPhysical { return s.V(3 * i) }
 	u := func(i int) reg.VecPhysical { return s.V(3*i + 1) }
@@ -280,24 +287,16 @@ func neuronBackward(s ISA) {
 			VMOVUPS(p(i), c.mem("state", i))
 		})
 
-		add := func(field string, v func(i int) reg.VecPhysical) {
-			r := a.Load(field)
-			each(func(i int) {
-				m := Mem{Base: r, Index: c.bytes, Scale: 1, Disp: i * s.Bytes}
-				VADDPS(m, v(i), p(i))
-				VMOVUPS(p(i), m)
-			})
-		}
-		unless("total", "summed")
-		add("total", g)
-		unless("dot", "summed")
-		mean := a.Load("mean")
+		unless("total", "added")
+		total := a.Load("total")
 		each(func(i int) {
-			VMOVUPS(c.mem("x", i), u(i))
-			VSUBPS(row(mean, i), u(i), u(i))
-			VMULPS(u(i), g(i), u(i))
+			m := Mem{Base: total, Index: c.bytes, Scale: 1, Disp: i * s.Bytes}
+			VADDPS(m, g(i), p(i))
+			VMOVUPS(p(i), m)
 		})
-		add("dot", u)
+		l.set("added")
+		unless("sums", "summed")
+		c.sums(n, g)
 		l.set("summed")
 
 		unless("dx", "stored")
@@ -310,7 +309,81 @@ func neuronBackward(s ISA) {
 		l.set("store")
 		each(func(i int) { VMOVUPS(g(i), c.mem("dx", i)) })
 		l.set("stored")
+	}, func() {
+		if s.Wide() {
+			c.eachSum("sums", 4, func(m Mem, r reg.VecPhysical) { VMOVUPD(r, m) })
+		}
 	})
+}
+
+// At AVX-512 the sums stay in registers from 12 on, the mean in the two after them.
+const firstSum = 12
+
+// eachSum calls fn with n vectors of a field, if it is set, and the registers that
+// they stay in.
+func (c *scan) eachSum(field string, n int, fn func(m Mem, r reg.VecPhysical)) {
+	first := firstSum
+	if field == "mean" {
+		first += 4
+	}
+	p := c.a.Load(field)
+	TESTQ(p, p)
+	label := fmt.Sprintf("no%s%d", field, c.labels)
+	c.labels++
+	JZ(LabelRef(label))
+	for i := range n {
+		fn(at(c.s, p, i), c.s.V(first+i))
+	}
+	Label(label)
+}
+
+// sums adds the n vectors g, and their products with x − mean, in float64.
+func (c *scan) sums(n int, g func(i int) reg.VecPhysical) {
+	s := c.s
+	add := func(i, half int, sum, dot, free0, free1 reg.VecPhysical, mean Op) {
+		x := c.mem("x", i)
+		x.Disp += half * s.Bytes / 2
+		switch {
+		case half == 0:
+			VCVTPS2PD(s.Half(g(i)), free0)
+		case s.Wide():
+			VEXTRACTF64X4(Imm(1), g(i), s.Half(free0))
+			VCVTPS2PD(s.Half(free0), free0)
+		default:
+			VEXTRACTF128(Imm(1), g(i), s.Half(free0))
+			VCVTPS2PD(s.Half(free0), free0)
+		}
+		VCVTPS2PD(x, free1)
+		VSUBPD(mean, free1, free1)
+		VMULPD(free0, free1, free1)
+		VADDPD(free0, sum, sum)
+		VADDPD(free1, dot, dot)
+	}
+	if s.Wide() {
+		for i := range 2 * n {
+			half := i % 2
+			add(i/2, half, s.V(firstSum+half), s.V(firstSum+2+half), s.V(18+i%4*2), s.V(19+i%4*2), s.V(firstSum+4+half))
+		}
+		return
+	}
+	// There is no register for them: once a group, and a half vector at a time.
+	var free []reg.VecPhysical
+	for r := range 12 {
+		if r%3 != 2 || r/3 >= n {
+			free = append(free, s.V(r))
+		}
+	}
+	sums, mean := c.a.Load("sums"), c.a.Load("mean")
+	for h := range 4 {
+		sum, dot := free[0], free[1]
+		VMOVUPD(at(s, sums, h), sum)
+		VMOVUPD(at(s, sums, 4+h), dot)
+		for i := h / 2; i < n; i += 2 {
+			add(i, h%2, sum, dot, free[2+i/2*2], free[3+i/2*2], at(s, mean, h))
+		}
+		VMOVUPD(sum, at(s, sums, h))
+		VMOVUPD(dot, at(s, sums, 4+h))
+	}
 }
 
 // stream emits a loop over n elements that lie side by side at some pointers.
@@ -330,30 +403,6 @@ func parameter(name string) reg.GPVirtual {
 	r := GP64()
 	Load(Param(name), r)
 	return r
-}
-
-// fold adds vectors, one after the other, to float64.
-func fold(s ISA) {
-	Routine("fold"+s.Name, "func(sum *float64, v *float32, n int)", "is foldPortable.")
-	sum, v, n := parameter("sum"), parameter("v"), parameter("n")
-	cols := s.Columns()
-	acc := func(i int) reg.VecPhysical { return s.V(i) } // 2·cols of them
-	for i := range 2 * cols {
-		VMOVUPD(Mem{Base: sum, Disp: i * s.Bytes}, acc(i))
-	}
-	groups(4, n, func(_ labels, n int) {
-		for i := range 2 * n * cols {
-			wide := s.V(2*cols + i%4)
-			VCVTPS2PD(Mem{Base: v, Disp: i * s.Bytes / 2}, wide)
-			VADDPD(wide, acc(i%(2*cols)), acc(i%(2*cols)))
-		}
-		ADDQ(U32(uint32(n*64)), v)
-	})
-	for i := range 2 * cols {
-		VMOVUPD(acc(i), Mem{Base: sum, Disp: i * s.Bytes})
-	}
-	VZEROUPPER()
-	RET()
 }
 
 // store emits dst = v, or dst += v if add is set, for n vectors.
