@@ -22,6 +22,31 @@ func (s *BatchNormState) check(x *Value) {
 	}
 }
 
+// normalized is y = A·x + B by channel, yet to be computed. Neurons that follow do so
+// as they go, and batch norm's output is never in memory.
+type normalized struct {
+	x     *Value
+	norm  kernel.Norm
+	train *batchNormTrain // nil if A and B are constants
+}
+
+// compute implements deferred.
+func (d *normalized) compute(t *Tape, y *Value) {
+	t.read(d.x)
+	sh := y.shape
+	kernel.Affine(y.dense, d.x.dense, d.norm.A, d.norm.B, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+}
+
+// release implements deferred.
+func (d *normalized) release(t *Tape) { t.drop(d.x) }
+
+// normalize returns the deferred value A·x + B.
+func (t *Tape) normalize(x *Value, a, b []float32, train *batchNormTrain) *Value {
+	y := t.value(x.shape, x.needsGrad || t.Params)
+	y.deferred = &normalized{t.keep(x), kernel.Norm{A: a, B: b}, train}
+	return y
+}
+
 // batchNormEval is y = a·x + b with constants by channel.
 type batchNormEval struct {
 	x, y  *Value
@@ -37,7 +62,9 @@ type batchNormEval struct {
 // parameters.
 func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	s.check(x)
-	x = Densify(t, x)
+	if x.spikes != nil {
+		x = Densify(t, x)
+	}
 	sh := x.shape
 	n := sh.Blocks() * tensor.Lanes
 	op := &batchNormEval{x: x, state: s, a: make([]float32, n)}
@@ -47,8 +74,7 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 		op.a[c] = float32(a)
 		b[c] = float32(float64(s.Bias.data[c]) - a*float64(s.RunningMean.data[c]))
 	}
-	op.y = t.dense(sh, x.needsGrad || t.Params)
-	kernel.Affine(op.y.dense, x.dense, op.a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	op.y = t.normalize(x, op.a, b, nil)
 	if t.Params {
 		t.keep(x)
 	}
@@ -68,12 +94,13 @@ func (o *batchNormEval) Backward(t *Tape) {
 			mean[c] = float64(o.state.RunningMean.data[c])
 			inv[c] = 1 / math.Sqrt(float64(o.state.RunningVar.data[c])+float64(o.state.Eps))
 		}
-		o.state.grad(t, o.y, x, mean, inv)
+		o.state.accumulate(t, o.state.reduce(t, o.y, x, mean, inv))
 		t.drop(x)
 	}
 	if x.needsGrad {
-		s := t.open(x, o.y.gradSteps)
-		kernel.Scale(s.buf, o.y.grad, o.a, sh.Blocks(), sh.N*s.steps*sh.Pixels(), s.add, t.Threads)
+		g := o.y.grad
+		s := t.openIn(x, o.y, o.y.gradSteps)
+		kernel.Scale(s.buf, g, o.a, sh.Blocks(), sh.N*s.steps*sh.Pixels(), s.add, t.Threads)
 		t.close(s)
 	}
 }
@@ -112,8 +139,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 		a[c] = float32(float64(s.Weight.data[c]) * op.inv[c])
 		b[c] = float32(float64(s.Bias.data[c]) - float64(s.Weight.data[c])*op.inv[c]*op.mean[c])
 	}
-	op.y = t.dense(sh, x.needsGrad || t.Params)
-	kernel.Affine(op.y.dense, x.dense, a, b, sh.Blocks(), count, t.Threads)
+	op.y = t.normalize(x, a, b, op)
 	if op.y.needsGrad {
 		t.keep(x)
 	}
@@ -128,8 +154,12 @@ func (o *batchNormTrain) Output() *Value { return o.y }
 //	∂x = Weight·inv·(∂y − mean(∂y) − x̂·mean(∂y·x̂))
 func (o *batchNormTrain) Backward(t *Tape) {
 	x, sh := o.x, o.x.shape
+	sums := o.y.sums
 	t.everyStep(o.y)
-	sum, dot := o.state.grad(t, o.y, x, o.mean, o.inv)
+	if sums == nil {
+		sums = o.state.reduce(t, o.y, x, o.mean, o.inv)
+	}
+	o.state.accumulate(t, sums)
 	if x.needsGrad {
 		n := len(o.mean)
 		a, b, c, mean := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
@@ -137,28 +167,38 @@ func (o *batchNormTrain) Backward(t *Tape) {
 		for i := range sh.C {
 			w := float64(o.state.Weight.data[i]) * o.inv[i]
 			a[i] = float32(w)
-			b[i] = float32(sum[i] / float64(count))
-			c[i] = float32(-w * o.inv[i] * dot[i] / float64(count))
+			b[i] = float32(sums.sum[i] / float64(count))
+			c[i] = float32(-w * o.inv[i] * sums.dot[i] / float64(count))
 			mean[i] = float32(o.mean[i])
 		}
-		s := t.open(x, sh.Steps)
-		kernel.NormBackward(s.buf, o.y.grad, x.dense, a, b, c, mean, sh.Blocks(), count, s.add, t.Threads)
+		g := o.y.grad
+		s := t.openIn(x, o.y, sh.Steps)
+		kernel.NormBackward(s.buf, g, x.dense, a, b, c, mean, sh.Blocks(), count, s.add, t.Threads)
 		t.close(s)
 	}
 	t.drop(x)
 }
 
-// grad computes Σ ∂y and Σ ∂y·x̂ by channel, and adds them to the gradients of Bias
-// and Weight if the tape wants them.
-func (s *BatchNormState) grad(t *Tape, y, x *Value, mean, inv []float64) (sum, dot []float64) {
+// normSums are Σ ∂y and Σ ∂y·x̂ by channel, [⌈C/16⌉·16].
+type normSums struct{ sum, dot []float64 }
+
+func newNormSums(n int) *normSums { return &normSums{make([]float64, n), make([]float64, n)} }
+
+// reduce computes the sums of y's gradient, which has all its steps.
+func (s *BatchNormState) reduce(t *Tape, y, x *Value, mean, inv []float64) *normSums {
 	sh := x.shape
-	sum, dot = make([]float64, len(mean)), make([]float64, len(mean))
-	kernel.NormReduce(sum, dot, y.grad, x.dense, mean, inv, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	sums := newNormSums(len(mean))
+	kernel.NormReduce(sums.sum, sums.dot, y.grad, x.dense, mean, inv, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	return sums
+}
+
+// accumulate adds the sums to the gradients of Bias and Weight, if the tape wants
+// them.
+func (s *BatchNormState) accumulate(t *Tape, sums *normSums) {
 	if t.Params {
-		accumulate(s.Bias, sum)
-		accumulate(s.Weight, dot)
+		accumulate(s.Bias, sums.sum)
+		accumulate(s.Weight, sums.dot)
 	}
-	return sum, dot
 }
 
 // accumulate adds v to the gradient of p.

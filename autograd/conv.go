@@ -7,9 +7,10 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// conv2D keeps its input for the gradient of the weights.
+// conv2D keeps its input for the gradient of the weights. Where nobody wants that, the
+// convolution is deferred: neurons that follow run it in parts that stay in cache.
 type conv2D struct {
-	x, y *Value // x's data only if the tape wants parameters' gradients
+	x, y *Value
 	w, b *Param
 	geom kernel.Conv // over y's steps
 }
@@ -59,21 +60,35 @@ func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
 		Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
 		Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
 	}}
-	op.y = t.dense(out, x.needsGrad || t.Params)
-	var bias []float32
-	if b != nil {
-		bias = b.data
-	}
-	if x.spikes != nil {
-		kernel.ConvSpikes(op.y.dense, x.spikes, w.data, bias, op.geom, t.Threads)
-	} else {
-		kernel.ConvDense(op.y.dense, x.dense, w.data, bias, op.geom, t.Threads)
-	}
+	t.read(x)
+	op.y = t.value(out, x.needsGrad || t.Params)
+	op.y.deferred = op
+	t.keep(x)
 	if t.Params {
 		t.keep(x)
+		t.read(op.y)
 	}
 	t.record(op)
 	return op.y
+}
+
+// compute implements deferred.
+func (o *conv2D) compute(t *Tape, y *Value) { o.run(t, y.dense, o.x.dense, o.x.spikes, o.geom) }
+
+// release implements deferred.
+func (o *conv2D) release(t *Tape) { t.drop(o.x) }
+
+// run computes the convolution of dense x, or of spikes if x is nil.
+func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv) {
+	var bias []float32
+	if o.b != nil {
+		bias = o.b.data
+	}
+	if spikes != nil {
+		kernel.ConvSpikes(y, spikes, o.w.data, bias, geom, t.Threads)
+	} else {
+		kernel.ConvDense(y, x, o.w.data, bias, geom, t.Threads)
+	}
 }
 
 func (o *conv2D) Output() *Value { return o.y }

@@ -29,6 +29,15 @@
 // A step like the one before it needs no new ones. [Tape.Done] gives a value back
 // early.
 //
+// # Fusion
+//
+// A convolution whose input nobody needs for a gradient of weights, and batch norm, are
+// deferred: their outputs are computed when they are read. Neurons take the work over
+// instead: batch norm's output is then never in memory, and where the currents are not
+// needed again (in evaluation without a gradient, and under BPTR) the convolution runs on
+// a few images at a time and its output stays in cache. Results are the same to the bit
+// but for batch norm's gradients, whose sums are rounded otherwise.
+//
 // # Adding an operation
 //
 // An operation is a file: its equation, a struct that keeps what the backward pass

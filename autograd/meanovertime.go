@@ -13,6 +13,7 @@ func MeanOverTime(t *Tape, x *Value) *Value {
 	if sh.Steps == 1 {
 		return x
 	}
+	t.read(x)
 	op := &meanOverTime{x: x, y: t.dense(sh.WithSteps(1), x.needsGrad)}
 	scale := 1 / float32(sh.Steps)
 	if x.spikes != nil {

@@ -32,6 +32,7 @@ type avgPool struct {
 // AvgPool returns the mean of every kh × kw window, without padding.
 func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("AvgPool", x.shape, kh, kw, stride)
+	t.read(x)
 	op := &avgPool{x: x, geom: geom}
 	op.y = t.dense(out, x.needsGrad)
 	if x.spikes != nil {
@@ -70,6 +71,7 @@ type maxPool struct {
 // equal values the first one, in rows and then columns, takes the gradient.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
+	t.read(x)
 	op := &maxPool{x: x, geom: geom}
 	if x.spikes != nil {
 		op.y = t.spikes(out, x.needsGrad)

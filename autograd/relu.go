@@ -22,8 +22,9 @@ func (o *reLU) Output() *Value { return o.y }
 // Backward: ∂x = ∂y where y > 0.
 func (o *reLU) Backward(t *Tape) {
 	t.everyStep(o.y)
-	s := t.open(o.x, o.x.shape.Steps)
-	kernel.ReLUGrad(s.buf, o.y.dense, o.y.grad, s.add, t.Threads)
+	g := o.y.grad
+	s := t.openIn(o.x, o.y, o.x.shape.Steps)
+	kernel.ReLUGrad(s.buf, o.y.dense, g, s.add, t.Threads)
 	t.close(s)
 	t.drop(o.y)
 }

@@ -131,6 +131,10 @@ func (t *Tape) drop(v *Value) {
 }
 
 func (t *Tape) free(v *Value) {
+	if d := v.deferred; d != nil {
+		v.deferred = nil
+		d.release(t)
+	}
 	t.arena.FreeFloats(v.dense)
 	t.arena.FreeWords(v.spikes)
 	v.dense, v.spikes = nil, nil
@@ -148,7 +152,7 @@ func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
 	}
 	v := t.values[t.used]
 	t.used++
-	*v = Value{shape: s, needsGrad: needsGrad, refs: 1}
+	*v = Value{shape: s, needsGrad: needsGrad, refs: 1, tape: t}
 	return v
 }
 

@@ -19,8 +19,33 @@ type Value struct {
 	grad      []float32 // [C/16][N·gradSteps][H][W][16], or nil
 	gradSteps int
 
-	needsGrad bool // whether anything that wants a gradient lies upstream
-	refs      int  // readers to come: the forward pass, and ops that keep the value
+	// What batch norm's backward wants to know of the gradient, if whoever wrote all
+	// of it found it in passing.
+	sums *normSums
+
+	tape      *Tape
+	deferred  deferred // nil, or how to compute the data
+	needsGrad bool     // whether anything that wants a gradient lies upstream
+	refs      int      // readers to come: the forward pass, and ops that keep the value
+}
+
+// deferred is work put off until a value is read. A reader that can do it in one pass
+// with its own takes it over, and the value is never computed.
+type deferred interface {
+	// compute writes the value's data, v.dense.
+	compute(t *Tape, v *Value)
+	// release lets go of the values that compute reads.
+	release(t *Tape)
+}
+
+// read makes sure that v has its data.
+func (t *Tape) read(v *Value) {
+	if d := v.deferred; d != nil {
+		v.deferred = nil
+		v.dense = t.arena.Floats(v.shape.Floats())
+		d.compute(t, v)
+		d.release(t)
+	}
 }
 
 // Shape returns the value's shape.
@@ -28,6 +53,7 @@ func (v *Value) Shape() tensor.Shape { return v.shape }
 
 // Dense returns the value's data, shared with the tape, or nil if it is spikes.
 func (v *Value) Dense() *tensor.Dense {
+	v.tape.read(v)
 	if v.dense == nil {
 		return nil
 	}
@@ -65,10 +91,22 @@ func (t *Tape) open(v *Value, steps int) gradSlot {
 	if steps != 1 && steps != v.shape.Steps {
 		panic(fmt.Sprintf("autograd: gradient with %d steps for a value %v", steps, v.shape))
 	}
+	v.sums = nil
 	if v.grad != nil && v.gradSteps == steps {
 		return gradSlot{v, v.grad, steps, true}
 	}
 	return gradSlot{v, t.arena.Floats(v.shape.WithSteps(steps).Floats()), steps, false}
+}
+
+// openIn is open for an op that can work in place on the gradient of its output y: its
+// memory goes to v where v has no gradient yet.
+func (t *Tape) openIn(v, y *Value, steps int) gradSlot {
+	if v.grad != nil || y.gradSteps != steps || v.shape.WithSteps(1) != y.shape.WithSteps(1) {
+		return t.open(v, steps)
+	}
+	s := gradSlot{v, y.grad, steps, false}
+	y.grad, v.sums = nil, nil
+	return s
 }
 
 // close makes the contribution part of the gradient: at once, or, where one of the

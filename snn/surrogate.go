@@ -63,6 +63,9 @@ func (s Triangle) Derivative(dst, u []float32) {
 	}
 }
 
+// TriangleWidth returns Width; the kernels compute the triangle inline.
+func (s Triangle) TriangleWidth() float32 { return s.Width }
+
 // Derivative implements [autograd.Surrogate].
 func (s Rectangle) Derivative(dst, u []float32) {
 	half, high := s.Width/2, 1/s.Width

@@ -1,0 +1,167 @@
+package autograd_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/stretchr/testify/require"
+)
+
+// stack is convolution, batch norm and neurons. With apart set, batch norm's output is
+// read before the neurons are, so that nothing is fused.
+type stack struct {
+	w, b  *autograd.Param
+	bn    autograd.BatchNormState
+	train bool
+	rate  bool
+	twice bool // another operation uses batch norm's output, too
+}
+
+func newStack(cin, cout int) *stack {
+	fill := func(key string, mean, spread float32, shape ...int) *autograd.Param {
+		p := autograd.NewParam(shape...)
+		r := rng.New(7).Derive(key, 0).Rand()
+		v := make([]float32, p.Len())
+		for i := range v {
+			v[i] = mean + spread*float32(r.NormFloat64())
+		}
+		p.Import(v)
+		return p
+	}
+	return &stack{
+		w: fill("w", 0, 0.4, cout, cin, 3, 3), b: fill("b", 0, 0.1, cout),
+		bn: autograd.BatchNormState{
+			Weight: fill("weight", 1, 0.1, cout), Bias: fill("bias", 0.3, 0.1, cout),
+			RunningMean: fill("mean", 0, 0.1, cout), RunningVar: fill("var", 1, 0.05, cout),
+			Eps: 1e-5, Momentum: 0.1,
+		},
+	}
+}
+
+type outcome struct {
+	spikes []uint16
+	dx     []float32
+	grads  [][]float32
+}
+
+func (s *stack) run(x *tensor.Spikes, steps int, apart, input, params bool) outcome {
+	t := &autograd.Tape{Params: params}
+	in := t.InputSpikes(x, input)
+	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	conv := autograd.Conv2D(t, in, s.w, s.b, 1, 1)
+	var h *autograd.Value
+	if s.train {
+		h = autograd.BatchNormTrain(t, conv, &s.bn, steps)
+	} else {
+		h = autograd.BatchNormEval(t, conv, &s.bn)
+	}
+	t.Done(conv)
+	if apart {
+		h.Dense()
+	}
+	var y *autograd.Value
+	if s.rate {
+		y = autograd.FireThroughRate(t, h, d, steps)
+	} else {
+		y = autograd.FireThroughTime(t, h, d, steps, triangle{}, false)
+	}
+	out := outcome{spikes: append([]uint16(nil), y.Spikes().Bits...)}
+	if s.twice {
+		y = autograd.Add(t, y, h)
+	}
+	t.Done(h)
+	if !input && !params {
+		return out
+	}
+	seed := tensor.NewDense(y.Shape())
+	r := rng.New(3).Rand()
+	for i := range seed.Data {
+		if i%tensor.Lanes < y.Shape().C%tensor.Lanes || y.Shape().C%tensor.Lanes == 0 {
+			seed.Data[i] = float32(r.NormFloat64())
+		}
+	}
+	all := []*autograd.Param{s.w, s.b, s.bn.Weight, s.bn.Bias}
+	for _, p := range all {
+		p.ClearGrad()
+	}
+	t.BackwardFrom(y, seed)
+	if input {
+		out.dx = append([]float32(nil), in.Grad().Data...)
+	}
+	if params {
+		for _, p := range all {
+			out.grads = append(out.grads, p.ExportGrad())
+		}
+	}
+	return out
+}
+
+// triangle is the paper's surrogate, of width 1, without the kernels' short cut.
+type triangle struct{}
+
+func (triangle) Derivative(dst, u []float32) {
+	for i, v := range u {
+		dst[i] = max(0, 1-max(v, -v))
+	}
+}
+
+// What is computed in one pass is what is computed step by step: spikes to the bit,
+// gradients to rounding. The sizes of the first shape make neurons run the
+// convolution on some images at a time.
+func TestFusion(t *testing.T) {
+	for _, sh := range []tensor.Shape{{N: 5, Steps: 8, C: 3, H: 32, W: 32}, {N: 3, Steps: 4, C: 17, H: 5, W: 7}} {
+		cout := 64
+		if sh.C == 17 {
+			cout = 33
+		}
+		x := tensor.NewSpikes(sh)
+		r := rng.New(1).Rand()
+		for i := range x.Bits {
+			mask := uint16(1)<<min(16, sh.C-i/(sh.Frames()*sh.Pixels())*16) - 1
+			x.Bits[i] = uint16(r.Uint32()) & uint16(r.Uint32()) & mask
+		}
+		for _, train := range []bool{false, true} {
+			for _, rate := range []bool{false, true} {
+				for _, twice := range []bool{false, true} {
+					for _, want := range []struct{ input, params bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+						name := fmt.Sprintf("%v train=%v rate=%v twice=%v input=%v params=%v", sh, train, rate, twice, want.input, want.params)
+						t.Run(name, func(t *testing.T) {
+							s := newStack(sh.C, cout)
+							s.train, s.rate, s.twice = train, rate, twice
+							a := s.run(x, sh.Steps, false, want.input, want.params)
+							b := newStack(sh.C, cout)
+							b.train, b.rate, b.twice = train, rate, twice
+							c := b.run(x, sh.Steps, true, want.input, want.params)
+							require.Equal(t, c.spikes, a.spikes)
+							close(t, c.dx, a.dx)
+							require.Equal(t, len(c.grads), len(a.grads))
+							for i := range c.grads {
+								if i == 1 && train { // zero but for rounding
+									continue
+								}
+								close(t, c.grads[i], a.grads[i])
+							}
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// close requires equality to 1e-5 of the largest magnitude.
+func close(t *testing.T, want, got []float32) {
+	t.Helper()
+	require.Equal(t, len(want), len(got))
+	var worst, scale float32
+	for i, w := range want {
+		worst, scale = max(worst, max(w-got[i], got[i]-w)), max(scale, max(w, -w))
+	}
+	if len(want) > 0 {
+		require.Positive(t, scale)
+		require.LessOrEqual(t, worst, 1e-5*scale)
+	}
+}
