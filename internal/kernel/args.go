@@ -63,12 +63,14 @@ type gather struct {
 // of stride 1 and padding 1, adding to dst:
 //
 //	masks [frames][height][width]uint64, bit i: channel i of a group
-//	w     [64][9] vectors, 64 bytes apart
-//	dst   [frames][height][width] vectors, 64 bytes apart
+//	w     [blocks, wBlock bytes apart][64][9] vectors, 64 bytes apart
+//	dst   [blocks, dstBlock bytes apart][frames][height][width] vectors, 64 bytes apart
 //	x     [frames][height][width][64]float32, for the routine that multiplies
 type scatter3 struct {
 	masks, w, dst, x      unsafe.Pointer
 	frames, height, width uint64
+	blocks                uint64 // 1, or 2 at AVX-512
+	wBlock, dstBlock      uint64
 
 	rowsLeft, row uint64 // the routine's own
 }

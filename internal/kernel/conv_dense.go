@@ -223,6 +223,10 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
 		return
 	}
+	if c.Cin <= 4 && c.KW > 1 && c.KW <= l.tileRows(l.tileBlocks()) {
+		l.convWeightGradImage(dw, x, dy, &c, add, threads)
+		return
+	}
 	vectors, bytes := l.vectors()
 	p := windowPairs.get(c.window(), newPairs)
 	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
@@ -291,6 +295,66 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 					l.runTile(&t)
 				}
 			}
+		}
+	})
+}
+
+// convWeightGradImage is for the few channels of images. It packs each of them with
+// its padding, so that a tile's rows can be the columns of the window.
+func (l Level) convWeightGradImage(dw, x, dy []float32, c *Conv, add bool, threads int) {
+	vectors, bytes := l.vectors()
+	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	// What the window reaches, which may be less than the padded image.
+	height, width := (c.Hout-1)*c.Stride+c.KH, (c.Wout-1)*c.Stride+c.KW
+	packed := scratch(c.Cin * c.Frames * height * width)
+	defer release(packed)
+	parallel.For(threads, c.Frames, func(f int) {
+		for ch := range c.Cin {
+			image := (*packed)[(ch*c.Frames+f)*height*width:][:height*width]
+			clear(image)
+			for y := c.Pad; y < min(height, c.Hin+c.Pad); y++ {
+				src := x[(f*in+(y-c.Pad)*c.Win)*Lanes+ch:]
+				dst := image[y*width:][:width]
+				for i := range max(0, min(c.Win, width-c.Pad)) {
+					dst[c.Pad+i] = src[i*Lanes]
+				}
+			}
+		}
+	})
+	rows := make([]offset, c.Hout)
+	for y := range rows {
+		rows[y] = offset{int64(y * c.Stride * width * 4), int64(y * c.Wout * 64)}
+	}
+	chunk := max(1, 1024/out) // frames whose deltas stay in L2
+	tiles := ceilDiv(c.BlocksOut(), l.tileBlocks())
+	parallel.For(threads, tiles*c.Cin*c.KH, func(u int) {
+		lo, hi := share(c.BlocksOut(), u/(c.Cin*c.KH), tiles)
+		ch, ky := u/c.KH%c.Cin, u%c.KH
+		if ch == 0 && ky == 0 && !add {
+			for o := lo; o < hi; o++ {
+				clearChannels(dw[o*Lanes*win*Lanes:], c.Cin, win, 0, win)
+			}
+		}
+		t := tile{
+			rows: uint64(c.KW), cols: uint64((hi - lo) * vectors),
+			srcRow: 4, dstRow: 64,
+			wCol: uint64(c.Frames * out * 64), dstCol: uint64(Lanes * win * 64),
+			dst:     ptr(dw, ((lo*Lanes+ch)*win+ky*c.KW)*Lanes),
+			offsets: ptr(rows, 0), count: uint64(len(rows)),
+			srcOuter: uint64(height * width * 4), wOuter: uint64(out * 64),
+			blocks: 1, lanes: uint64(c.Wout), srcLane: uint64(c.Stride * 4), wLane: 64,
+		}
+		if vectors > 1 {
+			t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
+		}
+		for f := 0; f < c.Frames; f += chunk {
+			if f > 0 || add {
+				t.start = startDst
+			}
+			t.outer = uint64(min(chunk, c.Frames-f))
+			t.src = ptr(*packed, (ch*c.Frames+f)*height*width+ky*width)
+			t.w = ptr(dy, (lo*c.Frames+f)*out*Lanes)
+			l.runTile(&t)
 		}
 	})
 }

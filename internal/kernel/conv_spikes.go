@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math/bits"
 	"sync"
 	"unsafe"
 
@@ -86,19 +87,27 @@ func frameParts(frames, tiles, bytes, threads int) int {
 func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
-	parts := frameParts(c.Frames, c.BlocksOut(), px*64, threads)
-	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
-		ob := u / parts
+	tile := 1
+	if l == AVX512 && (c.Cin <= 32 || few(m)) {
+		tile = 2 // the weights of both, or those in use, fit L1
+	}
+	tiles := ceilDiv(c.BlocksOut(), tile)
+	parts := frameParts(c.Frames, tiles, px*64*tile, threads)
+	parallel.For(threads, tiles*parts, func(u int) {
+		ob, end := share(c.BlocksOut(), u/parts, tiles)
 		lo, hi := share(c.Frames, u%parts, parts)
-		d := dst[(ob*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes]
-		fill(d, bias, ob)
+		for b := ob; b < end; b++ {
+			fill(dst[(b*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
+		}
 		for g := 0; g < nb; g += Group / Lanes {
 			first := (g/4*c.Frames + lo) * px
-			weights := ptr(w, (ob*nb+g)*Lanes*9*Lanes)
 			for v := range vectors {
 				a := scatter3{
-					masks: ptr(m, first), w: unsafe.Add(weights, v*bytes), dst: unsafe.Add(ptr(d, 0), v*bytes),
+					masks:  ptr(m, first),
+					w:      unsafe.Add(ptr(w, (ob*nb+g)*Lanes*9*Lanes), v*bytes),
+					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+lo)*px*Lanes), v*bytes),
 					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
+					blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
 				}
 				if x == nil {
 					l.scatterSpikes3(&a)
@@ -109,6 +118,17 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 			}
 		}
 	})
+}
+
+// few reports whether a sample of masks has less than 6 bits each.
+func few(m []uint64) bool {
+	step := max(1, len(m)/1000) | 1
+	masks, events := 0, 0
+	for i := 0; i < len(m); i += step {
+		masks++
+		events += bits.OnesCount64(m[i])
+	}
+	return events < 6*masks
 }
 
 // sparse reports whether so few of the values of c's input are not zero that a 3×3

@@ -40,6 +40,10 @@ func (l Level) gather(a *gather) {
 func (l Level) scatterSpikes3(a *scatter3) {
 	switch l {
 	case AVX512:
+		if a.blocks == 2 {
+			scatterSpikes3x2AVX512(a)
+			return
+		}
 		scatterSpikes3AVX512(a)
 	case AVX2:
 		scatterSpikes3AVX2(a)
@@ -51,6 +55,10 @@ func (l Level) scatterSpikes3(a *scatter3) {
 func (l Level) scatterValues3(a *scatter3) {
 	switch l {
 	case AVX512:
+		if a.blocks == 2 {
+			scatterValues3x2AVX512(a)
+			return
+		}
 		scatterValues3AVX512(a)
 	case AVX2:
 		scatterValues3AVX2(a)

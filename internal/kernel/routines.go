@@ -125,15 +125,17 @@ func scatter3Portable(a *scatter3, multiply bool) {
 						if oy < 0 || oy >= h || ox < 0 || ox >= w {
 							continue
 						}
-						d := vector(a.dst, uint64((f*h+oy)*w+ox)*64)
-						v := vector(a.w, uint64(ch*9+t)*64)
-						if !multiply {
-							add16(d[:], v[:])
-							continue
-						}
-						s := *(*float32)(unsafe.Add(a.x, (px*Group+ch)*4))
-						for l := range d {
-							d[l] = fma(s, v[l], d[l])
+						for b := range a.blocks {
+							d := vector(a.dst, b*a.dstBlock+uint64((f*h+oy)*w+ox)*64)
+							v := vector(a.w, b*a.wBlock+uint64(ch*9+t)*64)
+							if !multiply {
+								add16(d[:], v[:])
+								continue
+							}
+							s := *(*float32)(unsafe.Add(a.x, (px*Group+ch)*4))
+							for l := range d {
+								d[l] = fma(s, v[l], d[l])
+							}
 						}
 					}
 				}

@@ -14,12 +14,12 @@ func tileAVX2(a *tile)
 //go:noescape
 func gatherAVX2(a *gather)
 
-// scatterSpikes3AVX2 is scatterSpikes3Portable; width must be 2 or more.
+// scatterSpikes3AVX2 is scatterSpikes3Portable for one block; width must be 2 or more.
 //
 //go:noescape
 func scatterSpikes3AVX2(a *scatter3)
 
-// scatterValues3AVX2 is scatterValues3Portable; width must be 2 or more.
+// scatterValues3AVX2 is scatterValues3Portable for one block; width must be 2 or more.
 //
 //go:noescape
 func scatterValues3AVX2(a *scatter3)
@@ -54,15 +54,25 @@ func tileAVX512(a *tile)
 //go:noescape
 func gatherAVX512(a *gather)
 
-// scatterSpikes3AVX512 is scatterSpikes3Portable; width must be 2 or more.
+// scatterSpikes3AVX512 is scatterSpikes3Portable for one block; width must be 2 or more.
 //
 //go:noescape
 func scatterSpikes3AVX512(a *scatter3)
 
-// scatterValues3AVX512 is scatterValues3Portable; width must be 2 or more.
+// scatterSpikes3x2AVX512 is scatterSpikes3Portable for two; width must be 2 or more.
+//
+//go:noescape
+func scatterSpikes3x2AVX512(a *scatter3)
+
+// scatterValues3AVX512 is scatterValues3Portable for one block; width must be 2 or more.
 //
 //go:noescape
 func scatterValues3AVX512(a *scatter3)
+
+// scatterValues3x2AVX512 is scatterValues3Portable for two; width must be 2 or more.
+//
+//go:noescape
+func scatterValues3x2AVX512(a *scatter3)
 
 // outerSpikes3AVX512 is outerSpikes3Portable.
 //

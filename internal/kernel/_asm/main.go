@@ -49,8 +49,12 @@ func main() {
 	for _, s := range isas {
 		tile(s)
 		gather(s)
-		scatter3(s, false)
-		scatter3(s, true)
+		for _, multiply := range []bool{false, true} {
+			scatter3(s, multiply, 1)
+			if s.registers == 32 {
+				scatter3(s, multiply, 2)
+			}
+		}
 		outer3(s, false)
 		outer3(s, true)
 		groupValues(s)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -111,18 +112,30 @@ func gatherBody(s isa, a args, n int) {
 // scatter3 sweeps the input's rows. The 3×3 block of outputs that a pixel reaches
 // is held in nine registers whose columns rotate with x, so that a pixel costs
 // three loads and three stores however many spikes it has. Bodies without a row
-// above, below or a column beside the pixel leave those taps out.
-func scatter3(s isa, multiply bool) {
+// above, below or a column beside the pixel leave those taps out. With 32 registers
+// there is a second version for two blocks of output channels, which scans the
+// spikes of both at once.
+func scatter3(s isa, multiply bool, blocks int) {
 	name := "scatterSpikes3"
 	if multiply {
 		name = "scatterValues3"
 	}
-	routine(name+s.name, "func(a *scatter3)", "is "+name+"Portable; width must be 2 or more.")
+	doc := "is " + name + "Portable for one block; width must be 2 or more."
+	if blocks == 2 {
+		name += "x2"
+		doc = strings.Replace(doc, "one block", "two", 1)
+	}
+	routine(name+s.name, "func(a *scatter3)", doc)
 	a := argBlock()
 	masks, w, mid := a.load("masks"), a.load("w"), a.load("dst")
 	var xp reg.GPVirtual
 	if multiply {
 		xp = a.load("x")
+	}
+	var w2, dstBlock reg.GPVirtual
+	if blocks == 2 {
+		w2, dstBlock = a.load("wBlock"), a.load("dstBlock")
+		ADDQ(w, w2)
 	}
 	pitch := a.load("width")
 	SHLQ(Imm(6), pitch)
@@ -163,16 +176,24 @@ func scatter3(s isa, multiply bool) {
 		}
 		rowAt := []reg.Register{top, mid, bot}
 		// Column c (−1, 0, 1 around x) is held in trio (phase+c+1) mod 3.
-		acc := func(phase, c, r int) reg.VecPhysical { return s.v((phase+c+1)%3*3 + r) }
-		value := s.v(9)
+		acc := func(phase, c, r, block int) reg.VecPhysical {
+			return s.v(block*9 + (phase+c+1)%3*3 + r)
+		}
+		value := s.v(blocks * 9)
 		load := func(phase, c int) {
 			for _, r := range rows {
-				VMOVUPS(Mem{Base: rowAt[r], Disp: 64 * c}, acc(phase, c, r))
+				VMOVUPS(Mem{Base: rowAt[r], Disp: 64 * c}, acc(phase, c, r, 0))
+				if blocks == 2 {
+					VMOVUPS(Mem{Base: rowAt[r], Index: dstBlock, Scale: 1, Disp: 64 * c}, acc(phase, c, r, 1))
+				}
 			}
 		}
 		store := func(phase, c int) {
 			for _, r := range rows {
-				VMOVUPS(acc(phase, c, r), Mem{Base: rowAt[r], Disp: 64 * c})
+				VMOVUPS(acc(phase, c, r, 0), Mem{Base: rowAt[r], Disp: 64 * c})
+				if blocks == 2 {
+					VMOVUPS(acc(phase, c, r, 1), Mem{Base: rowAt[r], Index: dstBlock, Scale: 1, Disp: 64 * c})
+				}
 			}
 		}
 		events := func(l string, phase, from, to int) {
@@ -187,13 +208,15 @@ func scatter3(s isa, multiply bool) {
 			IMUL3Q(U32(9*64), i, i)
 			BLSRQ(mask, mask)
 			// An input at row y reaches row y+1−ky through row ky of the window.
-			for c := from; c <= to; c++ {
-				for _, r := range rows {
-					m := Mem{Base: w, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * 64}
-					if multiply {
-						VFMADD231PS(m, value, acc(phase, c, r))
-					} else {
-						VADDPS(m, acc(phase, c, r), acc(phase, c, r))
+			for block, base := range []reg.Register{w, w2}[:blocks] {
+				for c := from; c <= to; c++ {
+					for _, r := range rows {
+						m, sum := Mem{Base: base, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * 64}, acc(phase, c, r, block)
+						if multiply {
+							VFMADD231PS(m, value, sum)
+						} else {
+							VADDPS(m, sum, sum)
+						}
 					}
 				}
 			}
