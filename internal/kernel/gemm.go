@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/org/snnrat/internal/parallel"
+import (
+	"unsafe"
+
+	"github.com/org/snnrat/internal/parallel"
+)
 
 // A blocked matrix of R rows and K columns is laid out [⌈R/16⌉][K][16], the lanes
 // being rows; lanes of missing rows are zero. Weights are such matrices as they
@@ -8,62 +12,204 @@ import "github.com/org/snnrat/internal/parallel"
 // than PyTorch's and some of them are padding, which changes neither W·Wᵀ nor,
 // apart from that order, (W·Wᵀ)·W.
 
+// A product's sums run over k, ascending, in slices of kSlice, with fused
+// multiply-adds above the portable level.
+const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
+
 // Gram computes dst = w·wᵀ, blocked as well. Half of it is computed, the other
-// half mirrored, so dst is symmetric to the bit. Sums run over columns, ascending.
+// half mirrored, so dst is symmetric to the bit.
 //
 //	dst [rowBlocks][16·rowBlocks][16]
 //	w   [rowBlocks][cols][16]
 func Gram(dst, w []float32, rowBlocks, cols, threads int) {
-	const tile = Lanes * Lanes
-	n := rowBlocks
-	parallel.For(threads, n*(n+1)/2, func(u int) {
-		i := 0
-		for u > i { // unit u is block (i, u) of the lower triangle
-			u -= i + 1
-			i++
-		}
-		j := u
-		var acc [tile]float32 // [row of block j][row of block i]
-		wi, wj := w[i*cols*Lanes:][:cols*Lanes], w[j*cols*Lanes:][:cols*Lanes]
-		for k := 0; k < len(wi); k += Lanes {
-			for b, v := range (*[Lanes]float32)(wj[k:]) {
-				axpy16(acc[b*Lanes:], v, wi[k:])
-			}
-		}
-		copy(dst[(i*n+j)*tile:], acc[:])
-		if i == j {
+	l, n := CurrentLevel(), rowBlocks
+	// A unit multiplies a group of blocks i with one of blocks j ≤ i.
+	is, js := 6, 16
+	for js > 1 && ceilDiv(n, is)*ceilDiv(n, js)/2 < 4*parallel.Threads(threads) {
+		is, js = 3, js/2
+	}
+	nj := ceilDiv(n, js)
+	parallel.For(threads, ceilDiv(n, is)*nj, func(u int) {
+		i0, j0 := u/nj*is, u%nj*js
+		i1, j1 := min(i0+is, n), min(j0+js, n)
+		if j0 >= i1 {
 			return
 		}
-		mirror := dst[(j*n+i)*tile:][:tile]
-		for b := range Lanes {
-			for a := range Lanes {
-				mirror[a*Lanes+b] = acc[b*Lanes+a]
+		if l == Portable {
+			gramPortable(dst, w, n, cols, i0, i1, j0, j1)
+		} else {
+			l.gram(dst, w, n, cols, i0, i1, j0, j1)
+		}
+		const row = Lanes * 4
+		for i := i0; i < i1; i++ {
+			for j := j0; j < min(i, j1); j++ {
+				l.transpose16(&dst[(j*n+i)*Lanes*Lanes], &dst[(i*n+j)*Lanes*Lanes], row, row)
 			}
 		}
 	})
 }
 
-// MatMul computes dst = a·b for blocked matrices. Sums run over a's columns,
-// ascending.
+// gramPortable computes blocks (i, j), j ≤ i.
+func gramPortable(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
+	for i := i0; i < i1; i++ {
+		for j := j0; j < min(i+1, j1); j++ {
+			d := dst[(i*n+j)*Lanes*Lanes:][:Lanes*Lanes] // [row of block j][row of block i]
+			clear(d)
+			wi, wj := w[i*cols*Lanes:][:cols*Lanes], w[j*cols*Lanes:][:cols*Lanes]
+			for k := 0; k < len(wi); k += Lanes {
+				for b, v := range (*[Lanes]float32)(wj[k:]) {
+					axpy16(d[b*Lanes:], v, wi[k:])
+				}
+			}
+		}
+	}
+}
+
+// gram is gramPortable with register tiles, whose vectors are rows of blocks i.
+func (l Level) gram(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
+	t := l.newMatrixTile(cols, n*Lanes)
+	t.srcRow, t.srcLane = 4, Lanes*4
+	for lo := 0; lo < cols; lo += kSlice {
+		t.setSlice(lo)
+		t.lanes = uint64(min(kSlice, cols-lo))
+		for j := j0; j < min(i1, j1); j++ {
+			for i := max(i0, j); i < i1; i += l.tileBlocks() {
+				t.w = ptr(w, (i*cols+lo)*Lanes)
+				l.matrixTile(&t, min(l.tileBlocks(), i1-i), Lanes, func(b int) {
+					t.src, t.dst = ptr(w, (j*cols+lo)*Lanes+b), ptr(dst, ((i*n+j)*Lanes+b)*Lanes)
+				})
+			}
+		}
+	}
+}
+
+// MatMul computes dst = a·b for blocked matrices.
 //
 //	dst [rowBlocks][cols][16]
 //	a   [rowBlocks][16·innerBlocks][16]
 //	b   [innerBlocks][cols][16]
 func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
-	const strip = 64 // columns of a unit: their sums, 4 KB, stay in L1
-	strips := (cols + strip - 1) / strip
-	parallel.For(threads, rowBlocks*strips, func(u int) {
-		i, lo := u/strips, u%strips*strip
-		d := dst[(i*cols+lo)*Lanes : (i*cols+min(lo+strip, cols))*Lanes]
+	l := CurrentLevel()
+	rows, strip := 12, 128 // blocks and columns of a unit
+	for strip > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, strip) < 4*parallel.Threads(threads) {
+		rows, strip = max(3, rows/2), strip/2
+	}
+	strips := ceilDiv(cols, strip)
+	parallel.For(threads, ceilDiv(rowBlocks, rows)*strips, func(u int) {
+		r0, c0 := u/strips*rows, u%strips*strip
+		r1, c1 := min(r0+rows, rowBlocks), min(c0+strip, cols)
+		if l == Portable {
+			matMulPortable(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
+		} else {
+			l.matMul(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
+		}
+	})
+}
+
+// matMulPortable computes columns c0 to c1 of blocks r0 to r1.
+func matMulPortable(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+	for r := r0; r < r1; r++ {
+		d := dst[(r*cols+c0)*Lanes : (r*cols+c1)*Lanes]
 		clear(d)
 		for q := range innerBlocks {
-			src := b[(q*cols+lo)*Lanes:][:len(d)]
+			src := b[(q*cols+c0)*Lanes:][:len(d)]
 			for l := range Lanes {
-				col := a[((i*innerBlocks+q)*Lanes+l)*Lanes:][:Lanes]
+				col := a[((r*innerBlocks+q)*Lanes+l)*Lanes:][:Lanes]
 				for k := 0; k < len(d); k += Lanes {
 					axpy16(d[k:], src[k+l], col)
 				}
 			}
 		}
-	})
+	}
+}
+
+// matMul is matMulPortable with register tiles, whose vectors are rows of dst.
+func (l Level) matMul(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+	inner := innerBlocks * Lanes
+	t := l.newMatrixTile(inner, cols)
+	t.srcRow, t.srcLane, t.lanes = Lanes*4, 4, Lanes
+	t.srcBlock = uint64((cols - 1) * Lanes * 4)
+	for lo := 0; lo < inner; lo += kSlice {
+		t.setSlice(lo)
+		t.blocks = uint64(min(kSlice, inner-lo) / Lanes)
+		for r := r0; r < r1; r += l.tileBlocks() {
+			t.w = ptr(a, (r*inner+lo)*Lanes)
+			l.matrixTile(&t, min(l.tileBlocks(), r1-r), c1-c0, func(c int) {
+				t.src, t.dst = ptr(b, (lo/Lanes*cols+c0+c)*Lanes), ptr(dst, (r*cols+c0+c)*Lanes)
+			})
+		}
+	}
+}
+
+// newMatrixTile returns a tile whose vectors are the blocks of w [..][k][16], and whose
+// results lie in blocks of cols vectors.
+func (l Level) newMatrixTile(k, cols int) tile {
+	_, bytes := l.vectors()
+	t := tile{
+		offsets: unsafe.Pointer(&noOffset), count: 1, outer: 1, blocks: 1,
+		wLane: Lanes * 4, dstRow: Lanes * 4,
+		wCol: uint64(bytes), dstCol: uint64(bytes),
+	}
+	if bytes == Lanes*4 {
+		t.wCol, t.dstCol = uint64(k*Lanes*4), uint64(cols*Lanes*4)
+	}
+	return t
+}
+
+var noOffset offset
+
+// setSlice says whether the slice from lo starts the sums or goes on.
+func (t *tile) setSlice(lo int) {
+	t.start = startZero
+	if lo > 0 {
+		t.start = startDst
+	}
+}
+
+// matrixTile computes so many rows of a tile of so many blocks; at sets its
+// operands for the rows from one on.
+func (l Level) matrixTile(t *tile, blocks, rows int, at func(row int)) {
+	vectors, bytes := l.vectors()
+	most := l.tileRows(blocks)
+	if most > 8 {
+		most = 8 // divides 16
+	}
+	t.cols = uint64(blocks * vectors)
+	for r := 0; r < rows; r += most {
+		t.rows = uint64(min(most, rows-r))
+		at(r)
+		l.tile(t)
+		if t.nan != 0 {
+			t.nan = 0
+			t.matrixSums(bytes)
+		}
+	}
+}
+
+// matrixSums computes a tile whose sums are not all numbers, which the routine leaves
+// alone. Unlike a convolution's, a product's zeros count: 0·∞ is NaN.
+func (t *tile) matrixSums(bytes int) {
+	at := func(p unsafe.Pointer, off uint64, l int) *float32 {
+		return (*float32)(unsafe.Add(p, int(off)+4*l))
+	}
+	for r := range t.rows {
+		for c := range t.cols {
+			for l := range bytes / 4 {
+				d := at(t.dst, r*t.dstRow+c*t.dstCol, l)
+				var sum float32
+				if t.start == startDst {
+					sum = *d
+				}
+				src, w := r*t.srcRow, c*t.wCol
+				for range t.blocks {
+					for range t.lanes {
+						sum = fma(*at(t.src, src, 0), *at(t.w, w, l), sum)
+						src, w = src+t.srcLane, w+t.wLane
+					}
+					src += t.srcBlock
+				}
+				*d = sum
+			}
+		}
+	}
 }

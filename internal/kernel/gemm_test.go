@@ -129,35 +129,70 @@ func TestGramPropagatesNaN(t *testing.T) {
 	}
 }
 
-func BenchmarkGram(b *testing.B) {
-	for _, s := range []struct{ rows, cols int }{{64, 576}, {512, 4608}} {
-		b.Run(fmt.Sprintf("%dx%d", s.rows, s.cols), func(b *testing.B) {
-			w := blockMatrix(randomMatrix(s.rows, s.cols))
-			g := make([]float32, s.rows*s.rows)
-			for b.Loop() {
-				Gram(g, w, s.rows/Lanes, s.cols, 1)
+// The vector levels agree to the bit, NaNs and infinities included, and with the
+// portable one within rounding, over several slices of k.
+func TestProductLevels(t *testing.T) {
+	for _, s := range [][2]int{{1, 1}, {20, kSlice - 1}, {33, kSlice + 1}, {130, 2*kSlice + 77}, {300, 16}} {
+		for _, special := range []bool{false, true} {
+			w := blockMatrix(randomMatrix(s[0], s[1]))
+			if special {
+				w[len(w)/3], w[len(w)/2] = float32(math.Inf(1)), float32(math.NaN())
 			}
-			reportGFLOPs(b, 2*s.rows*s.rows*s.cols)
-		})
+			n := blocks(s[0])
+			var before []float32
+			for _, l := range levels() {
+				at(t, l, func() {
+					g, check := guarded(t, n*n*Lanes*Lanes)
+					Gram(g, w, n, s[1], 2)
+					p, checkProduct := guarded(t, len(w))
+					MatMul(p, blockMatrix(randomMatrix(n*Lanes, n*Lanes)), w, n, n, s[1], 2)
+					check()
+					checkProduct()
+					got := slices.Concat(g, p)
+					if l > AVX2 {
+						equalBits(t, l.String(), got, before)
+					}
+					if l == AVX2 {
+						finite := slices.Clone(got)
+						for i, v := range finite {
+							if (v == v) != (before[i] == before[i]) {
+								t.Fatalf("value %d is %v, portable %v", i, v, before[i])
+							}
+							if v-v != 0 {
+								finite[i], before[i] = 0, 0
+							}
+						}
+						near(t, finite, before, tolerance(max(s[1], n*Lanes)))
+					}
+					before = got
+				})
+			}
+		}
 	}
 }
 
-func BenchmarkMatMul(b *testing.B) {
-	for _, s := range []struct{ rows, cols int }{{64, 576}, {512, 4608}} {
-		b.Run(fmt.Sprintf("%dx%d", s.rows, s.cols), func(b *testing.B) {
-			w := blockMatrix(randomMatrix(s.rows, s.cols))
-			g := blockMatrix(randomMatrix(s.rows, s.rows))
-			d := make([]float32, len(w))
-			for b.Loop() {
-				MatMul(d, g, w, s.rows/Lanes, s.rows/Lanes, s.cols, 1)
+// The products of a projection, at the shapes of the paper's VGG-11.
+func BenchmarkProduct(b *testing.B) {
+	for _, s := range []struct{ rows, cols int }{{64, 144}, {64, 576}, {256, 2304}, {512, 4608}, {1232, 4096}, {4096, 8192}} {
+		w := blockMatrix(randomMatrix(s.rows, s.cols))
+		n := s.rows / Lanes
+		g, d := make([]float32, s.rows*s.rows), make([]float32, len(w))
+		for _, threads := range []int{1, 2} {
+			run := func(name string, fn func()) {
+				b.Run(fmt.Sprintf("%s/%dx%d/threads=%d", name, s.rows, s.cols, threads), func(b *testing.B) {
+					for b.Loop() {
+						fn()
+					}
+					b.StopTimer()
+					rate := 2 * float64(s.rows*s.rows) * float64(s.cols) * float64(b.N) / b.Elapsed().Seconds() / 1e9
+					peak := peakGflops(threads)
+					b.ReportMetric(rate, "GFLOP/s") // of the whole product, whatever symmetry saves
+					b.ReportMetric(peak, "peak-GFLOP/s")
+					b.ReportMetric(rate/peak, "of-peak")
+				})
 			}
-			reportGFLOPs(b, 2*s.rows*s.rows*s.cols)
-		})
+			run("gram", func() { Gram(g, w, n, s.cols, threads) })
+			run("matmul", func() { MatMul(d, g, w, n, n, s.cols, threads) })
+		}
 	}
-}
-
-// reportGFLOPs reports the rate of a dense product of that many operations,
-// whatever part of it symmetry saves.
-func reportGFLOPs(b *testing.B, flops int) {
-	b.ReportMetric(float64(flops)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }
