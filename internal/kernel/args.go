@@ -38,6 +38,7 @@ type tile struct {
 	srcBlock, wBlock  uint64 // from the end of a block's lanes to the next block
 	lanes             uint64
 	srcLane, wLane    uint64
+	ahead             uint64 // from what a block reads to what is to be prefetched
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
 	end, outerLeft, srcOuterAt, wOuterAt uint64 // the routine's own

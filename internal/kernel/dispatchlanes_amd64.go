@@ -188,3 +188,25 @@ func (l Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
 		sgdPortable(w, dw, v, k, n, nesterov)
 	}
 }
+
+func (l Level) largest(w *windowRun) {
+	switch l {
+	case AVX512:
+		largestAVX512(w)
+	case AVX2:
+		largestAVX2(w)
+	default:
+		largestPortable(w)
+	}
+}
+
+func (l Level) adam(w, dw, m, v *float32, k *AdamStep, n int) {
+	switch l {
+	case AVX512:
+		adamAVX512(w, dw, m, v, k, n)
+	case AVX2:
+		adamAVX2(w, dw, m, v, k, n)
+	default:
+		adamPortable(w, dw, m, v, k, n)
+	}
+}

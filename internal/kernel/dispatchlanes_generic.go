@@ -29,3 +29,5 @@ func (Level) spread(w *windowRun)                          { spreadPortable(w) }
 func (Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
 	sgdPortable(w, dw, v, k, n, nesterov)
 }
+func (Level) largest(w *windowRun)                          { largestPortable(w) }
+func (Level) adam(w, dw, m, v *float32, k *AdamStep, n int) { adamPortable(w, dw, m, v, k, n) }

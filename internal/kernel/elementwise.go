@@ -152,6 +152,10 @@ func MaskScale(dst, x []float32, mask []uint16, scale float32, add bool, threads
 //	x   [⌈c/16⌉][frames][pixels][16]
 //	dst [⌈c·pixels/16⌉][frames][16]
 func Flatten(dst, x []float32, frames, c, pixels, threads int) {
+	if pixels == 1 {
+		copy(dst, x[:blocks(c)*frames*Lanes])
+		return
+	}
 	nb := blocks(c * pixels)
 	// A block of channels fills as many blocks of features as it has pixels.
 	parallel.For(threads, blocks(c)*frames, func(u int) {

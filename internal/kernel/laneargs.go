@@ -47,3 +47,13 @@ type windowRun struct {
 
 // sgdStep holds the factors of a step of SGD.
 type sgdStep struct{ lr, momentum, decay float32 }
+
+// AdamStep holds the factors of a step of Adam, of which some change from step to
+// step.
+type AdamStep struct {
+	Beta1, Beta2 float32
+	Rest1, Rest2 float32 // 1 − Beta1, 1 − Beta2
+	Size         float32 // lr/(1 − Beta1ᵗ)
+	Correction   float32 // √(1 − Beta2ᵗ)
+	Eps, Decay   float32
+}

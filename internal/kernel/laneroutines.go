@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 )
@@ -296,6 +297,21 @@ func averagePortable(w *windowRun) {
 	})
 }
 
+// largestPortable writes the largest value of every window, or NaN if it has one.
+func largestPortable(w *windowRun) {
+	w.each(func(out, in unsafe.Pointer, offsets []int64) {
+		m := *vector32(in, uint64(offsets[0]))
+		for _, o := range offsets[1:] {
+			for l, v := range vector32(in, uint64(o)) {
+				if v > m[l] || v != v {
+					m[l] = v
+				}
+			}
+		}
+		*vector32(out, 0) = m
+	})
+}
+
 // spreadPortable writes scale·out to every position of the window, or adds it.
 func spreadPortable(w *windowRun) {
 	w.each(func(out, in unsafe.Pointer, offsets []int64) {
@@ -320,5 +336,19 @@ func sgdPortable(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
 			u = d + float32(k.momentum*u)
 		}
 		ws[i] = x - float32(k.lr*u)
+	}
+}
+
+// adamPortable is Adam.
+func adamPortable(w, dw, m, v *float32, k *AdamStep, n int) {
+	ws, gs := unsafe.Slice(w, n), unsafe.Slice(dw, n)
+	ms, vs := unsafe.Slice(m, n), unsafe.Slice(v, n)
+	for i, x := range ws {
+		d := gs[i] + float32(k.Decay*x)
+		a := float32(k.Beta1*ms[i]) + float32(k.Rest1*d)
+		b := float32(k.Beta2*vs[i]) + float32(k.Rest2*float32(d*d))
+		ms[i], vs[i] = a, b
+		root := float32(math.Sqrt(float64(b)))
+		ws[i] = x - float32(k.Size*a)/(root/k.Correction+k.Eps)
 	}
 }

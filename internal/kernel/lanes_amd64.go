@@ -84,10 +84,20 @@ func averageAVX2(w *windowRun)
 //go:noescape
 func spreadAVX2(w *windowRun)
 
+// largestAVX2 is largestPortable.
+//
+//go:noescape
+func largestAVX2(w *windowRun)
+
 // sgdAVX2 is sgdPortable; n is a multiple of 16.
 //
 //go:noescape
 func sgdAVX2(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)
+
+// adamAVX2 is adamPortable; n is a multiple of 16.
+//
+//go:noescape
+func adamAVX2(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)
 
 // neuronForwardAVX512 is neuronForwardPortable.
 //
@@ -169,7 +179,17 @@ func averageAVX512(w *windowRun)
 //go:noescape
 func spreadAVX512(w *windowRun)
 
+// largestAVX512 is largestPortable.
+//
+//go:noescape
+func largestAVX512(w *windowRun)
+
 // sgdAVX512 is sgdPortable; n is a multiple of 16.
 //
 //go:noescape
 func sgdAVX512(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)
+
+// adamAVX512 is adamPortable; n is a multiple of 16.
+//
+//go:noescape
+func adamAVX512(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)

@@ -2541,6 +2541,139 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func largestAVX2(w *windowRun)
+// Requires: AVX, AVX2
+TEXT ·largestAVX2(SB), NOSPLIT, $0-8
+	MOVQ w+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 48(AX), BX
+	LEAQ (BX)(BX*2), SI
+	MOVQ 40(AX), DX
+	MOVQ DX, 72(AX)
+	MOVQ 8(AX), DX
+	MOVQ DX, 80(AX)
+
+row:
+	MOVQ 80(AX), DX
+	MOVQ 32(AX), DI
+
+px4more:
+	CMPQ         DI, $0x04
+	JLT          px4done
+	MOVL         $0xff800000, R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Y0
+	VMOVAPS      Y0, Y1
+	VMOVAPS      Y0, Y2
+	VMOVAPS      Y0, Y3
+	VMOVAPS      Y0, Y4
+	VMOVAPS      Y0, Y5
+	VMOVAPS      Y0, Y6
+	VMOVAPS      Y0, Y7
+	MOVQ         16(AX), R8
+	MOVQ         24(AX), R9
+
+px4position:
+	MOVQ      DX, R10
+	ADDQ      (R8), R10
+	VMOVUPS   (R10), Y15
+	VCMPPS    $0x0e, Y0, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y0, Y0
+	VMOVUPS   32(R10), Y15
+	VCMPPS    $0x0e, Y1, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y1, Y1
+	VMOVUPS   (R10)(BX*1), Y15
+	VCMPPS    $0x0e, Y2, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y2, Y2
+	VMOVUPS   32(R10)(BX*1), Y15
+	VCMPPS    $0x0e, Y3, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y3, Y3
+	VMOVUPS   (R10)(BX*2), Y15
+	VCMPPS    $0x0e, Y4, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y4, Y4
+	VMOVUPS   32(R10)(BX*2), Y15
+	VCMPPS    $0x0e, Y5, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y5, Y5
+	VMOVUPS   (R10)(SI*1), Y15
+	VCMPPS    $0x0e, Y6, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y6, Y6
+	VMOVUPS   32(R10)(SI*1), Y15
+	VCMPPS    $0x0e, Y7, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y7, Y7
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       px4position
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	VMOVUPS   Y2, 64(CX)
+	VMOVUPS   Y3, 96(CX)
+	VMOVUPS   Y4, 128(CX)
+	VMOVUPS   Y5, 160(CX)
+	VMOVUPS   Y6, 192(CX)
+	VMOVUPS   Y7, 224(CX)
+	ADDQ      $0x00000100, CX
+	LEAQ      (DX)(BX*4), DX
+	SUBQ      $0x04, DI
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ         DI, $0x01
+	JLT          px1done
+	MOVL         $0xff800000, R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Y0
+	VMOVAPS      Y0, Y1
+	MOVQ         16(AX), R8
+	MOVQ         24(AX), R9
+
+px1position:
+	MOVQ      DX, R10
+	ADDQ      (R8), R10
+	VMOVUPS   (R10), Y15
+	VCMPPS    $0x0e, Y0, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y0, Y0
+	VMOVUPS   32(R10), Y15
+	VCMPPS    $0x0e, Y1, Y15, Y14
+	VCMPPS    $0x03, Y15, Y15, Y13
+	VORPS     Y14, Y13, Y13
+	VBLENDVPS Y13, Y15, Y1, Y1
+	ADDQ      $0x08, R8
+	DECQ      R9
+	JNZ       px1position
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      $0x00000040, CX
+	ADDQ      BX, DX
+	SUBQ      $0x01, DI
+	JMP       px1more
+
+px1done:
+	MOVQ 56(AX), DX
+	ADDQ DX, 80(AX)
+	DECQ 72(AX)
+	JNZ  row
+	VZEROUPPER
+	RET
+
 // func sgdAVX2(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)
 // Requires: AVX
 TEXT ·sgdAVX2(SB), NOSPLIT, $0-41
@@ -2647,6 +2780,77 @@ px1move:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x01, BX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func adamAVX2(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)
+// Requires: AVX
+TEXT ·adamAVX2(SB), NOSPLIT, $0-48
+	MOVQ         w+0(FP), AX
+	MOVQ         dw+8(FP), CX
+	MOVQ         m+16(FP), DX
+	MOVQ         v+24(FP), BX
+	MOVQ         n+40(FP), SI
+	MOVQ         k+32(FP), DI
+	VBROADCASTSS (DI), Y15
+	VBROADCASTSS 4(DI), Y14
+	VBROADCASTSS 8(DI), Y13
+	VBROADCASTSS 12(DI), Y12
+	VBROADCASTSS 16(DI), Y11
+	VBROADCASTSS 20(DI), Y10
+	VBROADCASTSS 24(DI), Y9
+	VBROADCASTSS 28(DI), Y8
+	SHRQ         $0x04, SI
+
+px1more:
+	CMPQ    SI, $0x01
+	JLT     px1done
+	VMOVUPS (AX), Y0
+	VMULPS  Y0, Y8, Y1
+	VADDPS  (CX), Y1, Y1
+	VMULPS  Y1, Y1, Y4
+	VMULPS  Y12, Y4, Y4
+	VMULPS  (BX), Y14, Y3
+	VADDPS  Y4, Y3, Y3
+	VMULPS  Y1, Y13, Y1
+	VMULPS  (DX), Y15, Y2
+	VADDPS  Y1, Y2, Y2
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, (BX)
+	VSQRTPS Y3, Y3
+	VDIVPS  Y10, Y3, Y3
+	VADDPS  Y9, Y3, Y3
+	VMULPS  Y11, Y2, Y2
+	VDIVPS  Y3, Y2, Y2
+	VSUBPS  Y2, Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(AX), Y0
+	VMULPS  Y0, Y8, Y1
+	VADDPS  32(CX), Y1, Y1
+	VMULPS  Y1, Y1, Y4
+	VMULPS  Y12, Y4, Y4
+	VMULPS  32(BX), Y14, Y3
+	VADDPS  Y4, Y3, Y3
+	VMULPS  Y1, Y13, Y1
+	VMULPS  32(DX), Y15, Y2
+	VADDPS  Y1, Y2, Y2
+	VMOVUPS Y2, 32(DX)
+	VMOVUPS Y3, 32(BX)
+	VSQRTPS Y3, Y3
+	VDIVPS  Y10, Y3, Y3
+	VADDPS  Y9, Y3, Y3
+	VMULPS  Y11, Y2, Y2
+	VDIVPS  Y3, Y2, Y2
+	VSUBPS  Y2, Y0, Y0
+	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, BX
+	SUBQ    $0x01, SI
 	JMP     px1more
 
 px1done:
@@ -4341,6 +4545,104 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func largestAVX512(w *windowRun)
+// Requires: AVX, AVX512F
+TEXT ·largestAVX512(SB), NOSPLIT, $0-8
+	MOVQ w+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 48(AX), BX
+	LEAQ (BX)(BX*2), SI
+	MOVQ 40(AX), DX
+	MOVQ DX, 72(AX)
+	MOVQ 8(AX), DX
+	MOVQ DX, 80(AX)
+
+row:
+	MOVQ 80(AX), DX
+	MOVQ 32(AX), DI
+
+px4more:
+	CMPQ         DI, $0x04
+	JLT          px4done
+	MOVL         $0xff800000, R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	MOVQ         16(AX), R8
+	MOVQ         24(AX), R9
+
+px4position:
+	MOVQ    DX, R10
+	ADDQ    (R8), R10
+	VMOVUPS (R10), Z31
+	VCMPPS  $0x0e, Z0, Z31, K1
+	VCMPPS  $0x03, Z31, Z31, K2
+	KORW    K1, K2, K1
+	VMOVAPS Z31, K1, Z0
+	VMOVUPS (R10)(BX*1), Z31
+	VCMPPS  $0x0e, Z1, Z31, K1
+	VCMPPS  $0x03, Z31, Z31, K2
+	KORW    K1, K2, K1
+	VMOVAPS Z31, K1, Z1
+	VMOVUPS (R10)(BX*2), Z31
+	VCMPPS  $0x0e, Z2, Z31, K1
+	VCMPPS  $0x03, Z31, Z31, K2
+	KORW    K1, K2, K1
+	VMOVAPS Z31, K1, Z2
+	VMOVUPS (R10)(SI*1), Z31
+	VCMPPS  $0x0e, Z3, Z31, K1
+	VCMPPS  $0x03, Z31, Z31, K2
+	KORW    K1, K2, K1
+	VMOVAPS Z31, K1, Z3
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     px4position
+	VMOVUPS Z0, (CX)
+	VMOVUPS Z1, 64(CX)
+	VMOVUPS Z2, 128(CX)
+	VMOVUPS Z3, 192(CX)
+	ADDQ    $0x00000100, CX
+	LEAQ    (DX)(BX*4), DX
+	SUBQ    $0x04, DI
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ         DI, $0x01
+	JLT          px1done
+	MOVL         $0xff800000, R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Z0
+	MOVQ         16(AX), R8
+	MOVQ         24(AX), R9
+
+px1position:
+	MOVQ    DX, R10
+	ADDQ    (R8), R10
+	VMOVUPS (R10), Z31
+	VCMPPS  $0x0e, Z0, Z31, K1
+	VCMPPS  $0x03, Z31, Z31, K2
+	KORW    K1, K2, K1
+	VMOVAPS Z31, K1, Z0
+	ADDQ    $0x08, R8
+	DECQ    R9
+	JNZ     px1position
+	VMOVUPS Z0, (CX)
+	ADDQ    $0x00000040, CX
+	ADDQ    BX, DX
+	SUBQ    $0x01, DI
+	JMP     px1more
+
+px1done:
+	MOVQ 56(AX), DX
+	ADDQ DX, 80(AX)
+	DECQ 72(AX)
+	JNZ  row
+	VZEROUPPER
+	RET
+
 // func sgdAVX512(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bool)
 // Requires: AVX, AVX512F
 TEXT ·sgdAVX512(SB), NOSPLIT, $0-41
@@ -4436,6 +4738,58 @@ px1move:
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, DX
 	SUBQ    $0x01, BX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func adamAVX512(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)
+// Requires: AVX, AVX512F
+TEXT ·adamAVX512(SB), NOSPLIT, $0-48
+	MOVQ         w+0(FP), AX
+	MOVQ         dw+8(FP), CX
+	MOVQ         m+16(FP), DX
+	MOVQ         v+24(FP), BX
+	MOVQ         n+40(FP), SI
+	MOVQ         k+32(FP), DI
+	VBROADCASTSS (DI), Z31
+	VBROADCASTSS 4(DI), Z30
+	VBROADCASTSS 8(DI), Z29
+	VBROADCASTSS 12(DI), Z28
+	VBROADCASTSS 16(DI), Z27
+	VBROADCASTSS 20(DI), Z26
+	VBROADCASTSS 24(DI), Z25
+	VBROADCASTSS 28(DI), Z24
+	SHRQ         $0x04, SI
+
+px1more:
+	CMPQ    SI, $0x01
+	JLT     px1done
+	VMOVUPS (AX), Z0
+	VMULPS  Z0, Z24, Z1
+	VADDPS  (CX), Z1, Z1
+	VMULPS  Z1, Z1, Z4
+	VMULPS  Z28, Z4, Z4
+	VMULPS  (BX), Z30, Z3
+	VADDPS  Z4, Z3, Z3
+	VMULPS  Z1, Z29, Z1
+	VMULPS  (DX), Z31, Z2
+	VADDPS  Z1, Z2, Z2
+	VMOVUPS Z2, (DX)
+	VMOVUPS Z3, (BX)
+	VSQRTPS Z3, Z3
+	VDIVPS  Z26, Z3, Z3
+	VADDPS  Z25, Z3, Z3
+	VMULPS  Z27, Z2, Z2
+	VDIVPS  Z3, Z2, Z2
+	VSUBPS  Z2, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	ADDQ    $0x00000040, BX
+	SUBQ    $0x01, SI
 	JMP     px1more
 
 px1done:

@@ -201,6 +201,13 @@ func TestElementwiseParity(t *testing.T) {
 				SGD(w, x, v, 0.1, 0.9, 0.01, n%2 == 0, 1)
 				SGD(w, x, nil, 0.1, 0.9, 0.01, false, 1)
 			}},
+			{"Adam", func(dst func(int) []float32) {
+				w, m, v := dst(ragged), dst(ragged), dst(ragged)
+				for i := range v {
+					v[i] = max(v[i], -v[i])
+				}
+				Adam(w, x, m, v, AdamStep{0.9, 0.99, 0.1, 0.01, 0.1, 0.3, 1e-3, 0.01}, 1)
+			}},
 		} {
 			parity(t, op.name, func(dst func(int) []float32, _ func(int) []uint16) { op.do(dst) })
 		}
@@ -264,6 +271,7 @@ func TestPoolParity(t *testing.T) {
 		}
 		parity(t, "pool", func(dst func(int) []float32, _ func(int) []uint16) {
 			AvgPool(dst(out*Lanes), x, p, 1)
+			MaxPool(dst(out*Lanes), x, p, 1)
 			AvgPoolSpikes(dst(out*Lanes), s, p, 1)
 			AvgPoolGrad(dst(in*Lanes), dy, p, false, 1)
 			AvgPoolGrad(dst(in*Lanes), dy, p, true, 1)

@@ -1,7 +1,5 @@
 package kernel
 
-import "math"
-
 // SGD makes a step of stochastic gradient descent with momentum:
 //
 //	d = g + decay·w;  v = momentum·v + d;  w −= lr·v
@@ -30,16 +28,6 @@ func SGD(w, g, v []float32, lr, momentum, decay float32, nesterov bool, threads 
 	})
 }
 
-// AdamStep holds the factors of a step of Adam, of which some change from step to
-// step.
-type AdamStep struct {
-	Beta1, Beta2 float32
-	Rest1, Rest2 float32 // 1 − Beta1, 1 − Beta2
-	Size         float32 // lr/(1 − Beta1ᵗ)
-	Correction   float32 // √(1 − Beta2ᵗ)
-	Eps, Decay   float32
-}
-
 // Adam makes a step of Adam:
 //
 //	d = g + Decay·w
@@ -48,15 +36,14 @@ type AdamStep struct {
 //
 // All have the length of w.
 func Adam(w, g, m, v []float32, s AdamStep, threads int) {
+	l := CurrentLevel()
 	chunks(threads, len(w), func(lo, hi int) {
-		w, g, m, v := w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]
-		for i, x := range w {
-			d := g[i] + float32(s.Decay*x)
-			a := float32(s.Beta1*m[i]) + float32(s.Rest1*d)
-			b := float32(s.Beta2*v[i]) + float32(s.Rest2*float32(d*d))
-			m[i], v[i] = a, b
-			root := float32(math.Sqrt(float64(b)))
-			w[i] = x - float32(s.Size*a)/(root/s.Correction+s.Eps)
+		whole := (hi - lo) / Lanes * Lanes
+		if whole > 0 {
+			l.adam(&w[lo], &g[lo], &m[lo], &v[lo], &s, whole)
+		}
+		if lo += whole; lo < hi {
+			adamPortable(&w[lo], &g[lo], &m[lo], &v[lo], &s, hi-lo)
 		}
 	})
 }

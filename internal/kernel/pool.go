@@ -103,22 +103,11 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 // MaxPool takes the largest value of every window of dense x; shapes are as in
 // AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
-	in, out := p.Hin*p.Win*Lanes, p.Hout*p.Wout*Lanes
+	const size = Lanes * 4
+	l, offsets := CurrentLevel(), p.windowOffsets(size)
 	parallel.For(threads, p.Planes, func(u int) {
-		d, x := dst[u*out:][:out], x[u*in:][:in]
-		p.windows(func(o, i int) {
-			m := [Lanes]float32(x[i*Lanes:])
-			for ky := range p.KH {
-				for kx := range p.KW {
-					for l, v := range (*[Lanes]float32)(x[(i+ky*p.Win+kx)*Lanes:]) {
-						if v > m[l] || v != v {
-							m[l] = v
-						}
-					}
-				}
-			}
-			store16(d[o*Lanes:], &m, false)
-		})
+		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
+		l.largest(&w)
 	})
 }
 

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func tileAVX2(a *tile)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 56(AX), CX
@@ -103,26 +103,29 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (DI), CX
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
 tile1x1block:
-	MOVQ 152(AX), R9
+	MOVQ       CX, R9
+	ADDQ       176(AX), R9
+	PREFETCHT0 (R9)
+	MOVQ       152(AX), R9
 
 tile1x1lane:
 	VMOVUPS      (SI), Y1
@@ -137,13 +140,13 @@ tile1x1lane:
 	DECQ         R8
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 184(AX)
+	CMPQ         DI, 192(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Y0, Y0, Y2
 	VMOVMSKPS    Y2, CX
@@ -158,7 +161,7 @@ tile1x1lane:
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -195,26 +198,30 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 184(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 192(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 208(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 216(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 200(AX), SI
+	MOVQ 208(AX), SI
 	ADDQ (R8), SI
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile2x1block:
-	MOVQ 152(AX), R10
+	MOVQ       SI, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(CX*1)
+	MOVQ       152(AX), R10
 
 tile2x1lane:
 	VMOVUPS      (DI), Y2
@@ -231,13 +238,13 @@ tile2x1lane:
 	DECQ         R9
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 200(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Y0, Y1, Y3
 	VMOVMSKPS    Y3, CX
@@ -254,7 +261,7 @@ tile2x1lane:
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -295,26 +302,31 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 184(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 192(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 208(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 216(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 200(AX), SI
+	MOVQ 208(AX), SI
 	ADDQ (R8), SI
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile3x1block:
-	MOVQ 152(AX), R10
+	MOVQ       SI, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(CX*1)
+	PREFETCHT0 (R10)(CX*2)
+	MOVQ       152(AX), R10
 
 tile3x1lane:
 	VMOVUPS      (DI), Y3
@@ -333,13 +345,13 @@ tile3x1lane:
 	DECQ         R9
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 200(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Y0, Y2, Y4
 	VCMPPS       $0x03, Y1, Y2, Y3
@@ -360,7 +372,7 @@ tile3x1lane:
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -405,26 +417,32 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile4x1block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	PREFETCHT0 (R11)(SI*1)
+	MOVQ       152(AX), R11
 
 tile4x1lane:
 	VMOVUPS      (R8), Y4
@@ -445,13 +463,13 @@ tile4x1lane:
 	DECQ         R10
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Y0, Y3, Y5
 	VCMPPS       $0x03, Y1, Y2, Y4
@@ -474,7 +492,7 @@ tile4x1lane:
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -523,26 +541,33 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile5x1block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	PREFETCHT0 (R11)(SI*1)
+	PREFETCHT0 (R11)(CX*4)
+	MOVQ       152(AX), R11
 
 tile5x1lane:
 	VMOVUPS      (R8), Y5
@@ -565,13 +590,13 @@ tile5x1lane:
 	DECQ         R10
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Y0, Y4, Y6
 	VCMPPS       $0x03, Y1, Y2, Y5
@@ -598,7 +623,7 @@ tile5x1lane:
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -651,26 +676,34 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile6x1block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R12)(CX*4)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile6x1lane:
 	VMOVUPS      (R9), Y6
@@ -695,13 +728,13 @@ tile6x1lane:
 	DECQ         R11
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Y0, Y5, Y7
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -730,7 +763,7 @@ tile6x1lane:
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -787,26 +820,35 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile7x1block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R12)(CX*4)
+	PREFETCHT0 (R12)(DI*1)
+	PREFETCHT0 (R12)(SI*2)
+	MOVQ       152(AX), R12
 
 tile7x1lane:
 	VMOVUPS      (R9), Y7
@@ -833,13 +875,13 @@ tile7x1lane:
 	DECQ         R11
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Y0, Y6, Y8
 	VCMPPS       $0x03, Y1, Y2, Y7
@@ -872,7 +914,7 @@ tile7x1lane:
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -933,28 +975,40 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile8x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	MOVQ       152(AX), R13
 
 tile8x1lane:
 	VMOVUPS      (R10), Y8
@@ -985,13 +1039,13 @@ tile8x1lane:
 	DECQ         R12
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Y0, Y7, Y9
 	VCMPPS       $0x03, Y1, Y2, Y8
@@ -1026,7 +1080,7 @@ tile8x1lane:
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -1091,28 +1145,41 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile9x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	MOVQ       152(AX), R13
 
 tile9x1lane:
 	VMOVUPS      (R10), Y9
@@ -1145,13 +1212,13 @@ tile9x1lane:
 	DECQ         R12
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Y0, Y8, Y10
 	VCMPPS       $0x03, Y1, Y2, Y9
@@ -1190,7 +1257,7 @@ tile9x1lane:
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -1259,28 +1326,42 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile10x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	MOVQ       152(AX), R13
 
 tile10x1lane:
 	VMOVUPS      (R10), Y10
@@ -1315,13 +1396,13 @@ tile10x1lane:
 	DECQ         R12
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Y0, Y9, Y11
 	VCMPPS       $0x03, Y1, Y2, Y10
@@ -1362,7 +1443,7 @@ tile10x1lane:
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -1435,28 +1516,43 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile11x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	MOVQ       152(AX), R13
 
 tile11x1lane:
 	VMOVUPS      (R10), Y11
@@ -1493,13 +1589,13 @@ tile11x1lane:
 	DECQ         R12
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Y0, Y10, Y12
 	VCMPPS       $0x03, Y1, Y2, Y11
@@ -1544,7 +1640,7 @@ tile11x1lane:
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -1621,28 +1717,44 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile12x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	MOVQ       152(AX), R13
 
 tile12x1lane:
 	VMOVUPS      (R10), Y12
@@ -1681,13 +1793,13 @@ tile12x1lane:
 	DECQ         R12
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Y0, Y11, Y13
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -1734,7 +1846,7 @@ tile12x1lane:
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -1815,28 +1927,45 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile13x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	MOVQ       152(AX), R13
 
 tile13x1lane:
 	VMOVUPS      (R10), Y13
@@ -1877,13 +2006,13 @@ tile13x1lane:
 	DECQ         R12
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Y0, Y12, Y14
 	VCMPPS       $0x03, Y1, Y2, Y13
@@ -1934,7 +2063,7 @@ tile13x1lane:
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2019,28 +2148,46 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile14x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	MOVQ       152(AX), R13
 
 tile14x1lane:
 	VMOVUPS      (R10), Y14
@@ -2083,13 +2230,13 @@ tile14x1lane:
 	DECQ         R12
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Y0, Y13, Y15
 	VCMPPS       $0x03, Y1, Y2, Y14
@@ -2142,7 +2289,7 @@ tile14x1lane:
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2178,26 +2325,29 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (R8), CX
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile1x2block:
-	MOVQ 152(AX), R10
+	MOVQ       CX, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	MOVQ       152(AX), R10
 
 tile1x2lane:
 	VMOVUPS      (DI), Y2
@@ -2214,13 +2364,13 @@ tile1x2lane:
 	DECQ         R9
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Y0, Y1, Y4
 	VMOVMSKPS    Y4, CX
@@ -2236,7 +2386,7 @@ tile1x2lane:
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2279,26 +2429,30 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile2x2block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	MOVQ       152(AX), R11
 
 tile2x2lane:
 	VMOVUPS      (R8), Y4
@@ -2318,13 +2472,13 @@ tile2x2lane:
 	DECQ         R10
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Y0, Y3, Y6
 	VCMPPS       $0x03, Y1, Y2, Y4
@@ -2345,7 +2499,7 @@ tile2x2lane:
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2395,26 +2549,31 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile3x2block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	MOVQ       152(AX), R11
 
 tile3x2lane:
 	VMOVUPS      (R8), Y6
@@ -2437,13 +2596,13 @@ tile3x2lane:
 	DECQ         R10
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Y0, Y5, Y8
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -2469,7 +2628,7 @@ tile3x2lane:
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2526,26 +2685,32 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile4x2block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile4x2lane:
 	VMOVUPS      (R9), Y8
@@ -2571,13 +2736,13 @@ tile4x2lane:
 	DECQ         R11
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Y0, Y7, Y10
 	VCMPPS       $0x03, Y1, Y2, Y8
@@ -2608,7 +2773,7 @@ tile4x2lane:
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2672,26 +2837,33 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile5x2block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	PREFETCHT0 (R12)(CX*4)
+	MOVQ       152(AX), R12
 
 tile5x2lane:
 	VMOVUPS      (R9), Y10
@@ -2720,13 +2892,13 @@ tile5x2lane:
 	DECQ         R11
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Y0, Y9, Y12
 	VCMPPS       $0x03, Y1, Y2, Y10
@@ -2762,7 +2934,7 @@ tile5x2lane:
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2833,26 +3005,34 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R11), R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile6x2block:
-	MOVQ 152(AX), R13
+	MOVQ       R9, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(R8*1)
+	MOVQ       152(AX), R13
 
 tile6x2lane:
 	VMOVUPS      (R10), Y12
@@ -2884,13 +3064,13 @@ tile6x2lane:
 	DECQ         R12
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Y0, Y11, Y14
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -2931,7 +3111,7 @@ tile6x2lane:
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -2970,26 +3150,29 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (R8), CX
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile1x3block:
-	MOVQ 152(AX), R10
+	MOVQ       CX, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	MOVQ       152(AX), R10
 
 tile1x3lane:
 	VMOVUPS      (DI), Y3
@@ -3008,13 +3191,13 @@ tile1x3lane:
 	DECQ         R9
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Y0, Y2, Y6
 	VCMPPS       $0x03, Y1, Y2, Y3
@@ -3033,7 +3216,7 @@ tile1x3lane:
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -3082,26 +3265,30 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile2x3block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	MOVQ       152(AX), R11
 
 tile2x3lane:
 	VMOVUPS      (R8), Y6
@@ -3124,13 +3311,13 @@ tile2x3lane:
 	DECQ         R10
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Y0, Y5, Y9
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -3155,7 +3342,7 @@ tile2x3lane:
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -3214,26 +3401,31 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile3x3block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	MOVQ       152(AX), R11
 
 tile3x3lane:
 	VMOVUPS      (R8), Y9
@@ -3260,13 +3452,13 @@ tile3x3lane:
 	DECQ         R10
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Y0, Y8, Y12
 	VCMPPS       $0x03, Y1, Y2, Y9
@@ -3299,7 +3491,7 @@ tile3x3lane:
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -3368,26 +3560,32 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile4x3block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile4x3lane:
 	VMOVUPS      (R9), Y12
@@ -3418,13 +3616,13 @@ tile4x3lane:
 	DECQ         R11
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Y0, Y11, Y15
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -3463,7 +3661,7 @@ tile4x3lane:
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -5996,7 +6194,7 @@ round:
 	RET
 
 // func tileAVX512(a *tile)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 56(AX), CX
@@ -6120,26 +6318,29 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (DI), CX
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
 tile1x1block:
-	MOVQ 152(AX), R9
+	MOVQ       CX, R9
+	ADDQ       176(AX), R9
+	PREFETCHT0 (R9)
+	MOVQ       152(AX), R9
 
 tile1x1lane:
 	VMOVUPS      (SI), Z1
@@ -6154,13 +6355,13 @@ tile1x1lane:
 	DECQ         R8
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 184(AX)
+	CMPQ         DI, 192(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Z0, Z0, K1
 	KMOVW        K1, CX
@@ -6175,7 +6376,7 @@ tile1x1lane:
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6212,26 +6413,30 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 184(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 192(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 208(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 216(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 200(AX), SI
+	MOVQ 208(AX), SI
 	ADDQ (R8), SI
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile2x1block:
-	MOVQ 152(AX), R10
+	MOVQ       SI, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(CX*1)
+	MOVQ       152(AX), R10
 
 tile2x1lane:
 	VMOVUPS      (DI), Z2
@@ -6248,13 +6453,13 @@ tile2x1lane:
 	DECQ         R9
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 200(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -6271,7 +6476,7 @@ tile2x1lane:
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6312,26 +6517,31 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 184(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 192(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 208(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 216(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 200(AX), SI
+	MOVQ 208(AX), SI
 	ADDQ (R8), SI
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile3x1block:
-	MOVQ 152(AX), R10
+	MOVQ       SI, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(CX*1)
+	PREFETCHT0 (R10)(CX*2)
+	MOVQ       152(AX), R10
 
 tile3x1lane:
 	VMOVUPS      (DI), Z3
@@ -6350,13 +6560,13 @@ tile3x1lane:
 	DECQ         R9
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 200(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6377,7 +6587,7 @@ tile3x1lane:
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6422,26 +6632,32 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile4x1block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	PREFETCHT0 (R11)(SI*1)
+	MOVQ       152(AX), R11
 
 tile4x1lane:
 	VMOVUPS      (R8), Z4
@@ -6462,13 +6678,13 @@ tile4x1lane:
 	DECQ         R10
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6491,7 +6707,7 @@ tile4x1lane:
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6540,26 +6756,33 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile5x1block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	PREFETCHT0 (R11)(SI*1)
+	PREFETCHT0 (R11)(CX*4)
+	MOVQ       152(AX), R11
 
 tile5x1lane:
 	VMOVUPS      (R8), Z5
@@ -6582,13 +6805,13 @@ tile5x1lane:
 	DECQ         R10
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Z0, Z4, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6615,7 +6838,7 @@ tile5x1lane:
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6668,26 +6891,34 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile6x1block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R12)(CX*4)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile6x1lane:
 	VMOVUPS      (R9), Z6
@@ -6712,13 +6943,13 @@ tile6x1lane:
 	DECQ         R11
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6747,7 +6978,7 @@ tile6x1lane:
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6804,26 +7035,35 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile7x1block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R12)(CX*4)
+	PREFETCHT0 (R12)(DI*1)
+	PREFETCHT0 (R12)(SI*2)
+	MOVQ       152(AX), R12
 
 tile7x1lane:
 	VMOVUPS      (R9), Z7
@@ -6850,13 +7090,13 @@ tile7x1lane:
 	DECQ         R11
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Z0, Z6, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6889,7 +7129,7 @@ tile7x1lane:
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -6950,28 +7190,40 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile8x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	MOVQ       152(AX), R13
 
 tile8x1lane:
 	VMOVUPS      (R10), Z8
@@ -7002,13 +7254,13 @@ tile8x1lane:
 	DECQ         R12
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7043,7 +7295,7 @@ tile8x1lane:
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -7108,28 +7360,41 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile9x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	MOVQ       152(AX), R13
 
 tile9x1lane:
 	VMOVUPS      (R10), Z9
@@ -7162,13 +7427,13 @@ tile9x1lane:
 	DECQ         R12
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7207,7 +7472,7 @@ tile9x1lane:
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -7276,28 +7541,42 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile10x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	MOVQ       152(AX), R13
 
 tile10x1lane:
 	VMOVUPS      (R10), Z10
@@ -7332,13 +7611,13 @@ tile10x1lane:
 	DECQ         R12
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7379,7 +7658,7 @@ tile10x1lane:
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -7452,28 +7731,43 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile11x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	MOVQ       152(AX), R13
 
 tile11x1lane:
 	VMOVUPS      (R10), Z11
@@ -7510,13 +7804,13 @@ tile11x1lane:
 	DECQ         R12
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Z0, Z10, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7561,7 +7855,7 @@ tile11x1lane:
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -7638,28 +7932,44 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile12x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	MOVQ       152(AX), R13
 
 tile12x1lane:
 	VMOVUPS      (R10), Z12
@@ -7698,13 +8008,13 @@ tile12x1lane:
 	DECQ         R12
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7751,7 +8061,7 @@ tile12x1lane:
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -7832,28 +8142,45 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile13x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	MOVQ       152(AX), R13
 
 tile13x1lane:
 	VMOVUPS      (R10), Z13
@@ -7894,13 +8221,13 @@ tile13x1lane:
 	DECQ         R12
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Z0, Z12, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7951,7 +8278,7 @@ tile13x1lane:
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8036,28 +8363,46 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile14x1block:
-	MOVQ 152(AX), R13
+	MOVQ       R8, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	LEAQ       (R13)(SI*2), R13
+	ADDQ       CX, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(SI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(SI*2)
+	MOVQ       152(AX), R13
 
 tile14x1lane:
 	VMOVUPS      (R10), Z14
@@ -8100,13 +8445,13 @@ tile14x1lane:
 	DECQ         R12
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8159,7 +8504,7 @@ tile14x1lane:
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8195,26 +8540,29 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (R8), CX
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile1x2block:
-	MOVQ 152(AX), R10
+	MOVQ       CX, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	MOVQ       152(AX), R10
 
 tile1x2lane:
 	VMOVUPS      (DI), Z2
@@ -8231,13 +8579,13 @@ tile1x2lane:
 	DECQ         R9
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -8253,7 +8601,7 @@ tile1x2lane:
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8296,26 +8644,30 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile2x2block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	MOVQ       152(AX), R11
 
 tile2x2lane:
 	VMOVUPS      (R8), Z4
@@ -8335,13 +8687,13 @@ tile2x2lane:
 	DECQ         R10
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8362,7 +8714,7 @@ tile2x2lane:
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8412,26 +8764,31 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile3x2block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	MOVQ       152(AX), R11
 
 tile3x2lane:
 	VMOVUPS      (R8), Z6
@@ -8454,13 +8811,13 @@ tile3x2lane:
 	DECQ         R10
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8486,7 +8843,7 @@ tile3x2lane:
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8543,26 +8900,32 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile4x2block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile4x2lane:
 	VMOVUPS      (R9), Z8
@@ -8588,13 +8951,13 @@ tile4x2lane:
 	DECQ         R11
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8625,7 +8988,7 @@ tile4x2lane:
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8689,26 +9052,33 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile5x2block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	PREFETCHT0 (R12)(CX*4)
+	MOVQ       152(AX), R12
 
 tile5x2lane:
 	VMOVUPS      (R9), Z10
@@ -8737,13 +9107,13 @@ tile5x2lane:
 	DECQ         R11
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8779,7 +9149,7 @@ tile5x2lane:
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -8850,26 +9220,34 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R11), R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile6x2block:
-	MOVQ 152(AX), R13
+	MOVQ       R9, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(R8*1)
+	MOVQ       152(AX), R13
 
 tile6x2lane:
 	VMOVUPS      (R10), Z12
@@ -8901,13 +9279,13 @@ tile6x2lane:
 	DECQ         R12
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8948,7 +9326,7 @@ tile6x2lane:
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -9026,26 +9404,35 @@ tile7x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile7x2outer:
 	MOVQ 32(AX), R11
 
 tile7x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R11), R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile7x2block:
-	MOVQ 152(AX), R13
+	MOVQ       R9, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(R8*1)
+	PREFETCHT0 (R13)(DI*2)
+	MOVQ       152(AX), R13
 
 tile7x2lane:
 	VMOVUPS      (R10), Z14
@@ -9080,13 +9467,13 @@ tile7x2lane:
 	DECQ         R12
 	JNZ          tile7x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile7x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile7x2outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9132,7 +9519,7 @@ tile7x2lane:
 
 tile7x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -9217,28 +9604,40 @@ tile8x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile8x2outer:
 	MOVQ 32(AX), R12
 
 tile8x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile8x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	MOVQ       152(AX), R14
 
 tile8x2lane:
 	VMOVUPS      (R11), Z16
@@ -9278,13 +9677,13 @@ tile8x2lane:
 	DECQ         R13
 	JNZ          tile8x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile8x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile8x2outer
 	VCMPPS       $0x03, Z0, Z15, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9335,7 +9734,7 @@ tile8x2lane:
 
 tile8x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -9427,28 +9826,41 @@ tile9x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile9x2outer:
 	MOVQ 32(AX), R12
 
 tile9x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile9x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	MOVQ       152(AX), R14
 
 tile9x2lane:
 	VMOVUPS      (R11), Z18
@@ -9491,13 +9903,13 @@ tile9x2lane:
 	DECQ         R13
 	JNZ          tile9x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile9x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile9x2outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9553,7 +9965,7 @@ tile9x2lane:
 
 tile9x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -9652,28 +10064,42 @@ tile10x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile10x2outer:
 	MOVQ 32(AX), R12
 
 tile10x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile10x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	MOVQ       152(AX), R14
 
 tile10x2lane:
 	VMOVUPS      (R11), Z20
@@ -9719,13 +10145,13 @@ tile10x2lane:
 	DECQ         R13
 	JNZ          tile10x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile10x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile10x2outer
 	VCMPPS       $0x03, Z0, Z19, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9786,7 +10212,7 @@ tile10x2lane:
 
 tile10x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -9892,28 +10318,43 @@ tile11x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile11x2outer:
 	MOVQ 32(AX), R12
 
 tile11x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile11x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	MOVQ       152(AX), R14
 
 tile11x2lane:
 	VMOVUPS      (R11), Z22
@@ -9962,13 +10403,13 @@ tile11x2lane:
 	DECQ         R13
 	JNZ          tile11x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile11x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile11x2outer
 	VCMPPS       $0x03, Z0, Z21, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10034,7 +10475,7 @@ tile11x2lane:
 
 tile11x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -10147,28 +10588,44 @@ tile12x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile12x2outer:
 	MOVQ 32(AX), R12
 
 tile12x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile12x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	MOVQ       152(AX), R14
 
 tile12x2lane:
 	VMOVUPS      (R11), Z24
@@ -10220,13 +10677,13 @@ tile12x2lane:
 	DECQ         R13
 	JNZ          tile12x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile12x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile12x2outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10297,7 +10754,7 @@ tile12x2lane:
 
 tile12x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -10417,28 +10874,45 @@ tile13x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile13x2outer:
 	MOVQ 32(AX), R12
 
 tile13x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile13x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	MOVQ       152(AX), R14
 
 tile13x2lane:
 	VMOVUPS      (R11), Z26
@@ -10493,13 +10967,13 @@ tile13x2lane:
 	DECQ         R13
 	JNZ          tile13x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile13x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile13x2outer
 	VCMPPS       $0x03, Z0, Z25, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10575,7 +11049,7 @@ tile13x2lane:
 
 tile13x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -10702,28 +11176,46 @@ tile14x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile14x2outer:
 	MOVQ 32(AX), R12
 
 tile14x2offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile14x2block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	MOVQ       152(AX), R14
 
 tile14x2lane:
 	VMOVUPS      (R11), Z28
@@ -10781,13 +11273,13 @@ tile14x2lane:
 	DECQ         R13
 	JNZ          tile14x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile14x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile14x2outer
 	VCMPPS       $0x03, Z0, Z27, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10868,7 +11360,7 @@ tile14x2lane:
 
 tile14x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -10907,26 +11399,29 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 184(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 192(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 208(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 216(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 200(AX), CX
+	MOVQ 208(AX), CX
 	ADDQ (R8), CX
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
 tile1x3block:
-	MOVQ 152(AX), R10
+	MOVQ       CX, R10
+	ADDQ       176(AX), R10
+	PREFETCHT0 (R10)
+	MOVQ       152(AX), R10
 
 tile1x3lane:
 	VMOVUPS      (DI), Z3
@@ -10945,13 +11440,13 @@ tile1x3lane:
 	DECQ         R9
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 184(AX)
+	CMPQ         R8, 192(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 200(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10970,7 +11465,7 @@ tile1x3lane:
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11019,26 +11514,30 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile2x3block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	MOVQ       152(AX), R11
 
 tile2x3lane:
 	VMOVUPS      (R8), Z6
@@ -11061,13 +11560,13 @@ tile2x3lane:
 	DECQ         R10
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11092,7 +11591,7 @@ tile2x3lane:
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11151,26 +11650,31 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 184(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 192(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 208(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 216(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 200(AX), DI
+	MOVQ 208(AX), DI
 	ADDQ (R9), DI
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
 tile3x3block:
-	MOVQ 152(AX), R11
+	MOVQ       DI, R11
+	ADDQ       176(AX), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(CX*1)
+	PREFETCHT0 (R11)(CX*2)
+	MOVQ       152(AX), R11
 
 tile3x3lane:
 	VMOVUPS      (R8), Z9
@@ -11197,13 +11701,13 @@ tile3x3lane:
 	DECQ         R10
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 184(AX)
+	CMPQ         R9, 192(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 200(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11236,7 +11740,7 @@ tile3x3lane:
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11305,26 +11809,32 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile4x3block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	MOVQ       152(AX), R12
 
 tile4x3lane:
 	VMOVUPS      (R9), Z12
@@ -11355,13 +11865,13 @@ tile4x3lane:
 	DECQ         R11
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11400,7 +11910,7 @@ tile4x3lane:
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11479,26 +11989,33 @@ tile5x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 184(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 192(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 208(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 216(AX)
 
 tile5x3outer:
 	MOVQ 32(AX), R10
 
 tile5x3offset:
-	MOVQ 200(AX), R8
+	MOVQ 208(AX), R8
 	ADDQ (R10), R8
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
 tile5x3block:
-	MOVQ 152(AX), R12
+	MOVQ       R8, R12
+	ADDQ       176(AX), R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(CX*1)
+	PREFETCHT0 (R12)(CX*2)
+	PREFETCHT0 (R12)(DI*1)
+	PREFETCHT0 (R12)(CX*4)
+	MOVQ       152(AX), R12
 
 tile5x3lane:
 	VMOVUPS      (R9), Z15
@@ -11533,13 +12050,13 @@ tile5x3lane:
 	DECQ         R11
 	JNZ          tile5x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 184(AX)
+	CMPQ         R10, 192(AX)
 	JNE          tile5x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 200(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile5x3outer
 	VCMPPS       $0x03, Z0, Z14, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11586,7 +12103,7 @@ tile5x3lane:
 
 tile5x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11675,26 +12192,34 @@ tile6x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile6x3outer:
 	MOVQ 32(AX), R11
 
 tile6x3offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R11), R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile6x3block:
-	MOVQ 152(AX), R13
+	MOVQ       R9, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(R8*1)
+	MOVQ       152(AX), R13
 
 tile6x3lane:
 	VMOVUPS      (R10), Z18
@@ -11733,13 +12258,13 @@ tile6x3lane:
 	DECQ         R12
 	JNZ          tile6x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile6x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile6x3outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11792,7 +12317,7 @@ tile6x3lane:
 
 tile6x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -11891,26 +12416,35 @@ tile7x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile7x3outer:
 	MOVQ 32(AX), R11
 
 tile7x3offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R11), R9
-	MOVQ 208(AX), R10
+	MOVQ 216(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
 tile7x3block:
-	MOVQ 152(AX), R13
+	MOVQ       R9, R13
+	ADDQ       176(AX), R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(CX*1)
+	PREFETCHT0 (R13)(CX*2)
+	PREFETCHT0 (R13)(DI*1)
+	PREFETCHT0 (R13)(CX*4)
+	PREFETCHT0 (R13)(R8*1)
+	PREFETCHT0 (R13)(DI*2)
+	MOVQ       152(AX), R13
 
 tile7x3lane:
 	VMOVUPS      (R10), Z21
@@ -11953,13 +12487,13 @@ tile7x3lane:
 	DECQ         R12
 	JNZ          tile7x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 184(AX)
+	CMPQ         R11, 192(AX)
 	JNE          tile7x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile7x3outer
 	VCMPPS       $0x03, Z0, Z20, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12020,7 +12554,7 @@ tile7x3lane:
 
 tile7x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -12129,28 +12663,40 @@ tile8x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile8x3outer:
 	MOVQ 32(AX), R12
 
 tile8x3offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile8x3block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	MOVQ       152(AX), R14
 
 tile8x3lane:
 	VMOVUPS      (R11), Z24
@@ -12199,13 +12745,13 @@ tile8x3lane:
 	DECQ         R13
 	JNZ          tile8x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile8x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile8x3outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12272,7 +12818,7 @@ tile8x3lane:
 
 tile8x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 
@@ -12391,28 +12937,41 @@ tile9x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 184(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 192(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 208(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 216(AX)
 
 tile9x3outer:
 	MOVQ 32(AX), R12
 
 tile9x3offset:
-	MOVQ 200(AX), R9
+	MOVQ 208(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 208(AX), R11
+	MOVQ 216(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
 tile9x3block:
-	MOVQ 152(AX), R14
+	MOVQ       R9, R14
+	ADDQ       176(AX), R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	PREFETCHT0 (R14)(CX*2)
+	PREFETCHT0 (R14)(DI*1)
+	PREFETCHT0 (R14)(CX*4)
+	PREFETCHT0 (R14)(R8*1)
+	PREFETCHT0 (R14)(DI*2)
+	LEAQ       (R14)(DI*2), R14
+	ADDQ       CX, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 (R14)(CX*1)
+	MOVQ       152(AX), R14
 
 tile9x3lane:
 	VMOVUPS      (R11), Z27
@@ -12465,13 +13024,13 @@ tile9x3lane:
 	DECQ         R13
 	JNZ          tile9x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 184(AX)
+	CMPQ         R12, 192(AX)
 	JNE          tile9x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 200(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 208(AX)
-	DECQ         192(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 216(AX)
+	DECQ         200(AX)
 	JNZ          tile9x3outer
 	VCMPPS       $0x03, Z0, Z26, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12546,7 +13105,7 @@ tile9x3lane:
 
 tile9x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 176(AX)
+	MOVQ CX, 184(AX)
 	VZEROUPPER
 	RET
 

@@ -94,21 +94,10 @@ func tileBody(s isa, a args, m, n int) {
 	LEAQ(Mem{Base: row, Index: row, Scale: 4}, row5)
 	p, q, wp := GP64(), GP64(), GP64()
 	at := func(i int) Mem {
-		base := p
 		if i >= 7 {
-			base, i = q, i-7
+			return rowAt(q, row, row3, row5, i-7)
 		}
-		switch i {
-		case 0:
-			return Mem{Base: base}
-		case 3:
-			return Mem{Base: base, Index: row3, Scale: 1}
-		case 6:
-			return Mem{Base: base, Index: row3, Scale: 2}
-		case 5:
-			return Mem{Base: base, Index: row5, Scale: 1}
-		}
-		return Mem{Base: base, Index: row, Scale: uint8(i)}
+		return rowAt(p, row, row3, row5, i)
 	}
 	advance := func(by Op) {
 		ADDQ(by, p)
@@ -137,7 +126,17 @@ func tileBody(s isa, a args, m, n int) {
 	ADDQ(Mem{Base: offset, Disp: 8}, wp)
 	block := a.load("blocks")
 	Label(label("block"))
-	lane := a.load("lanes")
+	lane := GP64()
+	MOVQ(p, lane)
+	ADDQ(a.mem("ahead"), lane)
+	for i := range m {
+		if i == 7 {
+			LEAQ(Mem{Base: lane, Index: row3, Scale: 2}, lane)
+			ADDQ(row, lane)
+		}
+		PREFETCHT0(rowAt(lane, row, row3, row5, i%7))
+	}
+	MOVQ(a.mem("lanes"), lane)
 	Label(label("lane"))
 	for j := range n {
 		if j == 0 {
@@ -198,4 +197,17 @@ func tileBody(s isa, a args, m, n int) {
 	MOVQ(t, a.mem("nan"))
 	VZEROUPPER()
 	RET()
+}
+
+// rowAt is the address of row i, 0 to 6, from base.
+func rowAt(base, row, row3, row5 reg.GPVirtual, i int) Mem {
+	switch i {
+	case 0:
+		return Mem{Base: base}
+	case 3, 6:
+		return Mem{Base: base, Index: row3, Scale: uint8(i / 3)}
+	case 5:
+		return Mem{Base: base, Index: row5, Scale: 1}
+	}
+	return Mem{Base: base, Index: row, Scale: uint8(i)}
 }

@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -33,7 +34,9 @@ func main() {
 		count(s)
 		average(s)
 		spread(s)
+		largest(s)
 		sgd(s)
+		adam(s)
 	}
 	Generate()
 }
@@ -92,7 +95,7 @@ func reset(s ISA, soft bool, m, v, threshold reg.VecPhysical) {
 // groups emits body for n pixels at a time while there are as many, and then for
 // one at a time. pixels is counted down; body must advance its pointers.
 func groups(n int, pixels reg.GPVirtual, body func(l labels, n int)) {
-	for _, k := range []int{n, 1} {
+	for _, k := range slices.Compact([]int{n, 1}) {
 		l := labels(fmt.Sprintf("px%d", k))
 		l.set("more")
 		CMPQ(pixels, Imm(uint64(k)))

@@ -200,3 +200,43 @@ func sgd(s ISA) {
 		}
 	})
 }
+
+// adam updates 16 weights an element. Its divisions and roots, which are rounded
+// correctly, bound it.
+func adam(s ISA) {
+	Routine("adam"+s.Name, "func(w, dw, m, v *float32, k *AdamStep, n int)", "is adamPortable; n is a multiple of 16.")
+	w, dw, m, v, n := parameter("w"), parameter("dw"), parameter("m"), parameter("v"), parameter("n")
+	k := parameter("k")
+	constant := make([]reg.VecPhysical, 8)
+	for i := range constant {
+		constant[i] = s.V(s.Registers - 1 - i)
+		VBROADCASTSS(Mem{Base: k, Disp: 4 * i}, constant[i])
+	}
+	beta1, beta2, rest1, rest2 := constant[0], constant[1], constant[2], constant[3]
+	size, correction, eps, decay := constant[4], constant[5], constant[6], constant[7]
+	SHRQ(Imm(4), n)
+	stream(s, 1, []reg.GPVirtual{w, dw, m, v}, []int{64, 64, 64, 64}, n, func(_ labels, n int) {
+		x, d, a, b, square := s.V(0), s.V(1), s.V(2), s.V(3), s.V(4)
+		for i := range n {
+			VMOVUPS(at(s, w, i), x)
+			VMULPS(x, decay, d)
+			VADDPS(at(s, dw, i), d, d)
+			VMULPS(d, d, square)
+			VMULPS(rest2, square, square)
+			VMULPS(at(s, v, i), beta2, b)
+			VADDPS(square, b, b)
+			VMULPS(d, rest1, d)
+			VMULPS(at(s, m, i), beta1, a)
+			VADDPS(d, a, a)
+			VMOVUPS(a, at(s, m, i))
+			VMOVUPS(b, at(s, v, i))
+			VSQRTPS(b, b)
+			VDIVPS(correction, b, b)
+			VADDPS(eps, b, b)
+			VMULPS(size, a, a)
+			VDIVPS(b, a, a)
+			VSUBPS(a, x, x)
+			VMOVUPS(x, at(s, w, i))
+		}
+	})
+}

@@ -139,3 +139,36 @@ func spread(s ISA) {
 		l.set(next)
 	}, func(Args, labels, int, func(int) Mem) {})
 }
+
+// largest starts from −∞.
+func largest(s ISA) {
+	Routine("largest"+s.Name, "func(w *windowRun)", "is largestPortable.")
+	const greater, unordered = 0x0e, 0x03
+	v, above, nan := s.V(s.Registers-1), s.V(s.Registers-2), s.V(s.Registers-3)
+	windows(s, func(a Args, n int, _ func(int) Mem) {
+		minus := GP32()
+		MOVL(U32(0xff800000), minus)
+		VMOVD(minus, s.V(0).AsX())
+		VPBROADCASTD(s.V(0).AsX(), s.V(0))
+		for i := 1; i < n; i++ {
+			VMOVAPS(s.V(0), s.V(i))
+		}
+	}, func(a Args, _ labels, i, n int, at Mem) {
+		VMOVUPS(at, v)
+		if s.Wide() {
+			VCMPPS(Imm(greater), s.V(i), v, reg.K1)
+			VCMPPS(Imm(unordered), v, v, reg.K2)
+			KORW(reg.K1, reg.K2, reg.K1)
+			VMOVAPS(v, reg.K1, s.V(i))
+		} else {
+			VCMPPS(Imm(greater), s.V(i), v, above)
+			VCMPPS(Imm(unordered), v, v, nan)
+			VORPS(above, nan, nan)
+			VBLENDVPS(nan, v, s.V(i), s.V(i))
+		}
+	}, func(a Args, _ labels, n int, at func(i int) Mem) {
+		for i := range n {
+			VMOVUPS(s.V(i), at(i))
+		}
+	})
+}
