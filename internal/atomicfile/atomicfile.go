@@ -9,14 +9,16 @@ import (
 )
 
 // Write calls write with a buffered temporary file beside path, and renames it to
-// path when all of it is on disk. On an error path is as it was.
-func Write(path string, write func(io.Writer) error) (err error) {
+// path when all of it is on disk. On an error, and when write panics, path is as it
+// was and nothing lies beside it.
+func Write(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
 	}
+	whole := false
 	defer func() {
-		if err != nil {
+		if !whole {
 			f.Close()
 			os.Remove(f.Name())
 		}
@@ -37,5 +39,9 @@ func Write(path string, write func(io.Writer) error) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	whole = true
+	return nil
 }

@@ -1,0 +1,77 @@
+package atomicfile_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/internal/atomicfile"
+)
+
+func write(text string) func(io.Writer) error {
+	return func(w io.Writer) error { _, err := io.WriteString(w, text); return err }
+}
+
+// files returns the names in a folder.
+func files(t *testing.T, dir string) (names []string) {
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestWriteReplaces(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "model")
+	long := strings.Repeat("0123456789", 300_000) // longer than the buffer
+	for _, text := range []string{"first", long, ""} {
+		require.NoError(t, atomicfile.Write(path, write(text)))
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.True(t, text == string(got))
+		assert.Equal(t, []string{"model"}, files(t, dir))
+	}
+}
+
+// Whatever goes wrong, the old file stays and nothing lies beside it.
+func TestFailuresLeaveTheOldFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "model")
+	require.NoError(t, atomicfile.Write(path, write("old")))
+	failed := errors.New("failed half-way")
+	err := atomicfile.Write(path, func(w io.Writer) error {
+		_ = write(strings.Repeat("new", 1_000_000))(w)
+		return failed
+	})
+	assert.ErrorIs(t, err, failed)
+	assert.Panics(t, func() {
+		_ = atomicfile.Write(path, func(w io.Writer) error { _ = write("new")(w); panic("bug") })
+	})
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "old", string(got))
+	assert.Equal(t, []string{"model"}, files(t, dir))
+}
+
+func TestFoldersThatTakeNoFile(t *testing.T) {
+	dir := t.TempDir()
+	called := false
+	spy := func(io.Writer) error { called = true; return nil }
+	missing := filepath.Join(dir, "missing", "model")
+	assert.ErrorContains(t, atomicfile.Write(missing, spy), filepath.Join(dir, "missing"))
+	assert.False(t, called)
+
+	// A folder stands where the file should go.
+	taken := filepath.Join(dir, "taken")
+	require.NoError(t, os.MkdirAll(filepath.Join(taken, "inner"), 0o755))
+	assert.ErrorContains(t, atomicfile.Write(taken, write("new")), taken)
+	assert.Equal(t, []string{"taken"}, files(t, dir))
+}
