@@ -1,0 +1,207 @@
+package tensor_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/org/snnrat/tensor"
+)
+
+func drawShape(t *rapid.T) tensor.Shape {
+	return tensor.Shape{
+		N: rapid.IntRange(0, 3).Draw(t, "images"), Steps: rapid.IntRange(1, 4).Draw(t, "steps"),
+		C: rapid.IntRange(1, 35).Draw(t, "channels"), H: rapid.IntRange(1, 5).Draw(t, "height"), W: rapid.IntRange(1, 5).Draw(t, "width"),
+	}
+}
+
+// numbered returns frames of the shape with a different value everywhere, none zero.
+func numbered(s tensor.Shape) tensor.NCHW {
+	x := tensor.NewNCHW(s.Frames(), s.C, s.H, s.W)
+	for i := range x.Data {
+		x.Data[i] = float32(i + 1)
+	}
+	return x
+}
+
+// each calls fn with all indices of s, and the position of the element in NCHW order.
+func each(s tensor.Shape, fn func(i, n, t, c, y, x int)) {
+	i := 0
+	for n := range s.N {
+		for t := range s.Steps {
+			for c := range s.C {
+				for y := range s.H {
+					for x := range s.W {
+						fn(i, n, t, c, y, x)
+						i++
+					}
+				}
+			}
+		}
+	}
+}
+
+// Pack puts every value where At finds it and where the documented layout
+// [C/16][N·Steps][H][W][16] has it, zeroes the lanes of missing channels, and Unpack
+// undoes it.
+func TestPackAndUnpack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawShape(t)
+		d := tensor.NewDense(s)
+		for i := range d.Data {
+			d.Data[i] = -1
+		}
+		x := numbered(s)
+		d.Pack(x)
+		var total float64
+		each(s, func(i, n, step, c, y, z int) {
+			require.Equal(t, x.Data[i], d.At(n, step, c, y, z))
+			frame := n*s.Steps + step
+			require.Equal(t, x.Data[i], d.Data[(((c/16*(s.N*s.Steps)+frame)*s.H+y)*s.W+z)*16+c%16])
+			total += float64(x.Data[i])
+		})
+		for _, v := range d.Data {
+			total -= float64(v)
+		}
+		require.Zero(t, total, "padding")
+		require.Equal(t, x, d.Unpack())
+	})
+}
+
+func TestSetIsSeenByAt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawShape(t)
+		d, sp := tensor.NewDense(s), tensor.NewSpikes(s)
+		each(s, func(i, n, step, c, y, x int) {
+			d.Set(n, step, c, y, x, float32(i+1))
+			sp.Set(n, step, c, y, x, i%3 == 0)
+		})
+		require.Equal(t, numbered(s), d.Unpack())
+		each(s, func(i, n, step, c, y, x int) {
+			require.Equal(t, i%3 == 0, sp.At(n, step, c, y, x))
+			sp.Set(n, step, c, y, x, false)
+		})
+		require.Zero(t, sp.Count())
+	})
+}
+
+// Spikes are set where the source is not zero, counted, and equal their zeros and
+// ones.
+func TestPackSpikes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawShape(t)
+		x := tensor.NewNCHW(s.Frames(), s.C, s.H, s.W)
+		fires := rapid.SliceOfN(rapid.Bool(), len(x.Data), len(x.Data)).Draw(t, "spikes")
+		count := 0
+		for i, f := range fires {
+			if f {
+				x.Data[i] = 1
+				count++
+			}
+		}
+		sp := tensor.NewSpikes(s)
+		for i := range sp.Bits {
+			sp.Bits[i] = 0xffff
+		}
+		sp.PackSpikes(x)
+		each(s, func(i, n, step, c, y, z int) { require.Equal(t, fires[i], sp.At(n, step, c, y, z)) })
+		require.Equal(t, count, sp.Count())
+		require.Equal(t, x, sp.Dense().Unpack())
+		if len(fires) > 0 {
+			require.InDelta(t, float64(count)/float64(len(fires)), sp.Rate(), 1e-12)
+		} else {
+			require.Zero(t, sp.Rate())
+		}
+	})
+}
+
+func TestShapeSizes(t *testing.T) {
+	s := tensor.Shape{N: 2, Steps: 3, C: 17, H: 4, W: 5}
+	assert.Equal(t, 2, s.Blocks())
+	assert.Equal(t, 6, s.Frames())
+	assert.Equal(t, 20, s.Pixels())
+	assert.Equal(t, 2*6*20, s.Words())
+	assert.Equal(t, 2*6*20*16, s.Floats())
+	assert.Equal(t, 17*20, s.Neurons())
+	assert.Equal(t, "2×1×17×4×5", s.WithSteps(1).String())
+}
+
+func TestImagesShareMemoryAndClonesDoNot(t *testing.T) {
+	x := numbered(tensor.Shape{N: 4, Steps: 1, C: 2, H: 1, W: 3})
+	assert.Equal(t, []float32{7, 8, 9, 10, 11, 12}, x.Image(1))
+	mid := x.Slice(1, 3)
+	assert.Equal(t, 2, mid.N)
+	assert.Equal(t, x.Image(2), mid.Image(1))
+	c := mid.Clone()
+	mid.Data[0] = -1
+	assert.Equal(t, float32(-1), x.Image(1)[0])
+	assert.Equal(t, float32(7), c.Data[0])
+	// An image's slice ends with it: appending must not write into the next one.
+	_ = append(x.Image(0), 99)
+	_ = append(x.Slice(0, 1).Data, 99)
+	assert.Equal(t, float32(-1), x.Image(1)[0])
+}
+
+func TestCheckRange(t *testing.T) {
+	x := tensor.NewNCHW(3, 1, 2, 2)
+	assert.NoError(t, x.CheckRange(0, 1))
+	x.Data[5] = 1
+	assert.NoError(t, x.CheckRange(0, 1))
+	for _, v := range []float32{-0.001, 1.001, float32(math.Inf(1)), float32(math.NaN())} {
+		x.Data[6] = v
+		assert.ErrorContains(t, x.CheckRange(0, 1), fmt.Sprintf("image 1, value 2: %v", v))
+	}
+}
+
+// What the arena takes back it lends again, to lengths of about the same size, and to
+// nobody twice.
+func TestArenaReuses(t *testing.T) {
+	var a tensor.Arena
+	a.FreeFloats(nil)
+	a.FreeWords(nil)
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 10000).Draw(t, "n")
+		b := a.Floats(n)
+		require.Len(t, b, n)
+		require.LessOrEqual(t, cap(b), max(64, n+n/8+1), "waste")
+		other := a.Floats(n)
+		if n > 0 {
+			require.NotSame(t, &b[0], &other[0])
+		}
+		p := &b[:1][0]
+		a.FreeFloats(b)
+		again := a.Floats(n)
+		require.Same(t, p, &again[:1][0])
+		a.FreeFloats(again)
+		a.FreeFloats(other)
+
+		w := a.Words(n)
+		q := &w[:1][0]
+		a.FreeWords(w)
+		w = a.Words(n)
+		require.Same(t, q, &w[:1][0])
+		a.FreeWords(w)
+	})
+	allocs := testing.AllocsPerRun(10, func() { a.FreeFloats(a.Floats(1000)); a.FreeWords(a.Words(70)) })
+	assert.Zero(t, allocs)
+}
+
+func TestPanicsNameTheShapes(t *testing.T) {
+	d := tensor.NewDense(tensor.Shape{N: 2, Steps: 2, C: 3, H: 1, W: 1})
+	for message, fn := range map[string]func(){
+		"tensor: NewDense: invalid shape 1×0×3×1×1":       func() { tensor.NewDense(tensor.Shape{N: 1, C: 3, H: 1, W: 1}) },
+		"tensor: NewSpikes: invalid shape 1×1×0×1×1":      func() { tensor.NewSpikes(tensor.Shape{N: 1, Steps: 1, H: 1, W: 1}) },
+		"tensor: NewNCHW: invalid shape -1×1×1×1":         func() { tensor.NewNCHW(-1, 1, 1, 1) },
+		"tensor: Pack: 2×3×1×1 does not fit 2×2×3×1×1":    func() { d.Pack(tensor.NewNCHW(2, 3, 1, 1)) },
+		"tensor: PackSpikes: 4×3×1×2 does not fit 2×2×3×": func() { tensor.NewSpikes(d.Shape).PackSpikes(tensor.NewNCHW(4, 3, 1, 2)) },
+	} {
+		func() {
+			defer func() { assert.Contains(t, fmt.Sprint(recover()), message) }()
+			fn()
+		}()
+	}
+}
