@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/regularize"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset/fashion"
+)
+
+func main() {
+	ctx := context.Background()
+	cfg := zoo.Default("conv8 A conv16 A | fc10") // T = 8, IF neurons, θ = 1
+	cfg.Channels, cfg.Height, cfg.Width = 1, 28, 28
+	cfg.Mean, cfg.Std = []float32{0.286}, []float32{0.353}
+	net := must(zoo.New(cfg, rng.New(1)))
+
+	rat := train.Default(1)                          // One epoch,
+	rat.Adversary = attack.RATMix(8. / 255)          // on adversarial examples (MIX),
+	rat.Regularizer = regularize.DefaultOrthogonal() // with projected weights (REG).
+	trainer := must(train.New(net, must(fashion.Train()), rat, rng.New(1)))
+	for epoch, err := range trainer.Epochs(ctx) {
+		fmt.Printf("epoch %d: loss %.3f\n", must(epoch, err).Epoch, epoch.Loss)
+	}
+
+	pgd := attack.Named{Name: "PGD", Attack: attack.PGD(8./255, 0.01, 7, snn.BPTT{})}
+	report := must(attack.Evaluate(ctx, net, must(fashion.Test()), []attack.Named{pgd}, attack.DefaultConfig()))
+	fmt.Printf("clean %.1f %%, under PGD %.1f %%\n", 100*report.Clean.Accuracy, 100*report.Attacks[0].Accuracy)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
+}
