@@ -119,6 +119,9 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 	}
 	tiles := ceilDiv(hi-lo, l.tileBlocks())
 	chunk := max(8, min(128, 1024/min(p.srcPixels, 3*p.srcWidth))) // of frames whose rows stay in L2
+	if p.srcPixels%1024 == 0 {
+		chunk = 2 // multiples of 64 KB apart: one set of L2, of 16 lines
+	}
 	for g := 0; g < srcBlocks; g += group {
 		n := min(group, srcBlocks-g)
 		w, pitch := p.w[(lo*srcBlocks+g)*slab:], srcBlocks
@@ -185,16 +188,17 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 	}
 	minRun := min(to-from, framesMax)
 	if p.srcPixels%256 == 0 {
-		minRun = min(minRun, 5) // multiples of 16 KB: few sets of L2, many pages
+		minRun = min(minRun, 2) // multiples of 16 KB: few sets of L2, many pages
 	}
-	// tiles cuts n rows of pixel px, the first that of frame f, into tiles.
-	tiles := func(px, f, n, max int, src, dst int) {
+	// tiles cuts n rows of pixel px, the first that of frame f, into tiles. What the
+	// next ones read lies some pixels ahead: the caches' own prefetchers do not see it.
+	tiles := func(px, f, n, max, src, dst, ahead int) {
 		list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
 		if len(list) == 0 {
 			return // filled
 		}
 		t.offsets, t.count = ptr(list, 0), uint64(len(list))
-		t.srcRow, t.dstRow = uint64(src*64), uint64(dst*64)
+		t.srcRow, t.dstRow, t.ahead = uint64(src*64), uint64(dst*64), uint64(ahead*64)
 		s, d := (g*p.frames+f)*p.srcPixels, (lo*p.frames+f)*p.dstPixels+px
 		for i, parts := 0, ceilDiv(n, max); i < parts; i++ {
 			a, b := share(n, i, parts)
@@ -202,15 +206,19 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 			l.runTile(&t)
 		}
 	}
-	for px, run := range p.sources.run {
-		if int(run) > minRun {
+	ahead := 1
+	if p.srcPixels == 1 {
+		ahead = framesMax
+	}
+	for _, r := range p.sources.runs {
+		if r.n > minRun {
 			for f := from; f < to; f++ {
-				tiles(px, f, int(run), rowsMax, p.sources.srcStep/64, p.sources.dstStep)
+				tiles(r.px, f, r.n, rowsMax, r.srcStep, r.dstStep, p.sources.below)
 			}
 			continue
 		}
-		for q := px; q < px+int(run)*p.sources.dstStep; q += p.sources.dstStep {
-			tiles(q, from, to-from, framesMax, p.srcPixels, p.dstPixels)
+		for i := range r.n {
+			tiles(r.px+i*r.dstStep, from, to-from, framesMax, p.srcPixels, p.dstPixels, ahead)
 		}
 	}
 }

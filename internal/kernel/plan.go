@@ -51,44 +51,58 @@ type sources struct {
 	values []offset // bytes into a frame of values, and into a channel's weights
 	masks  []offset // the same for frames of uint64 masks
 	start  []int32  // values[start[p]:start[p+1]] are pixel p's
-	// run is the number of pixels of a row, dstStep apart from this one on, that
-	// have the same list but for a shift of srcStep bytes from one to the next; 0
-	// for a pixel that belongs to the run of one before it.
-	run              []int32
-	dstStep, srcStep int
-	empty            bool // a pixel has no sources
+	runs   []run
+	below  int  // from a pixel's sources to those of a pixel in the next row
+	empty  bool // a pixel has no sources
 }
+
+// run is n pixels from px on, dstStep pixels apart, that have the same list but for
+// a shift of srcStep pixels from one to the next.
+type run struct{ px, n, dstStep, srcStep int }
 
 func (s *sources) add(src, tap int) {
 	s.values = append(s.values, offset{int64(src) * 64, int64(tap) * 64})
 	s.masks = append(s.masks, offset{int64(src) * 8, int64(tap) * 64})
 }
 
-// close ends the lists of a destination of the given width.
-func (s *sources) close(width int) {
+// close ends the lists of a destination of the given width and covers its pixels
+// with runs: along the rows, dstX pixels apart, or down the columns, dstY apart, for
+// pixels that have no neighbour like them in their row.
+func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
+	s.below = srcY
 	n := len(s.start) - 1
-	s.run = make([]int32, n)
+	done := make([]bool, n)
+	extend := func(r run, in func(p int) bool) run {
+		for p := r.px + r.dstStep; p < n && in(p) && !done[p] && s.follows(p, r.dstStep, r.srcStep); p += r.dstStep {
+			r.n++
+		}
+		return r
+	}
 	for p := range n {
 		s.empty = s.empty || s.start[p] == s.start[p+1]
-		if p%width >= s.dstStep && s.run[p-s.dstStep] != 1 && s.follows(p) {
+		if done[p] {
 			continue
 		}
-		s.run[p] = 1
-		for q := p + s.dstStep; q/width == p/width && s.follows(q); q += s.dstStep {
-			s.run[p]++
+		r := extend(run{p, 1, dstX, srcX}, func(q int) bool { return q/width == p/width })
+		if r.n == 1 {
+			r = extend(run{p, 1, dstY, srcY}, func(int) bool { return true })
 		}
+		for i := range r.n {
+			done[p+i*r.dstStep] = true
+		}
+		s.runs = append(s.runs, r)
 	}
 }
 
-// follows reports whether pixel p has the list of pixel p−dstStep, one step on.
-func (s *sources) follows(p int) bool {
-	o := p - s.dstStep
+// follows reports whether pixel p has the list of pixel p−dst, src pixels on.
+func (s *sources) follows(p, dst, src int) bool {
+	o := p - dst
 	a, b := s.values[s.start[o]:s.start[o+1]], s.values[s.start[p]:s.start[p+1]]
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
-		if b[i].w != a[i].w || b[i].src != a[i].src+int64(s.srcStep) {
+		if b[i].w != a[i].w || b[i].src != a[i].src+int64(src)*64 {
 			return false
 		}
 	}
@@ -99,7 +113,7 @@ var outputSources, inputSources cache[sources]
 
 // newOutputSources lists every output pixel's input pixels.
 func newOutputSources(c window) *sources {
-	s := &sources{start: []int32{0}, dstStep: 1, srcStep: c.Stride * 64}
+	s := &sources{start: []int32{0}}
 	for oy := range c.Hout {
 		for ox := range c.Wout {
 			for ky := range c.KH {
@@ -113,13 +127,13 @@ func newOutputSources(c window) *sources {
 			s.start = append(s.start, int32(len(s.values)))
 		}
 	}
-	s.close(c.Wout)
+	s.close(c.Wout, 1, c.Stride, c.Wout, c.Stride*c.Win)
 	return s
 }
 
 // newInputSources lists every input pixel's output pixels.
 func newInputSources(c window) *sources {
-	s := &sources{start: []int32{0}, dstStep: c.Stride, srcStep: 64}
+	s := &sources{start: []int32{0}}
 	for y := range c.Hin {
 		for x := range c.Win {
 			for ky := c.KH - 1; ky >= 0; ky-- {
@@ -136,7 +150,7 @@ func newInputSources(c window) *sources {
 			s.start = append(s.start, int32(len(s.values)))
 		}
 	}
-	s.close(c.Win)
+	s.close(c.Win, c.Stride, 1, c.Stride*c.Win, c.Wout)
 	return s
 }
 
