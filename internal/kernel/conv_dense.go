@@ -142,12 +142,13 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 // blocks lo to hi and n source blocks from g on.
 func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
 	slab, row := Lanes*p.window*Lanes, uintptr(p.window*64)
+	ahead := uintptr(p.dstBlocks * slab * 4) // the next source block
 	for s := range n {
 		for b := lo; b < hi; b++ {
 			src := p.w[((g+s)*p.dstBlocks+b)*slab:]
 			dst := panel[((b-lo)*n+s)*slab:]
 			for t := range p.window {
-				l.transpose16(&dst[t*Lanes], &src[t*Lanes], row, row)
+				l.transposeAhead16(&dst[t*Lanes], &src[t*Lanes], row, row, ahead)
 			}
 		}
 	}

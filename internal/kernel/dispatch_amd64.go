@@ -90,11 +90,15 @@ func (l Level) outerValues3(a *outer3) {
 }
 
 func (l Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
+	l.transposeAhead16(dst, src, dstRow, srcRow, 0)
+}
+
+func (l Level) transposeAhead16(dst, src *float32, dstRow, srcRow, ahead uintptr) {
 	switch l {
 	case AVX512:
-		transpose16AVX512(dst, src, dstRow, srcRow)
+		transpose16AVX512(dst, src, dstRow, srcRow, ahead)
 	case AVX2:
-		transpose16AVX2(dst, src, dstRow, srcRow)
+		transpose16AVX2(dst, src, dstRow, srcRow, ahead)
 	default:
 		transpose16Portable(dst, src, dstRow, srcRow)
 	}

@@ -13,6 +13,9 @@ func (Level) outerValues3(a *outer3)     { outerValues3Portable(a) }
 func (Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
 	transpose16Portable(dst, src, dstRow, srcRow)
 }
+func (Level) transposeAhead16(dst, src *float32, dstRow, srcRow, _ uintptr) {
+	transpose16Portable(dst, src, dstRow, srcRow)
+}
 func (Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
 	transposeBitsPortable(dst, src, words, dstLane)
 }

@@ -178,7 +178,8 @@ func outer3Portable(a *outer3, multiply bool) {
 }
 
 // transpose16Portable writes the 16×16 block at src to dst with rows and lanes
-// exchanged. Row strides are in bytes.
+// exchanged. Row strides are in bytes; the assembly prefetches what lies ahead bytes
+// after src.
 func transpose16Portable(dst, src *float32, dstRow, srcRow uintptr) {
 	for r := range uintptr(Lanes) {
 		v := (*[Lanes]float32)(unsafe.Add(unsafe.Pointer(src), r*srcRow))

@@ -97,12 +97,12 @@ func peakAVX512(rounds int)
 // transpose16AVX512 is transpose16Portable.
 //
 //go:noescape
-func transpose16AVX512(dst *float32, src *float32, dstRow uintptr, srcRow uintptr)
+func transpose16AVX512(dst *float32, src *float32, dstRow uintptr, srcRow uintptr, ahead uintptr)
 
 // transpose16AVX2 is transpose16Portable.
 //
 //go:noescape
-func transpose16AVX2(dst *float32, src *float32, dstRow uintptr, srcRow uintptr)
+func transpose16AVX2(dst *float32, src *float32, dstRow uintptr, srcRow uintptr, ahead uintptr)
 
 // transposeBitsAVX512 is transposeBitsPortable.
 //

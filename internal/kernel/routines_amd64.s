@@ -17750,44 +17750,61 @@ round:
 	VZEROUPPER
 	RET
 
-// func transpose16AVX512(dst *float32, src *float32, dstRow uintptr, srcRow uintptr)
-// Requires: AVX, AVX512F
-TEXT ·transpose16AVX512(SB), NOSPLIT, $0-32
+// func transpose16AVX512(dst *float32, src *float32, dstRow uintptr, srcRow uintptr, ahead uintptr)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·transpose16AVX512(SB), NOSPLIT, $0-40
 	MOVQ       dst+0(FP), AX
 	MOVQ       src+8(FP), CX
 	MOVQ       dstRow+16(FP), DX
 	MOVQ       srcRow+24(FP), BX
+	MOVQ       ahead+32(FP), SI
 	VMOVUPS    (CX), Z0
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z1
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z2
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z3
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z4
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z5
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z6
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z7
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z8
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z9
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z10
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z11
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z12
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z13
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z14
+	PREFETCHT0 (CX)(SI*1)
 	ADDQ       BX, CX
 	VMOVUPS    (CX), Z15
+	PREFETCHT0 (CX)(SI*1)
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z17
 	VUNPCKLPS  Z3, Z2, Z18
@@ -17886,30 +17903,39 @@ TEXT ·transpose16AVX512(SB), NOSPLIT, $0-32
 	VZEROUPPER
 	RET
 
-// func transpose16AVX2(dst *float32, src *float32, dstRow uintptr, srcRow uintptr)
-// Requires: AVX
-TEXT ·transpose16AVX2(SB), NOSPLIT, $0-32
+// func transpose16AVX2(dst *float32, src *float32, dstRow uintptr, srcRow uintptr, ahead uintptr)
+// Requires: AVX, MMX+
+TEXT ·transpose16AVX2(SB), NOSPLIT, $0-40
 	MOVQ       dst+0(FP), AX
 	MOVQ       src+8(FP), CX
 	MOVQ       dstRow+16(FP), DX
 	MOVQ       srcRow+24(FP), BX
-	MOVQ       CX, SI
-	MOVQ       AX, DI
-	VMOVUPS    (SI), Y0
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y1
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y2
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y3
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y4
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y5
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y6
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y7
+	MOVQ       ahead+32(FP), SI
+	MOVQ       CX, DI
+	MOVQ       AX, R8
+	VMOVUPS    (DI), Y0
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y1
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y2
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y3
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y4
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y5
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y6
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y7
+	PREFETCHT0 (DI)(SI*1)
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y9
 	VUNPCKLPS  Y3, Y2, Y10
@@ -17927,46 +17953,46 @@ TEXT ·transpose16AVX2(SB), NOSPLIT, $0-32
 	VUNPCKLPD  Y15, Y13, Y6
 	VUNPCKHPD  Y15, Y13, Y7
 	VPERM2F128 $0x20, Y4, Y0, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y5, Y1, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y6, Y2, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y7, Y3, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y4, Y0, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y5, Y1, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y6, Y2, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y7, Y3, Y8
-	VMOVUPS    Y8, (DI)
-	MOVQ       CX, SI
-	MOVQ       AX, DI
-	LEAQ       (DI)(DX*8), DI
-	VMOVUPS    32(SI), Y0
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y1
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y2
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y3
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y4
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y5
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y6
-	ADDQ       BX, SI
-	VMOVUPS    32(SI), Y7
+	VMOVUPS    Y8, (R8)
+	MOVQ       CX, DI
+	MOVQ       AX, R8
+	LEAQ       (R8)(DX*8), R8
+	VMOVUPS    32(DI), Y0
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y1
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y2
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y3
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y4
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y5
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y6
+	ADDQ       BX, DI
+	VMOVUPS    32(DI), Y7
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y9
 	VUNPCKLPS  Y3, Y2, Y10
@@ -17984,46 +18010,54 @@ TEXT ·transpose16AVX2(SB), NOSPLIT, $0-32
 	VUNPCKLPD  Y15, Y13, Y6
 	VUNPCKHPD  Y15, Y13, Y7
 	VPERM2F128 $0x20, Y4, Y0, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y5, Y1, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y6, Y2, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y7, Y3, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y4, Y0, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y5, Y1, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y6, Y2, Y8
-	VMOVUPS    Y8, (DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, (R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y7, Y3, Y8
-	VMOVUPS    Y8, (DI)
-	MOVQ       CX, SI
-	MOVQ       AX, DI
-	LEAQ       (SI)(BX*8), SI
-	VMOVUPS    (SI), Y0
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y1
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y2
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y3
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y4
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y5
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y6
-	ADDQ       BX, SI
-	VMOVUPS    (SI), Y7
+	VMOVUPS    Y8, (R8)
+	MOVQ       CX, DI
+	MOVQ       AX, R8
+	LEAQ       (DI)(BX*8), DI
+	VMOVUPS    (DI), Y0
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y1
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y2
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y3
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y4
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y5
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y6
+	PREFETCHT0 (DI)(SI*1)
+	ADDQ       BX, DI
+	VMOVUPS    (DI), Y7
+	PREFETCHT0 (DI)(SI*1)
 	VUNPCKLPS  Y1, Y0, Y8
 	VUNPCKHPS  Y1, Y0, Y9
 	VUNPCKLPS  Y3, Y2, Y10
@@ -18041,28 +18075,28 @@ TEXT ·transpose16AVX2(SB), NOSPLIT, $0-32
 	VUNPCKLPD  Y15, Y13, Y6
 	VUNPCKHPD  Y15, Y13, Y7
 	VPERM2F128 $0x20, Y4, Y0, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y5, Y1, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y6, Y2, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x20, Y7, Y3, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y4, Y0, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y5, Y1, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y6, Y2, Y8
-	VMOVUPS    Y8, 32(DI)
-	ADDQ       DX, DI
+	VMOVUPS    Y8, 32(R8)
+	ADDQ       DX, R8
 	VPERM2F128 $0x31, Y7, Y3, Y8
-	VMOVUPS    Y8, 32(DI)
+	VMOVUPS    Y8, 32(R8)
 	MOVQ       AX, AX
 	LEAQ       (CX)(BX*8), CX
 	LEAQ       (AX)(DX*8), AX

@@ -26,11 +26,13 @@ func peak(s isa) {
 
 // transposeAVX512 exchanges rows and lanes of 16×16 blocks.
 func transposeAVX512() {
-	routine("transpose16AVX512", "func(dst, src *float32, dstRow, srcRow uintptr)", "is transpose16Portable.")
+	routine("transpose16AVX512", "func(dst, src *float32, dstRow, srcRow, ahead uintptr)", "is transpose16Portable.")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	dstRow, srcRow := Load(Param("dstRow"), GP64()), Load(Param("srcRow"), GP64())
+	ahead := Load(Param("ahead"), GP64())
 	for i := range 16 {
 		VMOVUPS(Mem{Base: src}, zs[i])
+		PREFETCHT0(Mem{Base: src, Index: ahead, Scale: 1})
 		if i < 15 {
 			ADDQ(srcRow, src)
 		}
@@ -72,9 +74,10 @@ func transposeAVX512() {
 
 // transposeAVX2 does it by 8×8 blocks.
 func transposeAVX2() {
-	routine("transpose16AVX2", "func(dst, src *float32, dstRow, srcRow uintptr)", "is transpose16Portable.")
+	routine("transpose16AVX2", "func(dst, src *float32, dstRow, srcRow, ahead uintptr)", "is transpose16Portable.")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	dstRow, srcRow := Load(Param("dstRow"), GP64()), Load(Param("srcRow"), GP64())
+	ahead := Load(Param("ahead"), GP64())
 	for h := range 2 { // rows of src
 		for g := range 2 { // columns of src
 			s, d := GP64(), GP64()
@@ -88,6 +91,9 @@ func transposeAVX2() {
 			}
 			for i := range 8 {
 				VMOVUPS(Mem{Base: s, Disp: 32 * g}, ys[i])
+				if g == 0 {
+					PREFETCHT0(Mem{Base: s, Index: ahead, Scale: 1})
+				}
 				if i < 7 {
 					ADDQ(srcRow, s)
 				}
