@@ -16,16 +16,15 @@ func chunks(threads, n int, fn func(lo, hi int)) {
 
 // Densify writes spikes as zeros and ones.
 func Densify(dst []float32, s []uint16, threads int) {
-	counts(dst, s, []int64{0}, len(s), threads)
+	counts(dst, s, []int64{0}, 1, 1, len(s), threads)
 }
 
-// counts writes to each of n vectors the number of spikes at some offsets, in
-// bytes, from the word of the same index.
-func counts(dst []float32, s []uint16, offsets []int64, n, threads int) {
+// counts is SumStepsSpikes with the steps' offsets from the first, in bytes.
+func counts(dst []float32, s []uint16, offsets []int64, units, steps, pixels, threads int) {
 	l := CurrentLevel()
-	pieces(threads, 1, n, pieceVectors, func(_, lo, hi int) {
+	pieces(threads, units, pixels, pieceVectors, func(u, lo, hi int) {
 		w := windowRun{
-			out: unsafe.Pointer(&dst[lo*Lanes]), in: unsafe.Pointer(&s[lo]),
+			out: unsafe.Pointer(&dst[(u*pixels+lo)*Lanes]), in: unsafe.Pointer(&s[u*steps*pixels+lo]),
 			offsets: unsafe.Pointer(&offsets[0]), count: uint64(len(offsets)),
 			n: uint64(hi - lo), rows: 1, pixel: 2, scale: 1,
 		}
@@ -108,9 +107,7 @@ func SumStepsSpikes(dst []float32, s []uint16, units, steps, pixels, threads int
 	for t := range offsets {
 		offsets[t] = int64(t * pixels * 2)
 	}
-	parallel.For(threads, units, func(u int) {
-		counts(dst[u*pixels*Lanes:], s[u*steps*pixels:], offsets, pixels, 1)
-	})
+	counts(dst, s, offsets, units, steps, pixels, threads)
 }
 
 // ReLU computes dst = max(x, 0); NaN and −0 stay.

@@ -93,3 +93,51 @@ func BenchmarkNeuron(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkElementwise runs each operation once over 64 MB of values and reports
+// the bytes that it reads and writes a second.
+func BenchmarkElementwise(b *testing.B) {
+	const blocks, n, steps = 4, 1 << 18, 8
+	const size = blocks * n * Lanes
+	r := rand.New(rand.NewPCG(1, 1))
+	x, y, d := values(r, size, 1, 0), values(r, size, 1, 0), make([]float32, size)
+	s, t := make([]uint16, blocks*n), make([]uint16, blocks*n)
+	for i := range s {
+		s[i] = uint16(r.Uint32() & r.Uint32())
+	}
+	a := values(r, blocks*Lanes, 1, 0)
+	sum, dot, inv := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)
+	pool := Pool{Planes: blocks * n / 1024, Hin: 32, Win: 32, Hout: 16, Wout: 16, KH: 2, KW: 2, Stride: 2}
+	read := bandwidth(b, 4*size)
+	for _, op := range []struct {
+		name    string
+		eighths int // of a byte, a value
+		do      func()
+	}{
+		{"affine", 64, func() { Affine(d, x, a, a, blocks, n, 0) }},
+		{"moments", 32, func() { Moments(sum, dot, x, blocks, n, 0) }},
+		{"norm-reduce", 64, func() { NormReduce(sum, dot, y, x, inv, inv, blocks, n, 0) }},
+		{"norm-backward", 96, func() { NormBackward(d, y, x, a, a, a, a, blocks, n, false, 0) }},
+		{"relu", 64, func() { ReLU(d, x, 0) }},
+		{"relu-grad", 96, func() { ReLUGrad(d, y, x, false, 0) }},
+		{"axpy-add", 96, func() { AXPY(d, 0.5, x, true, 0) }},
+		{"repeat", 36, func() { Repeat(d, x, blocks, steps, n/steps*Lanes, false, 0) }},
+		{"sum-steps", 36, func() { SumSteps(d, x, blocks, steps, n/steps*Lanes, 0.5, false, 0) }},
+		{"densify", 33, func() { Densify(d, s, 0) }},
+		{"sum-steps-spikes", 5, func() { SumStepsSpikes(d, s, blocks, steps, n/steps, 0) }},
+		{"avg-pool", 40, func() { AvgPool(d, x, pool, 0) }},
+		{"avg-pool-spikes", 9, func() { AvgPoolSpikes(d, s, pool, 0) }},
+		{"avg-pool-grad", 40, func() { AvgPoolGrad(d, x, pool, false, 0) }},
+		{"max-pool", 40, func() { MaxPool(d, x, pool, 0) }},
+		{"fired", 1, func() { Fired(t, s, Scan{Units: blocks, Images: 1, Pixels: n / steps, Steps: steps}, 0) }},
+		{"sgd", 160, func() { SGD(d, x, y, 0.1, 0.5, 0.01, false, 0) }},
+		{"adam", 224, func() { Adam(d, x, y, y, AdamStep{Beta1: 0.5, Beta2: 0.5, Correction: 1, Eps: 1}, 0) }},
+	} {
+		eachLevel(b, op.name, func(b *testing.B) {
+			for range b.N {
+				op.do()
+			}
+			rates(b, 0, size/8*op.eighths, read)
+		})
+	}
+}

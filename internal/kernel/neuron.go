@@ -154,7 +154,9 @@ func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
 // Sums are float64.
 func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
 	per := (g.Pixels + g.runPixels() - 1) / g.runPixels() * g.Images // runs of a block
-	part := make([]float64, g.Units/g.Images*per*2*Lanes)            // [blocks][runs][2][16]
+	buf := zeroPartials(g.Units / g.Images * per * 2 * Lanes)
+	defer partials.put(buf)
+	part := *buf // [blocks][runs][2][16]
 	g.backward(dcur, false, mean, part, threads)
 	mergeSums(sum, dot, part, inv, per)
 }
@@ -259,17 +261,18 @@ func Fired(fired, s []uint16, sc Scan, threads int) {
 //	a        [units/images][16], or nil
 func Gate(dst, src []float32, mask []uint16, a []float32, scale float32, units, images, steps, pixels int, add bool, threads int) {
 	l := CurrentLevel()
-	pieces(threads, units*steps, pixels, pieceVectors, func(f, lo, hi int) {
-		u := f / steps
-		c := [Lanes]float32(ones[:])
+	pieces(threads, units, pixels, max(16, pieceVectors/steps), func(u, lo, hi int) {
+		c := ones
 		if a != nil {
 			c = [Lanes]float32(a[u/images*Lanes:])
 		}
 		for i := range c {
 			c[i] *= scale
 		}
-		at := (f*pixels + lo) * Lanes
-		l.mask(&dst[at], &src[at], &mask[u*pixels+lo], &c[0], hi-lo, add)
+		for t := range steps {
+			at := ((u*steps+t)*pixels + lo) * Lanes
+			l.mask(&dst[at], &src[at], &mask[u*pixels+lo], &c[0], hi-lo, add)
+		}
 	})
 }
 

@@ -37,7 +37,9 @@ const momentVectors = 256
 func Moments(mean, square []float64, x []float32, blocks, n, threads int) {
 	l := CurrentLevel()
 	per := (n + momentVectors - 1) / momentVectors
-	part := make([]float64, blocks*per*2*Lanes) // [blocks][pieces][mean, square][16]
+	buf := zeroPartials(blocks * per * 2 * Lanes)
+	defer partials.put(buf)
+	part := *buf // [blocks][pieces][mean, square][16]
 	pieces(threads, blocks, n, momentVectors, func(blk, lo, hi int) {
 		p := part[(blk*per+lo/momentVectors)*2*Lanes:][:2*Lanes]
 		at := &x[(blk*n+lo)*Lanes]
@@ -73,7 +75,9 @@ func Moments(mean, square []float64, x []float32, blocks, n, threads int) {
 func NormReduce(sum, dot []float64, dy, x []float32, mean, inv []float64, blocks, n, threads int) {
 	l := CurrentLevel()
 	per := (n + pieceVectors - 1) / pieceVectors
-	part := make([]float64, blocks*per*2*Lanes) // [blocks][pieces][2][16]
+	buf := zeroPartials(blocks * per * 2 * Lanes)
+	defer partials.put(buf)
+	part := *buf // [blocks][pieces][2][16]
 	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
 		at := (blk*n + lo) * Lanes
 		l.products(&part[(blk*per+lo/pieceVectors)*2*Lanes], &dy[at], &x[at], &mean[blk*Lanes], hi-lo)
@@ -115,11 +119,29 @@ func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, t
 // pieceVectors is the number of vectors of a piece of element-wise work.
 const pieceVectors = 1024
 
-// pieces calls fn for runs of at most size elements of every block.
+// pieces calls fn for runs of at most size elements of every block. Small blocks
+// are grouped, so that what it takes to hand out work is shared.
 func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
 	per := (n + size - 1) / size
+	if group := size / 4 / max(1, n); group > 1 {
+		parallel.For(threads, ceilDiv(blocks, group), func(g int) {
+			for blk := g * group; blk < min((g+1)*group, blocks); blk++ {
+				fn(blk, 0, n)
+			}
+		})
+		return
+	}
 	parallel.For(threads, blocks*per, func(u int) {
 		lo := u % per * size
 		fn(u/per, lo, min(lo+size, n))
 	})
+}
+
+var partials lender[float64]
+
+// zeroPartials lends n zeros.
+func zeroPartials(n int) *[]float64 {
+	b := partials.get(n)
+	clear(*b)
+	return b
 }
