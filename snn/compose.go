@@ -1,6 +1,7 @@
 package snn
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -79,7 +80,12 @@ type layerError struct {
 	err  error
 }
 
-func (e *layerError) Error() string { return fmt.Sprintf("layer %s: %v", e.name, e.err) }
+func (e *layerError) Error() string {
+	if e.name == "" { // the model's body itself
+		return e.err.Error()
+	}
+	return fmt.Sprintf("layer %s: %v", e.name, e.err)
+}
 func (e *layerError) Unwrap() error { return e.err }
 
 func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, error) {
@@ -162,6 +168,9 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 	out, err := describe(s, branch, name, o)
 	if err != nil {
 		return in, err
+	}
+	if b.Comb == nil || b.Comb.Len() != 2 {
+		return in, errors.New("no weights of its two branches: expected Comb of shape [2]")
 	}
 	if out != short {
 		return in, fmt.Errorf("the branches' shapes %v and %v differ", short, out)

@@ -79,6 +79,13 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		return nil, fmt.Errorf("snn: the network ends in %d×%d×%d: expected one pixel of classes", out.C, out.H, out.W)
 	}
 	m.classes = out.C
+	named := map[string]bool{}
+	for _, p := range m.State() {
+		if named[p.Name] {
+			return nil, fmt.Errorf("snn: two parameters are named %s: expected every layer once, under a name of its own", p.Name)
+		}
+		named[p.Name] = true
+	}
 	return m, nil
 }
 
@@ -135,6 +142,9 @@ func (m *Model) CheckImages(x tensor.NCHW) error {
 	if x.C != m.Channels || x.H != m.Height || x.W != m.Width || x.N < 1 {
 		return fmt.Errorf("snn: images %v: expected N×%d×%d×%d with N ≥ 1", x, m.Channels, m.Height, m.Width)
 	}
+	if len(x.Data) != x.N*x.Pixels() {
+		return fmt.Errorf("snn: images %v with %d values: expected %d", x, len(x.Data), x.N*x.Pixels())
+	}
 	if err := x.CheckRange(0, 1); err != nil {
 		return fmt.Errorf("snn: %w", err)
 	}
@@ -148,9 +158,12 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	h := in
 	if m.mean != nil {
 		h = autograd.Normalize(p.Tape, in, m.mean, m.std)
+		if in != x {
+			p.Tape.Done(in)
+		}
 	}
 	out := m.body.Forward(p, h)
-	if h != in && h != out {
+	if h != x && h != out {
 		p.Tape.Done(h)
 	}
 	logits := autograd.MeanOverTime(p.Tape, out)
@@ -170,14 +183,20 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 // It returns an error if the images do not fit the model or hold a value that is not
 // a number in [0,1].
 func (m *Model) Run(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
-	return m.run(p, x, true, false, fn)
+	if err := m.checkRun(&p, x); err != nil {
+		return tensor.NCHW{}, err
+	}
+	return m.run(p, x, true, false, fn), nil
 }
 
 // TrainStep is Run for the parameters' gradients instead of the images'; they are
 // added to what the parameters hold since ClearGrad.
 func (m *Model) TrainStep(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
-	_, err := m.run(p, x, false, true, fn)
-	return err
+	if err := m.checkRun(&p, x); err != nil {
+		return err
+	}
+	m.run(p, x, false, true, fn)
+	return nil
 }
 
 // Logits evaluates the network on x and returns its logits, row-major [N, classes].
@@ -187,22 +206,40 @@ func (m *Model) Logits(x tensor.NCHW, keys []rng.Key) ([]float32, error) {
 	return m.Evaluate(Pass{Keys: keys}, x)
 }
 
-// Evaluate is Logits for a pass of the caller's, who may want to Observe it.
-func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
-	var out []float32
-	_, err := m.run(p, x, false, false, func(logits []float32) []float32 {
-		out = logits
-		return nil
-	})
-	return out, err
+// Evaluate is Logits for a pass of the caller's, who may want to Observe it. A pass
+// that nobody observes runs on some images at a time, so that the memory that it needs
+// does not grow with the number of steps or of images.
+func (m *Model) Evaluate(p Pass, x tensor.NCHW) (out []float32, err error) {
+	if err := m.checkRun(&p, x); err != nil {
+		return nil, err
+	}
+	part := x.N
+	if p.Observe == nil {
+		part = max(1, evaluatedFrames/m.Steps)
+	}
+	keys := p.Keys
+	for lo := 0; lo < x.N; lo += part {
+		hi := min(lo+part, x.N)
+		p.Keys = keys[lo:hi]
+		m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
+			out = append(out, logits...)
+			return nil
+		})
+	}
+	return out, nil
 }
 
-func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
+// evaluatedFrames is the number of frames, images × steps, that are evaluated
+// together: enough to spread the cost of reading the weights.
+const evaluatedFrames = 128
+
+// checkRun checks a pass over x, and fills in its keys.
+func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
 	if err := m.checkSteps(); err != nil {
-		return grad, err
+		return err
 	}
 	if err := m.CheckImages(x); err != nil {
-		return grad, err
+		return err
 	}
 	if p.Keys == nil {
 		p.Keys = make([]rng.Key, x.N)
@@ -210,6 +247,14 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 			p.Keys[i] = rng.New(0).Derive("image", uint64(i))
 		}
 	}
+	if len(p.Keys) != x.N {
+		panic(fmt.Sprintf("snn: Run: %d keys for %d images", len(p.Keys), x.N))
+	}
+	return nil
+}
+
+// run makes a checked pass.
+func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW) {
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
 	}
@@ -221,13 +266,13 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	out := m.Forward(&p, in)
 	seed := fn(out.Dense().Unpack().Data)
 	if seed == nil {
-		return grad, nil
+		return grad
 	}
 	p.Tape.Backward(out, seed)
 	if input {
 		grad = in.Grad().Unpack()
 	}
-	return grad, nil
+	return grad
 }
 
 func (m *Model) tape() *autograd.Tape {

@@ -3,6 +3,7 @@ package snn
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -33,10 +34,11 @@ func (m *Model) named() map[string]*autograd.Param {
 	return named
 }
 
-// Load sets the model's state and Meta from a safetensors file. The file must hold
-// float32 tensors of just the model's names and shapes (num_batches_tracked, which
-// PyTorch's batch norm keeps, is passed over). On an error, which names the file and
-// the tensor, the model is as it was.
+// Load sets the model's state from a safetensors file, and adds the file's metadata
+// to Meta; entries that Meta has stay, since they describe this model. The file must
+// hold float32 tensors of just the model's names and shapes (num_batches_tracked,
+// which PyTorch's batch norm keeps, is passed over). On an error, which names the file
+// and the tensor, the model is as it was.
 func (m *Model) Load(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -58,6 +60,11 @@ func (m *Model) SetState(file []byte) error {
 	if err := f.Import(m.named(), tracked); err != nil {
 		return err
 	}
-	m.Meta = f.Meta
+	own := m.Meta
+	m.Meta = maps.Clone(f.Meta)
+	if m.Meta == nil {
+		m.Meta = map[string]string{}
+	}
+	maps.Copy(m.Meta, own)
 	return nil
 }

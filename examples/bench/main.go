@@ -17,6 +17,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -38,7 +39,7 @@ type options struct {
 	arch                        string
 	width                       float64
 	steps, batch, threads, reps int
-	peer, peerJSON, out         string
+	peer, peerJSON, out, sweep  string
 }
 
 // report is what -json writes.
@@ -74,6 +75,7 @@ func main() {
 	flag.IntVar(&o.reps, "reps", 5, "runs of each part; the median counts")
 	flag.StringVar(&o.peer, "peer", "", "folder of a network, images and expected results")
 	flag.StringVar(&o.peerJSON, "peer-json", "", "file with the other side's figures")
+	flag.StringVar(&o.sweep, "sweep", "", "what to vary instead: T, batch, width or rate")
 	flag.StringVar(&o.out, "json", "", "file to write the figures to")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -83,11 +85,15 @@ func main() {
 }
 
 func run(o options) error {
+	debug.SetGCPercent(20) // buffers are reused; garbage should not hide what is needed
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	if o.reps < 1 || o.batch < 1 {
 		return errors.New("-reps and -batch: expected at least 1")
+	}
+	if o.sweep != "" {
+		return sweep(o)
 	}
 	cfg := zoo.Default(o.arch)
 	cfg.Steps, cfg.WidthMultiplier = o.steps, o.width
@@ -113,7 +119,7 @@ func run(o options) error {
 	if r.Rates, err = rates(m, x); err != nil {
 		return err
 	}
-	if r.MS, err = measure(m, x, y, o.reps); err != nil {
+	if r.MS, err = measure(m, x, y, o.reps, nil); err != nil {
 		return err
 	}
 	r.PeakMB = peakMB()
@@ -276,9 +282,9 @@ func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
 	return rs, err
 }
 
-// measure times every part. The parameters do not change: the learning rate is zero,
+// measure times the parts, or only some of them. The parameters do not change: the learning rate is zero,
 // and the projection's step too small to matter.
-func measure(m *snn.Model, x tensor.NCHW, y []int, reps int) (map[string]float64, error) {
+func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map[string]float64, error) {
 	ctx, key := context.Background(), rng.New(3)
 	opt, err := train.NewUpdater(train.SGD{Momentum: 0.9}, m.Params())
 	if err != nil {
@@ -319,7 +325,7 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int) (map[string]float64
 	ms := map[string]float64{}
 	for _, part := range parts {
 		job, ok := jobs[part]
-		if !ok {
+		if !ok || !known(part, only) {
 			continue
 		}
 		times := make([]float64, reps+1)

@@ -16,28 +16,36 @@ import (
 
 // Write writes parameters under the names that they are listed by.
 func Write(w io.Writer, params map[string]*autograd.Param, meta map[string]string) error {
-	views := map[string]safetensors.TensorView{}
+	views := map[string]view{}
 	for name, p := range params {
-		v, err := view(p)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		views[name] = v
+		views[name] = view{p}
 	}
 	return safetensors.SerializeToWriter(views, meta, w)
 }
 
-func view(p *autograd.Param) (safetensors.TensorView, error) {
-	dims := make([]uint64, len(p.Shape))
-	for i, d := range p.Shape {
+// view is a parameter as a tensor of a file, whose bytes are made when they are
+// written.
+type view struct{ *autograd.Param }
+
+func (v view) DType() safetensors.DType { return safetensors.F32 }
+
+func (v view) Shape() []uint64 {
+	dims := make([]uint64, len(v.Param.Shape))
+	for i, d := range v.Param.Shape {
 		dims[i] = uint64(d)
 	}
-	raw := make([]byte, 0, 4*p.Len())
-	for _, f := range p.Export() {
+	return dims
+}
+
+func (v view) Data() []byte {
+	raw := make([]byte, 0, 4*v.Len())
+	for _, f := range v.Export() {
 		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(f))
 	}
-	return safetensors.NewTensorView(safetensors.F32, dims, raw)
+	return raw
 }
+
+func (v view) DataLen() uint64 { return 4 * uint64(v.Len()) }
 
 // File is the content of a file.
 type File struct {
@@ -64,7 +72,7 @@ func Parse(b []byte) (*File, error) {
 // which names the tensor, all parameters are as they were.
 func (f *File) Import(params map[string]*autograd.Param, ignore func(name string) bool) error {
 	names := slices.Sorted(maps.Keys(params))
-	values := make([][]float32, len(names))
+	data := make([][]byte, len(names))
 	for i, name := range names {
 		p := params[name]
 		v, ok := f.tensors.Tensor(name)
@@ -77,9 +85,9 @@ func (f *File) Import(params map[string]*autograd.Param, ignore func(name string
 		if v.DType() != safetensors.F32 {
 			return fmt.Errorf("tensor %s is of type %v: expected F32", name, v.DType())
 		}
-		values[i] = floats(v.Data())
-		for j, x := range values[i] {
-			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+		data[i] = v.Data()
+		for j := range p.Len() {
+			if x := float(data[i], j); math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
 				return fmt.Errorf("tensor %s, value %d is %v: expected a finite number", name, j, x)
 			}
 		}
@@ -90,15 +98,16 @@ func (f *File) Import(params map[string]*autograd.Param, ignore func(name string
 		}
 	}
 	for i, name := range names {
-		params[name].Import(values[i])
+		values := make([]float32, params[name].Len())
+		for j := range values {
+			values[j] = float(data[i], j)
+		}
+		params[name].Import(values)
 	}
 	return nil
 }
 
-func floats(raw []byte) []float32 {
-	v := make([]float32, len(raw)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-	}
-	return v
+// float returns value i of a tensor's data.
+func float(data []byte, i int) float32 {
+	return math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
 }

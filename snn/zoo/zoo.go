@@ -125,8 +125,16 @@ func build(cfg Config) (*snn.Model, error) {
 	if !(cfg.WidthMultiplier > 0 && cfg.WidthMultiplier <= 64) {
 		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.WidthMultiplier)
 	}
-	if cfg.Classes < 1 {
-		return nil, fmt.Errorf("%d classes: expected at least 1", cfg.Classes)
+	for _, field := range []struct {
+		name string
+		v    int
+	}{{"image channels", cfg.Channels}, {"image height", cfg.Height}, {"image width", cfg.Width}, {"classes", cfg.Classes}} {
+		if field.v < 1 || field.v > largest {
+			return nil, fmt.Errorf("%s %d: expected a number from 1 to %d", field.name, field.v, largest)
+		}
+	}
+	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
+		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
 	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.SurrogateWidth)
 	if err != nil {
@@ -182,11 +190,30 @@ func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
 // wide applies the width multiplier.
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
 
+// Limits on what a configuration, which may come from a file, can ask for: of a
+// number, and of the weights of a layer.
+const (
+	largest     = 1 << 16
+	mostWeights = 1 << 28
+)
+
+// fits returns an error if a layer with weights of that shape is out of bounds.
+func fits(shape ...int) error {
+	n := 1.0
+	for _, d := range shape {
+		n *= float64(d)
+	}
+	if n > mostWeights {
+		return fmt.Errorf("a layer with weights %v: expected at most %d of them", shape, mostWeights)
+	}
+	return nil
+}
+
 // size reads the number behind a module's letters.
 func (b *builder) size(word, prefix string) (int, error) {
 	n, err := strconv.Atoi(strings.TrimPrefix(word, prefix))
-	if err != nil || n < 1 || n > 1<<16 {
-		return 0, fmt.Errorf("%q: expected a number from 1 to 65536 after %q", word, prefix)
+	if err != nil || n < 1 || n > largest {
+		return 0, fmt.Errorf("%q: expected a number from 1 to %d after %q", word, largest, prefix)
 	}
 	return n, nil
 }
@@ -218,6 +245,9 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				return nil, err
 			}
 			n = b.wide(n)
+			if err := fits(n, c, 3, 3); err != nil {
+				return nil, err
+			}
 			features = append(features, snn.NewConv2D(c, n, 3, 1, 1, true))
 			if b.BatchNorm {
 				features = append(features, snn.NewBatchNorm(n), b.neurons())
@@ -253,6 +283,9 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				n = b.wide(v)
 			}
 		}
+		if err := fits(n, in); err != nil {
+			return nil, err
+		}
 		classifier = append(classifier, snn.NewLinear(in, n, true))
 		if !last {
 			classifier = append(classifier, b.neurons())
@@ -270,13 +303,20 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 	var ws [4]int
 	var blocks int
 	var strides [3]int
-	_, err := fmt.Sscanf(arch, "WRN widths %d,%d,%d,%d, %d blocks a group, strides %d,%d,%d",
-		&ws[0], &ws[1], &ws[2], &ws[3], &blocks, &strides[0], &strides[1], &strides[2])
-	if err != nil || min(ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2]) < 1 {
-		return nil, fmt.Errorf("expected %q with positive numbers", Architectures["wrn-16-4"])
+	const format = "WRN widths %d,%d,%d,%d, %d blocks a group, strides %d,%d,%d"
+	_, err := fmt.Sscanf(arch, format, &ws[0], &ws[1], &ws[2], &ws[3], &blocks, &strides[0], &strides[1], &strides[2])
+	numbers := []int{ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2]}
+	// Sscanf takes what follows the last number for the caller's.
+	whole := arch == fmt.Sprintf(format, ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2])
+	if err != nil || !whole || slices.Min(numbers) < 1 || slices.Max(numbers) > largest {
+		return nil, fmt.Errorf("expected %q with numbers from 1 to %d", Architectures["wrn-16-4"], largest)
 	}
 	for i := range ws {
 		ws[i] = b.wide(ws[i])
+	}
+	widest := max(b.Channels, slices.Max(ws[:]))
+	if err := fits(widest, widest, 3, 3); err != nil {
+		return nil, err
 	}
 	body := (&snn.Sequential{}).Append("conv1", snn.NewConv2D(b.Channels, ws[0], 3, 1, 1, false))
 	var group []snn.Layer
