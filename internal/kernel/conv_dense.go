@@ -242,20 +242,14 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 	srcBlocks, dstBlocks := c.BlocksIn(), c.BlocksOut()
 	tiles := ceilDiv(dstBlocks, l.tileBlocks())
 	chunk := max(1, 256/out)
-	tapUnits := 1
-	if tiles*srcBlocks < 4*parallel.Threads(threads) {
-		tapUnits = win
-	}
-	parallel.For(threads, tiles*srcBlocks*tapUnits, func(u int) {
-		lo, hi := share(dstBlocks, u/tapUnits/srcBlocks, tiles)
-		b := u / tapUnits % srcBlocks
+	// Units are as many input blocks as 4 units a thread allow: dy is read few times.
+	need := 4 * parallel.Threads(threads)
+	parts := min(srcBlocks, ceilDiv(need, tiles))
+	tapUnits := min(win, ceilDiv(need, tiles*parts))
+	parallel.For(threads, tiles*parts*tapUnits, func(u int) {
+		lo, hi := share(dstBlocks, u/tapUnits/parts, tiles)
+		first, end := share(srcBlocks, u/tapUnits%parts, parts)
 		tapLo, tapHi := share(win, u%tapUnits, tapUnits)
-		channels := min(Lanes, c.Cin-b*Lanes)
-		if channels < Lanes && !add {
-			for o := lo; o < hi; o++ {
-				clearChannels(dw[(o*srcBlocks+b)*Lanes*win*Lanes:], channels, win, tapLo, tapHi)
-			}
-		}
 		t := tile{
 			cols:     uint64((hi - lo) * vectors),
 			srcRow:   4,
@@ -271,33 +265,37 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 		if vectors > 1 {
 			t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
 		}
-		rowTiles := ceilDiv(channels, min(8, l.tileRows(hi-lo)))
-		one := offset{}
+		maxRows := min(8, l.tileRows(hi-lo))
+		one := [1]offset{}
 		for f := 0; f < c.Frames; f += chunk {
 			n := min(chunk, c.Frames-f)
 			if f > 0 || add {
 				t.start = startDst
 			}
-			for tap := tapLo; tap < tapHi; tap++ {
-				rows := p.rows[p.start[tap]:p.start[tap+1]]
-				t.outer, t.lanes = uint64(n), uint64(p.width[tap])
-				switch {
-				case len(rows) == 0:
-					if t.start != startDst {
-						for o := lo; o < hi; o++ {
-							clearChannels(dw[(o*srcBlocks+b)*Lanes*win*Lanes:], 0, win, tap, tap+1)
-						}
-					}
+			t.w = ptr(dy, (lo*c.Frames+f)*out*Lanes)
+			for i := first * win; i < end*win; i++ {
+				b, tap := i/win, i%win
+				if tap < tapLo || tap >= tapHi {
 					continue
-				case in == 1 && out == 1: // frames follow each other as pixels do
-					rows = unsafe.Slice(&one, 1)
-					t.outer, t.lanes = 1, uint64(n)
-					t.srcLane = 64
 				}
-				t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
-				t.w = ptr(dy, (lo*c.Frames+f)*out*Lanes)
-				for k := range rowTiles {
-					r0, r1 := share(channels, k, rowTiles)
+				channels := min(Lanes, c.Cin-b*Lanes)
+				rows := p.rows[p.start[tap]:p.start[tap+1]]
+				if len(rows) == 0 {
+					channels = 0
+				}
+				if t.start != startDst {
+					for o := lo; o < hi; o++ {
+						clearChannels(dw[(o*srcBlocks+b)*Lanes*win*Lanes:], channels, win, tap, tap+1)
+					}
+				}
+				t.outer, t.lanes = uint64(n), uint64(p.width[tap])
+				if in == 1 && out == 1 && channels > 0 { // frames follow each other as pixels do
+					rows = one[:]
+					t.outer, t.lanes, t.srcLane = 1, uint64(n), 64
+				}
+				for k, parts := 0, ceilDiv(channels, maxRows); k < parts; k++ {
+					r0, r1 := share(channels, k, parts)
+					t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
 					t.src = ptr(x, (b*c.Frames+f)*in*Lanes+r0)
 					t.dst = ptr(dw, ((lo*srcBlocks+b)*Lanes+r0)*win*Lanes+tap*Lanes)
 					t.rows = uint64(r1 - r0)
