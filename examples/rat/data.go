@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -34,22 +33,31 @@ func load(o *options) (*data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-data %s: %w", o.Data, err)
 	}
+	if d.train.H != d.test.H || d.train.W != d.test.W {
+		return nil, fmt.Errorf("-data %s: training images of %d×%d, but test images of %d×%d: expected the same size",
+			o.Data, d.train.H, d.train.W, d.test.H, d.test.W)
+	}
 	if d.train, err = first("-train", d.train, o.TrainCount); err != nil {
 		return nil, err
 	}
 	if d.test, err = first("-test", d.test, o.TestCount); err != nil {
 		return nil, err
 	}
-	d.mean, d.std, err = moments(d.train)
-	return d, err
+	if d.mean, d.std, err = moments(d.train); err != nil {
+		return nil, fmt.Errorf("-data %s: %w", o.Data, err)
+	}
+	return d, nil
 }
 
 // idx reads MNIST's files of a part, gzipped or not, from a folder.
 func idx(folder, part string) (*dataset.Set, error) {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return nil, errors.New("no such folder: expected fashion-mini or a folder with MNIST's four IDX files")
+	}
 	var paths []string
 	for _, name := range []string{part + "-images-idx3-ubyte", part + "-labels-idx1-ubyte"} {
 		path := filepath.Join(folder, name)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(path + ".gz"); err == nil {
 			path += ".gz"
 		}
 		paths = append(paths, path)

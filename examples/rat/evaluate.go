@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/attack"
-	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -14,6 +13,7 @@ import (
 // The attacks of the table, in its rows and columns.
 var (
 	attackNames = []string{"FGSM", "RFGSM", "PGD", "BIM"}
+	cbaNames    = []string{"FGSM", "PGD"} // white-box
 	gradients   = []snn.Gradient{snn.BPTR{}, snn.BPTT{}}
 )
 
@@ -23,78 +23,186 @@ var curve = []float64{2, 4, 6, 8, 12, 16, 24}
 // iterations is the number of steps of PGD and BIM.
 const iterations = 7
 
-// label is the name of an attack in reports.
-func label(name string, g snn.Gradient, eps255 float64) string {
-	return fmt.Sprintf("%s %v ε=%v/255", name, g, eps255)
+// trial is something that networks are judged under.
+type trial struct {
+	Attack   string  `json:"attack"`             // clean, noise or one of attackNames
+	Gradient string  `json:"gradient,omitempty"` // the approximation that the attack uses
+	Eps      float64 `json:"eps_255"`            // ε; the standard deviation of noise
 }
 
-func newAttack(name string, g snn.Gradient, eps255 float64) attack.Named {
-	eps := float32(eps255 / 255)
-	var a *attack.Attack
-	switch name {
+func (t trial) String() string {
+	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
+}
+
+func newTrial(name string, g snn.Gradient, eps float64) trial { return trial{name, fmt.Sprint(g), eps} }
+
+// perturber returns what makes the images.
+func (t trial) perturber() attack.Perturber {
+	eps := float32(t.Eps / 255)
+	var g snn.Gradient = snn.CBA{}
+	if i := slices.IndexFunc(gradients, func(g snn.Gradient) bool { return fmt.Sprint(g) == t.Gradient }); i >= 0 {
+		g = gradients[i]
+	}
+	switch t.Attack {
 	case "FGSM":
-		a = attack.FGSM(eps, g)
+		return attack.FGSM(eps, g)
 	case "RFGSM":
-		a = attack.RFGSM(eps, g)
+		return attack.RFGSM(eps, g)
 	case "PGD":
-		a = attack.PGD(eps, eps/3, iterations, g)
+		return attack.PGD(eps, eps/3, iterations, g)
 	case "BIM":
-		a = attack.BIM(eps, eps/3, iterations, g)
+		return attack.BIM(eps, eps/3, iterations, g)
 	}
-	return attack.Named{Name: label(name, g, eps255), Attack: a}
+	return attack.GaussianNoise{Std: eps}
 }
 
-// attacks lists the attacks that a pair of networks is judged under, the table's and
-// the curves', each once.
-func attacks(o *options, white bool) []attack.Named {
-	list := []attack.Named{}
-	add := func(a attack.Named) {
-		if !slices.ContainsFunc(list, func(b attack.Named) bool { return b.Name == a.Name }) {
-			list = append(list, a)
-		}
-	}
+// trials lists what a pair of networks is judged under beside clean images: the
+// table's attacks and the curves', each once.
+func trials(o *options, white bool) (list []trial) {
 	if white {
-		add(attack.Named{Name: "noise", Attack: attack.GaussianNoise{Std: float32(o.TestEps / 255)}})
-		for _, name := range []string{"FGSM", "PGD"} {
-			add(newAttack(name, snn.CBA{}, o.TestEps))
+		list = append(list, trial{Attack: "noise", Eps: o.TestEps})
+		for _, name := range cbaNames {
+			list = append(list, newTrial(name, snn.CBA{}, o.TestEps))
 		}
 	}
 	for _, name := range attackNames {
 		for _, g := range gradients {
-			add(newAttack(name, g, o.TestEps))
+			list = append(list, newTrial(name, g, o.TestEps))
 		}
 	}
 	for _, eps := range curve {
-		add(newAttack("PGD", snn.BPTT{}, eps))
+		if t := newTrial("PGD", snn.BPTT{}, eps); !slices.Contains(list, t) {
+			list = append(list, t)
+		}
 	}
 	return list
 }
 
-// evaluate judges the RAT and the plain network, white-box and black-box.
-func evaluate(ctx context.Context, o *options, d *data, nets *networks) (*results, error) {
-	res := &results{Options: *o, Training: nets.metrics}
-	for i, e := range []struct {
-		title  string
-		models []*snn.Model
-		source *snn.Model
-		to     []**attack.Report
-	}{
-		{"white-box, plain network", []*snn.Model{nets.Vanilla}, nil, []**attack.Report{&res.White.Vanilla}},
-		{"white-box, RAT network", []*snn.Model{nets.RAT}, nil, []**attack.Report{&res.White.RAT}},
-		{"black-box, both", []*snn.Model{nets.RAT, nets.Vanilla}, nets.Source, []**attack.Report{&res.Black.RAT, &res.Black.Vanilla}},
-	} {
-		bar := term.NewBar(fmt.Sprintf("attacks %d/3: %s", i+1, e.title))
-		cfg := attack.DefaultConfig()
-		cfg.Key, cfg.Source = rng.New(o.Seed).Derive("attacks", 0), e.source
-		cfg.Progress = func(p attack.Progress) { bar.Set(p.Done, p.Total, p.Attack) }
-		reports, err := attack.EvaluateAll(ctx, e.models, d.test, attacks(o, e.source == nil), cfg)
-		bar.Close()
-		if err != nil {
-			return nil, err
-		}
-		for k, to := range e.to {
-			*to = reports[k]
+// checkAttacks returns an error if -test-eps makes an attack that is none.
+func checkAttacks(o *options) error {
+	for _, t := range trials(o, true) {
+		if a, ok := t.perturber().(*attack.Attack); ok {
+			if err := a.Check(); err != nil {
+				return fmt.Errorf("-test-eps %v: %v: %w", o.TestEps, t, err)
+			}
 		}
 	}
+	return nil
+}
+
+// gradientWork is the work of a gradient step of an attack on one image, in forward
+// passes: one, a backward pass to the image, and the step.
+const gradientWork = 2.5
+
+// work is that of making one image and showing it to so many networks.
+func (t trial) work(networks int) float64 {
+	work := float64(networks)
+	if a, ok := t.perturber().(*attack.Attack); ok {
+		work += gradientWork * float64(a.Steps)
+	}
+	return work
+}
+
+// evaluation is a list of trials for some of the networks, named as in networks.
+type evaluation struct {
+	title  string
+	judged []string
+	source string // of black-box attacks
+}
+
+var evaluations = []evaluation{
+	{"attacks on the plain network", []string{"vanilla"}, ""},
+	{"attacks on the RAT network", []string{"rat"}, ""},
+	{"black-box attacks", []string{"rat", "vanilla"}, "source"},
+}
+
+// work is that of the evaluation of one image.
+func (e evaluation) work(o *options) float64 {
+	work := float64(len(e.judged)) // clean
+	for _, t := range trials(o, e.source == "") {
+		work += t.work(len(e.judged))
+	}
+	return work
+}
+
+func (j *job) evaluationWork() (work float64) {
+	for _, e := range evaluations {
+		work += float64(j.test.N) * e.work(j.options)
+	}
+	return work
+}
+
+// evaluate judges the RAT and the plain network, white-box and black-box.
+func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
+	res := &results{
+		Options: *j.options, Training: nets.metrics, Labels: j.test.Labels,
+		White: map[string]*judgement{}, Black: map[string]*judgement{},
+	}
+	for _, e := range evaluations {
+		list := trials(j.options, e.source == "")
+		reports := j.journal.Reports[e.title]
+		if fit(reports, e, list, j.test.Labels) {
+			j.meter.Skip(float64(j.test.N) * e.work(j.options))
+		} else {
+			var err error
+			if reports, err = j.judge(ctx, nets, e, list); err != nil {
+				return nil, err
+			}
+			j.journal.Reports[e.title] = reports
+			if err := j.journal.save(); err != nil {
+				return nil, err
+			}
+		}
+		to := res.White
+		if e.source != "" {
+			to = res.Black
+		}
+		for i, name := range e.judged {
+			to[name] = newJudgement(list, reports[i], j.TestEps)
+		}
+		j.meter.Finished(e.title)
+	}
 	return res, nil
+}
+
+// fit reports whether a journal's reports are of an evaluation.
+func fit(reports []*attack.Report, e evaluation, list []trial, labels []int) bool {
+	if len(reports) != len(e.judged) {
+		return false
+	}
+	for _, r := range reports {
+		if r == nil || !slices.Equal(r.Labels, labels) || len(r.Clean.Predicted) != len(labels) || len(r.Attacks) != len(list) {
+			return false
+		}
+		for i, o := range r.Attacks {
+			if o.Name != list[i].String() || len(o.Predicted) != len(labels) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trial) ([]*attack.Report, error) {
+	cfg := attack.DefaultConfig()
+	cfg.Key, cfg.Source = rng.New(j.Seed).Derive("attacks", 0), nets.models[e.source]
+	var models []*snn.Model
+	for _, name := range e.judged {
+		models = append(models, nets.models[name])
+	}
+	attacks, work := make([]attack.Named, len(list)), map[string]float64{"clean": float64(len(models))}
+	for i, t := range list {
+		attacks[i] = attack.Named{Name: t.String(), Attack: t.perturber()}
+		work[attacks[i].Name] = t.work(len(models))
+	}
+	done := 0
+	cfg.Progress = func(p attack.Progress) {
+		j.meter.Add(float64(p.Done-done)*work[p.Attack], e.title+": "+p.Attack)
+		done = p.Done
+	}
+	reports, err := attack.EvaluateAll(ctx, models, j.test, attacks, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.title, err)
+	}
+	return reports, nil
 }

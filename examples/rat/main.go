@@ -7,8 +7,22 @@
 // embedded: a plain one, one with RAT (adversarial examples mixed from FGSM and RFGSM
 // × BPTT and BPTR, weights projected towards orthogonality), and a separately seeded
 // plain one, the source of the black-box attacks. It prints the accuracies under every
-// attack, and writes the networks, results.json, and the curves of accuracy against ε
-// to a folder. Ctrl-C stops it; -resume goes on.
+// attack, and writes to a folder
+//
+//	vanilla.safetensors, rat.safetensors, source.safetensors
+//	                            the networks, which zoo.Load reads
+//	results.json                the flags, the course of the trainings, and what each
+//	                            network saw in every image under every attack
+//	accuracy.svg, accuracy.png  the curves of accuracy against ε
+//
+// In results.json, labels holds the classes of the test images. white_box and
+// black_box have for each network outcomes: an attack with its gradient approximation
+// and its ε in 255ths, the accuracy under it in [0,1], and predicted, the class that
+// the network saw in each image. worst_case_accuracy is the share of images that it
+// classified as labelled when clean and under all attacks of the table.
+//
+// Ctrl-C stops it; the same flags and -resume go on from the last completed epoch or
+// evaluation, to the results, to the bit, of a run that was not stopped.
 package main
 
 import (
@@ -16,12 +30,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"time"
 
+	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn/zoo"
 )
 
@@ -42,109 +59,110 @@ type options struct {
 	TestCount  int     `json:"test_images"`
 	Seed       uint64  `json:"seed"`
 
+	// Results do not depend on these.
 	threads int
 	out     string
 	resume  bool
+	given   map[string]string // the values of the other flags
 }
 
-func flags() *options {
-	o := &options{}
-	flag.StringVar(&o.Data, "data", "fashion-mini", "fashion-mini (embedded), or a folder with MNIST's four IDX files")
-	flag.StringVar(&o.Arch, "arch", "small", "a network's name ("+zoo.Names()+"), or one written out")
-	flag.Float64Var(&o.Width, "width", 1, "multiplier of the network's width")
-	flag.IntVar(&o.T, "T", 4, "time steps")
-	flag.Float64Var(&o.Theta, "theta", 1, "firing threshold θ > 0")
-	flag.Float64Var(&o.Leak, "leak", 1, "membrane leak λ in (0, 1]")
-	flag.IntVar(&o.Epochs, "epochs", 5, "epochs of training")
-	flag.Float64Var(&o.Eps, "eps", 8, "perturbation radius in training, in 255ths")
-	flag.Float64Var(&o.TestEps, "test-eps", 16, "perturbation radius at test, in 255ths")
-	flag.Float64Var(&o.Beta, "beta", 0.004, "step β of the orthogonal projection")
-	flag.Float64Var(&o.LR, "lr", 0.1, "learning rate, falling along a cosine")
-	flag.IntVar(&o.TrainCount, "train", 0, "training images; 0 for all")
-	flag.IntVar(&o.TestCount, "test", 1000, "test images; 0 for all")
-	flag.Uint64Var(&o.Seed, "seed", 1, "seed of everything random")
-	flag.IntVar(&o.threads, "threads", 0, "threads; 0 for all processors")
-	flag.StringVar(&o.out, "out", filepath.Join("out", "rat"), "folder to write to")
-	flag.BoolVar(&o.resume, "resume", false, "go on from where a run into the same folder stopped")
-	flag.Parse()
-	return o
-}
-
-// check returns an error that names the flag that is out of range. What the model's
-// and the trainer's own checks find, they name.
-func (o *options) check() error {
-	switch {
-	case flag.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	case !(o.Eps >= 0 && o.Eps <= 255):
-		return fmt.Errorf("-eps %v: expected a radius in 255ths, from 0 to 255", o.Eps)
-	case !(o.TestEps > 0 && o.TestEps <= 255):
-		return fmt.Errorf("-test-eps %v: expected a radius in 255ths, above 0 and up to 255", o.TestEps)
-	case o.Epochs < 1:
-		return fmt.Errorf("-epochs %d: expected at least 1", o.Epochs)
-	case !(o.Beta >= 0 && o.Beta <= 1):
-		return fmt.Errorf("-beta %v: expected a number from 0 to 1", o.Beta)
-	case !(o.LR > 0 && o.LR <= 100):
-		return fmt.Errorf("-lr %v: expected a positive number", o.LR)
-	case o.T < 1:
-		return fmt.Errorf("-T %d: expected at least 1 time step", o.T)
-	case !(o.Theta > 0):
-		return fmt.Errorf("-theta %v: expected a positive number", o.Theta)
-	case !(o.Leak > 0 && o.Leak <= 1):
-		return fmt.Errorf("-leak %v: expected a number above 0 and up to 1", o.Leak)
-	case o.TrainCount < 0 || o.TestCount < 0:
-		return errors.New("-train and -test: expected at least 0 images")
-	case o.threads < 0:
-		return fmt.Errorf("-threads %d: expected at least 0", o.threads)
-	case o.out == "":
-		return errors.New("-out: expected a folder")
+func parse(args []string, stdout io.Writer) (*options, error) {
+	o := &options{given: map[string]string{}}
+	fs := flag.NewFlagSet("rat", flag.ContinueOnError)
+	fs.StringVar(&o.Data, "data", "fashion-mini", "fashion-mini (embedded), or a `folder` with MNIST's four IDX files")
+	fs.StringVar(&o.Arch, "arch", "small", "a `network`'s name ("+zoo.Names()+"), or one written out")
+	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
+	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "time steps")
+	cli.Var(fs, &o.Theta, "theta", 1, "(0, ∞)", "firing threshold θ")
+	cli.Var(fs, &o.Leak, "leak", 1, "(0, 1]", "membrane leak λ")
+	cli.Var(fs, &o.Epochs, "epochs", 5, "[1, 1000000]", "epochs of training")
+	cli.Var(fs, &o.Eps, "eps", 8, "[0, 255]", "perturbation radius ε in training, in 255ths")
+	cli.Var(fs, &o.TestEps, "test-eps", 16, "(0, 255]", "perturbation radius ε at test, in 255ths")
+	cli.Var(fs, &o.Beta, "beta", 0.004, "[0, 1]", "step β of the orthogonal projection")
+	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
+	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training images, 0 for all")
+	cli.Var(fs, &o.TestCount, "test", 1000, "[0, ∞)", "test images, 0 for all")
+	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
+	fs.VisitAll(func(f *flag.Flag) { o.given[f.Name] = "" })
+	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
+	fs.StringVar(&o.out, "out", filepath.Join("out", "rat"), "`folder` to write to")
+	fs.BoolVar(&o.resume, "resume", false, "go on from where a run into the same folder stopped")
+	if err := cli.Parse(fs, args, stdout); err != nil {
+		return nil, err
 	}
-	return nil
+	for name := range o.given {
+		o.given[name] = fs.Lookup(name).Value.String()
+	}
+	if o.out == "" {
+		return nil, errors.New("-out is empty: expected a folder")
+	}
+	return o, nil
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	o := flags()
-	err := run(ctx, o)
-	switch {
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(os.Stderr, "\nrat: stopped; the epochs that were completed are in %s. To go on, start again with the same flags and -resume.\n", o.out)
-		os.Exit(130)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "rat:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, o *options) error {
-	start := time.Now()
-	if err := o.check(); err != nil {
-		return err
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
+	o, err := parse(os.Args[1:], os.Stdout)
+	if err != nil {
+		cli.Exit("rat", err)
 	}
 	if o.threads > 0 {
 		runtime.GOMAXPROCS(o.threads)
 	}
+	err = run(ctx, o, os.Stdout, os.Stderr)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "rat: stopped; the same flags and -resume go on from what is done, in %s\n", o.out)
+		os.Exit(130)
+	}
+	cli.Exit("rat", err)
+}
+
+// job is one run of the program.
+type job struct {
+	*options
+	*data
+	journal *journal
+	meter   *term.Meter
+	stdout  io.Writer
+}
+
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	start := time.Now()
 	data, err := load(o)
 	if err != nil {
 		return err
 	}
-	if err := prepare(o); err != nil {
-		return err
-	}
-	nets, err := trainAll(ctx, o, data)
+	j := &job{options: o, data: data, stdout: stdout}
+	// What can be wrong is found before anything is written and before the first hour.
+	summary, err := j.check()
 	if err != nil {
 		return err
 	}
-	res, err := evaluate(ctx, o, data, nets)
+	if j.journal, err = openJournal(o); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.train.N, j.test.N, o.Data)
+	j.meter = term.NewMeter(stderr, j.trainingWork()+j.evaluationWork())
+	defer j.meter.Clear()
+	nets, err := j.trainAll(ctx)
 	if err != nil {
 		return err
 	}
+	res, err := j.evaluate(ctx, nets)
+	if err != nil {
+		return err
+	}
+	j.meter.Clear()
 	res.Seconds = time.Since(start).Seconds()
-	if err := res.write(o.out); err != nil {
+	if err := nets.save(o.out); err != nil {
 		return err
 	}
-	res.print(os.Stdout)
-	fmt.Printf("\nAll of it took %.0f s. Networks, results.json and accuracy.png are in %s.\n", res.Seconds, o.out)
-	return nets.finish(o)
+	if err := res.save(o.out); err != nil {
+		return err
+	}
+	if err := res.print(stdout); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "\nTook %.0f s. The networks, results.json and accuracy.png are in %s.\n", res.Seconds, o.out)
+	return j.journal.remove()
 }

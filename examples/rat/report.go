@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"text/tabwriter"
+	"slices"
+	"strings"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/plots"
@@ -14,96 +15,137 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// pair holds the reports of the two networks.
-type pair struct {
-	RAT     *attack.Report `json:"rat"`
-	Vanilla *attack.Report `json:"vanilla"`
-}
-
-// results is what the run found; results.json holds it.
+// results is what the run found, and what results.json holds. Networks go by their
+// names in files.
 type results struct {
 	Options  options                    `json:"options"`
-	Seconds  float64                    `json:"seconds"`
+	Seconds  float64                    `json:"seconds"` // since the program's last start
 	Training map[string][]train.Metrics `json:"training"`
-	White    pair                       `json:"white_box"`
-	Black    pair                       `json:"black_box"`
+	Labels   []int                      `json:"labels"` // of the test images
+	White    map[string]*judgement      `json:"white_box"`
+	Black    map[string]*judgement      `json:"black_box"`
 }
 
-// accuracy returns a report's accuracy under the attack of that name, in percent.
-func accuracy(r *attack.Report, name string) float64 {
-	if name == "clean" {
-		return 100 * r.Clean.Accuracy
+// judgement is how a network did.
+type judgement struct {
+	// WorstCase is the share of the images that are classified as labelled when clean
+	// and under all attacks of the table.
+	WorstCase float64   `json:"worst_case_accuracy"`
+	Outcomes  []outcome `json:"outcomes"`
+}
+
+// outcome is what a network made of one version of the images.
+type outcome struct {
+	trial
+	Accuracy  float64 `json:"accuracy"`
+	Predicted []int   `json:"predicted"` // class of each test image
+}
+
+var clean = trial{Attack: "clean"}
+
+// newJudgement takes from a report on trials what results.json keeps. The worst case
+// is that over the trials at ε = tableEps.
+func newJudgement(list []trial, r *attack.Report, tableEps float64) *judgement {
+	j := &judgement{Outcomes: []outcome{{clean, r.Clean.Accuracy, r.Clean.Predicted}}}
+	for i, t := range list {
+		j.Outcomes = append(j.Outcomes, outcome{t, r.Attacks[i].Accuracy, r.Attacks[i].Predicted})
 	}
-	for _, a := range r.Attacks {
-		if a.Name == name {
-			return 100 * a.Accuracy
+	survived := 0
+	for i, label := range r.Labels {
+		fooled := func(o outcome) bool {
+			return (o.trial == clean || o.Eps == tableEps) && o.Predicted[i] != label
+		}
+		if !slices.ContainsFunc(j.Outcomes, fooled) {
+			survived++
 		}
 	}
-	panic("rat: no attack " + name)
+	j.WorstCase = float64(survived) / float64(len(r.Labels))
+	return j
 }
 
-// cell formats the accuracies of the RAT network and, in brackets, the plain one.
-func (p pair) cell(name string) string {
-	return fmt.Sprintf("%.1f (%.1f)", accuracy(p.RAT, name), accuracy(p.Vanilla, name))
+// accuracy returns the accuracy in a trial, in percent.
+func (j *judgement) accuracy(t trial) float64 {
+	i := slices.IndexFunc(j.Outcomes, func(o outcome) bool { return o.trial == t })
+	return 100 * j.Outcomes[i].Accuracy
 }
 
-// print writes the table in the form of the paper's Table 2.
-func (r *results) print(out io.Writer) {
+// print writes the table in the form of the paper's Table 2, 80 columns wide.
+func (r *results) print(out io.Writer) error {
 	eps := r.Options.TestEps
-	fmt.Fprintf(out, "\nAccuracy in %% on %d images at ε = %v/255: RAT (vanilla)\n\n", r.White.RAT.Images, eps)
-	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "\twhite-box\t\t\tblack-box\t\t")
-	fmt.Fprintln(w, "\tBPTR\tBPTT\tCBA\tBPTR\tBPTT\t")
-	fmt.Fprintf(w, "clean\t%s\t\t\t\t\t\n", r.White.cell("clean"))
-	fmt.Fprintf(w, "noise\t%s\t\t\t\t\t\n", r.White.cell("noise"))
-	for _, name := range attackNames {
-		fmt.Fprintf(w, "%s\t", name)
-		for _, g := range gradients {
-			fmt.Fprintf(w, "%s\t", r.White.cell(label(name, g, eps)))
+	row := func(name string, cells ...string) string {
+		line := fmt.Sprintf("%-10s", name)
+		for _, c := range cells {
+			line += fmt.Sprintf("%14s", c)
 		}
-		cba := ""
-		if name == "FGSM" || name == "PGD" {
-			cba = r.White.cell(label(name, snn.CBA{}, eps))
-		}
-		fmt.Fprintf(w, "%s\t", cba)
-		for _, g := range gradients {
-			fmt.Fprintf(w, "%s\t", r.Black.cell(label(name, g, eps)))
-		}
-		fmt.Fprintln(w)
+		return strings.TrimRight(line, " ") + "\n"
 	}
-	w.Flush()
+	both := func(rat, vanilla float64) string { return fmt.Sprintf("%.1f (%4.1f)", rat, vanilla) }
+	cell := func(in map[string]*judgement, t trial) string {
+		return both(in["rat"].accuracy(t), in["vanilla"].accuracy(t))
+	}
+	worst := func(in map[string]*judgement) string {
+		return both(100*in["rat"].WorstCase, 100*in["vanilla"].WorstCase)
+	}
+	table := fmt.Sprintf("\nAccuracy in %% on %d images at ε = %v/255: RAT (vanilla)\n\n", len(r.Labels), eps) +
+		fmt.Sprintf("%10s  %s  %s\n", "", centre("white-box", 40), centre("black-box", 26)) +
+		row("", "BPTR", "BPTT", "CBA", "BPTR", "BPTT") +
+		row("clean", cell(r.White, clean)) +
+		row("noise", cell(r.White, trial{Attack: "noise", Eps: eps}))
+	for _, name := range attackNames {
+		var cells []string
+		for _, g := range gradients {
+			cells = append(cells, cell(r.White, newTrial(name, g, eps)))
+		}
+		cells = append(cells, "")
+		if slices.Contains(cbaNames, name) {
+			cells[len(cells)-1] = cell(r.White, newTrial(name, snn.CBA{}, eps))
+		}
+		for _, g := range gradients {
+			cells = append(cells, cell(r.Black, newTrial(name, g, eps)))
+		}
+		table += row(name, cells...)
+	}
+	table += row("worst case", worst(r.White), "", "", worst(r.Black)) +
+		"\nWorst case: images classified as labelled when clean and under every attack.\n"
+	_, err := io.WriteString(out, table)
+	return err
 }
 
-// write writes results.json and the curves.
-func (r *results) write(folder string) error {
+// centre writes a heading in the middle of a rule of so many columns.
+func centre(heading string, columns int) string {
+	rest := columns - len(heading) - 2
+	return strings.Repeat("-", rest/2) + " " + heading + " " + strings.Repeat("-", rest-rest/2)
+}
+
+// save writes results.json and the curves.
+func (r *results) save(folder string) error {
 	err := atomicfile.Write(filepath.Join(folder, "results.json"), func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		return json.NewEncoder(w).Encode(r)
 	})
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
 	f := plots.Figure{
-		Title: fmt.Sprintf("PGD through time, %d steps: accuracy against ε", iterations),
-		X:     "ε (255ths)", Y: "accuracy (%)", YMin: 0, YMax: 100,
+		Title:  fmt.Sprintf("PGD (BPTT, %d steps)", iterations),
+		X:      "ε (255ths)",
+		Y:      "accuracy (%)",
+		XTicks: append([]float64{0}, curve...),
+		YTicks: []float64{0, 20, 40, 60, 80, 100},
 	}
 	for _, kind := range []struct {
 		name   string
-		pair   pair
+		in     map[string]*judgement
 		dashed bool
 	}{{"white-box", r.White, false}, {"black-box", r.Black, true}} {
-		for i, n := range []struct {
-			name   string
-			report *attack.Report
-		}{{"RAT", kind.pair.RAT}, {"vanilla", kind.pair.Vanilla}} {
+		for i, name := range []string{"rat", "vanilla"} {
+			j := kind.in[name]
 			l := plots.Line{
-				Name: n.name + ", " + kind.name, Color: i, Dashed: kind.dashed,
-				X: []float64{0}, Y: []float64{accuracy(n.report, "clean")},
+				Name: []string{"RAT", "vanilla"}[i] + ", " + kind.name, Color: i, Dashed: kind.dashed,
+				X: []float64{0}, Y: []float64{j.accuracy(clean)},
 			}
 			for _, eps := range curve {
 				l.X = append(l.X, eps)
-				l.Y = append(l.Y, accuracy(n.report, label("PGD", snn.BPTT{}, eps)))
+				l.Y = append(l.Y, j.accuracy(newTrial("PGD", snn.BPTT{}, eps)))
 			}
 			f.Lines = append(f.Lines, l)
 		}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/org/snnrat/attack"
-	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -17,121 +15,136 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// networks are the three that the run trains.
-type networks struct {
-	RAT, Vanilla, Source *snn.Model
-	metrics              map[string][]train.Metrics
+// Packages train, attack and regularize do not import each other: that they fit
+// together shows here.
+var (
+	_ train.Adversary   = attack.Mix(nil)
+	_ train.Adversary   = (*attack.Attack)(nil)
+	_ train.Regularizer = regularize.Orthogonal{}
+)
+
+// network is one of the three that the run trains.
+type network struct {
+	name  string // in files and keys
+	title string
+	rat   bool
 }
 
-// names are the networks' names in files, in the order in which they are trained.
-var names = []string{"vanilla", "rat", "source"}
+// networks are in the order in which they are trained.
+var networks = []network{
+	{name: "vanilla", title: "plain network"},
+	{name: "rat", title: "RAT network", rat: true},
+	{name: "source", title: "black-box source"},
+}
 
-func checkpoint(o *options, name string) string { return filepath.Join(o.out, name+".ckpt") }
-
-// prepare makes the output folder, and refuses to overwrite a run that can be resumed.
-func prepare(o *options) error {
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return fmt.Errorf("-out: %w", err)
+// work is that of training on one image, in forward passes: one, a backward pass to
+// the weights and the image's layers, which is two, and for RAT a gradient step.
+func (n network) work() float64 {
+	if n.rat {
+		return 3 + gradientWork
 	}
-	probe, err := os.CreateTemp(o.out, ".writable")
+	return 3
+}
+
+// trained are the networks and the course of their training, by name.
+type trained struct {
+	models  map[string]*snn.Model
+	metrics map[string][]train.Metrics
+}
+
+// check builds a network and describes it, and returns an error if a flag does not fit
+// the others.
+func (j *job) check() (*snn.Summary, error) {
+	m, err := zoo.New(j.config(), rng.New(j.Seed))
 	if err != nil {
-		return fmt.Errorf("-out: %w", err)
+		return nil, fmt.Errorf("network of -arch %q: %w", j.Arch, err)
 	}
-	probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return fmt.Errorf("-out: %w", err)
+	if err := checkAttacks(j.options); err != nil {
+		return nil, err
 	}
-	if o.resume {
-		return nil
-	}
-	for _, name := range names {
-		if _, err := os.Stat(checkpoint(o, name)); err == nil {
-			return fmt.Errorf("%s is of a run that stopped: go on with -resume, choose another folder with -out, or remove it", checkpoint(o, name))
-		}
-	}
-	return nil
+	return m.Summary(), nil
 }
 
-func trainAll(ctx context.Context, o *options, d *data) (*networks, error) {
-	nets := &networks{metrics: map[string][]train.Metrics{}}
-	for i, n := range []struct {
-		title string
-		model **snn.Model
-		rat   bool
-	}{{"plain network", &nets.Vanilla, false}, {"RAT network", &nets.RAT, true}, {"black-box source", &nets.Source, false}} {
-		m, err := zoo.New(o.network(d), rng.New(o.Seed).Derive(names[i], 0))
+func (j *job) config() zoo.Config {
+	cfg := zoo.Default(j.Arch)
+	cfg.WidthMultiplier, cfg.Steps = j.Width, j.T
+	cfg.Threshold, cfg.Leak = float32(j.Theta), float32(j.Leak)
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.train.C, j.train.H, j.train.W, j.train.Classes
+	cfg.Mean, cfg.Std = j.mean, j.std
+	return cfg
+}
+
+func (j *job) trainingWork() (work float64) {
+	for _, n := range networks {
+		work += float64(j.Epochs*j.train.N) * n.work()
+	}
+	return work
+}
+
+func (j *job) trainAll(ctx context.Context) (*trained, error) {
+	nets := &trained{map[string]*snn.Model{}, map[string][]train.Metrics{}}
+	for _, n := range networks {
+		m, err := zoo.New(j.config(), rng.New(j.Seed).Derive(n.name, 0))
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			fmt.Printf("%v\n%d training and %d test images of %s\n\n", m.Summary(), d.train.N, d.test.N, o.Data)
+		h, err := j.trainOne(ctx, m, n)
+		j.meter.Clear()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", n.title, err)
 		}
-		*n.model = m
-		title := fmt.Sprintf("training %d/3: %s", i+1, n.title)
-		if nets.metrics[names[i]], err = trainOne(ctx, o, d, m, names[i], title, n.rat); err != nil {
-			return nil, fmt.Errorf("%s: %w", title, err)
-		}
-		if err := m.Save(filepath.Join(o.out, names[i]+".safetensors")); err != nil {
-			return nil, err
-		}
+		last := h[len(h)-1]
+		fmt.Fprintf(j.stdout, "%s: loss %.3f, training accuracy %.1f %%, firing rate %.1f %%\n",
+			n.title, last.Loss, 100*last.Accuracy, 100*last.FiringRate)
+		nets.models[n.name], nets.metrics[n.name] = m, h
 	}
 	return nets, nil
 }
 
-func (o *options) network(d *data) zoo.Config {
-	cfg := zoo.Default(o.Arch)
-	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
-	cfg.Threshold, cfg.Leak = float32(o.Theta), float32(o.Leak)
-	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = d.train.C, d.train.H, d.train.W, d.train.Classes
-	cfg.Mean, cfg.Std = d.mean, d.std
-	return cfg
-}
-
 // trainOne trains a network, or goes on with it, and keeps a checkpoint of every
 // epoch.
-func trainOne(ctx context.Context, o *options, d *data, m *snn.Model, name, title string, rat bool) ([]train.Metrics, error) {
-	cfg := train.Default(o.Epochs)
-	cfg.LR = o.LR
-	if rat {
+func (j *job) trainOne(ctx context.Context, m *snn.Model, n network) ([]train.Metrics, error) {
+	cfg := train.Default(j.Epochs)
+	cfg.LR = j.LR
+	if n.rat {
 		reg := regularize.DefaultOrthogonal()
-		reg.Beta = float32(o.Beta)
-		cfg.Adversary = attack.RATMix(float32(o.Eps / 255))
+		reg.Beta = float32(j.Beta)
+		cfg.Adversary = attack.RATMix(float32(j.Eps / 255))
 		cfg.Regularizer, cfg.Simplex = reg, regularize.Simplex
 		cfg.Optimizer = train.SGD{Momentum: 0.9}
 	}
-	bar := term.NewBar(title)
-	defer bar.Close()
+	epochWork := float64(j.train.N) * n.work()
 	cfg.Progress = func(p train.Progress) {
-		bar.Set((p.Epoch-1)*p.Steps+p.Step, p.Epochs*p.Steps, fmt.Sprintf("loss %.3f", p.Loss))
+		j.meter.Add(epochWork/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.title, p.Epoch, p.Epochs, p.Loss))
 	}
-	t, err := train.New(m, d.train, cfg, rng.New(o.Seed).Derive("train "+name, 0))
+	t, err := train.New(m, j.train, cfg, rng.New(j.Seed).Derive("train "+n.name, 0))
 	if err != nil {
 		return nil, err
 	}
-	if o.resume {
-		if err := t.Resume(checkpoint(o, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := j.journal.checkpoint(n.name)
+	if j.resume {
+		if err := t.Resume(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+		j.meter.Skip(epochWork * float64(len(t.History())))
 	}
-	for _, err := range t.Epochs(ctx) {
+	for e, err := range t.Epochs(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if err := t.Save(checkpoint(o, name)); err != nil {
+		if err := t.Save(path); err != nil {
 			return nil, err
 		}
+		j.meter.Finished(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%",
+			n.title, e.Epoch, j.Epochs, e.Loss, 100*e.Accuracy))
 	}
-	bar.Close()
-	h := t.History()
-	last := h[len(h)-1]
-	fmt.Printf("%s: loss %.3f, training accuracy %.1f %%, firing rate %.1f %%\n", title, last.Loss, 100*last.Accuracy, 100*last.FiringRate)
-	return h, nil
+	return t.History(), nil
 }
 
-// finish removes the checkpoints of a run that is complete.
-func (n *networks) finish(o *options) error {
-	for _, name := range names {
-		if err := os.Remove(checkpoint(o, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// save writes the networks to a folder.
+func (t *trained) save(folder string) error {
+	for _, n := range networks {
+		if err := t.models[n.name].Save(filepath.Join(folder, n.name+".safetensors")); err != nil {
 			return err
 		}
 	}

@@ -4,9 +4,13 @@ package plots
 import (
 	"fmt"
 	"image/color"
+	"io"
 	"path/filepath"
+	"strconv"
 
+	"github.com/org/snnrat/internal/atomicfile"
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -28,21 +32,66 @@ var palette = []color.RGBA{
 
 var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}}
 
-// Figure is a chart of lines with points.
+// Figure is a chart of lines with points, and the legend to its right.
 type Figure struct {
 	Title, X, Y string
-	YMin, YMax  float64 // the range of the vertical axis, if YMax > YMin
-	Lines       []Line
+	// XTicks and YTicks are where the axes have ticks and the grid has lines; the axes
+	// reach at least from the first to the last.
+	XTicks, YTicks []float64
+	Lines          []Line
 }
 
 // Save writes the figure to folder/name.svg and folder/name.png.
 func (f Figure) Save(folder, name string) error {
+	p, err := f.plot()
+	if err != nil {
+		return fmt.Errorf("figure %s: %w", name, err)
+	}
+	legend := p.Legend
+	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
+	margin := vg.Points(8)
+	for _, format := range []string{"svg", "png"} {
+		c, err := draw.NewFormattedCanvas(18*vg.Centimeter, 10*vg.Centimeter, format)
+		if err != nil {
+			return fmt.Errorf("figure %s: %w", name, err)
+		}
+		all := draw.New(c)
+		all.SetColor(color.White)
+		all.Fill(all.Rectangle.Path())
+		all = draw.Crop(all, margin, -margin, margin, -margin)
+		left := all.Size().X - legend.Rectangle(all).Size().X
+		p.Draw(draw.Crop(all, 0, left-margin-all.Size().X, 0, 0))
+		legend.Draw(draw.Crop(all, left, 0, 0, -vg.Points(24)))
+		err = atomicfile.Write(filepath.Join(folder, name+"."+format), func(w io.Writer) error {
+			_, err := c.WriteTo(w)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("figure %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (f Figure) plot() (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = f.Title, f.X, f.Y
-	p.Title.Padding = vg.Points(8)
-	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = true, vg.Points(-6), vg.Points(-4)
+	for _, s := range []*font.Font{
+		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
+		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
+	} {
+		s.Variant = "Sans"
+	}
+	p.Title.TextStyle.Font.Size, p.Title.Padding = 12, vg.Points(10)
+	p.X.Label.Padding, p.Y.Label.Padding = vg.Points(4), vg.Points(4)
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.ThumbnailWidth, p.Legend.Padding = vg.Points(32), vg.Points(6)
+	p.Legend.TextStyle.Font.Size = 10
+	ticks(&p.X, f.XTicks)
+	ticks(&p.Y, f.YTicks)
 	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{215}, color.Gray{215}
+	grid.Vertical.Width, grid.Horizontal.Width = vg.Points(0.5), vg.Points(0.5)
 	p.Add(grid)
 	for _, l := range f.Lines {
 		xy := make(plotter.XYs, len(l.X))
@@ -51,7 +100,7 @@ func (f Figure) Save(folder, name string) error {
 		}
 		line, points, err := plotter.NewLinePoints(xy)
 		if err != nil {
-			return fmt.Errorf("figure %s: %s: %w", name, l.Name, err)
+			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
 		c := palette[l.Color%len(palette)]
 		line.Color, points.Color = c, c
@@ -63,13 +112,17 @@ func (f Figure) Save(folder, name string) error {
 		p.Add(line, points)
 		p.Legend.Add(l.Name, line, points)
 	}
-	if f.YMax > f.YMin {
-		p.Y.Min, p.Y.Max = f.YMin, f.YMax
+	return p, nil
+}
+
+func ticks(a *plot.Axis, at []float64) {
+	if len(at) == 0 {
+		return
 	}
-	for _, ext := range []string{".svg", ".png"} {
-		if err := p.Save(16*vg.Centimeter, 11*vg.Centimeter, filepath.Join(folder, name+ext)); err != nil {
-			return fmt.Errorf("figure %s: %w", name, err)
-		}
+	marks := make(plot.ConstantTicks, len(at))
+	for i, v := range at {
+		marks[i] = plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', -1, 64)}
 	}
-	return nil
+	a.Tick.Marker = marks
+	a.Min, a.Max = min(a.Min, at[0]), max(a.Max, at[len(at)-1])
 }

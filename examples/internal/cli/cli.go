@@ -1,0 +1,115 @@
+// Package cli reads the examples' command lines. What is wrong with one is an error
+// of one line that names the flag, its value and what was expected.
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Number is what the numeric flags hold.
+type Number interface{ int | uint64 | float64 }
+
+// Var defines a flag for a number in an interval, written as in mathematics: [1, 10],
+// (0, 1] or, for want of a bound, [0, ∞). It panics if the interval is not so written.
+func Var[T Number](fs *flag.FlagSet, p *T, name string, value T, interval, usage string) {
+	*p = value
+	fs.Var(&number[T]{p, parseInterval(interval)}, name, usage+": `number` in "+interval)
+}
+
+// number implements flag.Value.
+type number[T Number] struct {
+	p  *T
+	in interval
+}
+
+func (n *number[T]) String() string {
+	if n.p == nil { // package flag asks a zero value
+		return ""
+	}
+	return fmt.Sprint(*n.p)
+}
+
+func (n *number[T]) Set(s string) error {
+	var v any
+	var err error
+	kind := "a whole number"
+	switch any(*n.p).(type) {
+	case int:
+		v, err = strconv.Atoi(s)
+	case uint64:
+		v, err = strconv.ParseUint(s, 10, 64)
+	default:
+		kind = "a number"
+		v, err = strconv.ParseFloat(s, 64)
+	}
+	if err != nil || !n.in.contains(float64(v.(T))) {
+		return fmt.Errorf("expected %s in %s", kind, n.in.text)
+	}
+	*n.p = v.(T)
+	return nil
+}
+
+type interval struct {
+	lo, hi         float64
+	loOpen, hiOpen bool
+	text           string
+}
+
+func parseInterval(s string) interval {
+	lo, hi, ok := strings.Cut(strings.Trim(s, "[()]"), ", ")
+	if !ok || !strings.ContainsAny(s[:1], "[(") || !strings.ContainsAny(s[len(s)-1:], ")]") {
+		panic("cli: no interval: " + s)
+	}
+	return interval{bound(lo), bound(hi), s[0] == '(', s[len(s)-1] == ')', s}
+}
+
+func bound(s string) float64 {
+	if s == "∞" {
+		return math.Inf(1)
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		panic("cli: no bound of an interval: " + s)
+	}
+	return v
+}
+
+func (i interval) contains(v float64) bool {
+	return (v > i.lo || v == i.lo && !i.loOpen) && (v < i.hi || v == i.hi && !i.hiOpen)
+}
+
+// Parse parses a command line of flags only. Asked for help, it writes it to out and
+// returns flag.ErrHelp.
+func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
+	fs.Init(fs.Name(), flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // or else an error would come with all of the usage
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fs.SetOutput(out)
+		fmt.Fprintf(out, "Flags of %s:\n", fs.Name())
+		fs.PrintDefaults()
+	case err != nil:
+		err = fmt.Errorf("%w (-help lists the flags)", err)
+	case fs.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: expected flags only (-help lists them)", fs.Arg(0))
+	}
+	return err
+}
+
+// Exit ends the program, with 1 and a line on standard error if err is not nil; help
+// that was asked for is no error.
+func Exit(name string, err error) {
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}

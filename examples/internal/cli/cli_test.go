@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"bytes"
+	"flag"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct{ args, err string }{
+		{"", ""},
+		{"-n 1 -n 10 -x 1 -x 1e-300 -seed 18446744073709551615", ""},
+		{"-n 0", `invalid value "0" for flag -n: expected a whole number in [1, 10]`},
+		{"-n 11", `invalid value "11" for flag -n: expected a whole number in [1, 10]`},
+		{"-n 2.5", `invalid value "2.5" for flag -n: expected a whole number in [1, 10]`},
+		{"-n 99999999999999999999", `for flag -n: expected a whole number in [1, 10]`},
+		{"-x 0", `invalid value "0" for flag -x: expected a number in (0, 1]`},
+		{"-x NaN", `invalid value "NaN" for flag -x: expected a number in (0, 1]`},
+		{"-x -Inf", `invalid value "-Inf" for flag -x: expected a number in (0, 1]`},
+		{"-x 1.0000001", `expected a number in (0, 1]`},
+		{"-y +Inf", `invalid value "+Inf" for flag -y: expected a number in [0, ∞)`},
+		{"-y 1e999", `invalid value "1e999" for flag -y: expected a number in [0, ∞)`},
+		{"-seed -1", `invalid value "-1" for flag -seed: expected a whole number in [0, ∞)`},
+		{"-n", "flag needs an argument: -n"},
+		{"-z 1", "flag provided but not defined: -z"},
+		{"-n 1 more", `unexpected argument "more": expected flags only`},
+	} {
+		var n int
+		var x, y float64
+		var seed uint64
+		fs := flag.NewFlagSet("test", flag.ExitOnError)
+		Var(fs, &n, "n", 2, "[1, 10]", "a count")
+		Var(fs, &x, "x", 0.5, "(0, 1]", "a share")
+		Var(fs, &y, "y", 0, "[0, ∞)", "a length")
+		Var(fs, &seed, "seed", 1, "[0, ∞)", "a seed")
+		err := Parse(fs, strings.Fields(c.args), nil)
+		if c.err == "" {
+			assert.NoError(t, err, c.args)
+		} else if assert.ErrorContains(t, err, c.err) {
+			assert.NotContains(t, err.Error(), "\n")
+			assert.Equal(t, []any{0.5, 0.0}, []any{x, y}, "a refused value is not kept")
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var x float64
+	fs := flag.NewFlagSet("test", flag.ExitOnError)
+	Var(fs, &x, "x", 0.5, "(0, 1]", "a share")
+	var out bytes.Buffer
+	require.ErrorIs(t, Parse(fs, []string{"-help"}, &out), flag.ErrHelp)
+	assert.Equal(t, "Flags of test:\n  -x number\n    \ta share: number in (0, 1] (default 0.5)\n", out.String())
+}
+
+func TestInterval(t *testing.T) {
+	for _, s := range []string{"1, 2", "[1, 2", "[1; 2]", "[1, two]"} {
+		assert.Panics(t, func() { parseInterval(s) }, s)
+	}
+}
