@@ -77,10 +77,24 @@ func bit(b bool) uint32 {
 	return 0
 }
 
-// runPixels is the number of pixels of a run: a few microseconds' work, and state
-// that stays in L1. It depends on nothing but the number of steps, since sums are
-// formed run by run.
-func (sc *Scan) runPixels() int { return min(max(16, 2048/sc.Steps), 256) }
+// runPixels is the number of pixels of a run, ten microseconds' work. It depends on
+// nothing but the number of steps, since sums are formed run by run.
+func (sc *Scan) runPixels() int { return max(16, 4096/sc.Steps) }
+
+// scanTile is the number of vectors, over all steps, of the tiles in which a scan
+// goes through a run, 32 KB: routines prefetch a tile's next step.
+const scanTile = 512
+
+// tilePixels is the number of pixels of a tile of a run.
+func (sc *Scan) tilePixels(run int) int { return min(max(16, scanTile/sc.Steps), run) }
+
+// advance moves r by n pixels.
+func (r *neuronRun) advance(n int) {
+	r.x, r.s = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.s, n*2)
+	if r.dout != nil {
+		r.dout = unsafe.Add(r.dout, n*Lanes*4)
+	}
+}
 
 // NeuronForward runs all steps of every neuron.
 //
@@ -90,11 +104,20 @@ func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, thread
 	l := CurrentLevel()
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := sc.run(u, lo, hi, n, x, norm, s)
-		buf := scratch((hi - lo) * Lanes)
+		tile := sc.tilePixels(hi - lo)
+		buf := scratch(tile * Lanes)
 		defer release(buf)
-		clear(*buf)
 		r.state = unsafe.Pointer(&(*buf)[0])
-		l.neuronForward(&r)
+		for {
+			n := min(tile, hi-lo)
+			r.pixels = uint64(n)
+			clear(*buf)
+			l.neuronForward(&r)
+			if lo += n; lo == hi {
+				return
+			}
+			r.advance(n)
+		}
 	})
 }
 
@@ -161,19 +184,14 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 	mergeSums(sum, dot, part, inv, per)
 }
 
-// neuronTile is the number of vectors of membranes that a backward scan holds at a
-// time: 16 KB.
-const neuronTile = 256
-
 // backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, threads int) {
 	l := CurrentLevel()
-	tile := max(16, neuronTile/g.Steps)
 	size := g.runPixels()
 	perUnit := (g.Pixels + size - 1) / size
 	triangle, inline := g.Surrogate.(Triangle)
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		tile := min(tile, hi-lo)
+		tile := g.tilePixels(hi - lo)
 		vectors := g.Steps * tile
 		buf := scratch((2*vectors + 2*tile) * Lanes)
 		defer release(buf)
@@ -223,8 +241,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			if lo += n; lo == hi {
 				return
 			}
-			r.x, r.dout = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.dout, n*Lanes*4)
-			r.s = unsafe.Add(r.s, n*2)
+			r.advance(n)
 		}
 	})
 }
