@@ -66,7 +66,7 @@ func BenchmarkConv(b *testing.B) {
 		for _, c := range benchCases() {
 			run := func(name string, density float64, fn func(o *operands)) {
 				b.Run(fmt.Sprintf("threads=%d/%v/%s/d=%.2f", threads, c, name, density), func(b *testing.B) {
-					o := newOperands(c, density, 1)
+					o := newOperands(c, density, 2)
 					fn(o)
 					b.ReportAllocs()
 					peak := 0.
@@ -88,6 +88,9 @@ func BenchmarkConv(b *testing.B) {
 				run("dense", d, func(o *operands) { ConvDense(o.dst, o.x, o.w, nil, c, threads) })
 			}
 			run("inputgrad", 1, func(o *operands) { ConvInputGrad(o.dx, o.dy, o.w, c, false, threads) })
+			if c.Cin == c.Cout { // the gradient has the shape of the input
+				run("inputgrad", .40, func(o *operands) { ConvInputGrad(o.dx, o.x, o.w, c, false, threads) })
+			}
 			for _, d := range []float64{.05, .15, .30} {
 				run("weightgrad-spikes", d, func(o *operands) { ConvWeightGradSpikes(o.dw, o.s, o.dy, c, false, threads) })
 			}

@@ -58,8 +58,8 @@ type product struct {
 }
 
 func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
-	if c.same3() && c.sparse(x) {
-		l.convValues3(dst, x, w, bias, &c, threads)
+	if c.same3() && sparse(x, c.Cin) {
+		l.convValues3(dst, x, w, bias, &c, false, threads)
 		return
 	}
 	l.product(&product{
@@ -71,6 +71,10 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 }
 
 func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
+	if c.same3() && sparse(dy, c.Cout) {
+		l.convInputGradValues3(dx, dy, w, &c, add, threads)
+		return
+	}
 	l.product(&product{
 		dst: dx, src: dy, w: w,
 		sources: inputSources.get(c.window(), newInputSources),
@@ -228,7 +232,7 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 // half a block of them. A unit walks its frames in chunks that stay in L2 while the
 // positions of the window pass over them.
 func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
-	if c.same3() && c.sparse(x) {
+	if c.same3() && sparse(x, c.Cin) {
 		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
 		return
 	}

@@ -69,7 +69,7 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 	defer masks.put(m)
 	groupMasks(*m, s, &c, threads)
 	if c.same3() {
-		l.scatter3(dst, *m, nil, w, bias, &c, threads)
+		l.scatter3(dst, *m, nil, w, bias, &c, false, threads)
 		return
 	}
 	l.convSpikesAny(dst, *m, w, bias, &c, threads)
@@ -84,7 +84,7 @@ func frameParts(frames, tiles, bytes, threads int) int {
 
 // scatter3 sends events through a 3×3 window: spikes if x is nil, or the values x,
 // [groups][Frames][Hin·Win][64].
-func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, threads int) {
+func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, add bool, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
 	tile := 1
@@ -96,7 +96,7 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 	parallel.For(threads, tiles*parts, func(u int) {
 		ob, end := share(c.BlocksOut(), u/parts, tiles)
 		lo, hi := share(c.Frames, u%parts, parts)
-		for b := ob; b < end; b++ {
+		for b := ob; b < end && !add; b++ {
 			fill(dst[(b*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
 		}
 		for g := 0; g < nb; g += Group / Lanes {
@@ -131,28 +131,28 @@ func few(m []uint64) bool {
 	return events < 6*masks
 }
 
-// sparse reports whether so few of the values of c's input are not zero that a 3×3
-// window is faster event by event than as a dense product. It looks at a sample of
-// blocks. An event costs a bit more than a dense channel, and a pixel of any number
+// sparse reports whether so few of x's values, of so many channels, are not zero that
+// a 3×3 window is faster event by event than as a dense product. It looks at a sample
+// of blocks. An event costs a bit more than a dense channel, and a pixel of any number
 // of events about as much as 12.
-func (c *Conv) sparse(x []float32) bool {
+func sparse(x []float32, channels int) bool {
 	n := len(x) / Lanes
 	step := max(1, n/1000) | 1
-	blocks, events := 0, 0
+	seen, events := 0, 0
 	for i := 0; i < n; i += step {
-		blocks++
+		seen++
 		for _, v := range (*[Lanes]float32)(x[i*Lanes:]) {
 			if v != 0 {
 				events++
 			}
 		}
 	}
-	perPixel := float64(events) / float64(blocks) * float64(c.BlocksIn())
-	return perPixel/float64(c.Cin) < .8*float64(c.Cin)/float64(c.Cin+12)
+	perPixel := float64(events) / float64(seen) * float64(blocks(channels))
+	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+12)
 }
 
 // convValues3 is a 3×3 product with few values that are not zero.
-func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, threads int) {
+func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
 	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
 	groups := ceilDiv(nb, 4)
 	m, packed := masks.get(groups*n), scratch(groups*n*Group)
@@ -169,7 +169,7 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, threads int) {
 			turn: uint64(64 - 16*blocks),
 		})
 	})
-	l.scatter3(dst, *m, *packed, w, bias, c, threads)
+	l.scatter3(dst, *m, *packed, w, bias, c, add, threads)
 }
 
 func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
@@ -234,6 +234,27 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 			}
 		}
 	})
+}
+
+// convInputGradValues3 is the convolution of dy, few of whose values are not zero,
+// with the window turned around. Outside of training, batch norm keeps the zeros of
+// a surrogate gradient.
+func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, threads int) {
+	const slab, row = Lanes * 9 * Lanes, 9 * 64
+	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
+	turned := scratch(len(w))
+	defer release(turned)
+	parallel.For(threads, dstBlocks, func(b int) {
+		for s := range srcBlocks {
+			for t := range 9 {
+				l.transposeAhead16(&(*turned)[(b*srcBlocks+s)*slab+(8-t)*Lanes], &w[(s*dstBlocks+b)*slab+t*Lanes],
+					row, row, uintptr(dstBlocks*slab*4))
+			}
+		}
+	})
+	back := *c
+	back.Cin, back.Cout = c.Cout, c.Cin
+	l.convValues3(dx, dy, *turned, nil, &back, add, threads)
 }
 
 // convWeightGradSpikes adds up the deltas of events.
