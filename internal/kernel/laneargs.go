@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 some fields are for assembly only
+
 package kernel
 
 import "unsafe"

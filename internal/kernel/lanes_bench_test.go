@@ -103,7 +103,8 @@ func BenchmarkElementwise(b *testing.B) {
 	x, y, d := values(r, size, 1, 0), values(r, size, 1, 0), make([]float32, size)
 	s, t := make([]uint16, blocks*n), make([]uint16, blocks*n)
 	for i := range s {
-		s[i] = uint16(r.Uint32() & r.Uint32())
+		w := r.Uint32()
+		s[i] = uint16(w & (w >> 16))
 	}
 	a := values(r, blocks*Lanes, 1, 0)
 	sum, dot, inv := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)

@@ -146,6 +146,24 @@ func halves(dst []float32, vs ...[]float64) {
 	}
 }
 
+func FuzzNeuronParity(f *testing.F) {
+	f.Add(uint64(1), uint8(33), uint8(8), uint8(0), float32(0.9), float32(1))
+	f.Add(uint64(2), uint8(1), uint8(1), uint8(255), float32(1), float32(0.5))
+	f.Fuzz(func(t *testing.T, seed uint64, pixels, steps, flags uint8, leak, threshold float32) {
+		on := func(i int) bool { return flags>>i&1 == 1 }
+		c := newNeuronCase(seed, 1, 2, 1+int(pixels), 1+int(steps)%40, on(0), on(1), on(2), on(3))
+		c.Leak, c.Threshold = leak, threshold
+		wild(rand.New(rand.NewPCG(seed, 3)), c.x)
+		parity(t, "NeuronForward", func(_ func(int) []float32, words func(int) []uint16) {
+			NeuronForward(words(c.Units*c.Steps*c.Pixels), c.x, c.norm, c.Neuron, c.Scan, 2)
+		})
+		s := c.forward(1)
+		parity(t, "NeuronBackward", func(dst func(int) []float32, _ func(int) []uint16) {
+			NeuronBackward(dst(len(c.x)), c.grad(s, triangle{1.2}, on(4)), on(5), 2)
+		})
+	})
+}
+
 func TestGateParity(t *testing.T) {
 	for n := 1; n <= 130; n++ {
 		r := rand.New(rand.NewPCG(5, uint64(n)))
@@ -237,7 +255,8 @@ func TestSpikesParity(t *testing.T) {
 		r := rand.New(rand.NewPCG(7, uint64(n)))
 		words := make([]uint16, 6*n)
 		for i := range words {
-			words[i] = uint16(r.Uint32()) & uint16(r.Uint32())
+			w := r.Uint32()
+			words[i] = uint16(w & (w >> 16))
 		}
 		words[0], words[n] = 0, 0xffff
 		s, _ := banded(t, words)
