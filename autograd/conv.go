@@ -107,22 +107,55 @@ func (o *conv2D) Backward(t *Tape) {
 	if !t.Params {
 		return
 	}
-	dw, add := o.w.openGrad()
-	switch {
-	case o.y.gradSteps < x.shape.Steps:
-		sum := t.sumSteps(x)
-		kernel.ConvWeightGradDense(dw, sum, dy, geom, add, t.Threads)
-		t.arena.FreeFloats(sum)
-	case x.spikes != nil:
-		kernel.ConvWeightGradSpikes(dw, x.spikes, dy, geom, add, t.Threads)
-	default:
-		kernel.ConvWeightGradDense(dw, x.dense, dy, geom, add, t.Threads)
+	in := weightGradInput{dense: x.dense, spikes: x.spikes}
+	if o.y.gradSteps < x.shape.Steps {
+		in = weightGradInput{dense: t.sumSteps(x)}
+	}
+	if t.Sink != nil && t.Sink.Takes(o.w) {
+		in.sink(t, o.w, dy, geom)
+	} else {
+		dw, add := o.w.openGrad()
+		in.run(t, dw, dy, geom, add)
+	}
+	if o.y.gradSteps < x.shape.Steps {
+		t.arena.FreeFloats(in.dense)
 	}
 	if o.b != nil {
 		db, add := o.b.openGrad()
 		kernel.ConvBiasGrad(db, dy, geom, float32(x.shape.Steps/o.y.gradSteps), add, t.Threads)
 	}
 	t.drop(x)
+}
+
+// weightGradInput is what a convolution's weights are multiplied with.
+type weightGradInput struct {
+	dense  []float32
+	spikes []uint16 // if not nil, instead of dense
+}
+
+func (in weightGradInput) run(t *Tape, dw, dy []float32, geom kernel.Conv, add bool) {
+	if in.spikes != nil {
+		kernel.ConvWeightGradSpikes(dw, in.spikes, dy, geom, add, t.Threads)
+	} else {
+		kernel.ConvWeightGradDense(dw, in.dense, dy, geom, add, t.Threads)
+	}
+}
+
+// sink hands the gradient over in parts that stay in cache, of whole blocks of output
+// channels.
+func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv) {
+	cout, blocks := geom.Cout, geom.BlocksOut()
+	block := len(w.data) / blocks // of weights, and of gradients
+	frames := geom.Frames * geom.Hout * geom.Wout * tensor.Lanes
+	part := max(1, cached/block)
+	for lo := 0; lo < blocks; lo += part {
+		n := min(part, blocks-lo)
+		geom.Cout = min(cout-lo*tensor.Lanes, n*tensor.Lanes)
+		dw := t.arena.Floats(n * block)
+		in.run(t, dw, dy[lo*frames:][:n*frames], geom, false)
+		t.Sink.Take(w, lo*block, dw)
+		t.arena.FreeFloats(dw)
+	}
 }
 
 // sumSteps returns x summed over time, [C/16][N][H][W][16], in memory of the arena.

@@ -16,11 +16,25 @@ type Tape struct {
 	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS.
 	// Results do not depend on it.
 	Threads int
+	// Sink, if not nil, may take gradients of weights over.
+	Sink Sink
 
 	arena  tensor.Arena
 	ops    []Op
 	values []*Value
 	used   int
+}
+
+// Sink takes the gradient of weights in parts, as soon as it is known, so that it is
+// never in memory as a whole. An optimiser that updates large weights at once is one.
+type Sink interface {
+	// Takes reports whether the gradient of p goes to the sink instead of to p.Grad. It
+	// must not if p is used more than once.
+	Takes(p *Param) bool
+	// Take is called with the gradient of the values at and on of p.Data, once for each
+	// of them in a backward pass, after p was last read in it. grad is valid during the
+	// call.
+	Take(p *Param, at int, grad []float32)
 }
 
 // Op is a recorded operation. Backward reads the gradient of its output, adds to

@@ -261,7 +261,7 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	p.Steps = m.Steps
 	p.Tape = m.tape()
 	defer m.idle(p.Tape)
-	p.Tape.Params, p.Tape.Threads = params, m.Threads
+	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, m.Threads, p.Sink
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(&p, in)
 	seed := fn(out.Dense().Unpack().Data)

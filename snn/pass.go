@@ -16,6 +16,8 @@ type Pass struct {
 	Gradient Gradient
 	// Train normalizes by the batch's statistics and drops out.
 	Train bool
+	// Sink may take gradients of weights over; see [autograd.Sink].
+	Sink autograd.Sink
 	// Keys holds a key for each image. What is random for image n (its spikes, its
 	// dropout masks) comes from Keys[n] alone.
 	Keys []rng.Key

@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
@@ -126,7 +127,15 @@ type Updater struct {
 	params    []*autograd.Param
 	state     []*autograd.Param // [params][slots]
 	slots     [][]float32       // of one parameter
+
+	lr      float64 // of the update under way
+	threads int
+	large   map[*autograd.Param]int // places of the large parameters in params
 }
+
+// large is the number of weights from which on a linear layer is updated while its
+// gradient is computed, which saves the memory of that gradient and two passes over it.
+const large = 1 << 20
 
 // NewUpdater returns an updater of params that has made no update. It returns an
 // error that names the field of the optimizer that is out of its range.
@@ -135,8 +144,11 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	names := o.Slots()
-	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names))}
-	for _, p := range params {
+	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
+	for i, p := range params {
+		if len(p.Shape) == 2 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
+			u.large[p] = i
+		}
 		for _, name := range names {
 			s := autograd.NewParam(p.Shape...)
 			s.Name = name + "." + p.Name
@@ -144,6 +156,30 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 		}
 	}
 	return u, nil
+}
+
+// Sink begins an update with the learning rate lr, from at most threads goroutines,
+// and returns what a backward pass can hand the gradients of large linear layers to:
+// they are then updated at once, with the same result. Step with the same lr must
+// follow, and makes the rest of the update.
+func (u *Updater) Sink(lr float64, threads int) autograd.Sink {
+	u.lr, u.threads = lr, threads
+	return sink{u}
+}
+
+// sink is an Updater in its update.
+type sink struct{ *Updater }
+
+// Takes implements [autograd.Sink].
+func (s sink) Takes(p *autograd.Param) bool { _, ok := s.large[p]; return ok }
+
+// Take implements [autograd.Sink].
+func (s sink) Take(p *autograd.Param, at int, grad []float32) {
+	i := s.large[p]
+	for k := range s.slots {
+		s.slots[k] = s.state[i*len(s.slots)+k].Edit()[at:][:len(grad)]
+	}
+	s.optimizer.Update(p.Edit()[at:][:len(grad)], grad, s.slots, s.lr, s.Steps+1, s.threads)
 }
 
 // Step updates the parameters by their gradients, which it leaves as they are, with

@@ -161,7 +161,7 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 		}
 		b.X = x
 	}
-	loss, err := t.gradient(b, sum)
+	loss, err := t.gradient(b, lr, sum)
 	if err != nil {
 		return 0, err
 	}
@@ -181,9 +181,10 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 	return loss, nil
 }
 
-// gradient computes the gradient of the mean loss of a batch, and returns that loss.
-// If it is not finite there is no gradient.
-func (t *Trainer) gradient(b dataset.Batch, sum *tally) (loss float64, err error) {
+// gradient computes the gradient of the mean loss of a batch, of which large weights
+// take their part of the update at once, and returns that loss. If it is not finite
+// there is no gradient and no update.
+func (t *Trainer) gradient(b dataset.Batch, lr float64, sum *tally) (loss float64, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
 	t.grad = slices.Grow(t.grad[:0], b.X.N*classes)[:b.X.N*classes]
@@ -195,7 +196,7 @@ func (t *Trainer) gradient(b dataset.Batch, sum *tally) (loss float64, err error
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
-	pass := snn.Pass{Train: true, Gradient: t.cfg.Gradient, Keys: t.keys, Observe: func(_ string, s *tensor.Spikes) {
+	pass := snn.Pass{Train: true, Gradient: t.cfg.Gradient, Keys: t.keys, Sink: t.updater.Sink(lr, t.model.Threads), Observe: func(_ string, s *tensor.Spikes) {
 		sum.spikes += s.Count()
 		sum.chances += s.Neurons() * s.Frames()
 	}}

@@ -298,7 +298,7 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map
 			for _, p := range m.Params() {
 				p.ClearGrad()
 			}
-			if err := m.TrainStep(snn.Pass{Train: true}, x, loss(y)); err != nil {
+			if err := m.TrainStep(snn.Pass{Train: true, Sink: opt.Sink(0, m.Threads)}, x, loss(y)); err != nil {
 				return err
 			}
 			opt.Step(0, m.Threads)

@@ -1,0 +1,64 @@
+package train
+
+import (
+	"testing"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/stretchr/testify/require"
+)
+
+// A large layer that is updated while its gradient is computed ends with the same
+// bits, and without a gradient in memory.
+func TestSinkUpdatesAsStepDoes(t *testing.T) {
+	cfg := zoo.Default("conv16 A | fc1030 fc1050 fc10")
+	cfg.Height, cfg.Width, cfg.Steps = 16, 16, 3
+	x := tensor.NewNCHW(3, 3, 16, 16)
+	r := rng.New(2).Rand()
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	y := []int{3, 1, 9}
+	train := func(fused bool, o Optimizer) []*autograd.Param {
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		u, err := NewUpdater(o, m.Params())
+		require.NoError(t, err)
+		for range 3 {
+			pass := snn.Pass{Train: true}
+			if fused {
+				pass.Sink = u.Sink(0.1, 2)
+			}
+			for _, p := range m.Params() {
+				p.ClearGrad()
+			}
+			require.NoError(t, m.TrainStep(pass, x, func(logits []float32) []float32 {
+				d := make([]float32, len(logits))
+				autograd.CrossEntropy(nil, d, logits, y, 0)
+				return d
+			}))
+			u.Step(0.1, 2)
+		}
+		taken := 0
+		for _, p := range m.Params() {
+			if p.Grad() == nil {
+				taken++
+			}
+		}
+		want := 0
+		if fused {
+			want = 2 // 1024→1030 and 1030→1050
+		}
+		require.Equal(t, want, taken)
+		return append(m.State(), u.State()...)
+	}
+	for _, o := range []Optimizer{DefaultSGD(), DefaultAdam()} {
+		apart, fused := train(false, o), train(true, o)
+		for i, p := range apart {
+			require.Equal(t, p.Data(), fused[i].Data(), p.Name)
+		}
+	}
+}
