@@ -41,7 +41,8 @@ type tile struct {
 	ahead             uint64 // from what a block reads to what is to be prefetched
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
-	end, outerLeft, srcOuterAt, wOuterAt uint64 // the routine's own
+	//lint:ignore U1000 the routine's own
+	end, outerLeft, srcOuterAt, wOuterAt uint64
 }
 
 // gather adds, for every item and every set bit of its masks, cols vectors:
@@ -57,7 +58,8 @@ type gather struct {
 	wCol, dstCol        uint64
 	wBit                uint64
 
-	end uint64 // the routine's own
+	//lint:ignore U1000 the routine's own
+	end uint64
 }
 
 // scatter3 sends the set bits of the masks of whole frames through a 3×3 window
@@ -73,7 +75,8 @@ type scatter3 struct {
 	blocks                uint64 // 1, or 2 at AVX-512
 	wBlock, dstBlock      uint64
 
-	rowsLeft, row uint64 // the routine's own
+	//lint:ignore U1000 the routine's own
+	rowsLeft, row uint64
 }
 
 // outer3 adds to the 3×3 weight gradient of each of a number of channels the

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -32,13 +33,22 @@ func (c *Conv) WeightLen() int {
 	return c.BlocksOut() * c.BlocksIn() * Lanes * c.KH * c.KW * Lanes
 }
 
+// check panics if a slice is too short for c; the assembly would run over its end.
+func (c *Conv) check(op string, in, out, w int, bias []float32) {
+	if in < c.BlocksIn()*c.Frames*c.Hin*c.Win*Lanes || out < c.BlocksOut()*c.Frames*c.Hout*c.Wout*Lanes ||
+		w < c.WeightLen() || bias != nil && len(bias) < c.BlocksOut()*Lanes {
+		panic(fmt.Sprintf("kernel: %s: input of %d values, output of %d, %d weights, bias of %d do not fit %+v", op, in, out, w, len(bias), *c))
+	}
+}
+
 // ConvSpikes computes dst = bias + w∗s for spikes s.
 //
 //	dst  [⌈Cout/16⌉][Frames][Hout·Wout][16]
 //	s    [⌈Cin/16⌉][Frames][Hin·Win]
 //	bias [⌈Cout/16⌉][16], or nil for none
 func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
-	if l := CurrentLevel(); l > Portable {
+	c.check("ConvSpikes", len(s)*Lanes, len(dst), len(w), bias)
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
 		l.convSpikes(dst, s, w, bias, c.flat(), threads)
 		return
 	}
@@ -48,7 +58,8 @@ func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads in
 // ConvDense computes dst = bias + w∗x for dense x [⌈Cin/16⌉][Frames][Hin·Win][16];
 // the rest is as in ConvSpikes.
 func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
-	if l := CurrentLevel(); l > Portable {
+	c.check("ConvDense", len(x), len(dst), len(w), bias)
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
 		l.convDense(dst, x, w, bias, c.flat(), threads)
 		return
 	}
@@ -61,7 +72,8 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 //	dx [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy [⌈Cout/16⌉][Frames][Hout·Wout][16]
 func ConvInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
-	if l := CurrentLevel(); l > Portable {
+	c.check("ConvInputGrad", len(dx), len(dy), len(w), nil)
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
 		l.convInputGrad(dx, dy, w, c.flat(), add, threads)
 		return
 	}
@@ -71,7 +83,8 @@ func ConvInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
 // ConvWeightGradSpikes computes dw = Σ dy⊗s over frames and pixels, in that
 // order, or adds it to dw if add is set. Shapes are as in ConvSpikes.
 func ConvWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
-	if l := CurrentLevel(); l > Portable {
+	c.check("ConvWeightGradSpikes", len(s)*Lanes, len(dy), len(dw), nil)
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
 		l.convWeightGradSpikes(dw, s, dy, c.flat(), add, threads)
 		return
 	}
@@ -80,7 +93,8 @@ func ConvWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bo
 
 // ConvWeightGradDense is ConvWeightGradSpikes for a dense input x.
 func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
-	if l := CurrentLevel(); l > Portable {
+	c.check("ConvWeightGradDense", len(x), len(dy), len(dw), nil)
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
 		l.convWeightGradDense(dw, x, dy, c.flat(), add, threads)
 		return
 	}

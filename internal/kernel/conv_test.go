@@ -434,8 +434,14 @@ func TestConvThreadsAndLevels(t *testing.T) {
 	}
 }
 
+// raceDetector is set under the race detector, where pools drop what they hold.
+var raceDetector bool
+
 // A warm call allocates only what starting its goroutines takes.
 func TestConvAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("pools drop what they hold under the race detector")
+	}
 	c, _ := geometry(8, 40, 8, 8, 40, 3, 1, 1)
 	for _, density := range []float64{.2, 1} {
 		o := newOperands(c, density, 1)
@@ -451,6 +457,37 @@ func TestConvAllocations(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A slice that is too short is refused before the assembly runs over its end, and
+// no frames are no work.
+func TestConvSizes(t *testing.T) {
+	c, _ := geometry(3, 17, 5, 6, 18, 3, 1, 1)
+	o := newOperands(c, .3, 1)
+	for name, fn := range map[string]func(){
+		"output":      func() { ConvDense(o.dst[:len(o.dst)-1], o.x, o.w, nil, c, 1) },
+		"input":       func() { ConvDense(o.dst, o.x[:len(o.x)-1], o.w, nil, c, 1) },
+		"spikes":      func() { ConvSpikes(o.dst, o.s[:len(o.s)-1], o.w, nil, c, 1) },
+		"bias":        func() { ConvSpikes(o.dst, o.s, o.w, o.bias[:16], c, 1) },
+		"weights":     func() { ConvInputGrad(o.dx, o.dy, o.w[:len(o.w)-Lanes], c, false, 1) },
+		"deltas":      func() { ConvWeightGradSpikes(o.dw, o.s, o.dy[:len(o.dy)-1], c, false, 1) },
+		"weight grad": func() { ConvWeightGradDense(o.dw[:9], o.x, o.dy, c, false, 1) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("no panic for a short %s", name)
+				}
+			}()
+			fn()
+		}()
+	}
+	c.Frames = 0
+	ConvSpikes(nil, nil, o.w, nil, c, 1)
+	ConvDense(nil, nil, o.w, nil, c, 1)
+	ConvInputGrad(nil, nil, o.w, c, false, 1)
+	ConvWeightGradSpikes(o.dw, nil, nil, c, false, 1)
+	sameBits(t, "weight gradient of no frames", o.dw, make([]float32, len(o.dw)))
 }
 
 func TestLevels(t *testing.T) {
