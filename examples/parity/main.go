@@ -4,7 +4,8 @@
 //	go run ./examples/parity -golden internal/parity/testdata/vgg_tiny.safetensors
 //
 // It prints the largest relative error of every expected tensor and exits with 1 if
-// one exceeds 1e-4 of the tensor's largest magnitude, or if a spike differs.
+// one exceeds 1e-4 of the tensor's largest magnitude, if a spike differs, or if the
+// file cannot be checked.
 package main
 
 import (
@@ -14,24 +15,21 @@ import (
 	"os"
 	"text/tabwriter"
 
+	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/internal/parity"
 )
 
-func main() {
-	path := flag.String("golden", "", "the file of test vectors (safetensors)")
-	flag.Parse()
-	if err := run(*path); err != nil {
-		fmt.Fprintln(os.Stderr, "parity:", err)
-		os.Exit(1)
-	}
-}
+func main() { cli.Exit("parity", run(os.Args[1:])) }
 
-func run(path string) error {
-	if path == "" {
-		return errors.New("-golden: expected the path of a file of test vectors")
+func run(args []string) error {
+	var path string
+	fs := flag.NewFlagSet("parity", flag.ContinueOnError)
+	fs.StringVar(&path, "golden", "", "the `file` of test vectors (safetensors)")
+	if err := cli.Parse(fs, args, os.Stdout); err != nil {
+		return err
 	}
-	if flag.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	if path == "" {
+		return errors.New("-golden is empty: expected a file of test vectors")
 	}
 	results, err := parity.Check(path)
 	if err != nil {

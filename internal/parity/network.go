@@ -33,6 +33,11 @@ func (c *checker) network() error {
 	if err != nil {
 		return err
 	}
+	for i, label := range y {
+		if label < 0 || label >= logits.Shape[1] {
+			return fmt.Errorf("label %d of image %d: expected 0 to %d", label, i, logits.Shape[1]-1)
+		}
+	}
 	m, err := zoo.New(zoo.Config{
 		Arch: c.Meta["arch"], WidthMultiplier: 1, Channels: x.C, Height: x.H, Width: x.W, Classes: logits.Shape[1],
 		Steps: int(v[0]), Leak: float32(v[1]), Threshold: float32(v[2]),
@@ -92,7 +97,7 @@ func (c *checker) evaluate(m *snn.Model, prefix string, g snn.Gradient, x tensor
 	// Where the gradient is within rounding of zero its sign is no statement.
 	want, wantGrad := c.Tensors[prefix+"fgsm"].Floats, c.Tensors[prefix+"grad_x"].Floats
 	floor := 1e-6 * magnitude(wantGrad)
-	for i := range want {
+	for i := range min(len(want), len(wantGrad), len(adv.Data)) {
 		if math.Abs(float64(wantGrad[i])) <= floor {
 			adv.Data[i] = want[i]
 		}

@@ -1,6 +1,9 @@
 package parity
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
 	"github.com/org/snnrat/snn"
@@ -29,6 +32,9 @@ func (c *checker) neuron() error {
 	out, err := c.Floats("grad_out", 3)
 	if err != nil {
 		return err
+	}
+	if !slices.Equal(x.Shape, out.Shape) || len(x.Floats) == 0 {
+		return fmt.Errorf("currents x %v and gradients grad_out %v: expected the same shape, with no extent of 0", x.Shape, out.Shape)
 	}
 	for _, r := range []struct {
 		name     string
