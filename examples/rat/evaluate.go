@@ -111,9 +111,9 @@ type evaluation struct {
 }
 
 var evaluations = []evaluation{
-	{"attacks on the plain network", []string{"vanilla"}, ""},
-	{"attacks on the RAT network", []string{"rat"}, ""},
-	{"black-box attacks", []string{"rat", "vanilla"}, "source"},
+	{"white-box, plain", []string{"vanilla"}, ""},
+	{"white-box, RAT", []string{"rat"}, ""},
+	{"black-box", []string{"rat", "vanilla"}, "source"},
 }
 
 // work is that of the evaluation of one image.
@@ -160,7 +160,7 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 		for i, name := range e.judged {
 			to[name] = newJudgement(list, reports[i], j.TestEps)
 		}
-		j.meter.Finished(e.title)
+		j.meter.Finished("attacks: " + e.title)
 	}
 	return res, nil
 }
@@ -202,7 +202,7 @@ func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []tri
 	}
 	reports, err := attack.EvaluateAll(ctx, models, j.test, attacks, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e.title, err)
+		return nil, fmt.Errorf("attacks: %s: %w", e.title, err)
 	}
 	return reports, nil
 }

@@ -325,7 +325,7 @@ func TestInterrupt(t *testing.T) {
 	_, stderr, code := rat(t, append(args, whole)...)
 	require.Zero(t, code, stderr)
 
-	for i, at := range []string{"plain network: epoch 1", "RAT network: epoch 1", "attacks on the plain network"} {
+	for i, at := range []string{"plain network: epoch 1", "RAT network: epoch 1", "attacks: white-box, plain"} {
 		more := []string{folder, "-resume"}[:1+min(i, 1)]
 		c := command(append(args, more...)...)
 		pipe, err := c.StderrPipe()

@@ -34,7 +34,7 @@ type network struct {
 var networks = []network{
 	{name: "vanilla", title: "plain network"},
 	{name: "rat", title: "RAT network", rat: true},
-	{name: "source", title: "black-box source"},
+	{name: "source", title: "source network"},
 }
 
 // work is that of training on one image, in forward passes: one, a backward pass to

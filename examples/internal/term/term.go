@@ -119,7 +119,7 @@ func clock(d time.Duration) string {
 // draw returns the line, which leaves the terminal's last three columns free: for a ^C
 // that is echoed, and as some terminals wrap in the very last.
 func draw(width int, share float64, left, on string) string {
-	const bar = 20
+	const bar = 16
 	share = min(max(share, 0), 1)
 	full := int(share*bar + 0.5)
 	if left != "" {

@@ -43,23 +43,23 @@ func TestMeterOnTerminal(t *testing.T) {
 	m, out, sleep := fake(80)
 	sleep(time.Second)
 	m.Add(0.1, "a long name")
-	assert.Equal(t, "\r[....................]   0 %              a long name", out.String(), "too early to estimate")
+	assert.Equal(t, "\r[................]   0 %              a long name", out.String(), "too early to estimate")
 	out.Reset()
 	m.Add(9.9, "b")
 	assert.Empty(t, out.String(), "not too often")
 	sleep(time.Second)
 	m.Add(0, "b")
-	assert.Equal(t, "\r[##..................]  10 %  0:18 left   b          ", out.String(), "over all of the longer line")
+	assert.Equal(t, "\r[##..............]  10 %  0:18 left   b          ", out.String(), "over all of the longer line")
 	out.Reset()
 	m.Finished("b")
 	assert.Empty(t, out.String())
 	m.Clear()
 	m.Clear()
-	assert.Equal(t, "\r"+strings.Repeat(" ", 45)+"\r", out.String())
+	assert.Equal(t, "\r"+strings.Repeat(" ", 41)+"\r", out.String())
 }
 
 func TestDrawFits(t *testing.T) {
-	text := "plain network: RFGSM BPTT ε=16/255"
+	text := "white-box, plain: RFGSM BPTT ε=16/255"
 	for width := range 200 {
 		n := utf8.RuneCountInString(draw(width, 0.5, "1:02:03", text))
 		assert.LessOrEqual(t, n, max(width-3, 0))
