@@ -174,7 +174,7 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 	}
 	// Neurons are silent on NaN, so it need not show in the loss.
 	for _, p := range t.state {
-		if !kernel.Finite(p.Data()) {
+		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return 0, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
 		}
 	}

@@ -1,5 +1,7 @@
 package kernel
 
+import "sync/atomic"
+
 // SGD makes a step of stochastic gradient descent with momentum:
 //
 //	d = g + decay·w;  v = momentum·v + d;  w −= lr·v
@@ -49,11 +51,24 @@ func Adam(w, g, m, v []float32, s AdamStep, threads int) {
 }
 
 // Finite reports whether no value of x is NaN or infinite.
-func Finite(x []float32) bool {
-	for _, v := range x {
-		if v-v != 0 {
-			return false
+func Finite(x []float32, threads int) bool {
+	l := CurrentLevel()
+	var found atomic.Bool
+	chunks(threads, len(x), func(lo, hi int) {
+		// A sum in float64 overflows on no finite float32.
+		var sum [Lanes]float64
+		whole := (hi - lo) / Lanes
+		if whole > 0 {
+			l.sum(&sum[0], &x[lo], whole)
 		}
-	}
-	return true
+		for _, v := range x[lo+whole*Lanes : hi] {
+			sum[0] += float64(v)
+		}
+		for _, v := range sum {
+			if v-v != 0 {
+				found.Store(true)
+			}
+		}
+	})
+	return !found.Load()
 }

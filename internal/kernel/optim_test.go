@@ -16,13 +16,13 @@ func TestFinite(t *testing.T) {
 				x[i] = -math.SmallestNonzeroFloat32
 			}
 		}
-		if !kernel.Finite(x) {
+		if !kernel.Finite(x, 0) {
 			t.Fatalf("%d finite values are not", n)
 		}
 		for i, good := range x {
 			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 				x[i] = float32(bad)
-				if kernel.Finite(x) {
+				if kernel.Finite(x, 0) {
 					t.Fatalf("value %d of %d is %v: not noticed", i, n, bad)
 				}
 			}
