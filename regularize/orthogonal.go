@@ -67,13 +67,11 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	kernel.Gram(g, w, n, cols, threads)
 	next := make([]float32, len(w))
 	kernel.MatMul(next, g, w, n, n, cols, threads)
-	for i, v := range w {
-		v += o.Beta * (v - next[i])
-		if v-v != 0 { // NaN or infinite
-			return fmt.Errorf("regularize: Orthogonal: the projection of %s%v holds %v; expected finite weights, with no singular value beyond √(1 + 2/Beta), Beta being %v",
-				p.Name, p.Shape, v, o.Beta)
-		}
-		next[i] = v
+	kernel.Extrapolate(next, w, o.Beta, threads)
+	if !kernel.Finite(next, threads) {
+		bad := next[slices.IndexFunc(next, func(v float32) bool { return v-v != 0 })]
+		return fmt.Errorf("regularize: Orthogonal: the projection of %s%v holds %v; expected finite weights, with no singular value beyond √(1 + 2/Beta), Beta being %v",
+			p.Name, p.Shape, bad, o.Beta)
 	}
 	if picked == nil {
 		copy(p.Edit(), next)

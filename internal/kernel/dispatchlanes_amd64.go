@@ -210,3 +210,14 @@ func (l Level) adam(w, dw, m, v *float32, k *AdamStep, n int) {
 		adamPortable(w, dw, m, v, k, n)
 	}
 }
+
+func (l Level) extrapolate(dst, x *float32, beta float32, n int) {
+	switch l {
+	case AVX512:
+		extrapolateAVX512(dst, x, beta, n)
+	case AVX2:
+		extrapolateAVX2(dst, x, beta, n)
+	default:
+		extrapolatePortable(dst, x, beta, n)
+	}
+}

@@ -29,5 +29,6 @@ func (Level) spread(w *windowRun)                          { spreadPortable(w) }
 func (Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
 	sgdPortable(w, dw, v, k, n, nesterov)
 }
-func (Level) largest(w *windowRun)                          { largestPortable(w) }
-func (Level) adam(w, dw, m, v *float32, k *AdamStep, n int) { adamPortable(w, dw, m, v, k, n) }
+func (Level) largest(w *windowRun)                             { largestPortable(w) }
+func (Level) adam(w, dw, m, v *float32, k *AdamStep, n int)    { adamPortable(w, dw, m, v, k, n) }
+func (Level) extrapolate(dst, x *float32, beta float32, n int) { extrapolatePortable(dst, x, beta, n) }

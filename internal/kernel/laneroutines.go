@@ -352,3 +352,11 @@ func adamPortable(w, dw, m, v *float32, k *AdamStep, n int) {
 		ws[i] = x - float32(k.Size*a)/(root/k.Correction+k.Eps)
 	}
 }
+
+// extrapolatePortable is Extrapolate.
+func extrapolatePortable(dst, x *float32, beta float32, n int) {
+	d := unsafe.Slice(dst, n)
+	for i, v := range unsafe.Slice(x, n) {
+		d[i] = v + float32(beta*(v-d[i]))
+	}
+}

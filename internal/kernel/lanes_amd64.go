@@ -99,6 +99,11 @@ func sgdAVX2(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov bo
 //go:noescape
 func adamAVX2(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)
 
+// extrapolateAVX2 is extrapolatePortable; n is a multiple of 16.
+//
+//go:noescape
+func extrapolateAVX2(dst *float32, x *float32, beta float32, n int)
+
 // neuronForwardAVX512 is neuronForwardPortable.
 //
 //go:noescape
@@ -193,3 +198,8 @@ func sgdAVX512(w *float32, dw *float32, v *float32, k *sgdStep, n int, nesterov 
 //
 //go:noescape
 func adamAVX512(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n int)
+
+// extrapolateAVX512 is extrapolatePortable; n is a multiple of 16.
+//
+//go:noescape
+func extrapolateAVX512(dst *float32, x *float32, beta float32, n int)

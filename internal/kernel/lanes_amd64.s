@@ -2857,6 +2857,86 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func extrapolateAVX2(dst *float32, x *float32, beta float32, n int)
+// Requires: AVX
+TEXT ·extrapolateAVX2(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS beta+16(FP), Y15
+	SHRQ         $0x04, DX
+
+px4more:
+	CMPQ    DX, $0x04
+	JLT     px4done
+	VMOVUPS (CX), Y0
+	VSUBPS  (AX), Y0, Y4
+	VMULPS  Y15, Y4, Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(CX), Y1
+	VSUBPS  32(AX), Y1, Y5
+	VMULPS  Y15, Y5, Y5
+	VADDPS  Y5, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS 64(CX), Y2
+	VSUBPS  64(AX), Y2, Y6
+	VMULPS  Y15, Y6, Y6
+	VADDPS  Y6, Y2, Y2
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS 96(CX), Y3
+	VSUBPS  96(AX), Y3, Y7
+	VMULPS  Y15, Y7, Y7
+	VADDPS  Y7, Y3, Y3
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS 128(CX), Y0
+	VSUBPS  128(AX), Y0, Y4
+	VMULPS  Y15, Y4, Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS Y0, 128(AX)
+	VMOVUPS 160(CX), Y1
+	VSUBPS  160(AX), Y1, Y5
+	VMULPS  Y15, Y5, Y5
+	VADDPS  Y5, Y1, Y1
+	VMOVUPS Y1, 160(AX)
+	VMOVUPS 192(CX), Y2
+	VSUBPS  192(AX), Y2, Y6
+	VMULPS  Y15, Y6, Y6
+	VADDPS  Y6, Y2, Y2
+	VMOVUPS Y2, 192(AX)
+	VMOVUPS 224(CX), Y3
+	VSUBPS  224(AX), Y3, Y7
+	VMULPS  Y15, Y7, Y7
+	VADDPS  Y7, Y3, Y3
+	VMOVUPS Y3, 224(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	SUBQ    $0x04, DX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VSUBPS  (AX), Y0, Y4
+	VMULPS  Y15, Y4, Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(CX), Y1
+	VSUBPS  32(AX), Y1, Y5
+	VMULPS  Y15, Y5, Y5
+	VADDPS  Y5, Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
 // func neuronForwardAVX512(r *neuronRun)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronForwardAVX512(SB), NOSPLIT, $0-8
@@ -4790,6 +4870,61 @@ px1more:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	SUBQ    $0x01, SI
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func extrapolateAVX512(dst *float32, x *float32, beta float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·extrapolateAVX512(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+24(FP), DX
+	VBROADCASTSS beta+16(FP), Z31
+	SHRQ         $0x04, DX
+
+px4more:
+	CMPQ    DX, $0x04
+	JLT     px4done
+	VMOVUPS (CX), Z0
+	VSUBPS  (AX), Z0, Z4
+	VMULPS  Z31, Z4, Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS Z0, (AX)
+	VMOVUPS 64(CX), Z1
+	VSUBPS  64(AX), Z1, Z5
+	VMULPS  Z31, Z5, Z5
+	VADDPS  Z5, Z1, Z1
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS 128(CX), Z2
+	VSUBPS  128(AX), Z2, Z6
+	VMULPS  Z31, Z6, Z6
+	VADDPS  Z6, Z2, Z2
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS 192(CX), Z3
+	VSUBPS  192(AX), Z3, Z7
+	VMULPS  Z31, Z7, Z7
+	VADDPS  Z7, Z3, Z3
+	VMOVUPS Z3, 192(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	SUBQ    $0x04, DX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Z0
+	VSUBPS  (AX), Z0, Z4
+	VMULPS  Z31, Z4, Z4
+	VADDPS  Z4, Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
 	JMP     px1more
 
 px1done:

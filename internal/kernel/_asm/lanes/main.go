@@ -37,6 +37,7 @@ func main() {
 		largest(s)
 		sgd(s)
 		adam(s)
+		extrapolate(s)
 	}
 	Generate()
 }

@@ -240,3 +240,25 @@ func adam(s ISA) {
 		}
 	})
 }
+
+func extrapolate(s ISA) {
+	Routine("extrapolate"+s.Name, "func(dst, x *float32, beta float32, n int)", "is extrapolatePortable; n is a multiple of 16.")
+	dst, x, n := parameter("dst"), parameter("x"), parameter("n")
+	beta := s.V(s.Registers - 1)
+	address, err := Param("beta").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(address.Addr, beta)
+	SHRQ(Imm(4), n)
+	stream(s, 4, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func(_ labels, n int) {
+		for i := range n {
+			v, d := s.V(i%4), s.V(4+i%4)
+			VMOVUPS(at(s, x, i), v)
+			VSUBPS(at(s, dst, i), v, d)
+			VMULPS(beta, d, d)
+			VADDPS(d, v, v)
+			VMOVUPS(v, at(s, dst, i))
+		}
+	})
+}
