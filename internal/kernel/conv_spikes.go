@@ -441,7 +441,7 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 		seen := words.get(nw * 64)
 		defer words.put(seen)
 		clear(*seen)
-		if win == 1 && in == 1 && out == 1 { // as it is
+		if win == 1 && in == 1 && out == 1 && len(p.rows) > 0 { // as it is
 			copy(*seen, s[b*n:][:n])
 		} else {
 			c.seenAt(*seen, s[b*c.Frames*in:], p, tap)
