@@ -207,14 +207,15 @@ func (m *Model) Logits(x tensor.NCHW, keys []rng.Key) ([]float32, error) {
 }
 
 // Evaluate is Logits for a pass of the caller's, who may want to Observe it. A pass
-// that nobody observes runs on some images at a time, so that the memory that it needs
-// does not grow with the number of steps or of images.
+// that nobody observes, and that does not normalize by the batch's statistics, runs on
+// some images at a time, so that the memory that it needs does not grow with the number
+// of steps or of images.
 func (m *Model) Evaluate(p Pass, x tensor.NCHW) (out []float32, err error) {
 	if err := m.checkRun(&p, x); err != nil {
 		return nil, err
 	}
 	part := x.N
-	if p.Observe == nil {
+	if p.Observe == nil && !p.Train {
 		part = max(1, evaluatedFrames/m.Steps)
 	}
 	keys := p.Keys
