@@ -1,0 +1,481 @@
+package snn_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// settings is what the networks of these tests differ in.
+type settings struct {
+	neuron   snn.Neuron
+	encoder  snn.Encoder
+	dropout  float32
+	maxPool  bool
+	height   int
+	channels int
+}
+
+func defaults() settings {
+	return settings{neuron: snn.Neuron{Leak: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
+}
+
+// newModel builds a network with both kinds of composition for images of
+// channels × height × 7 and 5 classes.
+func newModel(t require.TestingT, s settings) *snn.Model {
+	neuron := func() *snn.Neuron { n := s.neuron; return &n }
+	var pool snn.Layer = snn.AvgPool{K: 2}
+	if s.maxPool {
+		pool = snn.MaxPool{K: 2}
+	}
+	body := (&snn.Sequential{}).
+		Append("features", snn.NewSequential(
+			snn.NewConv2D(s.channels, 17, 3, 1, 1, true), snn.NewBatchNorm(17), neuron(), pool,
+			&snn.Dropout{P: s.dropout},
+		)).
+		Append("block", &snn.Residual{
+			BN1: snn.NewBatchNorm(17), N1: neuron(), Conv1: snn.NewConv2D(17, 20, 3, 2, 1, false),
+			BN2: snn.NewBatchNorm(20), N2: neuron(), Drop: &snn.Dropout{P: s.dropout, EveryStep: true},
+			Conv2: snn.NewConv2D(20, 20, 3, 1, 1, false), Short: snn.NewConv2D(17, 20, 1, 2, 0, false), Comb: autograd.NewParam(2),
+		}).
+		Append("n", neuron()).Append("", snn.Flatten{}).
+		Append("fc", snn.NewLinear(20*((s.height/2+1)/2)*2, 5, true))
+	m, err := snn.NewModel(snn.Config{
+		Channels: s.channels, Height: s.height, Width: 7, Steps: 4, Encoder: s.encoder,
+		Mean: make([]float32, s.channels), Std: slices.Repeat([]float32{0.2}, s.channels),
+	}, body)
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	return m
+}
+
+// images draws n images of the model's shape.
+func images(m *snn.Model, n int) tensor.NCHW {
+	x := tensor.NewNCHW(n, m.Channels, m.Height, m.Width)
+	r := rng.New(2).Rand()
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	return x
+}
+
+func keys(n int) []rng.Key {
+	ks := make([]rng.Key, n)
+	for i := range ks {
+		ks[i] = rng.New(3).Derive("image", uint64(i))
+	}
+	return ks
+}
+
+// seed returns a gradient of the logits that differs between images and classes.
+func seed(logits []float32) []float32 {
+	g := make([]float32, len(logits))
+	for i := range g {
+		g[i] = float32(i%7) - 2.5
+	}
+	return g
+}
+
+// trace is the logits of a pass, and the spikes of its layers of neurons by name.
+type trace struct {
+	logits []float32
+	spikes map[string][]uint16
+}
+
+func (tr *trace) observe(layer string, s *tensor.Spikes) {
+	if tr.spikes == nil {
+		tr.spikes = map[string][]uint16{}
+	}
+	tr.spikes[layer] = slices.Clone(s.Bits)
+}
+
+func (tr *trace) back(logits []float32) []float32 {
+	tr.logits = slices.Clone(logits)
+	return seed(logits)
+}
+
+// A pass that takes gradients, through time with any surrogate or through the rate,
+// of the images or of the parameters, runs the evaluated network: with a leak and a
+// threshold other than 1, the logits and every spike are the same bits.
+func TestForwardIsTheEvaluatedNetwork(t *testing.T) {
+	for _, soft := range []bool{false, true} {
+		s := defaults()
+		s.neuron.SoftReset = soft
+		m := newModel(t, s)
+		x := images(m, 3)
+		warmStatistics(t, m, x)
+		var want trace
+		var err error
+		want.logits, err = m.Evaluate(snn.Pass{Observe: want.observe}, x)
+		require.NoError(t, err)
+		require.Len(t, want.spikes, 4)
+		for layer, bits := range want.spikes {
+			rate := (&tensor.Spikes{Shape: tensor.Shape{N: 1, Steps: 1, C: 16, H: 1, W: len(bits)}, Bits: bits}).Rate()
+			require.Greater(t, rate, 0.01, layer)
+		}
+		for _, g := range []snn.Gradient{
+			nil, snn.BPTT{}, snn.BPTR{}, snn.BPTT{Surrogate: snn.Sigmoid{Width: 4}}, snn.BPTT{Surrogate: snn.Arctan{Width: 2}},
+		} {
+			for _, threads := range []int{1, 2} {
+				m.Threads = threads
+				var run, step trace
+				_, err := m.Run(snn.Pass{Gradient: g, Observe: run.observe}, x, run.back)
+				require.NoError(t, err)
+				assert.Equal(t, want, run)
+				require.NoError(t, m.TrainStep(snn.Pass{Gradient: g, Observe: step.observe}, x, step.back))
+				assert.Equal(t, want, step)
+			}
+		}
+	}
+}
+
+// warmStatistics moves the running statistics from where they start.
+func warmStatistics(t require.TestingT, m *snn.Model, x tensor.NCHW) {
+	for range 20 {
+		require.NoError(t, m.TrainStep(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }))
+	}
+}
+
+// A surrogate of the pass replaces the neurons' own, and nothing else does.
+func TestSurrogateOfThePass(t *testing.T) {
+	grad := func(own, pass snn.Surrogate) []float32 {
+		s := defaults()
+		s.neuron.Surrogate = own
+		m := newModel(t, s)
+		warmStatistics(t, m, images(m, 2))
+		g, err := m.Run(snn.Pass{Gradient: snn.BPTT{Surrogate: pass}}, images(m, 2), seed)
+		require.NoError(t, err)
+		return g.Data
+	}
+	a, b := snn.Triangle{Width: 1}, snn.Sigmoid{Width: 4}
+	assert.Equal(t, grad(b, nil), grad(a, b))
+	assert.NotEqual(t, grad(a, nil), grad(a, b))
+	assert.Equal(t, "BPTT(sigmoid 4)", snn.BPTT{Surrogate: b}.String())
+	assert.Equal(t, "BPTT BPTR CBA", fmt.Sprint(snn.BPTT{}, " ", snn.BPTR{}, " ", snn.CBA{}))
+}
+
+// What the network says about an image, and the gradient by it, do not depend on its
+// batch, to the bit, even where it is random: that comes from the image's key.
+func TestImagesDoNotDependOnTheirBatch(t *testing.T) {
+	for name, change := range map[string]func(s *settings){
+		"direct":   func(s *settings) {},
+		"poisson":  func(s *settings) { s.encoder = snn.Poisson{} },
+		"max pool": func(s *settings) { s.maxPool = true },
+	} {
+		for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}, snn.CBA{}} {
+			t.Run(fmt.Sprint(name, " ", g), func(t *testing.T) {
+				s := defaults()
+				change(&s)
+				m := newModel(t, s)
+				const n = 5
+				x, ks := images(m, n), keys(n)
+				warmStatistics(t, m, x)
+				run := func(lo, hi int) ([]float32, []float32) {
+					var tr trace
+					grad, err := m.Run(snn.Pass{Gradient: g, Keys: ks[lo:hi]}, x.Slice(lo, hi), func(logits []float32) []float32 {
+						tr.logits = logits
+						return seed(make([]float32, n*m.Classes()))[lo*m.Classes() : hi*m.Classes()]
+					})
+					require.NoError(t, err)
+					return tr.logits, grad.Data
+				}
+				logits, grad := run(0, n)
+				require.NotEqual(t, logits[:m.Classes()], logits[m.Classes():2*m.Classes()])
+				for lo := range n {
+					for _, hi := range []int{lo + 1, n} {
+						l, g := run(lo, hi)
+						require.Equal(t, logits[lo*m.Classes():hi*m.Classes()], l)
+						require.Equal(t, grad[lo*x.Pixels():hi*x.Pixels()], g)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The keys decide all that is random: the same ones repeat a pass of training, others
+// change it.
+func TestKeysDecideDropout(t *testing.T) {
+	s := defaults()
+	s.dropout = 0.3
+	logits := func(ks []rng.Key) []float32 {
+		m := newModel(t, s)
+		var tr trace
+		require.NoError(t, m.TrainStep(snn.Pass{Train: true, Keys: ks}, images(m, 3), tr.back))
+		return tr.logits
+	}
+	ks := keys(4)
+	assert.Equal(t, logits(ks[:3]), logits(ks[:3]))
+	assert.NotEqual(t, logits(ks[:3]), logits(ks[1:]))
+	// In evaluation there is no dropout, and so nothing that keys change.
+	m := newModel(t, s)
+	a, err := m.Logits(images(m, 3), ks[:3])
+	require.NoError(t, err)
+	b, err := m.Logits(images(m, 3), ks[1:])
+	require.NoError(t, err)
+	assert.Equal(t, a, b)
+}
+
+// The same step at 1 and 2 threads leaves the same bits in gradients and statistics.
+func TestTrainStepThreads(t *testing.T) {
+	s := defaults()
+	s.dropout = 0.2
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}} {
+		var want [][]float32
+		for _, threads := range []int{1, 2} {
+			m := newModel(t, s)
+			m.Threads = threads
+			x := images(m, 4)
+			require.NoError(t, m.TrainStep(snn.Pass{Train: true, Gradient: g, Keys: keys(4)}, x, seed))
+			var got [][]float32
+			for _, p := range m.State() {
+				got = append(got, p.Export(), p.ExportGrad())
+				assert.Equal(t, p.Trainable, p.Grad() != nil, p.Name)
+			}
+			if want == nil {
+				want = got
+			}
+			assert.Equal(t, want, got)
+		}
+	}
+}
+
+// Batch norm sees the whole batch in a pass of training, however many images it has,
+// and whether somebody observes it or not.
+func TestEvaluateByTheStatisticsOfTheBatch(t *testing.T) {
+	logits := func(observe func(string, *tensor.Spikes)) ([]float32, map[string][]float32) {
+		m := newModel(t, defaults())
+		l, err := m.Evaluate(snn.Pass{Train: true, Observe: observe}, images(m, 70))
+		require.NoError(t, err)
+		return l, state(m)
+	}
+	want, after := logits(func(string, *tensor.Spikes) {})
+	got, same := logits(nil)
+	assert.Equal(t, want, got)
+	assert.Equal(t, after, same)
+}
+
+// In evaluation many images, which run some at a time, have the logits of a pass over
+// all of them.
+func TestEvaluateInParts(t *testing.T) {
+	s := defaults()
+	s.encoder = snn.Poisson{}
+	m := newModel(t, s)
+	x := images(m, 70)
+	warmStatistics(t, m, x.Slice(0, 2))
+	want, err := m.Evaluate(snn.Pass{Keys: keys(70), Observe: func(string, *tensor.Spikes) {}}, x)
+	require.NoError(t, err)
+	got, err := m.Logits(x, keys(70))
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+}
+
+// Run takes no gradients of parameters and changes none, nor any statistics.
+func TestRunLeavesTheModelAlone(t *testing.T) {
+	m := newModel(t, defaults())
+	before := state(m)
+	grad, err := m.Run(snn.Pass{}, images(m, 2), seed)
+	require.NoError(t, err)
+	assert.Equal(t, "2×2×9×7", grad.String())
+	assert.Equal(t, before, state(m))
+	for _, p := range m.State() {
+		assert.Nil(t, p.Grad(), p.Name)
+	}
+	grad, err = m.Run(snn.Pass{}, images(m, 2), func([]float32) []float32 { return nil })
+	require.NoError(t, err)
+	assert.Empty(t, grad.Data)
+}
+
+func state(m *snn.Model) map[string][]float32 {
+	values := map[string][]float32{}
+	for _, p := range m.State() {
+		values[p.Name] = p.Export()
+	}
+	return values
+}
+
+// Several goroutines may evaluate one model.
+func TestEvaluateConcurrently(t *testing.T) {
+	m := newModel(t, defaults())
+	x := images(m, 2)
+	want, err := m.Logits(x, nil)
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 5 {
+				var tr trace
+				_, err := m.Run(snn.Pass{Gradient: []snn.Gradient{snn.BPTT{}, snn.BPTR{}}[i%2]}, x, tr.back)
+				assert.NoError(t, err)
+				assert.Equal(t, want, tr.logits)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// CBA is the network with ReLU in place of its neurons, and no time: one linear
+// network by hand. With positive currents the gradient is the product of the weights.
+func TestCBAByHand(t *testing.T) {
+	hidden, out := snn.NewLinear(2, 2, false), snn.NewLinear(2, 1, true)
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(hidden, snn.IF(), out))
+	require.NoError(t, err)
+	hidden.Weight.Import([]float32{1, 2, -1, 0.5})
+	out.Weight.Import([]float32{3, 5})
+	out.Bias.Import([]float32{0.25})
+	x := tensor.NCHW{N: 1, C: 2, H: 1, W: 1, Data: []float32{0.5, 0.25}}
+	var logits []float32
+	// Currents 0.5 + 0.5 = 1 and −0.5 + 0.125 < 0: only the first passes.
+	grad, err := m.Run(snn.Pass{Gradient: snn.CBA{}}, x, func(l []float32) []float32 { logits = l; return []float32{1} })
+	require.NoError(t, err)
+	assert.Equal(t, []float32{3.25}, logits)
+	assert.Equal(t, []float32{3, 6}, grad.Data)
+
+	// As spikes, the first neuron fires at every step, the second never: the same logit.
+	logits, err = m.Logits(x, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []float32{3.25}, logits)
+	// BPTR lets it pass in full, and nothing through the silent one.
+	grad, err = m.Run(snn.Pass{Gradient: snn.BPTR{}}, x, func(l []float32) []float32 { return []float32{1} })
+	require.NoError(t, err)
+	assert.Equal(t, []float32{3, 6}, grad.Data)
+}
+
+func TestBadImagesAreErrors(t *testing.T) {
+	m := newModel(t, defaults())
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	bad := map[string]tensor.NCHW{
+		"images 2×3×9×7: expected N×2×9×7 with N ≥ 1":       tensor.NewNCHW(2, 3, 9, 7),
+		"images 1×2×7×9: expected N×2×9×7":                  tensor.NewNCHW(1, 2, 7, 9),
+		"images 0×2×9×7: expected N×2×9×7":                  tensor.NewNCHW(0, 2, 9, 7),
+		"images 2×2×9×7 with 126 values: expected 252":      {N: 2, C: 2, H: 9, W: 7, Data: make([]float32, 126)},
+		"image 1, value 4: NaN not a number; expected a va": images(m, 2),
+		"image 1, value 5: 1.5 outside [0, 1]":              images(m, 2),
+		"image 0, value 0: -0.1 outside [0, 1]":             images(m, 2),
+		"image 0, value 1: +Inf outside [0, 1]":             images(m, 2),
+	}
+	bad["image 1, value 4: NaN not a number; expected a va"].Image(1)[4] = nan
+	bad["image 1, value 5: 1.5 outside [0, 1]"].Image(1)[5] = 1.5
+	bad["image 0, value 0: -0.1 outside [0, 1]"].Image(0)[0] = -0.1
+	bad["image 0, value 1: +Inf outside [0, 1]"].Image(0)[1] = inf
+	for message, x := range bad {
+		_, err := m.Logits(x, nil)
+		assert.ErrorContains(t, err, message)
+		_, err = m.Run(snn.Pass{}, x, seed)
+		assert.ErrorContains(t, err, message)
+		assert.ErrorContains(t, m.TrainStep(snn.Pass{}, x, seed), message)
+	}
+	m.Steps = 0
+	_, err := m.Logits(images(m, 1), nil)
+	assert.ErrorContains(t, err, "0 time steps: expected at least 1")
+}
+
+func TestConstructionErrors(t *testing.T) {
+	good := snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 2}
+	fc := func() snn.Layer { return snn.NewLinear(3, 2, true) }
+	conv := func() *snn.Conv2D { return snn.NewConv2D(2, 3, 3, 1, 1, true) }
+	twice := snn.NewConv2D(2, 2, 3, 1, 1, false)
+	bad := func(change func(*snn.Config)) snn.Config { c := good; change(&c); return c }
+	neuron := func(change func(*snn.Neuron)) snn.Layer { n := snn.IF(); change(n); return n }
+	block := func(change func(*snn.Residual)) snn.Layer {
+		b := &snn.Residual{
+			N1: snn.IF(), Conv1: snn.NewConv2D(2, 2, 3, 1, 1, false), N2: snn.IF(),
+			Conv2: snn.NewConv2D(2, 2, 3, 1, 1, false), Comb: autograd.NewParam(2),
+		}
+		change(b)
+		return (&snn.Sequential{}).Append("blocks", snn.NewSequential(b))
+	}
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		message string
+		cfg     snn.Config
+		body    snn.Layer
+	}{
+		{"images of 0×4×4: expected positive extents", bad(func(c *snn.Config) { c.Channels = 0 }), fc()},
+		{"0 time steps: expected at least 1", bad(func(c *snn.Config) { c.Steps = 0 }), fc()},
+		{"expected both or neither", bad(func(c *snn.Config) { c.Mean = []float32{0, 0} }), fc()},
+		{"1 means and 2 standard deviations for 2 channels", bad(func(c *snn.Config) { c.Mean, c.Std = []float32{0}, []float32{1, 1} }), fc()},
+		{"channel 1: mean 0, standard deviation 0", bad(func(c *snn.Config) { c.Mean, c.Std = []float32{0, 0}, []float32{1, 0} }), fc()},
+		{"channel 0: mean NaN", bad(func(c *snn.Config) { c.Mean, c.Std = []float32{nan, 0}, []float32{1, 1} }), fc()},
+		{"snn: layer 1: 3 channels: expected 4", good, snn.NewSequential(conv(), snn.NewBatchNorm(4))},
+		{"snn: layer 0: 2 input channels: expected 5", good, snn.NewSequential(snn.NewConv2D(5, 3, 3, 1, 1, true))},
+		{"snn: 2 input channels: expected 5", good, snn.NewConv2D(5, 3, 3, 1, 1, true)},
+		{"layer 0: stride 0 and padding 1: expected at least 1 and 0", good, snn.NewSequential(snn.NewConv2D(2, 3, 3, 0, 1, true))},
+		{"layer 0: a 5×5 window exceeds the 4×4 input", good, snn.NewSequential(snn.NewConv2D(2, 3, 5, 1, 0, true))},
+		{"layer 0: a 5×5 window does not fit the 4×4 input", good, snn.NewSequential(snn.AvgPool{K: 5})},
+		{"layer 0: a -1×-1 window does not fit", good, snn.NewSequential(snn.MaxPool{K: -1})},
+		{"layer 1: 3×4×4 features: expected 3×1×1", good, snn.NewSequential(conv(), fc())},
+		{"layer 0: dropout probability 1: expected a number in [0, 1)", good, snn.NewSequential(&snn.Dropout{P: 1})},
+		{"layer 0: dropout probability NaN", good, snn.NewSequential(&snn.Dropout{P: nan})},
+		{"layer 0: leak 0: expected a number in (0, 1]", good, snn.NewSequential(snn.LIF(0))},
+		{"layer 0: leak 1.5", good, snn.NewSequential(snn.LIF(1.5))},
+		{"layer 0: leak NaN", good, snn.NewSequential(snn.LIF(nan))},
+		{"layer 0: threshold 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = 0 }))},
+		{"layer 0: threshold +Inf", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = float32(math.Inf(1)) }))},
+		{"layer 0: no surrogate", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = nil }))},
+		{"layer blocks.0.bn1: 2 channels: expected 3", good, block(func(b *snn.Residual) { b.BN1 = snn.NewBatchNorm(3) })},
+		{"layer blocks.0.n2: leak 2", good, block(func(b *snn.Residual) { b.N2 = snn.LIF(2) })},
+		{"layer blocks.0: the branches' shapes 1×1×2×4×4 and 1×1×5×4×4 differ", good, block(func(b *snn.Residual) { b.Conv2 = snn.NewConv2D(2, 5, 3, 1, 1, false) })},
+		{"layer blocks.0.short: 2 input channels: expected 7", good, block(func(b *snn.Residual) { b.Short = snn.NewConv2D(7, 2, 1, 1, 0, false) })},
+		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = nil })},
+		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = autograd.NewParam(3) })},
+		{"the network ends in 3×4×4: expected one pixel of classes", good, conv()},
+		{"two parameters are named 1.weight", good, snn.NewSequential(twice, twice, snn.Flatten{}, snn.NewLinear(32, 2, true))},
+		{"two parameters are named a.weight", good, (&snn.Sequential{}).Append("a", conv()).Append("a", snn.NewConv2D(3, 3, 4, 1, 0, true))},
+	} {
+		_, err := snn.NewModel(c.cfg, c.body)
+		assert.ErrorContains(t, err, c.message)
+	}
+}
+
+func TestNewSurrogateErrors(t *testing.T) {
+	for _, width := range []float32{0, -1, float32(math.NaN()), float32(math.Inf(1))} {
+		_, err := snn.NewSurrogate("triangle", width)
+		assert.ErrorContains(t, err, fmt.Sprintf("surrogate triangle: width %v: expected a positive number", width))
+	}
+	_, err := snn.NewSurrogate("relu", 1)
+	assert.ErrorContains(t, err, `surrogate "relu": expected triangle, rectangle, sigmoid, arctan or fast_sigmoid`)
+}
+
+// Every surrogate is even; the first four integrate to 1, as the derivative of a step
+// does, and the fast sigmoid, which is 1 at the threshold, to 2/width.
+func TestSurrogates(t *testing.T) {
+	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid"} {
+		for _, width := range []float32{0.5, 1, 4} {
+			s, err := snn.NewSurrogate(name, width)
+			require.NoError(t, err)
+			assert.Equal(t, fmt.Sprint(name, " ", width), s.String())
+			// u = tan(v) maps the line to an interval.
+			const n = 20_000
+			u, right, left := make([]float32, n), make([]float32, n), make([]float32, n)
+			for i := range u {
+				u[i] = float32(math.Tan(math.Pi / 2 * (float64(i) + 0.5) / n))
+			}
+			s.Derivative(right, u)
+			area := 0.0
+			for i := range u {
+				area += 2 * float64(right[i]) * (1 + float64(u[i])*float64(u[i])) * math.Pi / 2 / n
+				u[i] = -u[i]
+			}
+			s.Derivative(left, u)
+			assert.InDeltaSlice(t, right, left, 1e-6)
+			want := 1.0
+			if name == "fast_sigmoid" {
+				want = 2 / float64(width)
+			}
+			assert.InDelta(t, want, area, 2e-3*want, "%s of width %v", name, width)
+			s.Derivative(u, u) // in place
+			assert.Equal(t, left, u)
+		}
+	}
+}

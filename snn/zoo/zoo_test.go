@@ -1,0 +1,344 @@
+package zoo_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nlpodyssey/safetensors"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Every architecture builds, narrow, with and without batch norm, for other images
+// and classes, and runs.
+func TestArchitectures(t *testing.T) {
+	for arch := range zoo.Architectures {
+		for _, norm := range []bool{true, false} {
+			for _, c := range []struct{ channels, height, width, classes int }{{3, 32, 32, 10}, {1, 35, 41, 7}} {
+				t.Run(fmt.Sprint(arch, norm, c), func(t *testing.T) {
+					cfg := zoo.Default(arch)
+					cfg.WidthMultiplier, cfg.BatchNorm, cfg.Steps = 0.125, norm, 2
+					cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = c.channels, c.height, c.width, c.classes
+					cfg.Mean, cfg.Std = nil, nil
+					m, err := zoo.New(cfg, rng.New(1))
+					require.NoError(t, err)
+					assert.Equal(t, c.classes, m.Classes())
+					for _, r := range m.Summary().Rows {
+						assert.False(t, !norm && r.Kind == "batch norm")
+					}
+					x := tensor.NewNCHW(2, c.channels, c.height, c.width)
+					for i := range x.Data {
+						x.Data[i] = float32(i%10) / 10
+					}
+					logits, err := m.Logits(x, nil)
+					require.NoError(t, err)
+					assert.Len(t, logits, 2*c.classes)
+				})
+			}
+		}
+	}
+}
+
+// Every setting of the configuration is one of the network: a change of it changes
+// what a step of training computes.
+func TestEverySettingMatters(t *testing.T) {
+	run := func(change func(c *zoo.Config)) []float32 {
+		cfg := zoo.Default("wrn-16-4")
+		cfg.WidthMultiplier, cfg.Steps, cfg.Height, cfg.Width = 0.125, 4, 8, 8
+		change(&cfg)
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		x := tensor.NewNCHW(2, 3, 8, 8)
+		for i := range x.Data {
+			x.Data[i] = float32(i*i%11) / 10
+		}
+		var out []float32
+		err = m.TrainStep(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
+			out = append(out, logits...)
+			return logits
+		})
+		require.NoError(t, err)
+		return append(out, m.Params()[0].ExportGrad()...)
+	}
+	base := run(func(*zoo.Config) {})
+	assert.Equal(t, base, run(func(*zoo.Config) {}))
+	for name, change := range map[string]func(c *zoo.Config){
+		"steps":           func(c *zoo.Config) { c.Steps = 5 },
+		"leak":            func(c *zoo.Config) { c.Leak = 0.8 },
+		"threshold":       func(c *zoo.Config) { c.Threshold = 0.8 },
+		"soft reset":      func(c *zoo.Config) { c.SoftReset = true },
+		"detached reset":  func(c *zoo.Config) { c.Detach = true },
+		"surrogate":       func(c *zoo.Config) { c.Surrogate = "sigmoid" },
+		"surrogate width": func(c *zoo.Config) { c.SurrogateWidth = 0.5 },
+		"batch norm":      func(c *zoo.Config) { c.BatchNorm = false },
+		"dropout":         func(c *zoo.Config) { c.Dropout = 0.5 },
+		"poisson":         func(c *zoo.Config) { c.Poisson = true },
+		"mean":            func(c *zoo.Config) { c.Mean = []float32{0, 0, 0} },
+		"std":             func(c *zoo.Config) { c.Std = []float32{1, 1, 1} },
+	} {
+		assert.NotEqual(t, base, run(change), name)
+	}
+}
+
+// Widths are rounded to the nearest, and at least 1.
+func TestWidthMultiplier(t *testing.T) {
+	for multiplier, want := range map[float64]string{0.1: "2 3 3", 0.01: "1 1 1", 1.03: "16 33 33", 2: "32 64 64"} {
+		cfg := zoo.Default("small")
+		cfg.WidthMultiplier = multiplier
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		var widths []string
+		for _, r := range m.Summary().Rows {
+			if strings.HasPrefix(r.Kind, "conv") {
+				widths = append(widths, fmt.Sprint(r.Out.C))
+			}
+		}
+		assert.Equal(t, want, strings.Join(widths, " "))
+		assert.Equal(t, 10, m.Classes())
+	}
+}
+
+// counts sums a summary's columns.
+func counts(m *snn.Model) (params, macs, neurons int) {
+	for _, p := range m.Params() {
+		params += p.Len()
+	}
+	for _, r := range m.Summary().Rows {
+		macs, neurons = macs+r.MACs, neurons+r.Neurons
+	}
+	return params, macs, neurons
+}
+
+// The sizes of VGG-11 and WRN-16-4, layer by layer from their definitions.
+func TestSummaryOfVGG11(t *testing.T) {
+	m, err := zoo.New(zoo.Default("vgg11"), rng.New(1))
+	require.NoError(t, err)
+	var params, macs, neurons int
+	conv := func(in, out, size int) { // with bias, batch norm and neurons
+		params += 9*in*out + out + 2*out
+		macs += 9 * in * out * size * size
+		neurons += out * size * size
+	}
+	conv(3, 64, 32)
+	conv(64, 128, 16)
+	conv(128, 256, 16)
+	for _, in := range []int{256, 512, 512} {
+		conv(in, 512, 8)
+	}
+	conv(512, 512, 4)
+	conv(512, 512, 4)
+	for _, l := range [][2]int{{512 * 4 * 4, 4096}, {4096, 4096}, {4096, 10}} {
+		params += l[0]*l[1] + l[1]
+		macs += l[0] * l[1]
+	}
+	neurons += 2 * 4096
+	checkSummary(t, m, params, macs, neurons)
+}
+
+func TestSummaryOfWRN16x4(t *testing.T) {
+	m, err := zoo.New(zoo.Default("wrn-16-4"), rng.New(1))
+	require.NoError(t, err)
+	params, macs, neurons := 9*3*16, 9*3*16*32*32, 0
+	in, size := 16, 32
+	for _, out := range []int{64, 128, 256} {
+		for i := range 2 {
+			before := size
+			if i == 0 && out > 64 {
+				size /= 2
+			}
+			params += 2*in + 9*in*out + 2*out + 9*out*out + 2 // bn1, conv1, bn2, conv2, comb
+			macs += (9*in*out + 9*out*out) * size * size
+			if in != out {
+				params += in * out
+				macs += in * out * size * size
+			}
+			neurons += in*before*before + out*size*size
+			in = out
+		}
+	}
+	params += 2*256 + 256*10 + 10
+	macs += 256 * 10
+	neurons += 256 * 8 * 8
+	checkSummary(t, m, params, macs, neurons)
+	assert.Len(t, m.ConvexParams(), 6)
+}
+
+func checkSummary(t *testing.T, m *snn.Model, params, macs, neurons int) {
+	t.Helper()
+	p, c, n := counts(m)
+	assert.Equal(t, params, p, "parameters")
+	assert.Equal(t, macs, c, "multiply-accumulates")
+	assert.Equal(t, neurons, n, "neurons")
+	lines := strings.Split(strings.TrimSpace(m.Summary().String()), "\n")
+	assert.Len(t, lines, 2+len(m.Summary().Rows))
+	total := regexp.MustCompile(`[\d,]+`).FindAllString(lines[len(lines)-1], -1)
+	var got []string
+	for _, v := range total {
+		got = append(got, strings.ReplaceAll(v, ",", ""))
+	}
+	assert.Equal(t, []string{fmt.Sprint(params), fmt.Sprint(macs), fmt.Sprint(neurons)}, got)
+	for _, v := range total {
+		assert.Regexp(t, `^\d{1,3}(,\d{3})*$`, v)
+	}
+}
+
+// Parameters are numbered as PyTorch's Sequential numbers its modules, neurons, pools
+// and batch norm included.
+func TestNames(t *testing.T) {
+	names := func(arch string, norm bool, dropout float32) (all []string) {
+		cfg := zoo.Default(arch)
+		cfg.WidthMultiplier, cfg.BatchNorm, cfg.Dropout = 0.0625, norm, dropout
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		for _, p := range m.Params() {
+			all = append(all, p.Name)
+		}
+		return all
+	}
+	// conv bn n A | conv bn n | conv bn n A
+	assert.Equal(t, strings.Fields(`
+		features.0.weight features.0.bias features.1.weight features.1.bias
+		features.4.weight features.4.bias features.5.weight features.5.bias
+		features.7.weight features.7.bias features.8.weight features.8.bias
+		classifier.0.weight classifier.0.bias classifier.2.weight classifier.2.bias classifier.4.weight classifier.4.bias`),
+		names("vgg5", true, 0))
+	// conv n drop A | conv n drop | conv n drop A
+	assert.Equal(t, strings.Fields(`
+		features.0.weight features.0.bias features.4.weight features.4.bias features.7.weight features.7.bias
+		classifier.0.weight classifier.0.bias classifier.2.weight classifier.2.bias classifier.4.weight classifier.4.bias`),
+		names("vgg5", false, 0.1))
+	wrn := names("wrn-16-4", true, 0)
+	assert.Equal(t, "conv1.weight", wrn[0])
+	for _, name := range strings.Fields(`blocks.0.bn1.weight blocks.0.conv1.weight blocks.0.bn2.bias blocks.0.conv2.weight
+		blocks.0.short.weight blocks.5.convex.comb bn.weight fc.bias`) {
+		assert.Contains(t, wrn, name)
+	}
+	assert.NotContains(t, wrn, "blocks.1.short.weight") // the width stays
+}
+
+// A saved network is rebuilt from its file alone, with all of its configuration.
+func TestLoad(t *testing.T) {
+	for _, arch := range []string{"small", "wrn-16-4", "conv4 M conv6 | fc12 fc3", "WRN widths 4,8,8,16, 1 blocks a group, strides 1,1,2"} {
+		cfg := zoo.Default(arch)
+		cfg.WidthMultiplier, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 0.25, 12, 16, 3, 3
+		cfg.Leak, cfg.Threshold, cfg.SoftReset, cfg.Detach = 0.9, 0.7, true, true
+		cfg.Surrogate, cfg.SurrogateWidth, cfg.Poisson, cfg.Dropout = "arctan", 2.5, true, 0.25
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "model.safetensors")
+		require.NoError(t, m.Save(path))
+		got, gotCfg, err := zoo.Load(path)
+		require.NoError(t, err)
+		assert.Equal(t, cfg, gotCfg)
+
+		x := tensor.NewNCHW(2, 3, 12, 16)
+		for i := range x.Data {
+			x.Data[i] = float32(i%10) / 10
+		}
+		run := func(m *snn.Model) (out []float32) {
+			seed := func(l []float32) []float32 { out = append(out, l...); return l }
+			grad, err := m.Run(snn.Pass{}, x, seed)
+			require.NoError(t, err)
+			return append(out, grad.Data...)
+		}
+		assert.Equal(t, run(m), run(got))
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	dir := t.TempDir()
+	m, err := zoo.New(zoo.Default("small"), rng.New(1))
+	require.NoError(t, err)
+	write := func(name string, meta map[string]string) string {
+		path := filepath.Join(dir, name)
+		m.Meta = meta
+		require.NoError(t, m.Save(path))
+		return path
+	}
+	text := m.Meta["snnrat"]
+	empty := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o644))
+	bare, err := safetensors.Serialize(map[string]safetensors.TensorView{}, map[string]string{"snnrat": text})
+	require.NoError(t, err)
+	stripped := filepath.Join(dir, "stripped")
+	require.NoError(t, os.WriteFile(stripped, bare, 0o644))
+	for message, path := range map[string]string{
+		"no such file":                      filepath.Join(dir, "missing"),
+		"not a safetensors file":            empty,
+		"no tensor":                         stripped,
+		"no description of the network":     write("bare", nil),
+		`metadata "snnrat": unexpected`:     write("json", map[string]string{"snnrat": "{"}),
+		`unknown architecture "vgg12"`:      write("arch", map[string]string{"snnrat": strings.Replace(text, "small", "vgg12", 1)}),
+		"image height 0: expected":          write("height", map[string]string{"snnrat": strings.Replace(text, `"height":32`, `"height":0`, 1)}),
+		"expected at most 268435456":        write("huge", map[string]string{"snnrat": strings.Replace(text, `small`, `conv65536 conv65536 | fc`, 1)}),
+		"has shape [10 2048]: expected [10": write("other", map[string]string{"snnrat": strings.Replace(text, `"width_multiplier":1`, `"width_multiplier":2`, 1)}),
+		"0 time steps: expected at least":   write("steps", map[string]string{"snnrat": strings.Replace(text, `"steps":8`, `"steps":0`, 1)}),
+	} {
+		_, _, err := zoo.Load(path)
+		require.ErrorContains(t, err, message)
+		assert.ErrorContains(t, err, path)
+		assert.NotContains(t, err.Error(), "\n")
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	nan := math.NaN()
+	for message, change := range map[string]func(c *zoo.Config){
+		`unknown architecture "vgg7": expected small, vgg11, vgg13, vgg16, vgg5, wrn-16-4, wrn-28-10`: func(c *zoo.Config) { c.Arch = "vgg7" },
+		`unknown architecture ""`:                       func(c *zoo.Config) { c.Arch = "" },
+		`"pool": expected convN, A or M`:                func(c *zoo.Config) { c.Arch = "conv4 pool | fc" },
+		`"conv": expected a number from 1 to 65536`:     func(c *zoo.Config) { c.Arch = "conv | fc" },
+		`"conv0": expected a number`:                    func(c *zoo.Config) { c.Arch = "conv0 | fc" },
+		`"conv-3": expected a number`:                   func(c *zoo.Config) { c.Arch = "conv-3 | fc" },
+		`"conv99999": expected a number`:                func(c *zoo.Config) { c.Arch = "conv99999 | fc" },
+		`"A": expected fcN right of the bar`:            func(c *zoo.Config) { c.Arch = "conv4 | A" },
+		`expected fcN right of the bar`:                 func(c *zoo.Config) { c.Arch = "conv4 |" },
+		`"fcx": expected a number`:                      func(c *zoo.Config) { c.Arch = "conv4 | fcx fc" },
+		`"fc5": the last layer has 10 classes`:          func(c *zoo.Config) { c.Arch = "conv4 | fc5" },
+		"32×32 are too small for its pooling layers":    func(c *zoo.Config) { c.Arch = "A A A A A A conv4 | fc" },
+		`"WRN 16": expected "WRN widths`:                func(c *zoo.Config) { c.Arch = "WRN 16" },
+		"2,2 more\": expected \"WRN widths":             func(c *zoo.Config) { c.Arch = zoo.Architectures["wrn-16-4"] + " more" },
+		"2,25x\": expected \"WRN widths":                func(c *zoo.Config) { c.Arch = zoo.Architectures["wrn-16-4"] + "5x" },
+		"0 blocks a group, strides 1,2,2\": expected":   func(c *zoo.Config) { c.Arch = "WRN widths 4,4,8,8, 0 blocks a group, strides 1,2,2" },
+		"with numbers from 1 to 65536":                  func(c *zoo.Config) { c.Arch = "WRN widths 4,4,8,8, 99999 blocks a group, strides 1,2,2" },
+		"group 3 has stride 2 and 8 channels":           func(c *zoo.Config) { c.Arch = "WRN widths 4,4,8,8, 1 blocks a group, strides 1,2,2" },
+		"weights [65536 65536 3 3]: expected at most":   func(c *zoo.Config) { c.Arch = "WRN widths 4,4,8,65536, 1 blocks a group, strides 1,2,2" },
+		"weights [65536 16384]: expected at most 26":    func(c *zoo.Config) { c.Arch = "conv16 | fc65536 fc" },
+		"width multiplier 0: expected":                  func(c *zoo.Config) { c.WidthMultiplier = 0 },
+		"width multiplier NaN":                          func(c *zoo.Config) { c.WidthMultiplier = nan },
+		"width multiplier 100":                          func(c *zoo.Config) { c.WidthMultiplier = 100 },
+		"image channels 0: expected a number from 1":    func(c *zoo.Config) { c.Channels = 0 },
+		"image height -1":                               func(c *zoo.Config) { c.Height = -1 },
+		"image width 0":                                 func(c *zoo.Config) { c.Width = 0 },
+		"image width 1000000: expected a number from 1": func(c *zoo.Config) { c.Width = 1_000_000 },
+		"classes 0":                            func(c *zoo.Config) { c.Classes = 0 },
+		"0 time steps":                         func(c *zoo.Config) { c.Steps = 0 },
+		"leak 1.5":                             func(c *zoo.Config) { c.Leak = 1.5 },
+		"threshold 0":                          func(c *zoo.Config) { c.Threshold = 0 },
+		`surrogate "relu"`:                     func(c *zoo.Config) { c.Surrogate = "relu" },
+		"surrogate triangle: width 0":          func(c *zoo.Config) { c.SurrogateWidth = 0 },
+		"dropout 1: expected":                  func(c *zoo.Config) { c.Dropout = 1 },
+		"dropout -0.5: expected":               func(c *zoo.Config) { c.Dropout = -0.5 },
+		"dropout NaN":                          func(c *zoo.Config) { c.Dropout = float32(nan) },
+		"2 means and 3 standard deviations":    func(c *zoo.Config) { c.Mean = c.Mean[:2] },
+		"channel 2: mean 0.4465, standard dev": func(c *zoo.Config) { c.Std = []float32{1, 1, -1} },
+	} {
+		for _, arch := range []string{"vgg5", "wrn-16-4"} {
+			cfg := zoo.Default(arch)
+			change(&cfg)
+			_, err := zoo.New(cfg, rng.New(1))
+			require.ErrorContains(t, err, message)
+			assert.NotContains(t, err.Error(), "\n")
+		}
+	}
+}
