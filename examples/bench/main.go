@@ -11,7 +11,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -19,13 +18,12 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
-	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
@@ -54,44 +52,33 @@ type report struct {
 	Checks  []check            `json:"checks,omitempty"`
 }
 
-// check compares one expected tensor.
-type check struct {
-	Name   string  `json:"name"`
-	Err    float64 `json:"relative_error"` // of the tensor's largest magnitude
-	Spikes int     `json:"spikes_differ"`  // at least so many
-	Images int     `json:"images_differ"`  // by more than 1e-4 of the image's largest magnitude
-}
-
 // parts are the timed parts in the order of the table.
 var parts = []string{"forward", "fgsm_bptt", "fgsm_bptr", "fgsm_cba", "train", "regularize", "rat"}
 
-func main() {
-	var o options
-	flag.StringVar(&o.arch, "arch", "vgg11", "the network")
-	flag.Float64Var(&o.width, "width", 1, "width multiplier")
-	flag.IntVar(&o.steps, "T", 8, "time steps")
-	flag.IntVar(&o.batch, "batch", 16, "images, if they do not come from -peer")
-	flag.IntVar(&o.threads, "threads", 0, "threads; 0 for all")
-	flag.IntVar(&o.reps, "reps", 5, "runs of each part; the median counts")
-	flag.StringVar(&o.peer, "peer", "", "folder of a network, images and expected results")
-	flag.StringVar(&o.peerJSON, "peer-json", "", "file with the other side's figures")
-	flag.StringVar(&o.sweep, "sweep", "", "what to vary instead: T, batch, width or rate")
-	flag.StringVar(&o.out, "json", "", "file to write the figures to")
-	flag.Parse()
-	if err := run(o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+func main() { cli.Exit("bench", run(os.Args[1:])) }
+
+func parse(args []string) (o options, err error) {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.StringVar(&o.arch, "arch", "vgg11", "a `network`'s name ("+zoo.Names()+"), or one written out")
+	cli.Var(fs, &o.width, "width", 1, "(0, 64]", "multiplier of the network's width")
+	cli.Var(fs, &o.steps, "T", 8, "[1, 1024]", "time steps")
+	cli.Var(fs, &o.batch, "batch", 16, "[1, 65536]", "images, if they do not come from -peer")
+	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
+	cli.Var(fs, &o.reps, "reps", 5, "[1, 1000000]", "runs of each part, of which the median counts")
+	fs.StringVar(&o.peer, "peer", "", "`folder` of a network, images and expected results")
+	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
+	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width or rate")
+	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
+	err = cli.Parse(fs, args, os.Stdout)
+	return o, err
 }
 
-func run(o options) error {
+func run(args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
 	debug.SetGCPercent(20) // buffers are reused; garbage should not hide what is needed
-	if flag.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	}
-	if o.reps < 1 || o.batch < 1 {
-		return errors.New("-reps and -batch: expected at least 1")
-	}
 	if o.sweep != "" {
 		return sweep(o)
 	}
@@ -99,7 +86,7 @@ func run(o options) error {
 	cfg.Steps, cfg.WidthMultiplier = o.steps, o.width
 	m, err := zoo.New(cfg, rng.New(1))
 	if err != nil {
-		return err
+		return fmt.Errorf("network of -arch %q: %w", o.arch, err)
 	}
 	m.Threads = o.threads
 	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(o.threads)}
@@ -116,6 +103,10 @@ func run(o options) error {
 		return err
 	}
 	r.Batch = x.N
+	peer, err := readFigures(o.peerJSON, r)
+	if err != nil {
+		return err
+	}
 	if r.Rates, err = rates(m, x); err != nil {
 		return err
 	}
@@ -123,21 +114,6 @@ func run(o options) error {
 		return err
 	}
 	r.PeakMB = peakMB()
-	var peer *report
-	if o.peerJSON != "" {
-		b, err := os.ReadFile(o.peerJSON)
-		if err != nil {
-			return err
-		}
-		peer = new(report)
-		if err := json.Unmarshal(b, peer); err != nil {
-			return fmt.Errorf("%s: %w", o.peerJSON, err)
-		}
-		if plain(peer.Arch) != plain(r.Arch) || peer.T != r.T || peer.Batch != r.Batch || peer.Threads != r.Threads {
-			return fmt.Errorf("%s: figures of %s, T %d, batch %d, %d threads: expected %s, %d, %d, %d",
-				o.peerJSON, peer.Arch, peer.T, peer.Batch, peer.Threads, r.Arch, r.T, r.Batch, r.Threads)
-		}
-	}
 	printTimes(r, peer)
 	if o.out == "" {
 		return nil
@@ -146,12 +122,11 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.out, append(b, '\n'), 0o644)
+	if err := os.WriteFile(o.out, append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("-json: %w", err)
+	}
+	return nil
 }
-
-// plain is an architecture's name without case and dashes: the other side may spell it
-// differently.
-func plain(arch string) string { return strings.ReplaceAll(strings.ToLower(arch), "-", "") }
 
 func randomImages(n int, m *snn.Model) (tensor.NCHW, []int) {
 	x, y := tensor.NewNCHW(n, m.Channels, m.Height, m.Width), make([]int, n)
@@ -175,26 +150,6 @@ func warmUp(m *snn.Model, x tensor.NCHW, y []int) error {
 	return nil
 }
 
-func loadPeer(m *snn.Model, dir string) (x tensor.NCHW, y []int, err error) {
-	if err := m.Load(filepath.Join(dir, "state.safetensors")); err != nil {
-		return x, nil, err
-	}
-	path := filepath.Join(dir, "batch.safetensors")
-	f, err := golden.Read(path)
-	if err != nil {
-		return x, nil, err
-	}
-	t, err := f.Floats("x", 4)
-	if err != nil {
-		return x, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	x = tensor.NCHW{N: t.Shape[0], C: t.Shape[1], H: t.Shape[2], W: t.Shape[3], Data: t.Floats}
-	if y = f.Tensors["y"].Ints; len(y) != x.N {
-		return x, nil, fmt.Errorf("%s: %d labels y for %d images", path, len(y), x.N)
-	}
-	return x, y, nil
-}
-
 // gradients are the gradient approximations under the names of their parts.
 var gradients = []struct {
 	name string
@@ -211,70 +166,6 @@ func loss(y []int) func(logits []float32) []float32 {
 		}
 		return d
 	}
-}
-
-// compare checks logits, firing rates and input gradients against expected ones.
-func compare(m *snn.Model, x tensor.NCHW, y []int, path string) (cs []check, err error) {
-	f, err := golden.Read(path)
-	if err != nil {
-		return nil, err
-	}
-	var counts, sizes []float64
-	logits, err := m.Evaluate(snn.Pass{Observe: func(_ string, s *tensor.Spikes) {
-		counts = append(counts, float64(s.Count()))
-		sizes = append(sizes, float64(s.Frames()*s.Neurons()))
-	}}, x)
-	if err != nil {
-		return nil, err
-	}
-	want := f.Tensors["rates"].Floats
-	if len(want) != len(counts) {
-		return nil, fmt.Errorf("%s: %d rates for %d layers of neurons", path, len(want), len(counts))
-	}
-	spikes := check{Name: "rates"}
-	for i, r := range want {
-		spikes.Spikes += int(math.Abs(math.Round(float64(r)*sizes[i]) - counts[i]))
-		spikes.Err = max(spikes.Err, math.Abs(float64(r)-counts[i]/sizes[i]))
-	}
-	cs = append(cs, difference("logits", logits, f.Tensors["logits"].Floats, x.N), spikes)
-	for _, g := range gradients {
-		dx, err := m.Run(snn.Pass{Gradient: g.Gradient}, x, loss(y))
-		if err != nil {
-			return nil, err
-		}
-		cs = append(cs, difference("grad_x."+g.name, dx.Data, f.Tensors["grad_x."+g.name].Floats, x.N))
-	}
-	for _, c := range cs {
-		if math.IsInf(c.Err, 1) {
-			return nil, fmt.Errorf("%s: no tensor %s of the network's size", path, c.Name)
-		}
-	}
-	return cs, nil
-}
-
-// difference compares a tensor of n images. A spike that falls on the other side of its
-// threshold, or a ReLU that does, changes all that follows in its image, and nothing
-// in the others: so images are counted, too.
-func difference(name string, got, want []float32, n int) check {
-	c := check{Name: name, Err: math.Inf(1)}
-	if len(got) != len(want) || len(got) == 0 {
-		return c
-	}
-	size := len(got) / n
-	var worst, scale float64
-	for i := range n {
-		var imageWorst, imageScale float64
-		for j := i * size; j < (i+1)*size; j++ {
-			imageWorst = max(imageWorst, math.Abs(float64(got[j]-want[j])))
-			imageScale = max(imageScale, math.Abs(float64(want[j])))
-		}
-		if imageWorst > 1e-4*imageScale {
-			c.Images++
-		}
-		worst, scale = max(worst, imageWorst), max(scale, imageScale)
-	}
-	c.Err = worst / scale
-	return c
 }
 
 func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
@@ -345,16 +236,6 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map
 	}
 	ms["rat"] = ms["train"] + (ms["fgsm_bptt"]+ms["fgsm_bptr"])/2
 	return ms, nil
-}
-
-func printChecks(cs []check) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "against the other side\trelative error\tspikes that differ\timages that differ\t")
-	for _, c := range cs {
-		fmt.Fprintf(w, "%s\t%.1e\t%d\t%d\t\n", c.Name, c.Err, c.Spikes, c.Images)
-	}
-	w.Flush()
-	fmt.Println()
 }
 
 func printTimes(r, peer *report) {

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nlpodyssey/safetensors"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the tests start this program as a user would.
+func TestMain(m *testing.M) {
+	if os.Getenv("SNNRAT_EXAMPLE") == "bench" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+const arch = "conv4 A conv4 A | fc"
+
+// start runs the program on a network that takes no time.
+func start(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := exec.Command(os.Args[0], append([]string{"-arch", arch, "-T", "2", "-batch", "2", "-reps", "1", "-threads", "1"}, args...)...)
+	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=bench")
+	c.Stdout, c.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := c.Run(); err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+type tensors map[string]safetensors.TensorView
+
+func (ts tensors) floats(t *testing.T, name string, v []float32, shape ...uint64) {
+	var b []byte
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	view, err := safetensors.NewTensorView(safetensors.F32, shape, b)
+	require.NoError(t, err)
+	ts[name] = view
+}
+
+func (ts tensors) ints(t *testing.T, name string, v ...int) {
+	var b []byte
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint64(b, uint64(x))
+	}
+	view, err := safetensors.NewTensorView(safetensors.I64, []uint64{uint64(len(v))}, b)
+	require.NoError(t, err)
+	ts[name] = view
+}
+
+// export writes what the other side does: state, images, and the expected results,
+// which are our own, but for what a test changes.
+func export(t *testing.T, change func(batch, expect tensors)) string {
+	folder := t.TempDir()
+	cfg := zoo.Default(arch)
+	cfg.Steps = 2
+	m, err := zoo.New(cfg, rng.New(5))
+	require.NoError(t, err)
+	x, y := randomImages(2, m)
+	require.NoError(t, warmUp(m, x, y))
+	require.NoError(t, m.Save(filepath.Join(folder, "state.safetensors")))
+
+	batch, expect := tensors{}, tensors{}
+	batch.floats(t, "x", x.Data, 2, 3, 32, 32)
+	batch.ints(t, "y", y...)
+	var rates []float32
+	logits, err := m.Evaluate(snn.Pass{Observe: func(_ string, s *tensor.Spikes) { rates = append(rates, float32(s.Rate())) }}, x)
+	require.NoError(t, err)
+	expect.floats(t, "logits", logits, 2, 10)
+	expect.floats(t, "rates", rates, uint64(len(rates)))
+	for _, g := range gradients {
+		dx, err := m.Run(snn.Pass{Gradient: g.Gradient}, x, loss(y))
+		require.NoError(t, err)
+		expect.floats(t, "grad_x."+g.name, dx.Data, 2, 3, 32, 32)
+	}
+	change(batch, expect)
+	for name, ts := range map[string]tensors{"batch": batch, "expect": expect} {
+		b, err := safetensors.Serialize(ts, nil)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".safetensors"), b, 0o644))
+	}
+	return folder
+}
+
+func TestRun(t *testing.T) {
+	folder := export(t, func(_, _ tensors) {})
+	figures := filepath.Join(folder, "figures.json")
+	stdout, stderr, code := start(t, "-peer", folder, "-json", figures)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "against the other side")
+
+	var r report
+	b, err := os.ReadFile(figures)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &r))
+	assert.Len(t, r.Checks, 5)
+	for _, c := range r.Checks {
+		assert.Less(t, c.Err, 1e-6, c.Name)
+		assert.Zero(t, c.Spikes+c.Images, c.Name)
+	}
+	assert.Len(t, r.Rates, 2)
+	for _, part := range parts {
+		assert.Positive(t, r.MS[part], part)
+	}
+
+	// Its own figures are another side's to compare with.
+	stdout, stderr, code = start(t, "-peer-json", figures)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "other side")
+	assert.Equal(t, len(parts), strings.Count(strings.ReplaceAll(stdout, "peak memory", ""), "×")-strings.Count(stdout, "MB"), stdout)
+}
+
+// What differs shows in its tensor.
+func TestDiffers(t *testing.T) {
+	folder := export(t, func(_, expect tensors) {
+		logits := make([]float32, 20)
+		logits[3] = 9
+		expect.floats(t, "logits", logits, 2, 10)
+	})
+	figures := filepath.Join(folder, "figures.json")
+	_, stderr, code := start(t, "-peer", folder, "-json", figures)
+	require.Zero(t, code, stderr)
+	var r report
+	b, err := os.ReadFile(figures)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &r))
+	for _, c := range r.Checks {
+		if c.Name == "logits" {
+			assert.Greater(t, c.Err, 0.1)
+			assert.Equal(t, 2, c.Images)
+		} else {
+			assert.Zero(t, c.Images, c.Name)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	folder := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		return path
+	}
+	peer := func(change func(batch, expect tensors)) string { return export(t, change) }
+	good := peer(func(_, _ tensors) {})
+	truncated := peer(func(_, _ tensors) {})
+	require.NoError(t, os.Truncate(filepath.Join(truncated, "batch.safetensors"), 100))
+	for _, c := range []struct {
+		args  []string
+		parts []string
+	}{
+		{[]string{"-T", "0"}, []string{"-T", `"0"`, "[1, 1024]"}},
+		{[]string{"-reps", "0"}, []string{"-reps", `"0"`}},
+		{[]string{"-batch", "-1"}, []string{"-batch", `"-1"`}},
+		{[]string{"-width", "x"}, []string{"-width", `"x"`, "(0, 64]"}},
+		{[]string{"-threads", "-1"}, []string{"-threads", `"-1"`}},
+		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, vgg11"}},
+		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width or rate"}},
+		{[]string{"now"}, []string{`"now"`}},
+		{[]string{"-peer", filepath.Join(folder, "none")}, []string{"none", "state.safetensors"}},
+		{[]string{"-peer", good, "-width", "2"}, []string{good, "state.safetensors", "features.0.weight"}},
+		{[]string{"-peer", truncated}, []string{truncated, "batch.safetensors", "not a safetensors file"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.ints(t, "y", 1) })}, []string{"batch.safetensors", "1 labels y for 2 images"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.ints(t, "y", 1, 10) })}, []string{"batch.safetensors", "label 10 of image 1", "0 to 9"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.floats(t, "x", make([]float32, 6), 2, 3, 1, 1) })}, []string{"batch.safetensors", "2×3×1×1", "3×32×32"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.floats(t, "x", nil, 0, 3, 32, 32); b.ints(t, "y") })}, []string{"batch.safetensors", "x"}},
+		{[]string{"-peer", peer(func(_, e tensors) { delete(e, "logits") })}, []string{"expect.safetensors", "logits"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", nil, 0) })}, []string{"expect.safetensors", "0 rates for 2 layers"}},
+		{[]string{"-peer-json", filepath.Join(folder, "none.json")}, []string{"-peer-json", "none.json"}},
+		{[]string{"-peer-json", file("text.json", "forward 43")}, []string{"-peer-json", "text.json", "invalid character"}},
+		{[]string{"-peer-json", file("other.json", `{"arch":"vgg-11","T":8,"batch":16,"threads":2,"ms":{}}`)},
+			[]string{"other.json", `"vgg-11", T 8, batch 16, 2 threads`, "expected", "2, 2, 1"}},
+		{[]string{"-json", filepath.Join(folder, "none", "figures.json")}, []string{"-json", "figures.json"}},
+	} {
+		_, stderr, code := start(t, c.args...)
+		assert.Equal(t, 1, code, "%v", c.args)
+		assert.True(t, strings.HasPrefix(stderr, "bench: ") && strings.Count(stderr, "\n") == 1, "%v: %s", c.args, stderr)
+		for _, part := range c.parts {
+			assert.Contains(t, stderr, part, "%v", c.args)
+		}
+	}
+}
