@@ -173,9 +173,9 @@ func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
 	return rs, err
 }
 
-// measure times the parts, or only some of them. The parameters do not change: the learning rate is zero,
-// and the projection's step too small to matter.
-func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map[string]float64, error) {
+// newJobs returns what is timed, by part. The parameters do not change: the learning
+// rate is zero, and the projection's step too small to matter.
+func newJobs(m *snn.Model, x tensor.NCHW, y []int) (map[string]func() error, error) {
 	ctx, key := context.Background(), rng.New(3)
 	opt, err := train.NewUpdater(train.SGD{Momentum: 0.9}, m.Params())
 	if err != nil {
@@ -213,10 +213,19 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map
 			return err
 		}
 	}
+	return jobs, nil
+}
+
+// measure times the parts, or only some of them.
+func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map[string]float64, error) {
+	jobs, err := newJobs(m, x, y)
+	if err != nil {
+		return nil, err
+	}
 	ms := map[string]float64{}
 	for _, part := range parts {
 		job, ok := jobs[part]
-		if !ok || !known(part, only) {
+		if !ok || (only != nil && !slices.Contains(only, part)) {
 			continue
 		}
 		times := make([]float64, reps+1)

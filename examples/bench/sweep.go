@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/org/snnrat/snn"
@@ -121,6 +120,3 @@ func memory(cfg zoo.Config, job func(m *snn.Model) error) (float64, error) {
 	runtime.KeepAlive(m)
 	return max(0, after-before), nil
 }
-
-// known reports whether a part is one of those asked for; nil asks for all.
-func known(part string, only []string) bool { return only == nil || slices.Contains(only, part) }
