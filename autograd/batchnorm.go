@@ -76,6 +76,7 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	}
 	op.y = t.normalize(x, op.a, b, nil)
 	if t.Params {
+		t.read(x)
 		t.keep(x)
 	}
 	t.record(op)

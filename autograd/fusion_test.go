@@ -121,7 +121,8 @@ func TestFusion(t *testing.T) {
 		r := rng.New(1).Rand()
 		for i := range x.Bits {
 			mask := uint16(1)<<min(16, sh.C-i/(sh.Frames()*sh.Pixels())*16) - 1
-			x.Bits[i] = uint16(r.Uint32()) & uint16(r.Uint32()) & mask
+			word := r.Uint32()
+			x.Bits[i] = uint16(word) & uint16(word>>16) & mask
 		}
 		for _, train := range []bool{false, true} {
 			for _, rate := range []bool{false, true} {

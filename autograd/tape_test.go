@@ -323,3 +323,43 @@ func TestPanicsNameTheShapes(t *testing.T) {
 func vectors(c int) []*autograd.Param {
 	return []*autograd.Param{autograd.NewParam(c), autograd.NewParam(c)}
 }
+
+// Values that nobody has read are computed when an operation needs them, also in the
+// backward pass.
+func TestUnreadValues(t *testing.T) {
+	x := tensor.NewNCHW(2, 3, 2, 2)
+	for i := range x.Data {
+		x.Data[i] = float32(i%5) / 4
+	}
+	norms := func(t *autograd.Tape, w []*autograd.Param) *autograd.Value {
+		h := autograd.BatchNormEval(t, t.Leaf(x, true), batchNorm(w, filled(3, 0.1, 0.1), filled(3, 1, 0.1)))
+		return autograd.BatchNormEval(t, h, batchNorm(w[2:], filled(3, 0.2, 0.1), filled(3, 1, 0.2)))
+	}
+	weights := func() []*autograd.Param {
+		w := append(vectors(3), vectors(3)...)
+		for i, p := range w {
+			p.Import(filled(3, 0.5, float32(i)))
+		}
+		return w
+	}
+	seed := filled(len(x.Data), -1, 0.1)
+	read, unread := weights(), weights()
+	tape := &autograd.Tape{Params: true}
+	y := norms(tape, read)
+	y.Dense()
+	tape.Backward(y, seed)
+	tape = &autograd.Tape{Params: true}
+	tape.Backward(norms(tape, unread), seed)
+	for i := range read {
+		assert.Equal(t, read[i].ExportGrad(), unread[i].ExportGrad())
+	}
+
+	p := autograd.NewBuffer(3)
+	p.Import([]float32{1, 1, 1})
+	tape.Reset()
+	clear(x.Data)
+	bn := autograd.BatchNormEval(tape, tape.Leaf(x, false), &autograd.BatchNormState{
+		Weight: p, Bias: p, RunningMean: p, RunningVar: p, Eps: 0,
+	}) // (0 − 1)/1·1 + 1 = 0: nothing fires
+	assert.Zero(t, autograd.Poisson(tape, bn, 3, imageKeys(2)).Spikes().Count())
+}
