@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -162,6 +163,9 @@ func TestRefusals(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 		return path
 	}
+	figures := func(arch string, steps, batch, threads int) string {
+		return file(fmt.Sprint(steps, batch, threads, ".json"), fmt.Sprintf(`{"arch":%q,"T":%d,"batch":%d,"threads":%d}`, arch, steps, batch, threads))
+	}
 	peer := func(change func(batch, expect tensors)) string { return export(t, change) }
 	good := peer(func(_, _ tensors) {})
 	truncated := peer(func(_, _ tensors) {})
@@ -189,8 +193,10 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", nil, 0) })}, []string{"expect.safetensors", "0 rates for 2 layers"}},
 		{[]string{"-peer-json", filepath.Join(folder, "none.json")}, []string{"-peer-json", "none.json"}},
 		{[]string{"-peer-json", file("text.json", "forward 43")}, []string{"-peer-json", "text.json", "invalid character"}},
-		{[]string{"-peer-json", file("other.json", `{"arch":"vgg-11","T":8,"batch":16,"threads":2,"ms":{}}`)},
-			[]string{"other.json", `"vgg-11", T 8, batch 16, 2 threads`, "expected", "2, 2, 1"}},
+		{[]string{"-peer-json", figures("vgg-11", 2, 2, 1)}, []string{`"vgg-11", T 2, batch 2, 1 threads`, `expected "` + arch + `", 2, 2, 1`}},
+		{[]string{"-peer-json", figures(arch, 8, 2, 1)}, []string{"T 8, batch 2, 1 threads", "2, 2, 1"}},
+		{[]string{"-peer-json", figures(arch, 2, 16, 1)}, []string{"T 2, batch 16, 1 threads", "2, 2, 1"}},
+		{[]string{"-peer-json", figures(arch, 2, 2, 2)}, []string{"T 2, batch 2, 2 threads", "2, 2, 1"}},
 		{[]string{"-json", filepath.Join(folder, "none", "figures.json")}, []string{"-json", "figures.json"}},
 	} {
 		_, stderr, code := start(t, c.args...)

@@ -152,6 +152,7 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 			if err := j.journal.save(); err != nil {
 				return nil, err
 			}
+			j.meter.Finished("attacks: " + e.title)
 		}
 		to := res.White
 		if e.source != "" {
@@ -160,7 +161,6 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 		for i, name := range e.judged {
 			to[name] = newJudgement(list, reports[i], j.TestEps)
 		}
-		j.meter.Finished("attacks: " + e.title)
 	}
 	return res, nil
 }

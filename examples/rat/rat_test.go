@@ -167,6 +167,12 @@ func TestRun(t *testing.T) {
 		assert.LessOrEqual(t, len([]rune(line)), 80+len("\n"), line)
 	}
 
+	svg, err := os.ReadFile(filepath.Join(folder, "accuracy.svg"))
+	require.NoError(t, err)
+	for _, line := range []string{"RAT, white-box", "vanilla, white-box", "RAT, black-box", "vanilla, black-box"} {
+		assert.Contains(t, string(svg), line)
+	}
+
 	// Without a terminal, a line for each epoch and evaluation, the last without a rest.
 	progress := strings.Split(strings.TrimSpace(stderr), "\n")
 	assert.Len(t, progress, 3*2+3)
@@ -248,7 +254,7 @@ func TestResume(t *testing.T) {
 	folder := t.TempDir()
 	all := ""
 	stops := 0
-	for patience := 3; ; patience += 7 {
+	for patience := 3; ; patience += 11 {
 		lines, err := start(patient(patience), folder, fmt.Sprintf("-resume=%v", stops > 0))
 		all += lines
 		if err == nil {
@@ -264,6 +270,9 @@ func TestResume(t *testing.T) {
 		for epoch := range 2 {
 			assert.Equal(t, 1, strings.Count(all, fmt.Sprintf("%s: epoch %d of 2", n.title, epoch+1)))
 		}
+	}
+	for _, e := range evaluations {
+		assert.Equal(t, 1, strings.Count(all, "attacks: "+e.title+" ("))
 	}
 
 	// And with what other flags a run is not resumed or begun anew.
@@ -350,7 +359,8 @@ func TestInterrupt(t *testing.T) {
 	}
 	_, stderr, code = rat(t, append(args, folder, "-resume")...)
 	require.Zero(t, code, stderr)
-	assert.NotContains(t, stderr, "plain network: epoch")
+	assert.NotContains(t, stderr, "epoch")
+	assert.NotContains(t, stderr, "attacks: white-box, plain")
 	want, got := products(t, whole), products(t, folder)
 	for name := range want {
 		assert.True(t, want[name] == got[name], "%s differs", name)
