@@ -35,8 +35,12 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 	op := &combine{a: Densify(t, a), b: Densify(t, b), w: w}
 	op.y = t.dense(sh, a.needsGrad || b.needsGrad || (w != nil && t.Params))
 	wa, wb := op.weights()
-	op.put(t, op.a, wa, false)
-	op.put(t, op.b, wb, true)
+	if a.shape == b.shape {
+		kernel.Combine(op.y.dense, wa, op.a.dense, wb, op.b.dense, t.Threads)
+	} else {
+		op.put(t, op.a, wa, false)
+		op.put(t, op.b, wb, true)
+	}
 	if w != nil && t.Params {
 		t.keep(op.a)
 		t.keep(op.b)
@@ -110,16 +114,16 @@ func (o *combine) dot(t *Tape, x *Value) float64 {
 	units, frame := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
 	switch {
 	case x.shape.Steps == o.y.gradSteps && x.shape.Steps == sh.Steps:
-		return kernel.Dot(x.dense, g)
+		return kernel.Dot(x.dense, g, t.Threads)
 	case x.shape.Steps == o.y.gradSteps: // both the same at every step
-		return float64(sh.Steps) * kernel.Dot(x.dense, g)
+		return float64(sh.Steps) * kernel.Dot(x.dense, g, t.Threads)
 	}
 	sum := t.arena.Floats(units * frame)
 	defer t.arena.FreeFloats(sum)
 	if x.shape.Steps > 1 {
 		kernel.SumSteps(sum, x.dense, units, sh.Steps, frame, 1, false, t.Threads)
-		return kernel.Dot(sum, g)
+		return kernel.Dot(sum, g, t.Threads)
 	}
 	kernel.SumSteps(sum, g, units, sh.Steps, frame, 1, false, t.Threads)
-	return kernel.Dot(x.dense, sum)
+	return kernel.Dot(x.dense, sum, t.Threads)
 }

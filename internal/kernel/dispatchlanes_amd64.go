@@ -221,3 +221,25 @@ func (l Level) extrapolate(dst, x *float32, beta float32, n int) {
 		extrapolatePortable(dst, x, beta, n)
 	}
 }
+
+func (l Level) dot(sum *float64, a, b *float32, n int) {
+	switch l {
+	case AVX512:
+		dotAVX512(sum, a, b, n)
+	case AVX2:
+		dotAVX2(sum, a, b, n)
+	default:
+		dotPortable(sum, a, b, n)
+	}
+}
+
+func (l Level) combine(dst, x, y *float32, a, b float32, n int) {
+	switch l {
+	case AVX512:
+		combineAVX512(dst, x, y, a, b, n)
+	case AVX2:
+		combineAVX2(dst, x, y, a, b, n)
+	default:
+		combinePortable(dst, x, y, a, b, n)
+	}
+}

@@ -32,3 +32,7 @@ func (Level) sgd(w, dw, v *float32, k *sgdStep, n int, nesterov bool) {
 func (Level) largest(w *windowRun)                             { largestPortable(w) }
 func (Level) adam(w, dw, m, v *float32, k *AdamStep, n int)    { adamPortable(w, dw, m, v, k, n) }
 func (Level) extrapolate(dst, x *float32, beta float32, n int) { extrapolatePortable(dst, x, beta, n) }
+func (Level) dot(sum *float64, a, b *float32, n int)           { dotPortable(sum, a, b, n) }
+func (Level) combine(dst, x, y *float32, a, b float32, n int) {
+	combinePortable(dst, x, y, a, b, n)
+}

@@ -125,13 +125,48 @@ func ReLUGrad(dx, y, dy []float32, add bool, threads int) {
 	chunks(threads, len(dx), func(lo, hi int) { l.reluGrad(&dx[lo], &y[lo], &dy[lo], (hi-lo)/Lanes, add) })
 }
 
-// Dot returns Σ a·b in float64, in order.
-func Dot(a, b []float32) float64 {
-	var s float64
-	for i, v := range a {
-		s += float64(v) * float64(b[i])
+// Combine computes dst = a·x + b·y, each product rounded. All have one length; dst
+// may be x or y.
+func Combine(dst []float32, a float32, x []float32, b float32, y []float32, threads int) {
+	l := CurrentLevel()
+	chunks(threads, len(dst), func(lo, hi int) {
+		whole := (hi - lo) / Lanes * Lanes
+		if whole > 0 {
+			l.combine(&dst[lo], &x[lo], &y[lo], a, b, whole)
+		}
+		if lo += whole; lo < hi {
+			combinePortable(&dst[lo], &x[lo], &y[lo], a, b, hi-lo)
+		}
+	})
+}
+
+// Dot returns Σ a·b in float64: of each chunk lane by lane, then over its lanes, and
+// then over the chunks, each in order.
+func Dot(a, b []float32, threads int) float64 {
+	l := CurrentLevel()
+	buf := zeroPartials((len(a) + chunk - 1) / chunk * Lanes)
+	defer partials.put(buf)
+	part := *buf // [chunks][16]
+	chunks(threads, len(a), func(lo, hi int) {
+		p := part[lo/chunk*Lanes:][:Lanes]
+		whole := (hi - lo) / Lanes
+		if whole > 0 {
+			l.dot(&p[0], &a[lo], &b[lo], whole)
+		}
+		lo += whole * Lanes
+		for i, v := range a[lo:hi] {
+			p[i] += float64(v) * float64(b[lo+i])
+		}
+	})
+	var sum float64
+	for ; len(part) > 0; part = part[Lanes:] {
+		var s float64
+		for _, v := range part[:Lanes] {
+			s += v
+		}
+		sum += s
 	}
-	return s
+	return sum
 }
 
 // MaskScale computes dst = scale·x where the mask's bit is set and zero elsewhere,

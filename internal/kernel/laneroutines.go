@@ -209,6 +209,18 @@ func productsPortable(sum *float64, dy, x *float32, shift *float64, n int) {
 	}
 }
 
+// dotPortable adds the products a·b of n vectors, which float64 holds exactly, to
+// sum [16].
+func dotPortable(sum *float64, a, b *float32, n int) {
+	s := vector64(unsafe.Pointer(sum), 0)
+	for i := range uint64(n) {
+		b := vector32(unsafe.Pointer(b), i*64)
+		for l, v := range vector32(unsafe.Pointer(a), i*64) {
+			s[l] += float64(v) * float64(b[l])
+		}
+	}
+}
+
 // normBackwardPortable writes a·(dy − b) + c·(x − mean), or adds it; k holds a, b,
 // c and mean, [4][16].
 func normBackwardPortable(dx, dy, x, k *float32, n int, add bool) {
@@ -358,5 +370,13 @@ func extrapolatePortable(dst, x *float32, beta float32, n int) {
 	d := unsafe.Slice(dst, n)
 	for i, v := range unsafe.Slice(x, n) {
 		d[i] = v + float32(beta*(v-d[i]))
+	}
+}
+
+// combinePortable writes a·x + b·y.
+func combinePortable(dst, x, y *float32, a, b float32, n int) {
+	d, ys := unsafe.Slice(dst, n), unsafe.Slice(y, n)
+	for i, v := range unsafe.Slice(x, n) {
+		d[i] = float32(a*v) + float32(b*ys[i])
 	}
 }

@@ -49,6 +49,11 @@ func squaresAVX2(sum *float64, x *float32, shift *float64, n int)
 //go:noescape
 func productsAVX2(sum *float64, dy *float32, x *float32, shift *float64, n int)
 
+// dotAVX2 is dotPortable.
+//
+//go:noescape
+func dotAVX2(sum *float64, a *float32, b *float32, n int)
+
 // normBackwardAVX2 is normBackwardPortable.
 //
 //go:noescape
@@ -104,6 +109,11 @@ func adamAVX2(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n in
 //go:noescape
 func extrapolateAVX2(dst *float32, x *float32, beta float32, n int)
 
+// combineAVX2 is combinePortable; n is a multiple of 16.
+//
+//go:noescape
+func combineAVX2(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+
 // neuronForwardAVX512 is neuronForwardPortable.
 //
 //go:noescape
@@ -148,6 +158,11 @@ func squaresAVX512(sum *float64, x *float32, shift *float64, n int)
 //
 //go:noescape
 func productsAVX512(sum *float64, dy *float32, x *float32, shift *float64, n int)
+
+// dotAVX512 is dotPortable.
+//
+//go:noescape
+func dotAVX512(sum *float64, a *float32, b *float32, n int)
 
 // normBackwardAVX512 is normBackwardPortable.
 //
@@ -203,3 +218,8 @@ func adamAVX512(w *float32, dw *float32, m *float32, v *float32, k *AdamStep, n 
 //
 //go:noescape
 func extrapolateAVX512(dst *float32, x *float32, beta float32, n int)
+
+// combineAVX512 is combinePortable; n is a multiple of 16.
+//
+//go:noescape
+func combineAVX512(dst *float32, x *float32, y *float32, a float32, b float32, n int)

@@ -1792,6 +1792,123 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func dotAVX2(sum *float64, a *float32, b *float32, n int)
+// Requires: AVX
+TEXT ·dotAVX2(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	MOVQ    n+24(FP), BX
+	VMOVUPD (AX), Y0
+	VMOVUPD 32(AX), Y1
+	VMOVUPD 64(AX), Y2
+	VMOVUPD 96(AX), Y3
+
+px4more:
+	CMPQ      BX, $0x04
+	JLT       px4done
+	VCVTPS2PD (CX), Y4
+	VCVTPS2PD (DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y0, Y0
+	VCVTPS2PD 16(CX), Y6
+	VCVTPS2PD 16(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y1, Y1
+	VCVTPS2PD 32(CX), Y4
+	VCVTPS2PD 32(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y2, Y2
+	VCVTPS2PD 48(CX), Y6
+	VCVTPS2PD 48(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y3, Y3
+	VCVTPS2PD 64(CX), Y4
+	VCVTPS2PD 64(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y0, Y0
+	VCVTPS2PD 80(CX), Y6
+	VCVTPS2PD 80(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y1, Y1
+	VCVTPS2PD 96(CX), Y4
+	VCVTPS2PD 96(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y2, Y2
+	VCVTPS2PD 112(CX), Y6
+	VCVTPS2PD 112(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y3, Y3
+	VCVTPS2PD 128(CX), Y4
+	VCVTPS2PD 128(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y0, Y0
+	VCVTPS2PD 144(CX), Y6
+	VCVTPS2PD 144(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y1, Y1
+	VCVTPS2PD 160(CX), Y4
+	VCVTPS2PD 160(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y2, Y2
+	VCVTPS2PD 176(CX), Y6
+	VCVTPS2PD 176(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y3, Y3
+	VCVTPS2PD 192(CX), Y4
+	VCVTPS2PD 192(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y0, Y0
+	VCVTPS2PD 208(CX), Y6
+	VCVTPS2PD 208(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y1, Y1
+	VCVTPS2PD 224(CX), Y4
+	VCVTPS2PD 224(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y2, Y2
+	VCVTPS2PD 240(CX), Y6
+	VCVTPS2PD 240(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y3, Y3
+	ADDQ      $0x00000100, CX
+	ADDQ      $0x00000100, DX
+	SUBQ      $0x04, BX
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ      BX, $0x01
+	JLT       px1done
+	VCVTPS2PD (CX), Y4
+	VCVTPS2PD (DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y0, Y0
+	VCVTPS2PD 16(CX), Y6
+	VCVTPS2PD 16(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y1, Y1
+	VCVTPS2PD 32(CX), Y4
+	VCVTPS2PD 32(DX), Y5
+	VMULPD    Y4, Y5, Y5
+	VADDPD    Y5, Y2, Y2
+	VCVTPS2PD 48(CX), Y6
+	VCVTPS2PD 48(DX), Y7
+	VMULPD    Y6, Y7, Y7
+	VADDPD    Y7, Y3, Y3
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000040, DX
+	SUBQ      $0x01, BX
+	JMP       px1more
+
+px1done:
+	VMOVUPD Y0, (AX)
+	VMOVUPD Y1, 32(AX)
+	VMOVUPD Y2, 64(AX)
+	VMOVUPD Y3, 96(AX)
+	VZEROUPPER
+	RET
+
 // func normBackwardAVX2(dx *float32, dy *float32, x *float32, k *float32, n int, add bool)
 // Requires: AVX
 TEXT ·normBackwardAVX2(SB), NOSPLIT, $0-41
@@ -2931,6 +3048,64 @@ px1more:
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func combineAVX2(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+// Requires: AVX
+TEXT ·combineAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         n+32(FP), BX
+	VBROADCASTSS a+24(FP), Y15
+	VBROADCASTSS b+28(FP), Y14
+	SHRQ         $0x04, BX
+
+px2more:
+	CMPQ    BX, $0x02
+	JLT     px2done
+	VMULPS  (CX), Y15, Y0
+	VMULPS  (DX), Y14, Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMULPS  32(CX), Y15, Y2
+	VMULPS  32(DX), Y14, Y3
+	VADDPS  Y2, Y3, Y3
+	VMOVUPS Y3, 32(AX)
+	VMULPS  64(CX), Y15, Y4
+	VMULPS  64(DX), Y14, Y5
+	VADDPS  Y4, Y5, Y5
+	VMOVUPS Y5, 64(AX)
+	VMULPS  96(CX), Y15, Y6
+	VMULPS  96(DX), Y14, Y7
+	VADDPS  Y6, Y7, Y7
+	VMOVUPS Y7, 96(AX)
+	ADDQ    $0x00000080, AX
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x02, BX
+	JMP     px2more
+
+px2done:
+px1more:
+	CMPQ    BX, $0x01
+	JLT     px1done
+	VMULPS  (CX), Y15, Y0
+	VMULPS  (DX), Y14, Y1
+	VADDPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMULPS  32(CX), Y15, Y2
+	VMULPS  32(DX), Y14, Y3
+	VADDPS  Y2, Y3, Y3
+	VMOVUPS Y3, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x01, BX
 	JMP     px1more
 
 px1done:
@@ -4099,6 +4274,79 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func dotAVX512(sum *float64, a *float32, b *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·dotAVX512(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    a+8(FP), CX
+	MOVQ    b+16(FP), DX
+	MOVQ    n+24(FP), BX
+	VMOVUPD (AX), Z0
+	VMOVUPD 64(AX), Z1
+
+px4more:
+	CMPQ      BX, $0x04
+	JLT       px4done
+	VCVTPS2PD (CX), Z2
+	VCVTPS2PD (DX), Z3
+	VMULPD    Z2, Z3, Z3
+	VADDPD    Z3, Z0, Z0
+	VCVTPS2PD 32(CX), Z4
+	VCVTPS2PD 32(DX), Z5
+	VMULPD    Z4, Z5, Z5
+	VADDPD    Z5, Z1, Z1
+	VCVTPS2PD 64(CX), Z2
+	VCVTPS2PD 64(DX), Z3
+	VMULPD    Z2, Z3, Z3
+	VADDPD    Z3, Z0, Z0
+	VCVTPS2PD 96(CX), Z4
+	VCVTPS2PD 96(DX), Z5
+	VMULPD    Z4, Z5, Z5
+	VADDPD    Z5, Z1, Z1
+	VCVTPS2PD 128(CX), Z2
+	VCVTPS2PD 128(DX), Z3
+	VMULPD    Z2, Z3, Z3
+	VADDPD    Z3, Z0, Z0
+	VCVTPS2PD 160(CX), Z4
+	VCVTPS2PD 160(DX), Z5
+	VMULPD    Z4, Z5, Z5
+	VADDPD    Z5, Z1, Z1
+	VCVTPS2PD 192(CX), Z2
+	VCVTPS2PD 192(DX), Z3
+	VMULPD    Z2, Z3, Z3
+	VADDPD    Z3, Z0, Z0
+	VCVTPS2PD 224(CX), Z4
+	VCVTPS2PD 224(DX), Z5
+	VMULPD    Z4, Z5, Z5
+	VADDPD    Z5, Z1, Z1
+	ADDQ      $0x00000100, CX
+	ADDQ      $0x00000100, DX
+	SUBQ      $0x04, BX
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ      BX, $0x01
+	JLT       px1done
+	VCVTPS2PD (CX), Z2
+	VCVTPS2PD (DX), Z3
+	VMULPD    Z2, Z3, Z3
+	VADDPD    Z3, Z0, Z0
+	VCVTPS2PD 32(CX), Z4
+	VCVTPS2PD 32(DX), Z5
+	VMULPD    Z4, Z5, Z5
+	VADDPD    Z5, Z1, Z1
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000040, DX
+	SUBQ      $0x01, BX
+	JMP       px1more
+
+px1done:
+	VMOVUPD Z0, (AX)
+	VMOVUPD Z1, 64(AX)
+	VZEROUPPER
+	RET
+
 // func normBackwardAVX512(dx *float32, dy *float32, x *float32, k *float32, n int, add bool)
 // Requires: AVX, AVX512F
 TEXT ·normBackwardAVX512(SB), NOSPLIT, $0-41
@@ -4925,6 +5173,60 @@ px1more:
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func combineAVX512(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·combineAVX512(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         y+16(FP), DX
+	MOVQ         n+32(FP), BX
+	VBROADCASTSS a+24(FP), Z31
+	VBROADCASTSS b+28(FP), Z30
+	SHRQ         $0x04, BX
+
+px4more:
+	CMPQ    BX, $0x04
+	JLT     px4done
+	VMULPS  (CX), Z31, Z0
+	VMULPS  (DX), Z30, Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	VMULPS  64(CX), Z31, Z2
+	VMULPS  64(DX), Z30, Z3
+	VADDPS  Z2, Z3, Z3
+	VMOVUPS Z3, 64(AX)
+	VMULPS  128(CX), Z31, Z4
+	VMULPS  128(DX), Z30, Z5
+	VADDPS  Z4, Z5, Z5
+	VMOVUPS Z5, 128(AX)
+	VMULPS  192(CX), Z31, Z6
+	VMULPS  192(DX), Z30, Z7
+	VADDPS  Z6, Z7, Z7
+	VMOVUPS Z7, 192(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00000100, DX
+	SUBQ    $0x04, BX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    BX, $0x01
+	JLT     px1done
+	VMULPS  (CX), Z31, Z0
+	VMULPS  (DX), Z30, Z1
+	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x01, BX
 	JMP     px1more
 
 px1done:

@@ -122,6 +122,8 @@ func BenchmarkElementwise(b *testing.B) {
 		{"relu", 64, func() { ReLU(d, x, 0) }},
 		{"relu-grad", 96, func() { ReLUGrad(d, y, x, false, 0) }},
 		{"axpy-add", 96, func() { AXPY(d, 0.5, x, true, 0) }},
+		{"combine", 96, func() { Combine(d, 0.5, x, 0.5, y, 0) }},
+		{"dot", 64, func() { Dot(x, y, 0) }},
 		{"repeat", 36, func() { Repeat(d, x, blocks, steps, n/steps*Lanes, false, 0) }},
 		{"sum-steps", 36, func() { SumSteps(d, x, blocks, steps, n/steps*Lanes, 0.5, false, 0) }},
 		{"densify", 33, func() { Densify(d, s, 0) }},

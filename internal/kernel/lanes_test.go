@@ -214,6 +214,12 @@ func TestElementwiseParity(t *testing.T) {
 				copy(d, x)
 				AXPY(d, 0.3, d, false, 1)
 			}},
+			{"Combine", func(dst func(int) []float32) {
+				d := dst(ragged)
+				copy(d, x)
+				Combine(d, 0.3, d, -0.7, y[:ragged], 1)
+			}},
+			{"Dot", func(dst func(int) []float32) { halves(dst(2), []float64{Dot(x[:ragged], y[:ragged], 1)}) }},
 			{"SGD", func(dst func(int) []float32) {
 				w, v := dst(ragged), dst(ragged)
 				SGD(w, x, v, 0.1, 0.9, 0.01, n%2 == 0, 1)
@@ -296,6 +302,32 @@ func TestPoolParity(t *testing.T) {
 			AvgPoolGrad(dst(in*Lanes), dy, p, false, 1)
 			AvgPoolGrad(dst(in*Lanes), dy, p, true, 1)
 		})
+	}
+}
+
+// Dot and Combine over several chunks: what plain loops find, at any number of threads.
+func TestDotAndCombine(t *testing.T) {
+	for _, n := range []int{0, 1, 17, chunk - 1, chunk, chunk + 1, 3*chunk + 77} {
+		r := rand.New(rand.NewPCG(11, uint64(n)))
+		x, y := values(r, n, 1, 1), values(r, n, 1, 0)
+		want, size := 0.0, 0.0
+		both := make([]float32, n)
+		for i := range x {
+			p := float64(x[i]) * float64(y[i])
+			want, size = want+p, size+math.Abs(p)
+			both[i] = float32(0.3*x[i]) + float32(-0.7*y[i])
+		}
+		got := Dot(x, y, 1)
+		if math.Abs(got-want) > 1e-14*size {
+			t.Fatalf("Dot of %d values is %v, want %v", n, got, want)
+		}
+		if again := Dot(x, y, 3); again != got {
+			t.Fatalf("Dot of %d values is %v with 3 threads and %v with one", n, again, got)
+		}
+		dst, check := banded(t, make([]float32, n))
+		Combine(dst, 0.3, x, -0.7, y, 3)
+		check("Combine")
+		equalBits(t, "Combine", dst, both)
 	}
 }
 

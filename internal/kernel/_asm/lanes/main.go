@@ -27,6 +27,7 @@ func main() {
 		sum(s)
 		squares(s)
 		products(s)
+		dot(s)
 		normBackward(s)
 		relu(s)
 		reluGrad(s)
@@ -38,6 +39,7 @@ func main() {
 		sgd(s)
 		adam(s)
 		extrapolate(s)
+		combine(s)
 	}
 	Generate()
 }

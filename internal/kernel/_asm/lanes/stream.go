@@ -84,6 +84,17 @@ func products(s ISA) {
 	})
 }
 
+func dot(s ISA) {
+	Routine("dot"+s.Name, "func(sum *float64, a, b *float32, n int)", "is dotPortable.")
+	out, a, b, n := parameter("sum"), parameter("a"), parameter("b"), parameter("n")
+	sums(s, out, n, []reg.GPVirtual{a, b}, 1, func(_, disp int, acc, free func(int) reg.VecPhysical) {
+		VCVTPS2PD(Mem{Base: a, Disp: disp}, free(0))
+		VCVTPS2PD(Mem{Base: b, Disp: disp}, free(1))
+		VMULPD(free(0), free(1), free(1))
+		VADDPD(free(1), acc(0), acc(0))
+	})
+}
+
 func normBackward(s ISA) {
 	Routine("normBackward"+s.Name, "func(dx, dy, x, k *float32, n int, add bool)", "is normBackwardPortable.")
 	dx, dy, x := parameter("dx"), parameter("dy"), parameter("x")
@@ -241,15 +252,20 @@ func adam(s ISA) {
 	})
 }
 
-func extrapolate(s ISA) {
-	Routine("extrapolate"+s.Name, "func(dst, x *float32, beta float32, n int)", "is extrapolatePortable; n is a multiple of 16.")
-	dst, x, n := parameter("dst"), parameter("x"), parameter("n")
-	beta := s.V(s.Registers - 1)
-	address, err := Param("beta").Resolve()
+// broadcast fills v with a float32 parameter.
+func broadcast(name string, v reg.VecPhysical) reg.VecPhysical {
+	address, err := Param(name).Resolve()
 	if err != nil {
 		panic(err)
 	}
-	VBROADCASTSS(address.Addr, beta)
+	VBROADCASTSS(address.Addr, v)
+	return v
+}
+
+func extrapolate(s ISA) {
+	Routine("extrapolate"+s.Name, "func(dst, x *float32, beta float32, n int)", "is extrapolatePortable; n is a multiple of 16.")
+	dst, x, n := parameter("dst"), parameter("x"), parameter("n")
+	beta := broadcast("beta", s.V(s.Registers-1))
 	SHRQ(Imm(4), n)
 	stream(s, 4, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func(_ labels, n int) {
 		for i := range n {
@@ -258,6 +274,26 @@ func extrapolate(s ISA) {
 			VSUBPS(at(s, dst, i), v, d)
 			VMULPS(beta, d, d)
 			VADDPS(d, v, v)
+			VMOVUPS(v, at(s, dst, i))
+		}
+	})
+}
+
+func combine(s ISA) {
+	Routine("combine"+s.Name, "func(dst, x, y *float32, a, b float32, n int)", "is combinePortable; n is a multiple of 16.")
+	dst, x, y, n := parameter("dst"), parameter("x"), parameter("y"), parameter("n")
+	a, b := broadcast("a", s.V(s.Registers-1)), broadcast("b", s.V(s.Registers-2))
+	SHRQ(Imm(4), n)
+	group := 4
+	if !s.Wide() {
+		group = 2 // two registers a vector
+	}
+	stream(s, group, []reg.GPVirtual{dst, x, y}, []int{64, 64, 64}, n, func(_ labels, n int) {
+		for i := range n {
+			u, v := s.V(2*i), s.V(2*i+1)
+			VMULPS(at(s, x, i), a, u)
+			VMULPS(at(s, y, i), b, v)
+			VADDPS(u, v, v)
 			VMOVUPS(v, at(s, dst, i))
 		}
 	})
