@@ -325,20 +325,38 @@ type result struct {
 	dw    [][]float32     // of the parameters
 }
 
+// put makes a leaf of an array, and the value that an operation gets of it.
+type put func(t *autograd.Tape, a array, grad bool) (leaf, x *autograd.Value)
+
+func asValues(t *autograd.Tape, a array, grad bool) (leaf, x *autograd.Value) {
+	leaf = t.Input(a.dense(), grad)
+	return leaf, leaf
+}
+
+func asSpikes(t *autograd.Tape, a array, grad bool) (leaf, x *autograd.Value) {
+	s := tensor.NewSpikes(a.Shape)
+	each(a.Shape, func(n, t, c, y, x int) { s.Set(n, t, c, y, x, a.at(n, t, c, y, x) != 0) })
+	leaf = t.InputSpikes(s, grad)
+	return leaf, leaf
+}
+
+// asDeferred is the output of a batch norm that changes nothing, and is computed when
+// it is read.
+func asDeferred(t *autograd.Tape, a array, grad bool) (leaf, x *autograd.Value) {
+	leaf = t.Input(a.dense(), grad)
+	zero, one := vector(filled(a.C, 0, 0)), vector(filled(a.C, 1, 0))
+	return leaf, autograd.BatchNormEval(t, leaf, &autograd.BatchNormState{Weight: one, Bias: zero, RunningMean: zero, RunningVar: one})
+}
+
 // pass runs the case at p on a tape, backwards from seed, which chooses its own
-// number of steps. As spikes, inputs are packed.
-func (c opCase) pass(t *autograd.Tape, p point, seed func(y tensor.Shape) *tensor.Dense, inputs, spikes bool) result {
+// number of steps.
+func (c opCase) pass(t *autograd.Tape, p point, seed func(y tensor.Shape) *tensor.Dense, inputs bool, as put) result {
 	t.Reset()
-	var x []*autograd.Value
+	var leaves, x []*autograd.Value
 	var w []*autograd.Param
 	for _, a := range p.x {
-		if spikes {
-			s := tensor.NewSpikes(a.Shape)
-			each(a.Shape, func(n, t, c, y, x int) { s.Set(n, t, c, y, x, a.at(n, t, c, y, x) != 0) })
-			x = append(x, t.InputSpikes(s, inputs))
-		} else {
-			x = append(x, t.Input(a.dense(), inputs))
-		}
+		leaf, v := as(t, a, inputs)
+		leaves, x = append(leaves, leaf), append(x, v)
 	}
 	for i, v := range p.w {
 		w = append(w, autograd.NewParam(c.params[i]...))
@@ -352,7 +370,7 @@ func (c opCase) pass(t *autograd.Tape, p point, seed func(y tensor.Shape) *tenso
 		r.y = &tensor.Dense{Shape: y.Shape(), Data: slices.Clone(y.Dense().Data)}
 	}
 	t.BackwardFrom(y, seed(y.Shape()))
-	for _, x := range x {
+	for _, x := range leaves {
 		g := x.Grad()
 		if g != nil {
 			g.Data = slices.Clone(g.Data)
@@ -423,7 +441,7 @@ func TestOpsAgainstDifferences(t *testing.T) {
 			for _, steps := range slices.Compact([]int{1, want.Steps}) {
 				seed := seedOf(r, steps)
 				tape := &autograd.Tape{Params: true, Threads: 1}
-				got := c.pass(tape, p, seed, true, false)
+				got := c.pass(tape, p, seed, true, asValues)
 				require.Equal(t, want.Shape, got.y.Shape)
 				assert.Less(t, difference(ofDense(got.y).v, want.v), 2e-6, "forward")
 				requirePaddingZero(t, got.y)
@@ -472,21 +490,21 @@ func TestOpsAreDeterministicAndSelective(t *testing.T) {
 			r := rand.New(rand.NewPCG(3, 4))
 			p := c.point(r)
 			seed := seedOf(r, 1<<30)
-			want := c.pass(&autograd.Tape{Params: true, Threads: 1}, p, seed, true, false)
+			want := c.pass(&autograd.Tape{Params: true, Threads: 1}, p, seed, true, asValues)
 			for _, threads := range []int{1, 2, 3} {
 				used.Threads = threads
 				used.Params = true
-				requireSameBits(t, want, c.pass(used, p, seed, true, false))
+				requireSameBits(t, want, c.pass(used, p, seed, true, asValues))
 
 				used.Params = false
-				got := c.pass(used, p, seed, true, false)
+				got := c.pass(used, p, seed, true, asValues)
 				for _, dw := range got.dw {
 					require.Nil(t, dw)
 				}
 				requireSameBits(t, result{want.y, want.grads, nil}, result{got.y, got.grads, nil})
 
 				used.Params = true
-				got = c.pass(used, p, seed, false, false)
+				got = c.pass(used, p, seed, false, asValues)
 				for _, g := range got.grads {
 					require.Nil(t, g)
 				}
@@ -513,7 +531,27 @@ func requireSameBits(t *testing.T, want, got result) {
 	}
 	require.Equal(t, len(want.dw), len(got.dw))
 	for i := range want.dw {
+		require.Equal(t, want.dw[i] == nil, got.dw[i] == nil)
 		same(want.dw[i], got.dw[i])
+	}
+}
+
+// A value that is computed only when it is read is read by every operation.
+func TestOpsTakeDeferredValues(t *testing.T) {
+	for _, c := range opCases() {
+		t.Run(c.name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(7, 8))
+			p := c.point(r)
+			for _, params := range []bool{false, true} {
+				seed := seedOf(r, 1<<30)
+				tape := &autograd.Tape{Params: params}
+				want, got := c.pass(tape, p, seed, true, asValues), c.pass(tape, p, seed, true, asDeferred)
+				requireSameBits(t, result{y: want.y, dw: want.dw}, result{y: got.y, dw: got.dw})
+				for i := range c.inputs {
+					require.Equal(t, want.gradient(c, i), got.gradient(c, i))
+				}
+			}
+		})
 	}
 }
 
@@ -533,8 +571,8 @@ func TestOpsTakeSpikes(t *testing.T) {
 			for _, steps := range []int{1, 1 << 30} {
 				seed := seedOf(r, steps)
 				tape := &autograd.Tape{Params: true}
-				want := c.pass(tape, p, seed, true, false)
-				got := c.pass(tape, p, seed, true, true)
+				want := c.pass(tape, p, seed, true, asValues)
+				got := c.pass(tape, p, seed, true, asSpikes)
 				requireSameBits(t, result{y: want.y}, result{y: got.y})
 				for i := range p.arguments() {
 					assert.Less(t, difference(got.gradient(c, i), want.gradient(c, i)), 1e-5, "argument %d", i)

@@ -259,6 +259,42 @@ func TestWarmStepAllocations(t *testing.T) {
 	})
 }
 
+// What an evaluation holds at a time does not grow with its depth: every value goes
+// back once its last reader has run, computed or not.
+func TestMemoryDoesNotGrowWithDepth(t *testing.T) {
+	bytes := func(depth int) uint64 {
+		const c, size, steps = 16, 16, 4
+		w := autograd.NewParam(c, c, 3, 3)
+		bn := batchNorm(vectors(c), filled(c, 0, 0), filled(c, 1, 0))
+		x := tensor.NewNCHW(8, c, size, size)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		tape := &autograd.Tape{Threads: 1}
+		h := tape.Leaf(x, false)
+		for range depth {
+			for _, next := range []func(*autograd.Value) *autograd.Value{
+				func(h *autograd.Value) *autograd.Value { return autograd.Conv2D(tape, h, w, nil, 1, 1) },
+				func(h *autograd.Value) *autograd.Value { return autograd.BatchNormEval(tape, h, bn) },
+				func(h *autograd.Value) *autograd.Value {
+					return autograd.FireThroughRate(tape, h, autograd.Dynamics{Leak: 1, Threshold: 1}, steps)
+				},
+				func(h *autograd.Value) *autograd.Value { return autograd.Conv2D(tape, h, w, nil, 1, 1) },
+				func(h *autograd.Value) *autograd.Value { return autograd.BatchNormEval(tape, h, bn) },
+				func(h *autograd.Value) *autograd.Value { return autograd.AvgPool(tape, h, 1, 1, 1) },
+			} {
+				y := next(h)
+				tape.Done(h)
+				h = y
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	few, many := bytes(3), bytes(12)
+	t.Logf("%d bytes, and %d with four times the layers", few, many)
+	assert.Less(t, float64(many), 1.3*float64(few))
+}
+
 func TestReset(t *testing.T) {
 	tape := &autograd.Tape{}
 	x := tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
@@ -322,6 +358,51 @@ func TestPanicsNameTheShapes(t *testing.T) {
 
 func vectors(c int) []*autograd.Param {
 	return []*autograd.Param{autograd.NewParam(c), autograd.NewParam(c)}
+}
+
+// The gradient of a value that two operations read is that of both, in any order, also
+// where neurons have taken the batch norm before it over.
+func TestNeuronsShareBatchNorm(t *testing.T) {
+	s := tensor.Shape{N: 3, Steps: 4, C: 17, H: 3, W: 2}
+	r := rand.New(rand.NewPCG(19, 20))
+	x, seed := array{s, normals(r, s.Frames()*s.Neurons())}, array{s, normals(r, s.Frames()*s.Neurons())}
+	type reader func(t *autograd.Tape, h *autograd.Value) *autograd.Value
+	fire := func(threshold float32) reader {
+		return func(t *autograd.Tape, h *autograd.Value) *autograd.Value {
+			return autograd.FireThroughTime(t, h, autograd.Dynamics{Leak: 0.9, Threshold: threshold}, s.Steps, uneven{}, false)
+		}
+	}
+	run := func(first, second reader, apart bool) result {
+		tape := &autograd.Tape{Params: true}
+		w := vectors(s.C)
+		w[0].Import(filled(s.C, 0.5, 0.1))
+		w[1].Import(filled(s.C, 0.2, 0.05))
+		leaf := tape.Input(x.dense(), true)
+		h := autograd.BatchNormTrain(tape, leaf, batchNorm(w, filled(s.C, 0, 0), filled(s.C, 1, 0)), s.Steps)
+		if apart {
+			h.Dense() // nothing is left to be taken over
+		}
+		a := first(tape, h)
+		y := autograd.Add(tape, a, second(tape, h))
+		out := &tensor.Dense{Shape: y.Shape(), Data: slices.Clone(y.Dense().Data)}
+		tape.BackwardFrom(y, seed.dense())
+		return result{out, []*tensor.Dense{leaf.Grad()}, [][]float32{w[0].ExportGrad(), w[1].ExportGrad()}}
+	}
+	for name, readers := range map[string][2]reader{
+		"neurons, ReLU":    {fire(0.7), autograd.ReLU},
+		"ReLU, neurons":    {autograd.ReLU, fire(0.7)},
+		"neurons, neurons": {fire(0.7), fire(1.2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := run(readers[0], readers[1], true)
+			got := run(readers[0], readers[1], false)
+			requireSameBits(t, result{y: want.y}, result{y: got.y})
+			assert.Less(t, difference(float64s(got.grads[0].Data), float64s(want.grads[0].Data)), 1e-5)
+			for i := range want.dw {
+				assert.Less(t, difference(float64s(got.dw[i]), float64s(want.dw[i])), 1e-5)
+			}
+		})
+	}
 }
 
 // Values that nobody has read are computed when an operation needs them, also in the
