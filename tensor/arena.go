@@ -1,54 +1,116 @@
 package tensor
 
-import "math/bits"
+import "slices"
 
 // Arena lends buffers and takes them back, so that a step that repeats allocates
 // nothing once warm. Its zero value is ready. It is not safe for concurrent use.
 //
-// Lent buffers hold whatever their last user left in them.
+// Lent buffers hold whatever their last user left in them. They are cut from large
+// slabs, and neighbours that are taken back become one: the memory of a buffer serves
+// buffers of any size later.
 type Arena struct {
-	floats map[int][][]float32
-	words  map[int][][]uint16
+	floats heap[float32]
+	words  heap[uint16]
 }
 
-// class rounds n up to an eighth of its power of two, so that batches of almost
-// the same size share buffers at 12.5 % waste at most.
-func class(n int) int {
-	if n <= 64 {
-		return 64
-	}
-	step := 1 << (bits.Len(uint(n-1)) - 4)
-	return (n + step - 1) / step * step
+// Floats lends a buffer of n float32, aligned to 64 bytes.
+func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4) }
+
+// Words lends a buffer of n uint16, aligned to 64 bytes.
+func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2) }
+
+// FreeFloats takes back a buffer that Floats lent. Freeing nil does nothing; freeing
+// anything else panics.
+func (a *Arena) FreeFloats(b []float32) { a.floats.give(b) }
+
+// FreeWords takes back a buffer that Words lent, as FreeFloats does.
+func (a *Arena) FreeWords(b []uint16) { a.words.give(b) }
+
+// heap is the arena of one type: first fit in address order, with coalescing.
+type heap[E any] struct {
+	blocks []*block[E] // of all slabs, by slab and offset
+	lent   map[*E]*block[E]
+	spare  []*block[E] // to be used again
+	size   int         // of all slabs
 }
 
-// Floats lends a buffer of n float32.
-func (a *Arena) Floats(n int) []float32 { return take(&a.floats, n) }
-
-// Words lends a buffer of n uint16.
-func (a *Arena) Words(n int) []uint16 { return take(&a.words, n) }
-
-// FreeFloats takes back a buffer that Floats lent. Freeing nil does nothing.
-func (a *Arena) FreeFloats(b []float32) { give(a.floats, b) }
-
-// FreeWords takes back a buffer that Words lent. Freeing nil does nothing.
-func (a *Arena) FreeWords(b []uint16) { give(a.words, b) }
-
-func take[E any](free *map[int][][]E, n int) []E {
-	c := class(n)
-	if l := (*free)[c]; len(l) > 0 {
-		b := l[len(l)-1]
-		(*free)[c] = l[:len(l)-1]
-		return b[:n]
-	}
-	if *free == nil {
-		*free = map[int][][]E{}
-	}
-	return make([]E, n, c)
+// block is a part of a slab. Neighbours in heap.blocks of the same slab are neighbours
+// in memory.
+type block[E any] struct {
+	slab   []E
+	off, n int
+	free   bool
 }
 
-func give[E any](free map[int][][]E, b []E) {
-	if b == nil {
+// Slabs grow with the arena up to largestSlab elements. Memory that is never touched
+// costs nothing.
+const (
+	smallestSlab = 1 << 18
+	largestSlab  = 1 << 26
+)
+
+// take lends n elements, in multiples of unit.
+func (h *heap[E]) take(n, unit int) []E {
+	want := (max(n, 1) + unit - 1) / unit * unit
+	i := slices.IndexFunc(h.blocks, func(b *block[E]) bool { return b.free && b.n >= want })
+	if i < 0 {
+		size := max(want, min(3*h.size, largestSlab), smallestSlab) // page-aligned, being large
+		h.size += size
+		i = len(h.blocks)
+		h.blocks = append(h.blocks, h.block(block[E]{slab: make([]E, size), n: size}))
+	}
+	b := h.blocks[i]
+	if b.n > want {
+		rest := h.block(block[E]{slab: b.slab, off: b.off + want, n: b.n - want, free: true})
+		h.blocks = slices.Insert(h.blocks, i+1, rest)
+		b.n = want
+	}
+	b.free = false
+	if h.lent == nil {
+		h.lent = map[*E]*block[E]{}
+	}
+	h.lent[&b.slab[b.off]] = b
+	return b.slab[b.off:][:n:want]
+}
+
+// block returns a new block.
+func (h *heap[E]) block(v block[E]) *block[E] {
+	if len(h.spare) == 0 {
+		h.spare = append(h.spare, new(block[E]))
+	}
+	b := h.spare[len(h.spare)-1]
+	h.spare = h.spare[:len(h.spare)-1]
+	*b = v
+	return b
+}
+
+func (h *heap[E]) give(buf []E) {
+	if buf == nil {
 		return
 	}
-	free[cap(b)] = append(free[cap(b)], b)
+	first := &buf[:1][0]
+	b := h.lent[first]
+	if b == nil {
+		panic("tensor: Arena: a buffer is given back that was not lent")
+	}
+	delete(h.lent, first)
+	b.free = true
+	i := slices.Index(h.blocks, b)
+	h.merge(i)
+	h.merge(i - 1)
+}
+
+// merge makes block i and the next one a single block, if both are free and of one
+// slab.
+func (h *heap[E]) merge(i int) {
+	if i < 0 || i+1 >= len(h.blocks) {
+		return
+	}
+	a, b := h.blocks[i], h.blocks[i+1]
+	if a.free && b.free && &a.slab[0] == &b.slab[0] {
+		a.n += b.n
+		h.blocks = slices.Delete(h.blocks, i+1, i+2)
+		*b = block[E]{}
+		h.spare = append(h.spare, b)
+	}
 }

@@ -157,37 +157,55 @@ func TestCheckRange(t *testing.T) {
 	}
 }
 
-// What the arena takes back it lends again, to lengths of about the same size, and to
-// nobody twice.
-func TestArenaReuses(t *testing.T) {
+// Buffers that are lent do not overlap, whatever was lent and taken back before; and
+// when all are back, their memory is one piece again.
+func TestArena(t *testing.T) {
 	var a tensor.Arena
 	a.FreeFloats(nil)
 	a.FreeWords(nil)
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 10000).Draw(t, "n")
-		b := a.Floats(n)
-		require.Len(t, b, n)
-		require.LessOrEqual(t, cap(b), max(64, n+n/8+1), "waste")
-		other := a.Floats(n)
-		if n > 0 {
-			require.NotSame(t, &b[0], &other[0])
+		const most = 10000
+		lent := map[float32][]float32{}
+		for step := range rapid.IntRange(0, 40).Draw(t, "steps") {
+			tag := float32(step)
+			if rapid.Bool().Draw(t, "give") {
+				for k, b := range lent { // any one
+					delete(lent, k)
+					a.FreeFloats(b)
+					break
+				}
+				continue
+			}
+			b := a.Floats(rapid.IntRange(0, most).Draw(t, "n"))
+			for i := range b {
+				b[i] = tag
+			}
+			lent[tag] = b
 		}
-		p := &b[:1][0]
-		a.FreeFloats(b)
-		again := a.Floats(n)
-		require.Same(t, p, &again[:1][0])
-		a.FreeFloats(again)
-		a.FreeFloats(other)
-
-		w := a.Words(n)
-		q := &w[:1][0]
-		a.FreeWords(w)
-		w = a.Words(n)
-		require.Same(t, q, &w[:1][0])
-		a.FreeWords(w)
+		for tag, b := range lent {
+			for i, v := range b {
+				if v != tag {
+					t.Fatalf("value %d of buffer %v is %v", i, tag, v)
+				}
+			}
+			a.FreeFloats(b)
+		}
+		first := a.Floats(1)
+		p := &first[0]
+		a.FreeFloats(first)
+		all := a.Floats(1 << 18) // the smallest slab
+		require.Same(t, p, &all[0])
+		a.FreeFloats(all)
 	})
-	allocs := testing.AllocsPerRun(10, func() { a.FreeFloats(a.Floats(1000)); a.FreeWords(a.Words(70)) })
-	assert.Zero(t, allocs)
+	require.Panics(t, func() { a.FreeFloats(make([]float32, 4)) })
+	step := func() {
+		f, g, w := a.Floats(1000), a.Floats(3000), a.Words(70)
+		a.FreeFloats(f)
+		a.FreeWords(w)
+		a.FreeFloats(g)
+	}
+	step()
+	assert.Zero(t, testing.AllocsPerRun(10, step))
 }
 
 func TestPanicsNameTheShapes(t *testing.T) {
