@@ -147,7 +147,7 @@ func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv
 	cout, blocks := geom.Cout, geom.BlocksOut()
 	block := len(w.data) / blocks // of weights, and of gradients
 	frames := geom.Frames * geom.Hout * geom.Wout * tensor.Lanes
-	part := max(1, cached/block)
+	part := max(1, 2*cached/block)
 	for lo := 0; lo < blocks; lo += part {
 		n := min(part, blocks-lo)
 		geom.Cout = min(cout-lo*tensor.Lanes, n*tensor.Lanes)

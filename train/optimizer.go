@@ -133,9 +133,9 @@ type Updater struct {
 	large   map[*autograd.Param]int // places of the large parameters in params
 }
 
-// large is the number of weights from which on a linear layer is updated while its
-// gradient is computed, which saves the memory of that gradient and two passes over it.
-const large = 1 << 20
+// large is the number of weights from which on a layer is updated while its gradient is
+// computed, which saves the memory of that gradient and two passes over it.
+const large = 1 << 18
 
 // NewUpdater returns an updater of params that has made no update. It returns an
 // error that names the field of the optimizer that is out of its range.
@@ -146,7 +146,7 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	names := o.Slots()
 	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
 	for i, p := range params {
-		if len(p.Shape) == 2 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
+		if len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
 			u.large[p] = i
 		}
 		for _, name := range names {
@@ -159,7 +159,7 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 }
 
 // Sink begins an update with the learning rate lr, from at most threads goroutines,
-// and returns what a backward pass can hand the gradients of large linear layers to:
+// and returns what a backward pass can hand the gradients of large layers to:
 // they are then updated at once, with the same result. Step with the same lr must
 // follow, and makes the rest of the update.
 func (u *Updater) Sink(lr float64, threads int) autograd.Sink {

@@ -14,7 +14,7 @@ import (
 // A large layer that is updated while its gradient is computed ends with the same
 // bits, and without a gradient in memory.
 func TestSinkUpdatesAsStepDoes(t *testing.T) {
-	cfg := zoo.Default("conv16 A | fc1030 fc1050 fc10")
+	cfg := zoo.Default("conv16 conv130 A conv270 A | fc1030 fc10")
 	cfg.Height, cfg.Width, cfg.Steps = 16, 16, 3
 	x := tensor.NewNCHW(3, 3, 16, 16)
 	r := rng.New(2).Rand()
@@ -50,7 +50,7 @@ func TestSinkUpdatesAsStepDoes(t *testing.T) {
 		}
 		want := 0
 		if fused {
-			want = 2 // 1024→1030 and 1030→1050
+			want = 2 // 130→270, 3×3, and 4320→1030
 		}
 		require.Equal(t, want, taken)
 		return append(m.State(), u.State()...)
