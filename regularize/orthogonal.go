@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -55,17 +57,20 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 		return err
 	}
 	w, rows, cols := matrix("Apply", p)
+	tmp := workspaces.Get().(*workspace)
+	defer workspaces.Put(tmp)
 	var picked []int // nil for all
 	if len(p.Shape) == 2 && rows >= o.MinRows && o.RowShare < 1 {
-		n := max(1, int(o.RowShare*float32(rows)))
-		picked = key.Rand().Perm(rows)[:n]
-		slices.Sort(picked) // memory order
-		w, rows = gather(w, picked, cols), n
+		picked = tmp.draw(key, rows, max(1, int(o.RowShare*float32(rows))))
+		rows = len(picked)
+		all := w
+		w = resize(&tmp.rows, blocks(rows)*cols*tensor.Lanes)
+		gather(w, all, picked, cols, threads)
 	}
 	n := blocks(rows)
-	g := make([]float32, n*n*tensor.Lanes*tensor.Lanes)
+	g := resize(&tmp.gram, n*n*tensor.Lanes*tensor.Lanes)
 	kernel.Gram(g, w, n, cols, threads)
-	next := make([]float32, len(w))
+	next := resize(&tmp.next, len(w))
 	kernel.MatMul(next, g, w, n, n, cols, threads)
 	kernel.Extrapolate(next, w, o.Beta, threads)
 	if !kernel.Finite(next, threads) {
@@ -74,11 +79,37 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 			p.Name, p.Shape, bad, o.Beta)
 	}
 	if picked == nil {
-		copy(p.Edit(), next)
+		kernel.Repeat(p.Edit(), next, 1, 1, len(next), false, threads) // a copy, on all threads
 	} else {
-		scatter(p.Edit(), next, picked, cols)
+		scatter(p.Edit(), next, picked, cols, threads)
 	}
 	return nil
+}
+
+// workspace is the memory of a projection.
+type workspace struct {
+	rows, gram, next []float32
+	perm             []int
+}
+
+// Steps follow each other; their memory is kept from one to the next.
+var workspaces = sync.Pool{New: func() any { return new(workspace) }}
+
+// resize makes *buf n elements long, of any content.
+func resize[E any](buf *[]E, n int) []E {
+	*buf = slices.Grow((*buf)[:0], n)[:n]
+	return *buf
+}
+
+// draw picks n of the rows, in order of memory.
+func (t *workspace) draw(key rng.Key, rows, n int) []int {
+	p := resize(&t.perm, rows)
+	for i := range p {
+		p[i] = i
+	}
+	key.Rand().Shuffle(rows, func(i, j int) { p[i], p[j] = p[j], p[i] })
+	slices.Sort(p[:n])
+	return p[:n]
 }
 
 // Defect returns ‖W·Wᵀ − I‖_F of the weight p, 0 for orthonormal rows. With more
@@ -118,26 +149,46 @@ func matrix(op string, p *autograd.Param) (w []float32, rows, cols int) {
 
 func blocks(rows int) int { return (rows + tensor.Lanes - 1) / tensor.Lanes }
 
-// gather returns the picked rows of a blocked matrix as one of their own.
-func gather(w []float32, picked []int, cols int) []float32 {
-	dst := make([]float32, blocks(len(picked))*cols*tensor.Lanes)
-	for to, from := range picked {
-		moveRow(dst, w, to, from, cols)
-	}
-	return dst
+// gather writes the picked rows of a blocked matrix as one of their own.
+func gather(dst, w []float32, picked []int, cols, threads int) {
+	eachRun(picked, cols, threads, func(rows []int, first, lo, hi int) {
+		if len(rows) < tensor.Lanes {
+			at := first * cols
+			clear(dst[at+lo*tensor.Lanes : at+hi*tensor.Lanes])
+		}
+		for i, from := range rows {
+			moveRow(dst, w, first+i, from, cols, lo, hi)
+		}
+	})
 }
 
 // scatter puts rows that gather took back in their places.
-func scatter(w, src []float32, picked []int, cols int) {
-	for from, to := range picked {
-		moveRow(w, src, to, from, cols)
-	}
+func scatter(w, src []float32, picked []int, cols, threads int) {
+	eachRun(picked, cols, threads, func(rows []int, first, lo, hi int) {
+		for i, to := range rows {
+			moveRow(w, src, to, first+i, cols, lo, hi)
+		}
+	})
 }
 
-func moveRow(dst, src []float32, to, from, cols int) {
-	d := dst[to/tensor.Lanes*cols*tensor.Lanes+to%tensor.Lanes:]
-	s := src[from/tensor.Lanes*cols*tensor.Lanes+from%tensor.Lanes:]
-	for k := 0; k < cols*tensor.Lanes; k += tensor.Lanes {
+// eachRun calls fn for the picked rows, 16 at a time, the first of them being the
+// first'th, and for their columns from lo to hi.
+func eachRun(picked []int, cols, threads int, fn func(rows []int, first, lo, hi int)) {
+	const strip = 256 // columns: 16 KB, a row's lanes lying 64 bytes apart
+	strips := (cols + strip - 1) / strip
+	parallel.For(threads, blocks(len(picked))*strips, func(i int) {
+		first, lo := i/strips*tensor.Lanes, i%strips*strip
+		fn(picked[first:min(first+tensor.Lanes, len(picked))], first, lo, min(lo+strip, cols))
+	})
+}
+
+// moveRow copies the columns from lo to hi of a row.
+func moveRow(dst, src []float32, to, from, cols, lo, hi int) {
+	at := func(row, col int) int {
+		return (row/tensor.Lanes*cols+col)*tensor.Lanes + row%tensor.Lanes
+	}
+	d, s := dst[at(to, lo):at(to, hi-1)+1], src[at(from, lo):at(from, hi-1)+1]
+	for k := 0; k < len(d) && k < len(s); k += tensor.Lanes {
 		d[k] = s[k]
 	}
 }

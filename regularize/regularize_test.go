@@ -430,3 +430,51 @@ func TestSimplexExtremes(t *testing.T) {
 		}
 	}
 }
+
+// A warm projection allocates nothing that grows with the weight.
+func TestWarmProjectionAllocates(t *testing.T) {
+	for _, share := range []float32{1, 0.3} {
+		o := regularize.Orthogonal{Beta: 0.01, RowShare: share, MinRows: 1}
+		p := random(0.01, 5, 300, 200)
+		apply := func() {
+			if err := o.Apply(p, key, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		const steps = 20
+		for range steps {
+			apply()
+		}
+		runtime.ReadMemStats(&after)
+		if per := (after.TotalAlloc - before.TotalAlloc) / steps; per > 4096 {
+			t.Errorf("RowShare %v: %d bytes a step; the weight has %d", share, per, 4*p.Len())
+		}
+	}
+}
+
+// The projection of each of the paper's layers, on one thread and on all.
+func BenchmarkOrthogonal(b *testing.B) {
+	for _, c := range []struct {
+		share float32
+		shape []int
+	}{
+		{1, []int{16, 16, 3, 3}}, {1, []int{64, 64, 3, 3}}, {1, []int{128, 128, 3, 3}}, {1, []int{256, 256, 3, 3}},
+		{1, []int{512, 512, 3, 3}}, {1, []int{4096, 4096}}, {0.3, []int{4096, 8192}},
+	} {
+		o := regularize.Orthogonal{Beta: 1e-9, RowShare: c.share, MinRows: 200}
+		p := random(0.01, 6, c.shape...)
+		for _, threads := range []int{1, 0} {
+			b.Run(fmt.Sprintf("%v/share=%v/threads=%d", c.shape, c.share, threads), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := o.Apply(p, key, threads); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -16,6 +16,15 @@ import (
 // multiply-adds above the portable level.
 const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
 
+// productThreads returns 1 for a product of so few multiply-adds, 30 µs' work, that
+// handing it out costs more than it saves.
+func productThreads(threads, multiplyAdds int) int {
+	if multiplyAdds < 4<<20 {
+		return 1
+	}
+	return parallel.Threads(threads)
+}
+
 // Gram computes dst = w·wᵀ, blocked as well. Half of it is computed, the other
 // half mirrored, so dst is symmetric to the bit.
 //
@@ -24,9 +33,10 @@ const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
 func Gram(dst, w []float32, rowBlocks, cols, threads int) {
 	l, n := CurrentLevel(), rowBlocks
 	// A unit multiplies a group of blocks i with one of blocks j ≤ i.
-	is, js := 6, 16
-	for js > 1 && ceilDiv(n, is)*ceilDiv(n, js)/2 < 4*parallel.Threads(threads) {
-		is, js = 3, js/2
+	threads = productThreads(threads, n*n*Lanes*Lanes*cols/2)
+	is, js := 24, 32
+	for js > 1 && ceilDiv(n, is)*ceilDiv(n, js)/2 < 4*threads {
+		is, js = max(3, is/2), js/2
 	}
 	nj := ceilDiv(n, js)
 	parallel.For(threads, ceilDiv(n, is)*nj, func(u int) {
@@ -90,8 +100,9 @@ func (l Level) gram(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
 //	b   [innerBlocks][cols][16]
 func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
 	l := CurrentLevel()
+	threads = productThreads(threads, rowBlocks*innerBlocks*Lanes*Lanes*cols)
 	rows, strip := 12, 128 // blocks and columns of a unit
-	for strip > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, strip) < 4*parallel.Threads(threads) {
+	for strip > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, strip) < 4*threads {
 		rows, strip = max(3, rows/2), strip/2
 	}
 	strips := ceilDiv(cols, strip)
