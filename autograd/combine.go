@@ -77,14 +77,29 @@ func (o *combine) Backward(t *Tape) {
 	trained := o.w != nil && t.Params
 	if trained {
 		accumulate(o.w, []float64{o.dot(t, o.a), o.dot(t, o.b)})
-	}
-	wa, wb := o.weights()
-	o.carry(t, o.a, wa)
-	o.carry(t, o.b, wb)
-	if trained {
 		t.drop(o.a)
 		t.drop(o.b)
 	}
+	wa, wb := o.weights()
+	if o.b.shape.Steps < o.y.shape.Steps {
+		o.carry(t, o.b, wb)
+		o.carry(t, o.a, wa)
+	} else {
+		o.carry(t, o.a, wa)
+		o.carryIn(t, o.b, wb)
+	}
+}
+
+// carryIn is carry for the last branch, of all y's steps, to which the memory of ∂y
+// goes.
+func (o *combine) carryIn(t *Tape, x *Value, w float32) {
+	if !x.needsGrad {
+		return
+	}
+	g := o.y.grad
+	s := t.openIn(x, o.y, o.y.gradSteps)
+	kernel.AXPY(s.buf, w, g, s.add, t.Threads)
+	t.close(s)
 }
 
 // carry adds w·∂y to the gradient of x.
