@@ -58,6 +58,11 @@ type gather struct {
 	wCol, dstCol        uint64
 	wBit                uint64
 
+	// With every item, bytes of each column from soon on are prefetched into L2, until
+	// soonEnd; events alone would touch them in no order.
+	soon, soonEnd unsafe.Pointer
+	soonItem      uint64
+
 	//lint:ignore U1000 the routine's own
 	end uint64
 }

@@ -220,6 +220,24 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 				}
 				a.offsets, a.count = ptr(list, 0), uint64(len(list))
 				a.masks = ptr(m, (g/4*c.Frames+from)*in)
+				if win == 1 && px == 0 {
+					// The weights of the next groups, or of the unit this thread will
+					// probably do next.
+					next := (lo*nb + g + step) * Lanes * Lanes
+					n := min(step, nb-g-step)
+					if n <= 0 {
+						next, n = 0, 0
+						if v := u + parallel.Threads(threads); v < tiles*parts {
+							lo, _ := share(c.BlocksOut(), v/parts, tiles)
+							next, n = lo*nb*Lanes*Lanes, min(step, nb)
+						}
+					}
+					if n > 0 {
+						a.soon = ptr(w, next)
+						a.soonEnd = unsafe.Add(a.soon, n*Lanes*64)
+						a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
+					}
+				}
 				for v := range vectors {
 					a.w = unsafe.Add(ptr(w, (lo*nb+g)*Lanes*win*Lanes), v*bytes)
 					a.dst = unsafe.Add(ptr(dst, d), v*bytes)

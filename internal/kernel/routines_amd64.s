@@ -3666,13 +3666,13 @@ tile4x3nan:
 	RET
 
 // func gatherAVX2(a *gather)
-// Requires: AVX, BMI
+// Requires: AVX, BMI, CMOV, MMX+
 TEXT ·gatherAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 112(AX)
+	MOVQ CX, 136(AX)
 	MOVQ 64(AX), CX
 	CMPQ CX, $0x01
 	JEQ  gather1
@@ -3703,6 +3703,22 @@ gather1:
 	LEAQ (R8)(SI*4), SI
 
 gather1item:
+	MOVQ    112(AX), SI
+	MOVQ    120(AX), R9
+	MOVQ    SI, R8
+	ADDQ    128(AX), R8
+	CMPQ    R8, R9
+	CMOVQHI R9, R8
+	MOVQ    R8, 112(AX)
+	JMP     gather1ahead
+
+gather1soon:
+	PREFETCHT1 (SI)
+	ADDQ       $0x40, SI
+
+gather1ahead:
+	CMPQ   SI, R8
+	JCS    gather1soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather1bias
 	JGT    gather1dst
@@ -3739,7 +3755,7 @@ gather1bit:
 
 gather1next:
 	ADDQ    $0x00000010, SI
-	CMPQ    SI, 112(AX)
+	CMPQ    SI, 136(AX)
 	JNE     gather1offset
 	MOVQ    CX, SI
 	VMOVUPS Y0, (SI)
@@ -3761,6 +3777,23 @@ gather2:
 	LEAQ (R8)(SI*4), R8
 
 gather2item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather2ahead
+
+gather2soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	ADDQ       $0x40, R8
+
+gather2ahead:
+	CMPQ   R8, R9
+	JCS    gather2soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather2bias
 	JGT    gather2dst
@@ -3802,7 +3835,7 @@ gather2bit:
 
 gather2next:
 	ADDQ    $0x00000010, R8
-	CMPQ    R8, 112(AX)
+	CMPQ    R8, 136(AX)
 	JNE     gather2offset
 	MOVQ    CX, R8
 	VMOVUPS Y0, (R8)
@@ -3826,6 +3859,24 @@ gather3:
 	LEAQ (R8)(SI*4), R8
 
 gather3item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather3ahead
+
+gather3soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	PREFETCHT1 (R8)(SI*2)
+	ADDQ       $0x40, R8
+
+gather3ahead:
+	CMPQ   R8, R9
+	JCS    gather3soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather3bias
 	JGT    gather3dst
@@ -3872,7 +3923,7 @@ gather3bit:
 
 gather3next:
 	ADDQ    $0x00000010, R8
-	CMPQ    R8, 112(AX)
+	CMPQ    R8, 136(AX)
 	JNE     gather3offset
 	MOVQ    CX, R8
 	VMOVUPS Y0, (R8)
@@ -3898,6 +3949,25 @@ gather4:
 	LEAQ (R8)(SI*4), R9
 
 gather4item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather4ahead
+
+gather4soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	ADDQ       $0x40, R9
+
+gather4ahead:
+	CMPQ   R9, R10
+	JCS    gather4soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather4bias
 	JGT    gather4dst
@@ -3949,7 +4019,7 @@ gather4bit:
 
 gather4next:
 	ADDQ    $0x00000010, R9
-	CMPQ    R9, 112(AX)
+	CMPQ    R9, 136(AX)
 	JNE     gather4offset
 	MOVQ    CX, R9
 	VMOVUPS Y0, (R9)
@@ -3977,6 +4047,26 @@ gather5:
 	LEAQ (R8)(SI*4), R9
 
 gather5item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather5ahead
+
+gather5soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(SI*4)
+	ADDQ       $0x40, R9
+
+gather5ahead:
+	CMPQ   R9, R10
+	JCS    gather5soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather5bias
 	JGT    gather5dst
@@ -4033,7 +4123,7 @@ gather5bit:
 
 gather5next:
 	ADDQ    $0x00000010, R9
-	CMPQ    R9, 112(AX)
+	CMPQ    R9, 136(AX)
 	JNE     gather5offset
 	MOVQ    CX, R9
 	VMOVUPS Y0, (R9)
@@ -4063,6 +4153,27 @@ gather6:
 	LEAQ (R8)(SI*4), R10
 
 gather6item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather6ahead
+
+gather6soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	ADDQ       $0x40, R10
+
+gather6ahead:
+	CMPQ   R10, R11
+	JCS    gather6soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather6bias
 	JGT    gather6dst
@@ -4124,7 +4235,7 @@ gather6bit:
 
 gather6next:
 	ADDQ    $0x00000010, R10
-	CMPQ    R10, 112(AX)
+	CMPQ    R10, 136(AX)
 	JNE     gather6offset
 	MOVQ    CX, R10
 	VMOVUPS Y0, (R10)
@@ -4156,6 +4267,28 @@ gather7:
 	LEAQ (R8)(SI*4), R10
 
 gather7item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather7ahead
+
+gather7soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*2)
+	ADDQ       $0x40, R10
+
+gather7ahead:
+	CMPQ   R10, R11
+	JCS    gather7soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather7bias
 	JGT    gather7dst
@@ -4222,7 +4355,7 @@ gather7bit:
 
 gather7next:
 	ADDQ    $0x00000010, R10
-	CMPQ    R10, 112(AX)
+	CMPQ    R10, 136(AX)
 	JNE     gather7offset
 	MOVQ    CX, R10
 	VMOVUPS Y0, (R10)
@@ -4256,6 +4389,29 @@ gather8:
 	LEAQ (R8)(SI*4), R10
 
 gather8item:
+	MOVQ    112(AX), R11
+	MOVQ    120(AX), R13
+	MOVQ    R11, R12
+	ADDQ    128(AX), R12
+	CMPQ    R12, R13
+	CMOVQHI R13, R12
+	MOVQ    R12, 112(AX)
+	JMP     gather8ahead
+
+gather8soon:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(SI*1)
+	PREFETCHT1 (R11)(SI*2)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(SI*4)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R10*1)
+	ADDQ       $0x40, R11
+
+gather8ahead:
+	CMPQ   R11, R12
+	JCS    gather8soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather8bias
 	JGT    gather8dst
@@ -4327,7 +4483,7 @@ gather8bit:
 
 gather8next:
 	ADDQ    $0x00000010, R11
-	CMPQ    R11, 112(AX)
+	CMPQ    R11, 136(AX)
 	JNE     gather8offset
 	MOVQ    CX, R11
 	VMOVUPS Y0, (R11)
@@ -13110,13 +13266,13 @@ tile9x3nan:
 	RET
 
 // func gatherAVX512(a *gather)
-// Requires: AVX, AVX512F, BMI
+// Requires: AVX, AVX512F, BMI, CMOV, MMX+
 TEXT ·gatherAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 112(AX)
+	MOVQ CX, 136(AX)
 	MOVQ 64(AX), CX
 	CMPQ CX, $0x01
 	JEQ  gather1
@@ -13147,6 +13303,22 @@ gather1:
 	LEAQ (R8)(SI*4), SI
 
 gather1item:
+	MOVQ    112(AX), SI
+	MOVQ    120(AX), R9
+	MOVQ    SI, R8
+	ADDQ    128(AX), R8
+	CMPQ    R8, R9
+	CMOVQHI R9, R8
+	MOVQ    R8, 112(AX)
+	JMP     gather1ahead
+
+gather1soon:
+	PREFETCHT1 (SI)
+	ADDQ       $0x40, SI
+
+gather1ahead:
+	CMPQ   SI, R8
+	JCS    gather1soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather1bias
 	JGT    gather1dst
@@ -13183,7 +13355,7 @@ gather1bit:
 
 gather1next:
 	ADDQ    $0x00000010, SI
-	CMPQ    SI, 112(AX)
+	CMPQ    SI, 136(AX)
 	JNE     gather1offset
 	MOVQ    CX, SI
 	VMOVUPS Z0, (SI)
@@ -13205,6 +13377,23 @@ gather2:
 	LEAQ (R8)(SI*4), R8
 
 gather2item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather2ahead
+
+gather2soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	ADDQ       $0x40, R8
+
+gather2ahead:
+	CMPQ   R8, R9
+	JCS    gather2soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather2bias
 	JGT    gather2dst
@@ -13246,7 +13435,7 @@ gather2bit:
 
 gather2next:
 	ADDQ    $0x00000010, R8
-	CMPQ    R8, 112(AX)
+	CMPQ    R8, 136(AX)
 	JNE     gather2offset
 	MOVQ    CX, R8
 	VMOVUPS Z0, (R8)
@@ -13270,6 +13459,24 @@ gather3:
 	LEAQ (R8)(SI*4), R8
 
 gather3item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather3ahead
+
+gather3soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	PREFETCHT1 (R8)(SI*2)
+	ADDQ       $0x40, R8
+
+gather3ahead:
+	CMPQ   R8, R9
+	JCS    gather3soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather3bias
 	JGT    gather3dst
@@ -13316,7 +13523,7 @@ gather3bit:
 
 gather3next:
 	ADDQ    $0x00000010, R8
-	CMPQ    R8, 112(AX)
+	CMPQ    R8, 136(AX)
 	JNE     gather3offset
 	MOVQ    CX, R8
 	VMOVUPS Z0, (R8)
@@ -13342,6 +13549,25 @@ gather4:
 	LEAQ (R8)(SI*4), R9
 
 gather4item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather4ahead
+
+gather4soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	ADDQ       $0x40, R9
+
+gather4ahead:
+	CMPQ   R9, R10
+	JCS    gather4soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather4bias
 	JGT    gather4dst
@@ -13393,7 +13619,7 @@ gather4bit:
 
 gather4next:
 	ADDQ    $0x00000010, R9
-	CMPQ    R9, 112(AX)
+	CMPQ    R9, 136(AX)
 	JNE     gather4offset
 	MOVQ    CX, R9
 	VMOVUPS Z0, (R9)
@@ -13421,6 +13647,26 @@ gather5:
 	LEAQ (R8)(SI*4), R9
 
 gather5item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather5ahead
+
+gather5soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(SI*4)
+	ADDQ       $0x40, R9
+
+gather5ahead:
+	CMPQ   R9, R10
+	JCS    gather5soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather5bias
 	JGT    gather5dst
@@ -13477,7 +13723,7 @@ gather5bit:
 
 gather5next:
 	ADDQ    $0x00000010, R9
-	CMPQ    R9, 112(AX)
+	CMPQ    R9, 136(AX)
 	JNE     gather5offset
 	MOVQ    CX, R9
 	VMOVUPS Z0, (R9)
@@ -13507,6 +13753,27 @@ gather6:
 	LEAQ (R8)(SI*4), R10
 
 gather6item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather6ahead
+
+gather6soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	ADDQ       $0x40, R10
+
+gather6ahead:
+	CMPQ   R10, R11
+	JCS    gather6soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather6bias
 	JGT    gather6dst
@@ -13568,7 +13835,7 @@ gather6bit:
 
 gather6next:
 	ADDQ    $0x00000010, R10
-	CMPQ    R10, 112(AX)
+	CMPQ    R10, 136(AX)
 	JNE     gather6offset
 	MOVQ    CX, R10
 	VMOVUPS Z0, (R10)
@@ -13600,6 +13867,28 @@ gather7:
 	LEAQ (R8)(SI*4), R10
 
 gather7item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather7ahead
+
+gather7soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*2)
+	ADDQ       $0x40, R10
+
+gather7ahead:
+	CMPQ   R10, R11
+	JCS    gather7soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather7bias
 	JGT    gather7dst
@@ -13666,7 +13955,7 @@ gather7bit:
 
 gather7next:
 	ADDQ    $0x00000010, R10
-	CMPQ    R10, 112(AX)
+	CMPQ    R10, 136(AX)
 	JNE     gather7offset
 	MOVQ    CX, R10
 	VMOVUPS Z0, (R10)
@@ -13700,6 +13989,29 @@ gather8:
 	LEAQ (R8)(SI*4), R10
 
 gather8item:
+	MOVQ    112(AX), R11
+	MOVQ    120(AX), R13
+	MOVQ    R11, R12
+	ADDQ    128(AX), R12
+	CMPQ    R12, R13
+	CMOVQHI R13, R12
+	MOVQ    R12, 112(AX)
+	JMP     gather8ahead
+
+gather8soon:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(SI*1)
+	PREFETCHT1 (R11)(SI*2)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(SI*4)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R10*1)
+	ADDQ       $0x40, R11
+
+gather8ahead:
+	CMPQ   R11, R12
+	JCS    gather8soon
 	CMPQ   48(AX), $0x01
 	JEQ    gather8bias
 	JGT    gather8dst
@@ -13771,7 +14083,7 @@ gather8bit:
 
 gather8next:
 	ADDQ    $0x00000010, R11
-	CMPQ    R11, 112(AX)
+	CMPQ    R11, 136(AX)
 	JNE     gather8offset
 	MOVQ    CX, R11
 	VMOVUPS Z0, (R11)

@@ -61,6 +61,21 @@ func gatherBody(s isa, a args, n int) {
 		}
 	}
 	Label(label("item"))
+	soon, stop, last := a.load("soon"), GP64(), a.load("soonEnd")
+	MOVQ(soon, stop)
+	ADDQ(a.mem("soonItem"), stop)
+	CMPQ(stop, last)
+	CMOVQHI(last, stop)
+	MOVQ(stop, a.mem("soon"))
+	JMP(LabelRef(label("ahead")))
+	Label(label("soon"))
+	for j := range n {
+		PREFETCHT1(at(soon, j))
+	}
+	ADDQ(Imm(64), soon)
+	Label(label("ahead"))
+	CMPQ(soon, stop)
+	JCS(LabelRef(label("soon")))
 	CMPQ(a.mem("start"), Imm(1))
 	JEQ(LabelRef(label("bias")))
 	JGT(LabelRef(label("dst")))
