@@ -3,6 +3,7 @@ package parallel
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -18,6 +19,9 @@ func Threads(n int) int {
 // For calls fn(i) once for every i in [0, n) from at most Threads(threads)
 // goroutines, in no fixed order, and returns when all calls have. The calls must
 // not depend on each other: results are then the same at any number of threads.
+//
+// The goroutines stay for a moment, since loops come one after the other: it can
+// take a sleeping processor 100 µs to begin.
 func For(threads, n int, fn func(i int)) {
 	threads = min(Threads(threads), n)
 	if threads <= 1 {
@@ -26,16 +30,118 @@ func For(threads, n int, fn func(i int)) {
 		}
 		return
 	}
-	var next atomic.Int64
-	work := func() {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			fn(i)
+	l := loops.Get().(*loop)
+	l.fn, l.n = fn, int64(n)
+	l.next.Store(0)
+	l.running.Store(int64(threads))
+	for range threads - 1 {
+		if h := helpers.pop(); h != nil {
+			h.job.Store(l)
+		} else {
+			go new(helper).run(l)
 		}
 	}
-	var wg sync.WaitGroup
-	for range threads - 1 {
-		wg.Go(work)
+	l.work()
+	l.wait()
+	l.fn = nil
+	loops.Put(l)
+}
+
+// loop is a call of For that runs.
+type loop struct {
+	fn      func(i int)
+	n       int64
+	next    atomic.Int64
+	running atomic.Int64  // goroutines that have not finished, the caller included
+	done    chan struct{} // closed by the last of them if the caller blocks
+}
+
+var loops = sync.Pool{New: func() any { return new(loop) }}
+
+func (l *loop) work() {
+	for i := l.next.Add(1) - 1; i < l.n; i = l.next.Add(1) - 1 {
+		l.fn(int(i))
 	}
-	work()
-	wg.Wait()
+}
+
+// wait returns when the helpers have finished, and blocks when that takes long.
+func (l *loop) wait() {
+	if linger(func() bool { return l.running.Load() == 1 }) {
+		return
+	}
+	l.done = make(chan struct{})
+	if l.running.Add(-1) > 0 {
+		<-l.done
+	}
+}
+
+// helper is a goroutine that does one loop after the other.
+type helper struct{ job atomic.Pointer[loop] }
+
+func (h *helper) run(l *loop) {
+	for {
+		l.work()
+		if l.running.Add(-1) == 0 {
+			close(l.done)
+		}
+		h.job.Store(nil)
+		helpers.push(h)
+		if !linger(func() bool { return h.job.Load() != nil }) && helpers.remove(h) {
+			return
+		}
+		for h.job.Load() == nil { // it has been popped
+			runtime.Gosched()
+		}
+		l = h.job.Load()
+	}
+}
+
+// linger waits for a condition, and returns whether it came true in about the time
+// that waking a processor takes. It does not block, nor read a clock.
+func linger(met func() bool) bool {
+	for n := 1 << 8; n < 1<<16; n *= 2 {
+		for range n {
+			if met() {
+				return true
+			}
+		}
+		runtime.Gosched() // others may need this processor
+	}
+	return false
+}
+
+// stack holds the helpers that wait for a job.
+type stack struct {
+	mu   sync.Mutex
+	free []*helper
+}
+
+var helpers stack
+
+func (s *stack) push(h *helper) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, h)
+}
+
+func (s *stack) pop() *helper {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) == 0 {
+		return nil
+	}
+	h := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return h
+}
+
+// remove reports whether h was there.
+func (s *stack) remove(h *helper) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.free, h)
+	if i >= 0 {
+		s.free = slices.Delete(s.free, i, i+1)
+	}
+	return i >= 0
 }

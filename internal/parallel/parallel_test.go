@@ -1,6 +1,7 @@
 package parallel_test
 
 import (
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,36 @@ func TestForBoundsItsGoroutines(t *testing.T) {
 	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, time.Second, time.Millisecond)
 }
 
+// Loops within loops, from several goroutines, with and without pauses that helpers
+// do not wait for, share helpers without mixing up calls.
+func TestForNestedAndConcurrent(t *testing.T) {
+	for _, procs := range []int{1, 2, 4} {
+		old := runtime.GOMAXPROCS(procs)
+		parallel.For(4, 4, func(int) {
+			for round := range 60 {
+				var calls [30]atomic.Int64
+				parallel.For(1+round%3, 3, func(i int) {
+					parallel.For(3, 10, func(j int) { calls[10*i+j].Add(1) })
+				})
+				for i := range calls {
+					assert.Equal(t, int64(1), calls[i].Load())
+				}
+				if round%20 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+		runtime.GOMAXPROCS(old)
+	}
+}
+
+// A warm loop allocates nothing but the closure of its caller.
+func TestForAllocatesNothing(t *testing.T) {
+	var sum atomic.Int64
+	fn := func(i int) { sum.Add(int64(i)) }
+	assert.Less(t, testing.AllocsPerRun(100, func() { parallel.For(2, 50, fn) }), 2.0)
+}
+
 // All calls have returned when For does, also those that others began.
 func TestForWaits(t *testing.T) {
 	for range 10 {
@@ -84,5 +115,24 @@ func TestThreads(t *testing.T) {
 	assert.Equal(t, 3, parallel.Threads(3))
 	for _, n := range []int{0, -1} {
 		assert.Equal(t, runtime.GOMAXPROCS(0), parallel.Threads(n))
+	}
+}
+
+// Loops of 16 pieces, one after the other.
+func BenchmarkFor(b *testing.B) {
+	for _, size := range []int{100, 1000, 10000} {
+		for _, threads := range []int{1, 2} {
+			b.Run(fmt.Sprintf("piece=%d/threads=%d", size, threads), func(b *testing.B) {
+				for b.Loop() {
+					parallel.For(threads, 16, func(int) {
+						x := 1.0
+						for range size {
+							x *= 0.999
+						}
+						runtime.KeepAlive(x)
+					})
+				}
+			})
+		}
 	}
 }
