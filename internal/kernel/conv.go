@@ -104,13 +104,11 @@ func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 // ConvBiasGrad computes db = scale·Σ dy over frames and pixels in float64, or adds
 // it to db if add is set. The lanes of missing channels stay as dy has them: zero.
 func ConvBiasGrad(db, dy []float32, c Conv, scale float32, add bool, threads int) {
-	n := c.Frames * c.Hout * c.Wout
+	l, n := CurrentLevel(), c.Frames*c.Hout*c.Wout
 	parallel.For(threads, c.BlocksOut(), func(b int) {
 		var sum [Lanes]float64
-		for i := range n {
-			for l, v := range (*[Lanes]float32)(dy[(b*n+i)*Lanes:]) {
-				sum[l] += float64(v)
-			}
+		if n > 0 {
+			l.sum(&sum[0], &dy[b*n*Lanes : (b+1)*n*Lanes][0], n)
 		}
 		d := (*[Lanes]float32)(db[b*Lanes:])
 		for l, v := range sum {

@@ -286,6 +286,22 @@ func naiveWeightGrad(c Conv, dw, x, dy []float32, add bool, f mulAdd) []float32 
 	return dst
 }
 
+func naiveBiasGrad(c Conv, db, dy []float32, scale float32, add bool) []float32 {
+	dst := make([]float32, len(db))
+	n := c.Frames * c.Hout * c.Wout
+	for i := range dst {
+		sum := 0.
+		for px := range n {
+			sum += float64(dy[(i/Lanes*n+px)*Lanes+i%Lanes])
+		}
+		dst[i] = float32(sum * float64(scale))
+		if add {
+			dst[i] += db[i]
+		}
+	}
+	return dst
+}
+
 const guard = 37 // floats before and after a destination; odd, so that it is unaligned
 
 // guardedConv calls fn with a copy of v between guard bands, returns the copy, and
@@ -343,6 +359,8 @@ func checkConv(t *testing.T, o *operands, threads int) {
 			naiveWeightGrad(c, o.dw, o.ones, o.dy, add, f))
 		sameBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }),
 			naiveWeightGrad(c, o.dw, o.x, o.dy, add, f))
+		sameBits(t, "ConvBiasGrad", guardedConv(t, o.bias, func(dst []float32) { ConvBiasGrad(dst, o.dy, c, 3, add, threads) }),
+			naiveBiasGrad(c, o.bias, o.dy, 3, add))
 	}
 }
 
@@ -488,6 +506,7 @@ func TestConvSizes(t *testing.T) {
 	ConvDense(nil, nil, o.w, nil, c, 1)
 	ConvInputGrad(nil, nil, o.w, c, false, 1)
 	ConvWeightGradSpikes(o.dw, nil, nil, c, false, 1)
+	ConvBiasGrad(o.bias, nil, c, 1, true, 1)
 	sameBits(t, "weight gradient of no frames", o.dw, make([]float32, len(o.dw)))
 }
 
