@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
@@ -57,8 +57,11 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 		return err
 	}
 	w, rows, cols := matrix("Apply", p)
-	tmp := workspaces.Get().(*workspace)
-	defer workspaces.Put(tmp)
+	tmp := kept.Swap(nil)
+	if tmp == nil {
+		tmp = new(workspace)
+	}
+	defer kept.Store(tmp)
 	var picked []int // nil for all
 	if len(p.Shape) == 2 && rows >= o.MinRows && o.RowShare < 1 {
 		picked = tmp.draw(key, rows, max(1, int(o.RowShare*float32(rows))))
@@ -92,8 +95,9 @@ type workspace struct {
 	perm             []int
 }
 
-// Steps follow each other; their memory is kept from one to the next.
-var workspaces = sync.Pool{New: func() any { return new(workspace) }}
+// kept is the memory of the last projection, for the next one: one for the process,
+// as large as the largest layer, where a sync.Pool may hold one a processor.
+var kept atomic.Pointer[workspace]
 
 // resize makes *buf n elements long, of any content.
 func resize[E any](buf *[]E, n int) []E {
