@@ -190,7 +190,7 @@ func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 	}
 	nb := blocks(c * pixels)
 	// A block of channels fills as many blocks of features as it has pixels.
-	parallel.For(threads, blocks(c)*frames, func(u int) {
+	each(threads, blocks(c)*frames, pixels, func(u int) {
 		b, f := u/frames, u%frames
 		buf := scratch(pixels * Lanes)
 		defer release(buf)
@@ -209,7 +209,7 @@ func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 // Unflatten is described at Flatten.
 func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
 	nb := blocks(c * pixels)
-	parallel.For(threads, blocks(c)*frames, func(u int) {
+	each(threads, blocks(c)*frames, pixels, func(u int) {
 		b, f := u/frames, u%frames
 		buf := scratch(pixels * Lanes)
 		defer release(buf)

@@ -3,8 +3,6 @@ package kernel
 import (
 	"math"
 	"unsafe"
-
-	"github.com/org/snnrat/internal/parallel"
 )
 
 // Neuron is the update rule of a spiking neuron: m ← Leak·m + cur; it fires when
@@ -233,7 +231,10 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 				u := slope[:g.Steps*n*Lanes]
 				g.Surrogate.Derivative(u, u)
 			}
-			clear(state)
+			clear(state[:n*Lanes])
+			if r.total != nil {
+				clear(total[:n*Lanes])
+			}
 			l.neuronBackward(&r)
 			if r.dx == nil {
 				l.scale(out, &total[0], scale, n, add)
@@ -252,7 +253,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 //	s     [Units][Steps][Pixels]
 func Fired(fired, s []uint16, sc Scan, threads int) {
 	l := CurrentLevel()
-	parallel.For(threads, sc.Units, func(u int) {
+	each(threads, sc.Units, sc.Steps*sc.Pixels/Lanes, func(u int) {
 		f := fired[u*sc.Pixels:][:sc.Pixels]
 		s := s[u*sc.Steps*sc.Pixels:][:sc.Steps*sc.Pixels]
 		copy(f, s)

@@ -137,6 +137,16 @@ func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
 	})
 }
 
+// each calls fn for n items of so many vectors. Small ones are grouped, as in pieces.
+func each(threads, n, vectors int, fn func(i int)) {
+	group := max(1, pieceVectors/4/max(1, vectors))
+	parallel.For(threads, ceilDiv(n, group), func(g int) {
+		for i := g * group; i < min((g+1)*group, n); i++ {
+			fn(i)
+		}
+	})
+}
+
 var partials lender[float64]
 
 // zeroPartials lends n zeros.

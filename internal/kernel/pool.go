@@ -3,8 +3,6 @@ package kernel
 import (
 	"math/bits"
 	"unsafe"
-
-	"github.com/org/snnrat/internal/parallel"
 )
 
 // Pool is the geometry of a pooling layer without padding over Planes planes of 16
@@ -41,6 +39,9 @@ func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) win
 	}
 }
 
+// each calls fn for every plane.
+func (p *Pool) each(threads int, fn func(u int)) { each(threads, p.Planes, p.Hin*p.Win, fn) }
+
 // windowOffsets lists the positions of a window, in bytes from its corner.
 func (p *Pool) windowOffsets(size int) []int64 {
 	var o []int64
@@ -64,7 +65,7 @@ func (p *Pool) tiles() bool {
 func AvgPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
 		l.average(&w)
 	})
@@ -74,7 +75,7 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 	const size = 2
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), size, offsets)
 		l.count(&w)
 	})
@@ -89,7 +90,7 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 		l = Portable // the order in which windows add matters
 	}
 	in := p.Hin * p.Win * Lanes
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, offsets)
 		w.add = bit(add)
 		if !add && !p.tiles() {
@@ -105,7 +106,7 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 func MaxPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
 		l.largest(&w)
 	})
@@ -118,7 +119,7 @@ func MaxPool(dst, x []float32, p Pool, threads int) {
 //	s   [Planes][Hin·Win]
 func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
 	in, out := p.Hin*p.Win, p.Hout*p.Wout
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		d, s := dst[u*out:][:out], s[u*in:][:in]
 		p.windows(func(o, i int) {
 			var any uint16
@@ -136,7 +137,7 @@ func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
 // and then columns, overwriting dx or adding to it.
 func MaxPoolGrad(dx, x, dy []float32, p Pool, add bool, threads int) {
 	in, out := p.Hin*p.Win*Lanes, p.Hout*p.Wout*Lanes
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		dx, x, dy := dx[u*in:][:in], x[u*in:][:in], dy[u*out:][:out]
 		if !add {
 			clear(dx)
@@ -169,7 +170,7 @@ func MaxPoolGrad(dx, x, dy []float32, p Pool, add bool, threads int) {
 func MaxPoolGradSpikes(dx []float32, s []uint16, dy []float32, p Pool, add bool, threads int) {
 	px := p.Hin * p.Win
 	in, out := px*Lanes, p.Hout*p.Wout*Lanes
-	parallel.For(threads, p.Planes, func(u int) {
+	p.each(threads, func(u int) {
 		dx, s, dy := dx[u*in:][:in], s[u*px:][:px], dy[u*out:][:out]
 		if !add {
 			clear(dx)
