@@ -150,6 +150,9 @@ func TestOrthogonalAgainstFloat64(t *testing.T) {
 // others stay to the bit.
 func TestRowShare(t *testing.T) {
 	o := regularize.Orthogonal{Beta: 0.1, RowShare: 0.3, MinRows: 200}
+	if err := o.Apply(random(0.1, 9, 300, 200), key, 0); err != nil { // leaves values in kept memory
+		t.Fatal(err)
+	}
 	p := random(0.1, 2, 205, 40)
 	before, want := dense(p), dense(p)
 	if err := o.Apply(p, key, 0); err != nil {
