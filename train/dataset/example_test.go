@@ -51,12 +51,33 @@ func ExampleNew() {
 }
 
 // The standard augmentation for CIFAR: a random crop with padding 4, and a flip.
-func ExampleLoaderConfig() {
-	cfg := dataset.DefaultTraining()
-	cfg.CropPadding = 4
-	cfg.Flip = true
-	fmt.Printf("%+v\n", cfg)
+func ExampleDefaultCIFARTraining() {
+	fmt.Printf("%+v\n", dataset.DefaultCIFARTraining())
 	// Output: {BatchSize:64 DropLast:false Shuffle:true CropPadding:4 Flip:true Prefetch:2}
+}
+
+// CIFAR-10 from the folder of its batch files, or from the archive as it is; package
+// download gets it.
+func ExampleReadCIFAR10() {
+	train, test, err := dataset.ReadCIFAR10("cifar-10-binary.tar.gz")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(train.N, "and", test.N, "images of", train.ClassNames)
+}
+
+// What a model's normalisation needs.
+func ExampleMoments() {
+	train, err := fashion.Train()
+	if err != nil {
+		log.Fatal(err)
+	}
+	mean, std, err := dataset.Moments(train)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("mean %.3f, standard deviation %.3f\n", mean, std)
+	// Output: mean [0.286], standard deviation [0.354]
 }
 
 // A small, balanced part of a set for a quick evaluation.

@@ -28,10 +28,17 @@ type LoaderConfig struct {
 }
 
 // DefaultTraining returns the configuration for training: batches of 64, shuffled,
-// two of them prefetched, without augmentation, as not every set bears it. The
-// standard augmentation for CIFAR is CropPadding 4 and Flip.
+// two of them prefetched, without augmentation, as not every set bears it.
 func DefaultTraining() LoaderConfig {
 	return LoaderConfig{BatchSize: 64, Shuffle: true, Prefetch: 2}
+}
+
+// DefaultCIFARTraining returns [DefaultTraining] with the standard augmentation for
+// CIFAR: a random crop of the image padded by 4, and a flip of half the images.
+func DefaultCIFARTraining() LoaderConfig {
+	cfg := DefaultTraining()
+	cfg.CropPadding, cfg.Flip = 4, true
+	return cfg
 }
 
 // DefaultEvaluation returns the configuration for evaluation: batches of 64, every

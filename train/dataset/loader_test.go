@@ -223,6 +223,8 @@ func TestNewLoaderRefusesBadConfig(t *testing.T) {
 		_, err := dataset.NewLoader(newSet(t, 1, 1, 1, 1), cfg, rng.New(1))
 		assert.NoError(t, err, "a default fits any set")
 	}
+	_, err := dataset.NewLoader(newSet(t, 1, 3, 32, 32), dataset.DefaultCIFARTraining(), rng.New(1))
+	assert.NoError(t, err)
 	loader, err := dataset.NewLoader(set, dataset.DefaultTraining(), rng.New(1))
 	require.NoError(t, err)
 	assert.PanicsWithValue(t, "dataset: Loader.Epoch: epoch -1", func() { loader.Epoch(context.Background(), -1) })

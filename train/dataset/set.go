@@ -156,6 +156,41 @@ func (s *Set) PerClass(n int) (*Set, error) {
 	return s.Subset(indices)
 }
 
+// Only returns the images of some classes, in the order of s, as a set of these classes
+// alone: its class k is class classes[k] of s. It returns an error if there are no
+// classes, one is not in [0, Classes) or comes twice, or there are no images of them.
+func (s *Set) Only(classes ...int) (*Set, error) {
+	label := map[int]int{} // the new one of an old one
+	var names []string
+	for k, y := range classes {
+		if y < 0 || y >= s.Classes {
+			return nil, fmt.Errorf("dataset: only class %d, want 0 to %d", y, s.Classes-1)
+		}
+		if _, twice := label[y]; twice {
+			return nil, fmt.Errorf("dataset: only class %d, twice", y)
+		}
+		label[y], names = k, append(names, s.ClassNames[y])
+	}
+	var indices []int
+	for i, y := range s.Labels {
+		if _, ok := label[y]; ok {
+			indices = append(indices, i)
+		}
+	}
+	if len(indices) == 0 {
+		return nil, fmt.Errorf("dataset: only classes %d, of which there are no images", classes)
+	}
+	sub, err := s.Subset(indices)
+	if err != nil {
+		return nil, err
+	}
+	for i, y := range sub.Labels {
+		sub.Labels[i] = label[y]
+	}
+	sub.Classes, sub.ClassNames = len(names), names
+	return sub, nil
+}
+
 // Subset returns the set whose image i is image indices[i] of s; it shares the
 // source of s and keeps all its classes. It returns an error if there are no
 // indices or one is not in [0, N).

@@ -160,3 +160,34 @@ func TestSubsetErrors(t *testing.T) {
 		assert.EqualError(t, err, want)
 	}
 }
+
+func TestOnly(t *testing.T) {
+	set := newSet(t, 8, 2, 3, 4) // labels 0 1 2 0 1 2 0 1
+	part, err := set.Only(2, 0)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"c", "a"}, part.ClassNames)
+	assert.Equal(t, [2]int{2, 5}, [2]int{part.Classes, part.N})
+	assert.Equal(t, []int{1, 0, 1, 0, 1}, part.Labels)
+	for k, i := range []int{0, 2, 3, 5, 6} {
+		assert.Equal(t, fill(t, set, i), fill(t, part, k))
+	}
+	assert.Equal(t, []int{0, 1, 2, 0, 1, 2, 0, 1}, set.Labels, "the set itself stays")
+	again, err := part.Only(1) // a, of a part
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, again.ClassNames)
+	assert.Equal(t, []int{0, 0, 0}, again.Labels)
+	assert.Equal(t, fill(t, set, 0, 3, 6), fill(t, again, 0, 1, 2))
+
+	few, err := set.First(2)
+	require.NoError(t, err)
+	for want, classes := range map[string][]int{
+		"dataset: only class 3, want 0 to 2":                      {0, 3},
+		"dataset: only class -1, want 0 to 2":                     {-1},
+		"dataset: only class 1, twice":                            {1, 0, 1},
+		"dataset: only classes [], of which there are no images":  nil,
+		"dataset: only classes [2], of which there are no images": {2},
+	} {
+		_, err := few.Only(classes...)
+		assert.EqualError(t, err, want)
+	}
+}
