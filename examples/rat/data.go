@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 
-	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/org/snnrat/train/dataset/fashion"
 )
@@ -25,6 +23,8 @@ func load(o *options) (*data, error) {
 		if d.train, err = fashion.Train(); err == nil {
 			d.test, err = fashion.Test()
 		}
+	} else if _, none := os.Stat(filepath.Join(o.Data, "data_batch_1.bin")); none == nil {
+		d.train, d.test, err = dataset.ReadCIFAR10(o.Data)
 	} else {
 		if d.train, err = idx(o.Data, "train"); err == nil {
 			d.test, err = idx(o.Data, "t10k")
@@ -43,7 +43,7 @@ func load(o *options) (*data, error) {
 	if d.test, err = first("-test", d.test, o.TestCount); err != nil {
 		return nil, err
 	}
-	if d.mean, d.std, err = moments(d.train); err != nil {
+	if d.mean, d.std, err = dataset.Moments(d.train); err != nil {
 		return nil, fmt.Errorf("-data %s: %w", o.Data, err)
 	}
 	return d, nil
@@ -52,7 +52,7 @@ func load(o *options) (*data, error) {
 // idx reads MNIST's files of a part, gzipped or not, from a folder.
 func idx(folder, part string) (*dataset.Set, error) {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return nil, errors.New("no such folder: expected fashion-mini or a folder with MNIST's four IDX files")
+		return nil, errors.New("no such folder: expected fashion-mini or a folder with MNIST's four IDX files or CIFAR-10's batches")
 	}
 	var paths []string
 	for _, name := range []string{part + "-images-idx3-ubyte", part + "-labels-idx1-ubyte"} {
@@ -74,30 +74,4 @@ func first(flag string, s *dataset.Set, n int) (*dataset.Set, error) {
 		return nil, fmt.Errorf("%s %d: %w", flag, n, err)
 	}
 	return sub, nil
-}
-
-// moments returns the mean and standard deviation of every channel.
-func moments(s *dataset.Set) (mean, std []float32, err error) {
-	sum, square := make([]float64, s.C), make([]float64, s.C)
-	x := tensor.NewNCHW(1, s.C, s.H, s.W)
-	for i := range s.N {
-		if err := s.Fill(x, []int{i}); err != nil {
-			return nil, nil, err
-		}
-		for j, v := range x.Data {
-			c := j / (s.H * s.W)
-			sum[c] += float64(v)
-			square[c] += float64(v) * float64(v)
-		}
-	}
-	n := float64(s.N * s.H * s.W)
-	for c := range sum {
-		m := sum[c] / n
-		d := math.Sqrt(square[c]/n - m*m)
-		if !(d > 0) {
-			return nil, nil, fmt.Errorf("channel %d of the training images is the same everywhere", c)
-		}
-		mean, std = append(mean, float32(m)), append(std, float32(d))
-	}
-	return mean, std, nil
 }

@@ -69,7 +69,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{given: map[string]string{}}
 	fs := flag.NewFlagSet("rat", flag.ContinueOnError)
-	fs.StringVar(&o.Data, "data", "fashion-mini", "fashion-mini (embedded), or a `folder` with MNIST's four IDX files")
+	fs.StringVar(&o.Data, "data", "fashion-mini", "fashion-mini (embedded), or a `folder` with MNIST's four IDX files or CIFAR-10's binary batches")
 	fs.StringVar(&o.Arch, "arch", "small", "a `network`'s name ("+zoo.Names()+"), or one written out")
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
 	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "time steps")

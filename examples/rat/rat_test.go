@@ -482,6 +482,22 @@ func writeIDX(t *testing.T, path string, data []byte, dims ...int) {
 	require.NoError(t, os.WriteFile(path, append(b, data...), 0o644))
 }
 
+// cifarFiles writes CIFAR-10's files, of two images each, to a folder.
+func cifarFiles(t *testing.T) string {
+	folder := t.TempDir()
+	for k, name := range []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"} {
+		records := make([]byte, 2*3073)
+		for i := range records {
+			records[i] = byte(i * i)
+		}
+		records[0], records[3073] = byte(k), byte(9-k)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), records, 0o644))
+	}
+	names := strings.Repeat("class\n", 10)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "batches.meta.txt"), []byte(names), 0o644))
+	return folder
+}
+
 func TestData(t *testing.T) {
 	args := func(folder, out string) []string {
 		return []string{"-data", folder, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-test", "0", "-out", out}
@@ -489,6 +505,10 @@ func TestData(t *testing.T) {
 	stdout, stderr, code := rat(t, args(idxFiles(t), t.TempDir())...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "40 training and 10 test images")
+
+	stdout, stderr, code = rat(t, args(cifarFiles(t), t.TempDir())...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "10 training and 2 test images")
 
 	const trainImages, trainLabels, testImages, testLabels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 	edit := func(name string, change func([]byte) []byte) func(string) {
