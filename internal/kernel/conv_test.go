@@ -323,16 +323,6 @@ func guardedConv(t *testing.T, v []float32, fn func(dst []float32)) []float32 {
 	return dst
 }
 
-// sameBits fails unless the values are equal, NaN being equal to NaN.
-func sameBits(t *testing.T, what string, got, want []float32) {
-	t.Helper()
-	for i := range want {
-		if got[i] != want[i] && (got[i] == got[i] || want[i] == want[i]) {
-			t.Fatalf("%s: element %d of %d is %v, want %v", what, i, len(want), got[i], want[i])
-		}
-	}
-}
-
 // checkConv compares every product at the current level with its oracle, to the bit.
 func checkConv(t *testing.T, o *operands, threads int) {
 	t.Helper()
@@ -347,19 +337,19 @@ func checkConv(t *testing.T, o *operands, threads int) {
 		garbage[i] = nan // must be overwritten
 	}
 	for _, bias := range [][]float32{nil, o.bias} {
-		sameBits(t, "ConvSpikes", guardedConv(t, garbage, func(dst []float32) { ConvSpikes(dst, o.s, o.w, bias, c, threads) }),
+		equalBits(t, "ConvSpikes", guardedConv(t, garbage, func(dst []float32) { ConvSpikes(dst, o.s, o.w, bias, c, threads) }),
 			naiveForward(c, o.ones, o.w, bias, f))
-		sameBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }),
+		equalBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }),
 			naiveForward(c, o.x, o.w, bias, f))
 	}
 	for _, add := range []bool{false, true} {
-		sameBits(t, "ConvInputGrad", guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, c, add, threads) }),
+		equalBits(t, "ConvInputGrad", guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, c, add, threads) }),
 			naiveInputGrad(c, o.dx, o.dy, o.w, add, f))
-		sameBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }),
+		equalBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }),
 			naiveWeightGrad(c, o.dw, o.ones, o.dy, add, f))
-		sameBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }),
+		equalBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }),
 			naiveWeightGrad(c, o.dw, o.x, o.dy, add, f))
-		sameBits(t, "ConvBiasGrad", guardedConv(t, o.bias, func(dst []float32) { ConvBiasGrad(dst, o.dy, c, 3, add, threads) }),
+		equalBits(t, "ConvBiasGrad", guardedConv(t, o.bias, func(dst []float32) { ConvBiasGrad(dst, o.dy, c, 3, add, threads) }),
 			naiveBiasGrad(c, o.bias, o.dy, 3, add))
 	}
 }
@@ -435,7 +425,7 @@ func TestConvThreadsAndLevels(t *testing.T) {
 					want := products(o, 1)
 					for _, threads := range []int{2, 5} {
 						for name, got := range products(o, threads) {
-							sameBits(t, fmt.Sprintf("%v %s %v, %d threads", c, name, l, threads), got, want[name])
+							equalBits(t, fmt.Sprintf("%v %s %v, %d threads", c, name, l, threads), got, want[name])
 						}
 					}
 					if l == Portable {
@@ -445,7 +435,7 @@ func TestConvThreadsAndLevels(t *testing.T) {
 						vector = want
 					}
 					for name, got := range want {
-						sameBits(t, fmt.Sprintf("%v %s at %v", c, name, l), got, vector[name])
+						equalBits(t, fmt.Sprintf("%v %s at %v", c, name, l), got, vector[name])
 					}
 				})
 			}
@@ -507,7 +497,7 @@ func TestConvSizes(t *testing.T) {
 	ConvInputGrad(nil, nil, o.w, c, false, 1)
 	ConvWeightGradSpikes(o.dw, nil, nil, c, false, 1)
 	ConvBiasGrad(o.bias, nil, c, 1, true, 1)
-	sameBits(t, "weight gradient of no frames", o.dw, make([]float32, len(o.dw)))
+	equalBits(t, "weight gradient of no frames", o.dw, make([]float32, len(o.dw)))
 }
 
 func TestLevels(t *testing.T) {
@@ -562,7 +552,7 @@ func TestTileShapes(t *testing.T) {
 							tileSum(&a, i, j, bytes)
 						}
 					}
-					sameBits(t, fmt.Sprintf("%v tile of %d×%d, %d vectors a block, start %d", l, m, cols, vectors, start), got, want)
+					equalBits(t, fmt.Sprintf("%v tile of %d×%d, %d vectors a block, start %d", l, m, cols, vectors, start), got, want)
 				}
 			}
 		}
