@@ -50,8 +50,9 @@ func (o Orthogonal) Validate() error {
 // threads is not positive). The result does not depend on threads. key draws the
 // rows, where RowShare asks for it: give every step and parameter its own.
 //
-// It returns an error, and leaves p as it was, if a field of o is out of range or
-// if a resulting weight would not be finite. It panics if p is a vector.
+// It returns an error, and leaves p as it was, if a field of o is out of range or if
+// p's weights are not finite, or so large that projected ones might not be. It panics
+// if p is a vector.
 func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -73,26 +74,39 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	n := blocks(rows)
 	g := resize(&tmp.gram, n*n*tensor.Lanes*tensor.Lanes)
 	kernel.Gram(g, w, n, cols, threads)
-	next := resize(&tmp.next, len(w))
-	kernel.MatMul(next, g, w, n, n, cols, threads)
-	kernel.Extrapolate(next, w, o.Beta, threads)
-	if !kernel.Finite(next, threads) {
-		bad := next[slices.IndexFunc(next, func(v float32) bool { return v-v != 0 })]
-		return fmt.Errorf("regularize: Orthogonal: the projection of %s%v holds %v; expected finite weights, with no singular value beyond √(1 + 2/Beta), Beta being %v",
-			p.Name, p.Shape, bad, o.Beta)
+	if err := o.bounded(p, g, n); err != nil {
+		return err
 	}
 	if picked == nil {
-		kernel.Repeat(p.Edit(), next, 1, 1, len(next), false, threads) // a copy, on all threads
-	} else {
-		scatter(p.Edit(), next, picked, cols, threads)
+		w = p.Edit()
+	}
+	kernel.Project(w, g, o.Beta, n, cols, threads)
+	if picked != nil {
+		scatter(p.Edit(), w, picked, cols, threads)
+	}
+	return nil
+}
+
+// bounded returns an error unless all that the projection of a matrix computes from
+// its Gram matrix g of n blocks is finite: with d the largest element of g's diagonal,
+// which is that of g as well, a weight is at most √d and one of G·W at most R·d·√d.
+func (o Orthogonal) bounded(p *autograd.Param, g []float32, n int) error {
+	d := 0.0
+	for r := range n * tensor.Lanes {
+		d = math.Max(d, float64(g[(r/tensor.Lanes*n*tensor.Lanes+r)*tensor.Lanes+r%tensor.Lanes])) // or NaN
+	}
+	most := math.Sqrt(d) * (1 + float64(o.Beta)) * (1 + float64(n*tensor.Lanes)*d)
+	if !(most < math.MaxFloat32/2) {
+		return fmt.Errorf("regularize: Orthogonal: %s%v has a row of length %v: expected lengths whose projection is finite; with singular values beyond √(1 + 2/Beta) it diverges, Beta being %v",
+			p.Name, p.Shape, math.Sqrt(d), o.Beta)
 	}
 	return nil
 }
 
 // workspace is the memory of a projection.
 type workspace struct {
-	rows, gram, next []float32
-	perm             []int
+	rows, gram []float32
+	perm       []int
 }
 
 // kept is the memory of the last projection, for the next one: one for the process,

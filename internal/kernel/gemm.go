@@ -101,26 +101,62 @@ func (l Level) gram(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
 func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
 	l := CurrentLevel()
 	threads = productThreads(threads, rowBlocks*innerBlocks*Lanes*Lanes*cols)
-	rows, strip := 12, 128 // blocks and columns of a unit
-	for strip > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, strip) < 4*threads {
-		rows, strip = max(3, rows/2), strip/2
+	rows, width := 12, 128 // blocks and columns of a unit
+	for width > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, width) < 4*threads {
+		rows, width = max(3, rows/2), width/2
 	}
-	strips := ceilDiv(cols, strip)
-	parallel.For(threads, ceilDiv(rowBlocks, rows)*strips, func(u int) {
-		r0, c0 := u/strips*rows, u%strips*strip
-		r1, c1 := min(r0+rows, rowBlocks), min(c0+strip, cols)
-		if l == Portable {
-			matMulPortable(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
-		} else {
-			l.matMul(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
+	perBlock := ceilDiv(cols, width)
+	parallel.For(threads, ceilDiv(rowBlocks, rows)*perBlock, func(u int) {
+		r0, c0 := u/perBlock*rows, u%perBlock*width
+		r1, c1 := min(r0+rows, rowBlocks), min(c0+width, cols)
+		l.matMul(strip{dst, cols, 0}, a, b, innerBlocks, cols, r0, r1, c0, c1)
+	})
+}
+
+// Project computes w ← w + beta·(w − g·w) in place, strip by strip of its columns.
+//
+//	w [rowBlocks][cols][16]
+//	g [rowBlocks][16·rowBlocks][16]
+func Project(w, g []float32, beta float32, rowBlocks, cols, threads int) {
+	l := CurrentLevel()
+	threads = productThreads(threads, rowBlocks*rowBlocks*Lanes*Lanes*cols)
+	const rows = 12 // blocks of a product
+	width := 128
+	for width > 16 && ceilDiv(cols, width) < 4*threads {
+		width /= 2
+	}
+	parallel.For(threads, ceilDiv(cols, width), func(u int) {
+		c0 := u * width
+		n := min(width, cols-c0)
+		buf := strips.get(rowBlocks * n * Lanes)
+		defer strips.put(buf)
+		for r0 := 0; r0 < rowBlocks; r0 += rows {
+			l.matMul(strip{*buf, n, c0}, g, w, rowBlocks, cols, r0, min(r0+rows, rowBlocks), c0, c0+n)
+		}
+		for r := range rowBlocks {
+			next, old := (*buf)[r*n*Lanes:][:n*Lanes], w[(r*cols+c0)*Lanes:][:n*Lanes]
+			l.extrapolate(&next[0], &old[0], beta, len(next))
+			copy(old, next)
 		}
 	})
 }
 
+var strips lender[float32]
+
+// strip is the part of a product's blocks that holds the columns from first on, cols
+// of them.
+type strip struct {
+	data        []float32
+	cols, first int
+}
+
+// at returns the position of a row block's vector of a column.
+func (s *strip) at(row, col int) int { return (row*s.cols + col - s.first) * Lanes }
+
 // matMulPortable computes columns c0 to c1 of blocks r0 to r1.
-func matMulPortable(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+func matMulPortable(dst strip, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
 	for r := r0; r < r1; r++ {
-		d := dst[(r*cols+c0)*Lanes : (r*cols+c1)*Lanes]
+		d := dst.data[dst.at(r, c0):][:(c1-c0)*Lanes]
 		clear(d)
 		for q := range innerBlocks {
 			src := b[(q*cols+c0)*Lanes:][:len(d)]
@@ -135,9 +171,13 @@ func matMulPortable(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) 
 }
 
 // matMul is matMulPortable with register tiles, whose vectors are rows of dst.
-func (l Level) matMul(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+func (l Level) matMul(dst strip, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+	if l == Portable {
+		matMulPortable(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
+		return
+	}
 	inner := innerBlocks * Lanes
-	t := l.newMatrixTile(inner, cols)
+	t := l.newMatrixTile(inner, dst.cols)
 	t.srcRow, t.srcLane, t.lanes = Lanes*4, 4, Lanes
 	t.srcBlock = uint64((cols - 1) * Lanes * 4)
 	for lo := 0; lo < inner; lo += kSlice {
@@ -146,7 +186,7 @@ func (l Level) matMul(dst, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int
 		for r := r0; r < r1; r += l.tileBlocks() {
 			t.w = ptr(a, (r*inner+lo)*Lanes)
 			l.matrixTile(&t, min(l.tileBlocks(), r1-r), c1-c0, func(c int) {
-				t.src, t.dst = ptr(b, (lo/Lanes*cols+c0+c)*Lanes), ptr(dst, (r*cols+c0+c)*Lanes)
+				t.src, t.dst = ptr(b, (lo/Lanes*cols+c0+c)*Lanes), ptr(dst.data, dst.at(r, c0+c))
 			})
 		}
 	}

@@ -116,6 +116,39 @@ func TestMatMul(t *testing.T) {
 	}
 }
 
+// Project is MatMul and a step, to the bit, at every level and number of threads, and
+// writes nothing beside the weights.
+func TestProject(t *testing.T) {
+	start := CurrentLevel()
+	defer SetLevel(start)
+	for l := Portable; l <= MaxLevel(); l++ {
+		if err := SetLevel(l); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range [][2]int{{1, 1}, {16, 16}, {17, 130}, {40, 129}, {200, 64}, {300, 300}} {
+			rows, cols := s[0], s[1]
+			n := blocks(rows)
+			old := blockMatrix(randomMatrix(rows, cols))
+			g := make([]float32, n*n*Lanes*Lanes)
+			Gram(g, old, n, cols, 1)
+			want := make([]float32, len(old))
+			MatMul(want, g, old, n, n, cols, 1)
+			for i, v := range old {
+				want[i] = v + float32(0.3*(v-want[i]))
+			}
+			for _, threads := range []int{1, 3} {
+				w, check := guarded(t, len(old))
+				copy(w, old)
+				Project(w, g, 0.3, n, cols, threads)
+				check()
+				if !slices.Equal(w, want) {
+					t.Errorf("%v, %d×%d, %d threads: not what MatMul and a step give", l, rows, cols, threads)
+				}
+			}
+		}
+	}
+}
+
 // A NaN or Inf in a weight is never lost: it spreads to its rows.
 func TestGramPropagatesNaN(t *testing.T) {
 	w := make([]float32, 2*5*Lanes)

@@ -365,7 +365,7 @@ func adamPortable(w, dw, m, v *float32, k *AdamStep, n int) {
 	}
 }
 
-// extrapolatePortable is Extrapolate.
+// extrapolatePortable goes from x away from dst: dst = x + beta·(x − dst).
 func extrapolatePortable(dst, x *float32, beta float32, n int) {
 	d := unsafe.Slice(dst, n)
 	for i, v := range unsafe.Slice(x, n) {

@@ -225,7 +225,6 @@ func TestElementwiseParity(t *testing.T) {
 				SGD(w, x, v, 0.1, 0.9, 0.01, n%2 == 0, 1)
 				SGD(w, x, nil, 0.1, 0.9, 0.01, false, 1)
 			}},
-			{"Extrapolate", func(dst func(int) []float32) { Extrapolate(dst(ragged), x[:ragged], 0.3, 1) }},
 			{"Adam", func(dst func(int) []float32) {
 				w, m, v := dst(ragged), dst(ragged), dst(ragged)
 				for i := range v {

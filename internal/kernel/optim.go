@@ -50,21 +50,6 @@ func Adam(w, g, m, v []float32, s AdamStep, threads int) {
 	})
 }
 
-// Extrapolate goes from x away from dst: dst = x + beta·(x − dst). Both have one
-// length.
-func Extrapolate(dst, x []float32, beta float32, threads int) {
-	l := CurrentLevel()
-	chunks(threads, len(dst), func(lo, hi int) {
-		whole := (hi - lo) / Lanes * Lanes
-		if whole > 0 {
-			l.extrapolate(&dst[lo], &x[lo], beta, whole)
-		}
-		if lo += whole; lo < hi {
-			extrapolatePortable(&dst[lo], &x[lo], beta, hi-lo)
-		}
-	})
-}
-
 // Finite reports whether no value of x is NaN or infinite.
 func Finite(x []float32, threads int) bool {
 	l := CurrentLevel()
