@@ -3,6 +3,7 @@ module github.com/org/snnrat
 go 1.26.0
 
 require (
+	github.com/gofrs/flock v0.13.1
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 )
