@@ -45,6 +45,10 @@ type Op interface {
 	Backward(t *Tape)
 }
 
+// Peak returns the largest amount of memory, in bytes, that values and gradients have
+// taken at a time on this tape.
+func (t *Tape) Peak() int { return t.arena.Peak() }
+
 // Reset forgets the recorded operations and takes back the memory of all values.
 func (t *Tape) Reset() {
 	for _, v := range t.values[:t.used] {

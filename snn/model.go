@@ -136,6 +136,18 @@ func (m *Model) State() (ps []*autograd.Param) {
 	return ps
 }
 
+// Peak returns the largest amount of memory, in bytes, that the values and gradients of
+// a pass have taken at a time, beside the parameters and theirs.
+func (m *Model) Peak() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	peak := 0
+	for _, t := range m.tapes {
+		peak = max(peak, t.Peak())
+	}
+	return peak
+}
+
 // CheckImages returns an error if x's shape is not that of the model's images, or
 // if it names a value that is not a number in [0,1].
 func (m *Model) CheckImages(x tensor.NCHW) error {

@@ -26,12 +26,17 @@ func (a *Arena) FreeFloats(b []float32) { a.floats.give(b) }
 // FreeWords takes back a buffer that Words lent, as FreeFloats does.
 func (a *Arena) FreeWords(b []uint16) { a.words.give(b) }
 
+// Peak returns the largest amount of memory, in bytes, that has been lent at a time.
+func (a *Arena) Peak() int { return 4*a.floats.peak + 2*a.words.peak }
+
 // heap is the arena of one type: first fit in address order, with coalescing.
 type heap[E any] struct {
 	blocks []*block[E] // of all slabs, by slab and offset
 	lent   map[*E]*block[E]
 	spare  []*block[E] // to be used again
 	size   int         // of all slabs
+
+	out, peak int // lent now, and at most
 }
 
 // block is a part of a slab. Neighbours in heap.blocks of the same slab are neighbours
@@ -66,6 +71,8 @@ func (h *heap[E]) take(n, unit int) []E {
 		b.n = want
 	}
 	b.free = false
+	h.out += b.n
+	h.peak = max(h.peak, h.out)
 	if h.lent == nil {
 		h.lent = map[*E]*block[E]{}
 	}
@@ -94,6 +101,7 @@ func (h *heap[E]) give(buf []E) {
 		panic("tensor: Arena: a buffer is given back that was not lent")
 	}
 	delete(h.lent, first)
+	h.out -= b.n
 	b.free = true
 	i := slices.Index(h.blocks, b)
 	h.merge(i)

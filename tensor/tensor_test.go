@@ -198,6 +198,14 @@ func TestArena(t *testing.T) {
 		a.FreeFloats(all)
 	})
 	require.Panics(t, func() { a.FreeFloats(make([]float32, 4)) })
+
+	var b tensor.Arena
+	x, y := b.Floats(17), b.Words(64) // 32 floats and 64 words
+	b.FreeFloats(x)
+	b.FreeFloats(b.Floats(16))
+	b.FreeWords(y)
+	require.Equal(t, 32*4+64*2, b.Peak())
+
 	step := func() {
 		f, g, w := a.Floats(1000), a.Floats(3000), a.Words(70)
 		a.FreeFloats(f)

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"text/tabwriter"
 
 	"github.com/org/snnrat/snn"
@@ -48,9 +47,10 @@ func sweep(o options) error {
 
 	timed := []string{"forward", "fgsm_bptr", "fgsm_bptt", "train"}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%s\tmean rate\tforward\tfgsm_bptr\tfgsm_bptt\ttrain\tevaluation\tBPTT attack\ttraining\t\n", o.sweep)
-	fmt.Fprintln(w, "\t%\tms an image\t\t\t\tMB\tMB\tMB\t")
-	for _, p := range points {
+	fmt.Fprintln(w, "\t\tms an image\t\t\t\tMB of values\t\t\t")
+	fmt.Fprintf(w, "%s\tmean rate\tforward\tfgsm_bptr\tfgsm_bptt\ttrain\tforward\tfgsm_bptt\ttrain\t\n", o.sweep)
+	for i, p := range points {
+		fmt.Fprintf(os.Stderr, "%s %s, %d of %d\n", o.sweep, p.label, i+1, len(points))
 		m, err := zoo.New(p.cfg, rng.New(1))
 		if err != nil {
 			return err
@@ -72,7 +72,7 @@ func sweep(o options) error {
 		for _, r := range rs {
 			mean += 100 * r / float64(len(rs))
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t", p.label, mean)
+		fmt.Fprintf(w, "%s\t%.1f %%\t", p.label, mean)
 		for _, part := range timed {
 			fmt.Fprintf(w, "%.2f\t", ms[part])
 		}
@@ -81,42 +81,16 @@ func sweep(o options) error {
 			func(m *snn.Model) error { _, err := m.Run(snn.Pass{}, x, loss(y)); return err },
 			func(m *snn.Model) error { return m.TrainStep(snn.Pass{Train: true}, x, loss(y)) },
 		} {
-			mb, err := memory(p.cfg, job)
+			fresh, err := zoo.New(p.cfg, rng.New(1))
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(w, "%.0f\t", mb)
+			if err := job(fresh); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "%.1f\t", float64(fresh.Peak())/(1<<20))
 		}
 		fmt.Fprintln(w)
-		w.Flush()
 	}
-	return nil
-}
-
-// memory returns the heap that a job needs beyond the network's parameters, in MB:
-// that of the values that its tape has room for.
-func memory(cfg zoo.Config, job func(m *snn.Model) error) (float64, error) {
-	m, err := zoo.New(cfg, rng.New(1))
-	if err != nil {
-		return 0, err
-	}
-	heap := func() float64 {
-		runtime.GC()
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		return float64(s.HeapAlloc) / (1 << 20)
-	}
-	before := heap()
-	if err := job(m); err != nil {
-		return 0, err
-	}
-	after := heap()
-	for _, p := range m.Params() {
-		if g := p.Grad(); g != nil {
-			after -= float64(4*len(g)) / (1 << 20)
-		}
-	}
-	runtime.KeepAlive(m)
-	return max(0, after-before), nil
+	return w.Flush()
 }
