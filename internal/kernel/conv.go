@@ -67,7 +67,8 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 }
 
 // ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. The sum over
-// output channels and window runs as a convolution's does, its input being dy.
+// output channels and window runs as a convolution's does, its input being dy. The
+// lanes of missing channels get zero, or anything if dy is not finite.
 //
 //	dx [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy [⌈Cout/16⌉][Frames][Hout·Wout][16]

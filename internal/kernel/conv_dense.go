@@ -14,20 +14,30 @@ func (l Level) tileBlocks() int {
 	return 3
 }
 
+// maxRows returns the largest number of rows of a tile of so many vectors: their sums,
+// a vector each and a broadcast value must fit the registers.
+func (l Level) maxRows(cols int) int {
+	registers := 32
+	if l == AVX2 {
+		registers = 16
+	}
+	return min(14, (registers-1-cols)/cols)
+}
+
 // tileRows returns the largest number of rows of a tile of so many blocks.
 func (l Level) tileRows(blocks int) int {
-	switch {
-	case l == AVX2:
-		return 6
-	case blocks == 3:
-		return 9
-	}
-	return 14
+	vectors, _ := l.vectors()
+	return l.maxRows(blocks * vectors)
 }
 
 // runTile computes a tile. Where a sum is not a number, a zero may have met a weight
 // that is not finite: the twin, which leaves zeros out, decides.
-func (l Level) runTile(t *tile) {
+func (l Level) runTile(t *tile) { l.runTileWithout(t, zeroScalars) }
+
+// runTileOfWeights is runTile for a tile whose scalars are the weights.
+func (l Level) runTileOfWeights(t *tile) { l.runTileWithout(t, zeroLanes) }
+
+func (l Level) runTileWithout(t *tile, without zeros) {
 	l.tile(t)
 	if t.nan == 0 {
 		return
@@ -36,7 +46,7 @@ func (l Level) runTile(t *tile) {
 	_, bytes := l.vectors()
 	for r := range t.rows {
 		for c := range t.cols {
-			tileSum(t, r, c, bytes)
+			tileSum(t, r, c, bytes, without)
 		}
 	}
 }
@@ -67,20 +77,6 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 		sources: outputSources.get(c.window(), newOutputSources),
 		frames:  c.Frames, srcChannels: c.Cin, srcPixels: c.Hin * c.Win, srcWidth: c.Win,
 		dstPixels: c.Hout * c.Wout, dstBlocks: c.BlocksOut(), window: c.KH * c.KW,
-	}, threads)
-}
-
-func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
-	if c.same3() && sparse(dy, c.Cout) {
-		l.convInputGradValues3(dx, dy, w, &c, add, threads)
-		return
-	}
-	l.product(&product{
-		dst: dx, src: dy, w: w,
-		sources: inputSources.get(c.window(), newInputSources),
-		frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,
-		dstPixels: c.Hin * c.Win, dstBlocks: c.BlocksIn(), window: c.KH * c.KW,
-		add: add, transposed: true,
 	}, threads)
 }
 

@@ -31,13 +31,21 @@ func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 func tilePortable(a *tile) {
 	for r := range a.rows {
 		for c := range a.cols {
-			tileSum(a, r, c, 64)
+			tileSum(a, r, c, 64, zeroScalars)
 		}
 	}
 }
 
+// zeros says which of a tile's zeros add nothing, whatever they are multiplied with.
+type zeros int
+
+const (
+	zeroScalars zeros = iota // of src
+	zeroLanes                // of w
+)
+
 // tileSum computes vector c of row r of a tile of vectors of so many bytes.
-func tileSum(a *tile, r, c uint64, bytes int) {
+func tileSum(a *tile, r, c uint64, bytes int, without zeros) {
 	var sums [Lanes]float32
 	acc := sums[:bytes/4]
 	dst := unsafe.Slice((*float32)(unsafe.Add(a.dst, int(r*a.dstRow+c*a.dstCol))), len(acc))
@@ -53,9 +61,11 @@ func tileSum(a *tile, r, c uint64, bytes int) {
 			w := uint64(at.w) + o*a.wOuter + c*a.wCol
 			for range a.blocks {
 				for range a.lanes {
-					if x := *(*float32)(unsafe.Add(a.src, int(src))); x != 0 {
-						for l := range acc {
-							acc[l] = fma(x, *(*float32)(unsafe.Add(a.w, int(w)+4*l)), acc[l])
+					x := *(*float32)(unsafe.Add(a.src, int(src)))
+					for l := range acc {
+						v := *(*float32)(unsafe.Add(a.w, int(w)+4*l))
+						if without == zeroScalars && x != 0 || without == zeroLanes && v != 0 {
+							acc[l] = fma(x, v, acc[l])
 						}
 					}
 					src += a.srcLane

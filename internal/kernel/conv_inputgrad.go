@@ -1,0 +1,187 @@
+package kernel
+
+import "github.com/org/snnrat/internal/parallel"
+
+// maxImageChannels is the number of input channels up to which vectors of pixels are
+// faster than vectors of channels.
+const maxImageChannels = 4
+
+// convInputGrad computes the gradient of the input. Where there are few input channels,
+// vectors of them would be mostly padding; where there are few rows, the weights would
+// be transposed for little use. Then weights are the scalars of a tile, and a vector is
+// the deltas of 16 pixels or of 16 rows (8 at AVX2). The order of sums is the same.
+func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
+	_, bytes := l.vectors()
+	switch {
+	case c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
+		l.convInputGradImage(dx, dy, w, &c, add, threads)
+	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 && c.Frames <= 3*bytes/4:
+		l.convInputGradRows(dx, dy, w, &c, add, threads)
+	case c.same3() && sparse(dy, c.Cout):
+		l.convInputGradValues3(dx, dy, w, &c, add, threads)
+	default:
+		l.product(&product{
+			dst: dx, src: dy, w: w,
+			sources: inputSources.get(c.window(), newInputSources),
+			frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,
+			dstPixels: c.Hin * c.Win, dstBlocks: c.BlocksIn(), window: c.KH * c.KW,
+			add: add, transposed: true,
+		}, threads)
+	}
+}
+
+// convInputGradImage is for the few channels of images, and windows that move by one.
+// It spreads a frame's deltas over planes, a plane a channel, with a halo of zeros as
+// wide as the window reaches. In a plane, what a row of pixels sees through a position
+// of the window is a row as well, so that the image can be cut into vectors anywhere.
+func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, threads int) {
+	_, bytes := l.vectors()
+	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	pitch := c.Win + c.KW - 1
+	size := c.Hin * pitch // of an image, the halo to its right included
+	step := 3 * bytes / 4 // pixels of a tile
+	image := ceilDiv(size, step) * step
+	plane := image + (c.KH-1)*pitch + c.KW - 1
+
+	// The weights by channel, [Cin][win][Cout], and where they and the deltas of the
+	// positions are.
+	packed := scratch(c.Cin * win * c.Cout)
+	defer release(packed)
+	list := make([]offset, win)
+	for t := range win {
+		for ci := range c.Cin {
+			for co := range c.Cout {
+				(*packed)[(ci*win+t)*c.Cout+co] = w[((co/Lanes*c.BlocksIn()*Lanes+ci)*win+t)*Lanes+co%Lanes]
+			}
+		}
+		ky, kx := c.KH-1-t/c.KW, c.KW-1-t%c.KW
+		list[win-1-t] = offset{int64(t * c.Cout * 4), int64((ky*pitch + kx) * 4)}
+	}
+	parallel.For(threads, c.Frames, func(f int) {
+		planes := scratch(min(c.Cout, Group) * plane)
+		sums, columns := scratch(c.Cin*image), scratch(Lanes*out)
+		defer release(planes)
+		defer release(sums)
+		defer release(columns)
+		clear(*planes)
+		frame := dx[f*in*Lanes:][:in*Lanes]
+		if add {
+			clear(*sums)
+			for ch := range c.Cin {
+				for i := range in {
+					(*sums)[ch*image+i/c.Win*pitch+i%c.Win] = frame[i*Lanes+ch]
+				}
+			}
+		}
+		for g := 0; g < c.Cout; g += Group {
+			n := min(Group, c.Cout-g)
+			for b := 0; b < n; b += Lanes {
+				src := dy[((g+b)/Lanes*c.Frames+f)*out*Lanes:]
+				for i := 0; i < out; i += Lanes {
+					j := min(i, out-Lanes)
+					l.transpose16(&(*columns)[j], &src[j*Lanes], uintptr(out*4), 64)
+				}
+				for ch := range min(Lanes, n-b) {
+					d := (*planes)[(b+ch)*plane+(c.KH-1-c.Pad)*pitch+c.KW-1-c.Pad:]
+					for y := range c.Hout {
+						copy(d[y*pitch:], (*columns)[ch*out+y*c.Wout:][:c.Wout])
+					}
+				}
+			}
+			t := tile{
+				rows: uint64(c.Cin), cols: 3,
+				srcRow: uint64(win * c.Cout * 4), dstRow: uint64(image * 4),
+				wCol: uint64(bytes), dstCol: uint64(bytes),
+				offsets: ptr(list, 0), count: uint64(win), outer: 1, blocks: 1,
+				lanes: uint64(n), srcLane: 4, wLane: uint64(plane * 4),
+				src: ptr(*packed, g),
+			}
+			if g > 0 || add {
+				t.start = startDst
+			}
+			for i := 0; i < size; i += step {
+				t.w, t.dst = ptr(*planes, i), ptr(*sums, i)
+				l.runTileOfWeights(&t)
+			}
+		}
+		if !add {
+			clear(frame)
+		}
+		for ch := range c.Cin {
+			for y := range c.Hin {
+				row := frame[y*c.Win*Lanes+ch:]
+				for x, v := range (*sums)[ch*image+y*pitch:][:c.Win] {
+					row[x*Lanes] = v
+				}
+			}
+		}
+	})
+}
+
+// convInputGradRows is for linear layers and few rows, where transposing the weights
+// takes about as long as the product: it transposes the deltas, and the result.
+func (l Level) convInputGradRows(dx, dy, w []float32, c *Conv, add bool, threads int) {
+	const group = 32 // blocks of output channels whose weights lie in as many pages
+	_, bytes := l.vectors()
+	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
+	cols := ceilDiv(c.Frames*4, bytes)
+	rows := ceilDiv(c.Frames, Lanes) * Lanes
+	deltas := scratch(srcBlocks * Lanes * rows) // [Cout][rows]
+	defer release(deltas)
+	l.transposeRows(*deltas, dy, srcBlocks, c.Frames, rows)
+	units := min(dstBlocks, 4*parallel.Threads(threads))
+	parallel.For(threads, units, func(u int) {
+		lo, hi := share(dstBlocks, u, units)
+		channels := (hi - lo) * Lanes
+		sums := scratch(channels * rows) // [Cin][rows]
+		defer release(sums)
+		if add {
+			l.transposeRows(*sums, dx[lo*c.Frames*Lanes:], hi-lo, c.Frames, rows)
+		}
+		one := [1]offset{}
+		t := tile{
+			cols: uint64(cols), wCol: uint64(bytes), dstCol: uint64(bytes),
+			srcRow: 64, dstRow: uint64(rows * 4),
+			offsets: ptr(one[:], 0), count: 1, outer: 1,
+			lanes: Lanes, srcLane: 4, srcBlock: uint64((dstBlocks*Lanes - 1) * 64), wLane: uint64(rows * 4),
+		}
+		if add {
+			t.start = startDst
+		}
+		parts := ceilDiv(channels, l.maxRows(cols))
+		for g := 0; g < srcBlocks; g += group {
+			t.blocks = uint64(min(group, srcBlocks-g))
+			t.w = ptr(*deltas, g*Lanes*rows)
+			for i := range parts {
+				a, b := share(channels, i, parts)
+				t.src, t.dst = ptr(w, ((g*dstBlocks+lo)*Lanes+a)*Lanes), ptr(*sums, a*rows)
+				t.rows, t.ahead = uint64(b-a), uint64((b-a)*64)
+				l.runTileOfWeights(&t)
+			}
+			t.start = startDst
+		}
+		l.untransposeRows(dx[lo*c.Frames*Lanes:], *sums, hi-lo, c.Frames, rows)
+	})
+}
+
+// transposeRows writes src [blocks][frames][16] to dst [blocks·16][rows].
+func (l Level) transposeRows(dst, src []float32, blocks, frames, rows int) {
+	var square [Lanes * Lanes]float32
+	for b := range blocks {
+		for f := 0; f < frames; f += Lanes {
+			copy(square[:], src[(b*frames+f)*Lanes:][:min(Lanes, frames-f)*Lanes])
+			l.transpose16(&dst[b*Lanes*rows+f], &square[0], uintptr(rows*4), 64)
+		}
+	}
+}
+
+// untransposeRows is the reverse.
+func (l Level) untransposeRows(dst, src []float32, blocks, frames, rows int) {
+	var square [Lanes * Lanes]float32
+	for b := range blocks {
+		for f := 0; f < frames; f += Lanes {
+			l.transpose16(&square[0], &src[b*Lanes*rows+f], 64, uintptr(rows*4))
+			copy(dst[(b*frames+f)*Lanes:][:min(Lanes, frames-f)*Lanes], square[:])
+		}
+	}
+}
