@@ -38,7 +38,8 @@ type tile struct {
 	srcBlock, wBlock  uint64 // from the end of a block's lanes to the next block
 	lanes             uint64
 	srcLane, wLane    uint64
-	ahead             uint64 // from what a block reads to what is to be prefetched
+	ahead             uint64 // from what a block reads of src to what is to be prefetched
+	wAhead            uint64 // the same of w, for two or more columns
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
 	//lint:ignore U1000 the routine's own

@@ -173,6 +173,9 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 		wLane:   uint64(p.window * 64),
 	}
 	t.srcBlock = uint64(p.frames*p.srcPixels*64) - t.lanes*t.srcLane
+	if p.window == 1 && !p.transposed {
+		t.wAhead = 8 << 10 // a column's weights lie in a row, in memory
+	}
 	if vectors > 1 { // the blocks of a tile are then one
 		t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
 	}

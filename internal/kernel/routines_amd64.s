@@ -103,21 +103,21 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (DI), CX
-	MOVQ 216(AX), SI
+	MOVQ 224(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
@@ -140,13 +140,13 @@ tile1x1lane:
 	DECQ         R8
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 192(AX)
+	CMPQ         DI, 200(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Y0, Y0, Y2
 	VMOVMSKPS    Y2, CX
@@ -161,7 +161,7 @@ tile1x1lane:
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -198,21 +198,21 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 192(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 208(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 224(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ (R8), SI
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -238,13 +238,13 @@ tile2x1lane:
 	DECQ         R9
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 208(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Y0, Y1, Y3
 	VMOVMSKPS    Y3, CX
@@ -261,7 +261,7 @@ tile2x1lane:
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -302,21 +302,21 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 192(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 208(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 224(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ (R8), SI
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -345,13 +345,13 @@ tile3x1lane:
 	DECQ         R9
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 208(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Y0, Y2, Y4
 	VCMPPS       $0x03, Y1, Y2, Y3
@@ -372,7 +372,7 @@ tile3x1lane:
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -417,21 +417,21 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -463,13 +463,13 @@ tile4x1lane:
 	DECQ         R10
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Y0, Y3, Y5
 	VCMPPS       $0x03, Y1, Y2, Y4
@@ -492,7 +492,7 @@ tile4x1lane:
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -541,21 +541,21 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -590,13 +590,13 @@ tile5x1lane:
 	DECQ         R10
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Y0, Y4, Y6
 	VCMPPS       $0x03, Y1, Y2, Y5
@@ -623,7 +623,7 @@ tile5x1lane:
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -676,21 +676,21 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -728,13 +728,13 @@ tile6x1lane:
 	DECQ         R11
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Y0, Y5, Y7
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -763,7 +763,7 @@ tile6x1lane:
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -820,21 +820,21 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -875,13 +875,13 @@ tile7x1lane:
 	DECQ         R11
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Y0, Y6, Y8
 	VCMPPS       $0x03, Y1, Y2, Y7
@@ -914,7 +914,7 @@ tile7x1lane:
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -975,23 +975,23 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1039,13 +1039,13 @@ tile8x1lane:
 	DECQ         R12
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Y0, Y7, Y9
 	VCMPPS       $0x03, Y1, Y2, Y8
@@ -1080,7 +1080,7 @@ tile8x1lane:
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -1145,23 +1145,23 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1212,13 +1212,13 @@ tile9x1lane:
 	DECQ         R12
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Y0, Y8, Y10
 	VCMPPS       $0x03, Y1, Y2, Y9
@@ -1257,7 +1257,7 @@ tile9x1lane:
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -1326,23 +1326,23 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1396,13 +1396,13 @@ tile10x1lane:
 	DECQ         R12
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Y0, Y9, Y11
 	VCMPPS       $0x03, Y1, Y2, Y10
@@ -1443,7 +1443,7 @@ tile10x1lane:
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -1516,23 +1516,23 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1589,13 +1589,13 @@ tile11x1lane:
 	DECQ         R12
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Y0, Y10, Y12
 	VCMPPS       $0x03, Y1, Y2, Y11
@@ -1640,7 +1640,7 @@ tile11x1lane:
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -1717,23 +1717,23 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1793,13 +1793,13 @@ tile12x1lane:
 	DECQ         R12
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Y0, Y11, Y13
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -1846,7 +1846,7 @@ tile12x1lane:
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -1927,23 +1927,23 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -2006,13 +2006,13 @@ tile13x1lane:
 	DECQ         R12
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Y0, Y12, Y14
 	VCMPPS       $0x03, Y1, Y2, Y13
@@ -2063,7 +2063,7 @@ tile13x1lane:
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2148,23 +2148,23 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -2230,13 +2230,13 @@ tile14x1lane:
 	DECQ         R12
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Y0, Y13, Y15
 	VCMPPS       $0x03, Y1, Y2, Y14
@@ -2289,7 +2289,7 @@ tile14x1lane:
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2325,21 +2325,21 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (R8), CX
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -2352,6 +2352,10 @@ tile1x2block:
 tile1x2lane:
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -2364,13 +2368,13 @@ tile1x2lane:
 	DECQ         R9
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Y0, Y1, Y4
 	VMOVMSKPS    Y4, CX
@@ -2386,7 +2390,7 @@ tile1x2lane:
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2429,21 +2433,21 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -2457,6 +2461,10 @@ tile2x2block:
 tile2x2lane:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -2472,13 +2480,13 @@ tile2x2lane:
 	DECQ         R10
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Y0, Y3, Y6
 	VCMPPS       $0x03, Y1, Y2, Y4
@@ -2499,7 +2507,7 @@ tile2x2lane:
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2549,21 +2557,21 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -2578,6 +2586,10 @@ tile3x2block:
 tile3x2lane:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -2596,13 +2608,13 @@ tile3x2lane:
 	DECQ         R10
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Y0, Y5, Y8
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -2628,7 +2640,7 @@ tile3x2lane:
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2685,21 +2697,21 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -2715,6 +2727,10 @@ tile4x2block:
 tile4x2lane:
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -2736,13 +2752,13 @@ tile4x2lane:
 	DECQ         R11
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Y0, Y7, Y10
 	VCMPPS       $0x03, Y1, Y2, Y8
@@ -2773,7 +2789,7 @@ tile4x2lane:
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -2837,21 +2853,21 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -2868,6 +2884,10 @@ tile5x2block:
 tile5x2lane:
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -2892,13 +2912,13 @@ tile5x2lane:
 	DECQ         R11
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Y0, Y9, Y12
 	VCMPPS       $0x03, Y1, Y2, Y10
@@ -2934,7 +2954,7 @@ tile5x2lane:
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -3005,21 +3025,21 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R11), R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -3037,6 +3057,10 @@ tile6x2block:
 tile6x2lane:
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -3064,13 +3088,13 @@ tile6x2lane:
 	DECQ         R12
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Y0, Y11, Y14
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -3111,7 +3135,7 @@ tile6x2lane:
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -3150,21 +3174,21 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (R8), CX
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -3178,6 +3202,11 @@ tile1x3lane:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -3191,13 +3220,13 @@ tile1x3lane:
 	DECQ         R9
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Y0, Y2, Y6
 	VCMPPS       $0x03, Y1, Y2, Y3
@@ -3216,7 +3245,7 @@ tile1x3lane:
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -3265,21 +3294,21 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -3294,6 +3323,11 @@ tile2x3lane:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -3311,13 +3345,13 @@ tile2x3lane:
 	DECQ         R10
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Y0, Y5, Y9
 	VCMPPS       $0x03, Y1, Y2, Y6
@@ -3342,7 +3376,7 @@ tile2x3lane:
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -3401,21 +3435,21 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -3431,6 +3465,11 @@ tile3x3lane:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -3452,13 +3491,13 @@ tile3x3lane:
 	DECQ         R10
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Y0, Y8, Y12
 	VCMPPS       $0x03, Y1, Y2, Y9
@@ -3491,7 +3530,7 @@ tile3x3lane:
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -3560,21 +3599,21 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -3591,6 +3630,11 @@ tile4x3lane:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -3616,13 +3660,13 @@ tile4x3lane:
 	DECQ         R11
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Y0, Y11, Y15
 	VCMPPS       $0x03, Y1, Y2, Y12
@@ -3661,7 +3705,7 @@ tile4x3lane:
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6474,21 +6518,21 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (DI), CX
-	MOVQ 216(AX), SI
+	MOVQ 224(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
@@ -6511,13 +6555,13 @@ tile1x1lane:
 	DECQ         R8
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 192(AX)
+	CMPQ         DI, 200(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Z0, Z0, K1
 	KMOVW        K1, CX
@@ -6532,7 +6576,7 @@ tile1x1lane:
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6569,21 +6613,21 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 192(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 208(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 224(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ (R8), SI
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -6609,13 +6653,13 @@ tile2x1lane:
 	DECQ         R9
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 208(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -6632,7 +6676,7 @@ tile2x1lane:
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6673,21 +6717,21 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 192(AX)
-	MOVQ 104(AX), SI
 	MOVQ SI, 200(AX)
-	MOVQ (AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 208(AX)
-	MOVQ 8(AX), SI
+	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 224(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 208(AX), SI
+	MOVQ 216(AX), SI
 	ADDQ (R8), SI
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -6716,13 +6760,13 @@ tile3x1lane:
 	DECQ         R9
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 208(AX)
-	MOVQ         120(AX), SI
 	ADDQ         SI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), SI
+	ADDQ         SI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6743,7 +6787,7 @@ tile3x1lane:
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6788,21 +6832,21 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -6834,13 +6878,13 @@ tile4x1lane:
 	DECQ         R10
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6863,7 +6907,7 @@ tile4x1lane:
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -6912,21 +6956,21 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -6961,13 +7005,13 @@ tile5x1lane:
 	DECQ         R10
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Z0, Z4, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -6994,7 +7038,7 @@ tile5x1lane:
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7047,21 +7091,21 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -7099,13 +7143,13 @@ tile6x1lane:
 	DECQ         R11
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7134,7 +7178,7 @@ tile6x1lane:
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7191,21 +7235,21 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -7246,13 +7290,13 @@ tile7x1lane:
 	DECQ         R11
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Z0, Z6, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7285,7 +7329,7 @@ tile7x1lane:
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7346,23 +7390,23 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -7410,13 +7454,13 @@ tile8x1lane:
 	DECQ         R12
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7451,7 +7495,7 @@ tile8x1lane:
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7516,23 +7560,23 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -7583,13 +7627,13 @@ tile9x1lane:
 	DECQ         R12
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7628,7 +7672,7 @@ tile9x1lane:
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7697,23 +7741,23 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -7767,13 +7811,13 @@ tile10x1lane:
 	DECQ         R12
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -7814,7 +7858,7 @@ tile10x1lane:
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -7887,23 +7931,23 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -7960,13 +8004,13 @@ tile11x1lane:
 	DECQ         R12
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Z0, Z10, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8011,7 +8055,7 @@ tile11x1lane:
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8088,23 +8132,23 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -8164,13 +8208,13 @@ tile12x1lane:
 	DECQ         R12
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8217,7 +8261,7 @@ tile12x1lane:
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8298,23 +8342,23 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -8377,13 +8421,13 @@ tile13x1lane:
 	DECQ         R12
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Z0, Z12, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8434,7 +8478,7 @@ tile13x1lane:
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8519,23 +8563,23 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -8601,13 +8645,13 @@ tile14x1lane:
 	DECQ         R12
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8660,7 +8704,7 @@ tile14x1lane:
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8696,21 +8740,21 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (R8), CX
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -8723,6 +8767,10 @@ tile1x2block:
 tile1x2lane:
 	VMOVUPS      (DI), Z2
 	VMOVUPS      (DI)(DX*1), Z3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z2, Z4, Z0
@@ -8735,13 +8783,13 @@ tile1x2lane:
 	DECQ         R9
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -8757,7 +8805,7 @@ tile1x2lane:
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8800,21 +8848,21 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -8828,6 +8876,10 @@ tile2x2block:
 tile2x2lane:
 	VMOVUPS      (R8), Z4
 	VMOVUPS      (R8)(DX*1), Z5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Z6
 	VFMADD231PS  Z4, Z6, Z0
@@ -8843,13 +8895,13 @@ tile2x2lane:
 	DECQ         R10
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8870,7 +8922,7 @@ tile2x2lane:
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -8920,21 +8972,21 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -8949,6 +9001,10 @@ tile3x2block:
 tile3x2lane:
 	VMOVUPS      (R8), Z6
 	VMOVUPS      (R8)(DX*1), Z7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Z8
 	VFMADD231PS  Z6, Z8, Z0
@@ -8967,13 +9023,13 @@ tile3x2lane:
 	DECQ         R10
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -8999,7 +9055,7 @@ tile3x2lane:
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9056,21 +9112,21 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -9086,6 +9142,10 @@ tile4x2block:
 tile4x2lane:
 	VMOVUPS      (R9), Z8
 	VMOVUPS      (R9)(DX*1), Z9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Z10
 	VFMADD231PS  Z8, Z10, Z0
@@ -9107,13 +9167,13 @@ tile4x2lane:
 	DECQ         R11
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9144,7 +9204,7 @@ tile4x2lane:
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9208,21 +9268,21 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -9239,6 +9299,10 @@ tile5x2block:
 tile5x2lane:
 	VMOVUPS      (R9), Z10
 	VMOVUPS      (R9)(DX*1), Z11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Z12
 	VFMADD231PS  Z10, Z12, Z0
@@ -9263,13 +9327,13 @@ tile5x2lane:
 	DECQ         R11
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9305,7 +9369,7 @@ tile5x2lane:
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9376,21 +9440,21 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R11), R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -9408,6 +9472,10 @@ tile6x2block:
 tile6x2lane:
 	VMOVUPS      (R10), Z12
 	VMOVUPS      (R10)(DX*1), Z13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Z14
 	VFMADD231PS  Z12, Z14, Z0
@@ -9435,13 +9503,13 @@ tile6x2lane:
 	DECQ         R12
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9482,7 +9550,7 @@ tile6x2lane:
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9560,21 +9628,21 @@ tile7x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile7x2outer:
 	MOVQ 32(AX), R11
 
 tile7x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R11), R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -9593,6 +9661,10 @@ tile7x2block:
 tile7x2lane:
 	VMOVUPS      (R10), Z14
 	VMOVUPS      (R10)(DX*1), Z15
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Z16
 	VFMADD231PS  Z14, Z16, Z0
@@ -9623,13 +9695,13 @@ tile7x2lane:
 	DECQ         R12
 	JNZ          tile7x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile7x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile7x2outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9675,7 +9747,7 @@ tile7x2lane:
 
 tile7x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9760,23 +9832,23 @@ tile8x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile8x2outer:
 	MOVQ 32(AX), R12
 
 tile8x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -9798,6 +9870,10 @@ tile8x2block:
 tile8x2lane:
 	VMOVUPS      (R11), Z16
 	VMOVUPS      (R11)(DX*1), Z17
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z18
 	VFMADD231PS  Z16, Z18, Z0
@@ -9833,13 +9909,13 @@ tile8x2lane:
 	DECQ         R13
 	JNZ          tile8x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile8x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile8x2outer
 	VCMPPS       $0x03, Z0, Z15, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -9890,7 +9966,7 @@ tile8x2lane:
 
 tile8x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -9982,23 +10058,23 @@ tile9x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile9x2outer:
 	MOVQ 32(AX), R12
 
 tile9x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -10021,6 +10097,10 @@ tile9x2block:
 tile9x2lane:
 	VMOVUPS      (R11), Z18
 	VMOVUPS      (R11)(DX*1), Z19
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z20
 	VFMADD231PS  Z18, Z20, Z0
@@ -10059,13 +10139,13 @@ tile9x2lane:
 	DECQ         R13
 	JNZ          tile9x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile9x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile9x2outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10121,7 +10201,7 @@ tile9x2lane:
 
 tile9x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -10220,23 +10300,23 @@ tile10x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile10x2outer:
 	MOVQ 32(AX), R12
 
 tile10x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -10260,6 +10340,10 @@ tile10x2block:
 tile10x2lane:
 	VMOVUPS      (R11), Z20
 	VMOVUPS      (R11)(DX*1), Z21
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z22
 	VFMADD231PS  Z20, Z22, Z0
@@ -10301,13 +10385,13 @@ tile10x2lane:
 	DECQ         R13
 	JNZ          tile10x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile10x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile10x2outer
 	VCMPPS       $0x03, Z0, Z19, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10368,7 +10452,7 @@ tile10x2lane:
 
 tile10x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -10474,23 +10558,23 @@ tile11x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile11x2outer:
 	MOVQ 32(AX), R12
 
 tile11x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -10515,6 +10599,10 @@ tile11x2block:
 tile11x2lane:
 	VMOVUPS      (R11), Z22
 	VMOVUPS      (R11)(DX*1), Z23
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z24
 	VFMADD231PS  Z22, Z24, Z0
@@ -10559,13 +10647,13 @@ tile11x2lane:
 	DECQ         R13
 	JNZ          tile11x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile11x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile11x2outer
 	VCMPPS       $0x03, Z0, Z21, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10631,7 +10719,7 @@ tile11x2lane:
 
 tile11x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -10744,23 +10832,23 @@ tile12x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile12x2outer:
 	MOVQ 32(AX), R12
 
 tile12x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -10786,6 +10874,10 @@ tile12x2block:
 tile12x2lane:
 	VMOVUPS      (R11), Z24
 	VMOVUPS      (R11)(DX*1), Z25
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z26
 	VFMADD231PS  Z24, Z26, Z0
@@ -10833,13 +10925,13 @@ tile12x2lane:
 	DECQ         R13
 	JNZ          tile12x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile12x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile12x2outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10910,7 +11002,7 @@ tile12x2lane:
 
 tile12x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11030,23 +11122,23 @@ tile13x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile13x2outer:
 	MOVQ 32(AX), R12
 
 tile13x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -11073,6 +11165,10 @@ tile13x2block:
 tile13x2lane:
 	VMOVUPS      (R11), Z26
 	VMOVUPS      (R11)(DX*1), Z27
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z28
 	VFMADD231PS  Z26, Z28, Z0
@@ -11123,13 +11219,13 @@ tile13x2lane:
 	DECQ         R13
 	JNZ          tile13x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile13x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile13x2outer
 	VCMPPS       $0x03, Z0, Z25, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11205,7 +11301,7 @@ tile13x2lane:
 
 tile13x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11332,23 +11428,23 @@ tile14x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile14x2outer:
 	MOVQ 32(AX), R12
 
 tile14x2offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -11376,6 +11472,10 @@ tile14x2block:
 tile14x2lane:
 	VMOVUPS      (R11), Z28
 	VMOVUPS      (R11)(DX*1), Z29
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z30
 	VFMADD231PS  Z28, Z30, Z0
@@ -11429,13 +11529,13 @@ tile14x2lane:
 	DECQ         R13
 	JNZ          tile14x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile14x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile14x2outer
 	VCMPPS       $0x03, Z0, Z27, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11516,7 +11616,7 @@ tile14x2lane:
 
 tile14x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11555,21 +11655,21 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 192(AX)
-	MOVQ 104(AX), CX
 	MOVQ CX, 200(AX)
-	MOVQ (AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 208(AX)
-	MOVQ 8(AX), CX
+	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 224(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 208(AX), CX
+	MOVQ 216(AX), CX
 	ADDQ (R8), CX
-	MOVQ 216(AX), DI
+	MOVQ 224(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -11583,6 +11683,11 @@ tile1x3lane:
 	VMOVUPS      (DI), Z3
 	VMOVUPS      (DI)(DX*1), Z4
 	VMOVUPS      (DI)(DX*2), Z5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z3, Z6, Z0
@@ -11596,13 +11701,13 @@ tile1x3lane:
 	DECQ         R9
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 192(AX)
+	CMPQ         R8, 200(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 208(AX)
-	MOVQ         120(AX), CX
 	ADDQ         CX, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), CX
+	ADDQ         CX, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11621,7 +11726,7 @@ tile1x3lane:
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11670,21 +11775,21 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -11699,6 +11804,11 @@ tile2x3lane:
 	VMOVUPS      (R8), Z6
 	VMOVUPS      (R8)(DX*1), Z7
 	VMOVUPS      (R8)(DX*2), Z8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Z9
 	VFMADD231PS  Z6, Z9, Z0
@@ -11716,13 +11826,13 @@ tile2x3lane:
 	DECQ         R10
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11747,7 +11857,7 @@ tile2x3lane:
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11806,21 +11916,21 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 192(AX)
-	MOVQ 104(AX), DI
 	MOVQ DI, 200(AX)
-	MOVQ (AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 208(AX)
-	MOVQ 8(AX), DI
+	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 224(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 208(AX), DI
+	MOVQ 216(AX), DI
 	ADDQ (R9), DI
-	MOVQ 216(AX), R8
+	MOVQ 224(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -11836,6 +11946,11 @@ tile3x3lane:
 	VMOVUPS      (R8), Z9
 	VMOVUPS      (R8)(DX*1), Z10
 	VMOVUPS      (R8)(DX*2), Z11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Z12
 	VFMADD231PS  Z9, Z12, Z0
@@ -11857,13 +11972,13 @@ tile3x3lane:
 	DECQ         R10
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 192(AX)
+	CMPQ         R9, 200(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 208(AX)
-	MOVQ         120(AX), DI
 	ADDQ         DI, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), DI
+	ADDQ         DI, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11896,7 +12011,7 @@ tile3x3lane:
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -11965,21 +12080,21 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -11996,6 +12111,11 @@ tile4x3lane:
 	VMOVUPS      (R9), Z12
 	VMOVUPS      (R9)(DX*1), Z13
 	VMOVUPS      (R9)(DX*2), Z14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Z15
 	VFMADD231PS  Z12, Z15, Z0
@@ -12021,13 +12141,13 @@ tile4x3lane:
 	DECQ         R11
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12066,7 +12186,7 @@ tile4x3lane:
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -12145,21 +12265,21 @@ tile5x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 192(AX)
-	MOVQ 104(AX), R8
 	MOVQ R8, 200(AX)
-	MOVQ (AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 208(AX)
-	MOVQ 8(AX), R8
+	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 224(AX)
 
 tile5x3outer:
 	MOVQ 32(AX), R10
 
 tile5x3offset:
-	MOVQ 208(AX), R8
+	MOVQ 216(AX), R8
 	ADDQ (R10), R8
-	MOVQ 216(AX), R9
+	MOVQ 224(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -12177,6 +12297,11 @@ tile5x3lane:
 	VMOVUPS      (R9), Z15
 	VMOVUPS      (R9)(DX*1), Z16
 	VMOVUPS      (R9)(DX*2), Z17
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Z18
 	VFMADD231PS  Z15, Z18, Z0
@@ -12206,13 +12331,13 @@ tile5x3lane:
 	DECQ         R11
 	JNZ          tile5x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 192(AX)
+	CMPQ         R10, 200(AX)
 	JNE          tile5x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 208(AX)
-	MOVQ         120(AX), R8
 	ADDQ         R8, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R8
+	ADDQ         R8, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile5x3outer
 	VCMPPS       $0x03, Z0, Z14, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12259,7 +12384,7 @@ tile5x3lane:
 
 tile5x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -12348,21 +12473,21 @@ tile6x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile6x3outer:
 	MOVQ 32(AX), R11
 
 tile6x3offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R11), R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -12381,6 +12506,11 @@ tile6x3lane:
 	VMOVUPS      (R10), Z18
 	VMOVUPS      (R10)(DX*1), Z19
 	VMOVUPS      (R10)(DX*2), Z20
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	PREFETCHT0   (R14)(DX*2)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Z21
 	VFMADD231PS  Z18, Z21, Z0
@@ -12414,13 +12544,13 @@ tile6x3lane:
 	DECQ         R12
 	JNZ          tile6x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile6x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile6x3outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12473,7 +12603,7 @@ tile6x3lane:
 
 tile6x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -12572,21 +12702,21 @@ tile7x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile7x3outer:
 	MOVQ 32(AX), R11
 
 tile7x3offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R11), R9
-	MOVQ 216(AX), R10
+	MOVQ 224(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -12606,6 +12736,11 @@ tile7x3lane:
 	VMOVUPS      (R10), Z21
 	VMOVUPS      (R10)(DX*1), Z22
 	VMOVUPS      (R10)(DX*2), Z23
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	PREFETCHT0   (R14)(DX*2)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Z24
 	VFMADD231PS  Z21, Z24, Z0
@@ -12643,13 +12778,13 @@ tile7x3lane:
 	DECQ         R12
 	JNZ          tile7x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 192(AX)
+	CMPQ         R11, 200(AX)
 	JNE          tile7x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile7x3outer
 	VCMPPS       $0x03, Z0, Z20, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12710,7 +12845,7 @@ tile7x3lane:
 
 tile7x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -12819,23 +12954,23 @@ tile8x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile8x3outer:
 	MOVQ 32(AX), R12
 
 tile8x3offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -12858,6 +12993,11 @@ tile8x3lane:
 	VMOVUPS      (R11), Z24
 	VMOVUPS      (R11)(DX*1), Z25
 	VMOVUPS      (R11)(DX*2), Z26
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
+	PREFETCHT0   (R15)(DX*2)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z27
 	VFMADD231PS  Z24, Z27, Z0
@@ -12901,13 +13041,13 @@ tile8x3lane:
 	DECQ         R13
 	JNZ          tile8x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile8x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile8x3outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12974,7 +13114,7 @@ tile8x3lane:
 
 tile8x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 
@@ -13093,23 +13233,23 @@ tile9x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 192(AX)
-	MOVQ 104(AX), R9
 	MOVQ R9, 200(AX)
-	MOVQ (AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 208(AX)
-	MOVQ 8(AX), R9
+	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 224(AX)
 
 tile9x3outer:
 	MOVQ 32(AX), R12
 
 tile9x3offset:
-	MOVQ 208(AX), R9
+	MOVQ 216(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 216(AX), R11
+	MOVQ 224(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -13133,6 +13273,11 @@ tile9x3lane:
 	VMOVUPS      (R11), Z27
 	VMOVUPS      (R11)(DX*1), Z28
 	VMOVUPS      (R11)(DX*2), Z29
+	MOVQ         184(AX), R15
+	ADDQ         R11, R15
+	PREFETCHT0   (R15)
+	PREFETCHT0   (R15)(DX*1)
+	PREFETCHT0   (R15)(DX*2)
 	ADDQ         SI, R11
 	VBROADCASTSS (R9), Z30
 	VFMADD231PS  Z27, Z30, Z0
@@ -13180,13 +13325,13 @@ tile9x3lane:
 	DECQ         R13
 	JNZ          tile9x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 192(AX)
+	CMPQ         R12, 200(AX)
 	JNE          tile9x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 208(AX)
-	MOVQ         120(AX), R9
 	ADDQ         R9, 216(AX)
-	DECQ         200(AX)
+	MOVQ         120(AX), R9
+	ADDQ         R9, 224(AX)
+	DECQ         208(AX)
 	JNZ          tile9x3outer
 	VCMPPS       $0x03, Z0, Z26, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13261,7 +13406,7 @@ tile9x3lane:
 
 tile9x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 184(AX)
+	MOVQ CX, 192(AX)
 	VZEROUPPER
 	RET
 

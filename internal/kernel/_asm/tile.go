@@ -145,6 +145,18 @@ func tileBody(s isa, a args, m, n int) {
 			VMOVUPS(Mem{Base: wp, Index: wCol, Scale: uint8(j)}, w(j))
 		}
 	}
+	if n > 1 {
+		soon := GP64()
+		MOVQ(a.mem("wAhead"), soon)
+		ADDQ(wp, soon)
+		for j := range n {
+			if j == 0 {
+				PREFETCHT0(Mem{Base: soon})
+			} else {
+				PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
+			}
+		}
+	}
 	ADDQ(wLane, wp)
 	for i := range m {
 		VBROADCASTSS(at(i), x)
