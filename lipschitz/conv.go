@@ -1,0 +1,376 @@
+package lipschitz
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Conv is a convolution as the linear map that it is of an image with zeros around
+// it; see [autograd.Conv2D]. Batch norm and average pooling can be folded into it,
+// which leaves a convolution.
+type Conv struct {
+	Weight        []float32 // [Cout][Cin][KH][KW]
+	Cout, Cin     int
+	KH, KW        int
+	Stride, Pad   int
+	Height, Width int // of the image
+}
+
+// NewConv returns the convolution with the weight p, of Shape [Cout, Cin, KH, KW],
+// for images of height × width pixels. It panics if p has another shape, if stride <
+// 1, if pad < 0 or if a window exceeds the image.
+func NewConv(p *autograd.Param, stride, pad, height, width int) Conv {
+	if len(p.Shape) != 4 {
+		panic(fmt.Sprintf("lipschitz: NewConv: %s%v is no convolution's weight", p.Name, p.Shape))
+	}
+	c := Conv{
+		Weight: p.Export(), Cout: p.Shape[0], Cin: p.Shape[1], KH: p.Shape[2], KW: p.Shape[3],
+		Stride: stride, Pad: pad, Height: height, Width: width,
+	}
+	c.check("NewConv")
+	return c
+}
+
+func (c Conv) check(op string) {
+	if c.Cout < 1 || c.Cin < 1 || c.KH < 1 || c.KW < 1 || len(c.Weight) != c.Cout*c.Cin*c.KH*c.KW {
+		panic(fmt.Sprintf("lipschitz: %s: %d values for a weight %d×%d×%d×%d", op, len(c.Weight), c.Cout, c.Cin, c.KH, c.KW))
+	}
+	if c.Stride < 1 || c.Pad < 0 || c.KH > c.Height+2*c.Pad || c.KW > c.Width+2*c.Pad {
+		panic(fmt.Sprintf("lipschitz: %s: a window of %d×%d, stride %d, padding %d do not fit an image of %d×%d",
+			op, c.KH, c.KW, c.Stride, c.Pad, c.Height, c.Width))
+	}
+}
+
+// BatchNormScale returns what batch norm multiplies its channels by in evaluation,
+// γ/√(var + eps), to be folded into the layer before it by [Conv.Scale] or [Scale].
+func BatchNormScale(s *autograd.BatchNormState) []float32 {
+	gamma, variance := s.Weight.Export(), s.RunningVar.Export()
+	for i, v := range variance {
+		gamma[i] = float32(float64(gamma[i]) / math.Sqrt(float64(v)+float64(s.Eps)))
+	}
+	return gamma
+}
+
+// Scale returns the row-major matrix w with its row i multiplied by scale[i], rounded
+// to float32. It panics if w does not hold a whole number of columns.
+func Scale(w, scale []float32) []float32 {
+	if len(scale) == 0 || len(w)%len(scale) != 0 {
+		panic(fmt.Sprintf("lipschitz: Scale: %d values for %d rows", len(w), len(scale)))
+	}
+	cols := len(w) / len(scale)
+	scaled := make([]float32, len(w))
+	for i, v := range w {
+		scaled[i] = v * scale[i/cols]
+	}
+	return scaled
+}
+
+// Scale returns c with output channel i multiplied by scale[i].
+func (c Conv) Scale(scale []float32) Conv {
+	if len(scale) != c.Cout {
+		panic(fmt.Sprintf("lipschitz: Conv.Scale: %d factors for %d channels", len(scale), c.Cout))
+	}
+	c.Weight = Scale(c.Weight, scale)
+	return c
+}
+
+// AfterAvgPool returns c of the averages over windows of k × k with stride k, which c
+// sees the image through, as one convolution; height and width are those of the
+// image before it. It panics if ⌊height/k⌋ × ⌊width/k⌋ is not the size of c's image.
+func (c Conv) AfterAvgPool(k, height, width int) Conv {
+	if k < 1 || height/k != c.Height || width/k != c.Width {
+		panic(fmt.Sprintf("lipschitz: AfterAvgPool: averages over %d×%d of %d×%d for an image of %d×%d", k, k, height, width, c.Height, c.Width))
+	}
+	return c.spread(k*c.KH, k*c.KW, k, k, 1, Conv{
+		Stride: c.Stride * k, Pad: c.Pad * k, Height: c.Height * k, Width: c.Width * k, // the rest is in no window
+	})
+}
+
+// BeforeAvgPool returns the averages over windows of k × k with stride k of what c
+// puts out, as one convolution. It panics if c's output is smaller than a window.
+func (c Conv) BeforeAvgPool(k int) Conv {
+	out := c.spread(c.KH+(k-1)*c.Stride, c.KW+(k-1)*c.Stride, k, 1, c.Stride, Conv{
+		Stride: c.Stride * k, Pad: c.Pad, Height: c.Height, Width: c.Width,
+	})
+	out.check("BeforeAvgPool")
+	return out
+}
+
+// spread returns the weight of kh × kw with w[ky][kx]/k² added at ky·scale + a·step,
+// kx·scale + b·step for all a, b < k.
+func (c Conv) spread(kh, kw, k, scale, step int, to Conv) Conv {
+	wide := make([]float64, c.Cout*c.Cin*kh*kw)
+	for i, v := range c.Weight {
+		oc, ky, kx := i/(c.KH*c.KW), i/c.KW%c.KH, i%c.KW
+		for a := range k {
+			for b := range k {
+				wide[(oc*kh+ky*scale+a*step)*kw+kx*scale+b*step] += float64(v) / float64(k*k)
+			}
+		}
+	}
+	to.Cout, to.Cin, to.KH, to.KW = c.Cout, c.Cin, kh, kw
+	to.Weight = make([]float32, len(wide))
+	for i, v := range wide {
+		to.Weight[i] = float32(v)
+	}
+	return to
+}
+
+// Out returns the height and width of the output.
+func (c Conv) Out() (height, width int) {
+	return (c.Height+2*c.Pad-c.KH)/c.Stride + 1, (c.Width+2*c.Pad-c.KW)/c.Stride + 1
+}
+
+// Overlaps returns the largest number of windows that a pixel is in.
+func (c Conv) Overlaps() int {
+	h, w := c.Out()
+	most := func(size, k, out int) (most int) {
+		for y := range size {
+			n := 0
+			for i := range out {
+				if d := y - (i*c.Stride - c.Pad); d >= 0 && d < k {
+					n++
+				}
+			}
+			most = max(most, n)
+		}
+		return most
+	}
+	return most(c.Height, c.KH, h) * most(c.Width, c.KW, w)
+}
+
+// Dense returns the matrix of the map, row-major, with a row for every output channel
+// and pixel and a column for every input channel and pixel.
+func (c Conv) Dense() (w []float32, rows, cols int) {
+	h, wd := c.Out()
+	rows, cols = c.Cout*h*wd, c.Cin*c.Height*c.Width
+	w = make([]float32, rows*cols)
+	for i, v := range c.Weight {
+		o, in, ky, kx := i/(c.Cin*c.KH*c.KW), i/(c.KH*c.KW)%c.Cin, i/c.KW%c.KH, i%c.KW
+		for y := range h {
+			for x := range wd {
+				sy, sx := y*c.Stride+ky-c.Pad, x*c.Stride+kx-c.Pad
+				if sy >= 0 && sy < c.Height && sx >= 0 && sx < c.Width {
+					w[((o*h+y)*wd+x)*cols+(in*c.Height+sy)*c.Width+sx] = v
+				}
+			}
+		}
+	}
+	return w, rows, cols
+}
+
+// ConvSearch says how hard [Conv.Norm] tries.
+type ConvSearch struct {
+	// Power is when the power iteration stops. It is in float32, which keeps residuals
+	// of about 1e-6 out of reach, and slow for large images, whose largest singular
+	// values are close to each other.
+	Power PowerIteration
+	// Grid is the number of frequencies in either direction for the bound by
+	// frequencies, or 0 to leave it out. It must exceed 2·(⌈K/Stride⌉ − 1), and takes
+	// Grid²/2 Cholesky factorizations of twice as many rows as the convolution has
+	// channels, in or out, whichever are fewer.
+	Grid int
+	// MostDense is the number of inputs or outputs, whichever are fewer, up to which
+	// the map is bounded as a dense matrix, which needs memory for that.
+	MostDense int
+}
+
+// DefaultConvSearch returns a tolerance of 1e-3, 5,000 iterations, 32 frequencies, and
+// dense matrices of up to 1024.
+func DefaultConvSearch() ConvSearch {
+	return ConvSearch{Power: PowerIteration{Tol: 1e-3, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
+}
+
+// ConvNorm is what [Conv.Norm] found: Lower ≤ ‖conv‖₂ ≤ Upper.
+type ConvNorm struct {
+	Lower, Upper float64 // both proven, rounding included
+	// Reshaped is a proven upper bound of the norm of the matrix C_out × C_in·KH·KW, and
+	// ByOverlaps that of the map which follows from it.
+	Reshaped, ByOverlaps float64
+	// ByFrequencies and ByDense are bounds of the map, or +Inf if they were left out.
+	ByFrequencies, ByDense float64
+	Iterations             int // products with the convolution and its transpose
+}
+
+// Norm bounds the largest singular value of the convolution as a map of the image,
+// that is what it can make of a perturbation at most.
+//
+// Lower is ‖conv(v)‖₂/‖v‖₂ in float64, rounded down, for the v of a power iteration
+// with the convolution and its transpose. Upper is the smallest of three bounds.
+//
+// By overlaps: with the matrix W of C_out × C_in·KH·KW, the windows P_i(x), and no
+// pixel in more than n of them,
+//
+//	‖conv(x)‖² = Σ_i ‖W·P_i(x)‖² ≤ ‖W‖₂²·Σ_i ‖P_i(x)‖² ≤ n·‖W‖₂²·‖x‖²
+//
+// so that ‖conv‖₂ ≤ √n·‖W‖₂, n = 9 for a 3×3 convolution with stride 1. On the other
+// hand ‖W‖₂ ≤ ‖conv‖₂ if a window lies wholly within the image: x may be W's singular
+// vector there and 0 elsewhere.
+//
+// By frequencies: an image is, with zeros around it, one without end, on which the
+// convolution with stride 1 is the multiplication of its Fourier transform by
+// Ŵ(ω) = Σ_k W_k·exp(i·k·ω), C_out × C_in; hence ‖conv‖₂ ≤ max_ω ‖Ŵ(ω)‖₂. With a
+// larger stride S, it is one with stride 1 of the S² images of every S-th pixel. For
+// any u of length 1, u*·Ŵ·Ŵ*·u is a trigonometric polynomial q ≥ 0 of degree
+// m = ⌈K/S⌉ − 1 in either frequency. Around its maximum at ω₀,
+// q(ω) ≥ q(ω₀)·cos(m·(ω − ω₀)) for |ω − ω₀| ≤ π/m in one of them (M. Riesz), and on
+// a grid of N frequencies one is no further away than π/N, so that
+//
+//	max_ω ‖Ŵ(ω)‖₂² ≤ max over the grid/cos(π·m/N)²
+//
+// which is proven on the grid by Cholesky factorizations, as in [SpectralUpper]. This
+// is close for images that are large compared to K.
+//
+// By the dense matrix, by [SpectralUpper], for small images.
+//
+// Norm returns an error if the weight holds a value that is not finite, if a field of
+// o is out of its range, or if the power iteration does not converge.
+func (c Conv) Norm(o ConvSearch) (ConvNorm, error) {
+	c.check("Conv.Norm")
+	phases := max((c.KH+c.Stride-1)/c.Stride, (c.KW+c.Stride-1)/c.Stride)
+	switch {
+	case !(o.Power.Tol > 0 && o.Power.Tol < 1):
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.Tol is %v; expected a number in (0, 1)", o.Power.Tol)
+	case o.Power.MaxIterations < 1:
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.MaxIterations is %d; expected at least 1", o.Power.MaxIterations)
+	case o.Grid != 0 && o.Grid <= 2*(phases-1):
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or more than %d", o.Grid, 2*(phases-1))
+	case o.MostDense < 0:
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MostDense is %d; expected at least 0", o.MostDense)
+	}
+	cols := c.Cin * c.KH * c.KW
+	if err := check("Conv.Norm", c.Weight, c.Cout, cols); err != nil {
+		return ConvNorm{}, err
+	}
+	n := ConvNorm{ByFrequencies: math.Inf(1), ByDense: math.Inf(1)}
+	var largest float64
+	for _, v := range c.Weight {
+		largest = max(largest, math.Abs(float64(v)))
+	}
+	if largest == 0 {
+		n.ByFrequencies, n.ByDense = 0, 0
+		return n, nil
+	}
+	v, iterations, err := c.powerIteration(o.Power, largest)
+	if err != nil {
+		return ConvNorm{}, err
+	}
+	n.Iterations, n.Lower = iterations, c.lower(v)
+
+	w := newGram(c.Weight, c.Cout, cols, c.Cout <= cols)
+	near, _ := w.top()
+	n.Reshaped = up(math.Sqrt(w.above(near)))
+	n.ByOverlaps = up(n.Reshaped * math.Sqrt(float64(c.Overlaps())))
+	if o.Grid > 0 {
+		n.ByFrequencies = up(math.Sqrt(c.spectrum(o.Grid, n.Lower*n.Lower)))
+	}
+	h, wd := c.Out()
+	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MostDense {
+		m, rows, cols := c.Dense()
+		g := newGram(m, rows, cols, rows <= cols)
+		near, _ := g.top()
+		n.ByDense = up(math.Sqrt(g.above(near)))
+	}
+	n.Upper = min(n.ByOverlaps, n.ByFrequencies, n.ByDense)
+	return n, nil
+}
+
+// powerIteration returns an image, [Cin][Height][Width], close to the right singular
+// vector, and the number of products.
+func (c Conv) powerIteration(o PowerIteration, largest float64) ([]float32, int, error) {
+	// A power of two brings weights near 1, where float32 has room for squares.
+	_, exp := math.Frexp(largest)
+	w := autograd.NewParam(c.Cout, c.Cin, c.KH, c.KW)
+	scaled := make([]float32, len(c.Weight))
+	for i, v := range c.Weight {
+		scaled[i] = float32(math.Ldexp(float64(v), -exp))
+	}
+	w.Import(scaled)
+
+	start := tensor.NewNCHW(1, c.Cin, c.Height, c.Width)
+	r := rng.New(0).Derive("lipschitz.Conv.Norm", 0).Rand()
+	for i := range start.Data {
+		start.Data[i] = float32(r.NormFloat64())
+	}
+	x := tensor.NewDense(tensor.Shape{N: 1, Steps: 1, C: c.Cin, H: c.Height, W: c.Width})
+	x.Pack(start)
+	scale(x.Data, 1/math.Sqrt(squares32(x.Data)))
+	var tape autograd.Tape
+	res := math.NaN()
+	for it := 1; it <= o.MaxIterations; it++ {
+		tape.Reset()
+		in := tape.Input(x, true)
+		y := autograd.Conv2D(&tape, in, w, nil, c.Stride, c.Pad)
+		out := y.Dense()
+		sigma2 := squares32(out.Data) / squares32(x.Data)
+		if sigma2 == 0 { // the weights touch padding alone
+			return x.Unpack().Data, it, nil
+		}
+		tape.BackwardFrom(y, &tensor.Dense{Shape: out.Shape, Data: append([]float32(nil), out.Data...)})
+		z := in.Grad().Data
+		var r2 float64
+		for i, v := range z {
+			d := float64(v)/sigma2 - float64(x.Data[i])
+			r2 += d * d
+		}
+		res = math.Sqrt(r2 / squares32(x.Data))
+		if res <= o.Tol {
+			return x.Unpack().Data, it, nil
+		}
+		copy(x.Data, z)
+		scale(x.Data, 1/math.Sqrt(squares32(z)))
+	}
+	return nil, 0, fmt.Errorf("lipschitz: Conv.Norm: relative residual %.3g after %d iterations on %d×%d×%d×%d for %d×%d pixels; expected at most %g",
+		res, o.MaxIterations, c.Cout, c.Cin, c.KH, c.KW, c.Height, c.Width, o.Tol)
+}
+
+func squares32(v []float32) (sum float64) {
+	for _, x := range v {
+		sum += float64(x) * float64(x)
+	}
+	return sum
+}
+
+func scale(v []float32, by float64) {
+	for i, x := range v {
+		v[i] = float32(float64(x) * by)
+	}
+}
+
+// lower returns ‖conv(v)‖₂/‖v‖₂, rounded down.
+func (c Conv) lower(v []float32) float64 {
+	h, wd := c.Out()
+	y, abs := make([]float64, h*wd), make([]float64, h*wd) // of one channel
+	terms := c.Cin * c.KH * c.KW
+	var sum float64
+	for o := range c.Cout {
+		clear(y)
+		clear(abs)
+		for i, a := range c.Weight[o*terms:][:terms] {
+			in, ky, kx := i/(c.KH*c.KW), i/c.KW%c.KH, i%c.KW
+			for oy := range h {
+				sy := oy*c.Stride + ky - c.Pad
+				if sy < 0 || sy >= c.Height {
+					continue
+				}
+				row := v[(in*c.Height+sy)*c.Width:][:c.Width]
+				for ox := range wd {
+					if sx := ox*c.Stride + kx - c.Pad; sx >= 0 && sx < c.Width {
+						p := float64(a) * float64(row[sx])
+						y[oy*wd+ox] += p
+						abs[oy*wd+ox] += math.Abs(p)
+					}
+				}
+			}
+		}
+		for i := range y {
+			sum += math.Pow(max(0, math.Abs(y[i])-gammaOf(terms)*up(abs[i])), 2)
+		}
+	}
+	norm2 := squares32(v) * (1 + gammaOf(len(v)))
+	return down(math.Sqrt(sum * (1 - gammaOf(c.Cout*h*wd+2)) / norm2))
+}
