@@ -1,6 +1,7 @@
 package lipschitz_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/org/snnrat/lipschitz"
@@ -42,4 +43,18 @@ func ExampleSpectralNorm() {
 	}
 	fmt.Printf("‖W‖₂ = %.4f, γ = %.4f\n", n.Sigma, g) // √45, 9
 	// Output: ‖W‖₂ = 6.7082, γ = 9.0000
+}
+
+func ExampleLambda() {
+	w := []float32{
+		3, 0, 0,
+		4, 5, 0,
+	}
+	l, err := lipschitz.Lambda(context.Background(), w, 2, 3, lipschitz.DefaultLambdaSearch())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("Λ = %.4f for s = %v, exact: %v\n", l.Lower, l.S, l.Exact) // √(90/2)
+	// Output: Λ = 6.7082 for s = [1 1 0], exact: true
 }

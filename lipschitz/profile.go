@@ -2,8 +2,10 @@ package lipschitz
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -11,9 +13,33 @@ import (
 
 // LayerDistance is how far a perturbation has moved a layer of neurons.
 type LayerDistance struct {
-	Layer string       // the neurons' name in the model, such as features.2
-	Shape tensor.Shape // of their spikes
-	D     []float64    // D_p of the spike trains, for each image
+	Layer  string       // the neurons' name in the model, such as features.2
+	Shape  tensor.Shape // of their spikes
+	P      float64      // p of D_p
+	D      []float64    // D_p for each image
+	Spikes []int        // that the clean image causes, in all neurons and steps
+}
+
+// PerNeuron returns D_p/(T·C·H·W)^(1/p) for each image: for spikes, at most 1.
+func (l LayerDistance) PerNeuron() []float64 {
+	return l.over(func(int) float64 { return float64(l.Shape.Steps * l.Shape.Neurons()) })
+}
+
+// PerSpike returns D_p over the p-th root of the number of spikes that the clean image
+// causes: for spikes, the distance relative to that from silence. It is +Inf where
+// there are none but a distance, and 0 where there is none.
+func (l LayerDistance) PerSpike() []float64 {
+	return l.over(func(n int) float64 { return float64(l.Spikes[n]) })
+}
+
+func (l LayerDistance) over(count func(n int) float64) []float64 {
+	d := make([]float64, len(l.D))
+	for n, v := range l.D {
+		if v != 0 {
+			d[n] = v / math.Pow(count(n), 1/l.P)
+		}
+	}
+	return d
 }
 
 // Profile returns the distance D_p, p ≥ 1, between the spikes that the images of
@@ -22,48 +48,136 @@ type LayerDistance struct {
 // belongs to image n of the other, and what is random in the encoding is drawn alike
 // for both, from keys[n], as in [snn.Pass]; keys may be nil.
 //
-// The model is evaluated as it is, in evaluation mode. The spikes of both batches
-// are held meanwhile, a bit a neuron, step and image. Profile returns an error if p
-// is out of range, if the batches do not fit the model or each other, or if a
-// parameter of the model is not finite.
+// The model is evaluated as it is, in evaluation mode, on all 2·N images at once.
+// Profile returns an error if p is out of range, if the batches do not fit the model
+// or each other, or if a parameter of the model is not finite.
 func Profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+	_, spikes, err := profile(m, p, clean, perturbed, keys, false)
+	return spikes, err
+}
+
+// ProfileCurrents is [Profile] for the currents that charge the neurons,
+//
+//	D_p = (Σ_t ‖I(t) − I'(t)‖_p^p)^(1/p)
+//
+// over the neurons and T steps.
+func ProfileCurrents(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+	currents, _, err := profile(m, p, clean, perturbed, keys, true)
+	return currents, err
+}
+
+func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key, wantCurrents bool) (currents, spikes []LayerDistance, err error) {
+	if !(p >= 1) || math.IsInf(p, 0) {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: p is %v; expected a finite number of at least 1", p)
+	}
 	if clean.N != perturbed.N {
-		return nil, fmt.Errorf("lipschitz: Profile: %d clean and %d perturbed images; expected as many", clean.N, perturbed.N)
+		return nil, nil, fmt.Errorf("lipschitz: Profile: %d clean and %d perturbed images; expected as many", clean.N, perturbed.N)
+	}
+	if keys != nil && len(keys) != clean.N {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: %d keys for %d images; expected as many", len(keys), clean.N)
+	}
+	if err := m.CheckImages(clean); err != nil {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: clean images: %w", err)
+	}
+	if err := m.CheckImages(perturbed); err != nil {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: perturbed images: %w", err)
 	}
 	// A NaN would end at the first neuron, which it keeps silent.
 	for _, q := range m.State() {
 		if i := slices.IndexFunc(q.Data(), func(v float32) bool { return v-v != 0 }); i >= 0 {
-			return nil, fmt.Errorf("lipschitz: Profile: %s holds %v; expected finite values", q.Name, q.Data()[i])
+			return nil, nil, fmt.Errorf("lipschitz: Profile: %s holds %v; expected finite values", q.Name, q.Data()[i])
 		}
 	}
-	a, err := spikes(m, clean, keys)
-	if err != nil {
-		return nil, fmt.Errorf("lipschitz: Profile: clean images: %w", err)
-	}
-	b, err := spikes(m, perturbed, keys)
-	if err != nil {
-		return nil, fmt.Errorf("lipschitz: Profile: perturbed images: %w", err)
-	}
-	profile := make([]LayerDistance, len(a))
-	for i := range a {
-		d, err := D(p, a[i].Spikes, b[i].Spikes)
-		if err != nil {
-			return nil, err
+	both := tensor.NewNCHW(2*clean.N, clean.C, clean.H, clean.W)
+	copy(both.Data[copy(both.Data, clean.Data):], perturbed.Data)
+	if keys == nil {
+		keys = make([]rng.Key, clean.N)
+		for i := range keys {
+			keys[i] = rng.New(0).Derive("image", uint64(i))
 		}
-		profile[i] = LayerDistance{Layer: a[i].layer, Shape: a[i].Shape, D: d}
 	}
-	return profile, nil
+	pass := snn.Pass{Keys: append(slices.Clone(keys), keys...), Observe: func(layer string, s *tensor.Spikes) {
+		a, b := halves(s)
+		var d []float64
+		if d, err = D(p, a, b); err != nil {
+			return
+		}
+		spikes = append(spikes, LayerDistance{Layer: layer, Shape: a.Shape, P: p, D: d, Spikes: counts(a)})
+	}}
+	if wantCurrents {
+		pass.Gradient = tap{snn.BPTT{}, func(current *tensor.Dense, steps int) {
+			currents = append(currents, LayerDistance{P: p, D: denseD(p, current, steps)})
+		}}
+	}
+	if _, failed := m.Evaluate(pass, both); failed != nil {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", failed)
+	}
+	for i := range currents {
+		for _, d := range currents[i].D {
+			if d-d != 0 {
+				return nil, nil, fmt.Errorf("lipschitz: ProfileCurrents: the currents of %s are %v apart; expected finite numbers", spikes[i].Layer, d)
+			}
+		}
+		currents[i].Layer, currents[i].Shape, currents[i].Spikes = spikes[i].Layer, spikes[i].Shape, spikes[i].Spikes
+	}
+	return currents, spikes, err
 }
 
-type layerSpikes struct {
-	layer string
-	*tensor.Spikes
+// tap is a gradient that shows the currents of every layer of neurons.
+type tap struct {
+	snn.Gradient
+	show func(current *tensor.Dense, steps int)
 }
 
-// spikes returns those that x causes in every layer of neurons.
-func spikes(m *snn.Model, x tensor.NCHW, keys []rng.Key) (all []layerSpikes, err error) {
-	_, err = m.Evaluate(snn.Pass{Keys: keys, Observe: func(layer string, s *tensor.Spikes) {
-		all = append(all, layerSpikes{layer, &tensor.Spikes{Shape: s.Shape, Bits: slices.Clone(s.Bits)}})
-	}}, x)
-	return all, err
+// Fire implements [snn.Gradient].
+func (t tap) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autograd.Value {
+	t.show(current.Dense(), p.Steps)
+	return t.Gradient.Fire(p, n, current)
+}
+
+// denseD returns D_p between the first and the second half of the images of x, of T
+// steps or of 1 that stands for all.
+func denseD(p float64, x *tensor.Dense, steps int) []float64 {
+	half := x.N / 2
+	image := x.Steps * x.Pixels() * tensor.Lanes // floats an image has in a block of channels
+	d := make([]float64, half)
+	for n := range d {
+		var sum float64
+		for block := range x.Blocks() {
+			a := x.Data[(block*x.N+n)*image:][:image]
+			b := x.Data[(block*x.N+half+n)*image:][:image]
+			for i, v := range a {
+				sum += math.Pow(math.Abs(float64(v)-float64(b[i])), p)
+			}
+		}
+		d[n] = math.Pow(sum*float64(steps)/float64(x.Steps), 1/p)
+	}
+	return d
+}
+
+// halves copies the first and the second half of the images of s.
+func halves(s *tensor.Spikes) (a, b *tensor.Spikes) {
+	shape := s.Shape
+	shape.N /= 2
+	a, b = tensor.NewSpikes(shape), tensor.NewSpikes(shape)
+	size := len(s.Bits) / s.Blocks() / 2
+	for block := range s.Blocks() {
+		copy(a.Bits[block*size:][:size], s.Bits[2*block*size:])
+		copy(b.Bits[block*size:][:size], s.Bits[(2*block+1)*size:])
+	}
+	return a, b
+}
+
+// counts returns the number of spikes of each image.
+func counts(s *tensor.Spikes) []int {
+	silent := tensor.NewSpikes(s.Shape)
+	d, err := D(1, s, silent)
+	if err != nil {
+		panic(err)
+	}
+	n := make([]int, len(d))
+	for i, v := range d {
+		n[i] = int(v)
+	}
+	return n
 }

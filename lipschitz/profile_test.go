@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -59,6 +60,79 @@ func TestProfileByHand(t *testing.T) {
 	}
 }
 
+// The first layer's currents are the pixels, the second's the spikes of the first.
+func TestProfileCurrentsByHand(t *testing.T) {
+	m, _ := wire(t)
+	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0}}
+	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.25, 0.5}}
+	got, err := lipschitz.ProfileCurrents(m, 2, clean, moved, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// √(4·½²), √(4·1²), √(4·¼²), √(4·½²); then spikes that differ: 2, 4, 1, 2.
+	want := [][]float64{{1, 2, 0.5, 1}, {math.Sqrt2, 2, 1, math.Sqrt2}}
+	for i, l := range got {
+		if !slices.Equal(l.D, want[i]) || l.Layer != []string{"1", "3"}[i] || !slices.Equal(l.Spikes, []int{4, 4, 2, 0}) {
+			t.Errorf("%+v, want %v", l, want[i])
+		}
+	}
+	// Over the root of 4 neurons and steps, and of the clean image's spikes.
+	if d := got[0].PerNeuron(); !slices.Equal(d, []float64{0.5, 1, 0.25, 0.5}) {
+		t.Errorf("PerNeuron %v", d)
+	}
+	d := got[0].PerSpike()
+	near(t, "PerSpike", d[2], math.Sqrt(0.125), 1e-15)
+	if d[0] != 0.5 || d[1] != 1 || !math.IsInf(d[3], 1) {
+		t.Errorf("PerSpike %v", d)
+	}
+}
+
+// What is reported beside the spikes' distances is the spikes' own, and currents are
+// those of a network that runs alone.
+func TestProfileCurrentsOfLayers(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5},
+		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.LIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.IF(), snn.NewLinear(33, 3, true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Init(rng.New(1))
+	x, y := images(3, 2, 4, 4, 1), images(3, 2, 4, 4, 2)
+	currents, err := lipschitz.ProfileCurrents(m, 1, x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spikes, err := lipschitz.Profile(m, 1, x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var linear *autograd.Param
+	for _, p := range m.Params() {
+		if p.Name == "4.weight" {
+			linear = p
+		}
+	}
+	for i, c := range currents {
+		if s := spikes[i]; c.Layer != s.Layer || c.Shape != s.Shape || !slices.Equal(c.Spikes, s.Spikes) || slices.Min(c.D) <= 0 {
+			t.Errorf("currents %+v, spikes %+v", c, s)
+		}
+	}
+	// ‖W·Δ‖₁ ≤ ‖W‖₁·‖Δ‖₁, and pooling divides a spike by 16 pixels.
+	w, rows, cols := lipschitz.Matrix(linear)
+	var norm1 float64
+	for j := range cols {
+		var sum float64
+		for i := range rows {
+			sum += math.Abs(float64(w[i*cols+j]))
+		}
+		norm1 = max(norm1, sum)
+	}
+	for n, d := range currents[1].D {
+		if d > norm1*spikes[0].D[n]/16*(1+1e-5) {
+			t.Errorf("image %d: the currents move by %v, of spikes that move by %v", n, d, spikes[0].D[n])
+		}
+	}
+}
+
 // Under Poisson encoding too, images that are equal have distance 0, and what is
 // measured for an image does not depend on the others.
 func TestProfileOfPoisson(t *testing.T) {
@@ -103,6 +177,8 @@ func TestProfileErrors(t *testing.T) {
 	one, two := images(1, 1, 1, 1, 1), images(2, 1, 1, 1, 1)
 	_, err := lipschitz.Profile(m, 2, one, two, nil)
 	wantError(t, err, "1 clean and 2 perturbed")
+	_, err = lipschitz.Profile(m, 1, one, one, make([]rng.Key, 2))
+	wantError(t, err, "2 keys for 1 images")
 	_, err = lipschitz.Profile(m, 0.5, one, one, nil)
 	wantError(t, err, "p is 0.5")
 	_, err = lipschitz.Profile(m, 2, images(1, 1, 2, 1, 1), one, nil)

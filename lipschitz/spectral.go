@@ -40,7 +40,8 @@ type Norm struct {
 // Sigma is a lower bound of ‖W‖₂ up to rounding, and within Tol·Sigma of a singular
 // value. That this is the largest rests on the start: with c the component of the
 // start along the largest singular vector, ‖W‖₂² ≤ Sigma²·(1 + Tol/|c|), since
-// iterating never makes c smaller; in n dimensions a random |c| is about 1/√n.
+// iterating never makes c smaller; in n dimensions a random |c| is about 1/√n. For an
+// upper bound that is proven see [SpectralUpper].
 //
 // The norm of a zero matrix is 0, with an arbitrary Vector. SpectralNorm returns an
 // error if w holds a value that is not finite, if a field of o is out of its range,

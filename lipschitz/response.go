@@ -1,0 +1,199 @@
+package lipschitz
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/org/snnrat/tensor"
+)
+
+// Response is a layer of neurons with hard reset behind a linear map W without bias,
+// for the bounds of what its spikes can differ by; see the package documentation for
+// their proofs.
+type Response struct {
+	Leak      float64 // λ in (0, 1]
+	Threshold float64 // θ > 0
+	Steps     int     // T ≥ 1
+}
+
+func (r Response) validate(op string) error {
+	switch {
+	case !(r.Leak > 0 && r.Leak <= 1):
+		return fmt.Errorf("lipschitz: %s: leak is %v; expected a number in (0, 1]", op, r.Leak)
+	case !(r.Threshold > 0) || math.IsInf(r.Threshold, 0):
+		return fmt.Errorf("lipschitz: %s: threshold is %v; expected a positive number", op, r.Threshold)
+	case r.Steps < 1:
+		return fmt.Errorf("lipschitz: %s: %d steps; expected at least 1", op, r.Steps)
+	}
+	return nil
+}
+
+// Gain returns K = Λ²·Σ_{k<T} λ^2k/θ², which the spikes that the layer fires, in all
+// neurons and steps, are at most as many times those that come in; lambda is Λ or a
+// bound above it, such as a convolution's norm. For trains x and y that come in and
+// s and z that go out,
+//
+//	D₂²(s, z) ≤ |s| + |z| ≤ K·(|x| + |y|)
+//
+// Against silence, y = 0, that is D₂(s, 0) ≤ √K·D₂(x, 0). Gain returns an error if
+// lambda is negative or not finite or if a field of r is out of its range.
+func (r Response) Gain(lambda float64) (float64, error) {
+	if err := r.validate("Gain"); err != nil {
+		return 0, err
+	}
+	if !(lambda >= 0) || math.IsInf(lambda, 0) {
+		return 0, fmt.Errorf("lipschitz: Gain: lambda is %v; expected a finite number of at least 0", lambda)
+	}
+	return up(lambda * lambda * powers(r.Leak*r.Leak, r.Steps) / (r.Threshold * r.Threshold)), nil
+}
+
+// powers returns Σ_{k<n} x^k.
+func powers(x float64, n int) (sum float64) {
+	for range n {
+		sum = x*sum + 1
+	}
+	return sum
+}
+
+// MostDifferences returns, for each row of the row-major rows × cols matrix w, the
+// largest number of steps in which the neuron's spikes can differ, whatever the two
+// trains that come in:
+//
+//	min(T − q + 1, 2·⌊T/q⌋)
+//
+// or 0 if q > T, with q the least number of steps in which the row's positive weights
+// can bring the neuron from 0 to its threshold. Their sum over all neurons bounds D₂².
+// It returns an error if w holds a value that is not finite or if a field of r is out
+// of its range.
+func (r Response) MostDifferences(w []float32, rows, cols int) ([]int, error) {
+	if err := r.validate("MostDifferences"); err != nil {
+		return nil, err
+	}
+	if err := check("MostDifferences", w, rows, cols); err != nil {
+		return nil, err
+	}
+	most := make([]int, rows)
+	for i := range most {
+		var sum float64
+		for _, v := range w[i*cols:][:cols] {
+			sum += max(float64(v), 0)
+		}
+		sum *= 1 + gammaOf(cols)
+		for q, reach := 1, 0.0; q <= r.Steps; q++ {
+			if reach = r.Leak*reach + sum; up(reach)*(1+gammaOf(2*q)) >= r.Threshold {
+				most[i] = min(r.Steps-q+1, 2*(r.Steps/q))
+				break
+			}
+		}
+	}
+	return most, nil
+}
+
+// MarginBound returns, for each of the N images of current, a bound of D₂² between
+// the spikes that current causes and those of any other current whose difference from
+// it has the squares sum to no more than energy[n], over all neurons and steps. Behind
+// a linear map of spikes, Λ²·D₂² of the trains that come in is such a sum; a bias
+// changes nothing. Unlike the other bounds it depends on the input, and goes to 0
+// with energy.
+//
+// A neuron's spikes first differ in a step t where its potential m has moved by at
+// least |m(t) − θ|. Since its last reset, L steps ago, the differences of its current
+// c(k) have added up to Σ λ^(t−k)·c(k), whose square is at most Σ_{k<L} λ^2k·Σ c(k)².
+// So every step has a price, (m(t) − θ)²/Σ_{k<L} λ^2k, and from the first step t on
+// that energy can pay, T − t + 1 differences are all there can be. No more neurons can
+// differ than energy pays for, each at its lowest price: the bound is the largest sum
+// of such differences for that, with neurons allowed in part.
+//
+// current is dense, of r.Steps steps or of 1 if it is the same at every step. Rounding
+// is not accounted for: the bound is that of neurons which compute exactly. It returns
+// an error if current holds a value that is not finite, if an energy is negative or
+// NaN, or if a field of r is out of its range, and panics if the number of energies is
+// not N or the steps do not fit.
+func (r Response) MarginBound(current *tensor.Dense, energy []float64) ([]int, error) {
+	if err := r.validate("MarginBound"); err != nil {
+		return nil, err
+	}
+	s := current.Shape
+	if len(energy) != s.N || s.Steps != 1 && s.Steps != r.Steps {
+		panic(fmt.Sprintf("lipschitz: MarginBound: %d energies for currents %v of neurons with %d steps", len(energy), s, r.Steps))
+	}
+	if i := slices.IndexFunc(current.Data, func(v float32) bool { return v-v != 0 }); i >= 0 {
+		return nil, fmt.Errorf("lipschitz: MarginBound: a current is %v; expected finite numbers", current.Data[i])
+	}
+	square := make([]float64, r.Steps+1) // Σ_{k<L} λ^2k
+	for l := range square {
+		square[l] = powers(r.Leak*r.Leak, l)
+	}
+	bounds := make([]int, s.N)
+	for n := range bounds {
+		e := energy[n]
+		if !(e >= 0) {
+			return nil, fmt.Errorf("lipschitz: MarginBound: the energy of image %d is %v; expected at least 0", n, e)
+		}
+		var open []purchase
+		for c := range s.C {
+			for i := range s.Pixels() {
+				if p := r.price(current, square, n, c, i, e); p.gain > 0 {
+					open = append(open, p)
+				}
+			}
+		}
+		bounds[n] = spend(open, e)
+	}
+	return bounds, nil
+}
+
+// purchase is what a neuron's differences cost and how many they can be.
+type purchase struct {
+	price float64
+	gain  int
+}
+
+// price returns that of neuron (c, pixel) of image n, with no gain if e does not pay
+// for any.
+func (r Response) price(current *tensor.Dense, square []float64, n, c, pixel int, e float64) (p purchase) {
+	y, x := pixel/current.W, pixel%current.W
+	m, since := 0.0, 0
+	p.price = math.Inf(1)
+	for t := range r.Steps {
+		m = r.Leak*m + float64(current.At(n, min(t, current.Steps-1), c, y, x))
+		since++
+		d := (m - r.Threshold) * (1 - 1e-12)
+		price := d * d / square[since]
+		if price <= e {
+			if p.gain == 0 {
+				p.gain = r.Steps - t
+			}
+			p.price = min(p.price, price)
+		}
+		if m >= r.Threshold {
+			m, since = 0, 0
+		}
+	}
+	if e == 0 { // not even a tie moves
+		p.gain = 0
+	}
+	return p
+}
+
+// spend returns the most gain for e, the last of them in part, rounded down.
+func spend(open []purchase, e float64) int {
+	slices.SortFunc(open, func(a, b purchase) int {
+		if c := cmp.Compare(a.price*float64(b.gain), b.price*float64(a.gain)); c != 0 {
+			return c
+		}
+		return cmp.Compare(b.gain, a.gain)
+	})
+	gain, left := 0.0, e*(1+1e-12)
+	for _, p := range open {
+		if p.price > left {
+			gain += float64(p.gain) * left / p.price
+			break
+		}
+		left -= p.price
+		gain += float64(p.gain)
+	}
+	return int(gain * (1 + 1e-12))
+}

@@ -1,0 +1,227 @@
+package lipschitz_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/tensor"
+)
+
+// fire runs neurons on a train of T·cols bits, step by step, and returns their spikes
+// as T·rows bits and their currents.
+func fire(w []float32, rows, cols int, r lipschitz.Response, train uint) (spikes uint, current *tensor.Dense) {
+	current = tensor.NewDense(tensor.Shape{N: 1, Steps: r.Steps, C: rows, H: 1, W: 1})
+	for i := range rows {
+		m := 0.0
+		for t := range r.Steps {
+			sum := 0.0
+			for j := range cols {
+				if train>>(t*cols+j)&1 == 1 {
+					sum += float64(w[i*cols+j])
+				}
+			}
+			current.Set(0, t, i, 0, 0, float32(sum))
+			if m = r.Leak*m + sum; m >= r.Threshold {
+				spikes |= 1 << (t*rows + i)
+				m = 0
+			}
+		}
+	}
+	return spikes, current
+}
+
+func ones(x uint) (n int) {
+	for ; x != 0; x &= x - 1 {
+		n++
+	}
+	return n
+}
+
+// checkBounds holds every bound against every pair of input trains, and returns the
+// largest share of the bounds that a pair has used up.
+func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) (gain, differences, margin float64) {
+	l, err := lipschitz.Lambda(context.Background(), w, rows, cols, lipschitz.DefaultLambdaSearch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := r.Gain(l.Upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	each, err := r.MostDifferences(w, rows, cols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := 0
+	for _, n := range each {
+		most += n
+	}
+	trains := uint(1) << (cols * r.Steps)
+	spikes, currents := make([]uint, trains), make([]*tensor.Dense, trains)
+	for x := range trains {
+		spikes[x], currents[x] = fire(w, rows, cols, r, x)
+		if n := ones(spikes[x]); float64(n) > k*float64(ones(x)) {
+			t.Fatalf("%d spikes from %d; the gain is %v", n, ones(x), k)
+		}
+	}
+	for x := range trains {
+		margins := map[int]int{} // by D₂² of the inputs
+		for y := range trains {
+			in, out := ones(x^y), ones(spikes[x]^spikes[y])
+			if bound := k * float64(ones(x)+ones(y)); float64(out) > bound {
+				t.Fatalf("trains %b and %b: D₂² = %d > %v by the gain", x, y, out, bound)
+			} else if bound > 0 {
+				gain = max(gain, float64(out)/bound)
+			}
+			for i, n := range each {
+				differ := 0
+				for step := range r.Steps {
+					differ += int((spikes[x] ^ spikes[y]) >> (step*rows + i) & 1)
+				}
+				if differ > n {
+					t.Fatalf("trains %b and %b: neuron %d differs %d times, more than %d", x, y, i, differ, n)
+				}
+			}
+			if most > 0 {
+				differences = max(differences, float64(out)/float64(most))
+			}
+			bound, ok := margins[in]
+			if !ok {
+				b, err := r.MarginBound(currents[x], []float64{l.Upper * l.Upper * float64(in)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				bound, margins[in] = b[0], b[0]
+			}
+			if out > bound {
+				t.Fatalf("trains %b and %b: D₂² = %d > %d by margins, from %d", x, y, out, bound, in)
+			}
+			// The energy of the very difference.
+			if (x^y)%5 == 1 {
+				var e float64
+				for i, v := range currents[x].Data {
+					e += math.Pow(float64(v-currents[y].Data[i]), 2)
+				}
+				b, err := r.MarginBound(currents[x], []float64{e})
+				if err != nil || out > b[0] {
+					t.Fatalf("trains %b and %b: D₂² = %d > %v by margins, from %v (%v)", x, y, out, b, e, err)
+				}
+			}
+			if bound > 0 {
+				margin = max(margin, float64(out)/float64(bound))
+			}
+		}
+	}
+	return gain, differences, margin
+}
+
+// Every pair of input trains of small layers, with weights that add up without
+// rounding, so that ties with the threshold are ties.
+func TestBoundsOfAllPairs(t *testing.T) {
+	var gain, differences, margin float64
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.SampledFrom([][3]int{{2, 2, 3}, {3, 1, 5}, {1, 3, 2}, {4, 2, 2}}).Draw(t, "rows, cols, T")
+		rows, cols := shape[0], shape[1]
+		w := make([]float32, rows*cols)
+		for i := range w {
+			w[i] = float32(rapid.IntRange(-8, 12).Draw(t, "w")) / 8
+		}
+		g, d, m := checkBounds(t, w, rows, cols, lipschitz.Response{
+			Leak:      rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "leak"),
+			Threshold: rapid.SampledFrom([]float64{0.5, 1, 1.5}).Draw(t, "threshold"), Steps: shape[2],
+		})
+		gain, differences, margin = max(gain, g), max(differences, d), max(margin, m)
+	})
+	t.Logf("the largest share of a bound that was used: gain %.3f, differences %.3f, margin %.3f", gain, differences, margin)
+}
+
+// One spike more can change every neuron in every step: no bound in terms of D₂² of
+// the inputs alone, other than 0, is below N·T. Current ½ fires a neuron of threshold
+// 1 in every second step, in antiphase after a spike of weight ½ at the start.
+func TestOneSpikeChangesAll(t *testing.T) {
+	const rows, steps = 5, 4
+	w := slices.Repeat([]float32{0.5}, 2*rows)
+	r := lipschitz.Response{Leak: 1, Threshold: 1, Steps: steps}
+	a, _ := fire(w, rows, 2, r, 0b01_01_01_01)
+	b, _ := fire(w, rows, 2, r, 0b01_01_01_11)
+	if n := ones(a ^ b); n != rows*steps {
+		t.Errorf("%d differences, want all of %d", n, rows*steps)
+	}
+	each, err := r.MostDifferences(w, rows, 2)
+	if err != nil || !slices.Equal(each, []int{4, 4, 4, 4, 4}) {
+		t.Errorf("MostDifferences %v, %v", each, err)
+	}
+}
+
+func TestMostDifferencesByHand(t *testing.T) {
+	r := lipschitz.Response{Leak: 0.5, Threshold: 1, Steps: 7}
+	// 1 in one step; ½ + ¼·… never reaches 1; 0.6 + 0.3 + 0.15 in three: two spikes in
+	// 7 steps each, from step 3 on; −3 never.
+	got, err := r.MostDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, 4, 2)
+	if err != nil || !slices.Equal(got, []int{7, 0, 4, 0}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Potentials of the clean neuron are 0.75, then 1.5, which fires, then 0.75: it takes
+// 0.25² to change it in the first step, for three differences. The second neuron is 11
+// below its threshold in the first step, which 11² pays for, 21 in the second, 31 in
+// the third. 121.03 buys the first neuron and 0.99974 of the second.
+func TestMarginBoundByHand(t *testing.T) {
+	r := lipschitz.Response{Leak: 1, Threshold: 1, Steps: 3}
+	x := tensor.NewDense(tensor.Shape{N: 6, Steps: 1, C: 2, H: 1, W: 1})
+	for n := range 6 {
+		x.Set(n, 0, 0, 0, 0, 0.75)
+		x.Set(n, 0, 1, 0, 0, -10)
+	}
+	got, err := r.MarginBound(x, []float64{0, 0.0624, 0.0626, 50, 121.03, 200})
+	if err != nil || !slices.Equal(got, []int{0, 0, 3, 3, 5, 6}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	// A neuron that fires in every step, half above its threshold, forgets all before:
+	// less than 0.5² does nothing, in any step.
+	y := tensor.NewDense(tensor.Shape{N: 2, Steps: 1, C: 1, H: 1, W: 1})
+	y.Set(0, 0, 0, 0, 0, 1.5)
+	y.Set(1, 0, 0, 0, 0, 1.5)
+	got, err = r.MarginBound(y, []float64{0.249, 0.251})
+	if err != nil || !slices.Equal(got, []int{0, 3}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestResponseErrors(t *testing.T) {
+	ok := lipschitz.Response{Leak: 1, Threshold: 1, Steps: 2}
+	current := tensor.NewDense(tensor.Shape{N: 1, Steps: 1, C: 1, H: 1, W: 1})
+	for _, c := range []struct {
+		r    lipschitz.Response
+		says string
+	}{
+		{lipschitz.Response{Threshold: 1, Steps: 1}, "leak is 0"},
+		{lipschitz.Response{Leak: 1, Threshold: math.NaN(), Steps: 1}, "threshold is NaN"},
+		{lipschitz.Response{Leak: 1, Threshold: 1}, "0 steps"},
+	} {
+		_, err := c.r.Gain(1)
+		wantError(t, err, "Gain", c.says)
+		_, err = c.r.MostDifferences([]float32{1}, 1, 1)
+		wantError(t, err, "MostDifferences", c.says)
+		_, err = c.r.MarginBound(current, []float64{1})
+		wantError(t, err, "MarginBound", c.says)
+	}
+	for _, lambda := range []float64{-1, math.NaN(), math.Inf(1)} {
+		_, err := ok.Gain(lambda)
+		wantError(t, err, fmt.Sprintf("lambda is %v", lambda))
+	}
+	_, err := ok.MostDifferences([]float32{float32(math.NaN())}, 1, 1)
+	wantError(t, err, "row 0, column 0", "NaN")
+	_, err = ok.MarginBound(current, []float64{math.NaN()})
+	wantError(t, err, "image 0", "NaN")
+	current.Set(0, 0, 0, 0, 0, float32(math.Inf(1)))
+	_, err = ok.MarginBound(current, []float64{1})
+	wantError(t, err, "+Inf")
+}
