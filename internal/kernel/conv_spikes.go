@@ -234,7 +234,7 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 					}
 					if n > 0 {
 						a.soon = ptr(w, next)
-						a.soonEnd = unsafe.Add(a.soon, n*Lanes*64)
+						a.soonEnd = unsafe.Add(a.soon, n*Lanes*64-64) // the last line: not past the weights
 						a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
 					}
 				}
