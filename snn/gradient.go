@@ -61,11 +61,16 @@ func (CBA) Fire(p *Pass, _ *Neuron, current *autograd.Value) *autograd.Value {
 	return autograd.ReLU(p.Tape, current)
 }
 
+// String names the approximation, and the surrogate if it replaces the neurons' own.
 func (g BPTT) String() string {
 	if g.Surrogate != nil {
 		return fmt.Sprintf("BPTT(%v)", g.Surrogate)
 	}
 	return "BPTT"
 }
+
+// String names the approximation.
 func (BPTR) String() string { return "BPTR" }
-func (CBA) String() string  { return "CBA" }
+
+// String names the approximation.
+func (CBA) String() string { return "CBA" }

@@ -104,8 +104,17 @@ func (s FastSigmoid) Derivative(dst, u []float32) {
 	}
 }
 
-func (s Triangle) String() string    { return fmt.Sprintf("triangle %v", s.Width) }
-func (s Rectangle) String() string   { return fmt.Sprintf("rectangle %v", s.Width) }
-func (s Sigmoid) String() string     { return fmt.Sprintf("sigmoid %v", s.Width) }
-func (s Arctan) String() string      { return fmt.Sprintf("arctan %v", s.Width) }
+// String returns the name and the width, as NewSurrogate takes them.
+func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
+
+// String returns the name and the width, as NewSurrogate takes them.
+func (s Rectangle) String() string { return fmt.Sprintf("rectangle %v", s.Width) }
+
+// String returns the name and the width, as NewSurrogate takes them.
+func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Width) }
+
+// String returns the name and the width, as NewSurrogate takes them.
+func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Width) }
+
+// String returns the name and the width, as NewSurrogate takes them.
 func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Width) }

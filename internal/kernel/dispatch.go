@@ -20,6 +20,7 @@ const (
 
 var levelNames = [...]string{"portable", "avx2", "avx512"}
 
+// String returns the level's name, as EnvLevel has it.
 func (l Level) String() string {
 	if l < 0 || int(l) >= len(levelNames) {
 		return fmt.Sprintf("Level(%d)", int32(l))
