@@ -21,6 +21,9 @@ func (c *checker) network() error {
 	if err != nil {
 		return err
 	}
+	if v[8] != 1e-5 || v[9] != 0.1 {
+		return fmt.Errorf("metadata bn_eps %v and bn_momentum %v: expected those of the zoo's networks, 1e-05 and 0.1", v[8], v[9])
+	}
 	xt, err := c.Floats("x", 4)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package parity
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -54,4 +55,15 @@ func TestCheckRefusesOtherFiles(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("not tensors"), 0o644))
 	_, err = Check(path)
 	assert.ErrorContains(t, err, path)
+}
+
+// Other constants of batch norm are refused, not passed over.
+func TestCheckRefusesOtherBatchNorm(t *testing.T) {
+	b, err := os.ReadFile("testdata/vgg_tiny.safetensors")
+	require.NoError(t, err)
+	require.Contains(t, string(b), `"bn_eps": "1e-05"`)
+	path := filepath.Join(t.TempDir(), "other.safetensors")
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), `"bn_eps": "1e-05"`, `"bn_eps": "1e-03"`, 1)), 0o644))
+	_, err = Check(path)
+	assert.ErrorContains(t, err, "bn_eps 0.001")
 }
