@@ -25,11 +25,21 @@ func DefaultPowerIteration() PowerIteration {
 	return PowerIteration{Tol: 1e-5, MaxIterations: 10_000}
 }
 
+func (o PowerIteration) validate(op string) error {
+	switch {
+	case !(o.Tol > 0 && o.Tol < 1):
+		return fmt.Errorf("lipschitz: %s: Tol is %v; expected a number in (0, 1)", op, o.Tol)
+	case o.MaxIterations < 1:
+		return fmt.Errorf("lipschitz: %s: MaxIterations is %d; expected at least 1", op, o.MaxIterations)
+	}
+	return nil
+}
+
 // Norm is what a power iteration found.
 type Norm struct {
 	Sigma      float64   // ‖W·Vector‖₂, which the spectral norm is never below
 	Vector     []float64 // the right singular vector, of length 1
-	Residual   float64   // ‖WᵀW·v − σ²·v‖₂/σ², at most Tol
+	Residual   float64   // ‖WᵀW·v − σ²·v‖₂/σ², at most Tol of an iteration that converged
 	Iterations int       // products with WᵀW
 }
 
@@ -47,27 +57,39 @@ type Norm struct {
 // error if w holds a value that is not finite, if a field of o is out of its range,
 // or if the tolerance is not reached in MaxIterations.
 func SpectralNorm(w []float32, rows, cols int, o PowerIteration) (Norm, error) {
-	switch {
-	case !(o.Tol > 0 && o.Tol < 1):
-		return Norm{}, fmt.Errorf("lipschitz: SpectralNorm: Tol is %v; expected a number in (0, 1)", o.Tol)
-	case o.MaxIterations < 1:
-		return Norm{}, fmt.Errorf("lipschitz: SpectralNorm: MaxIterations is %d; expected at least 1", o.MaxIterations)
+	if err := o.validate("SpectralNorm"); err != nil {
+		return Norm{}, err
 	}
 	if err := check("SpectralNorm", w, rows, cols); err != nil {
 		return Norm{}, err
 	}
-	v := make([]float64, cols)
-	start := rng.New(0).Derive("lipschitz.SpectralNorm", 0).Rand()
+	n := iterate(w, rows, cols, start(cols), o)
+	if n.Residual <= o.Tol {
+		return n, nil
+	}
+	return Norm{}, fmt.Errorf("lipschitz: SpectralNorm: relative residual %.3g after %d iterations on a %d × %d matrix; expected at most %g",
+		n.Residual, o.MaxIterations, rows, cols, o.Tol)
+}
+
+// start returns the pseudo-random vector of length 1 that power iterations start from.
+func start(n int) []float64 {
+	v := make([]float64, n)
+	r := rng.New(0).Derive("lipschitz.SpectralNorm", 0).Rand()
 	for i := range v {
-		v[i] = start.NormFloat64()
+		v[i] = r.NormFloat64()
 	}
 	normalize(v)
+	return v
+}
+
+// iterate makes a power iteration from v, of length 1, which it overwrites, until it
+// converges or MaxIterations are made.
+func iterate(w []float32, rows, cols int, v []float64, o PowerIteration) Norm {
 	if !slices.ContainsFunc(w, func(x float32) bool { return x != 0 }) {
-		return Norm{Vector: v}, nil
+		return Norm{Vector: v}
 	}
 	z := make([]float64, cols) // WᵀW·v
-	res := math.NaN()
-	for it := 1; it <= o.MaxIterations; it++ {
+	for it := 1; ; it++ {
 		clear(z)
 		var sigma2 float64
 		for r := range rows {
@@ -83,15 +105,13 @@ func SpectralNorm(w []float32, rows, cols int, o PowerIteration) (Norm, error) {
 			d := x/sigma2 - v[i]
 			r2 += d * d
 		}
-		res = math.Sqrt(r2)
-		if res <= o.Tol {
-			return Norm{Sigma: math.Sqrt(sigma2), Vector: v, Residual: res, Iterations: it}, nil
+		res := math.Sqrt(r2)
+		if res <= o.Tol || it == o.MaxIterations {
+			return Norm{Sigma: math.Sqrt(sigma2), Vector: v, Residual: res, Iterations: it}
 		}
 		normalize(z)
 		v, z = z, v
 	}
-	return Norm{}, fmt.Errorf("lipschitz: SpectralNorm: relative residual %.3g after %d iterations on a %d × %d matrix; expected at most %g",
-		res, o.MaxIterations, rows, cols, o.Tol)
 }
 
 func normalize(v []float64) {

@@ -29,6 +29,8 @@ type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
 	Origin  []trait   `json:"origin"`
+	// Observer is what Config.Observer keeps, if it does.
+	Observer json.RawMessage `json:"observer,omitempty"`
 }
 
 // Save writes a checkpoint, whole or not at all: a safetensors file with the state of
@@ -50,7 +52,13 @@ func (t *Trainer) save(path string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(checkpoint{t.updater.Steps, t.history, origin})
+	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin}
+	if o, ok := t.cfg.Observer.(json.Marshaler); ok {
+		if state.Observer, err = o.MarshalJSON(); err != nil {
+			return fmt.Errorf("observer: %w", err)
+		}
+	}
+	text, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
@@ -63,8 +71,9 @@ func (t *Trainer) save(path string) error {
 
 // Resume goes to where the trainer that saved the checkpoint was; the epochs that are
 // left then come out, to the bit, as if that trainer had gone on. t must be made as
-// that one was: of the same configuration (but for Loader.Prefetch and Progress), an
-// alike model, whose parameters do not matter, the same set and the same key.
+// that one was: of the same configuration (but for Loader.Prefetch, Observer and
+// Progress), an alike model, whose parameters do not matter, the same set and the same
+// key.
 //
 // It returns an error that names the file, and leaves the trainer and the model as
 // they were, if the file cannot be read, is not a checkpoint or is corrupt, or if
@@ -112,6 +121,12 @@ func (t *Trainer) resume(path string) error {
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)
 		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])
+	}
+	if o, ok := t.cfg.Observer.(json.Unmarshaler); ok && p.Observer != nil {
+		if err := o.UnmarshalJSON(p.Observer); err != nil {
+			before.restore(t)
+			return fmt.Errorf("observer: %w", err)
+		}
 	}
 	return nil
 }

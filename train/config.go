@@ -28,6 +28,14 @@ type Regularizer interface {
 	Apply(p *autograd.Param, key rng.Key, threads int) error
 }
 
+// Observer measures the model after every epoch, such as lipschitz.Tracker.
+type Observer interface {
+	// Observe returns what it measured of m, which it leaves alone, after so many
+	// epochs: finite numbers by name. Layers' come as quantity/parameter, such as
+	// sigma_max/features.0.weight.
+	Observe(ctx context.Context, m *snn.Model, epochs int) (map[string]float64, error)
+}
+
 // Config says how a [Trainer] trains.
 type Config struct {
 	Epochs         int                  // passes over the set, at least 1
@@ -47,6 +55,12 @@ type Config struct {
 	// Simplex projects the weights of a convex combination onto the probability
 	// simplex, after each update, in place: regularize.Simplex. Nil leaves them free.
 	Simplex func(v []float32) error
+
+	// Observer measures the model at the end of every epoch, for Metrics.Observed, or
+	// not if it is nil. The training does not depend on it, so that a resumed one may
+	// have another. One that implements [json.Marshaler] and [json.Unmarshaler] is saved
+	// with a checkpoint, and resumed.
+	Observer Observer
 
 	// Progress, if not nil, is called after every step, from the goroutine that
 	// ranges over Epochs.
@@ -81,9 +95,11 @@ type Metrics struct {
 	Accuracy float64 `json:"accuracy"`
 	// FiringRate is the mean number of spikes a neuron and step, in [0,1]; 0 under
 	// snn.CBA, which has none.
-	FiringRate      float64 `json:"firing_rate"`
-	Seconds         float64 `json:"seconds"`
-	ImagesPerSecond float64 `json:"images_per_second"`
+	FiringRate float64 `json:"firing_rate"`
+	// Observed is what Config.Observer measured after the epoch; nil without one.
+	Observed        map[string]float64 `json:"observed,omitempty"`
+	Seconds         float64            `json:"seconds"` // but for the Observer's
+	ImagesPerSecond float64            `json:"images_per_second"`
 }
 
 // validate returns an error that names the first field that is out of its range;

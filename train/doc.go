@@ -38,6 +38,12 @@
 // output over time; makes the optimizer's update; and then projects the weights and
 // the convex combinations.
 //
+// # Watching
+//
+// The [Metrics] of an epoch hold what a [Config].Observer measured after it: with a
+// lipschitz.Tracker, the spectral norm of every layer, which shows REG at work.
+// Metrics are kept in checkpoints and marshal to JSON.
+//
 // # Repeating and resuming
 //
 // All that is random comes from the key given to [New], by epoch, step, image and

@@ -48,7 +48,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
 	}
 	cfg := t.cfg
-	cfg.Progress, cfg.Loader.Prefetch = nil, 0 // no results depend on them
+	cfg.Progress, cfg.Observer, cfg.Loader.Prefetch = nil, nil, 0 // no results depend on them
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
 		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i), 0))
 	}

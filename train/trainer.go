@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -77,8 +78,8 @@ func fits(model *snn.Model, set *dataset.Set) error {
 // An error ends the sequence, and then the model and the trainer are as they were
 // before the epoch that it names: when ctx is done, which is looked at before every
 // step (the error is ctx.Err(), wrapped); when the loss or a parameter is no longer a
-// finite number; and when a batch cannot be loaded, perturbed or regularized. The
-// error names the step, too.
+// finite number; when a batch cannot be loaded, perturbed or regularized; and when
+// Config.Observer fails. The error names the step, too, where there is one.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
 		for len(t.history) < t.cfg.Epochs {
@@ -91,7 +92,7 @@ func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 }
 
 // History returns the metrics of the completed epochs, those before a resume
-// included.
+// included. Their maps are shared: leave them as they are.
 func (t *Trainer) History() []Metrics { return slices.Clone(t.history) }
 
 // tally adds up what an epoch's metrics are the means of.
@@ -135,17 +136,42 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, step, steps, loss})
 		}
 	}
-	completed = true
 	seconds := max(time.Since(start), 1).Seconds()
+	observed, err := t.observe(ctx, epoch+1)
+	if err != nil {
+		return Metrics{}, fmt.Errorf("train: epoch %d of %d: %w", epoch+1, t.cfg.Epochs, err)
+	}
+	completed = true
 	m := Metrics{
 		Epoch: epoch + 1, LR: lr,
 		Loss:       sum.loss / float64(sum.images),
 		Accuracy:   float64(sum.correct) / float64(sum.images),
 		FiringRate: float64(sum.spikes) / float64(max(sum.chances, 1)),
+		Observed:   observed,
 		Seconds:    seconds, ImagesPerSecond: float64(sum.images) / seconds,
 	}
 	t.history = append(t.history, m)
 	return m, nil
+}
+
+// observe returns what the observer, if there is one, measures after so many epochs.
+func (t *Trainer) observe(ctx context.Context, epochs int) (map[string]float64, error) {
+	if t.cfg.Observer == nil {
+		return nil, nil
+	}
+	observed, err := t.cfg.Observer.Observe(ctx, t.model, epochs)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("observer: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(observed)) {
+		if v := observed[name]; !finite(v) {
+			return nil, fmt.Errorf("observer: %s is %v, want a finite number", name, v)
+		}
+	}
+	return observed, nil
 }
 
 // step trains on one batch and returns its mean loss.

@@ -1,0 +1,114 @@
+package train_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/train"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// adder observes the sum of what the first parameter has summed up to so far, which
+// it keeps, and the number of epochs.
+type adder struct {
+	Sum     float64
+	observe func() error
+}
+
+func (a *adder) Observe(_ context.Context, m *snn.Model, epochs int) (map[string]float64, error) {
+	if a.observe != nil {
+		if err := a.observe(); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range m.Params()[0].Data() {
+		a.Sum += float64(v)
+	}
+	return map[string]float64{"sum": a.Sum, "epochs": float64(epochs)}, nil
+}
+
+func (a *adder) MarshalJSON() ([]byte, error) { return json.Marshal(a.Sum) }
+func (a *adder) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &a.Sum) }
+
+// What is observed is in the metrics and in checkpoints, changes nothing of the
+// training, and goes on after a resume.
+func TestObserver(t *testing.T) {
+	plain := tiny(t, nil)
+	fit(t, plain, rat())
+	cfg := rat()
+	cfg.Observer = &adder{}
+	want := tiny(t, nil)
+	metrics := fit(t, want, cfg)
+	assert.Equal(t, values(plain), values(want))
+	assert.Nil(t, fit(t, plain, rat())[0].Observed)
+	var sum float64
+	for i, m := range metrics {
+		assert.Equal(t, float64(i+1), m.Observed["epochs"])
+		assert.NotEqual(t, sum, m.Observed["sum"])
+		sum = m.Observed["sum"]
+	}
+
+	cfg.Observer = &adder{}
+	path := saveAt(t, cfg, 2)
+	cfg.Observer = &adder{}
+	tr := trainer(t, tiny(t, nil), cfg)
+	require.NoError(t, tr.Resume(path))
+	assert.Equal(t, metrics[2:], finish(t, tr))
+	for i, m := range tr.History() {
+		assert.Equal(t, metrics[i], timeless(m))
+	}
+
+	cfg.Observer = nil // which the training does not depend on
+	without := tiny(t, nil)
+	tr = trainer(t, without, cfg)
+	require.NoError(t, tr.Resume(path))
+	assert.Nil(t, finish(t, tr)[0].Observed)
+	assert.Equal(t, values(want), values(without))
+	assert.Equal(t, metrics[1].Observed, tr.History()[1].Observed)
+}
+
+// An observer's error ends the epoch, which is then made again.
+func TestObserverErrors(t *testing.T) {
+	want := tiny(t, nil)
+	wantMetrics := fit(t, want, rat())
+	for text, fail := range map[string]func(*adder, context.CancelFunc) error{
+		"train: epoch 2 of 3: observer: no measure":                       func(*adder, context.CancelFunc) error { return errors.New("no measure") },
+		"train: epoch 2 of 3: observer: sum is NaN, want a finite number": func(a *adder, _ context.CancelFunc) error { a.Sum = math.NaN(); return nil },
+		fmt.Sprintf("train: epoch 2 of 3: %v", context.Canceled):          func(_ *adder, cancel context.CancelFunc) error { cancel(); return nil },
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		calls := 0
+		a := &adder{}
+		a.observe = func() error {
+			if calls++; calls == 2 {
+				return fail(a, cancel)
+			}
+			return nil
+		}
+		cfg := rat()
+		cfg.Observer = a
+		model := tiny(t, nil)
+		tr := trainer(t, model, cfg)
+		var last error
+		for _, err := range tr.Epochs(ctx) {
+			last = err
+		}
+		require.EqualError(t, last, text)
+		assert.Len(t, tr.History(), 1)
+		a.Sum = 0
+		for i, m := range finish(t, tr) {
+			m.Observed = nil
+			assert.Equal(t, wantMetrics[i+1], m)
+		}
+		assert.Equal(t, values(want), values(model))
+	}
+}
+
+var _ train.Observer = (*adder)(nil)
