@@ -51,7 +51,7 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		cfg.Encoder = Direct{}
 	}
 	m := &Model{Config: cfg, body: body}
-	if err := m.checkSteps(); err != nil {
+	if err := checkSteps(cfg.Steps); err != nil {
 		return nil, err
 	}
 	if (cfg.Mean == nil) != (cfg.Std == nil) {
@@ -89,9 +89,9 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 	return m, nil
 }
 
-func (m *Model) checkSteps() error {
-	if m.Steps < 1 {
-		return fmt.Errorf("snn: %d time steps: expected at least 1", m.Steps)
+func checkSteps(steps int) error {
+	if steps < 1 {
+		return fmt.Errorf("snn: %d time steps: expected at least 1", steps)
 	}
 	return nil
 }
@@ -186,9 +186,9 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 }
 
 // Run makes a pass over the images x and calls fn with its logits, row-major
-// [N, classes]. p says how: all its fields but Tape and Steps are the caller's; nil
-// Keys stand for ones derived from the images' places in the batch, a nil Gradient
-// for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
+// [N, classes]. p says how: all its fields but Tape are the caller's; 0 Steps stand for
+// the model's, nil Keys for ones derived from the images' places in the batch, a nil
+// Gradient for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
 // Run carries it back and returns the loss's gradient by the images. If fn returns
 // nil there is none.
 //
@@ -211,6 +211,15 @@ func (m *Model) TrainStep(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 	return nil
 }
 
+// Gradients is Run and TrainStep in one pass: it returns the images' gradient and adds
+// to the parameters'.
+func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
+	if err := m.checkRun(&p, x); err != nil {
+		return tensor.NCHW{}, err
+	}
+	return m.run(p, x, true, true, fn), nil
+}
+
 // Logits evaluates the network on x and returns its logits, row-major [N, classes].
 // Keys are as in Pass and may be nil. What it returns for an image does not depend on
 // the others. Errors are those of Run.
@@ -228,7 +237,7 @@ func (m *Model) Evaluate(p Pass, x tensor.NCHW) (out []float32, err error) {
 	}
 	part := x.N
 	if p.Observe == nil && !p.Train {
-		part = max(1, evaluatedFrames/m.Steps)
+		part = max(1, evaluatedFrames/p.Steps)
 	}
 	keys := p.Keys
 	for lo := 0; lo < x.N; lo += part {
@@ -246,9 +255,12 @@ func (m *Model) Evaluate(p Pass, x tensor.NCHW) (out []float32, err error) {
 // together: enough to spread the cost of reading the weights.
 const evaluatedFrames = 128
 
-// checkRun checks a pass over x, and fills in its keys.
+// checkRun checks a pass over x, and fills in its steps and keys.
 func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
-	if err := m.checkSteps(); err != nil {
+	if p.Steps == 0 {
+		p.Steps = m.Steps
+	}
+	if err := checkSteps(p.Steps); err != nil {
 		return err
 	}
 	if err := m.CheckImages(x); err != nil {
@@ -271,7 +283,6 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
 	}
-	p.Steps = m.Steps
 	p.Tape = m.tape()
 	defer m.idle(p.Tape)
 	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, m.Threads, p.Sink

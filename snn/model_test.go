@@ -1,6 +1,7 @@
 package snn_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -248,6 +249,54 @@ func TestTrainStepThreads(t *testing.T) {
 			assert.Equal(t, want, got)
 		}
 	}
+}
+
+// One pass gives the gradients of both, to the bit those of Run and of TrainStep, and
+// changes the statistics once.
+func TestGradients(t *testing.T) {
+	s := defaults()
+	s.dropout = 0.2
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}} {
+		pass := snn.Pass{Train: true, Gradient: g, Keys: keys(4)}
+		apart, both := newModel(t, s), newModel(t, s)
+		x := images(both, 4)
+		require.NoError(t, apart.TrainStep(pass, x, seed))
+		want, err := newModel(t, s).Run(pass, x, seed)
+		require.NoError(t, err)
+		got, err := both.Gradients(pass, x, seed)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+		for i, p := range both.State() {
+			assert.Equal(t, apart.State()[i].ExportGrad(), p.ExportGrad(), p.Name)
+			assert.Equal(t, apart.State()[i].Data(), p.Data(), p.Name)
+		}
+	}
+}
+
+// A pass of fewer steps is one over the same network with so many steps.
+func TestStepsOfThePass(t *testing.T) {
+	m, short := newModel(t, defaults()), newModel(t, defaults())
+	short.Steps = 2
+	x := images(m, 3)
+	warmStatistics(t, m, x)
+	require.NoError(t, short.SetState(saved(t, m)))
+	long, err := m.Logits(x, nil)
+	require.NoError(t, err)
+	want, err := short.Logits(x, nil)
+	require.NoError(t, err)
+	got, err := m.Evaluate(snn.Pass{Steps: 2}, x)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	assert.NotEqual(t, long, got)
+	_, err = m.Run(snn.Pass{Steps: -1}, x, seed)
+	assert.EqualError(t, err, "snn: -1 time steps: expected at least 1")
+}
+
+// saved returns the content of the model's file.
+func saved(t *testing.T, m *snn.Model) []byte {
+	var b bytes.Buffer
+	require.NoError(t, m.Write(&b))
+	return b.Bytes()
 }
 
 // Batch norm sees the whole batch in a pass of training, however many images it has,

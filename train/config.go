@@ -49,6 +49,9 @@ type Config struct {
 	// Adversary makes the images of a step from those of the batch: MIX of RAT. Nil
 	// leaves them as they are.
 	Adversary Adversary
+	// HIRE moves the images within a step, from one update to the next. Nil makes one
+	// update a step.
+	HIRE *HIRE
 	// Regularizer projects every weight of two extents or more after each update: REG
 	// of RAT. Nil leaves them as they are.
 	Regularizer Regularizer

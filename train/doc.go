@@ -31,6 +31,8 @@
 // for an attack.Mix mix and a regularize.Orthogonal orthogonal. This package knows
 // neither of them: an [Adversary] and a [Regularizer] have one method each.
 //
+// An earlier defence that changes the step itself is [HIRE], Config.HIRE.
+//
 // # A step
 //
 // A step perturbs the batch, if there is an adversary, with the network in evaluation

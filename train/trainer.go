@@ -47,6 +47,9 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 	if err := fits(model, set); err != nil {
 		return nil, err
 	}
+	if err := cfg.HIRE.validate(model.Steps); err != nil {
+		return nil, err
+	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
 	if err != nil {
 		return nil, fmt.Errorf("train: Config.Loader: %w", err)
@@ -97,7 +100,7 @@ func (t *Trainer) History() []Metrics { return slices.Clone(t.history) }
 
 // tally adds up what an epoch's metrics are the means of.
 type tally struct {
-	images, correct int
+	images, correct int // an image counts once for every update that it was part of
 	loss            float64
 	spikes, chances int // a chance is one neuron in one step
 }
@@ -119,7 +122,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	lr := t.cfg.Schedule.Rate(t.cfg.LR, epoch, t.cfg.Epochs)
 	steps := t.loader.Batches()
 	var sum tally
-	step := 0
+	step, images := 0, 0
 	for batch, err := range t.loader.Epoch(ctx, epoch) {
 		var loss float64
 		if err == nil {
@@ -132,6 +135,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, step+1, steps, err)
 		}
 		step++
+		images += batch.X.N
 		if t.cfg.Progress != nil {
 			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, step, steps, loss})
 		}
@@ -148,7 +152,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		Accuracy:   float64(sum.correct) / float64(sum.images),
 		FiringRate: float64(sum.spikes) / float64(max(sum.chances, 1)),
 		Observed:   observed,
-		Seconds:    seconds, ImagesPerSecond: float64(sum.images) / seconds,
+		Seconds:    seconds, ImagesPerSecond: float64(images) / seconds,
 	}
 	t.history = append(t.history, m)
 	return m, nil
@@ -176,9 +180,8 @@ func (t *Trainer) observe(ctx context.Context, epochs int) (map[string]float64, 
 
 // step trains on one batch and returns its mean loss.
 func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *tally) (float64, error) {
-	n := uint64(t.updater.Steps)
 	if t.cfg.Adversary != nil {
-		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", n))
+		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
 			return 0, fmt.Errorf("adversary: %w", err)
 		}
@@ -187,46 +190,74 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 		}
 		b.X = x
 	}
-	loss, err := t.gradient(b, lr, sum)
+	periods := t.cfg.HIRE.periods()
+	total := 0.0
+	for period := range periods {
+		loss, grad, err := t.update(b, lr, period, sum)
+		if err != nil {
+			return 0, err
+		}
+		total += loss
+		if period+1 < periods {
+			b.X = t.cfg.HIRE.move(b.X, grad)
+		}
+	}
+	return total / float64(periods), nil
+}
+
+// update makes the update of one period of a batch, and returns its mean loss and,
+// if another period follows, the loss's gradient by the images.
+func (t *Trainer) update(b dataset.Batch, lr float64, period int, sum *tally) (float64, tensor.NCHW, error) {
+	n := uint64(t.updater.Steps)
+	loss, grad, err := t.gradient(b, lr, period, sum)
 	if err != nil {
-		return 0, err
+		return 0, grad, err
 	}
 	if !finite(loss) {
-		return 0, fmt.Errorf("the loss is %v, want a finite number (a lower learning rate may help)", loss)
+		return 0, grad, fmt.Errorf("the loss is %v, want a finite number (a lower learning rate may help)", loss)
 	}
 	t.updater.Step(lr, t.model.Threads)
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
-		return 0, err
+		return 0, grad, err
 	}
 	// Neurons are silent on NaN, so it need not show in the loss.
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
-			return 0, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
+			return 0, grad, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
 		}
 	}
-	return loss, nil
+	return loss, grad, nil
 }
 
-// gradient computes the gradient of the mean loss of a batch, of which large weights
-// take their part of the update at once, and returns that loss. If it is not finite
-// there is no gradient and no update.
-func (t *Trainer) gradient(b dataset.Batch, lr float64, sum *tally) (loss float64, err error) {
+// gradient computes the gradient of the mean loss of one period of a batch, of which
+// large weights take their part of the update at once, and returns that loss and, if
+// another period follows, its gradient by the images. If the loss is not finite there
+// is no gradient and no update.
+func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
 	t.grad = slices.Grow(t.grad[:0], b.X.N*classes)[:b.X.N*classes]
 	t.keys = t.keys[:0]
 	epoch := t.key.Derive("epoch", uint64(len(t.history)))
+	if period > 0 {
+		epoch = epoch.Derive("period", uint64(period))
+	}
 	for _, id := range b.ID {
 		t.keys = append(t.keys, epoch.Derive("image", id))
 	}
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
-	pass := snn.Pass{Train: true, Gradient: t.cfg.Gradient, Keys: t.keys, Sink: t.updater.Sink(lr, t.model.Threads), Observe: func(_ string, s *tensor.Spikes) {
-		sum.spikes += s.Count()
-		sum.chances += s.Neurons() * s.Frames()
-	}}
-	err = t.model.TrainStep(pass, b.X, func(logits []float32) []float32 {
+	periods := t.cfg.HIRE.periods()
+	pass := snn.Pass{
+		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
+		Sink: t.updater.Sink(lr, t.model.Threads),
+		Observe: func(_ string, s *tensor.Spikes) {
+			sum.spikes += s.Count()
+			sum.chances += s.Neurons() * s.Frames()
+		},
+	}
+	ofLogits := func(logits []float32) []float32 {
 		autograd.CrossEntropy(t.losses, t.grad, logits, b.Y, t.cfg.LabelSmoothing)
 		for i, l := range t.losses {
 			sum.loss += l
@@ -244,8 +275,13 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, sum *tally) (loss float6
 			t.grad[i] /= float32(b.X.N)
 		}
 		return t.grad
-	})
-	return loss, err
+	}
+	if period+1 < periods {
+		images, err = t.model.Gradients(pass, b.X, ofLogits)
+	} else {
+		err = t.model.TrainStep(pass, b.X, ofLogits)
+	}
+	return loss, images, err
 }
 
 // project applies what keeps parameters on their sets.
