@@ -309,9 +309,15 @@ func TestRFGSM(t *testing.T) {
 // trained returns a network of 2 classes (left half bright, right half bright) that
 // classifies its training images, and these.
 func trained(t testing.TB) (*snn.Model, tensor.NCHW, []int, []uint64) {
-	t.Helper()
 	cfg := zoo.Default(small)
-	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps, cfg.Mean, cfg.Std = 1, 8, 8, 2, 4, nil, nil
+	cfg.Steps, cfg.Mean, cfg.Std = 4, nil, nil
+	return trainedAs(t, cfg)
+}
+
+// trainedAs is trained for a configuration of a network.
+func trainedAs(t testing.TB, cfg zoo.Config) (*snn.Model, tensor.NCHW, []int, []uint64) {
+	t.Helper()
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = 1, 8, 8, 2
 	m, err := zoo.New(cfg, rng.New(4))
 	require.NoError(t, err)
 	x, y, ids := images(m, 64, 0.2, 0.6)
@@ -365,6 +371,31 @@ func TestStrengthOnTrainedNetwork(t *testing.T) {
 		}
 		assert.Greater(t, pgd, half)
 		assert.Greater(t, half, clean)
+	}
+}
+
+// The attacks go through the Poisson encoder of a rate-coded network, whose images are
+// normalized or not.
+func TestStrengthOnRateCodedNetwork(t *testing.T) {
+	for _, normalized := range []bool{false, true} {
+		cfg := zoo.RateCoded(small)
+		cfg.Steps = 16
+		if normalized {
+			cfg.Mean, cfg.Std = []float32{0.475}, []float32{0.13}
+		}
+		m, x, y, ids := trainedAs(t, cfg)
+		clean := mean(losses(t, m, x, y))
+		require.Less(t, clean, 0.5, "not trained")
+		for _, g := range gradients() {
+			raised := func(a attack.Perturber) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
+			noise := raised(attack.GaussianNoise{Std: 0.06})
+			fgsm := raised(attack.FGSM(0.06, g))
+			pgd := raised(attack.PGD(0.06, 0.015, 10, g))
+			t.Logf("normalized %v, %v: clean %.3f, noise %.3f, FGSM %.3f, PGD %.3f", normalized, g, clean, noise, fgsm, pgd)
+			assert.Greater(t, fgsm, clean+0.1)
+			assert.Greater(t, fgsm, noise)
+			assert.Greater(t, pgd, noise)
+		}
 	}
 }
 

@@ -273,6 +273,45 @@ func TestGradients(t *testing.T) {
 	}
 }
 
+// The gradient by an image is that by its Poisson spikes, summed over time, through the
+// normalization of the spikes: the same network is run on spikes that are given to it.
+func TestGradientThroughPoisson(t *testing.T) {
+	s := defaults()
+	s.encoder = snn.Poisson{}
+	m := newModel(t, s)
+	x := images(m, 3)
+	warmStatistics(t, m, x)
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}} {
+		var tr trace
+		got, err := m.Run(snn.Pass{Gradient: g, Keys: keys(3)}, x, tr.back)
+		require.NoError(t, err)
+
+		tape := &autograd.Tape{}
+		var drawn []rng.Key
+		for _, k := range keys(3) {
+			drawn = append(drawn, k.Derive("poisson", 0))
+		}
+		spikes := autograd.Poisson(tape, tape.Leaf(x, false), m.Steps, drawn).Spikes()
+		m.Encoder = snn.Direct{}
+		in := tape.InputSpikes(spikes, true)
+		logits := m.Forward(&snn.Pass{Tape: tape, Steps: m.Steps, Gradient: g, Keys: keys(3)}, in)
+		m.Encoder = snn.Poisson{}
+		require.Equal(t, tr.logits, logits.Dense().Unpack().Data)
+		tape.Backward(logits, seed(tr.logits))
+		by := in.Grad() // with one step under BPTR, the same at all of them
+		each := m.Steps / by.Steps
+		for i := range got.Data {
+			n, c, px := i/got.Pixels(), i/(m.Height*m.Width)%m.Channels, i%(m.Height*m.Width)
+			sum := 0.0
+			for step := range by.Steps {
+				sum += float64(by.Data[((n*by.Steps+step)*m.Height*m.Width+px)*tensor.Lanes+c]) * float64(each)
+			}
+			require.InDelta(t, sum, got.Data[i], 1e-4*(1+math.Abs(sum)))
+		}
+		assert.Greater(t, slices.Max(got.Data), float32(0.1))
+	}
+}
+
 // A pass of fewer steps is one over the same network with so many steps.
 func TestStepsOfThePass(t *testing.T) {
 	m, short := newModel(t, defaults()), newModel(t, defaults())

@@ -72,6 +72,22 @@ func Default(arch string) Config {
 	}
 }
 
+// RateCoded returns the settings of the networks that Sharmin et al. (Inherent
+// adversarial robustness of deep spiking neural networks, ECCV 2020) hold robust without
+// any defence in training: Poisson input over T = 100 steps and leaky neurons with
+// soft reset. An attack's gradient goes straight through the encoder: it is that by the
+// spikes, the first layer's currents' taken back through its weights, summed over time.
+//
+// Images are not normalized, so that the first layer computes where there are spikes,
+// too. The leak, 0.99, is one of several in the paper. Batch norm stays, as in Default:
+// the paper goes without, and begins from the weights of a converted ReLU network.
+func RateCoded(arch string) Config {
+	cfg := Default(arch)
+	cfg.Steps, cfg.Poisson, cfg.Leak, cfg.SoftReset = 100, true, 0.99, true
+	cfg.Mean, cfg.Std = nil, nil
+	return cfg
+}
+
 const metaKey = "snnrat"
 
 // New builds the network and draws its parameters from key. It returns an error that

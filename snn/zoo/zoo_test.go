@@ -90,6 +90,24 @@ func TestEverySettingMatters(t *testing.T) {
 	}
 }
 
+// A rate-coded network's first layer sees spikes, its neurons leak and keep what is over
+// the threshold.
+func TestRateCoded(t *testing.T) {
+	cfg := zoo.RateCoded("vgg5")
+	cfg.WidthMultiplier = 0.1
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	assert.Equal(t, 100, m.Steps)
+	assert.Equal(t, snn.Poisson{}, m.Encoder)
+	assert.Nil(t, m.Mean)
+	for _, r := range m.Summary().Rows {
+		if r.Neurons > 0 {
+			assert.Equal(t, "LIF λ=0.99", r.Kind)
+		}
+	}
+	assert.True(t, cfg.SoftReset)
+}
+
 // Widths are rounded to the nearest, and at least 1.
 func TestWidthMultiplier(t *testing.T) {
 	for multiplier, want := range map[float64]string{0.1: "2 3 3", 0.01: "1 1 1", 1.03: "16 33 33", 2: "32 64 64"} {
