@@ -2,7 +2,6 @@ package train
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -10,9 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/train/dataset"
 )
 
 // trait is one of the things that a training depends on, and that must be the same
@@ -73,32 +69,13 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	s := t.set
 	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
 	add("the set's classes", "%s", strings.Join(s.ClassNames, ", "))
-	content, err := fingerprint(s)
+	content, err := s.Fingerprint()
 	if err != nil {
 		return nil, err
 	}
 	add("the set's content", "%s", content)
 	add("the key", "the one with digest %s", shortHash(t.key[:]))
 	return traits, nil
-}
-
-// fingerprint returns a digest of a set's labels and of the pixels of at most 256 of
-// its images.
-func fingerprint(s *dataset.Set) (string, error) {
-	var b []byte
-	for _, y := range s.Labels {
-		b = binary.LittleEndian.AppendUint64(b, uint64(y))
-	}
-	x := tensor.NewNCHW(1, s.C, s.H, s.W)
-	for i := 0; i < s.N; i += (s.N + 255) / 256 {
-		if err := s.Fill(x, []int{i}); err != nil {
-			return "", err
-		}
-		for _, v := range x.Data {
-			b = append(b, uint8(v*255+0.5))
-		}
-	}
-	return shortHash(b), nil
 }
 
 // shortHash returns the first half of a SHA-256.

@@ -191,3 +191,27 @@ func TestOnly(t *testing.T) {
 		assert.EqualError(t, err, want)
 	}
 }
+
+// Sets that differ in a label, in a pixel or in size have different fingerprints.
+func TestFingerprint(t *testing.T) {
+	set := newSet(t, 5, 1, 2, 2)
+	digest := func(s *dataset.Set, err error) string {
+		require.NoError(t, err)
+		d, err := s.Fingerprint()
+		require.NoError(t, err)
+		return d
+	}
+	want := digest(set, nil)
+	assert.Equal(t, want, digest(newSet(t, 5, 1, 2, 2), nil))
+	assert.Len(t, want, 32)
+	pixels := make([]uint8, 20)
+	for i := range pixels {
+		pixels[i] = uint8(i)
+	}
+	names := set.ClassNames
+	assert.Equal(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), set.Labels, names)))
+	assert.NotEqual(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), []int{0, 1, 2, 0, 2}, names)))
+	pixels[19]++
+	assert.NotEqual(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), set.Labels, names)))
+	assert.NotEqual(t, want, digest(set.First(4)))
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// outcome is what a network made of one version of the test images.
+type outcome struct {
+	trials.Trial
+	Accuracy  float64 `json:"accuracy"`
+	Predicted []int   `json:"predicted"` // class of each test image
+}
+
+// record is a file of the outcomes of one network, on images that were made on it or
+// on another.
+type record struct {
+	Network  string    `json:"network"`
+	Source   string    `json:"source,omitempty"` // of black-box attacks
+	Identity string    `json:"identity"`         // digest of all that outcomes depend on
+	Labels   []int     `json:"labels"`           // of the test images
+	Outcomes []outcome `json:"outcomes"`
+}
+
+// judged is a network that can be attacked.
+type judged struct {
+	name   string
+	model  *snn.Model
+	digest string
+}
+
+func newJudged(name string, m *snn.Model) *judged { return &judged{name, m, digest(m)} }
+
+// digest identifies a network by its parameters and what it is built from.
+func digest(m *snn.Model) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %d×%d×%d %T\n%v\n", m.Steps, m.Channels, m.Height, m.Width, m.Encoder, m.Summary())
+	fmt.Fprintln(h, m.Meta["snnrat"])
+	var raw []byte
+	for _, p := range m.State() {
+		raw = append(raw[:0], p.Name...)
+		for _, v := range p.Export() {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
+		}
+		h.Write(raw)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+// duel is a judgement: a network's, on test images attacked on source or, if that is
+// nil, on the network itself.
+type duel struct {
+	network, source *judged
+	test            *dataset.Set
+}
+
+// archive is the folder of records.
+type archive struct {
+	folder string
+	seed   uint64
+}
+
+func (a archive) key() rng.Key { return rng.New(a.seed).Derive("attacks", 0) }
+
+// open returns the record of a duel and its path; an empty record if there is none.
+func (a archive) open(d duel) (*record, string, error) {
+	data, err := d.test.Fingerprint()
+	if err != nil {
+		return nil, "", err
+	}
+	r := &record{Network: d.network.name, Labels: d.test.Labels}
+	from := ""
+	if d.source != nil {
+		r.Source, from = d.source.name, d.source.digest
+	}
+	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d", d.network.digest, from, d.test.N, data, a.seed)
+	sum := sha256.Sum256([]byte(r.Identity))
+	path := filepath.Join(a.folder, fmt.Sprintf("%s-%s.json", d.network.name, hex.EncodeToString(sum[:4])))
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, path, nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	kept := &record{}
+	if err := json.Unmarshal(b, kept); err != nil {
+		return nil, "", fmt.Errorf("%s: expected outcomes of an evaluation: %w (remove the file to evaluate anew)", path, err)
+	}
+	if kept.Identity != r.Identity {
+		return nil, "", fmt.Errorf("%s: expected outcomes of %s, but they are of %s: remove the file", path, r.Identity, kept.Identity)
+	}
+	for _, o := range kept.Outcomes {
+		if len(o.Predicted) != d.test.N {
+			return nil, "", fmt.Errorf("%s: %v: %d predictions, expected %d (remove the file to evaluate anew)", path, o.Trial, len(o.Predicted), d.test.N)
+		}
+	}
+	return kept, path, nil
+}
+
+// find returns the outcome of a trial, or nil.
+func (r *record) find(t trials.Trial) *outcome {
+	for i := range r.Outcomes {
+		if r.Outcomes[i].Trial == t {
+			return &r.Outcomes[i]
+		}
+	}
+	return nil
+}
+
+// judge makes a trial of a duel and keeps its outcome and that of clean images.
+// progress is called with the work done.
+func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(work float64)) error {
+	r, path, err := a.open(d)
+	if err != nil {
+		return err
+	}
+	cfg := attack.DefaultConfig()
+	cfg.Key = a.key()
+	if d.source != nil {
+		cfg.Source = d.source.model
+	}
+	var attacks []attack.Named
+	if t != trials.Clean {
+		attacks = append(attacks, attack.Named{Name: t.String(), Attack: t.Perturber()})
+	}
+	done := 0
+	cfg.Progress = func(p attack.Progress) {
+		if p.Attack == "clean" == (t == trials.Clean) {
+			progress(float64(p.Done-done) * t.Work(1))
+		}
+		done = p.Done
+	}
+	report, err := attack.Evaluate(ctx, d.network.model, d.test, attacks, cfg)
+	if err != nil {
+		return fmt.Errorf("%s: %v: %w", d.network.name, t, err)
+	}
+	keep := func(t trials.Trial, o attack.Outcome) {
+		if r.find(t) == nil {
+			r.Outcomes = append(r.Outcomes, outcome{t, o.Accuracy, o.Predicted})
+		}
+	}
+	keep(trials.Clean, report.Clean)
+	for _, o := range report.Attacks {
+		keep(t, o)
+	}
+	return atomicfile.Write(path, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
+}
+
+// worst returns the share of images that are classified as labelled in all of some
+// trials.
+func (r *record) worst(list []trials.Trial) float64 {
+	survived := 0
+	for i, label := range r.Labels {
+		right := true
+		for _, t := range list {
+			right = right && r.find(t).Predicted[i] == label
+		}
+		if right {
+			survived++
+		}
+	}
+	return float64(survived) / float64(len(r.Labels))
+}

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/train"
+)
+
+// experiment is one of the paper's tables and figures.
+type experiment struct {
+	name  string
+	archs []string // on which it is made by default
+	// plan lists what it needs on a subject.
+	plan func(o *options) []need
+	// report makes its results from what is then there.
+	report func(ctx context.Context, l *lab) (*report, error)
+}
+
+// need is a network that an experiment uses and what it is judged under, clean images
+// being understood.
+type need struct {
+	method method
+	beta   float64 // if not 0, instead of the usual one
+	source bool    // judged on images made on the source (black-box)
+	trials []trials.Trial
+}
+
+// report is what an experiment found.
+type report struct {
+	text    string
+	results any
+	figures map[string]plots.Figure // by the file's name
+}
+
+var experiments = []experiment{table2}
+
+func experimentNames() string {
+	var names []string
+	for _, e := range experiments {
+		names = append(names, e.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// lab is where an experiment is made.
+type lab struct {
+	*options
+	subjects []subject
+	needs    []need
+	cabinet  cabinet
+	archive  archive
+	stdout   io.Writer
+	meter    *term.Meter
+
+	networks map[string]*network // by who
+	loaded   map[string]*judged  // by who
+	history  map[string][]train.Metrics
+}
+
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
+	if i < 0 {
+		return fmt.Errorf("-exp %q: expected one of %s", o.Exp, experimentNames())
+	}
+	e := experiments[i]
+	if len(o.archs) == 0 {
+		o.archs = e.archs
+	}
+	l := &lab{
+		options: o, stdout: stdout,
+		cabinet:  cabinet{filepath.Join(o.out, "networks"), false},
+		archive:  archive{filepath.Join(o.out, "evaluations"), o.Seed},
+		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{},
+	}
+	if o.models != "" {
+		l.cabinet = cabinet{o.models, true}
+	}
+	if err := l.openData(ctx, stderr); err != nil {
+		return err
+	}
+	// What can be wrong is found before anything is written and before the first hour.
+	l.needs = e.plan(o)
+	work, err := l.check()
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{l.cabinet.folder, l.archive.folder} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
+		}
+	}
+	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
+	l.meter = term.NewMeter(stderr, work)
+	defer l.meter.Clear()
+	if err := l.make(ctx); err != nil {
+		return err
+	}
+	r, err := e.report(ctx, l)
+	l.meter.Clear()
+	if err != nil {
+		return err
+	}
+	return l.publish(r)
+}
+
+// openData opens the sets and makes subjects of them.
+func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
+	for _, path := range l.data {
+		var m *term.Meter
+		var had int64
+		d, err := sets.Open(ctx, path, func(done, total int64) {
+			if m == nil {
+				m = term.NewMeter(stderr, float64(total))
+			}
+			m.Add(float64(done-had), "download of "+path)
+			had = done
+		})
+		if m != nil {
+			m.Clear()
+		}
+		if err == nil {
+			err = d.Limit(l.Train, l.Test)
+		}
+		if err != nil {
+			return fmt.Errorf("-data %s: %w", path, err)
+		}
+		for _, arch := range l.archs {
+			l.subjects = append(l.subjects, subject{d, arch})
+		}
+	}
+	return nil
+}
+
+func (l *lab) scaleText() string {
+	s := l.subjects[0]
+	return l.describeScale(s.Train.N, s.Test.N)
+}
+
+// who names a network of a subject within an experiment.
+func who(s subject, m method, beta float64) string { return fmt.Sprint(s, " ", m.Name, " ", beta) }
+
+// check builds all networks and returns the work of what there is to do, or the error
+// that a flag makes.
+func (l *lab) check() (work float64, err error) {
+	for _, s := range l.subjects {
+		for _, n := range l.needs {
+			if err := l.register(s, n); err != nil {
+				return 0, err
+			}
+			for _, t := range n.trials {
+				if err := t.Check(); err != nil {
+					return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
+				}
+				work += float64(s.Test.N) * t.Work(1)
+			}
+			work += float64(s.Test.N)
+		}
+	}
+	for _, n := range l.networks {
+		switch held, err := l.cabinet.holds(n); {
+		case err != nil:
+			return 0, err
+		case held:
+			// loaded later
+		case l.cabinet.readOnly:
+			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, n.name, n.text())
+		default:
+			if _, err := n.build(); err != nil {
+				return 0, err
+			}
+			work += float64(n.Epochs) * n.work()
+		}
+	}
+	return work, nil
+}
+
+func (l *lab) register(s subject, n need) error {
+	add := func(m method, beta float64) error {
+		o := *l.options
+		if beta != 0 {
+			o.Beta = beta
+		}
+		net, err := o.newNetwork(s, m)
+		if err == nil {
+			l.networks[who(s, m, beta)] = net
+		}
+		return err
+	}
+	if n.source {
+		if err := add(source, 0); err != nil {
+			return err
+		}
+	}
+	return add(n.method, n.beta)
+}
+
+// make trains and judges what is not there yet.
+func (l *lab) make(ctx context.Context) error {
+	for _, s := range l.subjects {
+		for _, n := range l.needs {
+			if n.source {
+				if _, err := l.network(ctx, s, source, 0); err != nil {
+					return err
+				}
+			}
+			if _, err := l.network(ctx, s, n.method, n.beta); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range l.subjects {
+		for _, n := range l.needs {
+			if err := l.judge(ctx, s, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// network returns a network, trained if need be.
+func (l *lab) network(ctx context.Context, s subject, m method, beta float64) (*judged, error) {
+	id := who(s, m, beta)
+	if j := l.loaded[id]; j != nil {
+		return j, nil
+	}
+	n := l.networks[id]
+	held, err := l.cabinet.holds(n)
+	if err != nil {
+		return nil, err
+	}
+	if !held {
+		if err := l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished); err != nil {
+			return nil, err
+		}
+	}
+	model, history, err := l.cabinet.load(n)
+	if err != nil {
+		return nil, err
+	}
+	j := newJudged(n.name, model)
+	l.loaded[id], l.history[n.name] = j, history
+	return j, nil
+}
+
+// duel returns a need's duel, of networks that are loaded.
+func (l *lab) duel(s subject, n need) duel {
+	d := duel{network: l.loaded[who(s, n.method, n.beta)], test: s.Test}
+	if n.source {
+		d.source = l.loaded[who(s, source, 0)]
+	}
+	return d
+}
+
+func (l *lab) judge(ctx context.Context, s subject, n need) error {
+	d := l.duel(s, n)
+	title := d.network.name + ", white-box"
+	if d.source != nil {
+		title = d.network.name + ", black-box"
+	}
+	for _, t := range slices.Concat([]trials.Trial{trials.Clean}, n.trials) {
+		r, _, err := l.archive.open(d)
+		if err != nil {
+			return err
+		}
+		if r.find(t) != nil {
+			l.meter.Skip(float64(s.Test.N) * t.Work(1))
+			continue
+		}
+		if err := l.archive.judge(ctx, d, t, func(work float64) { l.meter.Add(work, fmt.Sprintf("%s: %v", title, t)) }); err != nil {
+			return err
+		}
+	}
+	l.meter.Finished(title)
+	return nil
+}
+
+// record returns the outcomes of a need that has been met.
+func (l *lab) record(s subject, n need) (*record, error) {
+	r, _, err := l.archive.open(l.duel(s, n))
+	if err == nil && r.find(trials.Clean) == nil {
+		err = errors.New("the evaluation is gone: expected nobody to remove it meanwhile")
+	}
+	return r, err
+}
+
+// publish prints the report and writes it to files.
+func (l *lab) publish(r *report) error {
+	text := l.scaleText() + "\n\n" + r.text
+	write := func(name string, fn func(io.Writer) error) error {
+		if err := atomicfile.Write(filepath.Join(l.out, name), fn); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+		return nil
+	}
+	err := write(l.Exp+".txt", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+	if err != nil {
+		return err
+	}
+	err = write(l.Exp+".json", func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		return e.Encode(map[string]any{
+			"options": l.options, "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
+			"training": l.history, "results": r.results,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for name, f := range r.figures {
+		if err := f.Save(l.out, name); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(l.stdout, r.text)
+	return err
+}

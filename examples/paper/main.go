@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/snn/zoo"
+)
+
+// options are the flags. Those with a name in JSON decide the results.
+type options struct {
+	Exp       string  `json:"experiment"`
+	Scale     string  `json:"scale"`
+	Width     float64 `json:"width"`
+	T         int     `json:"T"`
+	Train     int     `json:"train_images"`
+	Test      int     `json:"test_images"`
+	Epochs    int     `json:"epochs"`
+	Batch     int     `json:"batch"`
+	LR        float64 `json:"lr"`
+	Eps       float64 `json:"eps_255"`
+	Beta      float64 `json:"beta"`
+	RowShare  float64 `json:"row_share"`
+	Decay     float64 `json:"weight_decay"`
+	TestEps   float64 `json:"test_eps_255"`
+	TestAlpha float64 `json:"test_alpha"`
+	TestSteps int     `json:"test_steps"`
+	Seed      uint64  `json:"seed"`
+
+	data, archs list
+	models      string // a folder of networks that are not to be trained; "" trains
+	out         string
+	threads     int
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(s string) error {
+	if s == "" {
+		return errors.New("expected no empty value")
+	}
+	*l = append(*l, s)
+	return nil
+}
+
+func parse(args []string, stdout io.Writer) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
+	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
+	fs.StringVar(&o.Scale, "scale", "full", "`name` of a set of values for the flags from -width to -lr that are not given: "+scaleNames())
+	fs.Var(&o.data, "data", "`set` of images: "+sets.Expected+"; several times for several sets")
+	fs.Var(&o.archs, "arch", "`network`: a name ("+zoo.Names()+"), or one written out; several times for several (default the experiment's)")
+	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
+	cli.Var(fs, &o.T, "T", 8, "[1, 1024]", "time steps")
+	cli.Var(fs, &o.Train, "train", 0, "[0, ∞)", "training images, 0 for all")
+	cli.Var(fs, &o.Test, "test", 0, "[0, ∞)", "test images, 0 for all")
+	cli.Var(fs, &o.Epochs, "epochs", 200, "[1, 1000000]", "epochs of training")
+	cli.Var(fs, &o.Batch, "batch", 64, "[1, 65536]", "images in a mini-batch")
+	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
+	cli.Var(fs, &o.Eps, "eps", 2, "[0, 255]", "perturbation radius ε in training, in 255ths")
+	cli.Var(fs, &o.Beta, "beta", 0, "[0, 0.5]", "step β of the orthogonal projection, 0 for the paper's (0.004 for wide residual networks, else 0.001)")
+	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
+	cli.Var(fs, &o.Decay, "decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
+	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
+	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
+	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
+	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
+	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
+	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
+	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
+	if err := cli.Parse(fs, args, stdout); err != nil {
+		return nil, err
+	}
+	if err := o.applyScale(fs); err != nil {
+		return nil, err
+	}
+	if len(o.data) == 0 {
+		return nil, fmt.Errorf("-data is missing: expected %s", sets.Expected)
+	}
+	if o.out == "" {
+		return nil, errors.New("-out is empty: expected a folder")
+	}
+	for _, l := range []list{o.data, o.archs} {
+		for i, v := range l {
+			if slices.Contains(l[:i], v) {
+				return nil, fmt.Errorf("%q is given twice: expected different values", v)
+			}
+		}
+	}
+	return o, nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
+	o, err := parse(os.Args[1:], os.Stdout)
+	if err != nil {
+		cli.Exit("paper", err)
+	}
+	if o.threads > 0 {
+		runtime.GOMAXPROCS(o.threads)
+	}
+	err = run(ctx, o, os.Stdout, os.Stderr)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "paper: stopped; the same command goes on from what is done, in %s\n", o.out)
+		os.Exit(130)
+	}
+	cli.Exit("paper", err)
+}

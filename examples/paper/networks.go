@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/regularize"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train"
+)
+
+// method is a way to train.
+type method struct {
+	Name string `json:"name"`
+	Mix  bool   `json:"mix"` // on adversarial examples, mixed
+	Reg  bool   `json:"reg"` // with projected weights, instead of L2 weight decay
+}
+
+var (
+	vanilla = method{Name: "vanilla"}
+	mix     = method{Name: "mix", Mix: true}
+	reg     = method{Name: "reg", Reg: true}
+	rat     = method{Name: "rat", Mix: true, Reg: true}
+	source  = method{Name: "source"} // vanilla, but for its seed: the source of black-box attacks
+)
+
+// recipe is all that makes a network. Fields that do not count are zero.
+type recipe struct {
+	Method  method     `json:"method"`
+	Data    string     `json:"data"` // fingerprint of the training images
+	Images  int        `json:"images"`
+	Network zoo.Config `json:"network"`
+	Augment bool       `json:"augment"`
+	Epochs  int        `json:"epochs"`
+	Batch   int        `json:"batch"`
+	LR      float64    `json:"lr"`
+
+	Eps      float64 `json:"eps_255,omitempty"`
+	Beta     float64 `json:"beta,omitempty"`
+	RowShare float64 `json:"row_share,omitempty"`
+	Decay    float64 `json:"weight_decay,omitempty"`
+	Seed     uint64  `json:"seed"`
+}
+
+// The keys of a network's metadata.
+const (
+	recipeKey  = "snnrat.paper.recipe"
+	historyKey = "snnrat.paper.history"
+)
+
+// subject is a data set and an architecture, on which an experiment is made.
+type subject struct {
+	*sets.Data
+	arch string
+}
+
+func (s subject) String() string { return s.arch + ", " + s.Name }
+
+// slug is the subject's name in files.
+func (s subject) slug() string {
+	clean := func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '_'
+	}
+	return strings.Map(clean, strings.ToLower(s.arch+"-"+s.Name))
+}
+
+// network is a recipe and what it is made from.
+type network struct {
+	recipe
+	on   *sets.Data
+	name string // of its file: the architecture, the method and a digest of the recipe
+}
+
+// newNetwork returns the network that a method makes of a subject.
+func (o *options) newNetwork(s subject, m method) (*network, error) {
+	cfg := zoo.Default(s.arch)
+	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
+	cfg.Mean, cfg.Std = s.Mean, s.Std
+	r := recipe{
+		Method: m, Images: s.Train.N, Network: cfg, Augment: s.Loader.Flip,
+		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
+	}
+	var err error
+	if r.Data, err = s.Train.Fingerprint(); err != nil {
+		return nil, err
+	}
+	if m.Mix {
+		r.Eps = o.Eps
+	}
+	if m.Reg {
+		r.Beta, r.RowShare = o.beta(s.arch), o.RowShare
+	} else {
+		r.Decay = o.Decay
+	}
+	return r.network(s), nil
+}
+
+// beta returns the step of the projection for an architecture.
+func (o *options) beta(arch string) float64 {
+	switch {
+	case o.Beta != 0:
+		return o.Beta
+	case strings.HasPrefix(strings.ToLower(arch), "wrn"):
+		return 0.004
+	}
+	return 0.001
+}
+
+func (r recipe) network(s subject) *network {
+	sum := sha256.Sum256([]byte(r.text()))
+	arch, _, _ := strings.Cut(subject{s.Data, s.arch}.slug(), "-"+strings.ToLower(s.Name))
+	return &network{r, s.Data, fmt.Sprintf("%.24s-%s-%s", arch, r.Method.Name, hex.EncodeToString(sum[:6]))}
+}
+
+func (r recipe) text() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic("paper: recipe: " + err.Error()) // JSON has all of its types and values
+	}
+	return string(b)
+}
+
+// build returns the untrained network. All methods start from the same parameters but
+// for the source, which has its own.
+func (n *network) build() (*snn.Model, error) {
+	m, err := zoo.New(n.Network, n.key("init"))
+	if err != nil {
+		return nil, fmt.Errorf("network of -arch %q: %w", n.Network.Arch, err)
+	}
+	m.Meta[recipeKey] = n.text()
+	return m, nil
+}
+
+func (n *network) key(purpose string) rng.Key {
+	var role uint64
+	if n.Method == source {
+		role = 1
+	}
+	return rng.New(n.Seed).Derive(purpose, role)
+}
+
+// config returns how the network is trained.
+func (n *network) config() train.Config {
+	cfg := train.Default(n.Epochs)
+	cfg.LR, cfg.Loader = n.LR, n.on.Loader
+	cfg.Loader.BatchSize = n.Batch
+	cfg.Optimizer = train.SGD{Momentum: 0.9, WeightDecay: n.Decay}
+	if n.Method.Mix {
+		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
+	}
+	if n.Method.Reg {
+		o := regularize.DefaultOrthogonal()
+		o.Beta, o.RowShare, o.MinRows = float32(n.Beta), float32(n.RowShare), 200
+		cfg.Regularizer, cfg.Simplex = o, regularize.Simplex
+	}
+	return cfg
+}
+
+// work is that of training on all images once, in forward passes of an image: one, a
+// backward pass to the weights and the layers' inputs, which is two, and for MIX a
+// gradient step. (Measured on VGG-11 of a quarter's width; the projection is small.)
+func (n *network) work() float64 {
+	work := 3.0
+	if n.Method.Mix {
+		work += trials.GradientWork
+	}
+	return work * float64(n.Images)
+}
+
+// cabinet is the folder that trained networks are kept in: one safetensors file each,
+// which holds its recipe, and beside it a checkpoint while it is being trained.
+type cabinet struct {
+	folder   string
+	readOnly bool
+}
+
+func (c cabinet) path(n *network) string { return filepath.Join(c.folder, n.name+".safetensors") }
+
+func (c cabinet) checkpoint(n *network) string { return filepath.Join(c.folder, n.name+".ckpt") }
+
+// holds reports whether the network has been trained.
+func (c cabinet) holds(n *network) (bool, error) {
+	_, err := os.Stat(c.path(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// load returns a trained network, and the course of its training.
+func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
+	path := c.path(n)
+	m, _, err := zoo.Load(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if got := m.Meta[recipeKey]; got != n.text() {
+		return nil, nil, fmt.Errorf("%s: expected the network of the recipe %s, but it is that of %q: remove it", path, n.text(), got)
+	}
+	var history []train.Metrics
+	if err := json.Unmarshal([]byte(m.Meta[historyKey]), &history); err != nil {
+		return nil, nil, fmt.Errorf("%s: metadata %s: %w", path, historyKey, err)
+	}
+	return m, history, nil
+}
+
+// begun returns the number of epochs that a checkpoint holds, and 0 if there is none.
+func (c cabinet) trainer(n *network, cfg train.Config) (*train.Trainer, *snn.Model, error) {
+	m, err := n.build()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := train.New(m, n.on.Train, cfg, n.key("train"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := t.Resume(c.checkpoint(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w (remove the file to train anew)", err)
+	}
+	return t, m, nil
+}
+
+// train makes the network, or goes on with it, and keeps a checkpoint of every epoch.
+// step is called with the work that was done and what it was done on.
+func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
+	cfg := n.config()
+	cfg.Progress = func(p train.Progress) {
+		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
+	}
+	t, m, err := c.trainer(n, cfg)
+	if err != nil {
+		return err
+	}
+	skip(float64(len(t.History())) * n.work())
+	for e, err := range t.Epochs(ctx) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+		if err := t.Save(c.checkpoint(n)); err != nil {
+			return err
+		}
+		epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
+	}
+	history, err := json.Marshal(t.History())
+	if err != nil {
+		return err
+	}
+	m.Meta[historyKey] = string(history)
+	if err := m.Save(c.path(n)); err != nil {
+		return err
+	}
+	return os.Remove(c.checkpoint(n))
+}

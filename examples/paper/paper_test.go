@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the tests start this program as a user would.
+func TestMain(m *testing.M) {
+	if os.Getenv("SNNRAT_EXAMPLE") == "paper" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func command(args ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=paper")
+	return c
+}
+
+// paper runs the program.
+func paper(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := command(args...)
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		var exit *exec.ExitError
+		require.ErrorAs(t, err, &exit)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// small are flags for an experiment that takes no time.
+func small(exp, data, out string, more ...string) []string {
+	return append([]string{
+		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny",
+		"-train", "60", "-test", "20", "-epochs", "2", "-batch", "16", "-width", "1",
+	}, more...)
+}
+
+// cifar writes a data set in CIFAR-10's binary layout: images whose colour, but for
+// noise, tells their class.
+func cifar(t *testing.T) string {
+	folder := t.TempDir()
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, name := range []string{"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"} {
+		var b []byte
+		for i := range 20 {
+			class := i % 10
+			b = append(b, byte(class))
+			for c := range 3 {
+				base := class * (c + 3) * 29 % 200
+				for range 32 * 32 {
+					b = append(b, byte(base+r.IntN(56)))
+				}
+			}
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".bin"), b, 0o644))
+	}
+	names := "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n"
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "batches.meta.txt"), []byte(names), 0o644))
+	return folder
+}
+
+// files reads the files of a folder, by their paths in it.
+func files(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(folder, path)
+		all[rel] = string(b)
+		return err
+	}))
+	return all
+}
+
+// What table2 prints and keeps is of one piece, and a second run does nothing again.
+func TestTable2(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	stdout, stderr, code := paper(t, small("table2", data, out)...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "Scale tiny: width 1, T = 2, 60 training images, 2 epochs in batches of 16")
+	for _, row := range []string{"clean", "noise", "FGSM", "RFGSM", "PGD", "BIM", "worst case"} {
+		assert.Contains(t, stdout, "\n"+row+" ")
+	}
+	before := files(t, out)
+	assert.Equal(t, stdout, before["table2.txt"])
+	networks, evaluations := 0, 0
+	for name, content := range before {
+		switch filepath.Dir(name) {
+		case "networks":
+			assert.Equal(t, ".safetensors", filepath.Ext(name))
+			networks++
+		case "evaluations":
+			var r record
+			require.NoError(t, json.Unmarshal([]byte(content), &r))
+			require.Len(t, r.Labels, 20)
+			for _, o := range r.Outcomes {
+				right := 0
+				for i, class := range o.Predicted {
+					if class == r.Labels[i] {
+						right++
+					}
+				}
+				assert.Equal(t, float64(right)/20, o.Accuracy, "%s: %v", name, o.Trial)
+			}
+			evaluations++
+		}
+	}
+	assert.Equal(t, 3, networks, "vanilla, source, rat")
+	assert.Equal(t, 4, evaluations, "two networks, white-box and black-box")
+
+	again, stderr, code := paper(t, small("table2", data, out)...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, stdout, again)
+	assert.NotContains(t, stderr, "epoch")
+	after := files(t, out)
+	assert.Equal(t, before, after)
+}
+
+// A run that was stopped in the middle goes on to the same results.
+func TestResume(t *testing.T) {
+	data, want, out := cifar(t), t.TempDir(), t.TempDir()
+	stdout, stderr, code := paper(t, small("table2", data, want)...)
+	require.Zero(t, code, stderr)
+
+	var errs strings.Builder
+	c := command(small("table2", data, out)...)
+	pipe, err := c.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	buf := make([]byte, 1024)
+	for !strings.Contains(errs.String(), "epoch 1 of 2") {
+		n, err := pipe.Read(buf)
+		require.NoError(t, err, errs.String())
+		errs.Write(buf[:n])
+	}
+	require.NoError(t, c.Process.Signal(os.Interrupt))
+	for err == nil {
+		var n int
+		n, err = pipe.Read(buf)
+		errs.Write(buf[:n])
+	}
+	require.Error(t, c.Wait())
+	assert.Equal(t, 130, c.ProcessState.ExitCode(), errs.String())
+	assert.Contains(t, errs.String(), "paper: stopped; the same command goes on from what is done, in "+out+"\n")
+
+	resumed, stderr, code := paper(t, small("table2", data, out)...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, stdout, resumed)
+	a, b := files(t, want), files(t, out)
+	for name := range a {
+		if filepath.Dir(name) == "evaluations" {
+			assert.Equal(t, a[name], b[name], name)
+		}
+	}
+	assert.Len(t, b, len(a))
+}
+
+// Bad input is an error of one line that names it.
+func TestBadInput(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	for _, c := range []struct{ args, want string }{
+		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
+		{"-exp table2", "-data is missing: expected fashion-mini"},
+		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},
+		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},
+		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, small, tiny`},
+		{"-exp table2 -arch vgg99 -data " + data, `network of -arch "vgg99"`},
+		{"-exp table2 -train 101 -data " + data, "-data " + data + ": -train 101: "},
+		{"-exp table2 -scale tiny -train 50 -test 20 -models " + out + " -data " + data, "-models " + out + ": vgg11-"},
+	} {
+		_, stderr, code := paper(t, append(strings.Fields(c.args), "-out", out)...)
+		assert.Equal(t, 1, code, c.args)
+		assert.Contains(t, stderr, "paper: "+c.want)
+		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+	}
+	assert.Empty(t, files(t, out))
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// scales are values for flags. The flags' own defaults are the paper's settings, full.
+var scales = map[string]map[string]string{
+	"full":  {},
+	"small": {"width": "0.25", "T": "4", "train": "10000", "test": "500", "epochs": "8"},
+	"tiny":  {"width": "0.125", "T": "2", "train": "2000", "test": "100", "epochs": "3"},
+}
+
+func scaleNames() string { return strings.Join(slices.Sorted(maps.Keys(scales)), ", ") }
+
+// applyScale sets the flags that the command line left out to the values of -scale.
+func (o *options) applyScale(fs *flag.FlagSet) error {
+	values, ok := scales[o.Scale]
+	if !ok {
+		return fmt.Errorf("-scale %q: expected one of %s", o.Scale, scaleNames())
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range values {
+		if given[name] {
+			continue
+		}
+		if err := fs.Set(name, value); err != nil {
+			return fmt.Errorf("-scale %s: -%s %s: %w", o.Scale, name, value, err)
+		}
+	}
+	return nil
+}
+
+// describeScale says at which scale an experiment runs, beside the paper's.
+func (o *options) describeScale(train, test int) string {
+	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; seed %d",
+		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.Seed)
+	if o.Scale == "full" {
+		return "Scale: " + text
+	}
+	return fmt.Sprintf("Scale %s: %s\n(the paper: width 1, T = 8, 50000 images, 200 epochs in batches of 64, learning rate 0.1, ε = 2/255; 10000 test images)", o.Scale, text)
+}
