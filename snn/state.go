@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -34,9 +33,9 @@ func (m *Model) named() map[string]*autograd.Param {
 	return named
 }
 
-// Load sets the model's state from a safetensors file, and adds the file's metadata
-// to Meta; entries that Meta has stay, since they describe this model. The file must
-// hold float32 tensors of just the model's names and shapes (num_batches_tracked,
+// Load sets the model's state from a safetensors file, or a PyTorch state dict as
+// torch.save writes it, and adds the file's metadata to Meta; entries that Meta has stay,
+// since they describe this model. The file must hold float32 tensors of just the model's names and shapes (num_batches_tracked,
 // which PyTorch's batch norm keeps, is passed over). On an error, which names the file
 // and the tensor, the model is as it was.
 func (m *Model) Load(path string) error {
@@ -56,8 +55,7 @@ func (m *Model) SetState(file []byte) error {
 	if err != nil {
 		return err
 	}
-	tracked := func(name string) bool { return strings.HasSuffix(name, ".num_batches_tracked") }
-	if err := f.Import(m.named(), tracked); err != nil {
+	if err := f.Import(m.named()); err != nil {
 		return err
 	}
 	own := m.Meta

@@ -117,7 +117,8 @@ func TestLoadErrors(t *testing.T) {
 		file    []byte
 	}{
 		{"not a safetensors file", nil},
-		{"not a safetensors file", []byte("PK\x03\x04")},
+		{"not a PyTorch state dict", []byte("PK\x03\x04")},
+		{"PyTorch wrote it before 1.6", []byte("\x80\x02\x8a\x0a")},
 		{"not a safetensors file", whole[:4]},
 		{"not a safetensors file", whole[:header/2]},
 		{"not a safetensors file", whole[:header+8]},
@@ -127,9 +128,9 @@ func TestLoadErrors(t *testing.T) {
 		{"not a safetensors file", edit(0, 0, 0, 0, 0x40)},
 		{"not a safetensors file", edit(8, 'x')},
 		{"not a safetensors file", edit(20, 0xfe, 0xff)},
-		{"no tensor block.convex.comb: the file is of another architecture", changed(func(ts tensors) { delete(ts, "block.convex.comb") })},
-		{"no tensor fc.bias", changed(func(ts tensors) { ts["fc.offset"] = ts["fc.bias"]; delete(ts, "fc.bias") })},
-		{"tensor zz is not one of the model's", changed(func(ts tensors) { ts["zz"] = ts["fc.bias"] })},
+		{"the file is of another architecture: it lacks block.convex.comb of the model's tensors, and has none", changed(func(ts tensors) { delete(ts, "block.convex.comb") })},
+		{"it lacks fc.bias of the model's tensors, and has fc.offset beside them", changed(func(ts tensors) { ts["fc.offset"] = ts["fc.bias"]; delete(ts, "fc.bias") })},
+		{"it lacks none of the model's tensors, and has zz beside them", changed(func(ts tensors) { ts["zz"] = ts["fc.bias"] })},
 		{"tensor fc.bias has shape [1 5]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{1, 5}, make([]byte, 20)) })},
 		{"tensor fc.bias has shape [4]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{4}, make([]byte, 16)) })},
 		{"tensor fc.bias is of type F64: expected F32", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F64, []uint64{5}, make([]byte, 40)) })},

@@ -114,7 +114,7 @@ func (t *Trainer) resume(path string) error {
 	}
 	var before snapshot
 	before.take(t)
-	if err := file.Import(t.tensors(), nil); err != nil {
+	if err := file.Import(t.tensors()); err != nil {
 		return err
 	}
 	t.updater.Steps, t.history = p.Steps, p.History

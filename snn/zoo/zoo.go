@@ -21,8 +21,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nlpodyssey/safetensors"
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/paramfile"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -109,13 +109,13 @@ func Load(path string) (*snn.Model, Config, error) {
 	if err != nil {
 		return nil, cfg, fmt.Errorf("load model: %w", err)
 	}
-	_, meta, err := safetensors.ReadMetadata(b)
+	f, err := paramfile.Parse(b)
 	if err != nil {
-		return nil, cfg, fmt.Errorf("load model: %s: not a safetensors file: %w", path, err)
+		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
 	}
-	text, ok := meta.Metadata()[metaKey]
+	text, ok := f.Meta[metaKey]
 	if !ok {
-		return nil, cfg, fmt.Errorf("load model: %s: no description of the network in the file's metadata under %q", path, metaKey)
+		return nil, cfg, fmt.Errorf("load model: %s: no description of the network in the file's metadata under %q; LoadTorch reads files of PyTorch", path, metaKey)
 	}
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		return nil, cfg, fmt.Errorf("load model: %s: metadata %q: %w", path, metaKey, err)
@@ -130,13 +130,19 @@ func Load(path string) (*snn.Model, Config, error) {
 	return m, cfg, nil
 }
 
-func build(cfg Config) (*snn.Model, error) {
-	arch := cfg.Arch
+// resolve writes out a network that is named.
+func resolve(arch string) string {
 	if a, ok := Architectures[strings.ToLower(arch)]; ok {
-		arch = a
-	} else if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
+		return a
+	}
+	return arch
+}
+
+func build(cfg Config) (*snn.Model, error) {
+	arch := resolve(cfg.Arch)
+	if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
 		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
-			arch, Names(), Architectures["small"])
+			cfg.Arch, Names(), Architectures["small"])
 	}
 	if !(cfg.WidthMultiplier > 0 && cfg.WidthMultiplier <= 64) {
 		return nil, fmt.Errorf("width multiplier %v: expected a number in (0, 64]", cfg.WidthMultiplier)
@@ -315,18 +321,32 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 		Append("", snn.Flatten{}).Append("classifier", snn.NewSequential(classifier...)), nil
 }
 
-func (b *builder) wrn(arch string) (*snn.Sequential, error) {
-	var ws [4]int
-	var blocks int
-	var strides [3]int
+// wrnShape is what the notation of a wide residual network says.
+type wrnShape struct {
+	widths  [4]int
+	blocks  int
+	strides [3]int
+}
+
+func parseWRN(arch string) (s wrnShape, err error) {
+	ws, ss := &s.widths, &s.strides
 	const format = "WRN widths %d,%d,%d,%d, %d blocks a group, strides %d,%d,%d"
-	_, err := fmt.Sscanf(arch, format, &ws[0], &ws[1], &ws[2], &ws[3], &blocks, &strides[0], &strides[1], &strides[2])
-	numbers := []int{ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2]}
+	_, err = fmt.Sscanf(arch, format, &ws[0], &ws[1], &ws[2], &ws[3], &s.blocks, &ss[0], &ss[1], &ss[2])
+	numbers := []int{ws[0], ws[1], ws[2], ws[3], s.blocks, ss[0], ss[1], ss[2]}
 	// Sscanf takes what follows the last number for the caller's.
-	whole := arch == fmt.Sprintf(format, ws[0], ws[1], ws[2], ws[3], blocks, strides[0], strides[1], strides[2])
+	whole := arch == fmt.Sprintf(format, ws[0], ws[1], ws[2], ws[3], s.blocks, ss[0], ss[1], ss[2])
 	if err != nil || !whole || slices.Min(numbers) < 1 || slices.Max(numbers) > largest {
-		return nil, fmt.Errorf("expected %q with numbers from 1 to %d", Architectures["wrn-16-4"], largest)
+		return s, fmt.Errorf("expected %q with numbers from 1 to %d", Architectures["wrn-16-4"], largest)
 	}
+	return s, nil
+}
+
+func (b *builder) wrn(arch string) (*snn.Sequential, error) {
+	shape, err := parseWRN(arch)
+	if err != nil {
+		return nil, err
+	}
+	ws, blocks, strides := shape.widths, shape.blocks, shape.strides
 	for i := range ws {
 		ws[i] = b.wide(ws[i])
 	}

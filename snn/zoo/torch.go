@@ -1,0 +1,153 @@
+package zoo
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/paramfile"
+	"github.com/org/snnrat/snn"
+)
+
+// LoadTorch builds the network that cfg describes, and sets its parameters from a
+// PyTorch state dict under the names of the reference implementation of Ding et al. 2022
+// (github.com/putshua/SNN-RAT):
+//
+//	here                                reference implementation
+//	features.N                          layerG.M
+//	classifier.N                        classifier.(N+1)
+//	blocks.N.{bn1,conv1,bn2,conv2}      blockG.I.{bn1,conv1,bn2,conv2}
+//	blocks.N.convex.comb                blockG.I.convex.comb
+//	blocks.N.short                      blockG.I.convShortcut
+//	bn                                  bn1
+//	conv1, fc                           conv1, fc
+//
+// A VGG's group G = 1, 2, … ends with a pooling layer; each of its convolutions takes
+// three places M, with batch norm or without. Block I = 0, 1, … of group G is number
+// N = (G−1)·blocks + I. The prefix module. of all names, which DataParallel leaves, is
+// passed over, and so is num_batches_tracked.
+//
+// The file is a zip archive that torch.save wrote (PyTorch 1.6 or later) of
+// model.state_dict(), or of a dict that has one under state_dict, model_state_dict, model
+// or net; or it is safetensors. Nothing in it is executed. It does not say what cfg does
+// beside the shapes, such as the number of steps, the neurons and the normalization.
+//
+// It returns an error that names the file if that cannot be read, is cut short or
+// corrupt, or asks for anything but tensors, and one that names the tensors, and the
+// two shapes, if it is of another architecture.
+func LoadTorch(path string, cfg Config) (*snn.Model, error) {
+	m, err := loadTorch(path, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("load PyTorch model: %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func loadTorch(path string, cfg Config) (*snn.Model, error) {
+	m, err := build(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := paramfile.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	prefix := "module."
+	for _, name := range f.Names() {
+		if !strings.HasPrefix(name, prefix) {
+			prefix = ""
+		}
+	}
+	params := map[string]*autograd.Param{}
+	for name, p := range torchParams(m, cfg) {
+		params[prefix+name] = p
+	}
+	return m, f.Import(params)
+}
+
+// SaveTorch writes the parameters of a network of New's to a safetensors file under the
+// names that LoadTorch reads, whole or not at all. In Python,
+//
+//	model.load_state_dict(safetensors.torch.load_file(path))
+//
+// sets the reference implementation's network of the same architecture.
+func SaveTorch(path string, m *snn.Model) error {
+	var cfg Config
+	if err := json.Unmarshal([]byte(m.Meta[metaKey]), &cfg); err != nil {
+		return fmt.Errorf("save PyTorch model: metadata %q of the model: %w", metaKey, err)
+	}
+	err := atomicfile.Write(path, func(w io.Writer) error {
+		return paramfile.Write(w, torchParams(m, cfg), nil)
+	})
+	if err != nil {
+		return fmt.Errorf("save PyTorch model: %w", err)
+	}
+	return nil
+}
+
+// torchParams lists the parameters and buffers of a network of cfg under the reference
+// implementation's names, which has none for the normalization.
+func torchParams(m *snn.Model, cfg Config) map[string]*autograd.Param {
+	layers := torchLayers(cfg)
+	params := map[string]*autograd.Param{}
+	for _, p := range m.State() {
+		if i := strings.LastIndex(p.Name, "."); i >= 0 {
+			params[layers[p.Name[:i]]+p.Name[i:]] = p
+		}
+	}
+	return params
+}
+
+// torchLayers maps the names of a network's layers with parameters to the reference
+// implementation's.
+func torchLayers(cfg Config) map[string]string {
+	names := map[string]string{}
+	arch := resolve(cfg.Arch)
+	if strings.HasPrefix(arch, "WRN") {
+		shape, _ := parseWRN(arch) // build has
+		for _, layer := range []string{"conv1", "fc"} {
+			names[layer] = layer
+		}
+		names["bn"] = "bn1"
+		for n := range 3 * shape.blocks {
+			here := fmt.Sprintf("blocks.%d.", n)
+			there := fmt.Sprintf("block%d.%d.", n/shape.blocks+1, n%shape.blocks)
+			for _, layer := range []string{"bn1", "conv1", "bn2", "conv2", "convex"} {
+				names[here+layer] = there + layer
+			}
+			names[here+"short"] = there + "convShortcut"
+		}
+		return names
+	}
+	features, classifier, _ := strings.Cut(arch, "|")
+	n, group, m := 0, 1, 0
+	for _, word := range strings.Fields(features) {
+		if !strings.HasPrefix(word, "conv") {
+			n, group, m = n+1, group+1, 0
+			continue
+		}
+		here := func(i int) string { return fmt.Sprintf("features.%d", n+i) }
+		names[here(0)] = fmt.Sprintf("layer%d.%d", group, m)
+		n += 2
+		switch {
+		case cfg.BatchNorm:
+			names[here(-1)] = fmt.Sprintf("layer%d.%d", group, m+1)
+			n++
+		case cfg.Dropout > 0:
+			n++
+		}
+		m += 3
+	}
+	for i := range strings.Fields(classifier) {
+		names[fmt.Sprintf("classifier.%d", 2*i)] = fmt.Sprintf("classifier.%d", 2*i+1)
+	}
+	return names
+}
