@@ -10,67 +10,107 @@ import (
 // which need not be the same row's. It is computed in float64. It returns an error
 // if w holds a value that is not finite.
 func Gamma(w []float32, rows, cols int) (float64, error) {
-	pos, neg, err := signedRowSums("Gamma", w, rows, cols)
-	return pos + neg, err
+	sums, err := signedRowSums("Gamma", w, rows, cols)
+	var most rowSums
+	for _, s := range sums {
+		most.pos, most.neg = max(most.pos, s.pos), max(most.neg, s.neg)
+	}
+	return most.pos + most.neg, err
 }
 
 // MembraneBounds returns an interval [lo, hi] that holds every membrane potential
 // before its comparison with the threshold, of any neuron of the layer, at any of
 // the steps 1 to T, for any spikes x(t) in {0,1}ⁿ that come in:
 //
-//	m(t) = λ·m(t−1)·(1 − s(t−1)) + W·x(t),  s(t) = 1[m(t) ≥ θ],  m(0) = 0
+//	m(t) = λ·m(t−1)·(1 − s(t−1)) + W·x(t) + b,  s(t) = 1[m(t) ≥ θ],  m(0) = 0
 //
-// with leak λ in (0,1], threshold θ > 0, T = steps ≥ 1, and w the row-major rows ×
-// cols matrix W. P and N being the largest positive and negative row sums that
-// [Gamma] adds,
+// with leak λ in (0,1], threshold θ > 0, T = steps ≥ 1, w the row-major rows × cols
+// matrix W, and the bias b, [rows], or nil for none. With p and −n the sums of a row's
+// positive and negative weights, and its bias added to both, a neuron's currents lie in
+// [−n, p], and its potentials in
 //
-//	lo = −N·Σ_{k<T} λ^k
-//	hi = min(P·Σ_{k<T} λ^k, λ·θ + P)
+//	lo = −n·Σ_{k<T} λ^k, or −n if that is not negative
+//	hi = min(p·Σ_{k<T} λ^k, λ·θ + p), or p if that is not positive
 //
 // lo is attained. hi is a bound: what a neuron carries into a step is below θ, or it
-// would have been reset, and not above what P at every step adds up to.
+// would have been reset, and not above what p at every step adds up to. Returned are
+// the lowest lo and the highest hi of all rows.
 //
-// Γ = hi − lo bounds how far two such potentials can be apart; for T = 1 it is γ.
-// MembraneBounds returns an error if w holds a value that is not finite or if
-// another argument is out of its range.
-func MembraneBounds(w []float32, rows, cols int, leak, threshold float64, steps int) (lo, hi float64, err error) {
-	switch {
-	case !(leak > 0 && leak <= 1):
-		err = fmt.Errorf("lipschitz: MembraneBounds: leak is %v; expected a number in (0, 1]", leak)
-	case !(threshold > 0) || math.IsInf(threshold, 0):
-		err = fmt.Errorf("lipschitz: MembraneBounds: threshold is %v; expected a positive number", threshold)
-	case steps < 1:
-		err = fmt.Errorf("lipschitz: MembraneBounds: %d steps; expected at least 1", steps)
+// Γ = hi − lo bounds how far two such potentials can be apart; for T = 1, without
+// bias, it is γ. MembraneBounds returns an error if w or bias holds a value that is not
+// finite or if another argument is out of its range.
+func MembraneBounds(w, bias []float32, rows, cols int, leak, threshold float64, steps int) (lo, hi float64, err error) {
+	r := Response{Leak: leak, Threshold: threshold, Steps: steps}
+	if err := r.validate("MembraneBounds"); err != nil {
+		return 0, 0, err
 	}
+	sums, err := signedRowSums("MembraneBounds", w, rows, cols)
 	if err != nil {
 		return 0, 0, err
 	}
-	pos, neg, err := signedRowSums("MembraneBounds", w, rows, cols)
-	if err != nil {
+	if err := checkBias("MembraneBounds", bias, rows); err != nil {
 		return 0, 0, err
 	}
-	var sum float64 // Σ_{k<T} λ^k
-	for range steps {
-		sum = leak*sum + 1
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for i, s := range sums {
+		l, h := r.potentials(s.plus(bias, i))
+		lo, hi = min(lo, l), max(hi, h)
 	}
-	return -neg * sum, min(pos*sum, leak*threshold+pos), nil
+	return lo, hi, nil
 }
 
-// signedRowSums returns the largest sum of a row's positive weights, and of the
-// magnitudes of a row's negative ones.
-func signedRowSums(op string, w []float32, rows, cols int) (pos, neg float64, err error) {
+// potentials returns the bounds of a neuron's potentials whose currents lie between
+// least and most.
+func (r Response) potentials(least, most float64) (lo, hi float64) {
+	sum := powers(r.Leak, r.Steps)
+	lo, hi = least, most
+	if least < 0 {
+		lo *= sum
+	}
+	if most > 0 {
+		hi = min(most*sum, r.Leak*r.Threshold+most)
+	}
+	return lo, hi
+}
+
+// rowSums are the sums of a row's positive weights and of the magnitudes of its
+// negative ones.
+type rowSums struct{ pos, neg float64 }
+
+// plus returns the least and the largest current of row i, whose sums s are.
+func (s rowSums) plus(bias []float32, i int) (least, most float64) {
+	if bias == nil {
+		return -s.neg, s.pos
+	}
+	return float64(bias[i]) - s.neg, float64(bias[i]) + s.pos
+}
+
+func signedRowSums(op string, w []float32, rows, cols int) ([]rowSums, error) {
 	if err := check(op, w, rows, cols); err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	sums := make([]rowSums, rows)
 	for r := range rows {
-		var p, n float64
 		for _, v := range w[r*cols:][:cols] {
-			p += max(float64(v), 0)
-			n += max(-float64(v), 0)
+			sums[r].pos += max(float64(v), 0)
+			sums[r].neg += max(-float64(v), 0)
 		}
-		pos, neg = max(pos, p), max(neg, n)
 	}
-	return pos, neg, nil
+	return sums, nil
+}
+
+// checkBias panics if bias is not nil and has not a value for each row, and returns an
+// error if one is not finite.
+func checkBias(op string, bias []float32, rows int) error {
+	if bias != nil && len(bias) != rows {
+		panic(fmt.Sprintf("lipschitz: %s: a bias of %d values for %d rows", op, len(bias), rows))
+	}
+	for i, v := range bias {
+		if v-v != 0 {
+			return fmt.Errorf("lipschitz: %s: the bias of row %d is %v; expected a finite number", op, i, v)
+		}
+	}
+	return nil
 }
 
 // check panics if w is not rows × cols and returns an error that names the first

@@ -1,6 +1,7 @@
 package lipschitz
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -75,6 +76,16 @@ func (c Conv) Scale(scale []float32) Conv {
 		panic(fmt.Sprintf("lipschitz: Conv.Scale: %d factors for %d channels", len(scale), c.Cout))
 	}
 	c.Weight = Scale(c.Weight, scale)
+	return c
+}
+
+// scaleInput returns c with input channel i multiplied by scale[i] before it.
+func (c Conv) scaleInput(scale []float32) Conv {
+	weight := make([]float32, len(c.Weight))
+	for i, v := range c.Weight {
+		weight[i] = v * scale[i/(c.KH*c.KW)%c.Cin]
+	}
+	c.Weight = weight
 	return c
 }
 
@@ -228,8 +239,8 @@ type ConvNorm struct {
 // By the dense matrix, by [SpectralUpper], for small images.
 //
 // Norm returns an error if the weight holds a value that is not finite, if a field of
-// o is out of its range, or if the power iteration does not converge.
-func (c Conv) Norm(o ConvSearch) (ConvNorm, error) {
+// o is out of its range, if the power iteration does not converge, or ctx.Err().
+func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	c.check("Conv.Norm")
 	phases := max((c.KH+c.Stride-1)/c.Stride, (c.KW+c.Stride-1)/c.Stride)
 	switch {
@@ -255,7 +266,7 @@ func (c Conv) Norm(o ConvSearch) (ConvNorm, error) {
 		n.ByFrequencies, n.ByDense = 0, 0
 		return n, nil
 	}
-	v, iterations, err := c.powerIteration(o.Power, largest)
+	v, iterations, err := c.powerIteration(ctx, o.Power, largest)
 	if err != nil {
 		return ConvNorm{}, err
 	}
@@ -266,7 +277,11 @@ func (c Conv) Norm(o ConvSearch) (ConvNorm, error) {
 	n.Reshaped = up(math.Sqrt(w.above(near)))
 	n.ByOverlaps = up(n.Reshaped * math.Sqrt(float64(c.Overlaps())))
 	if o.Grid > 0 {
-		n.ByFrequencies = up(math.Sqrt(c.spectrum(o.Grid, n.Lower*n.Lower)))
+		bound, err := c.spectrum(ctx, o.Grid, n.Lower*n.Lower)
+		if err != nil {
+			return ConvNorm{}, err
+		}
+		n.ByFrequencies = up(math.Sqrt(bound))
 	}
 	h, wd := c.Out()
 	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MostDense {
@@ -281,7 +296,7 @@ func (c Conv) Norm(o ConvSearch) (ConvNorm, error) {
 
 // powerIteration returns an image, [Cin][Height][Width], close to the right singular
 // vector, and the number of products.
-func (c Conv) powerIteration(o PowerIteration, largest float64) ([]float32, int, error) {
+func (c Conv) powerIteration(ctx context.Context, o PowerIteration, largest float64) ([]float32, int, error) {
 	// A power of two brings weights near 1, where float32 has room for squares.
 	_, exp := math.Frexp(largest)
 	w := autograd.NewParam(c.Cout, c.Cin, c.KH, c.KW)
@@ -302,6 +317,9 @@ func (c Conv) powerIteration(o PowerIteration, largest float64) ([]float32, int,
 	var tape autograd.Tape
 	res := math.NaN()
 	for it := 1; it <= o.MaxIterations; it++ {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
 		tape.Reset()
 		in := tape.Input(x, true)
 		y := autograd.Conv2D(&tape, in, w, nil, c.Stride, c.Pad)

@@ -74,7 +74,7 @@ func TestConvNormAgainstSVD(t *testing.T) {
 		for i := range c.Weight {
 			c.Weight[i] *= scale
 		}
-		got, err := c.Norm(o)
+		got, err := c.Norm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestConvNormOfBox(t *testing.T) {
 	for i := range c.Weight {
 		c.Weight[i] = 1
 	}
-	got, err := c.Norm(lipschitz.ConvSearch{Power: lipschitz.PowerIteration{Tol: 1e-5, MaxIterations: 5000}, Grid: 256})
+	got, err := c.Norm(t.Context(), lipschitz.ConvSearch{Power: lipschitz.PowerIteration{Tol: 1e-5, MaxIterations: 5000}, Grid: 256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestConvNormGrids(t *testing.T) {
 		for _, grid := range []int{5, 8, 16, 64} {
 			o := lipschitz.DefaultConvSearch()
 			o.Grid = grid
-			got, err := c.Norm(o)
+			got, err := c.Norm(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestConvNormByFrequencies(t *testing.T) {
 		c := drawConv(t)
 		o := lipschitz.DefaultConvSearch()
 		o.Power.Tol, o.Power.MaxIterations, o.MostDense = 0.1, 100_000, 0
-		got, err := c.Norm(o)
+		got, err := c.Norm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,30 +252,30 @@ func TestConvNormErrors(t *testing.T) {
 	ok := lipschitz.DefaultConvSearch()
 	bad := ok
 	bad.Power.Tol = 0
-	_, err := c.Norm(bad)
+	_, err := c.Norm(t.Context(), bad)
 	wantError(t, err, "Power.Tol is 0")
 	bad = ok
 	bad.Power.MaxIterations = 0
-	_, err = c.Norm(bad)
+	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "Power.MaxIterations is 0")
 	bad = ok
 	bad.Grid = 4
-	_, err = c.Norm(bad)
+	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "Grid is 4", "more than 4")
 	bad = ok
 	bad.MostDense = -1
-	_, err = c.Norm(bad)
+	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "MostDense is -1")
 	bad = ok
 	bad.Power = lipschitz.PowerIteration{Tol: 1e-5, MaxIterations: 3}
-	_, err = c.Norm(bad)
+	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "after 3 iterations", "1e-05")
 	c.Weight[4] = float32(math.NaN())
-	_, err = c.Norm(ok)
+	_, err = c.Norm(t.Context(), ok)
 	wantError(t, err, "row 0, column 4", "NaN")
 
 	c.Weight = make([]float32, 9)
-	if n, err := c.Norm(ok); err != nil || n.Upper != 0 {
+	if n, err := c.Norm(t.Context(), ok); err != nil || n.Upper != 0 {
 		t.Errorf("zero weights: %+v, %v", n, err)
 	}
 	defer func() {
@@ -284,7 +284,7 @@ func TestConvNormErrors(t *testing.T) {
 		}
 	}()
 	c.Weight = c.Weight[:8]
-	_, _ = c.Norm(ok)
+	_, _ = c.Norm(t.Context(), ok)
 }
 
 func TestSingularValues(t *testing.T) {

@@ -312,6 +312,10 @@ func TestBoundsByEnumeration(t *testing.T) {
 		leak := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "leak")
 		theta := rapid.SampledFrom([]float64{0.3, 1, 2.5}).Draw(t, "threshold")
 		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
+		var bias []float32
+		if rapid.Bool().Draw(t, "with bias") {
+			bias = randomWeights(1, rows, rapid.Uint64().Draw(t, "bias"))
+		}
 
 		lowest, highest := math.Inf(1), math.Inf(-1)
 		for trains := range 1 << (cols * steps) {
@@ -322,6 +326,9 @@ func TestBoundsByEnumeration(t *testing.T) {
 						m = 0
 					}
 					m *= leak
+					if bias != nil {
+						m += float64(bias[r])
+					}
 					for c := range cols {
 						if trains>>(step*cols+c)&1 == 1 {
 							m += float64(w[r*cols+c])
@@ -331,18 +338,17 @@ func TestBoundsByEnumeration(t *testing.T) {
 				}
 			}
 		}
-		lo, hi, err := lipschitz.MembraneBounds(w, rows, cols, leak, theta, steps)
+		lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, leak, theta, steps)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A layer without negative (positive) weights reaches only 0 from above (below).
-		if math.Abs(lo-min(lowest, 0)) > 1e-9 {
+		if math.Abs(lo-lowest) > 1e-9 {
 			t.Errorf("lo is %v, the lowest potential %v", lo, lowest)
 		}
 		if hi < highest-1e-9 {
 			t.Errorf("hi is %v, the highest potential %v", hi, highest)
 		}
-		if steps == 1 {
+		if steps == 1 && bias == nil {
 			g, err := lipschitz.Gamma(w, rows, cols)
 			if err != nil {
 				t.Fatal(err)
@@ -357,11 +363,11 @@ func TestBoundsByEnumeration(t *testing.T) {
 // A weight of −2 reaches −2·(1 + ½ + ¼) in three steps of leak ½, and 0.75 no more
 // than ½·θ + 0.75.
 func TestMembraneBoundsByHand(t *testing.T) {
-	lo, hi, err := lipschitz.MembraneBounds([]float32{0.75}, 1, 1, 1, 1, 2)
+	lo, hi, err := lipschitz.MembraneBounds([]float32{0.75}, nil, 1, 1, 1, 1, 2)
 	if lo != 0 || hi != 1.5 || err != nil {
 		t.Errorf("got [%v, %v], %v; want [0, 1.5]", lo, hi, err)
 	}
-	lo, hi, err = lipschitz.MembraneBounds([]float32{0.75, -2}, 1, 2, 0.5, 1, 3)
+	lo, hi, err = lipschitz.MembraneBounds([]float32{0.75, -2}, nil, 1, 2, 0.5, 1, 3)
 	if lo != -3.5 || hi != 1.25 || err != nil {
 		t.Errorf("got [%v, %v], %v; want [-3.5, 1.25]", lo, hi, err)
 	}
@@ -371,8 +377,10 @@ func TestBoundsErrors(t *testing.T) {
 	nan := float32(math.NaN())
 	_, err := lipschitz.Gamma([]float32{1, nan}, 2, 1)
 	wantError(t, err, "Gamma", "row 1, column 0", "NaN")
-	_, _, err = lipschitz.MembraneBounds([]float32{1, nan}, 1, 2, 1, 1, 1)
+	_, _, err = lipschitz.MembraneBounds([]float32{1, nan}, nil, 1, 2, 1, 1, 1)
 	wantError(t, err, "MembraneBounds", "row 0, column 1", "NaN")
+	_, _, err = lipschitz.MembraneBounds([]float32{1, 1}, []float32{0, nan}, 2, 1, 1, 1, 1)
+	wantError(t, err, "MembraneBounds", "the bias of row 1 is NaN")
 	for _, c := range []struct {
 		leak, threshold float64
 		steps           int
@@ -386,7 +394,7 @@ func TestBoundsErrors(t *testing.T) {
 		{1, math.NaN(), 1, "threshold is NaN"},
 		{1, 1, 0, "0 steps"},
 	} {
-		_, _, err := lipschitz.MembraneBounds([]float32{1}, 1, 1, c.leak, c.threshold, c.steps)
+		_, _, err := lipschitz.MembraneBounds([]float32{1}, nil, 1, 1, c.leak, c.threshold, c.steps)
 		wantError(t, err, c.says)
 	}
 }

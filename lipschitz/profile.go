@@ -70,33 +70,11 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 	if !(p >= 1) || math.IsInf(p, 0) {
 		return nil, nil, fmt.Errorf("lipschitz: Profile: p is %v; expected a finite number of at least 1", p)
 	}
-	if clean.N != perturbed.N {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %d clean and %d perturbed images; expected as many", clean.N, perturbed.N)
+	both, keys, err := joined(m, clean, perturbed, keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", err)
 	}
-	if keys != nil && len(keys) != clean.N {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %d keys for %d images; expected as many", len(keys), clean.N)
-	}
-	if err := m.CheckImages(clean); err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: clean images: %w", err)
-	}
-	if err := m.CheckImages(perturbed); err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: perturbed images: %w", err)
-	}
-	// A NaN would end at the first neuron, which it keeps silent.
-	for _, q := range m.State() {
-		if i := slices.IndexFunc(q.Data(), func(v float32) bool { return v-v != 0 }); i >= 0 {
-			return nil, nil, fmt.Errorf("lipschitz: Profile: %s holds %v; expected finite values", q.Name, q.Data()[i])
-		}
-	}
-	both := tensor.NewNCHW(2*clean.N, clean.C, clean.H, clean.W)
-	copy(both.Data[copy(both.Data, clean.Data):], perturbed.Data)
-	if keys == nil {
-		keys = make([]rng.Key, clean.N)
-		for i := range keys {
-			keys[i] = rng.New(0).Derive("image", uint64(i))
-		}
-	}
-	pass := snn.Pass{Keys: append(slices.Clone(keys), keys...), Observe: func(layer string, s *tensor.Spikes) {
+	pass := snn.Pass{Keys: keys, Observe: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
 		var d []float64
 		if d, err = D(p, a, b); err != nil {
@@ -105,7 +83,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 		spikes = append(spikes, LayerDistance{Layer: layer, Shape: a.Shape, P: p, D: d, Spikes: counts(a)})
 	}}
 	if wantCurrents {
-		pass.Gradient = tap{snn.BPTT{}, func(current *tensor.Dense, steps int) {
+		pass.Gradient = tap{Gradient: snn.BPTT{}, show: func(_ string, current *tensor.Dense, steps int) {
 			currents = append(currents, LayerDistance{P: p, D: denseD(p, current, steps)})
 		}}
 	}
@@ -123,15 +101,58 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 	return currents, spikes, err
 }
 
-// tap is a gradient that shows the currents of every layer of neurons.
+// joined checks what [Profile] takes, and returns both batches as one with a key for
+// each image.
+func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.NCHW, []rng.Key, error) {
+	if clean.N != perturbed.N {
+		return tensor.NCHW{}, nil, fmt.Errorf("%d clean and %d perturbed images; expected as many", clean.N, perturbed.N)
+	}
+	if keys != nil && len(keys) != clean.N {
+		return tensor.NCHW{}, nil, fmt.Errorf("%d keys for %d images; expected as many", len(keys), clean.N)
+	}
+	if err := m.CheckImages(clean); err != nil {
+		return tensor.NCHW{}, nil, fmt.Errorf("clean images: %w", err)
+	}
+	if err := m.CheckImages(perturbed); err != nil {
+		return tensor.NCHW{}, nil, fmt.Errorf("perturbed images: %w", err)
+	}
+	// A NaN would end at the first neuron, which it keeps silent.
+	for _, q := range m.State() {
+		if i := slices.IndexFunc(q.Data(), func(v float32) bool { return v-v != 0 }); i >= 0 {
+			return tensor.NCHW{}, nil, fmt.Errorf("%s holds %v; expected finite values", q.Name, q.Data()[i])
+		}
+	}
+	both := tensor.NewNCHW(2*clean.N, clean.C, clean.H, clean.W)
+	copy(both.Data[copy(both.Data, clean.Data):], perturbed.Data)
+	if keys == nil {
+		keys = make([]rng.Key, clean.N)
+		for i := range keys {
+			keys[i] = rng.New(0).Derive("image", uint64(i))
+		}
+	}
+	return both, append(slices.Clone(keys), keys...), nil
+}
+
+// tap is a gradient that shows the encoded image and the currents of every layer of
+// neurons.
 type tap struct {
 	snn.Gradient
-	show func(current *tensor.Dense, steps int)
+	image func(x *autograd.Value) // nil for none
+	show  func(layer string, current *tensor.Dense, steps int)
+}
+
+// Encode implements [snn.Gradient].
+func (t tap) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	y := t.Gradient.Encode(p, e, x)
+	if t.image != nil {
+		t.image(y)
+	}
+	return y
 }
 
 // Fire implements [snn.Gradient].
 func (t tap) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autograd.Value {
-	t.show(current.Dense(), p.Steps)
+	t.show(n.Name(), current.Dense(), p.Steps)
 	return t.Gradient.Fire(p, n, current)
 }
 

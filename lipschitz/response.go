@@ -64,31 +64,74 @@ func powers(x float64, n int) (sum float64) {
 //	min(T − q + 1, 2·⌊T/q⌋)
 //
 // or 0 if q > T, with q the least number of steps in which the row's positive weights
-// can bring the neuron from 0 to its threshold. Their sum over all neurons bounds D₂².
-// It returns an error if w holds a value that is not finite or if a field of r is out
-// of its range.
-func (r Response) MostDifferences(w []float32, rows, cols int) ([]int, error) {
+// and its bias can bring the neuron from 0 to its threshold; and 0 if its negative
+// weights cannot keep the bias below the threshold, so that it fires in every step.
+// Their sum over all neurons bounds D₂². bias is [rows], or nil for none. It returns an
+// error if w or bias holds a value that is not finite or if a field of r is out of its
+// range.
+func (r Response) MostDifferences(w, bias []float32, rows, cols int) ([]int, error) {
 	if err := r.validate("MostDifferences"); err != nil {
 		return nil, err
 	}
-	if err := check("MostDifferences", w, rows, cols); err != nil {
+	sums, err := signedRowSums("MostDifferences", w, rows, cols)
+	if err != nil {
 		return nil, err
 	}
-	most := make([]int, rows)
-	for i := range most {
-		var sum float64
-		for _, v := range w[i*cols:][:cols] {
-			sum += max(float64(v), 0)
-		}
-		sum *= 1 + gammaOf(cols)
-		for q, reach := 1, 0.0; q <= r.Steps; q++ {
-			if reach = r.Leak*reach + sum; up(reach)*(1+gammaOf(2*q)) >= r.Threshold {
-				most[i] = min(r.Steps-q+1, 2*(r.Steps/q))
-				break
-			}
+	if err := checkBias("MostDifferences", bias, rows); err != nil {
+		return nil, err
+	}
+	each := make([]int, rows)
+	for i, s := range sums {
+		least, most := s.plus(bias, i)
+		each[i] = r.mostDifferences(least, most, gammaOf(cols+1)*(s.pos+s.neg+math.Abs(least)))
+	}
+	return each, nil
+}
+
+// mostDifferences returns that of a neuron whose currents lie between least and most,
+// which rounding may have moved by slack.
+func (r Response) mostDifferences(least, most, slack float64) int {
+	if least-slack >= r.Threshold {
+		return 0
+	}
+	for q, reach := 1, 0.0; q <= r.Steps; q++ {
+		if reach = r.Leak*reach + most + slack; up(reach)*(1+gammaOf(2*q)) >= r.Threshold {
+			return min(r.Steps-q+1, 2*(r.Steps/q))
 		}
 	}
-	return most, nil
+	return 0
+}
+
+// ResetBound bounds D₂² between the spikes that two inputs cause in so many neurons,
+// whose currents are no more than currents apart, ‖I − I'‖₂ over all neurons and steps,
+// and whose potentials lie in [lo, hi], as by [MembraneBounds]:
+//
+//	D₂(s,z) ≤ (‖I − I'‖₂ + R·√(N·((1+λ)²·(T − 1) + 1)))/θ
+//
+// with R the range of potentials that are carried from step to step, from min(lo, 0) to
+// max(0, min(hi, θ)). It has the form of a bound by Λ·D₂(x,y) and by what potentials can
+// differ by, and it is loose: it exceeds the N·T that D₂² never does, unless hi is well
+// below θ. It returns an error if a field of r is out of its range, or if an argument is
+// not a finite number, currents or neurons are negative, or hi < lo.
+//
+// What a step takes from the potential is r(t) = m(t)·s(t), and what it carries on is
+// v(t) = m(t) − r(t), hence r(t) = I(t) + λ·v(t−1) − v(t). Where two trains of spikes
+// differ, one of their r is 0 and the other at least θ, so that
+//
+//	θ·D₂(s,z) ≤ ‖r − r'‖₂ ≤ ‖I − I'‖₂ + (Σ_t ‖λ·(v − v')(t−1) − (v − v')(t)‖₂²)^½
+//
+// of which the v − v' are at most R, and 0 at the start.
+func (r Response) ResetBound(currents, lo, hi float64, neurons int) (float64, error) {
+	if err := r.validate("ResetBound"); err != nil {
+		return 0, err
+	}
+	if !(currents >= 0) || !(lo <= hi) || neurons < 0 || math.IsInf(currents+hi-lo, 0) {
+		return 0, fmt.Errorf("lipschitz: ResetBound: currents %v apart, potentials in [%v, %v], %d neurons; expected finite numbers in order, of at least 0",
+			currents, lo, hi, neurons)
+	}
+	carried := max(0, min(hi, r.Threshold)) - min(lo, 0)
+	steps := math.Pow(1+r.Leak, 2)*float64(r.Steps-1) + 1
+	return up(math.Pow((currents+carried*math.Sqrt(float64(neurons)*steps))/r.Threshold, 2)), nil
 }
 
 // MarginBound returns, for each of the N images of current, a bound of D₂² between

@@ -15,12 +15,15 @@ import (
 
 // fire runs neurons on a train of T·cols bits, step by step, and returns their spikes
 // as T·rows bits and their currents.
-func fire(w []float32, rows, cols int, r lipschitz.Response, train uint) (spikes uint, current *tensor.Dense) {
+func fire(w, bias []float32, rows, cols int, r lipschitz.Response, train uint) (spikes uint, current *tensor.Dense) {
 	current = tensor.NewDense(tensor.Shape{N: 1, Steps: r.Steps, C: rows, H: 1, W: 1})
 	for i := range rows {
 		m := 0.0
 		for t := range r.Steps {
 			sum := 0.0
+			if bias != nil {
+				sum = float64(bias[i])
+			}
 			for j := range cols {
 				if train>>(t*cols+j)&1 == 1 {
 					sum += float64(w[i*cols+j])
@@ -45,7 +48,7 @@ func ones(x uint) (n int) {
 
 // checkBounds holds every bound against every pair of input trains, and returns the
 // largest share of the bounds that a pair has used up.
-func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) (gain, differences, margin float64) {
+func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Response) (gain, differences, margin float64) {
 	l, err := lipschitz.Lambda(context.Background(), w, rows, cols, lipschitz.DefaultLambdaSearch())
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +57,7 @@ func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	each, err := r.MostDifferences(w, rows, cols)
+	each, err := r.MostDifferences(w, bias, rows, cols)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,21 +65,25 @@ func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) 
 	for _, n := range each {
 		most += n
 	}
+	lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, r.Leak, r.Threshold, r.Steps)
+	if err != nil {
+		t.Fatal(err)
+	}
 	trains := uint(1) << (cols * r.Steps)
 	spikes, currents := make([]uint, trains), make([]*tensor.Dense, trains)
 	for x := range trains {
-		spikes[x], currents[x] = fire(w, rows, cols, r, x)
-		if n := ones(spikes[x]); float64(n) > k*float64(ones(x)) {
+		spikes[x], currents[x] = fire(w, bias, rows, cols, r, x)
+		if n := ones(spikes[x]); bias == nil && float64(n) > k*float64(ones(x)) {
 			t.Fatalf("%d spikes from %d; the gain is %v", n, ones(x), k)
 		}
 	}
 	for x := range trains {
-		margins := map[int]int{} // by D₂² of the inputs
+		margins, resets := map[int]int{}, map[int]float64{} // by D₂² of the inputs
 		for y := range trains {
 			in, out := ones(x^y), ones(spikes[x]^spikes[y])
-			if bound := k * float64(ones(x)+ones(y)); float64(out) > bound {
+			if bound := k * float64(ones(x)+ones(y)); bias == nil && float64(out) > bound {
 				t.Fatalf("trains %b and %b: D₂² = %d > %v by the gain", x, y, out, bound)
-			} else if bound > 0 {
+			} else if bias == nil && bound > 0 {
 				gain = max(gain, float64(out)/bound)
 			}
 			for i, n := range each {
@@ -93,6 +100,7 @@ func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) 
 			}
 			bound, ok := margins[in]
 			if !ok {
+				resets[in] = must(r.ResetBound(l.Upper*math.Sqrt(float64(in)), lo, hi, rows))
 				b, err := r.MarginBound(currents[x], []float64{l.Upper * l.Upper * float64(in)})
 				if err != nil {
 					t.Fatal(err)
@@ -101,6 +109,9 @@ func checkBounds(t rapid.TB, w []float32, rows, cols int, r lipschitz.Response) 
 			}
 			if out > bound {
 				t.Fatalf("trains %b and %b: D₂² = %d > %d by margins, from %d", x, y, out, bound, in)
+			}
+			if float64(out) > resets[in] {
+				t.Fatalf("trains %b and %b: D₂² = %d > %v by resets, from %d", x, y, out, resets[in], in)
 			}
 			// The energy of the very difference.
 			if (x^y)%5 == 1 {
@@ -132,7 +143,13 @@ func TestBoundsOfAllPairs(t *testing.T) {
 		for i := range w {
 			w[i] = float32(rapid.IntRange(-8, 12).Draw(t, "w")) / 8
 		}
-		g, d, m := checkBounds(t, w, rows, cols, lipschitz.Response{
+		var bias []float32
+		if rapid.Bool().Draw(t, "with bias") {
+			for range rows {
+				bias = append(bias, float32(rapid.IntRange(-8, 16).Draw(t, "bias"))/8)
+			}
+		}
+		g, d, m := checkBounds(t, w, bias, rows, cols, lipschitz.Response{
 			Leak:      rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "leak"),
 			Threshold: rapid.SampledFrom([]float64{0.5, 1, 1.5}).Draw(t, "threshold"), Steps: shape[2],
 		})
@@ -141,21 +158,44 @@ func TestBoundsOfAllPairs(t *testing.T) {
 	t.Logf("the largest share of a bound that was used: gain %.3f, differences %.3f, margin %.3f", gain, differences, margin)
 }
 
-// One spike more can change every neuron in every step: no bound in terms of D₂² of
-// the inputs alone, other than 0, is below N·T. Current ½ fires a neuron of threshold
-// 1 in every second step, in antiphase after a spike of weight ½ at the start.
+// One spike more can change every neuron in every step, whatever the leak and however
+// small Λ is: the layer of the package documentation, with weights in 128ths of θ = 1
+// that add up without rounding.
 func TestOneSpikeChangesAll(t *testing.T) {
-	const rows, steps = 5, 4
-	w := slices.Repeat([]float32{0.5}, 2*rows)
-	r := lipschitz.Response{Leak: 1, Threshold: 1, Steps: steps}
-	a, _ := fire(w, rows, 2, r, 0b01_01_01_01)
-	b, _ := fire(w, rows, 2, r, 0b01_01_01_11)
-	if n := ones(a ^ b); n != rows*steps {
-		t.Errorf("%d differences, want all of %d", n, rows*steps)
-	}
-	each, err := r.MostDifferences(w, rows, 2)
-	if err != nil || !slices.Equal(each, []int{4, 4, 4, 4, 4}) {
-		t.Errorf("MostDifferences %v, %v", each, err)
+	const rows, steps, k = 3, 7, 64
+	for leak, half := range map[float64]float32{1: 64.0 / 128, 0.5: 86.0 / 128, 0.25: 103.0 / 128} { // ⌈θ/(1+λ)⌉ in 128ths
+		r := lipschitz.Response{Leak: leak, Threshold: 1, Steps: steps}
+		const eps = 1.0 / 128
+		// Inputs 0 and 1 stand for k of equal weights each, which fire together.
+		together := slices.Repeat([]float32{half, 1 - eps, eps}, rows)
+		train := uint(0b010)
+		for step := 1; step < steps; step++ {
+			train |= 0b001 << (3 * step)
+		}
+		a, _ := fire(together, nil, rows, 3, r, train)
+		b, _ := fire(together, nil, rows, 3, r, train|0b100)
+		if n := ones(a ^ b); n != rows*steps {
+			t.Errorf("leak %v: %d differences, want all of %d", leak, n, rows*steps)
+		}
+		var w []float32
+		for range rows {
+			w = append(append(append(w, slices.Repeat([]float32{half / k}, k)...), slices.Repeat([]float32{(1 - eps) / k}, k)...), eps)
+		}
+		l, err := lipschitz.Lambda(t.Context(), w, rows, 2*k+1, lipschitz.LambdaSearch{Starts: 1})
+		if err != nil || l.Upper > math.Sqrt(rows*(2.0/k+eps*eps)) || l.Upper > 0.31 {
+			t.Errorf("leak %v: Λ ≤ %v (%v)", leak, l.Upper, err)
+		}
+		each, err := r.MostDifferences(w, nil, rows, 2*k+1)
+		if err != nil || !slices.Equal(each, []int{steps, steps, steps}) {
+			t.Errorf("leak %v: MostDifferences %v, %v", leak, each, err)
+		}
+		lo, hi, err := lipschitz.MembraneBounds(w, nil, rows, 2*k+1, leak, 1, steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reset := must(r.ResetBound(l.Upper, lo, hi, rows)); reset < rows*steps {
+			t.Errorf("leak %v: %v by resets", leak, reset)
+		}
 	}
 }
 
@@ -163,7 +203,7 @@ func TestMostDifferencesByHand(t *testing.T) {
 	r := lipschitz.Response{Leak: 0.5, Threshold: 1, Steps: 7}
 	// 1 in one step; ½ + ¼·… never reaches 1; 0.6 + 0.3 + 0.15 in three: two spikes in
 	// 7 steps each, from step 3 on; −3 never.
-	got, err := r.MostDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, 4, 2)
+	got, err := r.MostDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, nil, 4, 2)
 	if err != nil || !slices.Equal(got, []int{7, 0, 4, 0}) {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -208,7 +248,7 @@ func TestResponseErrors(t *testing.T) {
 	} {
 		_, err := c.r.Gain(1)
 		wantError(t, err, "Gain", c.says)
-		_, err = c.r.MostDifferences([]float32{1}, 1, 1)
+		_, err = c.r.MostDifferences([]float32{1}, nil, 1, 1)
 		wantError(t, err, "MostDifferences", c.says)
 		_, err = c.r.MarginBound(current, []float64{1})
 		wantError(t, err, "MarginBound", c.says)
@@ -217,7 +257,7 @@ func TestResponseErrors(t *testing.T) {
 		_, err := ok.Gain(lambda)
 		wantError(t, err, fmt.Sprintf("lambda is %v", lambda))
 	}
-	_, err := ok.MostDifferences([]float32{float32(math.NaN())}, 1, 1)
+	_, err := ok.MostDifferences([]float32{float32(math.NaN())}, nil, 1, 1)
 	wantError(t, err, "row 0, column 0", "NaN")
 	_, err = ok.MarginBound(current, []float64{math.NaN()})
 	wantError(t, err, "image 0", "NaN")

@@ -1,6 +1,7 @@
 package lipschitz
 
 import (
+	"context"
 	"math"
 
 	"gonum.org/v1/gonum/blas"
@@ -8,8 +9,8 @@ import (
 )
 
 // spectrum returns a proven bound of max_ω ‖Ŵ(ω)‖₂², from n frequencies in either
-// direction; near is where to look for it. See [Conv.Norm].
-func (c Conv) spectrum(n int, near float64) float64 {
+// direction, or ctx.Err(); near is where to look for it. See [Conv.Norm].
+func (c Conv) spectrum(ctx context.Context, n int, near float64) (float64, error) {
 	f := c.transform()
 	ny, nx := n, n
 	if f.kh == 1 { // the same at every frequency
@@ -21,6 +22,9 @@ func (c Conv) spectrum(n int, near float64) float64 {
 	t, bound := near, 0.0
 	for y := range ny/2 + 1 { // Ŵ(−ω) is conjugate to Ŵ(ω)
 		for x := range nx {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
 			h := f.at(2*math.Pi*float64(y)/float64(ny), 2*math.Pi*float64(x)/float64(nx))
 			b, ok := h.below(t * (1 + 1e-9))
 			if !ok {
@@ -32,7 +36,7 @@ func (c Conv) spectrum(n int, near float64) float64 {
 		}
 	}
 	fine := math.Cos(math.Pi*float64(f.kh-1)/float64(ny)) * math.Cos(math.Pi*float64(f.kw-1)/float64(nx))
-	return up(bound / fine)
+	return up(bound / fine), nil
 }
 
 // transform is Ŵ·Ŵ* or, if it is smaller, Ŵ*·Ŵ, as a sum over lags: with R_r =

@@ -3,6 +3,7 @@ package snn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/org/snnrat/autograd"
@@ -32,6 +33,9 @@ func (s *Sequential) Append(name string, l Layer) *Sequential {
 	s.layers = append(s.layers, l)
 	return s
 }
+
+// Layers returns the layers in the order in which they run.
+func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 
 // Forward implements [Layer].
 func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {

@@ -103,6 +103,9 @@ func (m *Model) Init(key rng.Key) {
 	}
 }
 
+// Body returns the layers, as they were given to NewModel.
+func (m *Model) Body() Layer { return m.body }
+
 // Classes returns the number of logits.
 func (m *Model) Classes() int { return m.classes }
 

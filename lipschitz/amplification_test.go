@@ -1,0 +1,165 @@
+package lipschitz_test
+
+import (
+	"context"
+	"math"
+	"testing"
+
+	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// quick returns a search that takes little time.
+func quick() lipschitz.BoundSearch {
+	o := lipschitz.DefaultBoundSearch()
+	o.Lambda = lipschitz.LambdaSearch{Starts: 4}
+	o.Conv.Power.Tol, o.Conv.MostDense = 0.01, 0
+	return o
+}
+
+// bound returns the bounds of all connections of m, searched for in little time.
+func bound(t testing.TB, m *snn.Model) (bounds []*lipschitz.ConnectionBounds) {
+	t.Helper()
+	connections, err := lipschitz.Connections(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range connections {
+		b, err := c.Bound(t.Context(), m.Steps, quick())
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, b)
+	}
+	return bounds
+}
+
+// Both sides of every bound, in networks of every kind, for perturbations from one
+// pixel to all.
+func TestAmplify(t *testing.T) {
+	for name, m := range networks(t) {
+		t.Run(name, func(t *testing.T) {
+			bounds := bound(t, m)
+			clean := images(4, m.Channels, m.Height, m.Width, 3)
+			perturbed := tensor.NewNCHW(clean.N, clean.C, clean.H, clean.W)
+			copy(perturbed.Data, clean.Data)
+			r := rng.New(4).Rand()
+			for n := range clean.N {
+				for i := range clean.Pixels() {
+					if v := &perturbed.Data[n*clean.Pixels()+i]; n == 0 && i == 7 || n > 1 {
+						*v += (r.Float32() - *v) * float32(n+1) / 5
+					}
+				}
+			}
+			keys := []rng.Key{rng.New(1), rng.New(2), rng.New(3), rng.New(4)}
+			got, err := lipschitz.Amplify(m, bounds, clean, perturbed, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			profile, err := lipschitz.Profile(m, 2, clean, perturbed, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			currents, err := lipschitz.ProfileCurrents(m, 2, clean, perturbed, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != len(profile) {
+				t.Fatalf("%d layers, want %d", len(got), len(profile))
+			}
+			out := map[string][]float64{}
+			tight := 0.0
+			for k, a := range got {
+				b := bounds[k]
+				out[a.Layer] = a.Out
+				if a.Layer != profile[k].Layer || a.Neurons != profile[k].Shape.Neurons() || a.Steps != m.Steps {
+					t.Fatalf("layer %d is %+v, want %+v", k, a, profile[k])
+				}
+				if width := b.Hi - b.Lo; !b.Neurons.SoftReset && !(width > 0 && b.Gamma > 0) {
+					t.Errorf("%s: γ %v, potentials in [%v, %v]", a.Layer, b.Gamma, b.Lo, b.Hi)
+				}
+				for n := range clean.N {
+					near(t, a.Layer+": out", a.Out[n], profile[k].D[n], 0)
+					near(t, a.Layer+": currents", a.Currents[n], currents[k].D[n], 0)
+					var in float64
+					for _, p := range b.Paths {
+						if p.From != lipschitz.Image {
+							in += out[p.From][n] * out[p.From][n]
+						}
+					}
+					if b.Paths[0].From != lipschitz.Image {
+						near(t, a.Layer+": in", a.In[n], math.Sqrt(in), 1e-12)
+					}
+					if a.Currents[n] > a.MostCurrents[n]*(1+1e-5) {
+						t.Errorf("%s, image %d: currents are %v apart, more than %v", a.Layer, n, a.Currents[n], a.MostCurrents[n])
+					}
+					if a.MostCurrents[n] > 0 {
+						tight = max(tight, a.Currents[n]/a.MostCurrents[n])
+					}
+					d2 := a.Out[n] * a.Out[n] * (1 - 1e-12)
+					for by, bound := range map[string]float64{
+						"margin": float64(a.ByMargin[n]), "currents": float64(a.ByCurrents[n]), "reset": a.ByReset[n], "most": float64(a.Most), "Bound": a.Bound(n),
+					} {
+						if d2 > bound {
+							t.Errorf("%s, image %d: D₂² = %v > %v by %s", a.Layer, n, d2, bound, by)
+						}
+					}
+					if n == 1 && (a.Out[n] != 0 || a.Bound(n) != 0 && !b.Neurons.SoftReset) {
+						t.Errorf("%s: D₂ = %v ≤ %v without a perturbation", a.Layer, a.Out[n], a.Bound(n))
+					}
+					if b.Neurons.SoftReset && a.Bound(n) != float64(a.Neurons*a.Steps) {
+						t.Errorf("%s: a bound of %v for soft reset", a.Layer, a.Bound(n))
+					}
+				}
+			}
+			if tight < 0.1 {
+				t.Errorf("the currents are never more than %v of their bound", tight)
+			}
+		})
+	}
+}
+
+// The image's distance counts at every step: against the images themselves.
+func TestAmplifyOfImage(t *testing.T) {
+	m := networks(t)["A conv6 | fc3"]
+	clean := images(1, m.Channels, m.Height, m.Width, 3)
+	perturbed := tensor.NewNCHW(1, clean.C, clean.H, clean.W)
+	copy(perturbed.Data, clean.Data)
+	d := perturbed.Data[5]
+	perturbed.Data[5] = 1 - d
+	d -= 1 - d
+	got, err := lipschitz.Amplify(m, bound(t, m), clean, perturbed, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "in", got[0].In[0], math.Abs(float64(d))*math.Sqrt(3), 1e-6)
+}
+
+func TestAmplifyErrors(t *testing.T) {
+	m := networks(t)["A conv6 | fc3"]
+	bounds := bound(t, m)
+	x := images(2, m.Channels, m.Height, m.Width, 3)
+	other := networks(t)["M conv6 | fc3"]
+	other.Steps = m.Steps
+	for says, call := range map[string]func() error{
+		"Amplify: 2 clean and 1 perturbed images": func() error { return failure(lipschitz.Amplify(m, bounds, x, x.Slice(0, 1), nil)) },
+		"Amplify: no bounds of features.3":        func() error { return failure(lipschitz.Amplify(m, bounds[1:], x, x, nil)) },
+		"Amplify: no bounds of features.":         func() error { return failure(lipschitz.Amplify(m, nil, x, x, nil)) },
+	} {
+		wantError(t, call(), says)
+	}
+	c := bounds[0].Connection
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := failure(c.Bound(ctx, 3, quick())); err != context.Canceled {
+		t.Errorf("%v after cancel", err)
+	}
+	wantError(t, failure(c.Bound(t.Context(), 0, quick())), "0 steps")
+	o := quick()
+	o.Conv.Power.MaxIterations = 1
+	wantError(t, failure(c.Bound(t.Context(), 3, o)), "after 1 iterations", "(from image to features.3)")
+	c.Paths[0].Map.Weight[0] = float32(math.NaN())
+	wantError(t, failure(c.Bound(t.Context(), 3, o)), "NaN", "(from image to features.3)")
+}
