@@ -224,10 +224,10 @@ func TestTorchAllocatesWithinReason(t *testing.T) {
 func FuzzTorch(f *testing.F) {
 	good := view("0", 6, 0, numbers(2, 3), numbers(3, 1))
 	for _, s := range []string{dict("w", good), dict("state_dict", dict("w", good)), "ccollections\nOrderedDict\n)R(" + text("w") + good + "u}" + text("_metadata") + "}sb"} {
-		f.Add([]byte(program(s)), []byte("012345678901234567890123"))
+		f.Add([]byte(program(s)))
 	}
-	f.Fuzz(func(t *testing.T, structure, values []byte) {
-		file, err := paramfile.Parse(archived(t, zip.Store, "x/data.pkl", string(structure), "x/data/0", string(values)))
+	f.Fuzz(func(t *testing.T, structure []byte) {
+		file, err := paramfile.Parse(archived(t, zip.Store, "x/data.pkl", string(structure), "x/data/0", strings.Repeat("0", 24)))
 		if err == nil {
 			_ = file.Import(map[string]*autograd.Param{"w": param(0, 2, 3)})
 		}
