@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/org/snnrat/tensor"
@@ -93,24 +94,28 @@ func (p *Param) openGrad() (g []float32, add bool) {
 	return p.grad, add
 }
 
-// index calls fn with the position of every value in row-major order.
-func (p *Param) index(fn func(i, at int)) {
-	if len(p.Shape) == 1 {
-		for i := range p.Shape[0] {
-			fn(i, i)
+// index returns the values' places in row-major order, and in p.data.
+func (p *Param) index() iter.Seq2[int, int] {
+	return func(yield func(i, at int) bool) {
+		rows, cin, k := p.Shape[0], 1, 1
+		if len(p.Shape) > 1 {
+			cin = p.Shape[1]
 		}
-		return
-	}
-	cin, k := p.Shape[1], 1
-	for _, d := range p.Shape[2:] {
-		k *= d
-	}
-	i := 0
-	for o := range p.Shape[0] {
-		for c := range cin {
-			for t := range k {
-				fn(i, ((o/tensor.Lanes*roundUp(cin)+c)*k+t)*tensor.Lanes+o%tensor.Lanes)
-				i++
+		for _, d := range p.Shape[min(2, len(p.Shape)):] {
+			k *= d
+		}
+		stored := len(p.data) / (roundUp(rows) * k) // channels, padding included
+		i := 0
+		for o := range rows {
+			for c := range cin {
+				at := (o/tensor.Lanes*stored+c)*k*tensor.Lanes + o%tensor.Lanes
+				for range k {
+					if !yield(i, at) {
+						return
+					}
+					i++
+					at += tensor.Lanes
+				}
 			}
 		}
 	}
@@ -130,8 +135,21 @@ func (p *Param) ExportGrad() []float32 {
 
 func (p *Param) export(data []float32) []float32 {
 	v := make([]float32, p.Len())
-	p.index(func(i, at int) { v[i] = data[at] })
+	for i, at := range p.index() {
+		v[i] = data[at]
+	}
 	return v
+}
+
+// Values returns the values in row-major order.
+func (p *Param) Values() iter.Seq[float32] {
+	return func(yield func(float32) bool) {
+		for _, at := range p.index() {
+			if !yield(p.data[at]) {
+				return
+			}
+		}
+	}
 }
 
 // Import sets the values from row-major order. It panics if there are not Len of
@@ -141,5 +159,29 @@ func (p *Param) Import(v []float32) {
 		panic(fmt.Sprintf("autograd: Import: %d values for %s of shape %v", len(v), p.Name, p.Shape))
 	}
 	data := p.Edit()
-	p.index(func(i, at int) { data[at] = v[i] })
+	for i, at := range p.index() {
+		data[at] = v[i]
+	}
+}
+
+// Fill sets the values in row-major order to what value returns for their positions in
+// it, until value returns an error, which it returns.
+func (p *Param) Fill(value func(i int) (float32, error)) (err error) {
+	data := p.Edit()
+	for i, at := range p.index() {
+		if data[at], err = value(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Take makes the values of q, which must have p's shape and must not be used again,
+// those of p, without copying them.
+func (p *Param) Take(q *Param) {
+	if !slices.Equal(p.Shape, q.Shape) {
+		panic(fmt.Sprintf("autograd: Take: values of shape %v for %s of shape %v", q.Shape, p.Name, p.Shape))
+	}
+	p.data, q.data = q.data, nil
+	p.version++
 }

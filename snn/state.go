@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -35,15 +34,17 @@ func (m *Model) named() map[string]*autograd.Param {
 
 // Load sets the model's state from a safetensors file, or a PyTorch state dict as
 // torch.save writes it, and adds the file's metadata to Meta; entries that Meta has stay,
-// since they describe this model. The file must hold float32 tensors of just the model's names and shapes (num_batches_tracked,
-// which PyTorch's batch norm keeps, is passed over). On an error, which names the file
-// and the tensor, the model is as it was.
+// since they describe this model. The file must hold float32 tensors of just the
+// model's names and shapes (num_batches_tracked, which PyTorch's batch norm keeps, is
+// passed over). On an error, which names the file and the tensor, the model is as it
+// was.
 func (m *Model) Load(path string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("load model: %w", err)
+	f, err := paramfile.Open(path)
+	if err == nil {
+		defer f.Close()
+		err = m.setState(f)
 	}
-	if err := m.SetState(b); err != nil {
+	if err != nil {
 		return fmt.Errorf("load model: %s: %w", path, err)
 	}
 	return nil
@@ -55,6 +56,10 @@ func (m *Model) SetState(file []byte) error {
 	if err != nil {
 		return err
 	}
+	return m.setState(f)
+}
+
+func (m *Model) setState(f *paramfile.File) error {
 	if err := f.Import(m.named()); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
 	"slices"
 
 	"github.com/org/snnrat/autograd"
@@ -89,14 +88,11 @@ func (t *Trainer) resume(path string) error {
 	if t.running {
 		return errors.New("an epoch is under way, want it completed")
 	}
-	b, err := os.ReadFile(path)
+	file, err := paramfile.Open(path)
 	if err != nil {
 		return err
 	}
-	file, err := paramfile.Parse(b)
-	if err != nil {
-		return err
-	}
+	defer file.Close()
 	text, ok := file.Meta[progressKey]
 	if !ok {
 		return fmt.Errorf("no %q in the file's metadata, want a file written by Trainer.Save", progressKey)

@@ -2,7 +2,10 @@ package paramfile_test
 
 import (
 	"bytes"
+	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -81,4 +84,37 @@ func TestParseRefuses(t *testing.T) {
 		require.Error(t, err, "cut off after %d bytes", n)
 		require.True(t, strings.HasPrefix(err.Error(), "not a safetensors file: "), err.Error())
 	}
+}
+
+// TestParseRefusesOtherSizes checks headers whose tensors do not fill the file one after
+// the other with as many bytes as their shapes have.
+func TestParseRefusesOtherSizes(t *testing.T) {
+	good := written(t, map[string]*autograd.Param{"a": param(1, 4), "b": param(1, 3, 2)})
+	for _, c := range [][2]string{
+		{`[0,16]`, `[0,12]`}, {`[0,16]`, `[4,16]`}, {`[16,40]`, `[12,36]`}, {`[16,40]`, `[16,44]`},
+		{`[0,16]`, `[16,0]`}, {`"shape":[4]`, `"shape":[5]`}, {`"shape":[3,2]`, `"shape":[3,3]`},
+	} {
+		changed := bytes.Replace(good, []byte(c[0]), []byte(c[1]), 1)
+		require.NotEqual(t, good, changed, c)
+		_, err := paramfile.Parse(changed)
+		assert.ErrorContains(t, err, "not a safetensors file: tensor", c)
+	}
+}
+
+// TestImportIsWhole checks that a file that cannot be read to its end changes nothing.
+func TestImportIsWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, written(t, map[string]*autograd.Param{"a": param(1, 4), "b": param(1, 3, 2)}), 0o644))
+	f, err := paramfile.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, info.Size()-4))
+	a, b := param(8, 4), param(9, 3, 2)
+	err = f.Import(map[string]*autograd.Param{"a": a, "b": b})
+	require.ErrorIs(t, err, io.EOF)
+	assert.ErrorContains(t, err, "tensor b")
+	assert.Equal(t, param(8, 4).Data(), a.Data())
+	assert.Equal(t, param(9, 3, 2).Data(), b.Data())
 }

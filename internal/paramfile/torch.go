@@ -24,8 +24,8 @@ var stateKeys = []string{"state_dict", "model_state_dict", "model", "net"}
 //
 // Nothing that the pickle says is executed, and it is refused if it asks for anything
 // but tensors and plain containers; see vet. Values are read when they are asked for.
-func parseTorch(b []byte) (map[string]tensor, error) {
-	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+func parseTorch(r io.ReaderAt, size int64) (map[string]tensor, error) {
+	z, err := zip.NewReader(r, size)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +152,12 @@ func (v *view) read() ([]byte, error) {
 	return out, nil
 }
 
+// open is a tensor's.
+func (v *view) open() (io.Reader, error) {
+	b, err := v.read()
+	return bytes.NewReader(b), err
+}
+
 // stateDict returns the tensors of a state dict by their names.
 func stateDict(v any) (map[string]tensor, error) {
 	dict, ok := entries(v)
@@ -171,7 +177,7 @@ func stateDict(v any) (map[string]tensor, error) {
 			return nil, fmt.Errorf("entry %.80q is not a tensor: expected tensors alone, or a dict of them under one of %s",
 				name, strings.Join(stateKeys, ", "))
 		}
-		tensors[name] = tensor{shape: t.shape, dtype: t.storage.dtype, read: t.read}
+		tensors[name] = tensor{shape: t.shape, dtype: t.storage.dtype, open: t.open}
 	}
 	return tensors, nil
 }

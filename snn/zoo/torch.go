@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
@@ -52,14 +51,11 @@ func loadTorch(path string, cfg Config) (*snn.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(path)
+	f, err := paramfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := paramfile.Parse(b)
-	if err != nil {
-		return nil, err
-	}
+	defer f.Close()
 	prefix := "module."
 	for _, name := range f.Names() {
 		if !strings.HasPrefix(name, prefix) {

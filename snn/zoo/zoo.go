@@ -16,7 +16,6 @@ package zoo
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,29 +104,31 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 // error names the file.
 func Load(path string) (*snn.Model, Config, error) {
 	var cfg Config
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, cfg, fmt.Errorf("load model: %w", err)
-	}
-	f, err := paramfile.Parse(b)
+	m, err := rebuild(path, &cfg)
 	if err != nil {
 		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
 	}
-	text, ok := f.Meta[metaKey]
-	if !ok {
-		return nil, cfg, fmt.Errorf("load model: %s: no description of the network in the file's metadata under %q; LoadTorch reads files of PyTorch", path, metaKey)
-	}
-	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
-		return nil, cfg, fmt.Errorf("load model: %s: metadata %q: %w", path, metaKey, err)
-	}
-	m, err := build(cfg)
-	if err == nil {
-		err = m.SetState(b)
-	}
-	if err != nil {
-		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
+	if err := m.Load(path); err != nil {
+		return nil, cfg, err
 	}
 	return m, cfg, nil
+}
+
+// rebuild builds the network that a file's metadata describe.
+func rebuild(path string, cfg *Config) (*snn.Model, error) {
+	f, err := paramfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, ok := f.Meta[metaKey]
+	if !ok {
+		return nil, fmt.Errorf("no description of the network in the file's metadata under %q; LoadTorch reads files of PyTorch", metaKey)
+	}
+	if err := json.Unmarshal([]byte(text), cfg); err != nil {
+		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
+	}
+	return build(*cfg)
 }
 
 // resolve writes out a network that is named.
