@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -29,15 +28,15 @@ func parseTorch(r io.ReaderAt, size int64) (map[string]tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := archive{}
+	a := &archive{map[string]*zip.File{}, uint64(len(b))}
 	for _, f := range z.File {
 		_, name, _ := strings.Cut(f.Name, "/") // they are in a folder that has any name
-		a[name] = f
+		a.records[name] = f
 	}
-	if a["constants.pkl"] != nil {
+	if a.records["constants.pkl"] != nil {
 		return nil, errors.New("it is a TorchScript archive: expected a state dict")
 	}
-	if a["byteorder"] != nil {
+	if a.records["byteorder"] != nil {
 		if order, err := a.read("byteorder"); err != nil || string(order) != "little" {
 			return nil, fmt.Errorf("byte order %q: expected little", order)
 		}
@@ -53,12 +52,15 @@ func parseTorch(r io.ReaderAt, size int64) (map[string]tensor, error) {
 	return stateDict(v)
 }
 
-// archive holds the records of a file by their names within its folder.
-type archive map[string]*zip.File
+// archive is a zip archive.
+type archive struct {
+	records map[string]*zip.File // by their names within the archive's folder
+	size    uint64               // bytes of the archive
+}
 
 // read returns the content of a record, whose checksum is checked.
-func (a archive) read(name string) ([]byte, error) {
-	f := a[name]
+func (a *archive) read(name string) ([]byte, error) {
+	f := a.records[name]
 	if f == nil {
 		return nil, fmt.Errorf("no record %s in the archive", name)
 	}
@@ -69,11 +71,12 @@ func (a archive) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
-	b, err := io.ReadAll(r)
-	if err != nil {
+	// What the header says of the size need not be so; ReadFrom grows with what is there.
+	b := bytes.NewBuffer(make([]byte, 0, min(f.UncompressedSize64, a.size)+bytes.MinRead))
+	if _, err := b.ReadFrom(r); err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // storageType is a type of values, and its number of bytes.
@@ -85,13 +88,13 @@ type storageType struct {
 // storage is the values that tensors view, in a record of the archive.
 type storage struct {
 	storageType
-	archive archive
+	archive *archive
 	key     string
 	size    int // number of values
 }
 
 // storage makes what a pickle refers to by id, ("storage", type, key, device, size).
-func (a archive) storage(id any) (any, error) {
+func (a *archive) storage(id any) (any, error) {
 	if t, ok := id.(*types.Tuple); ok && t.Len() == 5 {
 		kind, ok1 := t.Get(1).(storageType)
 		key, ok2 := t.Get(2).(string)
@@ -137,11 +140,17 @@ func (v *view) read() ([]byte, error) {
 	if n > 0 && last >= v.storage.size {
 		return nil, fmt.Errorf("shape %v with strides %v from %d on exceeds a storage of %d values", v.shape, v.stride, v.offset, v.storage.size)
 	}
+	// The extents from dims on lie together.
+	dims, run := len(v.shape), 1
+	for dims > 0 && v.stride[dims-1] == run {
+		dims--
+		run *= v.shape[dims]
+	}
 	out := make([]byte, 0, n*v.storage.width)
 	var walk func(dim, at int)
 	walk = func(dim, at int) {
-		if dim == len(v.shape) {
-			out = append(out, data[at*v.storage.width:][:v.storage.width]...)
+		if dim == dims {
+			out = append(out, data[at*v.storage.width:][:run*v.storage.width]...)
 			return
 		}
 		for i := range v.shape[dim] {
