@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func parseTorch(r io.ReaderAt, size int64) (map[string]tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &archive{map[string]*zip.File{}, uint64(len(b))}
+	a := &archive{map[string]*zip.File{}, uint64(size)}
 	for _, f := range z.File {
 		_, name, _ := strings.Cut(f.Name, "/") // they are in a folder that has any name
 		a.records[name] = f
