@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ type experiment struct {
 	archs []string // on which it is made by default
 	// plan lists what it needs on a subject.
 	plan func(o *options) []need
+	// work is that of the report itself, in forward passes of an image; nil for none.
+	work func(l *lab) float64
 	// report makes its results from what is then there.
 	report func(ctx context.Context, l *lab) (*report, error)
 }
@@ -32,10 +35,19 @@ type experiment struct {
 // need is a network that an experiment uses and what it is judged under, clean images
 // being understood.
 type need struct {
-	method method
-	beta   float64 // if not 0, instead of the usual one
-	source bool    // judged on images made on the source (black-box)
-	trials []trials.Trial
+	method   method
+	beta     float64 // if not 0, instead of the usual one
+	source   bool    // judged on images made on the source (black-box)
+	trials   []trials.Trial
+	unjudged bool
+}
+
+// toJudge lists the trials of a need.
+func (n need) toJudge() []trials.Trial {
+	if n.unjudged {
+		return nil
+	}
+	return append([]trials.Trial{trials.Clean}, n.trials...)
 }
 
 // report is what an experiment found.
@@ -45,7 +57,7 @@ type report struct {
 	figures map[string]plots.Figure // by the file's name
 }
 
-var experiments = []experiment{table2}
+var experiments = []experiment{table1, table2, table3, figure1, figure2, timing}
 
 func experimentNames() string {
 	var names []string
@@ -65,8 +77,9 @@ type lab struct {
 	stdout   io.Writer
 	meter    *term.Meter
 
-	networks map[string]*network // by who
-	loaded   map[string]*judged  // by who
+	// All that follows is by the network's name.
+	networks map[string]*network
+	loaded   map[string]*judged
 	history  map[string][]train.Metrics
 }
 
@@ -96,6 +109,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	work, err := l.check()
 	if err != nil {
 		return err
+	}
+	if e.work != nil {
+		work += e.work(l)
 	}
 	for _, folder := range []string{l.cabinet.folder, l.archive.folder} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -137,8 +153,12 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
 		}
+		digest, err := d.Train.Fingerprint()
+		if err != nil {
+			return fmt.Errorf("-data %s: %w", path, err)
+		}
 		for _, arch := range l.archs {
-			l.subjects = append(l.subjects, subject{d, arch})
+			l.subjects = append(l.subjects, subject{d, digest, arch})
 		}
 	}
 	return nil
@@ -149,129 +169,125 @@ func (l *lab) scaleText() string {
 	return l.describeScale(s.Train.N, s.Test.N)
 }
 
-// who names a network of a subject within an experiment.
-func who(s subject, m method, beta float64) string { return fmt.Sprint(s, " ", m.Name, " ", beta) }
+// shortScale is a line for figures.
+func (l *lab) shortScale() string {
+	s := l.subjects[0]
+	return fmt.Sprintf("scale %s: width %v, T = %d, %d training images, %d epochs, %d test images",
+		l.Scale, l.Width, l.T, s.Train.N, l.Epochs, s.Test.N)
+}
+
+// network returns the network of a need.
+func (l *lab) network(s subject, n need) *network {
+	o := *l.options
+	if n.beta != 0 {
+		o.Beta = n.beta
+	}
+	return o.newNetwork(s, n.method)
+}
+
+// all yields what there is to do, subject by subject; sources before what is judged by
+// them.
+func (l *lab) all() iter.Seq2[subject, need] {
+	return func(yield func(subject, need) bool) {
+		for _, s := range l.subjects {
+			for _, n := range l.needs {
+				if n.source && !yield(s, need{method: source, unjudged: true}) || !yield(s, n) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // check builds all networks and returns the work of what there is to do, or the error
 // that a flag makes.
 func (l *lab) check() (work float64, err error) {
-	for _, s := range l.subjects {
-		for _, n := range l.needs {
-			if err := l.register(s, n); err != nil {
-				return 0, err
+	for s, n := range l.all() {
+		for _, t := range n.toJudge() {
+			if err := t.Check(); err != nil {
+				return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
 			}
-			for _, t := range n.trials {
-				if err := t.Check(); err != nil {
-					return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
-				}
-				work += float64(s.Test.N) * t.Work(1)
-			}
-			work += float64(s.Test.N)
+			work += float64(s.Test.N) * t.Work(1)
 		}
-	}
-	for _, n := range l.networks {
-		switch held, err := l.cabinet.holds(n); {
+		net := l.network(s, n)
+		if l.networks[net.name] != nil {
+			continue
+		}
+		l.networks[net.name] = net
+		switch held, err := l.cabinet.holds(net); {
 		case err != nil:
 			return 0, err
 		case held:
 			// loaded later
 		case l.cabinet.readOnly:
-			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, n.name, n.text())
+			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, net.name, net.text())
 		default:
-			if _, err := n.build(); err != nil {
+			if _, err := net.build(); err != nil {
 				return 0, err
 			}
-			work += float64(n.Epochs) * n.work()
+			work += float64(net.Epochs) * net.work()
 		}
 	}
 	return work, nil
 }
 
-func (l *lab) register(s subject, n need) error {
-	add := func(m method, beta float64) error {
-		o := *l.options
-		if beta != 0 {
-			o.Beta = beta
-		}
-		net, err := o.newNetwork(s, m)
-		if err == nil {
-			l.networks[who(s, m, beta)] = net
-		}
-		return err
-	}
-	if n.source {
-		if err := add(source, 0); err != nil {
+// make trains and judges what is not there yet.
+func (l *lab) make(ctx context.Context) error {
+	for s, n := range l.all() {
+		if err := l.obtain(ctx, l.network(s, n)); err != nil {
 			return err
 		}
 	}
-	return add(n.method, n.beta)
-}
-
-// make trains and judges what is not there yet.
-func (l *lab) make(ctx context.Context) error {
-	for _, s := range l.subjects {
-		for _, n := range l.needs {
-			if n.source {
-				if _, err := l.network(ctx, s, source, 0); err != nil {
-					return err
-				}
-			}
-			if _, err := l.network(ctx, s, n.method, n.beta); err != nil {
-				return err
-			}
-		}
-	}
-	for _, s := range l.subjects {
-		for _, n := range l.needs {
-			if err := l.judge(ctx, s, n); err != nil {
-				return err
-			}
+	for s, n := range l.all() {
+		if err := l.judge(ctx, s, n); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// network returns a network, trained if need be.
-func (l *lab) network(ctx context.Context, s subject, m method, beta float64) (*judged, error) {
-	id := who(s, m, beta)
-	if j := l.loaded[id]; j != nil {
-		return j, nil
+// obtain loads a network, trained before if need be.
+func (l *lab) obtain(ctx context.Context, n *network) error {
+	if l.loaded[n.name] != nil {
+		return nil
 	}
-	n := l.networks[id]
 	held, err := l.cabinet.holds(n)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !held {
 		if err := l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	model, history, err := l.cabinet.load(n)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	j := newJudged(n.name, model)
-	l.loaded[id], l.history[n.name] = j, history
-	return j, nil
+	l.loaded[n.name], l.history[n.name] = newJudged(n.name, model), history
+	return nil
 }
 
 // duel returns a need's duel, of networks that are loaded.
 func (l *lab) duel(s subject, n need) duel {
-	d := duel{network: l.loaded[who(s, n.method, n.beta)], test: s.Test}
+	d := duel{network: l.loaded[l.network(s, n).name], test: s.Test}
 	if n.source {
-		d.source = l.loaded[who(s, source, 0)]
+		d.source = l.loaded[l.network(s, need{method: source}).name]
 	}
 	return d
 }
 
+// judge makes the trials of a need that have not been made.
 func (l *lab) judge(ctx context.Context, s subject, n need) error {
+	if n.unjudged {
+		return nil
+	}
 	d := l.duel(s, n)
 	title := d.network.name + ", white-box"
 	if d.source != nil {
 		title = d.network.name + ", black-box"
 	}
-	for _, t := range slices.Concat([]trials.Trial{trials.Clean}, n.trials) {
+	for _, t := range n.toJudge() {
 		r, _, err := l.archive.open(d)
 		if err != nil {
 			return err

@@ -64,42 +64,38 @@ const (
 // subject is a data set and an architecture, on which an experiment is made.
 type subject struct {
 	*sets.Data
-	arch string
+	digest string // of the training images
+	arch   string
 }
 
 func (s subject) String() string { return s.arch + ", " + s.Name }
 
-// slug is the subject's name in files.
-func (s subject) slug() string {
-	clean := func(r rune) rune {
+// slug makes a part of a file's name of a text.
+func slug(text string) string {
+	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
 			return r
 		}
 		return '_'
-	}
-	return strings.Map(clean, strings.ToLower(s.arch+"-"+s.Name))
+	}, strings.ToLower(text))
 }
 
 // network is a recipe and what it is made from.
 type network struct {
 	recipe
-	on   *sets.Data
-	name string // of its file: the architecture, the method and a digest of the recipe
+	on   *sets.Data // its training images
+	name string     // of its file: the architecture, the method and a digest of the recipe
 }
 
 // newNetwork returns the network that a method makes of a subject.
-func (o *options) newNetwork(s subject, m method) (*network, error) {
+func (o *options) newNetwork(s subject, m method) *network {
 	cfg := zoo.Default(s.arch)
 	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
 	cfg.Mean, cfg.Std = s.Mean, s.Std
 	r := recipe{
-		Method: m, Images: s.Train.N, Network: cfg, Augment: s.Loader.Flip,
+		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: s.Loader.Flip,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
-	}
-	var err error
-	if r.Data, err = s.Train.Fingerprint(); err != nil {
-		return nil, err
 	}
 	if m.Mix {
 		r.Eps = o.Eps
@@ -109,7 +105,9 @@ func (o *options) newNetwork(s subject, m method) (*network, error) {
 	} else {
 		r.Decay = o.Decay
 	}
-	return r.network(s), nil
+	sum := sha256.Sum256([]byte(r.text()))
+	arch := slug(s.arch)
+	return &network{r, s.Data, fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))}
 }
 
 // beta returns the step of the projection for an architecture.
@@ -121,12 +119,6 @@ func (o *options) beta(arch string) float64 {
 		return 0.004
 	}
 	return 0.001
-}
-
-func (r recipe) network(s subject) *network {
-	sum := sha256.Sum256([]byte(r.text()))
-	arch, _, _ := strings.Cut(subject{s.Data, s.arch}.slug(), "-"+strings.ToLower(s.Name))
-	return &network{r, s.Data, fmt.Sprintf("%.24s-%s-%s", arch, r.Method.Name, hex.EncodeToString(sum[:6]))}
 }
 
 func (r recipe) text() string {

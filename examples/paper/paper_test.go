@@ -133,6 +133,50 @@ func TestTable2(t *testing.T) {
 	assert.Equal(t, before, after)
 }
 
+// Experiments that share a folder share its networks.
+func TestShared(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	networks := func() (names []string) {
+		for name := range files(t, out) {
+			if filepath.Dir(name) == "networks" {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	for _, c := range []struct {
+		exp      string
+		networks int // after it
+		rows     []string
+		figures  []string
+	}{
+		{"table3", 4, []string{" -   -", " +   -", " -   +", " +   +"}, nil},
+		{"table1", 4, []string{"conv8 A conv16 A | fc, CIFAR-10"}, nil},
+		{"figure1", 5, []string{"rat, white-box", "vanilla, white-box", "rat, black-box", "vanilla, black-box"}, []string{"figure1"}},
+		{"figure2", 8, []string{"0.001 ", "vanilla ", "reg ", "mix ", "rat "}, []string{"figure2-beta", "figure2-distance", "figure2-singular-values"}},
+		{"timing", 8, []string{"forward ", "FGSM ", "PGD ", "vanilla step ", "RAT "}, nil},
+	} {
+		stdout, stderr, code := paper(t, small(c.exp, data, out)...)
+		require.Zero(t, code, stderr)
+		assert.Len(t, networks(), c.networks, "%s: %v", c.exp, stderr)
+		assert.Contains(t, stdout, "Scale tiny: ")
+		for _, row := range c.rows {
+			assert.Contains(t, stdout, "\n"+row, c.exp)
+		}
+		after := files(t, out)
+		assert.True(t, json.Valid([]byte(after[c.exp+".json"])), c.exp)
+		for _, name := range c.figures {
+			assert.Contains(t, after[name+".svg"], "scale tiny: ", "the figure says its scale")
+			assert.Contains(t, after, name+".png")
+		}
+	}
+	// The networks are usable elsewhere, and nothing is trained there.
+	stdout, stderr, code := paper(t, small("table3", data, t.TempDir(), "-models", filepath.Join(out, "networks"))...)
+	require.Zero(t, code, stderr)
+	assert.NotContains(t, stderr, "epoch")
+	assert.Equal(t, files(t, out)["table3.txt"], stdout)
+}
+
 // A run that was stopped in the middle goes on to the same results.
 func TestResume(t *testing.T) {
 	data, want, out := cifar(t), t.TempDir(), t.TempDir()

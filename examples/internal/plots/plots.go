@@ -17,12 +17,13 @@ import (
 )
 
 // Line is one curve of a figure. Lines of one Color belong together; a Dashed one is
-// the second of its kind.
+// the second of its kind; an Unmarked one has no points.
 type Line struct {
-	Name   string
-	X, Y   []float64
-	Color  int
-	Dashed bool
+	Name     string
+	X, Y     []float64
+	Color    int
+	Dashed   bool
+	Unmarked bool
 }
 
 // The palette of Okabe and Ito, which colour-blind readers can tell apart.
@@ -38,6 +39,7 @@ type Figure struct {
 	// XTicks and YTicks are where the axes have ticks and the grid has lines; the axes
 	// reach at least from the first to the last.
 	XTicks, YTicks []float64
+	LogX           bool // a logarithmic axis, of positive values
 	Lines          []Line
 }
 
@@ -87,6 +89,9 @@ func (f Figure) plot() (*plot.Plot, error) {
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.ThumbnailWidth, p.Legend.Padding = vg.Points(32), vg.Points(6)
 	p.Legend.TextStyle.Font.Size = 10
+	if f.LogX {
+		p.X.Scale = plot.LogScale{}
+	}
 	ticks(&p.X, f.XTicks)
 	ticks(&p.Y, f.YTicks)
 	grid := plotter.NewGrid()
@@ -108,6 +113,11 @@ func (f Figure) plot() (*plot.Plot, error) {
 		points.Shape = glyphs[l.Color%len(glyphs)]
 		if l.Dashed {
 			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
+		}
+		if l.Unmarked {
+			p.Add(line)
+			p.Legend.Add(l.Name, line)
+			continue
 		}
 		p.Add(line, points)
 		p.Legend.Add(l.Name, line, points)

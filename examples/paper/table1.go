@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/examples/internal/trials"
+)
+
+// table1 sets the gradient approximations side by side, in attacks on vanilla networks.
+var table1 = experiment{
+	name:  "table1",
+	archs: []string{"vgg11", "wrn-16-4"},
+	plan: func(o *options) []need {
+		n := need{method: vanilla}
+		for _, name := range table1Attacks {
+			for _, g := range trials.Gradients {
+				n.trials = append(n.trials, o.trial(name, g))
+			}
+		}
+		return []need{n}
+	},
+	report: reportTable1,
+}
+
+func reportTable1(_ context.Context, l *lab) (*report, error) {
+	all := map[string]*summary{}
+	t := table{{"", "clean"}, {"", ""}}
+	for _, name := range table1Attacks {
+		t[0] = append(t[0], name, "", "")
+		for _, g := range trials.Gradients {
+			t[1] = append(t[1], fmt.Sprint(g))
+		}
+	}
+	t[0] = append(t[0], "worst case")
+	for _, s := range l.subjects {
+		sum, err := l.summarize(s, l.needs[0])
+		if err != nil {
+			return nil, err
+		}
+		all[s.String()] = sum
+		t.score(s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
+	}
+	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n\n%v\n%s", l.TestEps, t, notes)
+	return &report{text: text, results: all}, nil
+}
+
+// score adds a row of a network's accuracies and its worst case, and below it the
+// paper's where one is known.
+func (t *table) score(name string, sum *summary, list []trials.Trial) {
+	ours, paper := []string{name}, []string{"  paper"}
+	known := false
+	for _, tr := range list {
+		a, p := sum.percent(tr)
+		ours, paper = append(ours, a), append(paper, p)
+		known = known || p != "–"
+	}
+	t.add(append(ours, percent(sum.WorstCase))...)
+	if known {
+		t.add(paper...)
+	}
+}
