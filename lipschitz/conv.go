@@ -181,7 +181,7 @@ type ConvSearch struct {
 	// values are close to each other.
 	Power PowerIteration
 	// Grid is the number of frequencies in either direction for the bound by
-	// frequencies, or 0 to leave it out. It must exceed 2·(⌈K/Stride⌉ − 1), and takes
+	// frequencies, at least [Conv.MinGrid], or 0 to leave it out. It takes
 	// Grid²/2 Cholesky factorizations of twice as many rows as the convolution has
 	// channels, in or out, whichever are fewer.
 	Grid int
@@ -195,6 +195,9 @@ type ConvSearch struct {
 func DefaultConvSearch() ConvSearch {
 	return ConvSearch{Power: PowerIteration{Tol: 1e-3, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
 }
+
+// MinGrid returns the least Grid for c, 2·⌈K/Stride⌉ − 1.
+func (c Conv) MinGrid() int { return 2*((max(c.KH, c.KW)+c.Stride-1)/c.Stride) - 1 }
 
 // ConvNorm is what [Conv.Norm] found: Lower ≤ ‖conv‖₂ ≤ Upper.
 type ConvNorm struct {
@@ -242,14 +245,13 @@ type ConvNorm struct {
 // o is out of its range, if the power iteration does not converge, or ctx.Err().
 func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	c.check("Conv.Norm")
-	phases := max((c.KH+c.Stride-1)/c.Stride, (c.KW+c.Stride-1)/c.Stride)
 	switch {
 	case !(o.Power.Tol > 0 && o.Power.Tol < 1):
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.Tol is %v; expected a number in (0, 1)", o.Power.Tol)
 	case o.Power.MaxIterations < 1:
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.MaxIterations is %d; expected at least 1", o.Power.MaxIterations)
-	case o.Grid != 0 && o.Grid <= 2*(phases-1):
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or more than %d", o.Grid, 2*(phases-1))
+	case o.Grid != 0 && o.Grid < c.MinGrid():
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or at least %d", o.Grid, c.MinGrid())
 	case o.MostDense < 0:
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MostDense is %d; expected at least 0", o.MostDense)
 	}

@@ -261,7 +261,7 @@ func TestConvNormErrors(t *testing.T) {
 	bad = ok
 	bad.Grid = 4
 	_, err = c.Norm(t.Context(), bad)
-	wantError(t, err, "Grid is 4", "more than 4")
+	wantError(t, err, "Grid is 4", "expected 0 or at least 5")
 	bad = ok
 	bad.MostDense = -1
 	_, err = c.Norm(t.Context(), bad)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/plots"
@@ -32,21 +33,16 @@ const batch = 32
 // layers. The attacked images are those of attack.Evaluate with this key.
 func Measure(ctx context.Context, m *snn.Model, data attack.Images, a attack.Named, key rng.Key) (*Distances, error) {
 	d := &Distances{}
-	n, c, h, w := data.Shape()
+	n, _, _, _ := data.Shape()
 	for lo := 0; lo < n; lo += batch {
 		hi := min(lo+batch, n)
-		x := tensor.NewNCHW(hi-lo, c, h, w)
-		indices, labels, ids, keys := make([]int, x.N), make([]int, x.N), make([]uint64, x.N), make([]rng.Key, x.N)
-		for i := range x.N {
-			indices[i], labels[i], ids[i] = lo+i, data.Label(lo+i), uint64(lo+i)
-			keys[i] = key.Derive("image", ids[i])
-		}
-		if err := data.Fill(x, indices); err != nil {
-			return nil, err
-		}
-		adv, err := a.Attack.Perturb(ctx, m, x, labels, ids, key.Derive("attack "+a.Name, 0))
+		x, adv, err := Perturb(ctx, m, data, lo, hi, a.Attack, key.Derive("attack "+a.Name, 0))
 		if err != nil {
 			return nil, err
+		}
+		keys := make([]rng.Key, x.N)
+		for i := range keys {
+			keys[i] = key.Derive("image", uint64(lo+i))
 		}
 		profile, err := lipschitz.Profile(m, 2, x, adv, keys)
 		if err != nil {
@@ -64,6 +60,21 @@ func Measure(ctx context.Context, m *snn.Model, data attack.Images, a attack.Nam
 		}
 	}
 	return d, nil
+}
+
+// Perturb returns the images of data from lo to hi, clean and as a attacks them on m,
+// each with its index as its identity.
+func Perturb(ctx context.Context, m *snn.Model, data attack.Images, lo, hi int, a attack.Perturber, key rng.Key) (x, adv tensor.NCHW, err error) {
+	_, c, h, w := data.Shape()
+	x = tensor.NewNCHW(hi-lo, c, h, w)
+	indices, labels, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)
+	for i := range x.N {
+		indices[i], labels[i], ids[i] = lo+i, data.Label(lo+i), uint64(lo+i)
+	}
+	if err = data.Fill(x, indices); err == nil {
+		adv, err = a.Perturb(ctx, m, x, labels, ids, key)
+	}
+	return x, adv, err
 }
 
 // Curve is the distances of one network under one attack, with the colour and the dashes
@@ -88,7 +99,36 @@ func DrawDistances(title string, curves []Curve) plots.Figure {
 			f.XTicks = l.X
 		}
 	}
+	f.YTicks = ticks(f.Lines)
 	return f
+}
+
+// ticks returns some six round numbers from 0 to beyond all of the lines.
+func ticks(lines []plots.Line) (at []float64) {
+	most := 0.0
+	for _, l := range lines {
+		for _, y := range l.Y {
+			most = max(most, y)
+		}
+	}
+	if !(most > 0) || math.IsInf(most, 0) {
+		return nil
+	}
+	exp := math.Pow(10, math.Floor(math.Log10(most)))
+	step := 2 * exp
+	for _, s := range []float64{1, 0.5, 0.2} {
+		if most/(s*exp) <= 6 {
+			step = s * exp
+		}
+	}
+	for i := 0; len(at) == 0 || at[len(at)-1] < most; i++ {
+		v, err := strconv.ParseFloat(fmt.Sprintf("%.6g", float64(i)*step), 64)
+		if err != nil {
+			panic(err)
+		}
+		at = append(at, v)
+	}
+	return at
 }
 
 // Spectrum is the singular values of one layer's weight, largest first; a convolution's
@@ -122,21 +162,21 @@ type Network struct {
 	Spectra []Spectrum
 }
 
-// bins is the number of intervals of a histogram.
-const bins = 40
-
 // DrawSpectra returns Figure 2(d): the share of the singular values, of all layers, in
-// each of 40 intervals of equal length between 0 and the largest.
+// each of at most 40 intervals of equal length between 0 and the largest.
 func DrawSpectra(title string, networks []Network) plots.Figure {
-	most := 0.0
+	most, bins := 0.0, 40
 	for _, n := range networks {
+		count := 0
 		for _, s := range n.Spectra {
+			count += len(s.Values)
 			for _, v := range s.Values {
 				most = max(most, v)
 			}
 		}
+		bins = min(bins, max(10, int(math.Sqrt(float64(count)))))
 	}
-	width := most / bins
+	width := most / float64(bins)
 	if width == 0 {
 		width = 1
 	}
@@ -157,5 +197,6 @@ func DrawSpectra(title string, networks []Network) plots.Figure {
 		}
 		f.Lines = append(f.Lines, l)
 	}
+	f.YTicks = ticks(f.Lines)
 	return f
 }

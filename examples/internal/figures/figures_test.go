@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -65,6 +66,15 @@ func TestMeasure(t *testing.T) {
 	require.NoError(t, f.Save(t.TempDir(), "distances"))
 }
 
+func TestTicks(t *testing.T) {
+	for most, want := range map[float64][]float64{
+		0.33: {0, 0.1, 0.2, 0.3, 0.4}, 0.1: {0, 0.02, 0.04, 0.06, 0.08, 0.1}, 1: {0, 0.2, 0.4, 0.6, 0.8, 1},
+		12: {0, 2, 4, 6, 8, 10, 12}, 7e-5: {0, 2e-5, 4e-5, 6e-5, 8e-5}, 0: nil,
+	} {
+		assert.Equal(t, want, ticks([]plots.Line{{Y: []float64{0, most}}}), most)
+	}
+}
+
 // Every singular value is in one interval, the largest in the last.
 func TestSpectra(t *testing.T) {
 	m, _ := network(t)
@@ -83,8 +93,8 @@ func TestSpectra(t *testing.T) {
 	}
 	assert.InDeltaSlice(t, []float64{100, 100}, sums[:], 1e-9)
 	f = DrawSpectra("spectra", []Network{{"one", []Spectrum{{"w", []float64{8, 4, 4, 0}}}}, {"zero", []Spectrum{{"w", []float64{0}}}}})
-	assert.Equal(t, 25.0, f.Lines[0].Y[bins-1])
-	assert.Equal(t, 50.0, f.Lines[0].Y[bins/2])
+	assert.Equal(t, 25.0, f.Lines[0].Y[9])
+	assert.Equal(t, 50.0, f.Lines[0].Y[5])
 	assert.Equal(t, 25.0, f.Lines[0].Y[0])
 	assert.Equal(t, 100.0, f.Lines[1].Y[0])
 	require.NoError(t, f.Save(t.TempDir(), "spectra"))

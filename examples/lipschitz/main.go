@@ -1,0 +1,188 @@
+// Lipschitz says how much the layers of a spiking network amplify a perturbation, and
+// what bounds it: the analysis of Sec. 4 of Ding et al. 2022, with certificates.
+//
+//	go run ./examples/lipschitz                        # trains a small pair first
+//	go run ./examples/lipschitz -model FILE            # a network that another command saved
+//	go run ./examples/lipschitz -model A -model B      # two of them
+//
+// Without -model it trains two small networks on Fashion-MNIST images, which are
+// embedded: a plain one, and one whose weights are projected towards orthogonality
+// (REG), and shows spectral norms and orthogonality defects after every epoch.
+//
+// It prints for every network three tables. The first is of the weights as they are, as
+// matrices C_out × C_in·k·k: the spiking Lipschitz constant Λ from both sides, the
+// spectral norm σ_max, γ, and ‖W·Wᵀ − I‖. The second is of what the neurons see, the
+// same weights with average pooling, batch norm's scale and the weights of residual
+// blocks folded in: Λ, the spectral norms of the matrix and, from both sides, of the map
+// of the image, γ, and Γ, the range of the membrane potentials. The third is measured:
+// how much further apart the spikes that go out are than those that come in under PGD
+// at ε = 2, 4 and 8/255, the share of spikes that differ, and the bound of that share.
+//
+// It writes to a folder
+//
+//	results.json                all of it, and the singular values of every weight
+//	distances.svg, .png         Figure 2(c): distances of spikes against depth
+//	singular.svg, .png          Figure 2(d): the distribution of singular values
+//	plain.safetensors, regularized.safetensors, training.svg, .png
+//	                            the networks that it trained, and their norms by epoch
+//
+// Ctrl-C stops it; networks that are trained are kept, for -model.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/snn/zoo"
+)
+
+// options are the flags.
+type options struct {
+	Models []string `json:"models,omitempty"`
+	Data   string   `json:"data"`
+	Images int      `json:"images"`
+	Starts int      `json:"starts"`
+	Nodes  int      `json:"nodes"`
+	Grid   int      `json:"grid"`
+
+	// Of the training.
+	Arch       string  `json:"arch"`
+	Width      float64 `json:"width"`
+	T          int     `json:"T"`
+	Theta      float64 `json:"theta"`
+	Leak       float64 `json:"leak"`
+	Epochs     int     `json:"epochs"`
+	Beta       float64 `json:"beta"`
+	LR         float64 `json:"lr"`
+	TrainCount int     `json:"train_images"`
+	Seed       uint64  `json:"seed"`
+
+	// Results do not depend on these.
+	threads int
+	out     string
+}
+
+func parse(args []string, stdout io.Writer) (*options, error) {
+	o := &options{}
+	search := lipschitz.DefaultLambdaSearch()
+	fs := flag.NewFlagSet("lipschitz", flag.ContinueOnError)
+	fs.Func("model", "a network's `file`; repeat it for several, leave it out to train a pair", func(s string) error {
+		o.Models = append(o.Models, s)
+		return nil
+	})
+	fs.StringVar(&o.Data, "data", "fashion-mini", "`data set` to train on and to attack: "+sets.Expected)
+	cli.Var(fs, &o.Images, "images", 50, "[1, 1000000]", "test images to attack")
+	cli.Var(fs, &o.Starts, "starts", search.Starts, "[1, 1000000]", "local searches for Λ's lower end")
+	cli.Var(fs, &o.Nodes, "nodes", 2_000_000, "[0, ∞)", "nodes of branch and bound for Λ, for weights of up to 96 columns")
+	cli.Var(fs, &o.Grid, "grid", lipschitz.DefaultConvSearch().Grid, "[0, 4096]", "frequencies in either direction for convolutions' norms, 0 for none")
+	cli.Var(fs, &o.Epochs, "epochs", 5, "[1, 1000000]", "training: epochs")
+	fs.StringVar(&o.Arch, "arch", "small", "training: a `network`'s name ("+zoo.Names()+"), or one written out")
+	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "training: multiplier of the network's width")
+	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "training: time steps")
+	cli.Var(fs, &o.Theta, "theta", 1, "(0, ∞)", "training: firing threshold θ")
+	cli.Var(fs, &o.Leak, "leak", 1, "(0, 1]", "training: membrane leak λ")
+	cli.Var(fs, &o.Beta, "beta", 0.004, "[0, 1]", "training: step β of the orthogonal projection")
+	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "training: learning rate, falling along a cosine")
+	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training: images, 0 for all")
+	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
+	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
+	fs.StringVar(&o.out, "out", filepath.Join("out", "lipschitz"), "`folder` to write to")
+	if err := cli.Parse(fs, args, stdout); err != nil {
+		return nil, err
+	}
+	if o.out == "" {
+		return nil, errors.New("-out is empty: expected a folder")
+	}
+	return o, nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
+	o, err := parse(os.Args[1:], os.Stdout)
+	if err != nil {
+		cli.Exit("lipschitz", err)
+	}
+	if o.threads > 0 {
+		runtime.GOMAXPROCS(o.threads)
+	}
+	err = run(ctx, o, os.Stdout, os.Stderr)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "lipschitz: stopped; networks that were trained are in %s, for -model\n", o.out)
+		os.Exit(130)
+	}
+	cli.Exit("lipschitz", err)
+}
+
+// job is one run of the program.
+type job struct {
+	*options
+	*sets.Data
+	meter  *term.Meter
+	stdout io.Writer
+}
+
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	start := time.Now()
+	j := &job{options: o, stdout: stdout}
+	var err error
+	if j.Data, err = sets.Open(ctx, o.Data, nil); err == nil {
+		err = j.Limit(o.TrainCount, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("-data %s: %w", o.Data, err)
+	}
+	if j.Test, err = sets.First("-images", j.Test, o.Images); err != nil {
+		return err
+	}
+	// What can be wrong is found before anything is written and before the first hour.
+	nets, err := j.networks()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
+	}
+	work := 0.0
+	for _, n := range nets {
+		work += j.work(n)
+	}
+	j.meter = term.NewMeter(stderr, work)
+	defer j.meter.Clear()
+	res := &results{Options: *o}
+	for _, n := range nets {
+		if n.train {
+			if err := j.trainOne(ctx, n); err != nil {
+				return fmt.Errorf("%s: %w", n.Name, err)
+			}
+		}
+	}
+	for _, n := range nets {
+		if err := j.analyse(ctx, n); err != nil {
+			return fmt.Errorf("%s: %w", n.Name, err)
+		}
+		res.Networks = append(res.Networks, n)
+	}
+	j.meter.Clear()
+	res.Seconds = time.Since(start).Seconds()
+	if err := res.save(o.out); err != nil {
+		return err
+	}
+	if err := res.print(stdout); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "\nTook %.0f s. results.json, distances.png and singular.png are in %s.\n", res.Seconds, o.out)
+	return err
+}

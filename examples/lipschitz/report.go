@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/org/snnrat/examples/internal/figures"
+	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/lipschitz"
+)
+
+// results is what the run found, and what results.json holds.
+type results struct {
+	Options  options    `json:"options"`
+	Seconds  float64    `json:"seconds"`
+	Networks []*network `json:"networks"`
+}
+
+// table aligns rows of cells, the first column to the left.
+type table struct{ rows [][]string }
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	longest := 0
+	for _, r := range t.rows {
+		longest = max(longest, len([]rune(r[0])))
+	}
+	for _, r := range t.rows {
+		fmt.Fprintf(w, "%-*s\t%s\t\n", longest, r[0], strings.Join(r[1:], "\t"))
+	}
+	return w.Flush()
+}
+
+// number writes x in few characters.
+func number(x float64) string {
+	switch {
+	case x == 0:
+		return "0"
+	case x >= 1e4 || x < 1e-2 && x > -1e-2:
+		return fmt.Sprintf("%.1e", x)
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+// print writes the tables, and the networks beside each other if there are several.
+func (r *results) print(out io.Writer) error {
+	for _, n := range r.Networks {
+		if err := n.print(out); err != nil {
+			return err
+		}
+	}
+	if len(r.Networks) < 2 {
+		return nil
+	}
+	fmt.Fprintf(out, "\nBeside each other\n\n")
+	var t table
+	row := func(name string, cell func(n *network) string) {
+		cells := []string{name}
+		for _, n := range r.Networks {
+			cells = append(cells, cell(n))
+		}
+		t.add(cells...)
+	}
+	row("", func(n *network) string { return n.Name })
+	row("largest σ_max", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.SigmaMax })) })
+	row("largest Λ, at most", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.Upper })) })
+	row("product of σ_max", func(n *network) string { return number(n.SigmaProduct) })
+	row("product of Λ, at most", func(n *network) string { return number(n.LambdaProduct) })
+	row("largest ‖W·Wᵀ − I‖", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.Defect })) })
+	for i, eps := range radii {
+		row(fmt.Sprintf("differing spikes in the last layer, ε = %v/255 (%%)", eps), func(n *network) string {
+			last := n.Layers[len(n.Layers)-2]
+			return number(100 * last.Attacked[i].Differences / float64(last.Neurons*last.Steps))
+		})
+	}
+	return t.write(out)
+}
+
+func (n *network) largest(of func(weight) float64) (most float64) {
+	for _, w := range n.Weights {
+		most = max(most, of(w))
+	}
+	return most
+}
+
+func (n *network) print(out io.Writer) error {
+	fmt.Fprintf(out, "\n%s: weights as they are, C_out × C_in·k·k\n\n", n.Name)
+	var t table
+	t.add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "‖W·Wᵀ − I‖")
+	for _, w := range n.Weights {
+		t.add(strings.TrimSuffix(w.Weight, ".weight"), fmt.Sprintf("%d×%d", w.Rows, w.Cols), number(w.Lower), number(w.Upper),
+			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.Defect))
+	}
+	t.add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "")
+	if err := t.write(out); err != nil {
+		return err
+	}
+
+	fmt.Fprintf(out, "\n%s: what the neurons see, with pooling, batch norm and blocks' weights folded in\n\n", n.Name)
+	t = table{}
+	t.add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "Γ")
+	for _, l := range n.Layers {
+		for i, p := range l.Paths {
+			cells := []string{l.Layer, p.From, number(p.Lower), number(p.interval.Upper), p.width(), number(p.Matrix),
+				number(p.ImageLower), number(p.ImageUpper), number(l.Gamma), number(l.Hi - l.Lo)}
+			if l.Layer == lipschitz.Logits {
+				cells[9] = "" // no potentials
+			}
+			if i > 0 { // the others are the layer's
+				cells[0], cells[8], cells[9] = "", "", ""
+			}
+			t.add(cells...)
+		}
+	}
+	if err := t.write(out); err != nil {
+		return err
+	}
+
+	fmt.Fprintf(out, "\n%s: PGD, D₂ of the spikes that go out over that of what comes in; spikes that differ, in %%;\nand the bound of that share\n\n", n.Name)
+	t = table{}
+	head := []string{"", "spikes at most"}
+	for _, eps := range radii {
+		head = append(head, fmt.Sprintf("ε=%v/255", eps), "differ", "bound")
+	}
+	t.add(head...)
+	for _, l := range n.Layers[:len(n.Layers)-1] {
+		all := float64(l.Neurons * l.Steps)
+		cells := []string{l.Layer, fmt.Sprint(l.Neurons * l.Steps)}
+		for _, a := range l.Attacked {
+			cells = append(cells, number(a.Amplification), number(100*a.Differences/all), number(100*a.Bound/all))
+		}
+		t.add(cells...)
+	}
+	if err := t.write(out); err != nil {
+		return err
+	}
+	if n.Violations > 0 {
+		fmt.Fprintf(out, "%d times the spikes of an image differed by more than the bound: rounding of a potential at its threshold\n", n.Violations)
+	}
+	return nil
+}
+
+// save writes results.json and the pictures.
+func (r *results) save(folder string) error {
+	err := atomicfile.Write(filepath.Join(folder, "results.json"), func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(r)
+	})
+	if err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	var curves []figures.Curve
+	var spectra []figures.Network
+	training := plots.Figure{Title: "The weights during training", X: "epoch", Y: "largest σ_max; √Σ‖W·Wᵀ − I‖²"}
+	for k, n := range r.Networks {
+		for i, d := range n.distances {
+			curves = append(curves, figures.Curve{
+				Name: fmt.Sprintf("%s, ε = %v/255", short(n.Name), radii[i]), Distances: d, Color: i + k/2*len(radii), Dashed: k%2 > 0,
+			})
+		}
+		to := figures.Network{Name: short(n.Name)}
+		for _, w := range n.Weights {
+			to.Spectra = append(to.Spectra, w.Spectrum)
+		}
+		spectra = append(spectra, to)
+		if n.Training == nil {
+			continue
+		}
+		sigma := plots.Line{Name: n.Name + ", σ_max", Color: k}
+		defects := plots.Line{Name: n.Name + ", defect", Color: k, Dashed: true}
+		for _, e := range n.Training {
+			largest, defect := norms(e)
+			sigma.X, sigma.Y = append(sigma.X, float64(e.Epoch)), append(sigma.Y, largest)
+			defects.X, defects.Y = append(defects.X, float64(e.Epoch)), append(defects.Y, defect)
+		}
+		training.Lines = append(training.Lines, sigma, defects)
+		training.XTicks = sigma.X
+	}
+	if training.Lines != nil {
+		if err := training.Save(folder, "training"); err != nil {
+			return err
+		}
+	}
+	if err := figures.DrawDistances("Distance of spikes under PGD", curves).Save(folder, "distances"); err != nil {
+		return err
+	}
+	return figures.DrawSpectra("Singular values of the weights", spectra).Save(folder, "singular")
+}
+
+// short returns the name of a network's file without its folder, for a legend.
+func short(name string) string { return strings.TrimSuffix(filepath.Base(name), ".safetensors") }
