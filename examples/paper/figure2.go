@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
-	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // figure2 is what the projection does: the accuracy of RAT against its step β, the
@@ -23,7 +23,7 @@ var figure2 = experiment{
 		for _, m := range []method{vanilla, mix, reg, rat} {
 			needs = append(needs, need{method: m, unjudged: true})
 		}
-		for _, beta := range betas {
+		for _, beta := range o.betas {
 			needs = append(needs, need{method: rat, beta: beta, trials: betaTrials(o)})
 		}
 		return needs
@@ -33,9 +33,6 @@ var figure2 = experiment{
 	},
 	report: reportFigure2,
 }
-
-// betas are the steps β of figure2.
-var betas = []float64{0.0002, 0.001, 0.004, 0.016}
 
 func betaTrials(o *options) []trials.Trial {
 	return []trials.Trial{o.trial("FGSM", snn.BPTT{}), o.trial("PGD", snn.BPTR{}), o.trial("PGD", snn.BPTT{})}
@@ -53,23 +50,9 @@ func (l *lab) distanceImages() int { return min(l.subjects[0].Test.N, 256) }
 
 // portrait is what figure2 shows of a network.
 type portrait struct {
-	Network   string          `json:"network"`
-	Distances []layerDistance `json:"distances"`
-	Weights   []spectrum      `json:"weights"`
-}
-
-// layerDistance is how far an attack moves a layer of neurons, in the mean over images.
-type layerDistance struct {
-	Layer     string  `json:"layer"`
-	Eps       float64 `json:"eps_255"`
-	D2        float64 `json:"d2"`
-	PerNeuron float64 `json:"d2_per_neuron"` // D₂ over √(neurons·T), in [0,1]
-}
-
-// spectrum is the singular values of a weight, largest first.
-type spectrum struct {
-	Weight         string    `json:"weight"`
-	SingularValues []float64 `json:"singular_values"`
+	Network   string               `json:"network"`
+	Distances []*figures.Distances `json:"distances"` // at each of distanceRadii
+	Weights   []figures.Spectrum   `json:"weights"`
 }
 
 // anatomy is figure2 of a subject.
@@ -116,81 +99,42 @@ func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 // portray measures a network.
 func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, error) {
 	p := &portrait{Network: j.name}
+	test, err := s.Test.First(l.distanceImages())
+	if err != nil {
+		return nil, err
+	}
 	for _, eps := range distanceRadii {
-		layers, err := l.distances(ctx, s, j, distanceTrial(l.options, eps))
+		t := distanceTrial(l.options, eps)
+		d, err := figures.Measure(ctx, j.model, test, attack.Named{Name: t.String(), Attack: t.Perturber()}, l.archive.key())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", j.name, err)
 		}
-		p.Distances = append(p.Distances, layers...)
+		p.Distances = append(p.Distances, d)
+		l.meter.Add(float64(test.N)*t.Work(2), fmt.Sprintf("%s: spike distances, ε = %v/255", j.name, eps))
 	}
-	for _, w := range j.model.Params() {
-		if len(w.Shape) < 2 {
-			continue
-		}
-		values, err := lipschitz.SingularValues(w)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", j.name, w.Name, err)
-		}
-		p.Weights = append(p.Weights, spectrum{w.Name, values})
+	if p.Weights, err = figures.Spectra(ctx, j.model); err != nil {
+		return nil, fmt.Errorf("%s: %w", j.name, err)
 	}
+	l.meter.Finished(j.name + ": spike distances and singular values")
 	return p, nil
-}
-
-// distances attacks a network and returns how far its layers move.
-func (l *lab) distances(ctx context.Context, s subject, j *judged, t trials.Trial) (layers []layerDistance, err error) {
-	const batch = 32
-	n := l.distanceImages()
-	for from := 0; from < n; from += batch {
-		count := min(batch, n-from)
-		x, y := tensor.NewNCHW(count, s.Test.C, s.Test.H, s.Test.W), make([]int, count)
-		indices, ids := make([]int, count), make([]uint64, count)
-		keys := make([]rng.Key, count)
-		for i := range indices {
-			indices[i], ids[i], y[i] = from+i, uint64(from+i), s.Test.Label(from+i)
-			keys[i] = l.archive.key().Derive("image", ids[i])
-		}
-		if err := s.Test.Fill(x, indices); err != nil {
-			return nil, err
-		}
-		adv, err := t.Perturber().Perturb(ctx, j.model, x, y, ids, l.archive.key().Derive(t.String(), 0))
-		if err != nil {
-			return nil, err
-		}
-		profile, err := lipschitz.Profile(j.model, 2, x, adv, keys)
-		if err != nil {
-			return nil, err
-		}
-		for k, d := range profile {
-			if from == 0 {
-				layers = append(layers, layerDistance{Layer: d.Layer, Eps: t.Eps})
-			}
-			per := d.PerNeuron()
-			for i := range d.D {
-				layers[k].D2 += d.D[i] / float64(n)
-				layers[k].PerNeuron += per[i] / float64(n)
-			}
-		}
-		l.meter.Add(float64(count)*t.Work(2), fmt.Sprintf("%s: spike distances, ε = %v/255", j.name, t.Eps))
-	}
-	return layers, nil
 }
 
 // drawBetas shows the accuracy of RAT against β.
 func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
-	f := plots.Figure{Title: "RAT against β", X: "β", Y: "accuracy (%)", XTicks: betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
+	f := plots.Figure{Title: "RAT against β", X: "β", Y: "accuracy (%)", XTicks: l.betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
 	t := table{{"Accuracy in % against β"}}
 	list := append([]trials.Trial{trials.Clean}, betaTrials(l.options)...)
 	for i, tr := range list {
 		line := plots.Line{Name: strings.TrimSpace(tr.Attack + " " + tr.Gradient), Color: i}
 		t[0] = append(t[0], line.Name)
-		for _, beta := range betas {
+		for _, beta := range l.betas {
 			sum := a.Betas[fmt.Sprint(beta)]
 			line.X, line.Y = append(line.X, beta), append(line.Y, 100*sum.Outcomes[i].Accuracy)
 		}
 		f.Lines = append(f.Lines, line)
 	}
 	t[0] = append(t[0], "worst case")
-	for _, beta := range betas {
+	for _, beta := range l.betas {
 		t.score(fmt.Sprint(beta), a.Betas[fmt.Sprint(beta)], list)
 	}
 	return f, t.String()
@@ -201,69 +145,51 @@ func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 var pairs = []method{vanilla, reg, mix, rat}
 
 // drawDistances shows the spike distance of every layer, of the vanilla network and of
-// its twin with the projection.
+// its twin with the projection; its text is that of all.
 func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
-	f := plots.Figure{
-		Title: "spike distance under PGD", X: "layer of neurons", Y: "D₂ per neuron and step",
-	}
+	var curves []figures.Curve
 	t := table{{"Mean D₂/√(neurons·T)", "ε"}}
-	for i, m := range pairs {
-		p := a.Portraits[m.Name]
-		for k, eps := range distanceRadii {
-			line := plots.Line{Name: fmt.Sprintf("%s, ε = %v/255", m.Name, eps), Color: k, Dashed: m == vanilla}
-			row := []string{m.Name, fmt.Sprintf("%v/255", eps)}
-			for _, d := range p.Distances {
-				if d.Eps == eps {
-					line.X, line.Y = append(line.X, float64(len(line.X)+1)), append(line.Y, d.PerNeuron)
-					row = append(row, fmt.Sprintf("%.3f", d.PerNeuron))
-				}
-			}
-			if i == 0 && k == 0 {
-				for _, x := range line.X {
-					f.XTicks = append(f.XTicks, x)
-					t[0] = append(t[0], fmt.Sprintf("layer %v", x))
-				}
+	for k := range a.Portraits[vanilla.Name].Distances[0].Layers {
+		t[0] = append(t[0], fmt.Sprintf("layer %d", k+1))
+	}
+	for _, m := range pairs {
+		for k, d := range a.Portraits[m.Name].Distances {
+			eps := fmt.Sprintf("%v/255", distanceRadii[k])
+			row := []string{m.Name, eps}
+			for _, v := range d.PerNeuron {
+				row = append(row, fmt.Sprintf("%.3f", v))
 			}
 			t.add(row...)
 			if m == vanilla || m == reg {
-				f.Lines = append(f.Lines, line)
+				curves = append(curves, figures.Curve{Name: m.Name + ", ε = " + eps, Distances: d, Color: k, Dashed: m == vanilla})
 			}
 		}
 	}
-	return f, t.String()
+	return figures.DrawDistances("spike distance under PGD", curves), t.String()
 }
 
 // drawSpectra shows how the singular values of all weights are distributed.
 func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
-	const bin, most = 0.1, 3.0
-	f := plots.Figure{Title: "singular values of all weights", X: "singular value", Y: "share (%)", XTicks: []float64{0, 0.5, 1, 1.5, 2, 2.5, 3}}
+	limits := []float64{0.5, 0.9, 1.1, 1.5}
 	t := table{{"Singular values, share in %", "below 0.5", "0.5 to 0.9", "0.9 to 1.1", "1.1 to 1.5", "above 1.5", "largest"}}
-	for i, m := range pairs {
-		shares := make([]float64, int(most/bin)+1) // the last: beyond
-		limits, counts := []float64{0.5, 0.9, 1.1, 1.5}, make([]float64, 5)
+	var networks []figures.Network
+	for _, m := range pairs {
+		counts := make([]float64, len(limits)+1)
 		var n, largest float64
 		for _, w := range a.Portraits[m.Name].Weights {
-			for _, v := range w.SingularValues {
-				shares[min(int(v/bin), len(shares)-1)]++
-				k := 0
-				for k < len(limits) && v >= limits[k] {
-					k++
-				}
+			for _, v := range w.Values {
+				k, _ := slices.BinarySearch(limits, v)
 				counts[k]++
 				n++
 				largest = max(largest, v)
 			}
 		}
-		line := plots.Line{Name: m.Name, Color: i, Dashed: !m.Reg, Unmarked: true}
-		for k, c := range shares[:len(shares)-1] {
-			line.X, line.Y = append(line.X, (float64(k)+0.5)*bin), append(line.Y, 100*c/n)
-		}
-		f.Lines = append(f.Lines, line)
 		row := []string{m.Name}
 		for _, c := range counts {
 			row = append(row, percent(c/n))
 		}
 		t.add(append(row, fmt.Sprintf("%.2f", largest))...)
+		networks = append(networks, figures.Network{Name: m.Name, Spectra: a.Portraits[m.Name].Weights})
 	}
-	return f, t.String()
+	return figures.DrawSpectra("singular values of all weights", networks), t.String()
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/org/snnrat/examples/internal/cli"
@@ -39,6 +40,7 @@ type options struct {
 	Seed      uint64  `json:"seed"`
 
 	data, archs list
+	betas       numbers
 	models      string // a folder of networks that are not to be trained; "" trains
 	out         string
 	threads     int
@@ -54,6 +56,31 @@ func (l *list) Set(s string) error {
 		return errors.New("expected no empty value")
 	}
 	*l = append(*l, s)
+	return nil
+}
+
+// numbers is a flag of several steps β.
+type numbers []float64
+
+func (n *numbers) String() string {
+	var texts []string
+	for _, v := range *n {
+		texts = append(texts, fmt.Sprint(v))
+	}
+	return strings.Join(texts, ",")
+}
+
+func (n *numbers) Set(s string) error {
+	var list numbers
+	last := 0.0
+	for text := range strings.SplitSeq(s, ",") {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(v > last && v <= 0.5) {
+			return errors.New("expected increasing numbers in (0, 0.5] with commas between")
+		}
+		list, last = append(list, v), v
+	}
+	*n = list
 	return nil
 }
 
@@ -73,6 +100,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
 	cli.Var(fs, &o.Eps, "eps", 2, "[0, 255]", "perturbation radius ε in training, in 255ths")
 	cli.Var(fs, &o.Beta, "beta", 0, "[0, 0.5]", "step β of the orthogonal projection, 0 for the paper's (0.004 for wide residual networks, else 0.001)")
+	o.betas = numbers{0.0005, 0.001, 0.002, 0.004}
+	fs.Var(&o.betas, "betas", "`list` of the steps β of figure2, increasing numbers in (0, 0.5] with commas between")
 	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
 	cli.Var(fs, &o.Decay, "decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")

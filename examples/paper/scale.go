@@ -11,8 +11,8 @@ import (
 // scales are values for flags. The flags' own defaults are the paper's settings, full.
 var scales = map[string]map[string]string{
 	"full":  {},
-	"small": {"width": "0.25", "T": "4", "train": "10000", "test": "500", "epochs": "8"},
-	"tiny":  {"width": "0.125", "T": "2", "train": "2000", "test": "100", "epochs": "3"},
+	"small": {"width": "0.25", "T": "4", "train": "10000", "test": "500", "epochs": "8", "betas": "0.001,0.004,0.016"},
+	"tiny":  {"width": "0.125", "T": "4", "train": "2000", "test": "100", "epochs": "6", "batch": "32", "betas": "0.001,0.016"},
 }
 
 func scaleNames() string { return strings.Join(slices.Sorted(maps.Keys(scales)), ", ") }
