@@ -138,7 +138,7 @@ func (v *view) read() ([]byte, error) {
 		n *= d
 		last += (d - 1) * min(v.stride[i], v.storage.size)
 	}
-	if n > 0 && last >= v.storage.size {
+	if n == 0 || last >= v.storage.size {
 		return nil, fmt.Errorf("shape %v with strides %v from %d on exceeds a storage of %d values", v.shape, v.stride, v.offset, v.storage.size)
 	}
 	// The extents from dims on lie together.
@@ -146,6 +146,9 @@ func (v *view) read() ([]byte, error) {
 	for dims > 0 && v.stride[dims-1] == run {
 		dims--
 		run *= v.shape[dims]
+	}
+	if dims == 0 {
+		return data[v.offset*v.storage.width:][:n*v.storage.width], nil
 	}
 	out := make([]byte, 0, n*v.storage.width)
 	var walk func(dim, at int)
