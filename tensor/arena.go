@@ -5,8 +5,8 @@ import "slices"
 // Arena lends buffers and takes them back, so that a step that repeats allocates
 // nothing once warm. Its zero value is ready. It is not safe for concurrent use.
 //
-// Lent buffers hold whatever their last user left in them. They are cut from large
-// slabs, and neighbours that are taken back become one: the memory of a buffer serves
+// Lent buffers hold whatever their last user left in them. They are cut from slabs, and
+// neighbours that are taken back become one: the memory of a buffer serves smaller
 // buffers of any size later.
 type Arena struct {
 	floats heap[float32]
@@ -47,19 +47,20 @@ type block[E any] struct {
 	free   bool
 }
 
-// Slabs grow with the arena up to largestSlab elements. Memory that is never touched
-// costs nothing.
-const (
-	smallestSlab = 1 << 18
-	largestSlab  = 1 << 26
-)
+// smallestSlab is the size, in elements, of the slabs that small buffers share. A slab
+// for a larger one is no larger than that: a pass lends the same sizes again and again,
+// so that what is spare would stay so.
+const smallestSlab = 1 << 18
 
 // take lends n elements, in multiples of unit.
 func (h *heap[E]) take(n, unit int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
 	i := slices.IndexFunc(h.blocks, func(b *block[E]) bool { return b.free && b.n >= want })
 	if i < 0 {
-		size := max(want, min(3*h.size, largestSlab), smallestSlab) // page-aligned, being large
+		size := max(want, smallestSlab) // page-aligned, being large
+		if h.size+size > 2*max(h.peak, h.out+want) {
+			h.trim()
+		}
 		h.size += size
 		i = len(h.blocks)
 		h.blocks = append(h.blocks, h.block(block[E]{slab: make([]E, size), n: size}))
@@ -78,6 +79,17 @@ func (h *heap[E]) take(n, unit int) []E {
 	}
 	h.lent[&b.slab[b.off]] = b
 	return b.slab[b.off:][:n:want]
+}
+
+// trim lets go of the slabs of which nothing is lent, which have turned out too small.
+func (h *heap[E]) trim() {
+	h.blocks = slices.DeleteFunc(h.blocks, func(b *block[E]) bool {
+		whole := b.free && b.n == len(b.slab)
+		if whole {
+			h.size -= b.n
+		}
+		return whole
+	})
 }
 
 // block returns a new block.

@@ -3,6 +3,7 @@ package tensor_test
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -214,6 +215,27 @@ func TestArena(t *testing.T) {
 	}
 	step()
 	assert.Zero(t, testing.AllocsPerRun(10, step))
+}
+
+// Memory stays within twice of what has been lent at a time, whatever sizes a program goes
+// through.
+func TestArenaTrims(t *testing.T) {
+	var a tensor.Arena
+	sizes := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := sizes()
+	for n := 1 << 18; n <= 1<<23; n += 1 << 18 {
+		kept := a.Floats(n / 2)
+		a.FreeFloats(a.Floats(n))
+		a.FreeFloats(kept)
+	}
+	assert.Less(t, sizes()-before, uint64(5*a.Peak()/2))
+	b := a.Floats(1) // a is alive
+	a.FreeFloats(b)
 }
 
 func TestPanicsNameTheShapes(t *testing.T) {

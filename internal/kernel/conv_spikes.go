@@ -69,7 +69,7 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 	defer masks.put(m)
 	groupMasks(*m, s, &c, threads)
 	if c.same3() {
-		l.scatter3(dst, *m, nil, w, bias, &c, false, threads)
+		l.scatter3(dst, *m, nil, w, bias, &c, 0, c.Frames, false, threads)
 		return
 	}
 	l.convSpikesAny(dst, *m, w, bias, &c, threads)
@@ -82,30 +82,33 @@ func frameParts(frames, tiles, bytes, threads int) int {
 	return min(frames, max(ceilDiv(4*parallel.Threads(threads), tiles), frames*bytes>>17))
 }
 
-// scatter3 sends events through a 3×3 window: spikes if x is nil, or the values x,
-// [groups][Frames][Hin·Win][64].
-func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, add bool, threads int) {
+// scatter3 sends the events of frames from to to through a 3×3 window: spikes if x is
+// nil, or values.
+//
+//	m [groups][to−from][Hin·Win]
+//	x [groups][to−from][Hin·Win][64]
+func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, from, to int, add bool, threads int) {
 	vectors, bytes := l.vectors()
-	nb, px := c.BlocksIn(), c.Hin*c.Win
+	nb, px, frames := c.BlocksIn(), c.Hin*c.Win, to-from
 	tile := 1
 	if l == AVX512 && (c.Cin <= 32 || few(m)) {
 		tile = 2 // the weights of both, or those in use, fit L1
 	}
 	tiles := ceilDiv(c.BlocksOut(), tile)
-	parts := frameParts(c.Frames, tiles, px*64*tile, threads)
+	parts := frameParts(frames, tiles, px*64*tile, threads)
 	parallel.For(threads, tiles*parts, func(u int) {
 		ob, end := share(c.BlocksOut(), u/parts, tiles)
-		lo, hi := share(c.Frames, u%parts, parts)
+		lo, hi := share(frames, u%parts, parts)
 		for b := ob; b < end && !add; b++ {
-			fill(dst[(b*c.Frames+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
+			fill(dst[(b*c.Frames+from+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
 		}
 		for g := 0; g < nb; g += Group / Lanes {
-			first := (g/4*c.Frames + lo) * px
+			first := (g/4*frames + lo) * px
 			for v := range vectors {
 				a := scatter3{
 					masks:  ptr(m, first),
 					w:      unsafe.Add(ptr(w, (ob*nb+g)*Lanes*9*Lanes), v*bytes),
-					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+lo)*px*Lanes), v*bytes),
+					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+from+lo)*px*Lanes), v*bytes),
 					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
 					blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
 				}
@@ -151,25 +154,34 @@ func sparse(x []float32, channels int) bool {
 	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+12)
 }
 
+// packed bounds the values, 8 MB, that are packed or turned at a time: they stay in a
+// cache, and their memory does not grow with the number of frames.
+const packed = 1 << 21
+
 // convValues3 is a 3×3 product with few values that are not zero.
 func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
-	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
+	px, nb := c.Hin*c.Win, c.BlocksIn()
 	groups := ceilDiv(nb, 4)
-	m, packed := masks.get(groups*n), scratch(groups*n*Group)
+	frames := min(c.Frames, max(1, packed/(groups*px*Group)))
+	m, values := masks.get(groups*frames*px), scratch(groups*frames*px*Group)
 	defer masks.put(m)
-	defer release(packed)
-	const chunk = 1024
-	parts := ceilDiv(n, chunk)
-	parallel.For(threads, groups*parts, func(u int) {
-		g, lo := u/parts, u%parts*chunk
-		blocks := min(4, nb-g*4)
-		l.groupValues(&groupValues{
-			src: ptr(x, (g*4*n+lo)*Lanes), dst: ptr(*packed, (g*n+lo)*Group), masks: ptr(*m, g*n+lo),
-			pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(n * 64), srcPixel: 64,
-			turn: uint64(64 - 16*blocks),
+	defer release(values)
+	for from := 0; from < c.Frames; from += frames {
+		to := min(from+frames, c.Frames)
+		n := (to - from) * px
+		const chunk = 1024
+		parts := ceilDiv(n, chunk)
+		parallel.For(threads, groups*parts, func(u int) {
+			g, lo := u/parts, u%parts*chunk
+			blocks := min(4, nb-g*4)
+			l.groupValues(&groupValues{
+				src: ptr(x, ((g*4*c.Frames+from)*px+lo)*Lanes), dst: ptr(*values, (g*n+lo)*Group), masks: ptr(*m, g*n+lo),
+				pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(c.Frames * px * 64), srcPixel: 64,
+				turn: uint64(64 - 16*blocks),
+			})
 		})
-	})
-	l.scatter3(dst, *m, *packed, w, bias, c, add, threads)
+		l.scatter3(dst, *m, *values, w, bias, c, from, to, add, threads)
+	}
 }
 
 func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
@@ -349,43 +361,47 @@ func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *
 		})
 		l.transposeBits(&(*m)[u*Lanes*r.words], &(*slots)[0], uintptr(r.words), uintptr(r.words*8))
 	})
-	l.outer3(dw, *m, nil, dy, c, &r, add, threads)
+	l.outer3(dw, *m, nil, dy, c, &r, 0, r.tiles, add, threads)
 }
 
 // convWeightGradValues3 is the same for values, few of which are not zero.
 func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, threads int) {
 	r := newRaster(c)
 	nb, px, n := c.BlocksIn(), c.Hin*c.Win, r.words*64
-	m, turned := masks.get(nb*r.tiles*Lanes*r.words), scratch(nb*r.tiles*Lanes*n)
+	tiles := min(r.tiles, max(1, packed/(nb*Lanes*n)))
+	m, turned := masks.get(nb*tiles*Lanes*r.words), scratch(nb*tiles*Lanes*n)
 	defer masks.put(m)
 	defer release(turned)
-	parallel.For(threads, nb*r.tiles, func(u int) {
-		b, i := u/r.tiles, u%r.tiles
-		slots := scratch(n * Lanes)
-		defer release(slots)
-		clear(*slots)
-		r.rowsOf(c, i, false, func(f, y, slot int) {
-			copy((*slots)[slot*Lanes:], x[((b*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
+	for from := 0; from < r.tiles; from += tiles {
+		to := min(from+tiles, r.tiles)
+		parallel.For(threads, nb*(to-from), func(u int) {
+			b, i := u/(to-from), from+u%(to-from)
+			slots := scratch(n * Lanes)
+			defer release(slots)
+			clear(*slots)
+			r.rowsOf(c, i, false, func(f, y, slot int) {
+				copy((*slots)[slot*Lanes:], x[((b*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
+			})
+			t := (*turned)[u*Lanes*n:][:Lanes*n]
+			for j := 0; j < n; j += Lanes {
+				l.transpose16(&t[j], &(*slots)[j*Lanes], uintptr(n*4), 64)
+			}
+			l.groupValues(&groupValues{ // in place
+				src: ptr(t, 0), dst: ptr(t, 0), masks: ptr(*m, u*Lanes*r.words),
+				pixels: uint64(Lanes * r.words), blocks: 4, srcBlock: 64, srcPixel: 256,
+			})
 		})
-		t := (*turned)[u*Lanes*n:][:Lanes*n]
-		for j := 0; j < n; j += Lanes {
-			l.transpose16(&t[j], &(*slots)[j*Lanes], uintptr(n*4), 64)
-		}
-		l.groupValues(&groupValues{ // in place
-			src: ptr(t, 0), dst: ptr(t, 0), masks: ptr(*m, u*Lanes*r.words),
-			pixels: uint64(Lanes * r.words), blocks: 4, srcBlock: 64, srcPixel: 256,
-		})
-	})
-	l.outer3(dw, *m, *turned, dy, c, &r, add, threads)
+		l.outer3(dw, *m, *turned, dy, c, &r, from, to, add || from > 0, threads)
+	}
 }
 
-// outer3 adds up the weight gradient of a 3×3 window from events: spikes if x is
-// nil, or the values x. It keeps the nine sums of a channel and a block of output
-// channels in registers over a tile.
+// outer3 adds up the weight gradient of a 3×3 window from the events of tiles from to
+// to: spikes if x is nil, or values. It keeps the nine sums of a channel and a block of
+// output channels in registers over a tile.
 //
-//	m [⌈Cin/16⌉][tiles][16][words]
-//	x [⌈Cin/16⌉][tiles][16][words][64]
-func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *raster, add bool, threads int) {
+//	m [⌈Cin/16⌉][to−from][16][words]
+//	x [⌈Cin/16⌉][to−from][16][words][64]
+func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *raster, from, to int, add bool, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
 	// Input channels are split as well where there are few output channels.
@@ -395,13 +411,13 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 		lo, hi := share(nb, u%parts, parts)
 		deltas := scratch(r.slots * Lanes)
 		defer release(deltas)
-		for i := range r.tiles {
+		for i := range to - from {
 			clear(*deltas)
-			r.rowsOf(c, i, true, func(f, y, slot int) {
+			r.rowsOf(c, from+i, true, func(f, y, slot int) {
 				copy((*deltas)[(slot+r.pitch+1)*Lanes:], dy[((ob*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
 			})
 			for b := lo; b < hi; b++ {
-				first := (b*r.tiles + i) * Lanes * r.words
+				first := (b*(to-from) + i) * Lanes * r.words
 				for v := range vectors {
 					a := outer3{
 						masks:    ptr(m, first),
