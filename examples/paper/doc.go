@@ -6,14 +6,25 @@
 // cifar100 in its place download them from the official address, once. The experiments
 // are
 //
-//	table2  RAT beside vanilla training under all attacks, white-box and black-box
+//	table1   the gradient approximations CBA, BPTR and BPTT in attacks on vanilla networks
+//	table2   RAT beside vanilla training under all attacks, white-box and black-box
+//	table3   the ablation of RAT's parts, MIX and REG
+//	table4   RAT beside earlier defences
+//	figure1  the accuracy against ε under PGD
+//	figure2  what the projection does: the accuracy against its step β, how far attacks
+//	         move the spikes of every layer, the singular values of the weights
+//	timing   the cost of the attacks and of RAT's parts
+//
+// -data and -arch may be given several times: table1 and table2 are then made for each of
+// the data sets and networks, the others too.
 //
 // # Scale
 //
 // The flags' defaults are the paper's settings, with which an experiment takes days to
-// weeks on a few cores. -scale small makes it in the order of ten minutes on two, -scale tiny in
-// one, on a narrower network with fewer steps, images and epochs; any flag that is given
-// goes before what the scale says. All that is written says at which scale it was made.
+// weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
+// images: all experiments on VGG-11 take less than an hour on two cores. -scale tiny
+// takes a few minutes and shows no more than that all works. Any flag that is given goes
+// before what the scale says. All that is written says at which scale it was made.
 //
 // # What is kept
 //
@@ -33,7 +44,17 @@
 // missing, from the last completed epoch or attack on, with results that are the same to
 // the bit.
 //
-// -models DIR takes networks from a folder and trains none.
+// -models DIR takes networks from a folder and trains none. -weights FILE has table2 judge
+// a network that was trained elsewhere, such as a checkpoint of the reference
+// implementation; -source FILE is then what black-box attacks are made on.
+//
+// # Accuracies
+//
+// Every evaluation has a worst case: the share of the images that are classified as
+// labelled when clean and under all attacks of the table, which no attack alone shows.
+// What an attack makes of an image depends on neither its batch nor the other attacks.
+// Tables have room for the paper's own figures below ours, but hold only those that could
+// be verified in a public source; there are none yet.
 //
 // # Methods
 //
@@ -41,4 +62,8 @@
 // adversarial examples, reg (REG) with the orthogonal projection in place of the weight
 // decay, rat with both. They start from the same parameters and see the same batches.
 // source is vanilla with another seed, and makes the images of black-box attacks.
+//
+// hire is HIRE-SNN as [train.HIRE] has it, by default with two periods and the ε of our
+// adversarial training. rate is a vanilla network with Poisson input and leaky neurons as
+// [zoo.RateCoded] has it, after Sharmin et al. 2020.
 package main

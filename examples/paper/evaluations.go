@@ -126,8 +126,8 @@ func (r *record) find(t trials.Trial) *outcome {
 }
 
 // judge makes a trial of a duel and keeps its outcome and that of clean images.
-// progress is called with the work done.
-func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(work float64)) error {
+// progress is called with the share that is newly done.
+func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(share float64)) error {
 	r, path, err := a.open(d)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	done := 0
 	cfg.Progress = func(p attack.Progress) {
 		if p.Attack == "clean" == (t == trials.Clean) {
-			progress(float64(p.Done-done) * t.Work(1))
+			progress(float64(p.Done-done) / float64(d.test.N))
 		}
 		done = p.Done
 	}

@@ -57,7 +57,7 @@ type report struct {
 	figures map[string]plots.Figure // by the file's name
 }
 
-var experiments = []experiment{table1, table2, table3, figure1, figure2, timing}
+var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing}
 
 func experimentNames() string {
 	var names []string
@@ -203,17 +203,25 @@ func (l *lab) all() iter.Seq2[subject, need] {
 // that a flag makes.
 func (l *lab) check() (work float64, err error) {
 	for s, n := range l.all() {
+		net := l.network(s, n)
 		for _, t := range n.toJudge() {
 			if err := t.Check(); err != nil {
 				return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
 			}
-			work += float64(s.Test.N) * t.Work(1)
+			work += l.work(s, n, t)
 		}
-		net := l.network(s, n)
 		if l.networks[net.name] != nil {
 			continue
 		}
 		l.networks[net.name] = net
+		if net.file != "" {
+			m, err := net.read()
+			if err != nil {
+				return 0, fmt.Errorf("-%s: %w", net.Method.Name, err)
+			}
+			l.loaded[net.name] = newJudged(net.name, m)
+			continue
+		}
 		switch held, err := l.cabinet.holds(net); {
 		case err != nil:
 			return 0, err
@@ -229,6 +237,11 @@ func (l *lab) check() (work float64, err error) {
 		}
 	}
 	return work, nil
+}
+
+// work is that of a trial of a need, in forward passes of an image.
+func (l *lab) work(s subject, n need, t trials.Trial) float64 {
+	return float64(s.Test.N) * t.Work(1) * l.network(s, n).slow
 }
 
 // make trains and judges what is not there yet.
@@ -293,10 +306,12 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 			return err
 		}
 		if r.find(t) != nil {
-			l.meter.Skip(float64(s.Test.N) * t.Work(1))
+			l.meter.Skip(l.work(s, n, t))
 			continue
 		}
-		if err := l.archive.judge(ctx, d, t, func(work float64) { l.meter.Add(work, fmt.Sprintf("%s: %v", title, t)) }); err != nil {
+		if err := l.archive.judge(ctx, d, t, func(share float64) {
+			l.meter.Add(share*l.work(s, n, t), fmt.Sprintf("%s: %v", title, t))
+		}); err != nil {
 			return err
 		}
 	}

@@ -21,19 +21,24 @@ import (
 
 // options are the flags. Those with a name in JSON decide the results.
 type options struct {
-	Exp       string  `json:"experiment"`
-	Scale     string  `json:"scale"`
-	Width     float64 `json:"width"`
-	T         int     `json:"T"`
-	Train     int     `json:"train_images"`
-	Test      int     `json:"test_images"`
-	Epochs    int     `json:"epochs"`
-	Batch     int     `json:"batch"`
-	LR        float64 `json:"lr"`
-	Eps       float64 `json:"eps_255"`
-	Beta      float64 `json:"beta"`
-	RowShare  float64 `json:"row_share"`
-	Decay     float64 `json:"weight_decay"`
+	Exp      string  `json:"experiment"`
+	Scale    string  `json:"scale"`
+	Width    float64 `json:"width"`
+	T        int     `json:"T"`
+	Train    int     `json:"train_images"`
+	Test     int     `json:"test_images"`
+	Epochs   int     `json:"epochs"`
+	Batch    int     `json:"batch"`
+	LR       float64 `json:"lr"`
+	Eps      float64 `json:"eps_255"`
+	Beta     float64 `json:"beta"`
+	RowShare float64 `json:"row_share"`
+	Decay    float64 `json:"weight_decay"`
+
+	HIREPeriods int     `json:"hire_periods"`
+	HIREEps     float64 `json:"hire_eps_255"`
+	RateSteps   int     `json:"rate_steps"`
+
 	TestEps   float64 `json:"test_eps_255"`
 	TestAlpha float64 `json:"test_alpha"`
 	TestSteps int     `json:"test_steps"`
@@ -42,6 +47,8 @@ type options struct {
 	data, archs list
 	betas       numbers
 	models      string // a folder of networks that are not to be trained; "" trains
+	weights     string // file of a network to be judged in place of RAT's and vanilla
+	source      string // file of the source of black-box attacks
 	out         string
 	threads     int
 }
@@ -108,6 +115,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
+	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
+	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
+	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
+	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, or a state dict of the "+
+		"reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
+	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
@@ -122,6 +135,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.out == "" {
 		return nil, errors.New("-out is empty: expected a folder")
+	}
+	if o.weights != "" && o.Exp != table2.name {
+		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
 	}
 	for _, l := range []list{o.data, o.archs} {
 		for i, v := range l {

@@ -35,6 +35,10 @@ var (
 	reg     = method{Name: "reg", Reg: true}
 	rat     = method{Name: "rat", Mix: true, Reg: true}
 	source  = method{Name: "source"} // vanilla, but for its seed: the source of black-box attacks
+
+	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
+	rate  = method{Name: "rate"}    // rate-coded, by Sharmin et al. 2020
+	given = method{Name: "weights"} // trained elsewhere
 )
 
 // recipe is all that makes a network. Fields that do not count are zero.
@@ -53,6 +57,8 @@ type recipe struct {
 	RowShare float64 `json:"row_share,omitempty"`
 	Decay    float64 `json:"weight_decay,omitempty"`
 	Seed     uint64  `json:"seed"`
+
+	HIRE *train.HIRE `json:"hire,omitempty"`
 }
 
 // The keys of a network's metadata.
@@ -85,6 +91,8 @@ type network struct {
 	recipe
 	on   *sets.Data // its training images
 	name string     // of its file: the architecture, the method and a digest of the recipe
+	file string     // that it was trained elsewhere and is read from, or ""
+	slow float64    // what it does with an image takes so many times what vanilla does
 }
 
 // newNetwork returns the network that a method makes of a subject.
@@ -93,6 +101,13 @@ func (o *options) newNetwork(s subject, m method) *network {
 	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
 	cfg.Mean, cfg.Std = s.Mean, s.Std
+	slow := 1.0
+	if m == rate {
+		coded := zoo.RateCoded(s.arch)
+		cfg.Poisson, cfg.Leak, cfg.SoftReset, cfg.Mean, cfg.Std = coded.Poisson, coded.Leak, coded.SoftReset, coded.Mean, coded.Std
+		cfg.Steps = o.RateSteps
+		slow = float64(cfg.Steps) / float64(o.T)
+	}
 	r := recipe{
 		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: s.Loader.Flip,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
@@ -100,14 +115,29 @@ func (o *options) newNetwork(s subject, m method) *network {
 	if m.Mix {
 		r.Eps = o.Eps
 	}
+	if m == hire {
+		r.HIRE = &train.HIRE{Periods: o.HIREPeriods, Eps: float32(o.HIREEps / 255)}
+	}
 	if m.Reg {
 		r.Beta, r.RowShare = o.beta(s.arch), o.RowShare
 	} else {
 		r.Decay = o.Decay
 	}
+	n := &network{recipe: r, on: s.Data, slow: slow}
+	switch m {
+	case given:
+		n.file = o.weights
+	case source:
+		n.file = o.source
+	}
+	if n.file != "" {
+		n.name = m.Name + "-" + slug(filepath.Base(n.file))
+		return n
+	}
 	sum := sha256.Sum256([]byte(r.text()))
 	arch := slug(s.arch)
-	return &network{r, s.Data, fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))}
+	n.name = fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))
+	return n
 }
 
 // beta returns the step of the projection for an architecture.
@@ -154,6 +184,7 @@ func (n *network) config() train.Config {
 	cfg.LR, cfg.Loader = n.LR, n.on.Loader
 	cfg.Loader.BatchSize = n.Batch
 	cfg.Optimizer = train.SGD{Momentum: 0.9, WeightDecay: n.Decay}
+	cfg.HIRE = n.HIRE
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}
@@ -173,7 +204,24 @@ func (n *network) work() float64 {
 	if n.Method.Mix {
 		work += trials.GradientWork
 	}
-	return work * float64(n.Images)
+	return n.slow * work * float64(n.Images)
+}
+
+// read returns a network that was trained elsewhere: one that this library saved, or a
+// state dict of PyTorch for a network of the flags' settings.
+func (n *network) read() (*snn.Model, error) {
+	m, _, err := zoo.Load(n.file)
+	if errors.Is(err, zoo.ErrNoDescription) || strings.HasPrefix(filepath.Ext(n.file), ".pt") {
+		m, err = zoo.LoadTorch(n.file, n.Network)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s := n.on.Test; m.Channels != s.C || m.Height != s.H || m.Width != s.W || m.Classes() != s.Classes {
+		return nil, fmt.Errorf("%s: a network for images of %d×%d×%d in %d classes: expected one for the images of -data, %d×%d×%d in %d classes",
+			n.file, m.Channels, m.Height, m.Width, m.Classes(), s.C, s.H, s.W, s.Classes)
+	}
+	return m, nil
 }
 
 // cabinet is the folder that trained networks are kept in: one safetensors file each,
@@ -213,7 +261,7 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	return m, history, nil
 }
 
-// begun returns the number of epochs that a checkpoint holds, and 0 if there is none.
+// trainer returns the trainer of a network, where its checkpoint left it if there is one.
 func (c cabinet) trainer(n *network, cfg train.Config) (*train.Trainer, *snn.Model, error) {
 	m, err := n.build()
 	if err != nil {

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -44,7 +47,7 @@ func paper(t *testing.T, args ...string) (stdout, stderr string, code int) {
 // small are flags for an experiment that takes no time.
 func small(exp, data, out string, more ...string) []string {
 	return append([]string{
-		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny", "-T", "2", "-betas", "0.001,0.002",
+		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny", "-T", "2", "-betas", "0.001,0.002", "-rate-steps", "4",
 		"-train", "60", "-test", "20", "-epochs", "2", "-batch", "16", "-width", "1",
 	}, more...)
 }
@@ -151,10 +154,11 @@ func TestShared(t *testing.T) {
 		figures  []string
 	}{
 		{"table3", 4, []string{" -   -", " +   -", " -   +", " +   +"}, nil},
-		{"table1", 4, []string{"conv8 A conv16 A | fc, CIFAR-10"}, nil},
-		{"figure1", 5, []string{"rat, white-box", "vanilla, white-box", "rat, black-box", "vanilla, black-box"}, []string{"figure1"}},
-		{"figure2", 6, []string{"0.001 ", "vanilla ", "reg ", "mix ", "rat "}, []string{"figure2-beta", "figure2-distance", "figure2-singular-values"}},
-		{"timing", 6, []string{"forward ", "FGSM ", "PGD ", "vanilla step ", "RAT "}, nil},
+		{"table4", 6, []string{"vanilla ", "Sharmin et al. 2020 ", "HIRE-SNN (Kundu et al. 2021) ", "RAT "}, nil},
+		{"table1", 6, []string{"conv8 A conv16 A | fc, CIFAR-10"}, nil},
+		{"figure1", 7, []string{"rat, white-box", "vanilla, white-box", "rat, black-box", "vanilla, black-box"}, []string{"figure1"}},
+		{"figure2", 8, []string{"0.001 ", "vanilla ", "reg ", "mix ", "rat "}, []string{"figure2-beta", "figure2-distance", "figure2-singular-values"}},
+		{"timing", 8, []string{"forward ", "FGSM ", "PGD ", "vanilla step ", "RAT "}, nil},
 	} {
 		stdout, stderr, code := paper(t, small(c.exp, data, out)...)
 		require.Zero(t, code, stderr)
@@ -214,6 +218,100 @@ func TestResume(t *testing.T) {
 		}
 	}
 	assert.Len(t, b, len(a))
+}
+
+// pngs writes a data set as folders of images, of 8×8 pixels in 5 classes.
+func pngs(t *testing.T) string {
+	folder := t.TempDir()
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, part := range []string{"train", "test"} {
+		for class := range 5 {
+			dir := filepath.Join(folder, part, fmt.Sprint(class))
+			require.NoError(t, os.MkdirAll(dir, 0o755))
+			for i := range 3 {
+				img := image.NewRGBA(image.Rect(0, 0, 8, 8))
+				for k := range img.Pix {
+					img.Pix[k] = byte(r.IntN(256))
+					if k%4 == 3 {
+						img.Pix[k] = 255
+					}
+				}
+				f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%d.png", i)))
+				require.NoError(t, err)
+				require.NoError(t, png.Encode(f, img))
+				require.NoError(t, f.Close())
+			}
+		}
+	}
+	return folder
+}
+
+// Networks that PyTorch saved are judged like ones that were trained here, and what
+// cannot be one is an error.
+func TestWeights(t *testing.T) {
+	data, out := pngs(t), t.TempDir()
+	testdata := filepath.Join("..", "..", "snn", "zoo", "testdata")
+	pth := filepath.Join(testdata, "vgg.pth")
+	args := func(out string, more ...string) []string {
+		return append([]string{"-exp", "table2", "-data", data, "-out", out, "-arch", "conv8 A conv12 conv17 A conv8 | fc20 fc20 fc", "-T", "4"}, more...)
+	}
+	stdout, stderr, code := paper(t, args(out, "-weights", pth)...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere; 15 test images; seed 1\n")
+	assert.NotContains(t, stdout, "(")
+	var got struct{ Results []comparison }
+	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
+	require.Len(t, got.Results[0].White["weights"].Outcomes, 1+8+1+3)
+	assert.Empty(t, got.Results[0].Black)
+
+	// The same network as safetensors, attacked by way of itself.
+	st := filepath.Join(testdata, "vgg.safetensors")
+	out2 := t.TempDir()
+	_, stderr, code = paper(t, args(out2, "-weights", st, "-source", st)...)
+	require.Zero(t, code, stderr)
+	var twin struct{ Results []comparison }
+	require.NoError(t, json.Unmarshal([]byte(files(t, out2)["table2.json"]), &twin))
+	want := got.Results[0].White["weights"].Outcomes
+	assert.Equal(t, want, twin.Results[0].White["weights"].Outcomes)
+	for _, o := range twin.Results[0].Black["weights"].Outcomes {
+		assert.Contains(t, want, o, "the source being the network itself")
+	}
+
+	// And one that was trained here.
+	here := t.TempDir()
+	_, stderr, code = paper(t, append(args(here), "-scale", "tiny", "-train", "0", "-test", "0", "-epochs", "1")...)
+	require.Zero(t, code, stderr)
+	for name := range files(t, here) {
+		if filepath.Dir(name) == "networks" {
+			_, stderr, code = paper(t, args(t.TempDir(), "-weights", filepath.Join(here, name))...)
+			assert.Zero(t, code, stderr)
+			break
+		}
+	}
+
+	broken := filepath.Join(t.TempDir(), "broken.pth")
+	b, err := os.ReadFile(pth)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(broken, b[:len(b)/2], 0o644))
+	nowhere := filepath.Join(t.TempDir(), "out")
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{args(nowhere, "-weights", broken), []string{"paper: -weights: ", broken}},
+		{args(nowhere, "-weights", filepath.Join(nowhere, "none.pth")), []string{"none.pth", "no such file"}},
+		{args(nowhere, "-weights", filepath.Join(testdata, "wrn.pth")), []string{"paper: -weights: ", "wrn.pth"}},
+		{args(nowhere, "-weights", pth, "-source", broken), []string{"paper: -source: ", broken}},
+		{small("table1", data, nowhere, "-weights", pth), []string{"-weights " + pth + `: expected -exp table2, not "table1"`}},
+	} {
+		_, stderr, code := paper(t, c.args...)
+		assert.Equal(t, 1, code, "%v", c.args)
+		for _, want := range c.want {
+			assert.Contains(t, stderr, want)
+		}
+		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+		assert.NoDirExists(t, nowhere)
+	}
 }
 
 // Bad input is an error of one line that names it.

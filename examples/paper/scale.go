@@ -11,8 +11,8 @@ import (
 // scales are values for flags. The flags' own defaults are the paper's settings, full.
 var scales = map[string]map[string]string{
 	"full":  {},
-	"small": {"width": "0.25", "T": "4", "train": "10000", "test": "500", "epochs": "8", "betas": "0.001,0.004,0.016"},
-	"tiny":  {"width": "0.125", "T": "4", "train": "2000", "test": "100", "epochs": "6", "batch": "32", "betas": "0.001,0.016"},
+	"small": {"width": "0.25", "T": "4", "train": "8000", "test": "500", "epochs": "6", "row-share": "0.3", "betas": "0.001,0.004,0.016", "rate-steps": "16"},
+	"tiny":  {"width": "0.125", "T": "4", "train": "2000", "test": "100", "epochs": "6", "batch": "32", "betas": "0.001,0.016", "rate-steps": "8"},
 }
 
 func scaleNames() string { return strings.Join(slices.Sorted(maps.Keys(scales)), ", ") }
@@ -38,8 +38,14 @@ func (o *options) applyScale(fs *flag.FlagSet) error {
 
 // describeScale says at which scale an experiment runs, beside the paper's.
 func (o *options) describeScale(train, test int) string {
+	if o.weights != "" {
+		return fmt.Sprintf("Network of %s, trained elsewhere; %d test images; seed %d", o.weights, test, o.Seed)
+	}
 	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; seed %d",
 		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.Seed)
+	if o.RowShare < 1 {
+		text += fmt.Sprintf("; %v of the rows of large linear layers projected at a time", o.RowShare)
+	}
 	if o.Scale == "full" {
 		return "Scale: " + text
 	}

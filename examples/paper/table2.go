@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
@@ -15,12 +16,24 @@ var table2 = experiment{
 	name:  "table2",
 	archs: []string{"vgg11", "wrn-16-4"},
 	plan: func(o *options) (needs []need) {
-		for _, m := range []method{vanilla, rat} {
-			needs = append(needs, need{method: m, trials: whiteBox(o)}, need{method: m, source: true, trials: blackBox(o)})
+		for _, m := range o.compared() {
+			needs = append(needs, need{method: m, trials: whiteBox(o)})
+			if o.weights == "" || o.source != "" {
+				needs = append(needs, need{method: m, source: true, trials: blackBox(o)})
+			}
 		}
 		return needs
 	},
 	report: reportTable2,
+}
+
+// compared lists the networks of Table 2: a cell of it says how the first did and, in
+// brackets, the second.
+func (o *options) compared() []method {
+	if o.weights != "" {
+		return []method{given}
+	}
+	return []method{rat, vanilla}
 }
 
 // attackNames are the attacks of Table 2.
@@ -61,7 +74,11 @@ type comparison struct {
 
 func reportTable2(_ context.Context, l *lab) (*report, error) {
 	var all []comparison
-	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: RAT (vanilla)\n", l.TestEps)
+	what := "RAT (vanilla)"
+	if l.weights != "" {
+		what = l.weights
+	}
+	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n", l.TestEps, what)
 	for _, s := range l.subjects {
 		c := comparison{s.String(), map[string]*summary{}, map[string]*summary{}}
 		for _, n := range l.needs {
@@ -69,11 +86,11 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 			if err != nil {
 				return nil, err
 			}
-			to := c.White
 			if n.source {
-				to = c.Black
+				c.Black[n.method.Name] = sum
+			} else {
+				c.White[n.method.Name] = sum
 			}
-			to[n.method.Name] = sum
 		}
 		all = append(all, c)
 		text += fmt.Sprintf("\n%v\n%v", s, c.table(l.options))
@@ -87,46 +104,47 @@ const notes = "Worst case: images classified as labelled when clean and under ev
 // table writes the comparison in the form of the paper's, its figures below ours where
 // they are known.
 func (c comparison) table(o *options) table {
-	both := func(in map[string]*summary, t trials.Trial) (ours, paper string) {
-		a, pa := in["rat"].percent(t)
-		b, pb := in["vanilla"].percent(t)
-		if pa == "–" && pb == "–" {
-			return fmt.Sprintf("%s (%4s)", a, b), "–"
+	cell := func(in map[string]*summary, text func(*summary) string) string {
+		var cell string
+		for i, m := range o.compared() {
+			if sum := in[m.Name]; sum != nil && i == 0 {
+				cell = text(sum)
+			} else if sum != nil {
+				cell += fmt.Sprintf(" (%4s)", text(sum))
+			}
 		}
-		return fmt.Sprintf("%s (%4s)", a, b), fmt.Sprintf("%s (%4s)", pa, pb)
+		return cell
 	}
 	t := table{{"", "white-box", "", "", "black-box"}, {"", "BPTR", "BPTT", "CBA", "BPTR", "BPTT"}}
 	row := func(name string, white, black []trials.Trial) {
 		ours, paper := []string{name}, []string{"  paper"}
-		known := false
-		for i, list := range [][]trials.Trial{white, black} {
-			for _, t := range list {
-				a, p := both([]map[string]*summary{c.White, c.Black}[i], t)
-				ours, paper = append(ours, a), append(paper, p)
-				known = known || p != "–"
-			}
-			for len(ours) < 4 {
-				ours, paper = append(ours, ""), append(paper, "")
+		add := func(in map[string]*summary, list []trials.Trial) {
+			for _, tr := range list {
+				ours = append(ours, cell(in, func(s *summary) string { a, _ := s.percent(tr); return a }))
+				paper = append(paper, cell(in, func(s *summary) string { _, p := s.percent(tr); return p }))
 			}
 		}
+		add(c.White, white)
+		for len(ours) < 4 {
+			ours, paper = append(ours, ""), append(paper, "")
+		}
+		add(c.Black, black)
 		t.add(ours...)
-		if known {
+		if strings.ContainsAny(strings.Join(paper[1:], ""), "0123456789") {
 			t.add(paper...)
 		}
 	}
 	row("clean", []trials.Trial{trials.Clean}, nil)
 	row("noise", []trials.Trial{trials.Noise(o.TestEps)}, nil)
 	for _, name := range attackNames {
-		white := []trials.Trial{o.trial(name, snn.BPTR{}), o.trial(name, snn.BPTT{})}
-		black := white
+		both := []trials.Trial{o.trial(name, snn.BPTR{}), o.trial(name, snn.BPTT{})}
+		white := both
 		if slices.Contains(table1Attacks, name) {
-			white = append(slices.Clone(white), o.trial(name, snn.CBA{}))
+			white = append(slices.Clone(both), o.trial(name, snn.CBA{}))
 		}
-		row(name, white, black)
+		row(name, white, both)
 	}
-	worst := func(in map[string]*summary) string {
-		return fmt.Sprintf("%s (%4s)", percent(in["rat"].WorstCase), percent(in["vanilla"].WorstCase))
-	}
-	t.add("worst case", worst(c.White), "", "", worst(c.Black))
+	worst := func(s *summary) string { return percent(s.WorstCase) }
+	t.add("worst case", cell(c.White, worst), "", "", cell(c.Black, worst))
 	return t
 }

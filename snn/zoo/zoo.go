@@ -15,6 +15,7 @@ package zoo
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -100,6 +101,10 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 	return m, nil
 }
 
+// ErrNoDescription is the error of Load for a file that does not say what network it is
+// of, such as PyTorch's, which LoadTorch reads.
+var ErrNoDescription = errors.New("no description of the network in the file's metadata")
+
 // Load rebuilds a network that New built from the file that its Save wrote. The
 // error names the file.
 func Load(path string) (*snn.Model, Config, error) {
@@ -123,7 +128,7 @@ func rebuild(path string, cfg *Config) (*snn.Model, error) {
 	defer f.Close()
 	text, ok := f.Meta[metaKey]
 	if !ok {
-		return nil, fmt.Errorf("no description of the network in the file's metadata under %q; LoadTorch reads files of PyTorch", metaKey)
+		return nil, fmt.Errorf("%w under %q; LoadTorch reads files of PyTorch", ErrNoDescription, metaKey)
 	}
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn"
+)
+
+// table4 sets RAT beside earlier defences.
+var table4 = experiment{
+	name:  "table4",
+	archs: []string{"vgg11"},
+	plan: func(o *options) (needs []need) {
+		for _, m := range []method{vanilla, rate, hire, rat} {
+			needs = append(needs, need{method: m, trials: defenceTrials(o)})
+		}
+		return needs
+	},
+	report: reportTable4,
+}
+
+// defences are the names of table4's rows.
+var defences = map[method]string{
+	vanilla: "vanilla", rate: "Sharmin et al. 2020", hire: "HIRE-SNN (Kundu et al. 2021)", rat: "RAT",
+}
+
+func defenceTrials(o *options) []trials.Trial {
+	list := []trials.Trial{trials.Noise(o.TestEps)}
+	for _, g := range []snn.Gradient{snn.BPTR{}, snn.BPTT{}} {
+		for _, name := range table1Attacks {
+			list = append(list, o.trial(name, g))
+		}
+	}
+	return list
+}
+
+func reportTable4(_ context.Context, l *lab) (*report, error) {
+	all := map[string]map[string]*summary{}
+	text := fmt.Sprintf("Accuracy in %% under white-box attacks at ε = %v/255\n"+
+		"(Sharmin et al.: Poisson input, leaky neurons, %d steps; HIRE-SNN: %d periods, pixels moved by %v/255)\n",
+		l.TestEps, l.RateSteps, l.HIREPeriods, l.HIREEps)
+	for _, s := range l.subjects {
+		all[s.String()] = map[string]*summary{}
+		t := table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
+		for range 2 {
+			t[1] = append(t[1], table1Attacks...)
+		}
+		t[1] = append(t[1], "worst case")
+		for _, n := range l.needs {
+			sum, err := l.summarize(s, n)
+			if err != nil {
+				return nil, err
+			}
+			all[s.String()][n.method.Name] = sum
+			t.score(defences[n.method], sum, n.toJudge())
+		}
+		text += fmt.Sprintf("\n%v\n%v", s, t)
+	}
+	return &report{text: text + "\n" + notes, results: all}, nil
+}
