@@ -33,7 +33,9 @@ func Gamma(w []float32, rows, cols int) (float64, error) {
 //	hi = min(p·Σ_{k<T} λ^k, λ·θ + p), or p if that is not positive
 //
 // lo is attained. hi is a bound: what a neuron carries into a step is below θ, or it
-// would have been reset, and not above what p at every step adds up to. Returned are
+// would have been reset, and not above what p at every step adds up to. (How close to θ
+// it comes is a question of which sums the weights have, which is as hard to answer as
+// the subset sum problem.) Returned are
 // the lowest lo and the highest hi of all rows.
 //
 // Γ = hi − lo bounds how far two such potentials can be apart; for T = 1, without

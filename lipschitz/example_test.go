@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/org/snnrat/lipschitz"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -57,4 +58,64 @@ func ExampleLambda() {
 	}
 	fmt.Printf("Λ = %.4f for s = %v, exact: %v\n", l.Lower, l.S, l.Exact) // √(90/2)
 	// Output: Λ = 6.7082 for s = [1 1 0], exact: true
+}
+
+// pixel returns a network of one pixel and one neuron, with weights 1 and 2, and T = 4.
+func pixel() (*snn.Model, error) {
+	first, last := snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
+	first.Weight.Import([]float32{1})
+	last.Weight.Import([]float32{2})
+	return snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4}, snn.NewSequential(first, snn.IF(), last))
+}
+
+// The current 0.4 fires the neuron in the third of four steps, 0.5 in the second and the
+// fourth: three spikes differ. The bound allows for all that a change of 0.1 a step can do.
+func ExampleAmplify() {
+	m, err := pixel()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	connections, err := lipschitz.Connections(m)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var bounds []*lipschitz.ConnectionBounds
+	for _, c := range connections {
+		b, err := c.Bound(context.Background(), m.Steps, lipschitz.DefaultBoundSearch())
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		bounds = append(bounds, b)
+	}
+	clean := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.4}}
+	perturbed := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.5}}
+	layers, err := lipschitz.Amplify(m, bounds, clean, perturbed, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, a := range layers {
+		fmt.Printf("neurons %s: D₂ in %.2f, out %.2f; D₂² = %.0f ≤ %v\n", a.Layer, a.In[0], a.Out[0], a.Out[0]*a.Out[0], a.Bound(0))
+	}
+	// Output: neurons 1: D₂ in 0.20, out 1.73; D₂² = 3 ≤ 3
+}
+
+// After every epoch a trainer that has the tracker as its train.Config.Observer does
+// this, and keeps it in its metrics.
+func ExampleTracker() {
+	m, err := pixel()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	observed, err := lipschitz.NewTracker(nil).Observe(context.Background(), m, 1)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("σ_max of the last weight %.2f, product of all %.2f\n", observed["sigma_max/2.weight"], observed["sigma_max_product"])
+	// Output: σ_max of the last weight 2.00, product of all 2.00
 }

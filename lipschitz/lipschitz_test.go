@@ -80,6 +80,8 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		near(t, "‖W‖₂", s.Sigma, must(f.Number(fmt.Sprintf("%d.sigma_max", i))), 1e-6)
+		inf := must(f.Number(fmt.Sprintf("%d.norm_inf", i)))
+		near(t, "‖W‖∞", normInf(w.Floats, w.Shape[0], w.Shape[1]), inf, 1e-6)
 	}
 
 	// Rows are steps, columns neurons.
@@ -274,6 +276,56 @@ func TestSameBitsAtAnyThreads(t *testing.T) {
 			}
 		}()
 	}
+}
+
+// normInf returns ‖W‖∞, the largest sum of a row's magnitudes.
+func normInf(w []float32, rows, cols int) (most float64) {
+	for r := range rows {
+		sum := 0.0
+		for _, v := range w[r*cols:][:cols] {
+			sum += math.Abs(float64(v))
+		}
+		most = max(most, sum)
+	}
+	return most
+}
+
+// What the norms of a matrix, which REG moves, bound: Λ is at most ‖W‖₂, and at least
+// ‖W‖∞/√cols; γ is between ‖W‖∞ and 2·‖W‖∞, which is at
+// most 2·√cols·‖W‖₂. With orthonormal columns Λ is 1.
+func TestNormsBoundLambdaAndGamma(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, rows, cols := drawWeights(t, 10)
+		l, gamma := lambda(t, w, rows, cols), must(lipschitz.Gamma(w, rows, cols))
+		norm, inf := svdNorm(w, rows, cols), normInf(w, rows, cols)
+		const slack = 1 + 1e-12
+		if l.Lower > norm*slack {
+			t.Errorf("Λ ≥ %v > ‖W‖₂ = %v", l.Lower, norm)
+		}
+		if gamma*slack < inf || gamma > 2*inf*slack || inf > math.Sqrt(float64(cols))*norm*slack {
+			t.Errorf("γ = %v, ‖W‖∞ = %v, ‖W‖₂ = %v of %d columns", gamma, inf, norm, cols)
+		}
+		// For signs s of the row of the largest sum, ‖W·s‖₂/‖s‖₂ ≥ ‖W‖∞/√cols.
+		if l.Upper*slack < inf/math.Sqrt(float64(cols)) {
+			t.Errorf("Λ ≤ %v < ‖W‖∞/√%d = %v", l.Upper, cols, inf/math.Sqrt(float64(cols)))
+		}
+		if rows < cols {
+			return
+		}
+		var qr mat.QR
+		m := mat.NewDense(rows, cols, nil)
+		for i, v := range w {
+			m.Set(i/cols, i%cols, float64(v))
+		}
+		qr.Factorize(m)
+		var q mat.Dense
+		qr.QTo(&q)
+		orthonormal := make([]float32, rows*cols)
+		for i := range orthonormal {
+			orthonormal[i] = float32(q.At(i/cols, i%cols))
+		}
+		near(t, "Λ of orthonormal columns", lambda(t, orthonormal, rows, cols).Lower, 1, 1e-6)
+	})
 }
 
 func TestGammaScalesAndIgnoresColumnOrder(t *testing.T) {

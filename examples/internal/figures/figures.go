@@ -99,18 +99,21 @@ func DrawDistances(title string, curves []Curve) plots.Figure {
 			f.XTicks = l.X
 		}
 	}
-	f.YTicks = ticks(f.Lines)
+	f.YTicks = ticks(highest(f.Lines))
 	return f
 }
 
-// ticks returns some six round numbers from 0 to beyond all of the lines.
-func ticks(lines []plots.Line) (at []float64) {
-	most := 0.0
+func highest(lines []plots.Line) (most float64) {
 	for _, l := range lines {
 		for _, y := range l.Y {
 			most = max(most, y)
 		}
 	}
+	return most
+}
+
+// ticks returns some six round numbers from 0 to most or beyond.
+func ticks(most float64) (at []float64) {
 	if !(most > 0) || math.IsInf(most, 0) {
 		return nil
 	}
@@ -197,6 +200,6 @@ func DrawSpectra(title string, networks []Network) plots.Figure {
 		}
 		f.Lines = append(f.Lines, l)
 	}
-	f.YTicks = ticks(f.Lines)
+	f.XTicks, f.YTicks = ticks(most), ticks(highest(f.Lines))
 	return f
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/attack"
-	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -71,7 +70,7 @@ func TestTicks(t *testing.T) {
 		0.33: {0, 0.1, 0.2, 0.3, 0.4}, 0.1: {0, 0.02, 0.04, 0.06, 0.08, 0.1}, 1: {0, 0.2, 0.4, 0.6, 0.8, 1},
 		12: {0, 2, 4, 6, 8, 10, 12}, 7e-5: {0, 2e-5, 4e-5, 6e-5, 8e-5}, 0: nil,
 	} {
-		assert.Equal(t, want, ticks([]plots.Line{{Y: []float64{0, most}}}), most)
+		assert.Equal(t, want, ticks(most), most)
 	}
 }
 
