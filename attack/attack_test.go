@@ -379,7 +379,7 @@ func TestStrengthOnTrainedNetwork(t *testing.T) {
 func TestStrengthOnRateCodedNetwork(t *testing.T) {
 	for _, normalized := range []bool{false, true} {
 		cfg := zoo.RateCoded(small)
-		cfg.Steps = 16
+		cfg.Steps = 10
 		if normalized {
 			cfg.Mean, cfg.Std = []float32{0.475}, []float32{0.13}
 		}
@@ -390,7 +390,7 @@ func TestStrengthOnRateCodedNetwork(t *testing.T) {
 			raised := func(a attack.Perturber) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
 			noise := raised(attack.GaussianNoise{Std: 0.06})
 			fgsm := raised(attack.FGSM(0.06, g))
-			pgd := raised(attack.PGD(0.06, 0.015, 10, g))
+			pgd := raised(attack.PGD(0.06, 0.02, 5, g))
 			t.Logf("normalized %v, %v: clean %.3f, noise %.3f, FGSM %.3f, PGD %.3f", normalized, g, clean, noise, fgsm, pgd)
 			assert.Greater(t, fgsm, clean+0.1)
 			assert.Greater(t, fgsm, noise)

@@ -33,9 +33,9 @@ func fourSteps(c *zoo.Config) { c.Steps = 4 }
 func TestHIREByHand(t *testing.T) {
 	const epochs, periods, eps = 3, 3, 0.04
 	plain := func(steps int) func(*zoo.Config) {
-		// With large layers, which are updated while their gradient is computed.
+		// With a large layer, which is updated while its gradient is computed.
 		return func(c *zoo.Config) {
-			c.Arch = "conv16 conv130 conv270 A | fc40 fc"
+			c.Arch = "conv16 A | fc520 fc520 fc"
 			c.Dropout, c.Poisson, c.Steps = 0, false, steps
 		}
 	}
