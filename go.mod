@@ -4,11 +4,10 @@ go 1.26.0
 
 require (
 	github.com/gofrs/flock v0.13.1
+	github.com/nlpodyssey/gopickle v0.2.0
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 )
-
-require github.com/nlpodyssey/gopickle v0.2.0
 
 require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
