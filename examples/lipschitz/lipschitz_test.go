@@ -121,6 +121,7 @@ func TestRun(t *testing.T) {
 				assert.LessOrEqual(t, a.Differences, a.Bound)
 				assert.LessOrEqual(t, a.Currents, a.MostCurrents*(1+1e-5))
 				assert.LessOrEqual(t, a.Bound, float64(l.Neurons*l.Steps))
+				assert.Greater(t, a.ByReset, float64(l.Neurons*l.Steps))
 				if i > 0 { // what comes in is what went out before
 					assert.InEpsilon(t, n.Layers[i-1].Attacked[j].Out, a.In, 1e-9)
 				}

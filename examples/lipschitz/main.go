@@ -17,6 +17,8 @@
 // of the image, γ, and Γ, the range of the membrane potentials. The third is measured:
 // how much further apart the spikes that go out are than those that come in under PGD
 // at ε = 2, 4 and 8/255, the share of spikes that differ, and the bound of that share.
+// What comes into the first layer is the image, whose distance is that of its pixels at
+// all steps.
 //
 // It writes to a folder
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -142,6 +143,16 @@ func (n *network) print(out io.Writer) error {
 	}
 	if err := t.write(out); err != nil {
 		return err
+	}
+	least, most := math.Inf(1), 0.0
+	for _, l := range n.Layers {
+		for _, a := range l.Attacked {
+			times := a.ByReset / float64(l.Neurons*l.Steps)
+			least, most = min(least, times), max(most, times)
+		}
+	}
+	if !n.Config.SoftReset {
+		fmt.Fprintf(out, "\nA bound of Theorem 1's form, by Λ·D₂ and what potentials can differ by, is %s to %s times all spikes.\n", number(least), number(most))
 	}
 	if n.Violations > 0 {
 		fmt.Fprintf(out, "%d times the spikes of an image differed by more than the bound: rounding of a potential at its threshold\n", n.Violations)
