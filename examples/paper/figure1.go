@@ -40,7 +40,8 @@ func reportFigure1(_ context.Context, l *lab) (*report, error) {
 	r.text = fmt.Sprintf("Accuracy in %% under PGD (BPTT, %d steps of %v) against ε (255ths)\n", l.TestSteps, l.TestAlpha)
 	for _, s := range l.subjects {
 		f := plots.Figure{
-			Title:  fmt.Sprintf("PGD (BPTT, %d steps): %v\n%s", l.TestSteps, s, l.shortScale()),
+			Title:  fmt.Sprintf("accuracy under PGD (BPTT, %d steps)", l.TestSteps),
+			Note:   l.note(s),
 			X:      "ε (255ths)",
 			Y:      "accuracy (%)",
 			XTicks: []float64{0, 2, 4, 6, 8, 12, 16},

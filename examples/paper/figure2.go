@@ -86,7 +86,7 @@ func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 			{"figure2-beta", drawBetas}, {"figure2-distance", drawDistances}, {"figure2-singular-values", drawSpectra},
 		} {
 			f, t := part.draw(l, a)
-			f.Title += ": " + s.String() + "\n" + l.shortScale()
+			f.Note = l.note(s)
 			r.figures[l.fileName(part.name, s)] = f
 			text += "\n" + t
 		}
@@ -121,7 +121,7 @@ func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, err
 
 // drawBetas shows the accuracy of RAT against β.
 func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
-	f := plots.Figure{Title: "RAT against β", X: "β", Y: "accuracy (%)", XTicks: l.betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
+	f := plots.Figure{Title: "accuracy of RAT against β", X: "β", Y: "accuracy (%)", XTicks: l.betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
 	t := table{{"Accuracy in % against β"}}
 	list := append([]trials.Trial{trials.Clean}, betaTrials(l.options)...)
 	for i, tr := range list {

@@ -169,11 +169,10 @@ func (l *lab) scaleText() string {
 	return l.describeScale(s.Train.N, s.Test.N)
 }
 
-// shortScale is a line for figures.
-func (l *lab) shortScale() string {
-	s := l.subjects[0]
-	return fmt.Sprintf("scale %s: width %v, T = %d, %d training images, %d epochs, %d test images",
-		l.Scale, l.Width, l.T, s.Train.N, l.Epochs, s.Test.N)
+// note is what figures say below: of what they are, at which scale.
+func (l *lab) note(s subject) string {
+	return fmt.Sprintf("%v; scale %s: width %v, T = %d, %d training images, %d epochs, %d test images",
+		s, l.Scale, l.Width, l.T, s.Train.N, l.Epochs, s.Test.N)
 }
 
 // network returns the network of a need.

@@ -185,7 +185,7 @@ func DrawSpectra(title string, networks []Network) plots.Figure {
 	}
 	f := plots.Figure{Title: title, X: fmt.Sprintf("singular value (intervals of %.2g)", width), Y: "share of them (%)"}
 	for k, n := range networks {
-		l := plots.Line{Name: n.Name, Color: k, X: make([]float64, bins), Y: make([]float64, bins)}
+		l := plots.Line{Name: n.Name, Color: k, Unmarked: true, X: make([]float64, bins), Y: make([]float64, bins)}
 		for i := range bins {
 			l.X[i] = (float64(i) + 0.5) * width
 		}

@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -36,6 +37,7 @@ var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.Tri
 // Figure is a chart of lines with points, and the legend to its right.
 type Figure struct {
 	Title, X, Y string
+	Note        string // a line below all, in small print; or ""
 	// XTicks and YTicks are where the axes have ticks and the grid has lines; the axes
 	// reach at least from the first to the last.
 	XTicks, YTicks []float64
@@ -61,6 +63,13 @@ func (f Figure) Save(folder, name string) error {
 		all.SetColor(color.White)
 		all.Fill(all.Rectangle.Path())
 		all = draw.Crop(all, margin, -margin, margin, -margin)
+		if f.Note != "" {
+			small := p.X.Label.TextStyle
+			small.Font.Size, small.Color = vg.Points(8), color.Gray{90}
+			small.XAlign, small.YAlign = text.XLeft, text.YBottom
+			all.FillText(small, all.Min, f.Note)
+			all = draw.Crop(all, 0, 0, small.Height(f.Note)+margin, 0)
+		}
 		left := all.Size().X - legend.Rectangle(all).Size().X
 		p.Draw(draw.Crop(all, 0, left-margin-all.Size().X, 0, 0))
 		legend.Draw(draw.Crop(all, left, 0, 0, -vg.Points(24)))

@@ -14,7 +14,7 @@ import (
 
 func TestSave(t *testing.T) {
 	f := Figure{
-		Title: "accuracy against ε", X: "ε (255ths)", Y: "accuracy (%)",
+		Title: "accuracy against ε", Note: "of 100 images", X: "ε (255ths)", Y: "accuracy (%)",
 		XTicks: []float64{0, 8, 16, 24}, YTicks: []float64{0, 20, 40, 60, 80, 100},
 		Lines: []Line{
 			{Name: "RAT, white-box", X: []float64{0, 8, 24}, Y: []float64{85, 80, 60}},
@@ -26,7 +26,7 @@ func TestSave(t *testing.T) {
 	require.NoError(t, f.Save(folder, "curves"))
 	svg, err := os.ReadFile(filepath.Join(folder, "curves.svg"))
 	require.NoError(t, err)
-	texts := []string{f.Title, f.X, f.Y, "0", "8", "16", "24", "20", "40", "60", "80", "100"}
+	texts := []string{f.Title, f.Note, f.X, f.Y, "0", "8", "16", "24", "20", "40", "60", "80", "100"}
 	for _, l := range f.Lines {
 		texts = append(texts, l.Name)
 	}
