@@ -53,8 +53,11 @@
 // Every evaluation has a worst case: the share of the images that are classified as
 // labelled when clean and under all attacks of the table, which no attack alone shows.
 // What an attack makes of an image depends on neither its batch nor the other attacks.
-// Tables have room for the paper's own figures below ours, but hold only those that could
-// be verified in a public source; there are none yet.
+// The paper's own figures are not built in, as they could not be verified in a public
+// source. -paper FILE puts those of a file below ours: an array of objects such as
+//
+//	{"table": "table2", "data": "CIFAR-10", "arch": "vgg11", "method": "rat",
+//	 "black_box": false, "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 0 to 100}
 //
 // # Methods
 //

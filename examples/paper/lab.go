@@ -75,7 +75,9 @@ type lab struct {
 	cabinet  cabinet
 	archive  archive
 	stdout   io.Writer
-	meter    *term.Meter
+	// published are the paper's figures that are known.
+	published []publishedFigure
+	meter     *term.Meter
 
 	// All that follows is by the network's name.
 	networks map[string]*network
@@ -100,6 +102,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if o.models != "" {
 		l.cabinet = cabinet{o.models, true}
+	}
+	if o.paper != "" {
+		var err error
+		if l.published, err = readPublished(o.paper); err != nil {
+			return fmt.Errorf("-paper: %w", err)
+		}
 	}
 	if err := l.openData(ctx, stderr); err != nil {
 		return err

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -333,4 +335,124 @@ func TestBadInput(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 	}
 	assert.Empty(t, files(t, out))
+}
+
+// refused runs the program, which is to end with 1, one line on standard error that
+// holds all of parts, and nothing new in out.
+func refused(t *testing.T, out string, parts []string, args ...string) {
+	t.Helper()
+	before := map[string]string{}
+	if _, err := os.Stat(out); err == nil {
+		before = files(t, out)
+	}
+	_, stderr, code := paper(t, args...)
+	assert.Equal(t, 1, code, "%v", args)
+	for _, part := range parts {
+		assert.Contains(t, stderr, part)
+	}
+	assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+	if len(before) == 0 {
+		assert.NoDirExists(t, out)
+	} else {
+		assert.Equal(t, before, files(t, out))
+	}
+}
+
+// Data sets that are not whole are refused before anything is written.
+func TestBadData(t *testing.T) {
+	edit := func(folder, name string, change func([]byte) []byte) string {
+		path := filepath.Join(folder, name)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, change(b), 0o644))
+		return folder
+	}
+	half := func(b []byte) []byte { return b[:len(b)/2] }
+	archive := filepath.Join(t.TempDir(), "cifar-10-binary.tar.gz")
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	w := tar.NewWriter(z)
+	require.NoError(t, w.AddFS(os.DirFS(cifar(t))))
+	require.NoError(t, w.Close())
+	require.NoError(t, z.Close())
+	whole := packed.Bytes()
+	other := func([]byte) []byte {
+		var b bytes.Buffer
+		require.NoError(t, png.Encode(&b, image.NewGray(image.Rect(0, 0, 9, 8))))
+		return b.Bytes()
+	}
+	one := filepath.Join("train", "1", "1.png")
+	for title, c := range map[string]struct {
+		data string
+		want []string
+	}{
+		"batch cut short":  {edit(cifar(t), "data_batch_3.bin", half), []string{"data_batch_3.bin"}},
+		"label too large":  {edit(cifar(t), "test_batch.bin", func(b []byte) []byte { b[0] = 10; return b }), []string{"test_batch.bin", "label 10"}},
+		"archive cut":      {archive, []string{"cifar-10-binary.tar.gz"}},
+		"broken image":     {edit(pngs(t), one, half), []string{one}},
+		"image's size":     {edit(pngs(t), one, other), []string{one, "9"}},
+		"classes of parts": {func() string { f := pngs(t); require.NoError(t, os.RemoveAll(filepath.Join(f, "test", "4"))); return f }(), []string{"classes"}},
+	} {
+		if c.data == archive {
+			require.NoError(t, os.WriteFile(archive, whole[:len(whole)/2], 0o644))
+		}
+		out := filepath.Join(t.TempDir(), "out")
+		t.Run(title, func(t *testing.T) {
+			refused(t, out, append(c.want, "paper: -data "+c.data+": "), small("table1", c.data, out)...)
+		})
+	}
+	require.NoError(t, os.WriteFile(archive, whole, 0o644))
+	_, stderr, code := paper(t, small("table1", archive, t.TempDir())...)
+	assert.Zero(t, code, stderr)
+}
+
+// What is kept and then damaged is an error that names it, and is left as it is.
+func TestBadKept(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	args := small("table1", data, out)
+	_, stderr, code := paper(t, args...)
+	require.Zero(t, code, stderr)
+	for name, content := range files(t, out) {
+		if folder := filepath.Dir(name); folder != "networks" && folder != "evaluations" {
+			continue
+		}
+		path := filepath.Join(out, name)
+		require.NoError(t, os.WriteFile(path, []byte(content[:len(content)/2]), 0o644))
+		refused(t, out, []string{path}, args...)
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
+		if filepath.Dir(name) == "networks" {
+			// One of another recipe under its name.
+			require.NoError(t, os.Rename(path, path+".was"))
+			other := t.TempDir()
+			_, stderr, code := paper(t, small("table1", data, other, "-seed", "2")...)
+			require.Zero(t, code, stderr)
+			networks, err := filepath.Glob(filepath.Join(other, "networks", "*"))
+			require.NoError(t, err)
+			require.NoError(t, os.Rename(networks[0], path))
+			refused(t, out, []string{path, "expected the network of the recipe"}, args...)
+			require.NoError(t, os.Rename(path+".was", path))
+		}
+	}
+	_, stderr, code = paper(t, args...)
+	assert.Zero(t, code, stderr)
+}
+
+// The paper's figures come from a file and stand below ours.
+func TestPublished(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	file := filepath.Join(t.TempDir(), "figures.json")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o644)) }
+	write(`[{"table": "table1", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 12.34},
+		{"table": "table2", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 99}]`)
+	stdout, stderr, code := paper(t, small("table1", data, out)...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "The paper's own figures (–) could not be verified")
+	stdout, stderr, code = paper(t, small("table1", data, out, "-paper", file)...)
+	require.Zero(t, code, stderr)
+	assert.Regexp(t, `\n  paper( +–){9} +12\.3\n`, stdout)
+	assert.Contains(t, stdout, "The paper's figures, where "+file+" has them, stand below ours.\n")
+	for _, text := range []string{"", `[{"tabel": "table1"}]`, `[{"table": "table1", "accuracy_percent": 101}]`} {
+		write(text)
+		refused(t, out, []string{"paper: -paper: " + file}, small("table1", data, out, "-paper", file)...)
+	}
 }

@@ -40,7 +40,7 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 			return nil, fmt.Errorf("%s: no outcome of %v: expected nobody to remove it meanwhile", r.Network, t)
 		}
 		sc := score{Trial: t, Accuracy: o.Accuracy}
-		if p, ok := l.published(s, n, t); ok {
+		if p, ok := l.publishedIn(s, n, t); ok {
 			p /= 100
 			sc.Paper = &p
 		}

@@ -41,7 +41,7 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 		all[s.String()] = sum
 		t.score(s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
 	}
-	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n\n%v\n%s", l.TestEps, t, notes)
+	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n\n%v\n%s", l.TestEps, t, l.notes())
 	return &report{text: text, results: all}, nil
 }
 

@@ -95,11 +95,13 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 		all = append(all, c)
 		text += fmt.Sprintf("\n%v\n%v", s, c.table(l.options))
 	}
-	return &report{text: text + "\n" + notes, results: all}, nil
+	return &report{text: text + "\n" + l.notes(), results: all}, nil
 }
 
 // notes explain the tables.
-const notes = "Worst case: images classified as labelled when clean and under every attack of the column.\n" + unverified
+func (l *lab) notes() string {
+	return "Worst case: images classified as labelled when clean and under every attack of the table's part.\n" + l.aboutPaper()
+}
 
 // table writes the comparison in the form of the paper's, its figures below ours where
 // they are known.

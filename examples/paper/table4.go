@@ -58,5 +58,5 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\n" + notes, results: all}, nil
+	return &report{text: text + "\n" + l.notes(), results: all}, nil
 }
