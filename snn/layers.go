@@ -37,11 +37,7 @@ func (l *Conv2D) Init(key rng.Key) {
 
 func normal(p *autograd.Param, std float64, key rng.Key) {
 	r := key.Rand()
-	v := make([]float32, p.Len())
-	for i := range v {
-		v[i] = float32(r.NormFloat64() * std)
-	}
-	p.Import(v)
+	p.Fill(func(int) (float32, error) { return float32(r.NormFloat64() * std), nil })
 }
 
 // Forward implements [Layer].
@@ -90,11 +86,7 @@ func NewLinear(cin, cout int, bias bool) *Linear {
 func (l *Linear) Init(key rng.Key) {
 	r := key.Rand()
 	bound := 1 / math.Sqrt(float64(l.Weight.Shape[1]))
-	v := make([]float32, l.Weight.Len())
-	for i := range v {
-		v[i] = float32((2*r.Float64() - 1) * bound)
-	}
-	l.Weight.Import(v)
+	l.Weight.Fill(func(int) (float32, error) { return float32((2*r.Float64() - 1) * bound), nil })
 	if l.Bias != nil {
 		clear(l.Bias.Edit())
 	}

@@ -29,7 +29,7 @@ func (a *Arena) FreeWords(b []uint16) { a.words.give(b) }
 // Peak returns the largest amount of memory, in bytes, that has been lent at a time.
 func (a *Arena) Peak() int { return 4*a.floats.peak + 2*a.words.peak }
 
-// heap is the arena of one type: first fit in address order, with coalescing.
+// heap is the arena of one type: best fit, with coalescing.
 type heap[E any] struct {
 	blocks []*block[E] // of all slabs, by slab and offset
 	lent   map[*E]*block[E]
@@ -48,16 +48,21 @@ type block[E any] struct {
 }
 
 // smallestSlab is the size, in elements, of the slabs that small buffers share. A slab
-// for a larger one is no larger than that: a pass lends the same sizes again and again,
-// so that what is spare would stay so.
+// for a larger one has room for two: a network's next layers are often as large, or half
+// as large. More would stay unused, since a pass lends the same sizes again and again.
 const smallestSlab = 1 << 18
 
 // take lends n elements, in multiples of unit.
 func (h *heap[E]) take(n, unit int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
-	i := slices.IndexFunc(h.blocks, func(b *block[E]) bool { return b.free && b.n >= want })
+	i := -1
+	for j, b := range h.blocks {
+		if b.free && b.n >= want && (i < 0 || b.n < h.blocks[i].n) {
+			i = j
+		}
+	}
 	if i < 0 {
-		size := max(want, smallestSlab) // page-aligned, being large
+		size := max(2*want, smallestSlab) // page-aligned, being large
 		if h.size+size > 2*max(h.peak, h.out+want) {
 			h.trim()
 		}

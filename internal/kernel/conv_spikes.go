@@ -28,6 +28,10 @@ func (l *lender[T]) put(b *[]T) { l.pool.Put(b) }
 var (
 	masks lender[uint64]
 	words lender[uint16]
+
+	// Memory of whole operations, apart from that of small units, which would hold on to
+	// it, and by kind, so that each is as large as it was the last time.
+	packs, turns lender[float32]
 )
 
 // same3 reports whether the window is 3×3, moves by one and keeps the frame's size.
@@ -154,18 +158,18 @@ func sparse(x []float32, channels int) bool {
 	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+12)
 }
 
-// packed bounds the values, 8 MB, that are packed or turned at a time: they stay in a
+// packed bounds the values, 4 MB, that are packed or turned at a time: they stay in a
 // cache, and their memory does not grow with the number of frames.
-const packed = 1 << 21
+const packed = 1 << 20
 
 // convValues3 is a 3×3 product with few values that are not zero.
 func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
 	px, nb := c.Hin*c.Win, c.BlocksIn()
 	groups := ceilDiv(nb, 4)
 	frames := min(c.Frames, max(1, packed/(groups*px*Group)))
-	m, values := masks.get(groups*frames*px), scratch(groups*frames*px*Group)
+	m, values := masks.get(groups*frames*px), packs.get(groups*frames*px*Group)
 	defer masks.put(m)
-	defer release(values)
+	defer packs.put(values)
 	for from := 0; from < c.Frames; from += frames {
 		to := min(from+frames, c.Frames)
 		n := (to - from) * px
@@ -272,8 +276,8 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	const slab, row = Lanes * 9 * Lanes, 9 * 64
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
-	turned := scratch(len(w))
-	defer release(turned)
+	turned := turns.get(len(w))
+	defer turns.put(turned)
 	parallel.For(threads, dstBlocks, func(b int) {
 		for s := range srcBlocks {
 			for t := range 9 {
@@ -369,9 +373,9 @@ func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, thr
 	r := newRaster(c)
 	nb, px, n := c.BlocksIn(), c.Hin*c.Win, r.words*64
 	tiles := min(r.tiles, max(1, packed/(nb*Lanes*n)))
-	m, turned := masks.get(nb*tiles*Lanes*r.words), scratch(nb*tiles*Lanes*n)
+	m, turned := masks.get(nb*tiles*Lanes*r.words), turns.get(nb*tiles*Lanes*n)
 	defer masks.put(m)
-	defer release(turned)
+	defer turns.put(turned)
 	for from := 0; from < r.tiles; from += tiles {
 		to := min(from+tiles, r.tiles)
 		parallel.For(threads, nb*(to-from), func(u int) {

@@ -385,7 +385,7 @@ func TestConv(t *testing.T) {
 // Zero inputs add nothing, whatever the weight; everything else propagates.
 // Values are packed and turned in parts where there are many.
 func TestConvInParts(t *testing.T) {
-	c, _ := geometry(260, 3, 25, 25, 5, 3, 1, 1)
+	c, _ := geometry(130, 3, 25, 25, 5, 3, 1, 1)
 	if n := c.Frames * c.Hin * c.Win; n*Lanes < packed {
 		t.Fatalf("%d pixels are packed in one part", n)
 	}
