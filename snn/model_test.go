@@ -567,3 +567,21 @@ func TestSurrogates(t *testing.T) {
 		}
 	}
 }
+
+// The memory of an evaluation grows neither with the number of steps nor with that of
+// images, beyond the frames that are evaluated together.
+func TestEvaluationMemory(t *testing.T) {
+	peak := func(steps, n int) int {
+		m := newModel(t, defaults())
+		m.Steps = steps
+		_, err := m.Logits(images(m, n), nil)
+		require.NoError(t, err)
+		return m.Peak()
+	}
+	most := peak(8, 16)
+	for _, steps := range []int{8, 16, 32, 128} {
+		assert.LessOrEqual(t, peak(steps, 16), most, "%d steps", steps)
+		assert.LessOrEqual(t, peak(steps, 64), most, "%d steps, 64 images", steps)
+	}
+	assert.Less(t, peak(4, 8), most, "fewer frames")
+}
