@@ -126,6 +126,36 @@ tile1x1block:
 	ADDQ       176(AX), R9
 	PREFETCHT0 (R9)
 	MOVQ       152(AX), R9
+	SUBQ       $0x04, R9
+	JCS        tile1x1rest
+
+tile1x1lanes:
+	VMOVUPS      (SI), Y1
+	ADDQ         BX, SI
+	VBROADCASTSS (CX), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         DX, CX
+	VMOVUPS      (SI), Y1
+	ADDQ         BX, SI
+	VBROADCASTSS (CX), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         DX, CX
+	VMOVUPS      (SI), Y1
+	ADDQ         BX, SI
+	VBROADCASTSS (CX), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         DX, CX
+	VMOVUPS      (SI), Y1
+	ADDQ         BX, SI
+	VBROADCASTSS (CX), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         DX, CX
+	SUBQ         $0x04, R9
+	JCC          tile1x1lanes
+
+tile1x1rest:
+	ADDQ $0x04, R9
+	JZ   tile1x1next
 
 tile1x1lane:
 	VMOVUPS      (SI), Y1
@@ -135,27 +165,29 @@ tile1x1lane:
 	ADDQ         DX, CX
 	DECQ         R9
 	JNZ          tile1x1lane
-	ADDQ         136(AX), CX
-	ADDQ         144(AX), SI
-	DECQ         R8
-	JNZ          tile1x1block
-	ADDQ         $0x00000010, DI
-	CMPQ         DI, 200(AX)
-	JNE          tile1x1offset
-	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
-	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile1x1outer
-	VCMPPS       $0x03, Y0, Y0, Y2
-	VMOVMSKPS    Y2, CX
-	TESTL        CX, CX
-	JNZ          tile1x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
+
+tile1x1next:
+	ADDQ      136(AX), CX
+	ADDQ      144(AX), SI
+	DECQ      R8
+	JNZ       tile1x1block
+	ADDQ      $0x00000010, DI
+	CMPQ      DI, 200(AX)
+	JNE       tile1x1offset
+	MOVQ      112(AX), CX
+	ADDQ      CX, 216(AX)
+	MOVQ      120(AX), CX
+	ADDQ      CX, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile1x1outer
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VMOVMSKPS Y2, CX
+	TESTL     CX, CX
+	JNZ       tile1x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
 	VZEROUPPER
 	RET
 
@@ -222,6 +254,44 @@ tile2x1block:
 	PREFETCHT0 (R10)
 	PREFETCHT0 (R10)(CX*1)
 	MOVQ       152(AX), R10
+	SUBQ       $0x04, R10
+	JCS        tile2x1rest
+
+tile2x1lanes:
+	VMOVUPS      (DI), Y2
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (SI)(CX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y2
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (SI)(CX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y2
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (SI)(CX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y2
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (SI)(CX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         DX, SI
+	SUBQ         $0x04, R10
+	JCC          tile2x1lanes
+
+tile2x1rest:
+	ADDQ $0x04, R10
+	JZ   tile2x1next
 
 tile2x1lane:
 	VMOVUPS      (DI), Y2
@@ -233,29 +303,31 @@ tile2x1lane:
 	ADDQ         DX, SI
 	DECQ         R10
 	JNZ          tile2x1lane
-	ADDQ         136(AX), SI
-	ADDQ         144(AX), DI
-	DECQ         R9
-	JNZ          tile2x1block
-	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
-	JNE          tile2x1offset
-	MOVQ         112(AX), SI
-	ADDQ         SI, 216(AX)
-	MOVQ         120(AX), SI
-	ADDQ         SI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile2x1outer
-	VCMPPS       $0x03, Y0, Y1, Y3
-	VMOVMSKPS    Y3, CX
-	TESTL        CX, CX
-	JNZ          tile2x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
+
+tile2x1next:
+	ADDQ      136(AX), SI
+	ADDQ      144(AX), DI
+	DECQ      R9
+	JNZ       tile2x1block
+	ADDQ      $0x00000010, R8
+	CMPQ      R8, 200(AX)
+	JNE       tile2x1offset
+	MOVQ      112(AX), SI
+	ADDQ      SI, 216(AX)
+	MOVQ      120(AX), SI
+	ADDQ      SI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile2x1outer
+	VCMPPS    $0x03, Y0, Y1, Y3
+	VMOVMSKPS Y3, CX
+	TESTL     CX, CX
+	JNZ       tile2x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
 	VZEROUPPER
 	RET
 
@@ -327,6 +399,52 @@ tile3x1block:
 	PREFETCHT0 (R10)(CX*1)
 	PREFETCHT0 (R10)(CX*2)
 	MOVQ       152(AX), R10
+	SUBQ       $0x04, R10
+	JCS        tile3x1rest
+
+tile3x1lanes:
+	VMOVUPS      (DI), Y3
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (SI)(CX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (SI)(CX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y3
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (SI)(CX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (SI)(CX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y3
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (SI)(CX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (SI)(CX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         DX, SI
+	VMOVUPS      (DI), Y3
+	ADDQ         BX, DI
+	VBROADCASTSS (SI), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (SI)(CX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (SI)(CX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         DX, SI
+	SUBQ         $0x04, R10
+	JCC          tile3x1lanes
+
+tile3x1rest:
+	ADDQ $0x04, R10
+	JZ   tile3x1next
 
 tile3x1lane:
 	VMOVUPS      (DI), Y3
@@ -340,33 +458,35 @@ tile3x1lane:
 	ADDQ         DX, SI
 	DECQ         R10
 	JNZ          tile3x1lane
-	ADDQ         136(AX), SI
-	ADDQ         144(AX), DI
-	DECQ         R9
-	JNZ          tile3x1block
-	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
-	JNE          tile3x1offset
-	MOVQ         112(AX), SI
-	ADDQ         SI, 216(AX)
-	MOVQ         120(AX), SI
-	ADDQ         SI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile3x1outer
-	VCMPPS       $0x03, Y0, Y2, Y4
-	VCMPPS       $0x03, Y1, Y2, Y3
-	VORPS        Y3, Y4, Y4
-	VMOVMSKPS    Y4, CX
-	TESTL        CX, CX
-	JNZ          tile3x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
+
+tile3x1next:
+	ADDQ      136(AX), SI
+	ADDQ      144(AX), DI
+	DECQ      R9
+	JNZ       tile3x1block
+	ADDQ      $0x00000010, R8
+	CMPQ      R8, 200(AX)
+	JNE       tile3x1offset
+	MOVQ      112(AX), SI
+	ADDQ      SI, 216(AX)
+	MOVQ      120(AX), SI
+	ADDQ      SI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile3x1outer
+	VCMPPS    $0x03, Y0, Y2, Y4
+	VCMPPS    $0x03, Y1, Y2, Y3
+	VORPS     Y3, Y4, Y4
+	VMOVMSKPS Y4, CX
+	TESTL     CX, CX
+	JNZ       tile3x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
 	VZEROUPPER
 	RET
 
@@ -443,6 +563,60 @@ tile4x1block:
 	PREFETCHT0 (R11)(CX*2)
 	PREFETCHT0 (R11)(SI*1)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile4x1rest
+
+tile4x1lanes:
+	VMOVUPS      (R8), Y4
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (DI)(CX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (DI)(CX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (DI)(SI*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y4
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (DI)(CX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (DI)(CX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (DI)(SI*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y4
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (DI)(CX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (DI)(CX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (DI)(SI*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y4
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (DI)(CX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (DI)(CX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (DI)(SI*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         DX, DI
+	SUBQ         $0x04, R11
+	JCC          tile4x1lanes
+
+tile4x1rest:
+	ADDQ $0x04, R11
+	JZ   tile4x1next
 
 tile4x1lane:
 	VMOVUPS      (R8), Y4
@@ -458,35 +632,37 @@ tile4x1lane:
 	ADDQ         DX, DI
 	DECQ         R11
 	JNZ          tile4x1lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile4x1block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile4x1offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile4x1outer
-	VCMPPS       $0x03, Y0, Y3, Y5
-	VCMPPS       $0x03, Y1, Y2, Y4
-	VORPS        Y4, Y5, Y5
-	VMOVMSKPS    Y5, CX
-	TESTL        CX, CX
-	JNZ          tile4x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
+
+tile4x1next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile4x1block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile4x1offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile4x1outer
+	VCMPPS    $0x03, Y0, Y3, Y5
+	VCMPPS    $0x03, Y1, Y2, Y4
+	VORPS     Y4, Y5, Y5
+	VMOVMSKPS Y5, CX
+	TESTL     CX, CX
+	JNZ       tile4x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
 	VZEROUPPER
 	RET
 
@@ -568,6 +744,68 @@ tile5x1block:
 	PREFETCHT0 (R11)(SI*1)
 	PREFETCHT0 (R11)(CX*4)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile5x1rest
+
+tile5x1lanes:
+	VMOVUPS      (R8), Y5
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (DI)(SI*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (DI)(CX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y5
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (DI)(SI*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (DI)(CX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y5
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (DI)(SI*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (DI)(CX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         DX, DI
+	VMOVUPS      (R8), Y5
+	ADDQ         BX, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (DI)(SI*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (DI)(CX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         DX, DI
+	SUBQ         $0x04, R11
+	JCC          tile5x1lanes
+
+tile5x1rest:
+	ADDQ $0x04, R11
+	JZ   tile5x1next
 
 tile5x1lane:
 	VMOVUPS      (R8), Y5
@@ -585,39 +823,41 @@ tile5x1lane:
 	ADDQ         DX, DI
 	DECQ         R11
 	JNZ          tile5x1lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile5x1block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile5x1offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile5x1outer
-	VCMPPS       $0x03, Y0, Y4, Y6
-	VCMPPS       $0x03, Y1, Y2, Y5
-	VORPS        Y5, Y6, Y6
-	VCMPPS       $0x03, Y3, Y4, Y5
-	VORPS        Y5, Y6, Y6
-	VMOVMSKPS    Y6, CX
-	TESTL        CX, CX
-	JNZ          tile5x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
+
+tile5x1next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile5x1block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile5x1offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile5x1outer
+	VCMPPS    $0x03, Y0, Y4, Y6
+	VCMPPS    $0x03, Y1, Y2, Y5
+	VORPS     Y5, Y6, Y6
+	VCMPPS    $0x03, Y3, Y4, Y5
+	VORPS     Y5, Y6, Y6
+	VMOVMSKPS Y6, CX
+	TESTL     CX, CX
+	JNZ       tile5x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
 	VZEROUPPER
 	RET
 
@@ -704,6 +944,76 @@ tile6x1block:
 	PREFETCHT0 (R12)(CX*4)
 	PREFETCHT0 (R12)(DI*1)
 	MOVQ       152(AX), R12
+	SUBQ       $0x04, R12
+	JCS        tile6x1rest
+
+tile6x1lanes:
+	VMOVUPS      (R9), Y6
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R8)(CX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R8)(CX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R8)(SI*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R8)(CX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R8)(DI*1), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y6
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R8)(CX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R8)(CX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R8)(SI*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R8)(CX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R8)(DI*1), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y6
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R8)(CX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R8)(CX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R8)(SI*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R8)(CX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R8)(DI*1), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y6
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R8)(CX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R8)(CX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R8)(SI*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R8)(CX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R8)(DI*1), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         DX, R8
+	SUBQ         $0x04, R12
+	JCC          tile6x1lanes
+
+tile6x1rest:
+	ADDQ $0x04, R12
+	JZ   tile6x1next
 
 tile6x1lane:
 	VMOVUPS      (R9), Y6
@@ -723,41 +1033,43 @@ tile6x1lane:
 	ADDQ         DX, R8
 	DECQ         R12
 	JNZ          tile6x1lane
-	ADDQ         136(AX), R8
-	ADDQ         144(AX), R9
-	DECQ         R11
-	JNZ          tile6x1block
-	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
-	JNE          tile6x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile6x1outer
-	VCMPPS       $0x03, Y0, Y5, Y7
-	VCMPPS       $0x03, Y1, Y2, Y6
-	VORPS        Y6, Y7, Y7
-	VCMPPS       $0x03, Y3, Y4, Y6
-	VORPS        Y6, Y7, Y7
-	VMOVMSKPS    Y7, CX
-	TESTL        CX, CX
-	JNZ          tile6x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
+
+tile6x1next:
+	ADDQ      136(AX), R8
+	ADDQ      144(AX), R9
+	DECQ      R11
+	JNZ       tile6x1block
+	ADDQ      $0x00000010, R10
+	CMPQ      R10, 200(AX)
+	JNE       tile6x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile6x1outer
+	VCMPPS    $0x03, Y0, Y5, Y7
+	VCMPPS    $0x03, Y1, Y2, Y6
+	VORPS     Y6, Y7, Y7
+	VCMPPS    $0x03, Y3, Y4, Y6
+	VORPS     Y6, Y7, Y7
+	VMOVMSKPS Y7, CX
+	TESTL     CX, CX
+	JNZ       tile6x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
 	VZEROUPPER
 	RET
 
@@ -849,6 +1161,84 @@ tile7x1block:
 	PREFETCHT0 (R12)(DI*1)
 	PREFETCHT0 (R12)(SI*2)
 	MOVQ       152(AX), R12
+	SUBQ       $0x04, R12
+	JCS        tile7x1rest
+
+tile7x1lanes:
+	VMOVUPS      (R9), Y7
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y8
+	VFMADD231PS  Y7, Y8, Y0
+	VBROADCASTSS (R8)(CX*1), Y8
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R8)(CX*2), Y8
+	VFMADD231PS  Y7, Y8, Y2
+	VBROADCASTSS (R8)(SI*1), Y8
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R8)(CX*4), Y8
+	VFMADD231PS  Y7, Y8, Y4
+	VBROADCASTSS (R8)(DI*1), Y8
+	VFMADD231PS  Y7, Y8, Y5
+	VBROADCASTSS (R8)(SI*2), Y8
+	VFMADD231PS  Y7, Y8, Y6
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y7
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y8
+	VFMADD231PS  Y7, Y8, Y0
+	VBROADCASTSS (R8)(CX*1), Y8
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R8)(CX*2), Y8
+	VFMADD231PS  Y7, Y8, Y2
+	VBROADCASTSS (R8)(SI*1), Y8
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R8)(CX*4), Y8
+	VFMADD231PS  Y7, Y8, Y4
+	VBROADCASTSS (R8)(DI*1), Y8
+	VFMADD231PS  Y7, Y8, Y5
+	VBROADCASTSS (R8)(SI*2), Y8
+	VFMADD231PS  Y7, Y8, Y6
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y7
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y8
+	VFMADD231PS  Y7, Y8, Y0
+	VBROADCASTSS (R8)(CX*1), Y8
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R8)(CX*2), Y8
+	VFMADD231PS  Y7, Y8, Y2
+	VBROADCASTSS (R8)(SI*1), Y8
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R8)(CX*4), Y8
+	VFMADD231PS  Y7, Y8, Y4
+	VBROADCASTSS (R8)(DI*1), Y8
+	VFMADD231PS  Y7, Y8, Y5
+	VBROADCASTSS (R8)(SI*2), Y8
+	VFMADD231PS  Y7, Y8, Y6
+	ADDQ         DX, R8
+	VMOVUPS      (R9), Y7
+	ADDQ         BX, R9
+	VBROADCASTSS (R8), Y8
+	VFMADD231PS  Y7, Y8, Y0
+	VBROADCASTSS (R8)(CX*1), Y8
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R8)(CX*2), Y8
+	VFMADD231PS  Y7, Y8, Y2
+	VBROADCASTSS (R8)(SI*1), Y8
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R8)(CX*4), Y8
+	VFMADD231PS  Y7, Y8, Y4
+	VBROADCASTSS (R8)(DI*1), Y8
+	VFMADD231PS  Y7, Y8, Y5
+	VBROADCASTSS (R8)(SI*2), Y8
+	VFMADD231PS  Y7, Y8, Y6
+	ADDQ         DX, R8
+	SUBQ         $0x04, R12
+	JCC          tile7x1lanes
+
+tile7x1rest:
+	ADDQ $0x04, R12
+	JZ   tile7x1next
 
 tile7x1lane:
 	VMOVUPS      (R9), Y7
@@ -870,45 +1260,47 @@ tile7x1lane:
 	ADDQ         DX, R8
 	DECQ         R12
 	JNZ          tile7x1lane
-	ADDQ         136(AX), R8
-	ADDQ         144(AX), R9
-	DECQ         R11
-	JNZ          tile7x1block
-	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
-	JNE          tile7x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile7x1outer
-	VCMPPS       $0x03, Y0, Y6, Y8
-	VCMPPS       $0x03, Y1, Y2, Y7
-	VORPS        Y7, Y8, Y8
-	VCMPPS       $0x03, Y3, Y4, Y7
-	VORPS        Y7, Y8, Y8
-	VCMPPS       $0x03, Y5, Y6, Y7
-	VORPS        Y7, Y8, Y8
-	VMOVMSKPS    Y8, CX
-	TESTL        CX, CX
-	JNZ          tile7x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
+
+tile7x1next:
+	ADDQ      136(AX), R8
+	ADDQ      144(AX), R9
+	DECQ      R11
+	JNZ       tile7x1block
+	ADDQ      $0x00000010, R10
+	CMPQ      R10, 200(AX)
+	JNE       tile7x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile7x1outer
+	VCMPPS    $0x03, Y0, Y6, Y8
+	VCMPPS    $0x03, Y1, Y2, Y7
+	VORPS     Y7, Y8, Y8
+	VCMPPS    $0x03, Y3, Y4, Y7
+	VORPS     Y7, Y8, Y8
+	VCMPPS    $0x03, Y5, Y6, Y7
+	VORPS     Y7, Y8, Y8
+	VMOVMSKPS Y8, CX
+	TESTL     CX, CX
+	JNZ       tile7x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
 	VZEROUPPER
 	RET
 
@@ -1009,6 +1401,96 @@ tile8x1block:
 	ADDQ       CX, R13
 	PREFETCHT0 (R13)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile8x1rest
+
+tile8x1lanes:
+	VMOVUPS      (R10), Y8
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (R8)(CX*1), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (R8)(CX*2), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (R8)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VBROADCASTSS (R8)(CX*4), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS (R8)(DI*1), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS (R8)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS (R9), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y8
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (R8)(CX*1), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (R8)(CX*2), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (R8)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VBROADCASTSS (R8)(CX*4), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS (R8)(DI*1), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS (R8)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS (R9), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y8
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (R8)(CX*1), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (R8)(CX*2), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (R8)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VBROADCASTSS (R8)(CX*4), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS (R8)(DI*1), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS (R8)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS (R9), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y8
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y9
+	VFMADD231PS  Y8, Y9, Y0
+	VBROADCASTSS (R8)(CX*1), Y9
+	VFMADD231PS  Y8, Y9, Y1
+	VBROADCASTSS (R8)(CX*2), Y9
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (R8)(SI*1), Y9
+	VFMADD231PS  Y8, Y9, Y3
+	VBROADCASTSS (R8)(CX*4), Y9
+	VFMADD231PS  Y8, Y9, Y4
+	VBROADCASTSS (R8)(DI*1), Y9
+	VFMADD231PS  Y8, Y9, Y5
+	VBROADCASTSS (R8)(SI*2), Y9
+	VFMADD231PS  Y8, Y9, Y6
+	VBROADCASTSS (R9), Y9
+	VFMADD231PS  Y8, Y9, Y7
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile8x1lanes
+
+tile8x1rest:
+	ADDQ $0x04, R13
+	JZ   tile8x1next
 
 tile8x1lane:
 	VMOVUPS      (R10), Y8
@@ -1033,48 +1515,50 @@ tile8x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile8x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile8x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile8x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile8x1outer
-	VCMPPS       $0x03, Y0, Y7, Y9
-	VCMPPS       $0x03, Y1, Y2, Y8
-	VORPS        Y8, Y9, Y9
-	VCMPPS       $0x03, Y3, Y4, Y8
-	VORPS        Y8, Y9, Y9
-	VCMPPS       $0x03, Y5, Y6, Y8
-	VORPS        Y8, Y9, Y9
-	VMOVMSKPS    Y9, CX
-	TESTL        CX, CX
-	JNZ          tile8x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
+
+tile8x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile8x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile8x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile8x1outer
+	VCMPPS    $0x03, Y0, Y7, Y9
+	VCMPPS    $0x03, Y1, Y2, Y8
+	VORPS     Y8, Y9, Y9
+	VCMPPS    $0x03, Y3, Y4, Y8
+	VORPS     Y8, Y9, Y9
+	VCMPPS    $0x03, Y5, Y6, Y8
+	VORPS     Y8, Y9, Y9
+	VMOVMSKPS Y9, CX
+	TESTL     CX, CX
+	JNZ       tile8x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
 	VZEROUPPER
 	RET
 
@@ -1180,6 +1664,104 @@ tile9x1block:
 	PREFETCHT0 (R13)
 	PREFETCHT0 (R13)(CX*1)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile9x1rest
+
+tile9x1lanes:
+	VMOVUPS      (R10), Y9
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y9, Y10, Y0
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y9, Y10, Y2
+	VBROADCASTSS (R8)(SI*1), Y10
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*4), Y10
+	VFMADD231PS  Y9, Y10, Y4
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(SI*2), Y10
+	VFMADD231PS  Y9, Y10, Y6
+	VBROADCASTSS (R9), Y10
+	VFMADD231PS  Y9, Y10, Y7
+	VBROADCASTSS (R9)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y8
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y9
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y9, Y10, Y0
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y9, Y10, Y2
+	VBROADCASTSS (R8)(SI*1), Y10
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*4), Y10
+	VFMADD231PS  Y9, Y10, Y4
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(SI*2), Y10
+	VFMADD231PS  Y9, Y10, Y6
+	VBROADCASTSS (R9), Y10
+	VFMADD231PS  Y9, Y10, Y7
+	VBROADCASTSS (R9)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y8
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y9
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y9, Y10, Y0
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y9, Y10, Y2
+	VBROADCASTSS (R8)(SI*1), Y10
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*4), Y10
+	VFMADD231PS  Y9, Y10, Y4
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(SI*2), Y10
+	VFMADD231PS  Y9, Y10, Y6
+	VBROADCASTSS (R9), Y10
+	VFMADD231PS  Y9, Y10, Y7
+	VBROADCASTSS (R9)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y8
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y9
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y9, Y10, Y0
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y9, Y10, Y2
+	VBROADCASTSS (R8)(SI*1), Y10
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*4), Y10
+	VFMADD231PS  Y9, Y10, Y4
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(SI*2), Y10
+	VFMADD231PS  Y9, Y10, Y6
+	VBROADCASTSS (R9), Y10
+	VFMADD231PS  Y9, Y10, Y7
+	VBROADCASTSS (R9)(CX*1), Y10
+	VFMADD231PS  Y9, Y10, Y8
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile9x1lanes
+
+tile9x1rest:
+	ADDQ $0x04, R13
+	JZ   tile9x1next
 
 tile9x1lane:
 	VMOVUPS      (R10), Y9
@@ -1206,52 +1788,54 @@ tile9x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile9x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile9x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile9x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile9x1outer
-	VCMPPS       $0x03, Y0, Y8, Y10
-	VCMPPS       $0x03, Y1, Y2, Y9
-	VORPS        Y9, Y10, Y10
-	VCMPPS       $0x03, Y3, Y4, Y9
-	VORPS        Y9, Y10, Y10
-	VCMPPS       $0x03, Y5, Y6, Y9
-	VORPS        Y9, Y10, Y10
-	VCMPPS       $0x03, Y7, Y8, Y9
-	VORPS        Y9, Y10, Y10
-	VMOVMSKPS    Y10, CX
-	TESTL        CX, CX
-	JNZ          tile9x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
+
+tile9x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile9x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile9x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile9x1outer
+	VCMPPS    $0x03, Y0, Y8, Y10
+	VCMPPS    $0x03, Y1, Y2, Y9
+	VORPS     Y9, Y10, Y10
+	VCMPPS    $0x03, Y3, Y4, Y9
+	VORPS     Y9, Y10, Y10
+	VCMPPS    $0x03, Y5, Y6, Y9
+	VORPS     Y9, Y10, Y10
+	VCMPPS    $0x03, Y7, Y8, Y9
+	VORPS     Y9, Y10, Y10
+	VMOVMSKPS Y10, CX
+	TESTL     CX, CX
+	JNZ       tile9x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
 	VZEROUPPER
 	RET
 
@@ -1362,6 +1946,112 @@ tile10x1block:
 	PREFETCHT0 (R13)(CX*1)
 	PREFETCHT0 (R13)(CX*2)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile10x1rest
+
+tile10x1lanes:
+	VMOVUPS      (R10), Y10
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (R8)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (R8)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (R8)(SI*1), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (R8)(CX*4), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	VBROADCASTSS (R8)(DI*1), Y11
+	VFMADD231PS  Y10, Y11, Y5
+	VBROADCASTSS (R8)(SI*2), Y11
+	VFMADD231PS  Y10, Y11, Y6
+	VBROADCASTSS (R9), Y11
+	VFMADD231PS  Y10, Y11, Y7
+	VBROADCASTSS (R9)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y8
+	VBROADCASTSS (R9)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y9
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y10
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (R8)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (R8)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (R8)(SI*1), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (R8)(CX*4), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	VBROADCASTSS (R8)(DI*1), Y11
+	VFMADD231PS  Y10, Y11, Y5
+	VBROADCASTSS (R8)(SI*2), Y11
+	VFMADD231PS  Y10, Y11, Y6
+	VBROADCASTSS (R9), Y11
+	VFMADD231PS  Y10, Y11, Y7
+	VBROADCASTSS (R9)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y8
+	VBROADCASTSS (R9)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y9
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y10
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (R8)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (R8)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (R8)(SI*1), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (R8)(CX*4), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	VBROADCASTSS (R8)(DI*1), Y11
+	VFMADD231PS  Y10, Y11, Y5
+	VBROADCASTSS (R8)(SI*2), Y11
+	VFMADD231PS  Y10, Y11, Y6
+	VBROADCASTSS (R9), Y11
+	VFMADD231PS  Y10, Y11, Y7
+	VBROADCASTSS (R9)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y8
+	VBROADCASTSS (R9)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y9
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y10
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y11
+	VFMADD231PS  Y10, Y11, Y0
+	VBROADCASTSS (R8)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y1
+	VBROADCASTSS (R8)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y2
+	VBROADCASTSS (R8)(SI*1), Y11
+	VFMADD231PS  Y10, Y11, Y3
+	VBROADCASTSS (R8)(CX*4), Y11
+	VFMADD231PS  Y10, Y11, Y4
+	VBROADCASTSS (R8)(DI*1), Y11
+	VFMADD231PS  Y10, Y11, Y5
+	VBROADCASTSS (R8)(SI*2), Y11
+	VFMADD231PS  Y10, Y11, Y6
+	VBROADCASTSS (R9), Y11
+	VFMADD231PS  Y10, Y11, Y7
+	VBROADCASTSS (R9)(CX*1), Y11
+	VFMADD231PS  Y10, Y11, Y8
+	VBROADCASTSS (R9)(CX*2), Y11
+	VFMADD231PS  Y10, Y11, Y9
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile10x1lanes
+
+tile10x1rest:
+	ADDQ $0x04, R13
+	JZ   tile10x1next
 
 tile10x1lane:
 	VMOVUPS      (R10), Y10
@@ -1390,54 +2080,56 @@ tile10x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile10x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile10x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile10x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile10x1outer
-	VCMPPS       $0x03, Y0, Y9, Y11
-	VCMPPS       $0x03, Y1, Y2, Y10
-	VORPS        Y10, Y11, Y11
-	VCMPPS       $0x03, Y3, Y4, Y10
-	VORPS        Y10, Y11, Y11
-	VCMPPS       $0x03, Y5, Y6, Y10
-	VORPS        Y10, Y11, Y11
-	VCMPPS       $0x03, Y7, Y8, Y10
-	VORPS        Y10, Y11, Y11
-	VMOVMSKPS    Y11, CX
-	TESTL        CX, CX
-	JNZ          tile10x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
+
+tile10x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile10x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile10x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile10x1outer
+	VCMPPS    $0x03, Y0, Y9, Y11
+	VCMPPS    $0x03, Y1, Y2, Y10
+	VORPS     Y10, Y11, Y11
+	VCMPPS    $0x03, Y3, Y4, Y10
+	VORPS     Y10, Y11, Y11
+	VCMPPS    $0x03, Y5, Y6, Y10
+	VORPS     Y10, Y11, Y11
+	VCMPPS    $0x03, Y7, Y8, Y10
+	VORPS     Y10, Y11, Y11
+	VMOVMSKPS Y11, CX
+	TESTL     CX, CX
+	JNZ       tile10x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
 	VZEROUPPER
 	RET
 
@@ -1553,6 +2245,120 @@ tile11x1block:
 	PREFETCHT0 (R13)(CX*2)
 	PREFETCHT0 (R13)(SI*1)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile11x1rest
+
+tile11x1lanes:
+	VMOVUPS      (R10), Y11
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y11, Y12, Y0
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (R8)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y11, Y12, Y4
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(SI*2), Y12
+	VFMADD231PS  Y11, Y12, Y6
+	VBROADCASTSS (R9), Y12
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R9)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y8
+	VBROADCASTSS (R9)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y9
+	VBROADCASTSS (R9)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y10
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y11
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y11, Y12, Y0
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (R8)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y11, Y12, Y4
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(SI*2), Y12
+	VFMADD231PS  Y11, Y12, Y6
+	VBROADCASTSS (R9), Y12
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R9)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y8
+	VBROADCASTSS (R9)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y9
+	VBROADCASTSS (R9)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y10
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y11
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y11, Y12, Y0
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (R8)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y11, Y12, Y4
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(SI*2), Y12
+	VFMADD231PS  Y11, Y12, Y6
+	VBROADCASTSS (R9), Y12
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R9)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y8
+	VBROADCASTSS (R9)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y9
+	VBROADCASTSS (R9)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y10
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y11
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y11, Y12, Y0
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (R8)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y11, Y12, Y4
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(SI*2), Y12
+	VFMADD231PS  Y11, Y12, Y6
+	VBROADCASTSS (R9), Y12
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R9)(CX*1), Y12
+	VFMADD231PS  Y11, Y12, Y8
+	VBROADCASTSS (R9)(CX*2), Y12
+	VFMADD231PS  Y11, Y12, Y9
+	VBROADCASTSS (R9)(SI*1), Y12
+	VFMADD231PS  Y11, Y12, Y10
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile11x1lanes
+
+tile11x1rest:
+	ADDQ $0x04, R13
+	JZ   tile11x1next
 
 tile11x1lane:
 	VMOVUPS      (R10), Y11
@@ -1583,58 +2389,60 @@ tile11x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile11x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile11x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile11x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile11x1outer
-	VCMPPS       $0x03, Y0, Y10, Y12
-	VCMPPS       $0x03, Y1, Y2, Y11
-	VORPS        Y11, Y12, Y12
-	VCMPPS       $0x03, Y3, Y4, Y11
-	VORPS        Y11, Y12, Y12
-	VCMPPS       $0x03, Y5, Y6, Y11
-	VORPS        Y11, Y12, Y12
-	VCMPPS       $0x03, Y7, Y8, Y11
-	VORPS        Y11, Y12, Y12
-	VCMPPS       $0x03, Y9, Y10, Y11
-	VORPS        Y11, Y12, Y12
-	VMOVMSKPS    Y12, CX
-	TESTL        CX, CX
-	JNZ          tile11x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y10, (CX)
+
+tile11x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile11x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile11x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile11x1outer
+	VCMPPS    $0x03, Y0, Y10, Y12
+	VCMPPS    $0x03, Y1, Y2, Y11
+	VORPS     Y11, Y12, Y12
+	VCMPPS    $0x03, Y3, Y4, Y11
+	VORPS     Y11, Y12, Y12
+	VCMPPS    $0x03, Y5, Y6, Y11
+	VORPS     Y11, Y12, Y12
+	VCMPPS    $0x03, Y7, Y8, Y11
+	VORPS     Y11, Y12, Y12
+	VCMPPS    $0x03, Y9, Y10, Y11
+	VORPS     Y11, Y12, Y12
+	VMOVMSKPS Y12, CX
+	TESTL     CX, CX
+	JNZ       tile11x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y10, (CX)
 	VZEROUPPER
 	RET
 
@@ -1755,6 +2563,128 @@ tile12x1block:
 	PREFETCHT0 (R13)(SI*1)
 	PREFETCHT0 (R13)(CX*4)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile12x1rest
+
+tile12x1lanes:
+	VMOVUPS      (R10), Y12
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y12, Y13, Y0
+	VBROADCASTSS (R8)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VBROADCASTSS (R8)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y2
+	VBROADCASTSS (R8)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y3
+	VBROADCASTSS (R8)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y4
+	VBROADCASTSS (R8)(DI*1), Y13
+	VFMADD231PS  Y12, Y13, Y5
+	VBROADCASTSS (R8)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y6
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y12, Y13, Y7
+	VBROADCASTSS (R9)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y8
+	VBROADCASTSS (R9)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y9
+	VBROADCASTSS (R9)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y10
+	VBROADCASTSS (R9)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y11
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y12
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y12, Y13, Y0
+	VBROADCASTSS (R8)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VBROADCASTSS (R8)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y2
+	VBROADCASTSS (R8)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y3
+	VBROADCASTSS (R8)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y4
+	VBROADCASTSS (R8)(DI*1), Y13
+	VFMADD231PS  Y12, Y13, Y5
+	VBROADCASTSS (R8)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y6
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y12, Y13, Y7
+	VBROADCASTSS (R9)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y8
+	VBROADCASTSS (R9)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y9
+	VBROADCASTSS (R9)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y10
+	VBROADCASTSS (R9)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y11
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y12
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y12, Y13, Y0
+	VBROADCASTSS (R8)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VBROADCASTSS (R8)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y2
+	VBROADCASTSS (R8)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y3
+	VBROADCASTSS (R8)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y4
+	VBROADCASTSS (R8)(DI*1), Y13
+	VFMADD231PS  Y12, Y13, Y5
+	VBROADCASTSS (R8)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y6
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y12, Y13, Y7
+	VBROADCASTSS (R9)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y8
+	VBROADCASTSS (R9)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y9
+	VBROADCASTSS (R9)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y10
+	VBROADCASTSS (R9)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y11
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y12
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y12, Y13, Y0
+	VBROADCASTSS (R8)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VBROADCASTSS (R8)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y2
+	VBROADCASTSS (R8)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y3
+	VBROADCASTSS (R8)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y4
+	VBROADCASTSS (R8)(DI*1), Y13
+	VFMADD231PS  Y12, Y13, Y5
+	VBROADCASTSS (R8)(SI*2), Y13
+	VFMADD231PS  Y12, Y13, Y6
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y12, Y13, Y7
+	VBROADCASTSS (R9)(CX*1), Y13
+	VFMADD231PS  Y12, Y13, Y8
+	VBROADCASTSS (R9)(CX*2), Y13
+	VFMADD231PS  Y12, Y13, Y9
+	VBROADCASTSS (R9)(SI*1), Y13
+	VFMADD231PS  Y12, Y13, Y10
+	VBROADCASTSS (R9)(CX*4), Y13
+	VFMADD231PS  Y12, Y13, Y11
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile12x1lanes
+
+tile12x1rest:
+	ADDQ $0x04, R13
+	JZ   tile12x1next
 
 tile12x1lane:
 	VMOVUPS      (R10), Y12
@@ -1787,60 +2717,62 @@ tile12x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile12x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile12x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile12x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile12x1outer
-	VCMPPS       $0x03, Y0, Y11, Y13
-	VCMPPS       $0x03, Y1, Y2, Y12
-	VORPS        Y12, Y13, Y13
-	VCMPPS       $0x03, Y3, Y4, Y12
-	VORPS        Y12, Y13, Y13
-	VCMPPS       $0x03, Y5, Y6, Y12
-	VORPS        Y12, Y13, Y13
-	VCMPPS       $0x03, Y7, Y8, Y12
-	VORPS        Y12, Y13, Y13
-	VCMPPS       $0x03, Y9, Y10, Y12
-	VORPS        Y12, Y13, Y13
-	VMOVMSKPS    Y13, CX
-	TESTL        CX, CX
-	JNZ          tile12x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y10, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y11, (CX)
+
+tile12x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile12x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile12x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile12x1outer
+	VCMPPS    $0x03, Y0, Y11, Y13
+	VCMPPS    $0x03, Y1, Y2, Y12
+	VORPS     Y12, Y13, Y13
+	VCMPPS    $0x03, Y3, Y4, Y12
+	VORPS     Y12, Y13, Y13
+	VCMPPS    $0x03, Y5, Y6, Y12
+	VORPS     Y12, Y13, Y13
+	VCMPPS    $0x03, Y7, Y8, Y12
+	VORPS     Y12, Y13, Y13
+	VCMPPS    $0x03, Y9, Y10, Y12
+	VORPS     Y12, Y13, Y13
+	VMOVMSKPS Y13, CX
+	TESTL     CX, CX
+	JNZ       tile12x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y10, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y11, (CX)
 	VZEROUPPER
 	RET
 
@@ -1966,6 +2898,136 @@ tile13x1block:
 	PREFETCHT0 (R13)(CX*4)
 	PREFETCHT0 (R13)(DI*1)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile13x1rest
+
+tile13x1lanes:
+	VMOVUPS      (R10), Y13
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y14
+	VFMADD231PS  Y13, Y14, Y0
+	VBROADCASTSS (R8)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R8)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y2
+	VBROADCASTSS (R8)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R8)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y4
+	VBROADCASTSS (R8)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R8)(SI*2), Y14
+	VFMADD231PS  Y13, Y14, Y6
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y8
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y10
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y11
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y12
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y13
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y14
+	VFMADD231PS  Y13, Y14, Y0
+	VBROADCASTSS (R8)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R8)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y2
+	VBROADCASTSS (R8)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R8)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y4
+	VBROADCASTSS (R8)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R8)(SI*2), Y14
+	VFMADD231PS  Y13, Y14, Y6
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y8
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y10
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y11
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y12
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y13
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y14
+	VFMADD231PS  Y13, Y14, Y0
+	VBROADCASTSS (R8)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R8)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y2
+	VBROADCASTSS (R8)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R8)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y4
+	VBROADCASTSS (R8)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R8)(SI*2), Y14
+	VFMADD231PS  Y13, Y14, Y6
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y8
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y10
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y11
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y12
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y13
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y14
+	VFMADD231PS  Y13, Y14, Y0
+	VBROADCASTSS (R8)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R8)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y2
+	VBROADCASTSS (R8)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R8)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y4
+	VBROADCASTSS (R8)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R8)(SI*2), Y14
+	VFMADD231PS  Y13, Y14, Y6
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y13, Y14, Y8
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(SI*1), Y14
+	VFMADD231PS  Y13, Y14, Y10
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y13, Y14, Y11
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y13, Y14, Y12
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile13x1lanes
+
+tile13x1rest:
+	ADDQ $0x04, R13
+	JZ   tile13x1next
 
 tile13x1lane:
 	VMOVUPS      (R10), Y13
@@ -2000,64 +3062,66 @@ tile13x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile13x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile13x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile13x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile13x1outer
-	VCMPPS       $0x03, Y0, Y12, Y14
-	VCMPPS       $0x03, Y1, Y2, Y13
-	VORPS        Y13, Y14, Y14
-	VCMPPS       $0x03, Y3, Y4, Y13
-	VORPS        Y13, Y14, Y14
-	VCMPPS       $0x03, Y5, Y6, Y13
-	VORPS        Y13, Y14, Y14
-	VCMPPS       $0x03, Y7, Y8, Y13
-	VORPS        Y13, Y14, Y14
-	VCMPPS       $0x03, Y9, Y10, Y13
-	VORPS        Y13, Y14, Y14
-	VCMPPS       $0x03, Y11, Y12, Y13
-	VORPS        Y13, Y14, Y14
-	VMOVMSKPS    Y14, CX
-	TESTL        CX, CX
-	JNZ          tile13x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y10, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y11, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y12, (CX)
+
+tile13x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile13x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile13x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile13x1outer
+	VCMPPS    $0x03, Y0, Y12, Y14
+	VCMPPS    $0x03, Y1, Y2, Y13
+	VORPS     Y13, Y14, Y14
+	VCMPPS    $0x03, Y3, Y4, Y13
+	VORPS     Y13, Y14, Y14
+	VCMPPS    $0x03, Y5, Y6, Y13
+	VORPS     Y13, Y14, Y14
+	VCMPPS    $0x03, Y7, Y8, Y13
+	VORPS     Y13, Y14, Y14
+	VCMPPS    $0x03, Y9, Y10, Y13
+	VORPS     Y13, Y14, Y14
+	VCMPPS    $0x03, Y11, Y12, Y13
+	VORPS     Y13, Y14, Y14
+	VMOVMSKPS Y14, CX
+	TESTL     CX, CX
+	JNZ       tile13x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y10, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y11, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y12, (CX)
 	VZEROUPPER
 	RET
 
@@ -2188,6 +3252,144 @@ tile14x1block:
 	PREFETCHT0 (R13)(DI*1)
 	PREFETCHT0 (R13)(SI*2)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile14x1rest
+
+tile14x1lanes:
+	VMOVUPS      (R10), Y14
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y14, Y15, Y0
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y1
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y3
+	VBROADCASTSS (R8)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y4
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y6
+	VBROADCASTSS (R9), Y15
+	VFMADD231PS  Y14, Y15, Y7
+	VBROADCASTSS (R9)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R9)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y9
+	VBROADCASTSS (R9)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y10
+	VBROADCASTSS (R9)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y11
+	VBROADCASTSS (R9)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y12
+	VBROADCASTSS (R9)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y13
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y14
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y14, Y15, Y0
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y1
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y3
+	VBROADCASTSS (R8)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y4
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y6
+	VBROADCASTSS (R9), Y15
+	VFMADD231PS  Y14, Y15, Y7
+	VBROADCASTSS (R9)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R9)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y9
+	VBROADCASTSS (R9)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y10
+	VBROADCASTSS (R9)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y11
+	VBROADCASTSS (R9)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y12
+	VBROADCASTSS (R9)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y13
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y14
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y14, Y15, Y0
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y1
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y3
+	VBROADCASTSS (R8)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y4
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y6
+	VBROADCASTSS (R9), Y15
+	VFMADD231PS  Y14, Y15, Y7
+	VBROADCASTSS (R9)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R9)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y9
+	VBROADCASTSS (R9)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y10
+	VBROADCASTSS (R9)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y11
+	VBROADCASTSS (R9)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y12
+	VBROADCASTSS (R9)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y13
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	VMOVUPS      (R10), Y14
+	ADDQ         BX, R10
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y14, Y15, Y0
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y1
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y3
+	VBROADCASTSS (R8)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y4
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y6
+	VBROADCASTSS (R9), Y15
+	VFMADD231PS  Y14, Y15, Y7
+	VBROADCASTSS (R9)(CX*1), Y15
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R9)(CX*2), Y15
+	VFMADD231PS  Y14, Y15, Y9
+	VBROADCASTSS (R9)(SI*1), Y15
+	VFMADD231PS  Y14, Y15, Y10
+	VBROADCASTSS (R9)(CX*4), Y15
+	VFMADD231PS  Y14, Y15, Y11
+	VBROADCASTSS (R9)(DI*1), Y15
+	VFMADD231PS  Y14, Y15, Y12
+	VBROADCASTSS (R9)(SI*2), Y15
+	VFMADD231PS  Y14, Y15, Y13
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	SUBQ         $0x04, R13
+	JCC          tile14x1lanes
+
+tile14x1rest:
+	ADDQ $0x04, R13
+	JZ   tile14x1next
 
 tile14x1lane:
 	VMOVUPS      (R10), Y14
@@ -2224,66 +3426,68 @@ tile14x1lane:
 	ADDQ         DX, R9
 	DECQ         R13
 	JNZ          tile14x1lane
-	ADDQ         136(AX), R8
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile14x1block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile14x1offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile14x1outer
-	VCMPPS       $0x03, Y0, Y13, Y15
-	VCMPPS       $0x03, Y1, Y2, Y14
-	VORPS        Y14, Y15, Y15
-	VCMPPS       $0x03, Y3, Y4, Y14
-	VORPS        Y14, Y15, Y15
-	VCMPPS       $0x03, Y5, Y6, Y14
-	VORPS        Y14, Y15, Y15
-	VCMPPS       $0x03, Y7, Y8, Y14
-	VORPS        Y14, Y15, Y15
-	VCMPPS       $0x03, Y9, Y10, Y14
-	VORPS        Y14, Y15, Y15
-	VCMPPS       $0x03, Y11, Y12, Y14
-	VORPS        Y14, Y15, Y15
-	VMOVMSKPS    Y15, CX
-	TESTL        CX, CX
-	JNZ          tile14x1nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y1, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y5, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y7, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y10, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y11, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y12, (CX)
-	ADDQ         DX, CX
-	VMOVUPS      Y13, (CX)
+
+tile14x1next:
+	ADDQ      136(AX), R8
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile14x1block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile14x1offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile14x1outer
+	VCMPPS    $0x03, Y0, Y13, Y15
+	VCMPPS    $0x03, Y1, Y2, Y14
+	VORPS     Y14, Y15, Y15
+	VCMPPS    $0x03, Y3, Y4, Y14
+	VORPS     Y14, Y15, Y15
+	VCMPPS    $0x03, Y5, Y6, Y14
+	VORPS     Y14, Y15, Y15
+	VCMPPS    $0x03, Y7, Y8, Y14
+	VORPS     Y14, Y15, Y15
+	VCMPPS    $0x03, Y9, Y10, Y14
+	VORPS     Y14, Y15, Y15
+	VCMPPS    $0x03, Y11, Y12, Y14
+	VORPS     Y14, Y15, Y15
+	VMOVMSKPS Y15, CX
+	TESTL     CX, CX
+	JNZ       tile14x1nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y1, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y5, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y7, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y10, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y11, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y12, (CX)
+	ADDQ      DX, CX
+	VMOVUPS   Y13, (CX)
 	VZEROUPPER
 	RET
 
@@ -2348,6 +3552,60 @@ tile1x2block:
 	ADDQ       176(AX), R10
 	PREFETCHT0 (R10)
 	MOVQ       152(AX), R10
+	SUBQ       $0x04, R10
+	JCS        tile1x2rest
+
+tile1x2lanes:
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (DI)(DX*1), Y3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (DI)(DX*1), Y3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (DI)(DX*1), Y3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y2
+	VMOVUPS      (DI)(DX*1), Y3
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         BX, CX
+	SUBQ         $0x04, R10
+	JCC          tile1x2lanes
+
+tile1x2rest:
+	ADDQ $0x04, R10
+	JZ   tile1x2next
 
 tile1x2lane:
 	VMOVUPS      (DI), Y2
@@ -2363,28 +3621,30 @@ tile1x2lane:
 	ADDQ         BX, CX
 	DECQ         R10
 	JNZ          tile1x2lane
-	ADDQ         136(AX), CX
-	ADDQ         144(AX), DI
-	DECQ         R9
-	JNZ          tile1x2block
-	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
-	JNE          tile1x2offset
-	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
-	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile1x2outer
-	VCMPPS       $0x03, Y0, Y1, Y4
-	VMOVMSKPS    Y4, CX
-	TESTL        CX, CX
-	JNZ          tile1x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
+
+tile1x2next:
+	ADDQ      136(AX), CX
+	ADDQ      144(AX), DI
+	DECQ      R9
+	JNZ       tile1x2block
+	ADDQ      $0x00000010, R8
+	CMPQ      R8, 200(AX)
+	JNE       tile1x2offset
+	MOVQ      112(AX), CX
+	ADDQ      CX, 216(AX)
+	MOVQ      120(AX), CX
+	ADDQ      CX, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile1x2outer
+	VCMPPS    $0x03, Y0, Y1, Y4
+	VMOVMSKPS Y4, CX
+	TESTL     CX, CX
+	JNZ       tile1x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -2457,6 +3717,72 @@ tile2x2block:
 	PREFETCHT0 (R11)
 	PREFETCHT0 (R11)(CX*1)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile2x2rest
+
+tile2x2lanes:
+	VMOVUPS      (R8), Y4
+	VMOVUPS      (R8)(DX*1), Y5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y4
+	VMOVUPS      (R8)(DX*1), Y5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y4
+	VMOVUPS      (R8)(DX*1), Y5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y4
+	VMOVUPS      (R8)(DX*1), Y5
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DI)(CX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         BX, DI
+	SUBQ         $0x04, R11
+	JCC          tile2x2lanes
+
+tile2x2rest:
+	ADDQ $0x04, R11
+	JZ   tile2x2next
 
 tile2x2lane:
 	VMOVUPS      (R8), Y4
@@ -2475,33 +3801,35 @@ tile2x2lane:
 	ADDQ         BX, DI
 	DECQ         R11
 	JNZ          tile2x2lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile2x2block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile2x2offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile2x2outer
-	VCMPPS       $0x03, Y0, Y3, Y6
-	VCMPPS       $0x03, Y1, Y2, Y4
-	VORPS        Y4, Y6, Y6
-	VMOVMSKPS    Y6, CX
-	TESTL        CX, CX
-	JNZ          tile2x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, (CX)(AX*1)
+
+tile2x2next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile2x2block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile2x2offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile2x2outer
+	VCMPPS    $0x03, Y0, Y3, Y6
+	VCMPPS    $0x03, Y1, Y2, Y4
+	VORPS     Y4, Y6, Y6
+	VMOVMSKPS Y6, CX
+	TESTL     CX, CX
+	JNZ       tile2x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -2582,6 +3910,84 @@ tile3x2block:
 	PREFETCHT0 (R11)(CX*1)
 	PREFETCHT0 (R11)(CX*2)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile3x2rest
+
+tile3x2lanes:
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (DI)(CX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (DI)(CX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (DI)(CX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (DI)(CX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (DI)(CX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (DI)(CX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (DI)(CX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (DI)(CX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         BX, DI
+	SUBQ         $0x04, R11
+	JCC          tile3x2lanes
+
+tile3x2rest:
+	ADDQ $0x04, R11
+	JZ   tile3x2next
 
 tile3x2lane:
 	VMOVUPS      (R8), Y6
@@ -2603,38 +4009,40 @@ tile3x2lane:
 	ADDQ         BX, DI
 	DECQ         R11
 	JNZ          tile3x2lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile3x2block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile3x2offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile3x2outer
-	VCMPPS       $0x03, Y0, Y5, Y8
-	VCMPPS       $0x03, Y1, Y2, Y6
-	VORPS        Y6, Y8, Y8
-	VCMPPS       $0x03, Y3, Y4, Y6
-	VORPS        Y6, Y8, Y8
-	VMOVMSKPS    Y8, CX
-	TESTL        CX, CX
-	JNZ          tile3x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, (CX)(AX*1)
+
+tile3x2next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile3x2block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile3x2offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile3x2outer
+	VCMPPS    $0x03, Y0, Y5, Y8
+	VCMPPS    $0x03, Y1, Y2, Y6
+	VORPS     Y6, Y8, Y8
+	VCMPPS    $0x03, Y3, Y4, Y6
+	VORPS     Y6, Y8, Y8
+	VMOVMSKPS Y8, CX
+	TESTL     CX, CX
+	JNZ       tile3x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -2723,6 +4131,96 @@ tile4x2block:
 	PREFETCHT0 (R12)(CX*2)
 	PREFETCHT0 (R12)(DI*1)
 	MOVQ       152(AX), R12
+	SUBQ       $0x04, R12
+	JCS        tile4x2rest
+
+tile4x2lanes:
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(DX*1), Y9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(DX*1), Y9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(DX*1), Y9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(DX*1), Y9
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R8)(CX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R8)(CX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R8)(DI*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         BX, R8
+	SUBQ         $0x04, R12
+	JCC          tile4x2lanes
+
+tile4x2rest:
+	ADDQ $0x04, R12
+	JZ   tile4x2next
 
 tile4x2lane:
 	VMOVUPS      (R9), Y8
@@ -2747,43 +4245,45 @@ tile4x2lane:
 	ADDQ         BX, R8
 	DECQ         R12
 	JNZ          tile4x2lane
-	ADDQ         136(AX), R8
-	ADDQ         144(AX), R9
-	DECQ         R11
-	JNZ          tile4x2block
-	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
-	JNE          tile4x2offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile4x2outer
-	VCMPPS       $0x03, Y0, Y7, Y10
-	VCMPPS       $0x03, Y1, Y2, Y8
-	VORPS        Y8, Y10, Y10
-	VCMPPS       $0x03, Y3, Y4, Y8
-	VORPS        Y8, Y10, Y10
-	VCMPPS       $0x03, Y5, Y6, Y8
-	VORPS        Y8, Y10, Y10
-	VMOVMSKPS    Y10, CX
-	TESTL        CX, CX
-	JNZ          tile4x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, (CX)(AX*1)
+
+tile4x2next:
+	ADDQ      136(AX), R8
+	ADDQ      144(AX), R9
+	DECQ      R11
+	JNZ       tile4x2block
+	ADDQ      $0x00000010, R10
+	CMPQ      R10, 200(AX)
+	JNE       tile4x2offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile4x2outer
+	VCMPPS    $0x03, Y0, Y7, Y10
+	VCMPPS    $0x03, Y1, Y2, Y8
+	VORPS     Y8, Y10, Y10
+	VCMPPS    $0x03, Y3, Y4, Y8
+	VORPS     Y8, Y10, Y10
+	VCMPPS    $0x03, Y5, Y6, Y8
+	VORPS     Y8, Y10, Y10
+	VMOVMSKPS Y10, CX
+	TESTL     CX, CX
+	JNZ       tile4x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -2880,6 +4380,108 @@ tile5x2block:
 	PREFETCHT0 (R12)(DI*1)
 	PREFETCHT0 (R12)(CX*4)
 	MOVQ       152(AX), R12
+	SUBQ       $0x04, R12
+	JCS        tile5x2rest
+
+tile5x2lanes:
+	VMOVUPS      (R9), Y10
+	VMOVUPS      (R9)(DX*1), Y11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y10
+	VMOVUPS      (R9)(DX*1), Y11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y10
+	VMOVUPS      (R9)(DX*1), Y11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y10
+	VMOVUPS      (R9)(DX*1), Y11
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R8)(CX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R8)(CX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R8)(DI*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R8)(CX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         BX, R8
+	SUBQ         $0x04, R12
+	JCC          tile5x2lanes
+
+tile5x2rest:
+	ADDQ $0x04, R12
+	JZ   tile5x2next
 
 tile5x2lane:
 	VMOVUPS      (R9), Y10
@@ -2907,48 +4509,50 @@ tile5x2lane:
 	ADDQ         BX, R8
 	DECQ         R12
 	JNZ          tile5x2lane
-	ADDQ         136(AX), R8
-	ADDQ         144(AX), R9
-	DECQ         R11
-	JNZ          tile5x2block
-	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
-	JNE          tile5x2offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile5x2outer
-	VCMPPS       $0x03, Y0, Y9, Y12
-	VCMPPS       $0x03, Y1, Y2, Y10
-	VORPS        Y10, Y12, Y12
-	VCMPPS       $0x03, Y3, Y4, Y10
-	VORPS        Y10, Y12, Y12
-	VCMPPS       $0x03, Y5, Y6, Y10
-	VORPS        Y10, Y12, Y12
-	VCMPPS       $0x03, Y7, Y8, Y10
-	VORPS        Y10, Y12, Y12
-	VMOVMSKPS    Y12, CX
-	TESTL        CX, CX
-	JNZ          tile5x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	VMOVUPS      Y9, (CX)(AX*1)
+
+tile5x2next:
+	ADDQ      136(AX), R8
+	ADDQ      144(AX), R9
+	DECQ      R11
+	JNZ       tile5x2block
+	ADDQ      $0x00000010, R10
+	CMPQ      R10, 200(AX)
+	JNE       tile5x2offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile5x2outer
+	VCMPPS    $0x03, Y0, Y9, Y12
+	VCMPPS    $0x03, Y1, Y2, Y10
+	VORPS     Y10, Y12, Y12
+	VCMPPS    $0x03, Y3, Y4, Y10
+	VORPS     Y10, Y12, Y12
+	VCMPPS    $0x03, Y5, Y6, Y10
+	VORPS     Y10, Y12, Y12
+	VCMPPS    $0x03, Y7, Y8, Y10
+	VORPS     Y10, Y12, Y12
+	VMOVMSKPS Y12, CX
+	TESTL     CX, CX
+	JNZ       tile5x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	VMOVUPS   Y9, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -3053,6 +4657,120 @@ tile6x2block:
 	PREFETCHT0 (R13)(CX*4)
 	PREFETCHT0 (R13)(R8*1)
 	MOVQ       152(AX), R13
+	SUBQ       $0x04, R13
+	JCS        tile6x2rest
+
+tile6x2lanes:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      (R10)(DX*1), Y13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	ADDQ         SI, R10
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(R8*1), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         BX, R9
+	VMOVUPS      (R10), Y12
+	VMOVUPS      (R10)(DX*1), Y13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	ADDQ         SI, R10
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(R8*1), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         BX, R9
+	VMOVUPS      (R10), Y12
+	VMOVUPS      (R10)(DX*1), Y13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	ADDQ         SI, R10
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(R8*1), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         BX, R9
+	VMOVUPS      (R10), Y12
+	VMOVUPS      (R10)(DX*1), Y13
+	MOVQ         184(AX), R14
+	ADDQ         R10, R14
+	PREFETCHT0   (R14)
+	PREFETCHT0   (R14)(DX*1)
+	ADDQ         SI, R10
+	VBROADCASTSS (R9), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R9)(CX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R9)(CX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R9)(DI*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R9)(CX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R9)(R8*1), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         BX, R9
+	SUBQ         $0x04, R13
+	JCC          tile6x2lanes
+
+tile6x2rest:
+	ADDQ $0x04, R13
+	JZ   tile6x2next
 
 tile6x2lane:
 	VMOVUPS      (R10), Y12
@@ -3083,53 +4801,55 @@ tile6x2lane:
 	ADDQ         BX, R9
 	DECQ         R13
 	JNZ          tile6x2lane
-	ADDQ         136(AX), R9
-	ADDQ         144(AX), R10
-	DECQ         R12
-	JNZ          tile6x2block
-	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
-	JNE          tile6x2offset
-	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
-	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile6x2outer
-	VCMPPS       $0x03, Y0, Y11, Y14
-	VCMPPS       $0x03, Y1, Y2, Y12
-	VORPS        Y12, Y14, Y14
-	VCMPPS       $0x03, Y3, Y4, Y12
-	VORPS        Y12, Y14, Y14
-	VCMPPS       $0x03, Y5, Y6, Y12
-	VORPS        Y12, Y14, Y14
-	VCMPPS       $0x03, Y7, Y8, Y12
-	VORPS        Y12, Y14, Y14
-	VCMPPS       $0x03, Y9, Y10, Y12
-	VORPS        Y12, Y14, Y14
-	VMOVMSKPS    Y14, CX
-	TESTL        CX, CX
-	JNZ          tile6x2nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y2, (CX)
-	VMOVUPS      Y3, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y4, (CX)
-	VMOVUPS      Y5, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y8, (CX)
-	VMOVUPS      Y9, (CX)(AX*1)
-	ADDQ         DX, CX
-	VMOVUPS      Y10, (CX)
-	VMOVUPS      Y11, (CX)(AX*1)
+
+tile6x2next:
+	ADDQ      136(AX), R9
+	ADDQ      144(AX), R10
+	DECQ      R12
+	JNZ       tile6x2block
+	ADDQ      $0x00000010, R11
+	CMPQ      R11, 200(AX)
+	JNE       tile6x2offset
+	MOVQ      112(AX), R9
+	ADDQ      R9, 216(AX)
+	MOVQ      120(AX), R9
+	ADDQ      R9, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile6x2outer
+	VCMPPS    $0x03, Y0, Y11, Y14
+	VCMPPS    $0x03, Y1, Y2, Y12
+	VORPS     Y12, Y14, Y14
+	VCMPPS    $0x03, Y3, Y4, Y12
+	VORPS     Y12, Y14, Y14
+	VCMPPS    $0x03, Y5, Y6, Y12
+	VORPS     Y12, Y14, Y14
+	VCMPPS    $0x03, Y7, Y8, Y12
+	VORPS     Y12, Y14, Y14
+	VCMPPS    $0x03, Y9, Y10, Y12
+	VORPS     Y12, Y14, Y14
+	VMOVMSKPS Y14, CX
+	TESTL     CX, CX
+	JNZ       tile6x2nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y8, (CX)
+	VMOVUPS   Y9, (CX)(AX*1)
+	ADDQ      DX, CX
+	VMOVUPS   Y10, (CX)
+	VMOVUPS   Y11, (CX)(AX*1)
 	VZEROUPPER
 	RET
 
@@ -3197,6 +4917,72 @@ tile1x3block:
 	ADDQ       176(AX), R10
 	PREFETCHT0 (R10)
 	MOVQ       152(AX), R10
+	SUBQ       $0x04, R10
+	JCS        tile1x3rest
+
+tile1x3lanes:
+	VMOVUPS      (DI), Y3
+	VMOVUPS      (DI)(DX*1), Y4
+	VMOVUPS      (DI)(DX*2), Y5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  Y3, Y6, Y0
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y2
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y3
+	VMOVUPS      (DI)(DX*1), Y4
+	VMOVUPS      (DI)(DX*2), Y5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  Y3, Y6, Y0
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y2
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y3
+	VMOVUPS      (DI)(DX*1), Y4
+	VMOVUPS      (DI)(DX*2), Y5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  Y3, Y6, Y0
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y2
+	ADDQ         BX, CX
+	VMOVUPS      (DI), Y3
+	VMOVUPS      (DI)(DX*1), Y4
+	VMOVUPS      (DI)(DX*2), Y5
+	MOVQ         184(AX), R11
+	ADDQ         DI, R11
+	PREFETCHT0   (R11)
+	PREFETCHT0   (R11)(DX*1)
+	PREFETCHT0   (R11)(DX*2)
+	ADDQ         SI, DI
+	VBROADCASTSS (CX), Y6
+	VFMADD231PS  Y3, Y6, Y0
+	VFMADD231PS  Y4, Y6, Y1
+	VFMADD231PS  Y5, Y6, Y2
+	ADDQ         BX, CX
+	SUBQ         $0x04, R10
+	JCC          tile1x3lanes
+
+tile1x3rest:
+	ADDQ $0x04, R10
+	JZ   tile1x3next
 
 tile1x3lane:
 	VMOVUPS      (DI), Y3
@@ -3215,31 +5001,33 @@ tile1x3lane:
 	ADDQ         BX, CX
 	DECQ         R10
 	JNZ          tile1x3lane
-	ADDQ         136(AX), CX
-	ADDQ         144(AX), DI
-	DECQ         R9
-	JNZ          tile1x3block
-	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
-	JNE          tile1x3offset
-	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
-	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile1x3outer
-	VCMPPS       $0x03, Y0, Y2, Y6
-	VCMPPS       $0x03, Y1, Y2, Y3
-	VORPS        Y3, Y6, Y6
-	VMOVMSKPS    Y6, CX
-	TESTL        CX, CX
-	JNZ          tile1x3nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	VMOVUPS      Y2, (CX)(AX*2)
+
+tile1x3next:
+	ADDQ      136(AX), CX
+	ADDQ      144(AX), DI
+	DECQ      R9
+	JNZ       tile1x3block
+	ADDQ      $0x00000010, R8
+	CMPQ      R8, 200(AX)
+	JNE       tile1x3offset
+	MOVQ      112(AX), CX
+	ADDQ      CX, 216(AX)
+	MOVQ      120(AX), CX
+	ADDQ      CX, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile1x3outer
+	VCMPPS    $0x03, Y0, Y2, Y6
+	VCMPPS    $0x03, Y1, Y2, Y3
+	VORPS     Y3, Y6, Y6
+	VMOVMSKPS Y6, CX
+	TESTL     CX, CX
+	JNZ       tile1x3nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y2, (CX)(AX*2)
 	VZEROUPPER
 	RET
 
@@ -3318,6 +5106,88 @@ tile2x3block:
 	PREFETCHT0 (R11)
 	PREFETCHT0 (R11)(CX*1)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile2x3rest
+
+tile2x3lanes:
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	VMOVUPS      (R8)(DX*2), Y8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y1
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (DI)(CX*1), Y9
+	VFMADD231PS  Y6, Y9, Y3
+	VFMADD231PS  Y7, Y9, Y4
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	VMOVUPS      (R8)(DX*2), Y8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y1
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (DI)(CX*1), Y9
+	VFMADD231PS  Y6, Y9, Y3
+	VFMADD231PS  Y7, Y9, Y4
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	VMOVUPS      (R8)(DX*2), Y8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y1
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (DI)(CX*1), Y9
+	VFMADD231PS  Y6, Y9, Y3
+	VFMADD231PS  Y7, Y9, Y4
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y6
+	VMOVUPS      (R8)(DX*1), Y7
+	VMOVUPS      (R8)(DX*2), Y8
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y9
+	VFMADD231PS  Y6, Y9, Y0
+	VFMADD231PS  Y7, Y9, Y1
+	VFMADD231PS  Y8, Y9, Y2
+	VBROADCASTSS (DI)(CX*1), Y9
+	VFMADD231PS  Y6, Y9, Y3
+	VFMADD231PS  Y7, Y9, Y4
+	VFMADD231PS  Y8, Y9, Y5
+	ADDQ         BX, DI
+	SUBQ         $0x04, R11
+	JCC          tile2x3lanes
+
+tile2x3rest:
+	ADDQ $0x04, R11
+	JZ   tile2x3next
 
 tile2x3lane:
 	VMOVUPS      (R8), Y6
@@ -3340,37 +5210,39 @@ tile2x3lane:
 	ADDQ         BX, DI
 	DECQ         R11
 	JNZ          tile2x3lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile2x3block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile2x3offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile2x3outer
-	VCMPPS       $0x03, Y0, Y5, Y9
-	VCMPPS       $0x03, Y1, Y2, Y6
-	VORPS        Y6, Y9, Y9
-	VCMPPS       $0x03, Y3, Y4, Y6
-	VORPS        Y6, Y9, Y9
-	VMOVMSKPS    Y9, CX
-	TESTL        CX, CX
-	JNZ          tile2x3nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	VMOVUPS      Y2, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	VMOVUPS      Y4, (CX)(AX*1)
-	VMOVUPS      Y5, (CX)(AX*2)
+
+tile2x3next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile2x3block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile2x3offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile2x3outer
+	VCMPPS    $0x03, Y0, Y5, Y9
+	VCMPPS    $0x03, Y1, Y2, Y6
+	VORPS     Y6, Y9, Y9
+	VCMPPS    $0x03, Y3, Y4, Y6
+	VORPS     Y6, Y9, Y9
+	VMOVMSKPS Y9, CX
+	TESTL     CX, CX
+	JNZ       tile2x3nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y2, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	VMOVUPS   Y4, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(AX*2)
 	VZEROUPPER
 	RET
 
@@ -3460,6 +5332,104 @@ tile3x3block:
 	PREFETCHT0 (R11)(CX*1)
 	PREFETCHT0 (R11)(CX*2)
 	MOVQ       152(AX), R11
+	SUBQ       $0x04, R11
+	JCS        tile3x3rest
+
+tile3x3lanes:
+	VMOVUPS      (R8), Y9
+	VMOVUPS      (R8)(DX*1), Y10
+	VMOVUPS      (R8)(DX*2), Y11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y9, Y12, Y0
+	VFMADD231PS  Y10, Y12, Y1
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (DI)(CX*1), Y12
+	VFMADD231PS  Y9, Y12, Y3
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (DI)(CX*2), Y12
+	VFMADD231PS  Y9, Y12, Y6
+	VFMADD231PS  Y10, Y12, Y7
+	VFMADD231PS  Y11, Y12, Y8
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y9
+	VMOVUPS      (R8)(DX*1), Y10
+	VMOVUPS      (R8)(DX*2), Y11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y9, Y12, Y0
+	VFMADD231PS  Y10, Y12, Y1
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (DI)(CX*1), Y12
+	VFMADD231PS  Y9, Y12, Y3
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (DI)(CX*2), Y12
+	VFMADD231PS  Y9, Y12, Y6
+	VFMADD231PS  Y10, Y12, Y7
+	VFMADD231PS  Y11, Y12, Y8
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y9
+	VMOVUPS      (R8)(DX*1), Y10
+	VMOVUPS      (R8)(DX*2), Y11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y9, Y12, Y0
+	VFMADD231PS  Y10, Y12, Y1
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (DI)(CX*1), Y12
+	VFMADD231PS  Y9, Y12, Y3
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (DI)(CX*2), Y12
+	VFMADD231PS  Y9, Y12, Y6
+	VFMADD231PS  Y10, Y12, Y7
+	VFMADD231PS  Y11, Y12, Y8
+	ADDQ         BX, DI
+	VMOVUPS      (R8), Y9
+	VMOVUPS      (R8)(DX*1), Y10
+	VMOVUPS      (R8)(DX*2), Y11
+	MOVQ         184(AX), R12
+	ADDQ         R8, R12
+	PREFETCHT0   (R12)
+	PREFETCHT0   (R12)(DX*1)
+	PREFETCHT0   (R12)(DX*2)
+	ADDQ         SI, R8
+	VBROADCASTSS (DI), Y12
+	VFMADD231PS  Y9, Y12, Y0
+	VFMADD231PS  Y10, Y12, Y1
+	VFMADD231PS  Y11, Y12, Y2
+	VBROADCASTSS (DI)(CX*1), Y12
+	VFMADD231PS  Y9, Y12, Y3
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (DI)(CX*2), Y12
+	VFMADD231PS  Y9, Y12, Y6
+	VFMADD231PS  Y10, Y12, Y7
+	VFMADD231PS  Y11, Y12, Y8
+	ADDQ         BX, DI
+	SUBQ         $0x04, R11
+	JCC          tile3x3lanes
+
+tile3x3rest:
+	ADDQ $0x04, R11
+	JZ   tile3x3next
 
 tile3x3lane:
 	VMOVUPS      (R8), Y9
@@ -3486,45 +5456,47 @@ tile3x3lane:
 	ADDQ         BX, DI
 	DECQ         R11
 	JNZ          tile3x3lane
-	ADDQ         136(AX), DI
-	ADDQ         144(AX), R8
-	DECQ         R10
-	JNZ          tile3x3block
-	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
-	JNE          tile3x3offset
-	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
-	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile3x3outer
-	VCMPPS       $0x03, Y0, Y8, Y12
-	VCMPPS       $0x03, Y1, Y2, Y9
-	VORPS        Y9, Y12, Y12
-	VCMPPS       $0x03, Y3, Y4, Y9
-	VORPS        Y9, Y12, Y12
-	VCMPPS       $0x03, Y5, Y6, Y9
-	VORPS        Y9, Y12, Y12
-	VCMPPS       $0x03, Y7, Y8, Y9
-	VORPS        Y9, Y12, Y12
-	VMOVMSKPS    Y12, CX
-	TESTL        CX, CX
-	JNZ          tile3x3nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	VMOVUPS      Y2, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	VMOVUPS      Y4, (CX)(AX*1)
-	VMOVUPS      Y5, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, (CX)(AX*1)
-	VMOVUPS      Y8, (CX)(AX*2)
+
+tile3x3next:
+	ADDQ      136(AX), DI
+	ADDQ      144(AX), R8
+	DECQ      R10
+	JNZ       tile3x3block
+	ADDQ      $0x00000010, R9
+	CMPQ      R9, 200(AX)
+	JNE       tile3x3offset
+	MOVQ      112(AX), DI
+	ADDQ      DI, 216(AX)
+	MOVQ      120(AX), DI
+	ADDQ      DI, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile3x3outer
+	VCMPPS    $0x03, Y0, Y8, Y12
+	VCMPPS    $0x03, Y1, Y2, Y9
+	VORPS     Y9, Y12, Y12
+	VCMPPS    $0x03, Y3, Y4, Y9
+	VORPS     Y9, Y12, Y12
+	VCMPPS    $0x03, Y5, Y6, Y9
+	VORPS     Y9, Y12, Y12
+	VCMPPS    $0x03, Y7, Y8, Y9
+	VORPS     Y9, Y12, Y12
+	VMOVMSKPS Y12, CX
+	TESTL     CX, CX
+	JNZ       tile3x3nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y2, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	VMOVUPS   Y4, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y8, (CX)(AX*2)
 	VZEROUPPER
 	RET
 
@@ -3625,6 +5597,120 @@ tile4x3block:
 	PREFETCHT0 (R12)(CX*2)
 	PREFETCHT0 (R12)(DI*1)
 	MOVQ       152(AX), R12
+	SUBQ       $0x04, R12
+	JCS        tile4x3rest
+
+tile4x3lanes:
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(DX*1), Y13
+	VMOVUPS      (R9)(DX*2), Y14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y1
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y12, Y15, Y9
+	VFMADD231PS  Y13, Y15, Y10
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(DX*1), Y13
+	VMOVUPS      (R9)(DX*2), Y14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y1
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y12, Y15, Y9
+	VFMADD231PS  Y13, Y15, Y10
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(DX*1), Y13
+	VMOVUPS      (R9)(DX*2), Y14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y1
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y12, Y15, Y9
+	VFMADD231PS  Y13, Y15, Y10
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         BX, R8
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(DX*1), Y13
+	VMOVUPS      (R9)(DX*2), Y14
+	MOVQ         184(AX), R13
+	ADDQ         R9, R13
+	PREFETCHT0   (R13)
+	PREFETCHT0   (R13)(DX*1)
+	PREFETCHT0   (R13)(DX*2)
+	ADDQ         SI, R9
+	VBROADCASTSS (R8), Y15
+	VFMADD231PS  Y12, Y15, Y0
+	VFMADD231PS  Y13, Y15, Y1
+	VFMADD231PS  Y14, Y15, Y2
+	VBROADCASTSS (R8)(CX*1), Y15
+	VFMADD231PS  Y12, Y15, Y3
+	VFMADD231PS  Y13, Y15, Y4
+	VFMADD231PS  Y14, Y15, Y5
+	VBROADCASTSS (R8)(CX*2), Y15
+	VFMADD231PS  Y12, Y15, Y6
+	VFMADD231PS  Y13, Y15, Y7
+	VFMADD231PS  Y14, Y15, Y8
+	VBROADCASTSS (R8)(DI*1), Y15
+	VFMADD231PS  Y12, Y15, Y9
+	VFMADD231PS  Y13, Y15, Y10
+	VFMADD231PS  Y14, Y15, Y11
+	ADDQ         BX, R8
+	SUBQ         $0x04, R12
+	JCC          tile4x3lanes
+
+tile4x3rest:
+	ADDQ $0x04, R12
+	JZ   tile4x3next
 
 tile4x3lane:
 	VMOVUPS      (R9), Y12
@@ -3655,51 +5741,53 @@ tile4x3lane:
 	ADDQ         BX, R8
 	DECQ         R12
 	JNZ          tile4x3lane
-	ADDQ         136(AX), R8
-	ADDQ         144(AX), R9
-	DECQ         R11
-	JNZ          tile4x3block
-	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
-	JNE          tile4x3offset
-	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
-	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
-	JNZ          tile4x3outer
-	VCMPPS       $0x03, Y0, Y11, Y15
-	VCMPPS       $0x03, Y1, Y2, Y12
-	VORPS        Y12, Y15, Y15
-	VCMPPS       $0x03, Y3, Y4, Y12
-	VORPS        Y12, Y15, Y15
-	VCMPPS       $0x03, Y5, Y6, Y12
-	VORPS        Y12, Y15, Y15
-	VCMPPS       $0x03, Y7, Y8, Y12
-	VORPS        Y12, Y15, Y15
-	VCMPPS       $0x03, Y9, Y10, Y12
-	VORPS        Y12, Y15, Y15
-	VMOVMSKPS    Y15, CX
-	TESTL        CX, CX
-	JNZ          tile4x3nan
-	MOVQ         16(AX), CX
-	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
-	VMOVUPS      Y0, (CX)
-	VMOVUPS      Y1, (CX)(AX*1)
-	VMOVUPS      Y2, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y3, (CX)
-	VMOVUPS      Y4, (CX)(AX*1)
-	VMOVUPS      Y5, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y6, (CX)
-	VMOVUPS      Y7, (CX)(AX*1)
-	VMOVUPS      Y8, (CX)(AX*2)
-	ADDQ         DX, CX
-	VMOVUPS      Y9, (CX)
-	VMOVUPS      Y10, (CX)(AX*1)
-	VMOVUPS      Y11, (CX)(AX*2)
+
+tile4x3next:
+	ADDQ      136(AX), R8
+	ADDQ      144(AX), R9
+	DECQ      R11
+	JNZ       tile4x3block
+	ADDQ      $0x00000010, R10
+	CMPQ      R10, 200(AX)
+	JNE       tile4x3offset
+	MOVQ      112(AX), R8
+	ADDQ      R8, 216(AX)
+	MOVQ      120(AX), R8
+	ADDQ      R8, 224(AX)
+	DECQ      208(AX)
+	JNZ       tile4x3outer
+	VCMPPS    $0x03, Y0, Y11, Y15
+	VCMPPS    $0x03, Y1, Y2, Y12
+	VORPS     Y12, Y15, Y15
+	VCMPPS    $0x03, Y3, Y4, Y12
+	VORPS     Y12, Y15, Y15
+	VCMPPS    $0x03, Y5, Y6, Y12
+	VORPS     Y12, Y15, Y15
+	VCMPPS    $0x03, Y7, Y8, Y12
+	VORPS     Y12, Y15, Y15
+	VCMPPS    $0x03, Y9, Y10, Y12
+	VORPS     Y12, Y15, Y15
+	VMOVMSKPS Y15, CX
+	TESTL     CX, CX
+	JNZ       tile4x3nan
+	MOVQ      16(AX), CX
+	MOVQ      80(AX), DX
+	MOVQ      96(AX), AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y2, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y3, (CX)
+	VMOVUPS   Y4, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y8, (CX)(AX*2)
+	ADDQ      DX, CX
+	VMOVUPS   Y9, (CX)
+	VMOVUPS   Y10, (CX)(AX*1)
+	VMOVUPS   Y11, (CX)(AX*2)
 	VZEROUPPER
 	RET
 

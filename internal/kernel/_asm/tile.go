@@ -137,36 +137,55 @@ func tileBody(s isa, a args, m, n int) {
 		PREFETCHT0(rowAt(lane, row, row3, row5, i%7))
 	}
 	MOVQ(a.mem("lanes"), lane)
-	Label(label("lane"))
-	for j := range n {
-		if j == 0 {
-			VMOVUPS(Mem{Base: wp}, w(j))
-		} else {
-			VMOVUPS(Mem{Base: wp, Index: wCol, Scale: uint8(j)}, w(j))
-		}
-	}
-	if n > 1 {
-		soon := GP64()
-		MOVQ(a.mem("wAhead"), soon)
-		ADDQ(wp, soon)
+	step := func() {
 		for j := range n {
 			if j == 0 {
-				PREFETCHT0(Mem{Base: soon})
+				VMOVUPS(Mem{Base: wp}, w(j))
 			} else {
-				PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
+				VMOVUPS(Mem{Base: wp, Index: wCol, Scale: uint8(j)}, w(j))
 			}
 		}
-	}
-	ADDQ(wLane, wp)
-	for i := range m {
-		VBROADCASTSS(at(i), x)
-		for j := range n {
-			VFMADD231PS(w(j), x, acc(i, j))
+		if n > 1 {
+			soon := GP64()
+			MOVQ(a.mem("wAhead"), soon)
+			ADDQ(wp, soon)
+			for j := range n {
+				if j == 0 {
+					PREFETCHT0(Mem{Base: soon})
+				} else {
+					PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
+				}
+			}
 		}
+		ADDQ(wLane, wp)
+		for i := range m {
+			VBROADCASTSS(at(i), x)
+			for j := range n {
+				VFMADD231PS(w(j), x, acc(i, j))
+			}
+		}
+		advance(srcLane)
 	}
-	advance(srcLane)
+	if s.bytes == 32 {
+		// A block's 16 lanes in four rounds: the end of so short a loop is predicted.
+		const unrolled = 4
+		SUBQ(Imm(unrolled), lane)
+		JCS(LabelRef(label("rest")))
+		Label(label("lanes"))
+		for range unrolled {
+			step()
+		}
+		SUBQ(Imm(unrolled), lane)
+		JCC(LabelRef(label("lanes")))
+		Label(label("rest"))
+		ADDQ(Imm(unrolled), lane)
+		JZ(LabelRef(label("next")))
+	}
+	Label(label("lane"))
+	step()
 	DECQ(lane)
 	JNZ(LabelRef(label("lane")))
+	Label(label("next"))
 	advance(a.mem("srcBlock"))
 	ADDQ(a.mem("wBlock"), wp)
 	DECQ(block)
