@@ -78,7 +78,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(20) // buffers are reused; garbage should not hide what is needed
+	debug.SetGCPercent(10) // as GOGC=10: buffers are reused, so that little is collected
 	if o.sweep != "" {
 		return sweep(o)
 	}
