@@ -56,9 +56,9 @@
 //
 // Differences ([Response.MostDifferences]). D₂²(s,z) ≤ Σ_i min(T − q_i + 1, 2·⌊T/q_i⌋),
 // with q_i the least q of P_i·Σ_{k<q} λ^k ≥ θ and P_i the sum of b_i and of the positive
-// weights of row i; and 0 of neurons that fire in every step. Proof: q steps after a potential of 0 or less it is at most
-// P_i·Σ_{k<q} λ^k. It is 0 at the start and after a spike, so that a neuron fires not
-// before step q_i, and at most ⌊T/q_i⌋ times.
+// weights of row i; and 0 of neurons that fire in every step. Proof: q steps after a
+// potential of 0 or less it is at most P_i·Σ_{k<q} λ^k. It is 0 at the start and after a
+// spike, so that a neuron fires not before step q_i, and at most ⌊T/q_i⌋ times.
 //
 // Gain ([Response.Gain]). |s| ≤ K·|x| with K = Λ²·Σ_{k<T} λ^2k/θ², and so
 //
