@@ -276,19 +276,24 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	const slab, row = Lanes * 9 * Lanes, 9 * 64
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
-	turned := turns.get(len(w))
+	parts := ceilDiv(dstBlocks*srcBlocks*slab, packed)
+	turned := turns.get(ceilDiv(dstBlocks, parts) * srcBlocks * slab)
 	defer turns.put(turned)
-	parallel.For(threads, dstBlocks, func(b int) {
-		for s := range srcBlocks {
-			for t := range 9 {
-				l.transposeAhead16(&(*turned)[(b*srcBlocks+s)*slab+(8-t)*Lanes], &w[(s*dstBlocks+b)*slab+t*Lanes],
-					row, row, uintptr(dstBlocks*slab*4))
-			}
-		}
-	})
 	back := *c
-	back.Cin, back.Cout = c.Cout, c.Cin
-	l.convValues3(dx, dy, *turned, nil, &back, add, threads)
+	back.Cin = c.Cout
+	for i := range parts {
+		lo, hi := share(dstBlocks, i, parts)
+		parallel.For(threads, hi-lo, func(b int) {
+			for s := range srcBlocks {
+				for t := range 9 {
+					l.transposeAhead16(&(*turned)[(b*srcBlocks+s)*slab+(8-t)*Lanes], &w[(s*dstBlocks+lo+b)*slab+t*Lanes],
+						row, row, uintptr(dstBlocks*slab*4))
+				}
+			}
+		})
+		back.Cout = min(c.Cin, hi*Lanes) - lo*Lanes
+		l.convValues3(dx[lo*c.Frames*c.Hin*c.Win*Lanes:], dy, *turned, nil, &back, add, threads)
+	}
 }
 
 // convWeightGradSpikes adds up the deltas of events.

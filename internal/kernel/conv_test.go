@@ -383,15 +383,18 @@ func TestConv(t *testing.T) {
 }
 
 // Zero inputs add nothing, whatever the weight; everything else propagates.
-// Values are packed and turned in parts where there are many.
+// Values are packed and turned in parts where there are many, as are weights.
 func TestConvInParts(t *testing.T) {
-	c, _ := geometry(130, 3, 25, 25, 5, 3, 1, 1)
-	if n := c.Frames * c.Hin * c.Win; n*Lanes < packed {
-		t.Fatalf("%d pixels are packed in one part", n)
+	images, _ := geometry(130, 3, 25, 25, 5, 3, 1, 1)
+	weights, _ := geometry(2, 470, 3, 3, 460, 3, 1, 1)
+	if n := images.Frames * images.Hin * images.Win * Lanes; n < packed || weights.WeightLen() < packed {
+		t.Fatalf("%d values and %d weights are not in parts of %d", n, weights.WeightLen(), packed)
 	}
-	for _, l := range levels() {
-		if l > Portable {
-			at(t, l, func() { checkConv(t, newOperands(c, .1, 7), 2) })
+	for _, c := range []Conv{images, weights} {
+		for _, l := range levels() {
+			if l > Portable {
+				at(t, l, func() { checkConv(t, newOperands(c, .1, 7), 2) })
+			}
 		}
 	}
 }
