@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn/zoo"
@@ -25,32 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the tests start this program as a user would.
-func TestMain(m *testing.M) {
-	if os.Getenv("SNNRAT_EXAMPLE") == "lipschitz" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-func command(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
-	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=lipschitz")
-	return c
-}
-
-// program runs the program.
-func program(t *testing.T, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	c := command(args...)
-	c.Stdout, c.Stderr = &out, &errs
-	if err := c.Run(); err != nil {
-		var exit *exec.ExitError
-		require.ErrorAs(t, err, &exit)
-	}
-	return out.String(), errs.String(), c.ProcessState.ExitCode()
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for a run that takes little time.
 func small(more ...string) []string {
@@ -69,7 +45,7 @@ func read(t *testing.T, folder string) (r results) {
 // a network that was trained is what -model says of its file, at any number of threads.
 func TestRun(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "folder")
-	stdout, stderr, code := program(t, small("-out", folder, "-threads", "2")...)
+	stdout, stderr, code := clitest.Run(t, small("-out", folder, "-threads", "2")...)
 	require.Zero(t, code, stderr)
 	for _, name := range []string{"distances", "singular", "training"} {
 		for _, format := range []string{"svg", "png"} {
@@ -144,7 +120,7 @@ func TestRun(t *testing.T) {
 	for _, name := range []string{"plain", "regularized"} {
 		models = append(models, "-model", filepath.Join(folder, name+".safetensors"))
 	}
-	stdout, stderr, code = program(t, append(small("-out", again, "-threads", "1"), models...)...)
+	stdout, stderr, code = clitest.Run(t, append(small("-out", again, "-threads", "1"), models...)...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stdout, "epoch")
 	assert.NoFileExists(t, filepath.Join(again, "training.png"))
@@ -158,7 +134,7 @@ func TestRun(t *testing.T) {
 // Of a tiny residual network all is there, and the largest of what it says is finite.
 func TestResidual(t *testing.T) {
 	folder := t.TempDir()
-	_, stderr, code := program(t, small("-out", folder, "-leak", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
+	_, stderr, code := clitest.Run(t, small("-out", folder, "-leak", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
 	require.Zero(t, code, stderr)
 	n := read(t, folder).Networks[1]
 	require.Len(t, n.Layers, 8)
@@ -217,7 +193,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	for at, kept := range map[string]bool{"plain        epoch 1": false, "regularized  epoch 1": true} {
 		folder := t.TempDir()
-		c := command(small("-out", folder, "-starts", "100000")...)
+		c := clitest.Command(small("-out", folder, "-starts", "100000")...)
 		var errs bytes.Buffer
 		c.Stderr = &errs
 		pipe, err := c.StdoutPipe()
@@ -281,7 +257,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"more"}, []string{`unexpected argument "more"`}},
 	} {
 		args := append([]string{"-out", filepath.Join(folder, "out"), "-train", "64", "-images", "2", "-epochs", "1", "-width", "0.1", "-starts", "1", "-nodes", "0"}, c.args...)
-		_, stderr, code := program(t, args...)
+		_, stderr, code := clitest.Run(t, args...)
 		assert.Equal(t, 1, code, "%v", c.args)
 		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 		last := lines[len(lines)-1]
@@ -291,7 +267,7 @@ func TestRefusals(t *testing.T) {
 		}
 		assert.NotContains(t, stderr, "goroutine")
 	}
-	stdout, _, code := program(t, "-help")
+	stdout, _, code := clitest.Run(t, "-help")
 	assert.Zero(t, code)
 	assert.Contains(t, stdout, "Flags of lipschitz:")
 }

@@ -38,9 +38,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
@@ -110,23 +108,15 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	return o, nil
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
-	o, err := parse(os.Args[1:], os.Stdout)
-	if err != nil {
-		cli.Exit("lipschitz", err)
-	}
-	if o.threads > 0 {
-		runtime.GOMAXPROCS(o.threads)
-	}
-	err = run(ctx, o, os.Stdout, os.Stderr)
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintf(os.Stderr, "lipschitz: stopped; networks that were trained are in %s, for -model\n", o.out)
-		os.Exit(130)
-	}
-	cli.Exit("lipschitz", err)
+// Concurrency implements [cli.Options].
+func (o *options) Concurrency() int { return o.threads }
+
+// Stopped implements [cli.Options].
+func (o *options) Stopped() string {
+	return "networks that were trained are in " + o.out + ", for -model"
 }
+
+func main() { cli.Main("lipschitz", parse, run) }
 
 // job is one run of the program.
 type job struct {

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,20 +147,10 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	return o, nil
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
-	o, err := parse(os.Args[1:], os.Stdout)
-	if err != nil {
-		cli.Exit("paper", err)
-	}
-	if o.threads > 0 {
-		runtime.GOMAXPROCS(o.threads)
-	}
-	err = run(ctx, o, os.Stdout, os.Stderr)
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintf(os.Stderr, "paper: stopped; the same command goes on from what is done, in %s\n", o.out)
-		os.Exit(130)
-	}
-	cli.Exit("paper", err)
-}
+// Concurrency implements [cli.Options].
+func (o *options) Concurrency() int { return o.threads }
+
+// Stopped implements [cli.Options].
+func (o *options) Stopped() string { return "the same command goes on from what is done, in " + o.out }
+
+func main() { cli.Main("paper", parse, run) }

@@ -10,41 +10,16 @@ import (
 	"image/png"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the tests start this program as a user would.
-func TestMain(m *testing.M) {
-	if os.Getenv("SNNRAT_EXAMPLE") == "paper" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-func command(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
-	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=paper")
-	return c
-}
-
-// paper runs the program.
-func paper(t *testing.T, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	c := command(args...)
-	c.Stdout, c.Stderr = &out, &errs
-	if err := c.Run(); err != nil {
-		var exit *exec.ExitError
-		require.ErrorAs(t, err, &exit)
-	}
-	return out.String(), errs.String(), c.ProcessState.ExitCode()
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for an experiment that takes no time.
 func small(exp, data, out string, more ...string) []string {
@@ -97,7 +72,7 @@ func files(t *testing.T, folder string) map[string]string {
 // What table2 prints and keeps is of one piece, and a second run does nothing again.
 func TestTable2(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
-	stdout, stderr, code := paper(t, small("table2", data, out)...)
+	stdout, stderr, code := clitest.Run(t, small("table2", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "Scale tiny: width 1, T = 2, 60 training images, 2 epochs in batches of 16")
 	for _, row := range []string{"clean", "noise", "FGSM", "RFGSM", "PGD", "BIM", "worst case"} {
@@ -130,7 +105,7 @@ func TestTable2(t *testing.T) {
 	assert.Equal(t, 3, networks, "vanilla, source, rat")
 	assert.Equal(t, 4, evaluations, "two networks, white-box and black-box")
 
-	again, stderr, code := paper(t, small("table2", data, out)...)
+	again, stderr, code := clitest.Run(t, small("table2", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, stdout, again)
 	assert.NotContains(t, stderr, "epoch")
@@ -162,7 +137,7 @@ func TestShared(t *testing.T) {
 		{"figure2", 8, []string{"0.001 ", "vanilla ", "reg ", "mix ", "rat "}, []string{"figure2-beta", "figure2-distance", "figure2-singular-values"}},
 		{"timing", 8, []string{"forward ", "FGSM ", "PGD ", "vanilla step ", "RAT "}, nil},
 	} {
-		stdout, stderr, code := paper(t, small(c.exp, data, out)...)
+		stdout, stderr, code := clitest.Run(t, small(c.exp, data, out)...)
 		require.Zero(t, code, stderr)
 		assert.Len(t, networks(), c.networks, "%s: %v", c.exp, stderr)
 		assert.Contains(t, stdout, "Scale tiny: ")
@@ -177,7 +152,7 @@ func TestShared(t *testing.T) {
 		}
 	}
 	// The networks are usable elsewhere, and nothing is trained there.
-	stdout, stderr, code := paper(t, small("table3", data, t.TempDir(), "-models", filepath.Join(out, "networks"))...)
+	stdout, stderr, code := clitest.Run(t, small("table3", data, t.TempDir(), "-models", filepath.Join(out, "networks"))...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stderr, "epoch")
 	assert.Equal(t, files(t, out)["table3.txt"], stdout)
@@ -186,11 +161,11 @@ func TestShared(t *testing.T) {
 // A run that was stopped in the middle goes on to the same results.
 func TestResume(t *testing.T) {
 	data, want, out := cifar(t), t.TempDir(), t.TempDir()
-	stdout, stderr, code := paper(t, small("table2", data, want)...)
+	stdout, stderr, code := clitest.Run(t, small("table2", data, want)...)
 	require.Zero(t, code, stderr)
 
 	var errs strings.Builder
-	c := command(small("table2", data, out)...)
+	c := clitest.Command(small("table2", data, out)...)
 	pipe, err := c.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
@@ -210,7 +185,7 @@ func TestResume(t *testing.T) {
 	assert.Equal(t, 130, c.ProcessState.ExitCode(), errs.String())
 	assert.Contains(t, errs.String(), "paper: stopped; the same command goes on from what is done, in "+out+"\n")
 
-	resumed, stderr, code := paper(t, small("table2", data, out)...)
+	resumed, stderr, code := clitest.Run(t, small("table2", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, stdout, resumed)
 	a, b := files(t, want), files(t, out)
@@ -257,7 +232,7 @@ func TestWeights(t *testing.T) {
 	args := func(out string, more ...string) []string {
 		return append([]string{"-exp", "table2", "-data", data, "-out", out, "-arch", "conv8 A conv12 conv17 A conv8 | fc20 fc20 fc", "-T", "4"}, more...)
 	}
-	stdout, stderr, code := paper(t, args(out, "-weights", pth)...)
+	stdout, stderr, code := clitest.Run(t, args(out, "-weights", pth)...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere; 15 test images; seed 1\n")
 	assert.NotRegexp(t, `\d \(`, stdout, "one network alone")
@@ -269,7 +244,7 @@ func TestWeights(t *testing.T) {
 	// The same network as safetensors, attacked by way of itself.
 	st := filepath.Join(testdata, "vgg.safetensors")
 	out2 := t.TempDir()
-	_, stderr, code = paper(t, args(out2, "-weights", st, "-source", st)...)
+	_, stderr, code = clitest.Run(t, args(out2, "-weights", st, "-source", st)...)
 	require.Zero(t, code, stderr)
 	var twin struct{ Results []comparison }
 	require.NoError(t, json.Unmarshal([]byte(files(t, out2)["table2.json"]), &twin))
@@ -281,11 +256,11 @@ func TestWeights(t *testing.T) {
 
 	// And one that was trained here.
 	here := t.TempDir()
-	_, stderr, code = paper(t, append(args(here), "-scale", "tiny", "-train", "0", "-test", "0", "-epochs", "1")...)
+	_, stderr, code = clitest.Run(t, append(args(here), "-scale", "tiny", "-train", "0", "-test", "0", "-epochs", "1")...)
 	require.Zero(t, code, stderr)
 	for name := range files(t, here) {
 		if filepath.Dir(name) == "networks" {
-			_, stderr, code = paper(t, args(t.TempDir(), "-weights", filepath.Join(here, name))...)
+			_, stderr, code = clitest.Run(t, args(t.TempDir(), "-weights", filepath.Join(here, name))...)
 			assert.Zero(t, code, stderr)
 			break
 		}
@@ -306,7 +281,7 @@ func TestWeights(t *testing.T) {
 		{args(nowhere, "-weights", pth, "-source", broken), []string{"paper: -source: ", broken}},
 		{small("table1", data, nowhere, "-weights", pth), []string{"-weights " + pth + `: expected -exp table2, not "table1"`}},
 	} {
-		_, stderr, code := paper(t, c.args...)
+		_, stderr, code := clitest.Run(t, c.args...)
 		assert.Equal(t, 1, code, "%v", c.args)
 		for _, want := range c.want {
 			assert.Contains(t, stderr, want)
@@ -329,7 +304,7 @@ func TestBadInput(t *testing.T) {
 		{"-exp table2 -train 101 -data " + data, "-data " + data + ": -train 101: "},
 		{"-exp table2 -scale tiny -train 50 -test 20 -models " + out + " -data " + data, "-models " + out + ": vgg11-"},
 	} {
-		_, stderr, code := paper(t, append(strings.Fields(c.args), "-out", out)...)
+		_, stderr, code := clitest.Run(t, append(strings.Fields(c.args), "-out", out)...)
 		assert.Equal(t, 1, code, c.args)
 		assert.Contains(t, stderr, "paper: "+c.want)
 		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
@@ -345,7 +320,7 @@ func refused(t *testing.T, out string, parts []string, args ...string) {
 	if _, err := os.Stat(out); err == nil {
 		before = files(t, out)
 	}
-	_, stderr, code := paper(t, args...)
+	_, stderr, code := clitest.Run(t, args...)
 	assert.Equal(t, 1, code, "%v", args)
 	for _, part := range parts {
 		assert.Contains(t, stderr, part)
@@ -402,7 +377,7 @@ func TestBadData(t *testing.T) {
 		})
 	}
 	require.NoError(t, os.WriteFile(archive, whole, 0o644))
-	_, stderr, code := paper(t, small("table1", archive, t.TempDir())...)
+	_, stderr, code := clitest.Run(t, small("table1", archive, t.TempDir())...)
 	assert.Zero(t, code, stderr)
 }
 
@@ -410,7 +385,7 @@ func TestBadData(t *testing.T) {
 func TestBadKept(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
 	args := small("table1", data, out)
-	_, stderr, code := paper(t, args...)
+	_, stderr, code := clitest.Run(t, args...)
 	require.Zero(t, code, stderr)
 	for name, content := range files(t, out) {
 		if folder := filepath.Dir(name); folder != "networks" && folder != "evaluations" {
@@ -424,7 +399,7 @@ func TestBadKept(t *testing.T) {
 			// One of another recipe under its name.
 			require.NoError(t, os.Rename(path, path+".was"))
 			other := t.TempDir()
-			_, stderr, code := paper(t, small("table1", data, other, "-seed", "2")...)
+			_, stderr, code := clitest.Run(t, small("table1", data, other, "-seed", "2")...)
 			require.Zero(t, code, stderr)
 			networks, err := filepath.Glob(filepath.Join(other, "networks", "*"))
 			require.NoError(t, err)
@@ -433,7 +408,7 @@ func TestBadKept(t *testing.T) {
 			require.NoError(t, os.Rename(path+".was", path))
 		}
 	}
-	_, stderr, code = paper(t, args...)
+	_, stderr, code = clitest.Run(t, args...)
 	assert.Zero(t, code, stderr)
 }
 
@@ -444,10 +419,10 @@ func TestPublished(t *testing.T) {
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o644)) }
 	write(`[{"table": "table1", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 12.34},
 		{"table": "table2", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 99}]`)
-	stdout, stderr, code := paper(t, small("table1", data, out)...)
+	stdout, stderr, code := clitest.Run(t, small("table1", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "The paper's own figures (–) could not be verified")
-	stdout, stderr, code = paper(t, small("table1", data, out, "-paper", file)...)
+	stdout, stderr, code = clitest.Run(t, small("table1", data, out, "-paper", file)...)
 	require.Zero(t, code, stderr)
 	assert.Regexp(t, `\n  paper( +–){9} +12\.3\n`, stdout)
 	assert.Contains(t, stdout, "The paper's figures, where "+file+" has them, stand below ours.\n")

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -23,44 +24,16 @@ var curve = []float64{2, 4, 6, 8, 12, 16, 24}
 // iterations is the number of steps of PGD and BIM.
 const iterations = 7
 
-// trial is something that networks are judged under.
-type trial struct {
-	Attack   string  `json:"attack"`             // clean, noise or one of attackNames
-	Gradient string  `json:"gradient,omitempty"` // the approximation that the attack uses
-	Eps      float64 `json:"eps_255"`            // ε; the standard deviation of noise
+// newTrial returns an attack with radius eps, in 255ths.
+func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
+	return trials.New(name, g, eps, eps/255/3, iterations)
 }
 
-func (t trial) String() string {
-	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
-}
-
-func newTrial(name string, g snn.Gradient, eps float64) trial { return trial{name, fmt.Sprint(g), eps} }
-
-// perturber returns what makes the images.
-func (t trial) perturber() attack.Perturber {
-	eps := float32(t.Eps / 255)
-	var g snn.Gradient = snn.CBA{}
-	if i := slices.IndexFunc(gradients, func(g snn.Gradient) bool { return fmt.Sprint(g) == t.Gradient }); i >= 0 {
-		g = gradients[i]
-	}
-	switch t.Attack {
-	case "FGSM":
-		return attack.FGSM(eps, g)
-	case "RFGSM":
-		return attack.RFGSM(eps, g)
-	case "PGD":
-		return attack.PGD(eps, eps/3, iterations, g)
-	case "BIM":
-		return attack.BIM(eps, eps/3, iterations, g)
-	}
-	return attack.GaussianNoise{Std: eps}
-}
-
-// trials lists what a pair of networks is judged under beside clean images: the
+// listTrials lists what a pair of networks is judged under beside clean images: the
 // table's attacks and the curves', each once.
-func trials(o *options, white bool) (list []trial) {
+func listTrials(o *options, white bool) (list []trials.Trial) {
 	if white {
-		list = append(list, trial{Attack: "noise", Eps: o.TestEps})
+		list = append(list, trials.Noise(o.TestEps))
 		for _, name := range cbaNames {
 			list = append(list, newTrial(name, snn.CBA{}, o.TestEps))
 		}
@@ -80,27 +53,12 @@ func trials(o *options, white bool) (list []trial) {
 
 // checkAttacks returns an error if -test-eps makes an attack that is none.
 func checkAttacks(o *options) error {
-	for _, t := range trials(o, true) {
-		if a, ok := t.perturber().(*attack.Attack); ok {
-			if err := a.Check(); err != nil {
-				return fmt.Errorf("-test-eps %v: %v: %w", o.TestEps, t, err)
-			}
+	for _, t := range listTrials(o, true) {
+		if err := t.Check(); err != nil {
+			return fmt.Errorf("-test-eps %v: %w", o.TestEps, err)
 		}
 	}
 	return nil
-}
-
-// gradientWork is the work of a gradient step of an attack on one image, in forward
-// passes: one, a backward pass to the image, and the step.
-const gradientWork = 2.5
-
-// work is that of making one image and showing it to so many networks.
-func (t trial) work(networks int) float64 {
-	work := float64(networks)
-	if a, ok := t.perturber().(*attack.Attack); ok {
-		work += gradientWork * float64(a.Steps)
-	}
-	return work
 }
 
 // evaluation is a list of trials for some of the networks, named as in networks.
@@ -119,15 +77,15 @@ var evaluations = []evaluation{
 // work is that of the evaluation of one image.
 func (e evaluation) work(o *options) float64 {
 	work := float64(len(e.judged)) // clean
-	for _, t := range trials(o, e.source == "") {
-		work += t.work(len(e.judged))
+	for _, t := range listTrials(o, e.source == "") {
+		work += t.Work(len(e.judged))
 	}
 	return work
 }
 
 func (j *job) evaluationWork() (work float64) {
 	for _, e := range evaluations {
-		work += float64(j.test.N) * e.work(j.options)
+		work += float64(j.Test.N) * e.work(j.options)
 	}
 	return work
 }
@@ -135,14 +93,14 @@ func (j *job) evaluationWork() (work float64) {
 // evaluate judges the RAT and the plain network, white-box and black-box.
 func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 	res := &results{
-		Options: *j.options, Training: nets.metrics, Labels: j.test.Labels,
+		Options: *j.options, Training: nets.metrics, Labels: j.Test.Labels,
 		White: map[string]*judgement{}, Black: map[string]*judgement{},
 	}
 	for _, e := range evaluations {
-		list := trials(j.options, e.source == "")
+		list := listTrials(j.options, e.source == "")
 		reports := j.journal.Reports[e.title]
-		if fit(reports, e, list, j.test.Labels) {
-			j.meter.Skip(float64(j.test.N) * e.work(j.options))
+		if fit(reports, e, list, j.Test.Labels) {
+			j.meter.Skip(float64(j.Test.N) * e.work(j.options))
 		} else {
 			var err error
 			if reports, err = j.judge(ctx, nets, e, list); err != nil {
@@ -166,7 +124,7 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 }
 
 // fit reports whether a journal's reports are of an evaluation.
-func fit(reports []*attack.Report, e evaluation, list []trial, labels []int) bool {
+func fit(reports []*attack.Report, e evaluation, list []trials.Trial, labels []int) bool {
 	if len(reports) != len(e.judged) {
 		return false
 	}
@@ -183,7 +141,7 @@ func fit(reports []*attack.Report, e evaluation, list []trial, labels []int) boo
 	return true
 }
 
-func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trial) ([]*attack.Report, error) {
+func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trials.Trial) ([]*attack.Report, error) {
 	cfg := attack.DefaultConfig()
 	cfg.Key, cfg.Source = rng.New(j.Seed).Derive("attacks", 0), nets.models[e.source]
 	var models []*snn.Model
@@ -192,15 +150,15 @@ func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []tri
 	}
 	attacks, work := make([]attack.Named, len(list)), map[string]float64{"clean": float64(len(models))}
 	for i, t := range list {
-		attacks[i] = attack.Named{Name: t.String(), Attack: t.perturber()}
-		work[attacks[i].Name] = t.work(len(models))
+		attacks[i] = attack.Named{Name: t.String(), Attack: t.Perturber()}
+		work[attacks[i].Name] = t.Work(len(models))
 	}
 	done := 0
 	cfg.Progress = func(p attack.Progress) {
 		j.meter.Add(float64(p.Done-done)*work[p.Attack], e.title+": "+p.Attack)
 		done = p.Done
 	}
-	reports, err := attack.EvaluateAll(ctx, models, j.test, attacks, cfg)
+	reports, err := attack.EvaluateAll(ctx, models, j.Test, attacks, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("attacks: %s: %w", e.title, err)
 	}

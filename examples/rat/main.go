@@ -31,15 +31,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/train/dataset"
 )
 
 // options are the flags.
@@ -69,7 +68,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{given: map[string]string{}}
 	fs := flag.NewFlagSet("rat", flag.ContinueOnError)
-	fs.StringVar(&o.Data, "data", "fashion-mini", "fashion-mini (embedded), or a `folder` with MNIST's four IDX files or CIFAR-10's binary batches")
+	fs.StringVar(&o.Data, "data", "fashion-mini", "`set` of images: "+sets.Expected)
 	fs.StringVar(&o.Arch, "arch", "small", "a `network`'s name ("+zoo.Names()+"), or one written out")
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
 	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "time steps")
@@ -99,28 +98,20 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	return o, nil
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends the program at once
-	o, err := parse(os.Args[1:], os.Stdout)
-	if err != nil {
-		cli.Exit("rat", err)
-	}
-	if o.threads > 0 {
-		runtime.GOMAXPROCS(o.threads)
-	}
-	err = run(ctx, o, os.Stdout, os.Stderr)
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintf(os.Stderr, "rat: stopped; the same flags and -resume go on from what is done, in %s\n", o.out)
-		os.Exit(130)
-	}
-	cli.Exit("rat", err)
+// Concurrency implements [cli.Options].
+func (o *options) Concurrency() int { return o.threads }
+
+// Stopped implements [cli.Options].
+func (o *options) Stopped() string {
+	return "the same flags and -resume go on from what is done, in " + o.out
 }
+
+func main() { cli.Main("rat", parse, run) }
 
 // job is one run of the program.
 type job struct {
 	*options
-	*data
+	*sets.Data
 	journal *journal
 	meter   *term.Meter
 	stdout  io.Writer
@@ -128,11 +119,15 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	data, err := load(o)
-	if err != nil {
-		return err
+	data, err := sets.Open(ctx, o.Data, nil)
+	if err == nil {
+		data.Loader = dataset.DefaultTraining() // so little training bears no augmentation
+		err = data.Limit(o.TrainCount, o.TestCount)
 	}
-	j := &job{options: o, data: data, stdout: stdout}
+	if err != nil {
+		return fmt.Errorf("-data %s: %w", o.Data, err)
+	}
+	j := &job{options: o, Data: data, stdout: stdout}
 	// What can be wrong is found before anything is written and before the first hour.
 	summary, err := j.check()
 	if err != nil {
@@ -141,7 +136,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if j.journal, err = openJournal(o); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.train.N, j.test.N, o.Data)
+	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.Train.N, j.Test.N, o.Data)
 	j.meter = term.NewMeter(stderr, j.trainingWork()+j.evaluationWork())
 	defer j.meter.Clear()
 	nets, err := j.trainAll(ctx)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -19,6 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset/fashion"
@@ -26,32 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the tests start this program as a user would.
-func TestMain(m *testing.M) {
-	if os.Getenv("SNNRAT_EXAMPLE") == "rat" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-func command(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
-	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=rat")
-	return c
-}
-
-// rat runs the program.
-func rat(t *testing.T, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	c := command(args...)
-	c.Stdout, c.Stderr = &out, &errs
-	if err := c.Run(); err != nil {
-		var exit *exec.ExitError
-		require.ErrorAs(t, err, &exit)
-	}
-	return out.String(), errs.String(), c.ProcessState.ExitCode()
-}
+func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for a run that takes no time.
 func small(more ...string) []string {
@@ -77,7 +52,7 @@ func products(t *testing.T, folder string) map[string]string {
 // What is printed, results.json and the networks are of one piece.
 func TestRun(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "folder")
-	stdout, stderr, code := rat(t, small("-out", folder)...)
+	stdout, stderr, code := clitest.Run(t, small("-out", folder)...)
 	require.Zero(t, code, stderr)
 
 	var res results
@@ -112,7 +87,7 @@ func TestRun(t *testing.T) {
 						count++
 					}
 				}
-				assert.Equal(t, float64(count)/20, o.Accuracy, o.trial)
+				assert.Equal(t, float64(count)/20, o.Accuracy, o.Trial)
 			}
 		}
 	}
@@ -187,7 +162,7 @@ func TestRunRepeats(t *testing.T) {
 	var first map[string]string
 	for _, threads := range []string{"1", "2", "2"} {
 		folder := t.TempDir()
-		_, stderr, code := rat(t, small("-threads", threads, "-out", folder)...)
+		_, stderr, code := clitest.Run(t, small("-threads", threads, "-out", folder)...)
 		require.Zero(t, code, stderr)
 		got := products(t, folder)
 		if first == nil {
@@ -198,7 +173,7 @@ func TestRunRepeats(t *testing.T) {
 		}
 	}
 	folder := t.TempDir()
-	_, stderr, code := rat(t, small("-seed", "2", "-out", folder)...)
+	_, stderr, code := clitest.Run(t, small("-seed", "2", "-out", folder)...)
 	require.Zero(t, code, stderr)
 	other := products(t, folder)
 	for _, name := range []string{"rat.safetensors", "vanilla.safetensors", "source.safetensors", "results.json"} {
@@ -231,7 +206,7 @@ func (p *patience) Err() error {
 // that was not; and does not do again what is done.
 func TestResume(t *testing.T) {
 	whole := t.TempDir()
-	_, stderr, code := rat(t, small("-out", whole)...)
+	_, stderr, code := clitest.Run(t, small("-out", whole)...)
 	require.Zero(t, code, stderr)
 	want := products(t, whole)
 
@@ -331,12 +306,12 @@ func TestInterrupt(t *testing.T) {
 	}
 	args := []string{"-T", "2", "-epochs", "2", "-train", "300", "-test", "40", "-out"}
 	whole, folder := t.TempDir(), t.TempDir()
-	_, stderr, code := rat(t, append(args, whole)...)
+	_, stderr, code := clitest.Run(t, append(args, whole)...)
 	require.Zero(t, code, stderr)
 
 	for i, at := range []string{"plain network: epoch 1", "RAT network: epoch 1", "attacks: white-box, plain"} {
 		more := []string{folder, "-resume"}[:1+min(i, 1)]
-		c := command(append(args, more...)...)
+		c := clitest.Command(append(args, more...)...)
 		pipe, err := c.StderrPipe()
 		require.NoError(t, err)
 		require.NoError(t, c.Start())
@@ -357,7 +332,7 @@ func TestInterrupt(t *testing.T) {
 		require.NotEmpty(t, after)
 		assert.Equal(t, "rat: stopped; the same flags and -resume go on from what is done, in "+folder, after[len(after)-1])
 	}
-	_, stderr, code = rat(t, append(args, folder, "-resume")...)
+	_, stderr, code = clitest.Run(t, append(args, folder, "-resume")...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stderr, "epoch")
 	assert.NotContains(t, stderr, "attacks: white-box, plain")
@@ -371,7 +346,7 @@ func TestInterrupt(t *testing.T) {
 // last that holds these parts.
 func refused(t *testing.T, parts []string, args ...string) {
 	t.Helper()
-	_, stderr, code := rat(t, args...)
+	_, stderr, code := clitest.Run(t, args...)
 	assert.Equal(t, 1, code, "%v", args)
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 	assert.True(t, strings.HasPrefix(lines[len(lines)-1], "rat: "), stderr)
@@ -426,13 +401,13 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-arch", "A A A A A | fc"}, []string{"28×28", "too small"}},
 		{[]string{"-arch", "WRN widths 16"}, []string{"WRN widths 16", "expected"}},
 		{[]string{"-arch", "WRN widths 4,4,4,4, 1 blocks a group, strides 1,2,2"}, []string{"shortcut"}},
-		{[]string{"-data", filepath.Join(folder, "none")}, []string{"-data", "none", "expected fashion-mini or a folder"}},
-		{[]string{"-data", file}, []string{"-data", file, "expected fashion-mini or a folder"}},
-		{[]string{"-data", folder}, []string{"-data", "train-images-idx3-ubyte"}},
+		{[]string{"-data", filepath.Join(folder, "none")}, []string{"-data", "none", "expected fashion-mini"}},
+		{[]string{"-data", file}, []string{"-data", file, "archive"}},
+		{[]string{"-data", folder}, []string{"-data", "holds no data set: expected fashion-mini"}},
 		{[]string{"-resume"}, []string{"-resume", out, "start without -resume"}},
 	} {
 		args := small(append(c.args, "-out", out)...)
-		stdout, stderr, code := rat(t, args...)
+		stdout, stderr, code := clitest.Run(t, args...)
 		assert.Equal(t, 1, code, "%v", c.args)
 		assert.Empty(t, stdout)
 		assert.True(t, strings.HasPrefix(stderr, "rat: ") && strings.Count(stderr, "\n") == 1, stderr)
@@ -448,7 +423,7 @@ func TestRefusals(t *testing.T) {
 		refused(t, []string{"-out /proc/none", "expected a folder to write to"}, small("-out", "/proc/none")...)
 	}
 
-	stdout, stderr, code := rat(t, "-help")
+	stdout, stderr, code := clitest.Run(t, "-help")
 	assert.Zero(t, code)
 	assert.Empty(t, stderr)
 	assert.Contains(t, stdout, "-theta number\n")
@@ -502,11 +477,11 @@ func TestData(t *testing.T) {
 	args := func(folder, out string) []string {
 		return []string{"-data", folder, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-test", "0", "-out", out}
 	}
-	stdout, stderr, code := rat(t, args(idxFiles(t), t.TempDir())...)
+	stdout, stderr, code := clitest.Run(t, args(idxFiles(t), t.TempDir())...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "40 training and 10 test images")
 
-	stdout, stderr, code = rat(t, args(cifarFiles(t), t.TempDir())...)
+	stdout, stderr, code = clitest.Run(t, args(cifarFiles(t), t.TempDir())...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "10 training and 2 test images")
 
@@ -541,7 +516,7 @@ func TestData(t *testing.T) {
 	} {
 		folder, out := idxFiles(t), filepath.Join(t.TempDir(), "out")
 		c.spoil(folder)
-		stdout, stderr, code := rat(t, args(folder, out)...)
+		stdout, stderr, code := clitest.Run(t, args(folder, out)...)
 		assert.Equal(t, 1, code, title)
 		assert.Empty(t, stdout)
 		assert.True(t, strings.HasPrefix(stderr, "rat: -data "+folder+": ") && strings.Count(stderr, "\n") == 1, "%s: %s", title, stderr)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/train"
@@ -36,24 +37,22 @@ type judgement struct {
 
 // outcome is what a network made of one version of the images.
 type outcome struct {
-	trial
+	trials.Trial
 	Accuracy  float64 `json:"accuracy"`
 	Predicted []int   `json:"predicted"` // class of each test image
 }
 
-var clean = trial{Attack: "clean"}
-
 // newJudgement takes from a report on trials what results.json keeps. The worst case
 // is that over the trials at ε = tableEps.
-func newJudgement(list []trial, r *attack.Report, tableEps float64) *judgement {
-	j := &judgement{Outcomes: []outcome{{clean, r.Clean.Accuracy, r.Clean.Predicted}}}
+func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judgement {
+	j := &judgement{Outcomes: []outcome{{trials.Clean, r.Clean.Accuracy, r.Clean.Predicted}}}
 	for i, t := range list {
 		j.Outcomes = append(j.Outcomes, outcome{t, r.Attacks[i].Accuracy, r.Attacks[i].Predicted})
 	}
 	survived := 0
 	for i, label := range r.Labels {
 		fooled := func(o outcome) bool {
-			return (o.trial == clean || o.Eps == tableEps) && o.Predicted[i] != label
+			return (o.Trial == trials.Clean || o.Eps == tableEps) && o.Predicted[i] != label
 		}
 		if !slices.ContainsFunc(j.Outcomes, fooled) {
 			survived++
@@ -64,8 +63,8 @@ func newJudgement(list []trial, r *attack.Report, tableEps float64) *judgement {
 }
 
 // accuracy returns the accuracy in a trial, in percent.
-func (j *judgement) accuracy(t trial) float64 {
-	i := slices.IndexFunc(j.Outcomes, func(o outcome) bool { return o.trial == t })
+func (j *judgement) accuracy(t trials.Trial) float64 {
+	i := slices.IndexFunc(j.Outcomes, func(o outcome) bool { return o.Trial == t })
 	return 100 * j.Outcomes[i].Accuracy
 }
 
@@ -80,7 +79,7 @@ func (r *results) print(out io.Writer) error {
 		return strings.TrimRight(line, " ") + "\n"
 	}
 	both := func(rat, vanilla float64) string { return fmt.Sprintf("%.1f (%4.1f)", rat, vanilla) }
-	cell := func(in map[string]*judgement, t trial) string {
+	cell := func(in map[string]*judgement, t trials.Trial) string {
 		return both(in["rat"].accuracy(t), in["vanilla"].accuracy(t))
 	}
 	worst := func(in map[string]*judgement) string {
@@ -89,8 +88,8 @@ func (r *results) print(out io.Writer) error {
 	table := fmt.Sprintf("\nAccuracy in %% on %d images at ε = %v/255: RAT (vanilla)\n\n", len(r.Labels), eps) +
 		fmt.Sprintf("%10s  %s  %s\n", "", centre("white-box", 40), centre("black-box", 26)) +
 		row("", "BPTR", "BPTT", "CBA", "BPTR", "BPTT") +
-		row("clean", cell(r.White, clean)) +
-		row("noise", cell(r.White, trial{Attack: "noise", Eps: eps}))
+		row("clean", cell(r.White, trials.Clean)) +
+		row("noise", cell(r.White, trials.Noise(eps)))
 	for _, name := range attackNames {
 		var cells []string
 		for _, g := range gradients {
@@ -141,7 +140,7 @@ func (r *results) save(folder string) error {
 			j := kind.in[name]
 			l := plots.Line{
 				Name: []string{"RAT", "vanilla"}[i] + ", " + kind.name, Color: i, Dashed: kind.dashed,
-				X: []float64{0}, Y: []float64{j.accuracy(clean)},
+				X: []float64{0}, Y: []float64{j.accuracy(trials.Clean)},
 			}
 			for _, eps := range curve {
 				l.X = append(l.X, eps)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -41,7 +42,7 @@ var networks = []network{
 // the weights and the image's layers, which is two, and for RAT a gradient step.
 func (n network) work() float64 {
 	if n.rat {
-		return 3 + gradientWork
+		return 3 + trials.GradientWork
 	}
 	return 3
 }
@@ -69,14 +70,14 @@ func (j *job) config() zoo.Config {
 	cfg := zoo.Default(j.Arch)
 	cfg.WidthMultiplier, cfg.Steps = j.Width, j.T
 	cfg.Threshold, cfg.Leak = float32(j.Theta), float32(j.Leak)
-	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.train.C, j.train.H, j.train.W, j.train.Classes
-	cfg.Mean, cfg.Std = j.mean, j.std
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.Train.C, j.Train.H, j.Train.W, j.Train.Classes
+	cfg.Mean, cfg.Std = j.Mean, j.Std
 	return cfg
 }
 
 func (j *job) trainingWork() (work float64) {
 	for _, n := range networks {
-		work += float64(j.Epochs*j.train.N) * n.work()
+		work += float64(j.Epochs*j.Train.N) * n.work()
 	}
 	return work
 }
@@ -105,7 +106,7 @@ func (j *job) trainAll(ctx context.Context) (*trained, error) {
 // epoch.
 func (j *job) trainOne(ctx context.Context, m *snn.Model, n network) ([]train.Metrics, error) {
 	cfg := train.Default(j.Epochs)
-	cfg.LR = j.LR
+	cfg.LR, cfg.Loader = j.LR, j.Loader
 	if n.rat {
 		reg := regularize.DefaultOrthogonal()
 		reg.Beta = float32(j.Beta)
@@ -113,11 +114,11 @@ func (j *job) trainOne(ctx context.Context, m *snn.Model, n network) ([]train.Me
 		cfg.Regularizer, cfg.Simplex = reg, regularize.Simplex
 		cfg.Optimizer = train.SGD{Momentum: 0.9}
 	}
-	epochWork := float64(j.train.N) * n.work()
+	epochWork := float64(j.Train.N) * n.work()
 	cfg.Progress = func(p train.Progress) {
 		j.meter.Add(epochWork/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.title, p.Epoch, p.Epochs, p.Loss))
 	}
-	t, err := train.New(m, j.train, cfg, rng.New(j.Seed).Derive("train "+n.name, 0))
+	t, err := train.New(m, j.Train, cfg, rng.New(j.Seed).Derive("train "+n.name, 0))
 	if err != nil {
 		return nil, err
 	}
