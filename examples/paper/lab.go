@@ -307,6 +307,7 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if d.source != nil {
 		title = d.network.name + ", black-box"
 	}
+	made := false
 	for _, t := range n.toJudge() {
 		r, _, err := l.archive.open(d)
 		if err != nil {
@@ -321,8 +322,11 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 		}); err != nil {
 			return err
 		}
+		made = true
 	}
-	l.meter.Finished(title)
+	if made {
+		l.meter.Finished(title)
+	}
 	return nil
 }
 

@@ -92,7 +92,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
 	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
 	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
-	fs.StringVar(&o.Scale, "scale", "full", "`name` of a set of values for the flags from -width to -lr that are not given: "+scaleNames())
+	fs.StringVar(&o.Scale, "scale", "full", "`name` of the values that size and training have where no flag gives them: "+scaleNames())
 	fs.Var(&o.data, "data", "`set` of images: "+sets.Expected+"; several times for several sets")
 	fs.Var(&o.archs, "arch", "`network`: a name ("+zoo.Names()+"), or one written out; several times for several (default the experiment's)")
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")

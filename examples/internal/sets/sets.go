@@ -24,7 +24,7 @@ type Data struct {
 
 // Expected says what Open takes.
 const Expected = "fashion-mini (embedded), cifar10 or cifar100 (downloaded once, 160 MB), a folder or a .tar.gz archive of CIFAR's " +
-	"binary layout, a folder of MNIST's four IDX files, or one of the folders train and test with a folder of images a class"
+	"binary layout, a folder of MNIST's four IDX files, or a folder with train and test, each with one folder of images a class"
 
 // format is a way in which a folder holds a data set.
 type format struct {
