@@ -11,10 +11,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -102,6 +109,31 @@ func TestTable2(t *testing.T) {
 			evaluations++
 		}
 	}
+	var got struct{ Results []comparison }
+	require.NoError(t, json.Unmarshal([]byte(before["table2.json"]), &got))
+	for _, in := range []map[string]*summary{got.Results[0].White, got.Results[0].Black} {
+		for name, sum := range in {
+			var r record
+			for path, content := range before {
+				if filepath.Dir(path) == "evaluations" {
+					var kept record
+					require.NoError(t, json.Unmarshal([]byte(content), &kept))
+					if kept.Network == sum.Network && kept.Source == sum.Source {
+						r = kept
+					}
+				}
+			}
+			require.Len(t, r.Outcomes, len(sum.Outcomes), name)
+			worst := 20
+			for i, label := range r.Labels {
+				if slices.ContainsFunc(r.Outcomes, func(o outcome) bool { return o.Predicted[i] != label }) {
+					worst--
+				}
+			}
+			assert.Equal(t, float64(worst)/20, sum.WorstCase, name)
+			assert.Contains(t, stdout, percent(sum.WorstCase))
+		}
+	}
 	assert.Equal(t, 3, networks, "vanilla, source, rat")
 	assert.Equal(t, 4, evaluations, "two networks, white-box and black-box")
 
@@ -158,6 +190,42 @@ func TestShared(t *testing.T) {
 	assert.Equal(t, files(t, out)["table3.txt"], stdout)
 }
 
+// Black-box attacks are made on the source and shown to the network.
+func TestBlackBox(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	_, stderr, code := clitest.Run(t, small("table2", data, out, "-epochs", "3", "-seed", "3", "-test-eps", "64", "-test-alpha", "0.1")...)
+	require.Zero(t, code, stderr)
+	network := func(name string) *snn.Model {
+		paths, err := filepath.Glob(filepath.Join(out, "networks", "*-"+name+"-*"))
+		require.NoError(t, err)
+		m, _, err := zoo.Load(paths[0])
+		require.NoError(t, err)
+		return m
+	}
+	_, test, err := dataset.ReadCIFAR10(data)
+	require.NoError(t, err)
+	cfg := attack.DefaultConfig()
+	cfg.Key, cfg.Source = rng.New(3).Derive("attacks", 0), network("source")
+	trial := trials.New("PGD", snn.BPTT{}, 64, 0.1, 7)
+	want, err := attack.Evaluate(t.Context(), network("vanilla"), test, []attack.Named{{Name: trial.String(), Attack: trial.Perturber()}}, cfg)
+	require.NoError(t, err)
+	seen := 0
+	for name, content := range files(t, out) {
+		var r record
+		if filepath.Dir(name) != "evaluations" || !strings.Contains(name, "vanilla") {
+			continue
+		}
+		require.NoError(t, json.Unmarshal([]byte(content), &r))
+		if r.Source != "" {
+			assert.Equal(t, want.Attacks[0].Predicted, r.find(trial).Predicted)
+		} else {
+			assert.NotEqual(t, want.Attacks[0].Predicted, r.find(trial).Predicted, "else this test shows nothing")
+		}
+		seen++
+	}
+	assert.Equal(t, 2, seen)
+}
+
 // A run that was stopped in the middle goes on to the same results.
 func TestResume(t *testing.T) {
 	data, want, out := cifar(t), t.TempDir(), t.TempDir()
@@ -187,6 +255,7 @@ func TestResume(t *testing.T) {
 
 	resumed, stderr, code := clitest.Run(t, small("table2", data, out)...)
 	require.Zero(t, code, stderr)
+	assert.Equal(t, 2, strings.Count(stderr, ": epoch 1 of 2"), "of the three networks, the first has it: %s", stderr)
 	assert.Equal(t, stdout, resumed)
 	a, b := files(t, want), files(t, out)
 	for name := range a {
@@ -417,8 +486,8 @@ func TestPublished(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
 	file := filepath.Join(t.TempDir(), "figures.json")
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o644)) }
-	write(`[{"table": "table1", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 12.34},
-		{"table": "table2", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 99}]`)
+	write(`[{"table": "table2", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 99},
+		{"table": "table1", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 12.34}]`)
 	stdout, stderr, code := clitest.Run(t, small("table1", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "The paper's own figures (–) could not be verified")

@@ -402,7 +402,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-arch", "WRN widths 16"}, []string{"WRN widths 16", "expected"}},
 		{[]string{"-arch", "WRN widths 4,4,4,4, 1 blocks a group, strides 1,2,2"}, []string{"shortcut"}},
 		{[]string{"-data", filepath.Join(folder, "none")}, []string{"-data", "none", "expected fashion-mini"}},
-		{[]string{"-data", file}, []string{"-data", file, "archive"}},
+		{[]string{"-data", file}, []string{"-data", file, "data_batch_1.bin"}},
 		{[]string{"-data", folder}, []string{"-data", "holds no data set: expected fashion-mini"}},
 		{[]string{"-resume"}, []string{"-resume", out, "start without -resume"}},
 	} {
