@@ -329,8 +329,12 @@ func TestWeights(t *testing.T) {
 	require.Zero(t, code, stderr)
 	for name := range files(t, here) {
 		if filepath.Dir(name) == "networks" {
-			_, stderr, code = clitest.Run(t, args(t.TempDir(), "-weights", filepath.Join(here, name))...)
+			file := filepath.Join(here, name)
+			_, stderr, code = clitest.Run(t, args(t.TempDir(), "-weights", file)...)
 			assert.Zero(t, code, stderr)
+			nowhere := filepath.Join(t.TempDir(), "out")
+			refused(t, nowhere, []string{file + ": a network for images of 3×8×8 in 5 classes: expected one for the images of -data, 3×32×32 in 10 classes"},
+				small("table2", cifar(t), nowhere, "-weights", file)...)
 			break
 		}
 	}
