@@ -191,5 +191,9 @@ func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
 		t.add(append(row, fmt.Sprintf("%.2f", largest))...)
 		networks = append(networks, figures.Network{Name: m.Name, Spectra: a.Portraits[m.Name].Weights})
 	}
-	return figures.DrawSpectra("singular values of all weights", networks), t.String()
+	f := figures.DrawSpectra("singular values of all weights", networks)
+	for i, m := range pairs {
+		f.Lines[i].Dashed = m.Mix // lies close to its twin without
+	}
+	return f, t.String()
 }
