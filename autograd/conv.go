@@ -101,7 +101,7 @@ func (o *conv2D) Backward(t *Tape) {
 	geom.Frames = x.shape.N * o.y.gradSteps
 	if x.needsGrad {
 		s := t.open(x, o.y.gradSteps)
-		kernel.ConvInputGrad(s.buf, dy, o.w.data, geom, s.add, t.Threads)
+		kernel.ConvInputGrad(s.buf, dy, o.w.data, nil, geom, s.add, t.Threads)
 		t.close(s)
 	}
 	if !t.Params {

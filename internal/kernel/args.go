@@ -46,7 +46,8 @@ type tile struct {
 	end, outerLeft, srcOuterAt, wOuterAt uint64
 }
 
-// gather adds, for every item and every set bit of its masks, cols vectors:
+// gather adds, for every item and every set bit of its masks, cols columns of 64 bytes,
+// up to gatherBlocks:
 //
 //	dst[item][c] = start + Σ over offsets, set bits i: w[offset][i][c]
 type gather struct {
@@ -72,7 +73,7 @@ type gather struct {
 // of stride 1 and padding 1, adding to dst:
 //
 //	masks [frames][height][width]uint64, bit i: channel i of a group
-//	w     [blocks, wBlock bytes apart][64][9] vectors, 64 bytes apart
+//	w     [blocks, wBlock bytes apart][64][9] vectors, side by side
 //	dst   [blocks, dstBlock bytes apart][frames][height][width] vectors, 64 bytes apart
 //	x     [frames][height][width][64]float32, for the routine that multiplies
 type scatter3 struct {
@@ -90,7 +91,7 @@ type scatter3 struct {
 // the deltas, a raster of rows of rowStride bytes:
 //
 //	masks  [channels][words]uint64
-//	deltas vectors, 64 bytes apart
+//	deltas vectors, side by side
 //	dw     [channels][9] vectors, 64 bytes apart
 //	x      [channels][words][64]float32, for the routine that multiplies
 type outer3 struct {
@@ -99,6 +100,29 @@ type outer3 struct {
 	rowStride            uint64
 	start                uint64
 }
+
+// sampled3 computes, of a product with a 3×3 window, the outputs that the masks of up
+// to 64 places name, and adds them to dst. It clears the bits of those that it has
+// computed; the others' sums were not numbers, and nan is set.
+//
+//	masks  [channels]uint64
+//	places [64]place
+//	deltas [slots][64]float32, a raster of rows of rowStride bytes
+//	w      [blocks, wBlock bytes apart][channels][9] vectors, 64 bytes apart
+//	dst    lane i of a vector for channel i
+type sampled3 struct {
+	masks, places, deltas, w, dst unsafe.Pointer
+	channels, blocks              uint64
+	rowStride, wBlock             uint64
+	nan                           uint64
+
+	//lint:ignore U1000 the routine's own
+	group, rest uint64
+}
+
+// place is an output of a sampled3: bytes from the first delta to the one in the upper
+// left corner of its window, and into dst.
+type place struct{ delta, dst int64 }
 
 // groupValues packs up to four blocks of channels pixel by pixel:
 //

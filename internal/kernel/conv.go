@@ -41,6 +41,9 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 	}
 }
 
+// CanLeaveOut reports whether ConvInputGrad is faster for elements that are not needed.
+func (c *Conv) CanLeaveOut() bool { return c.same3() }
+
 // ConvSpikes computes dst = bias + w∗s for spikes s.
 //
 //	dst  [⌈Cout/16⌉][Frames][Hout·Wout][16]
@@ -70,11 +73,24 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 // output channels and window runs as a convolution's does, its input being dy. The
 // lanes of missing channels get zero, or anything if dy is not finite.
 //
-//	dx [⌈Cin/16⌉][Frames][Hin·Win][16]
-//	dy [⌈Cout/16⌉][Frames][Hout·Wout][16]
-func ConvInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
+// If need is not nil, elements whose bit is not set are not needed: their contribution
+// may be left out. For a 3×3 window that moves by one it is, and sums run another way
+// then, whatever need has: those of groups of 64 output channels are formed for
+// themselves, lane by lane ([sampled3Portable]), and added up.
+//
+//	dx   [⌈Cin/16⌉][Frames][Hin·Win][16]
+//	dy   [⌈Cout/16⌉][Frames][Hout·Wout][16]
+//	need [⌈Cin/16⌉][Frames][Hin·Win], or nil
+func ConvInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	c.check("ConvInputGrad", len(dx), len(dy), len(w), nil)
+	if need != nil {
+		c.check("ConvInputGrad", len(need)*Lanes, len(dy), len(w), nil)
+	}
 	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
+		if need != nil && c.same3() {
+			l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
+			return
+		}
 		l.convInputGrad(dx, dy, w, c.flat(), add, threads)
 		return
 	}

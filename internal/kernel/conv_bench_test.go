@@ -87,9 +87,10 @@ func BenchmarkConv(b *testing.B) {
 			for _, d := range []float64{.42, 1} {
 				run("dense", d, func(o *operands) { ConvDense(o.dst, o.x, o.w, nil, c, threads) })
 			}
-			run("inputgrad", 1, func(o *operands) { ConvInputGrad(o.dx, o.dy, o.w, c, false, threads) })
+			run("inputgrad", 1, func(o *operands) { ConvInputGrad(o.dx, o.dy, o.w, nil, c, false, threads) })
+			run("inputgrad-where", .40, func(o *operands) { ConvInputGrad(o.dx, o.dy, o.w, o.s, c, false, threads) })
 			if c.Cin == c.Cout { // the gradient has the shape of the input
-				run("inputgrad", .40, func(o *operands) { ConvInputGrad(o.dx, o.x, o.w, c, false, threads) })
+				run("inputgrad", .40, func(o *operands) { ConvInputGrad(o.dx, o.x, o.w, nil, c, false, threads) })
 			}
 			for _, d := range []float64{.05, .15, .30} {
 				run("weightgrad-spikes", d, func(o *operands) { ConvWeightGradSpikes(o.dw, o.s, o.dy, c, false, threads) })

@@ -215,7 +215,7 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 		ahead = framesMax
 	}
 	for _, r := range p.sources.runs {
-		if r.n > minRun {
+		if r.n >= minRun {
 			for f := from; f < to; f++ {
 				tiles(r.px, f, r.n, rowsMax, r.srcStep, r.dstStep, p.sources.below)
 			}

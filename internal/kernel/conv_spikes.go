@@ -34,6 +34,14 @@ var (
 	packs, turns lender[float32]
 )
 
+// gatherBlocks returns the blocks of 16 channels that a gather has the registers for.
+func (l Level) gatherBlocks() int {
+	if l == AVX2 {
+		return 4
+	}
+	return 8
+}
+
 // same3 reports whether the window is 3×3, moves by one and keeps the frame's size.
 func (c *Conv) same3() bool {
 	return c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 && c.Win > 1
@@ -106,12 +114,23 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 		for b := ob; b < end && !add; b++ {
 			fill(dst[(b*c.Frames+from+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
 		}
+		var half *[]float32
+		if vectors > 1 {
+			half = scratch(Group * 9 * Lanes)
+			defer release(half)
+		}
 		for g := 0; g < nb; g += Group / Lanes {
 			first := (g/4*frames + lo) * px
+			slab := w[(ob*nb+g)*Lanes*9*Lanes:]
+			n := min(Group, (nb-g)*Lanes) * 9 // vectors of 16
+			if vectors > 1 {
+				l.halve(&(*half)[0], &(*half)[n*Lanes/2], &slab[0], n)
+				slab = *half
+			}
 			for v := range vectors {
 				a := scatter3{
 					masks:  ptr(m, first),
-					w:      unsafe.Add(ptr(w, (ob*nb+g)*Lanes*9*Lanes), v*bytes),
+					w:      unsafe.Add(ptr(slab, 0), v*n*bytes),
 					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+from+lo)*px*Lanes), v*bytes),
 					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
 					blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
@@ -189,8 +208,7 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads
 }
 
 func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
-	const maxBlocks = 8 // of a gather
-	vectors, bytes := l.vectors()
+	maxBlocks := l.gatherBlocks()
 	sources := outputSources.get(c.window(), newOutputSources)
 	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
 	tileBlocks := maxBlocks
@@ -254,17 +272,14 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 						a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
 					}
 				}
-				for v := range vectors {
-					a.w = unsafe.Add(ptr(w, (lo*nb+g)*Lanes*win*Lanes), v*bytes)
-					a.dst = unsafe.Add(ptr(dst, d), v*bytes)
-					switch {
-					case g > 0:
-						a.start = startDst
-					case bias != nil:
-						a.start, a.bias = startBias, unsafe.Add(ptr(bias, lo*Lanes), v*bytes)
-					}
-					l.gather(&a)
+				a.w, a.dst = ptr(w, (lo*nb+g)*Lanes*win*Lanes), ptr(dst, d)
+				switch {
+				case g > 0:
+					a.start = startDst
+				case bias != nil:
+					a.start, a.bias = startBias, ptr(bias, lo*Lanes)
 				}
+				l.gather(&a)
 			}
 		}
 	})
@@ -419,21 +434,28 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 		ob := u / parts
 		lo, hi := share(nb, u%parts, parts)
 		deltas := scratch(r.slots * Lanes)
+		half := r.slots * Lanes / 2
 		defer release(deltas)
 		for i := range to - from {
 			clear(*deltas)
 			r.rowsOf(c, from+i, true, func(f, y, slot int) {
-				copy((*deltas)[(slot+r.pitch+1)*Lanes:], dy[((ob*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes])
+				row := dy[((ob*c.Frames+f)*px+y*c.Win)*Lanes:][:c.Win*Lanes]
+				at := (slot + r.pitch + 1) * Lanes / vectors
+				if vectors > 1 {
+					l.halve(&(*deltas)[at], &(*deltas)[half+at], &row[0], c.Win)
+					return
+				}
+				copy((*deltas)[at:], row)
 			})
 			for b := lo; b < hi; b++ {
 				first := (b*(to-from) + i) * Lanes * r.words
 				for v := range vectors {
 					a := outer3{
 						masks:    ptr(m, first),
-						deltas:   unsafe.Add(ptr(*deltas, 0), v*bytes),
+						deltas:   ptr(*deltas, v*half),
 						dw:       unsafe.Add(ptr(dw, (ob*nb+b)*Lanes*9*Lanes), v*bytes),
 						channels: Lanes, words: uint64(r.words),
-						rowStride: uint64(r.pitch * 64),
+						rowStride: uint64(r.pitch * bytes),
 					}
 					if i > 0 || add {
 						a.start = startDst
@@ -468,11 +490,8 @@ func (c *Conv) seenAt(dst, s []uint16, p *pairs, tap int) {
 // output pixels see there, and adds up the deltas of up to eight blocks of output
 // channels.
 func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
-	const (
-		maxBlocks = 8
-		chunk     = 4 // words of 64 deltas: 128 KB
-	)
-	vectors, bytes := l.vectors()
+	const chunk = 4 // words of 64 deltas: 64 or 128 KB
+	maxBlocks := l.gatherBlocks()
 	p := windowPairs.get(c.window(), newPairs)
 	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
 	n := c.Frames * out
@@ -513,11 +532,8 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 			}
 			for tap := range win {
 				a.masks = ptr(*m, (tap*nb+from)*Lanes*nw+word)
-				for v := range vectors {
-					a.w = unsafe.Add(ptr(dy, (lo*n+word*64)*Lanes), v*bytes)
-					a.dst = unsafe.Add(ptr(dw, ((lo*nb+from)*Lanes*win+tap)*Lanes), v*bytes)
-					l.gather(&a)
-				}
+				a.w, a.dst = ptr(dy, (lo*n+word*64)*Lanes), ptr(dw, ((lo*nb+from)*Lanes*win+tap)*Lanes)
+				l.gather(&a)
 			}
 		}
 	})

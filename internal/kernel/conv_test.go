@@ -50,6 +50,9 @@ func convCases() []Conv {
 		{1, 1, 1, 1, 1, 1, 1, 0},
 		{1, 1, 1, 1, 1, 3, 1, 1},
 		{2, 16, 1, 2, 16, 3, 1, 1},
+		{11, 35, 4, 4, 67, 3, 1, 1},
+		{7, 18, 7, 7, 40, 3, 1, 1},
+		{2, 150, 14, 19, 65, 3, 1, 1},
 		{2, 17, 2, 2, 33, 3, 1, 1},
 		{3, 20, 2, 1, 5, 3, 1, 1},
 		{5, 65, 3, 5, 49, 3, 1, 1},
@@ -262,6 +265,43 @@ func naiveInputGrad(c Conv, dx, dy, w []float32, add bool, f mulAdd) []float32 {
 	return dst
 }
 
+// naiveInputGradWhere is the gradient where it is needed, in the order of sums that a
+// 3×3 window has then; elsewhere it is zero, or what dx was.
+func naiveInputGradWhere(c Conv, dx, dy, w []float32, need []uint16, add bool) []float32 {
+	dst := make([]float32, len(dx))
+	if add {
+		copy(dst, dx)
+	}
+	for i := range dst {
+		if need[i/Lanes]>>(i%Lanes)&1 == 0 {
+			continue
+		}
+		block, px := i/Lanes/(c.Frames*c.Hin*c.Win), i/Lanes%(c.Frames*c.Hin*c.Win)
+		n, y, x := px/(c.Hin*c.Win), px/c.Win%c.Hin, px%c.Win
+		for g := 0; g < c.BlocksOut(); g += Group / Lanes {
+			var s [Lanes]float32
+			for b := g; b < min(g+Group/Lanes, c.BlocksOut()); b++ {
+				for t := range 9 {
+					oy, ox := y+1-t/3, x+1-t%3
+					if oy < 0 || oy >= c.Hout || ox < 0 || ox >= c.Wout {
+						continue
+					}
+					for l, v := range dy[(((b*c.Frames+n)*c.Hout+oy)*c.Wout+ox)*Lanes:][:Lanes] {
+						if v != 0 {
+							s[l] = fma(v, w[c.weight(b, block*Lanes+i%Lanes, t/3, t%3)+l], s[l])
+						}
+					}
+				}
+			}
+			for l := range 8 {
+				s[l] += s[l+8]
+			}
+			dst[i] += ((s[0] + s[2]) + (s[1] + s[3])) + ((s[4] + s[6]) + (s[5] + s[7]))
+		}
+	}
+	return dst
+}
+
 func naiveWeightGrad(c Conv, dw, x, dy []float32, add bool, f mulAdd) []float32 {
 	dst := make([]float32, len(dw))
 	if add {
@@ -354,13 +394,20 @@ func checkConv(t *testing.T, o *operands, threads int) {
 			naiveForward(c, o.x, o.w, bias, f))
 	}
 	for _, add := range []bool{false, true} {
-		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, c, add, threads) })
+		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })
 		want := naiveInputGrad(c, o.dx, o.dy, o.w, add, f)
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)
 		}
 		equalBits(t, "ConvInputGrad", dx, want)
+		dx = guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, o.s, c, add, threads) })
+		if c.CanLeaveOut() && CurrentLevel() > Portable {
+			want = naiveInputGradWhere(c, o.dx, o.dy, o.w, o.s, add)
+		} else if !Finite(o.dy, 1) {
+			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
+		}
+		equalBits(t, "ConvInputGrad where needed", dx, want)
 		equalBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }),
 			naiveWeightGrad(c, o.dw, o.ones, o.dy, add, f))
 		equalBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }),
@@ -430,12 +477,14 @@ func products(o *operands, threads int) map[string][]float32 {
 	c := o.c
 	m := map[string][]float32{
 		"ConvSpikes": make([]float32, len(o.dst)), "ConvDense": make([]float32, len(o.dst)),
-		"ConvInputGrad": make([]float32, len(o.dx)), "ConvWeightGradSpikes": make([]float32, len(o.dw)),
+		"ConvInputGrad": make([]float32, len(o.dx)), "ConvInputGrad where needed": make([]float32, len(o.dx)),
+		"ConvWeightGradSpikes": make([]float32, len(o.dw)),
 		"ConvWeightGradDense": make([]float32, len(o.dw)), "ConvBiasGrad": make([]float32, len(o.bias)),
 	}
 	ConvSpikes(m["ConvSpikes"], o.s, o.w, o.bias, c, threads)
 	ConvDense(m["ConvDense"], o.x, o.w, o.bias, c, threads)
-	ConvInputGrad(m["ConvInputGrad"], o.dy, o.w, c, false, threads)
+	ConvInputGrad(m["ConvInputGrad"], o.dy, o.w, nil, c, false, threads)
+	ConvInputGrad(m["ConvInputGrad where needed"], o.dy, o.w, o.s, c, false, threads)
 	ConvWeightGradSpikes(m["ConvWeightGradSpikes"], o.s, o.dy, c, false, threads)
 	ConvWeightGradDense(m["ConvWeightGradDense"], o.x, o.dy, c, false, threads)
 	ConvBiasGrad(m["ConvBiasGrad"], o.dy, c, 1, false, threads)
@@ -490,7 +539,8 @@ func TestConvAllocations(t *testing.T) {
 		for name, fn := range map[string]func(){
 			"ConvSpikes":           func() { ConvSpikes(o.dst, o.s, o.w, o.bias, c, 2) },
 			"ConvDense":            func() { ConvDense(o.dst, o.x, o.w, o.bias, c, 2) },
-			"ConvInputGrad":        func() { ConvInputGrad(o.dx, o.dy, o.w, c, false, 2) },
+			"ConvInputGrad":        func() { ConvInputGrad(o.dx, o.dy, o.w, nil, c, false, 2) },
+			"where needed":         func() { ConvInputGrad(o.dx, o.dy, o.w, o.s, c, false, 2) },
 			"ConvWeightGradSpikes": func() { ConvWeightGradSpikes(o.dw, o.s, o.dy, c, false, 2) },
 			"ConvWeightGradDense":  func() { ConvWeightGradDense(o.dw, o.x, o.dy, c, false, 2) },
 		} {
@@ -511,7 +561,8 @@ func TestConvSizes(t *testing.T) {
 		"input":       func() { ConvDense(o.dst, o.x[:len(o.x)-1], o.w, nil, c, 1) },
 		"spikes":      func() { ConvSpikes(o.dst, o.s[:len(o.s)-1], o.w, nil, c, 1) },
 		"bias":        func() { ConvSpikes(o.dst, o.s, o.w, o.bias[:16], c, 1) },
-		"weights":     func() { ConvInputGrad(o.dx, o.dy, o.w[:len(o.w)-Lanes], c, false, 1) },
+		"weights":     func() { ConvInputGrad(o.dx, o.dy, o.w[:len(o.w)-Lanes], nil, c, false, 1) },
+		"need":        func() { ConvInputGrad(o.dx, o.dy, o.w, o.s[:len(o.s)-1], c, false, 1) },
 		"deltas":      func() { ConvWeightGradSpikes(o.dw, o.s, o.dy[:len(o.dy)-1], c, false, 1) },
 		"weight grad": func() { ConvWeightGradDense(o.dw[:9], o.x, o.dy, c, false, 1) },
 	} {
@@ -527,7 +578,7 @@ func TestConvSizes(t *testing.T) {
 	c.Frames = 0
 	ConvSpikes(nil, nil, o.w, nil, c, 1)
 	ConvDense(nil, nil, o.w, nil, c, 1)
-	ConvInputGrad(nil, nil, o.w, c, false, 1)
+	ConvInputGrad(nil, nil, o.w, nil, c, false, 1)
 	ConvWeightGradSpikes(o.dw, nil, nil, c, false, 1)
 	ConvBiasGrad(o.bias, nil, c, 1, true, 1)
 	equalBits(t, "weight gradient of no frames", o.dw, make([]float32, len(o.dw)))

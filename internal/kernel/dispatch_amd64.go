@@ -125,3 +125,14 @@ func (l Level) groupValues(a *groupValues) {
 		groupValuesPortable(a)
 	}
 }
+
+func (l Level) sampled3(a *sampled3) {
+	switch l {
+	case AVX512:
+		sampled3AVX512(a)
+	case AVX2:
+		sampled3AVX2(a)
+	default:
+		sampled3Portable(a)
+	}
+}

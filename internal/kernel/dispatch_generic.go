@@ -10,6 +10,7 @@ func (Level) scatterSpikes3(a *scatter3) { scatterSpikes3Portable(a) }
 func (Level) scatterValues3(a *scatter3) { scatterValues3Portable(a) }
 func (Level) outerSpikes3(a *outer3)     { outerSpikes3Portable(a) }
 func (Level) outerValues3(a *outer3)     { outerValues3Portable(a) }
+func (Level) sampled3(a *sampled3)       { sampled3Portable(a) }
 func (Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
 	transpose16Portable(dst, src, dstRow, srcRow)
 }

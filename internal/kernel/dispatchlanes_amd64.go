@@ -13,6 +13,17 @@ func (l Level) neuronForward(r *neuronRun) {
 	}
 }
 
+func (l Level) neuronSupport(r *neuronRun) {
+	switch l {
+	case AVX512:
+		neuronSupportAVX512(r)
+	case AVX2:
+		neuronSupportAVX2(r)
+	default:
+		neuronSupportPortable(r)
+	}
+}
+
 func (l Level) neuronMembranes(r *neuronRun) {
 	switch l {
 	case AVX512:
@@ -54,6 +65,15 @@ func (l Level) scale(dst, src, c *float32, n int, add bool) {
 		scaleAVX2(dst, src, c, n, add)
 	default:
 		scalePortable(dst, src, c, n, add)
+	}
+}
+
+func (l Level) halve(low, high, src *float32, n int) {
+	switch l {
+	case AVX512, AVX2:
+		halveAVX2(low, high, src, n)
+	default:
+		halvePortable(low, high, src, n)
 	}
 }
 

@@ -3,6 +3,7 @@
 package kernel
 
 func (Level) neuronForward(r *neuronRun)   { neuronForwardPortable(r) }
+func (Level) neuronSupport(r *neuronRun)   { neuronSupportPortable(r) }
 func (Level) neuronMembranes(r *neuronRun) { neuronMembranesPortable(r) }
 func (Level) neuronBackward(r *neuronRun)  { neuronBackwardPortable(r) }
 func (Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
@@ -10,6 +11,7 @@ func (Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) 
 }
 func (Level) scale(dst, src, c *float32, n int, add bool) { scalePortable(dst, src, c, n, add) }
 func (Level) affine(dst, x, a, b *float32, n int)         { affinePortable(dst, x, a, b, n) }
+func (Level) halve(low, high, src *float32, n int)        { halvePortable(low, high, src, n) }
 func (Level) sum(sum *float64, x *float32, n int)         { sumPortable(sum, x, n) }
 func (Level) squares(sum *float64, x *float32, shift *float64, n int) {
 	squaresPortable(sum, x, shift, n)

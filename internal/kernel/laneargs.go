@@ -27,7 +27,7 @@ type neuronRun struct {
 	memStep                        uint64
 
 	leak, threshold float32
-	width, height   float32 // the triangle is max(0, width − |u|)·height
+	width, height   float32 // the triangle is max(0, width − |u|)·height; a support is |u| < width
 	soft            uint32  // 1 if the reset lowers the membrane by the threshold
 	detach          uint32  // 1 if the reset carries no gradient
 	add             uint32  // 1 if dx is added to

@@ -48,6 +48,29 @@ func (r *neuronRun) reset(v float32) float32 {
 	return 0
 }
 
+// neuronSupportPortable runs neurons and writes, for spikes, where the membrane before
+// the reset is less than width away from the threshold, or not a number.
+func neuronSupportPortable(r *neuronRun) {
+	a, b := vector32(r.a, 0), vector32(r.b, 0)
+	for t := range r.steps {
+		for px := range r.pixels {
+			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
+			near := uint16(0)
+			for l, v := range m {
+				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
+				if u := v - r.threshold; !(u >= r.width || -u >= r.width) {
+					near |= 1 << l
+				}
+				if v >= r.threshold {
+					v = r.reset(v)
+				}
+				m[l] = v
+			}
+			*word(r.s, t*r.sStep+px*2) = near
+		}
+	}
+}
+
 // neuronMembranesPortable recomputes the membranes before each reset, resetting
 // where s says, and, if slope is set, writes their distance above threshold there.
 func neuronMembranesPortable(r *neuronRun) {
@@ -171,6 +194,14 @@ func maskPortable(dst, src *float32, mask *uint16, c *float32, n int, add bool) 
 			}
 		}
 		store16(d[:], &g, add)
+	}
+}
+
+// halvePortable splits n vectors into their lower and their upper halves.
+func halvePortable(low, high, src *float32, n int) {
+	l, h := unsafe.Slice((*[8]float32)(unsafe.Pointer(low)), n), unsafe.Slice((*[8]float32)(unsafe.Pointer(high)), n)
+	for i, v := range unsafe.Slice((*[2][8]float32)(unsafe.Pointer(src)), n) {
+		l[i], h[i] = v[0], v[1]
 	}
 }
 

@@ -9,6 +9,11 @@ package kernel
 //go:noescape
 func neuronForwardAVX2(r *neuronRun)
 
+// neuronSupportAVX2 is neuronSupportPortable.
+//
+//go:noescape
+func neuronSupportAVX2(r *neuronRun)
+
 // neuronMembranesAVX2 is neuronMembranesPortable.
 //
 //go:noescape
@@ -33,6 +38,11 @@ func maskAVX2(dst *float32, src *float32, mask *uint16, c *float32, n int, add b
 //
 //go:noescape
 func affineAVX2(dst *float32, x *float32, a *float32, b *float32, n int)
+
+// halveAVX2 is halvePortable.
+//
+//go:noescape
+func halveAVX2(low *float32, high *float32, src *float32, n int)
 
 // sumAVX2 is sumPortable.
 //
@@ -118,6 +128,11 @@ func combineAVX2(dst *float32, x *float32, y *float32, a float32, b float32, n i
 //
 //go:noescape
 func neuronForwardAVX512(r *neuronRun)
+
+// neuronSupportAVX512 is neuronSupportPortable.
+//
+//go:noescape
+func neuronSupportAVX512(r *neuronRun)
 
 // neuronMembranesAVX512 is neuronMembranesPortable.
 //

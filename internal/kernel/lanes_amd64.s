@@ -325,6 +325,371 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func neuronSupportAVX2(r *neuronRun)
+// Requires: AVX, MMX+
+TEXT ·neuronSupportAVX2(SB), NOSPLIT, $0-8
+	MOVQ         r+0(FP), DX
+	VBROADCASTSS 160(DX), Y15
+	VBROADCASTSS 164(DX), Y14
+	MOVQ         16(DX), AX
+	MOVQ         24(DX), CX
+	VMOVUPS      (AX), Y13
+	VMOVUPS      (CX), Y11
+	VMOVUPS      32(AX), Y12
+	VMOVUPS      32(CX), Y10
+	MOVQ         112(DX), BX
+	MOVQ         (DX), SI
+	MOVQ         8(DX), DI
+	MOVQ         32(DX), R8
+
+step:
+	MOVQ  120(DX), R11
+	CMPQ  BX, $0x01
+	JNE   prefetch
+	MOVQ  112(DX), R9
+	DECQ  R9
+	NEGQ  R9
+	IMULQ R9, R11
+	MOVQ  104(DX), R9
+	SHLQ  $0x06, R9
+	ADDQ  R9, R11
+
+prefetch:
+	XORQ R9, R9
+	XORQ R10, R10
+	MOVQ 104(DX), R12
+
+px4more:
+	CMPQ         R12, $0x04
+	JLT          px4done
+	CMPL         176(DX), $0x00
+	JNE          px4soft
+	PREFETCHT0   (SI)(R11*1)
+	VMULPS       (SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       (R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDNPS      Y0, Y1, Y0
+	VMOVUPS      Y0, (R8)(R10*1)
+	VMULPS       32(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       32(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, (DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDNPS      Y2, Y3, Y2
+	VMOVUPS      Y2, 32(R8)(R10*1)
+	PREFETCHT0   64(SI)(R11*1)
+	VMULPS       64(SI)(R10*1), Y13, Y5
+	VADDPS       Y11, Y5, Y5
+	VMULPS       64(R8)(R10*1), Y15, Y4
+	VADDPS       Y5, Y4, Y4
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y4, Y5
+	VANDPS       absMask<>+0(SB), Y5, Y5
+	VCMPPS       $0x19, Y8, Y5, Y5
+	VMOVMSKPS    Y5, AX
+	VCMPPS       $0x0d, Y14, Y4, Y5
+	VANDNPS      Y4, Y5, Y4
+	VMOVUPS      Y4, 64(R8)(R10*1)
+	VMULPS       96(SI)(R10*1), Y12, Y7
+	VADDPS       Y10, Y7, Y7
+	VMULPS       96(R8)(R10*1), Y15, Y6
+	VADDPS       Y7, Y6, Y6
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y6, Y7
+	VANDPS       absMask<>+0(SB), Y7, Y7
+	VCMPPS       $0x19, Y8, Y7, Y7
+	VMOVMSKPS    Y7, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 2(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y6, Y7
+	VANDNPS      Y6, Y7, Y6
+	VMOVUPS      Y6, 96(R8)(R10*1)
+	PREFETCHT0   128(SI)(R11*1)
+	VMULPS       128(SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       128(R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDNPS      Y0, Y1, Y0
+	VMOVUPS      Y0, 128(R8)(R10*1)
+	VMULPS       160(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       160(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 4(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDNPS      Y2, Y3, Y2
+	VMOVUPS      Y2, 160(R8)(R10*1)
+	PREFETCHT0   192(SI)(R11*1)
+	VMULPS       192(SI)(R10*1), Y13, Y5
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(R8)(R10*1), Y15, Y4
+	VADDPS       Y5, Y4, Y4
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y4, Y5
+	VANDPS       absMask<>+0(SB), Y5, Y5
+	VCMPPS       $0x19, Y8, Y5, Y5
+	VMOVMSKPS    Y5, AX
+	VCMPPS       $0x0d, Y14, Y4, Y5
+	VANDNPS      Y4, Y5, Y4
+	VMOVUPS      Y4, 192(R8)(R10*1)
+	VMULPS       224(SI)(R10*1), Y12, Y7
+	VADDPS       Y10, Y7, Y7
+	VMULPS       224(R8)(R10*1), Y15, Y6
+	VADDPS       Y7, Y6, Y6
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y6, Y7
+	VANDPS       absMask<>+0(SB), Y7, Y7
+	VCMPPS       $0x19, Y8, Y7, Y7
+	VMOVMSKPS    Y7, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 6(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y6, Y7
+	VANDNPS      Y6, Y7, Y6
+	VMOVUPS      Y6, 224(R8)(R10*1)
+	JMP          px4next
+
+px4soft:
+	PREFETCHT0   (SI)(R11*1)
+	VMULPS       (SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       (R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDPS       Y14, Y1, Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (R8)(R10*1)
+	VMULPS       32(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       32(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, (DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDPS       Y14, Y3, Y3
+	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      Y2, 32(R8)(R10*1)
+	PREFETCHT0   64(SI)(R11*1)
+	VMULPS       64(SI)(R10*1), Y13, Y5
+	VADDPS       Y11, Y5, Y5
+	VMULPS       64(R8)(R10*1), Y15, Y4
+	VADDPS       Y5, Y4, Y4
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y4, Y5
+	VANDPS       absMask<>+0(SB), Y5, Y5
+	VCMPPS       $0x19, Y8, Y5, Y5
+	VMOVMSKPS    Y5, AX
+	VCMPPS       $0x0d, Y14, Y4, Y5
+	VANDPS       Y14, Y5, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      Y4, 64(R8)(R10*1)
+	VMULPS       96(SI)(R10*1), Y12, Y7
+	VADDPS       Y10, Y7, Y7
+	VMULPS       96(R8)(R10*1), Y15, Y6
+	VADDPS       Y7, Y6, Y6
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y6, Y7
+	VANDPS       absMask<>+0(SB), Y7, Y7
+	VCMPPS       $0x19, Y8, Y7, Y7
+	VMOVMSKPS    Y7, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 2(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y6, Y7
+	VANDPS       Y14, Y7, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVUPS      Y6, 96(R8)(R10*1)
+	PREFETCHT0   128(SI)(R11*1)
+	VMULPS       128(SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       128(R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDPS       Y14, Y1, Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 128(R8)(R10*1)
+	VMULPS       160(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       160(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 4(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDPS       Y14, Y3, Y3
+	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      Y2, 160(R8)(R10*1)
+	PREFETCHT0   192(SI)(R11*1)
+	VMULPS       192(SI)(R10*1), Y13, Y5
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(R8)(R10*1), Y15, Y4
+	VADDPS       Y5, Y4, Y4
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y4, Y5
+	VANDPS       absMask<>+0(SB), Y5, Y5
+	VCMPPS       $0x19, Y8, Y5, Y5
+	VMOVMSKPS    Y5, AX
+	VCMPPS       $0x0d, Y14, Y4, Y5
+	VANDPS       Y14, Y5, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      Y4, 192(R8)(R10*1)
+	VMULPS       224(SI)(R10*1), Y12, Y7
+	VADDPS       Y10, Y7, Y7
+	VMULPS       224(R8)(R10*1), Y15, Y6
+	VADDPS       Y7, Y6, Y6
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y6, Y7
+	VANDPS       absMask<>+0(SB), Y7, Y7
+	VCMPPS       $0x19, Y8, Y7, Y7
+	VMOVMSKPS    Y7, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, 6(DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y6, Y7
+	VANDPS       Y14, Y7, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVUPS      Y6, 224(R8)(R10*1)
+
+px4next:
+	ADDQ $0x04, R9
+	ADDQ $0x00000100, R10
+	ADDQ $0x00000100, R11
+	SUBQ $0x04, R12
+	JMP  px4more
+
+px4done:
+px1more:
+	CMPQ         R12, $0x01
+	JLT          px1done
+	CMPL         176(DX), $0x00
+	JNE          px1soft
+	PREFETCHT0   (SI)(R11*1)
+	VMULPS       (SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       (R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDNPS      Y0, Y1, Y0
+	VMOVUPS      Y0, (R8)(R10*1)
+	VMULPS       32(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       32(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, (DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDNPS      Y2, Y3, Y2
+	VMOVUPS      Y2, 32(R8)(R10*1)
+	JMP          px1next
+
+px1soft:
+	PREFETCHT0   (SI)(R11*1)
+	VMULPS       (SI)(R10*1), Y13, Y1
+	VADDPS       Y11, Y1, Y1
+	VMULPS       (R8)(R10*1), Y15, Y0
+	VADDPS       Y1, Y0, Y0
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y0, Y1
+	VANDPS       absMask<>+0(SB), Y1, Y1
+	VCMPPS       $0x19, Y8, Y1, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x0d, Y14, Y0, Y1
+	VANDPS       Y14, Y1, Y1
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (R8)(R10*1)
+	VMULPS       32(SI)(R10*1), Y12, Y3
+	VADDPS       Y10, Y3, Y3
+	VMULPS       32(R8)(R10*1), Y15, Y2
+	VADDPS       Y3, Y2, Y2
+	VBROADCASTSS 168(DX), Y8
+	VSUBPS       Y14, Y2, Y3
+	VANDPS       absMask<>+0(SB), Y3, Y3
+	VCMPPS       $0x19, Y8, Y3, Y3
+	VMOVMSKPS    Y3, CX
+	SHLL         $0x08, CX
+	ORL          AX, CX
+	MOVW         CX, (DI)(R9*2)
+	VCMPPS       $0x0d, Y14, Y2, Y3
+	VANDPS       Y14, Y3, Y3
+	VSUBPS       Y3, Y2, Y2
+	VMOVUPS      Y2, 32(R8)(R10*1)
+
+px1next:
+	ADDQ $0x01, R9
+	ADDQ $0x00000040, R10
+	ADDQ $0x00000040, R11
+	SUBQ $0x01, R12
+	JMP  px1more
+
+px1done:
+	ADDQ 120(DX), SI
+	ADDQ 128(DX), DI
+	DECQ BX
+	JNZ  step
+	VZEROUPPER
+	RET
+
 // func neuronMembranesAVX2(r *neuronRun)
 // Requires: AVX, AVX2, MMX+
 TEXT ·neuronMembranesAVX2(SB), NOSPLIT, $0-8
@@ -1431,6 +1796,57 @@ px1more:
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func halveAVX2(low *float32, high *float32, src *float32, n int)
+// Requires: AVX
+TEXT ·halveAVX2(SB), NOSPLIT, $0-32
+	MOVQ low+0(FP), AX
+	MOVQ high+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ n+24(FP), BX
+
+px4more:
+	CMPQ    BX, $0x04
+	JLT     px4done
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 64(DX), Y2
+	VMOVUPS 96(DX), Y3
+	VMOVUPS 128(DX), Y4
+	VMOVUPS 160(DX), Y5
+	VMOVUPS 192(DX), Y6
+	VMOVUPS 224(DX), Y7
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (CX)
+	VMOVUPS Y2, 32(AX)
+	VMOVUPS Y3, 32(CX)
+	VMOVUPS Y4, 64(AX)
+	VMOVUPS Y5, 64(CX)
+	VMOVUPS Y6, 96(AX)
+	VMOVUPS Y7, 96(CX)
+	ADDQ    $0x00000080, AX
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000100, DX
+	SUBQ    $0x04, BX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    BX, $0x01
+	JLT     px1done
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (CX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x01, BX
 	JMP     px1more
 
 px1done:
@@ -3259,6 +3675,209 @@ px1soft:
 	KMOVW      K1, (BX)(DI*2)
 	VSUBPS     Z30, Z0, K1, Z0
 	VMOVUPS    Z0, (SI)(R8*1)
+
+px1next:
+	ADDQ $0x01, DI
+	ADDQ $0x00000040, R8
+	ADDQ $0x00000040, R9
+	SUBQ $0x01, R10
+	JMP  px1more
+
+px1done:
+	ADDQ 120(AX), DX
+	ADDQ 128(AX), BX
+	DECQ CX
+	JNZ  step
+	VZEROUPPER
+	RET
+
+// func neuronSupportAVX512(r *neuronRun)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·neuronSupportAVX512(SB), NOSPLIT, $0-8
+	MOVQ         r+0(FP), AX
+	VBROADCASTSS 160(AX), Z31
+	VBROADCASTSS 164(AX), Z30
+	MOVQ         16(AX), CX
+	MOVQ         24(AX), DX
+	VMOVUPS      (CX), Z29
+	VMOVUPS      (DX), Z28
+	MOVQ         112(AX), CX
+	MOVQ         (AX), DX
+	MOVQ         8(AX), BX
+	MOVQ         32(AX), SI
+
+step:
+	MOVQ  120(AX), R9
+	CMPQ  CX, $0x01
+	JNE   prefetch
+	MOVQ  112(AX), DI
+	DECQ  DI
+	NEGQ  DI
+	IMULQ DI, R9
+	MOVQ  104(AX), DI
+	SHLQ  $0x06, DI
+	ADDQ  DI, R9
+
+prefetch:
+	XORQ DI, DI
+	XORQ R8, R8
+	MOVQ 104(AX), R10
+
+px4more:
+	CMPQ         R10, $0x04
+	JLT          px4done
+	CMPL         176(AX), $0x00
+	JNE          px4soft
+	PREFETCHT0   (DX)(R9*1)
+	VMULPS       (DX)(R8*1), Z29, Z1
+	VADDPS       Z28, Z1, Z1
+	VMULPS       (SI)(R8*1), Z31, Z0
+	VADDPS       Z1, Z0, Z0
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z0, Z1
+	VPANDD       absMask<>+0(SB), Z1, Z1
+	VCMPPS       $0x19, Z8, Z1, K1
+	KMOVW        K1, (BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z0, K1
+	VPXORD       Z0, Z0, K1, Z0
+	VMOVUPS      Z0, (SI)(R8*1)
+	PREFETCHT0   64(DX)(R9*1)
+	VMULPS       64(DX)(R8*1), Z29, Z3
+	VADDPS       Z28, Z3, Z3
+	VMULPS       64(SI)(R8*1), Z31, Z2
+	VADDPS       Z3, Z2, Z2
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z2, Z3
+	VPANDD       absMask<>+0(SB), Z3, Z3
+	VCMPPS       $0x19, Z8, Z3, K1
+	KMOVW        K1, 2(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z2, K1
+	VPXORD       Z2, Z2, K1, Z2
+	VMOVUPS      Z2, 64(SI)(R8*1)
+	PREFETCHT0   128(DX)(R9*1)
+	VMULPS       128(DX)(R8*1), Z29, Z5
+	VADDPS       Z28, Z5, Z5
+	VMULPS       128(SI)(R8*1), Z31, Z4
+	VADDPS       Z5, Z4, Z4
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z4, Z5
+	VPANDD       absMask<>+0(SB), Z5, Z5
+	VCMPPS       $0x19, Z8, Z5, K1
+	KMOVW        K1, 4(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z4, K1
+	VPXORD       Z4, Z4, K1, Z4
+	VMOVUPS      Z4, 128(SI)(R8*1)
+	PREFETCHT0   192(DX)(R9*1)
+	VMULPS       192(DX)(R8*1), Z29, Z7
+	VADDPS       Z28, Z7, Z7
+	VMULPS       192(SI)(R8*1), Z31, Z6
+	VADDPS       Z7, Z6, Z6
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z6, Z7
+	VPANDD       absMask<>+0(SB), Z7, Z7
+	VCMPPS       $0x19, Z8, Z7, K1
+	KMOVW        K1, 6(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z6, K1
+	VPXORD       Z6, Z6, K1, Z6
+	VMOVUPS      Z6, 192(SI)(R8*1)
+	JMP          px4next
+
+px4soft:
+	PREFETCHT0   (DX)(R9*1)
+	VMULPS       (DX)(R8*1), Z29, Z1
+	VADDPS       Z28, Z1, Z1
+	VMULPS       (SI)(R8*1), Z31, Z0
+	VADDPS       Z1, Z0, Z0
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z0, Z1
+	VPANDD       absMask<>+0(SB), Z1, Z1
+	VCMPPS       $0x19, Z8, Z1, K1
+	KMOVW        K1, (BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z0, K1
+	VSUBPS       Z30, Z0, K1, Z0
+	VMOVUPS      Z0, (SI)(R8*1)
+	PREFETCHT0   64(DX)(R9*1)
+	VMULPS       64(DX)(R8*1), Z29, Z3
+	VADDPS       Z28, Z3, Z3
+	VMULPS       64(SI)(R8*1), Z31, Z2
+	VADDPS       Z3, Z2, Z2
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z2, Z3
+	VPANDD       absMask<>+0(SB), Z3, Z3
+	VCMPPS       $0x19, Z8, Z3, K1
+	KMOVW        K1, 2(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z2, K1
+	VSUBPS       Z30, Z2, K1, Z2
+	VMOVUPS      Z2, 64(SI)(R8*1)
+	PREFETCHT0   128(DX)(R9*1)
+	VMULPS       128(DX)(R8*1), Z29, Z5
+	VADDPS       Z28, Z5, Z5
+	VMULPS       128(SI)(R8*1), Z31, Z4
+	VADDPS       Z5, Z4, Z4
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z4, Z5
+	VPANDD       absMask<>+0(SB), Z5, Z5
+	VCMPPS       $0x19, Z8, Z5, K1
+	KMOVW        K1, 4(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z4, K1
+	VSUBPS       Z30, Z4, K1, Z4
+	VMOVUPS      Z4, 128(SI)(R8*1)
+	PREFETCHT0   192(DX)(R9*1)
+	VMULPS       192(DX)(R8*1), Z29, Z7
+	VADDPS       Z28, Z7, Z7
+	VMULPS       192(SI)(R8*1), Z31, Z6
+	VADDPS       Z7, Z6, Z6
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z6, Z7
+	VPANDD       absMask<>+0(SB), Z7, Z7
+	VCMPPS       $0x19, Z8, Z7, K1
+	KMOVW        K1, 6(BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z6, K1
+	VSUBPS       Z30, Z6, K1, Z6
+	VMOVUPS      Z6, 192(SI)(R8*1)
+
+px4next:
+	ADDQ $0x04, DI
+	ADDQ $0x00000100, R8
+	ADDQ $0x00000100, R9
+	SUBQ $0x04, R10
+	JMP  px4more
+
+px4done:
+px1more:
+	CMPQ         R10, $0x01
+	JLT          px1done
+	CMPL         176(AX), $0x00
+	JNE          px1soft
+	PREFETCHT0   (DX)(R9*1)
+	VMULPS       (DX)(R8*1), Z29, Z1
+	VADDPS       Z28, Z1, Z1
+	VMULPS       (SI)(R8*1), Z31, Z0
+	VADDPS       Z1, Z0, Z0
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z0, Z1
+	VPANDD       absMask<>+0(SB), Z1, Z1
+	VCMPPS       $0x19, Z8, Z1, K1
+	KMOVW        K1, (BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z0, K1
+	VPXORD       Z0, Z0, K1, Z0
+	VMOVUPS      Z0, (SI)(R8*1)
+	JMP          px1next
+
+px1soft:
+	PREFETCHT0   (DX)(R9*1)
+	VMULPS       (DX)(R8*1), Z29, Z1
+	VADDPS       Z28, Z1, Z1
+	VMULPS       (SI)(R8*1), Z31, Z0
+	VADDPS       Z1, Z0, Z0
+	VBROADCASTSS 168(AX), Z8
+	VSUBPS       Z30, Z0, Z1
+	VPANDD       absMask<>+0(SB), Z1, Z1
+	VCMPPS       $0x19, Z8, Z1, K1
+	KMOVW        K1, (BX)(DI*2)
+	VCMPPS       $0x0d, Z30, Z0, K1
+	VSUBPS       Z30, Z0, K1, Z0
+	VMOVUPS      Z0, (SI)(R8*1)
 
 px1next:
 	ADDQ $0x01, DI

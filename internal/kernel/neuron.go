@@ -99,9 +99,19 @@ func (r *neuronRun) advance(n int) {
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
 func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) {
-	l := CurrentLevel()
+	sc.forward(CurrentLevel().neuronForward, s, x, norm, n, 0, threads)
+}
+
+// NeuronSupport runs the neurons like NeuronForward, but writes where a surrogate
+// derivative that is zero from a distance of width to the threshold on is not.
+func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, width float32, threads int) {
+	sc.forward(CurrentLevel().neuronSupport, near, x, norm, n, width, threads)
+}
+
+func (sc *Scan) forward(routine func(*neuronRun), s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) {
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := sc.run(u, lo, hi, n, x, norm, s)
+		r.width = width
 		tile := sc.tilePixels(hi - lo)
 		buf := scratch(tile * Lanes)
 		defer release(buf)
@@ -110,7 +120,7 @@ func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, thread
 			n := min(tile, hi-lo)
 			r.pixels = uint64(n)
 			clear(*buf)
-			l.neuronForward(&r)
+			routine(&r)
 			if lo += n; lo == hi {
 				return
 			}
@@ -132,6 +142,12 @@ type Surrogate interface {
 type Triangle interface {
 	Surrogate
 	TriangleWidth() float32
+}
+
+// Compact is a Surrogate that is zero where |u| is Support or more.
+type Compact interface {
+	Surrogate
+	Support() float32
 }
 
 // NeuronGrad is what a backward scan reads: the forward's arguments and result,

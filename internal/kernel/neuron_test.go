@@ -166,6 +166,31 @@ func TestNeuronForward(t *testing.T) {
 	})
 }
 
+// The support is where the membrane before the reset is near the threshold, or lost.
+func TestNeuronSupport(t *testing.T) {
+	const width = 0.4
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		c.x[len(c.x)/2] = float32(math.NaN())
+		near := make([]uint16, c.Units*c.Steps*c.Pixels)
+		NeuronSupport(near, c.x, c.norm, c.Neuron, c.Scan, width, 0)
+		some, all := false, true
+		c.each(func(u, px, l int) {
+			_, _, p, _, _ := c.neuron(u, px, l)
+			for step, m := range p {
+				d := m - c.Threshold
+				want := d != d || -width < d && d < width
+				some, all = some || want, all && want
+				if got := near[(u*c.Steps+step)*c.Pixels+px]>>l&1 == 1; got != want {
+					t.Fatalf("unit %d pixel %d lane %d step %d: near %v, want %v at %v", u, px, l, step, got, want, d)
+				}
+			}
+		})
+		if !some || all {
+			t.Fatal("the case has no two answers")
+		}
+	})
+}
+
 func TestNeuronBackward(t *testing.T) {
 	const w = 1.25
 	forNeuronCases(t, func(t *testing.T, c *neuronCase) {

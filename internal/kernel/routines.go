@@ -187,6 +187,36 @@ func outer3Portable(a *outer3, multiply bool) {
 	}
 }
 
+// sampled3Portable adds up the products of a lane with fused multiply-adds, block by block
+// and in a block position by position; then the lanes: those eight apart, two apart, one
+// apart, four apart. Deltas of zero add nothing, whatever they would be multiplied with.
+func sampled3Portable(a *sampled3) {
+	places := unsafe.Slice((*place)(a.places), 64)
+	for ch := range a.channels {
+		mask := (*uint64)(unsafe.Add(a.masks, int(ch)*8))
+		for ; *mask != 0; *mask &= *mask - 1 {
+			at := places[bits.TrailingZeros64(*mask)]
+			var acc [Lanes]float32
+			for b := range a.blocks {
+				for t := range uint64(9) {
+					d := vector(a.deltas, uint64(at.delta)+b*64+(2-t/3)*a.rowStride+(2-t%3)*256)
+					v := vector(a.w, b*a.wBlock+(ch*9+t)*64)
+					for l, x := range d {
+						if x != 0 {
+							acc[l] = fma(x, v[l], acc[l])
+						}
+					}
+				}
+			}
+			for l := range 8 {
+				acc[l] += acc[l+8]
+			}
+			half := func(s []float32) float32 { return (s[0] + s[2]) + (s[1] + s[3]) }
+			*(*float32)(unsafe.Add(a.dst, int(at.dst)+int(ch)*4)) += half(acc[:4]) + half(acc[4:])
+		}
+	}
+}
+
 // transpose16Portable writes the 16×16 block at src to dst with rows and lanes
 // exchanged. Row strides are in bytes; the assembly prefetches what lies ahead bytes
 // after src.

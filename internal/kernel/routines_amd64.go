@@ -9,7 +9,7 @@ package kernel
 //go:noescape
 func tileAVX2(a *tile)
 
-// gatherAVX2 is gatherPortable; cols must be 1 to 8.
+// gatherAVX2 is gatherPortable; cols must be 1 to 4.
 //
 //go:noescape
 func gatherAVX2(a *gather)
@@ -33,6 +33,11 @@ func outerSpikes3AVX2(a *outer3)
 //
 //go:noescape
 func outerValues3AVX2(a *outer3)
+
+// sampled3AVX2 is sampled3Portable, but for sums that are not numbers.
+//
+//go:noescape
+func sampled3AVX2(a *sampled3)
 
 // groupValuesAVX2 is groupValuesPortable.
 //
@@ -83,6 +88,11 @@ func outerSpikes3AVX512(a *outer3)
 //
 //go:noescape
 func outerValues3AVX512(a *outer3)
+
+// sampled3AVX512 is sampled3Portable, but for sums that are not numbers.
+//
+//go:noescape
+func sampled3AVX512(a *sampled3)
 
 // groupValuesAVX512 is groupValuesPortable.
 //

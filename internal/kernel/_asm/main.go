@@ -57,6 +57,7 @@ func main() {
 		}
 		outer3(s, false)
 		outer3(s, true)
+		sampled3(s)
 		groupValues(s)
 		peak(s)
 	}

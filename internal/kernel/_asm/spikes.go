@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -9,20 +10,21 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const gatherCols = 8
+const gatherVectors = 8
 
 // gather scans masks and adds up the columns of the weights of their set bits.
 func gather(s isa) {
-	routine("gather"+s.name, "func(a *gather)", "is gatherPortable; cols must be 1 to 8.")
+	most := gatherVectors * s.bytes / 64
+	routine("gather"+s.name, "func(a *gather)", fmt.Sprintf("is gatherPortable; cols must be 1 to %d.", most))
 	a := argBlock()
 	a.setEnd()
 	cols := a.load("cols")
-	for n := 1; n <= gatherCols; n++ {
+	for n := 1; n <= most; n++ {
 		CMPQ(cols, Imm(uint64(n)))
 		JEQ(LabelRef(fmt.Sprintf("gather%d", n)))
 	}
 	RET()
-	for n := 1; n <= gatherCols; n++ {
+	for n := 1; n <= most; n++ {
 		gatherBody(s, a, n)
 	}
 }
@@ -50,11 +52,19 @@ func gatherBody(s isa, a args, n int) {
 		}
 		return Mem{Base: base, Index: wCol, Scale: uint8(j)}
 	}
-	each := func(fn func(j int, at Mem)) {
+	// Column j is parts vectors, side by side, from the parts·j-th on.
+	parts := 64 / s.bytes
+	part := func(m Mem, i int) Mem {
+		m.Disp = i * s.bytes
+		return m
+	}
+	each := func(fn func(v reg.VecPhysical, at Mem)) {
 		d := GP64()
 		MOVQ(dst, d)
 		for j := range n {
-			fn(j, Mem{Base: d})
+			for i := range parts {
+				fn(s.v(j*parts+i), part(Mem{Base: d}, i))
+			}
 			if j < n-1 {
 				ADDQ(a.mem("dstCol"), d)
 			}
@@ -79,18 +89,18 @@ func gatherBody(s isa, a args, n int) {
 	CMPQ(a.mem("start"), Imm(1))
 	JEQ(LabelRef(label("bias")))
 	JGT(LabelRef(label("dst")))
-	for j := range n {
+	for j := range n * parts {
 		s.zero(s.v(j))
 	}
 	JMP(LabelRef(label("started")))
 	Label(label("bias"))
 	b := a.load("bias")
-	for j := range n {
-		VMOVUPS(Mem{Base: b, Disp: 64 * j}, s.v(j))
+	for j := range n * parts {
+		VMOVUPS(Mem{Base: b, Disp: s.bytes * j}, s.v(j))
 	}
 	JMP(LabelRef(label("started")))
 	Label(label("dst"))
-	each(func(j int, at Mem) { VMOVUPS(at, s.v(j)) })
+	each(func(v reg.VecPhysical, at Mem) { VMOVUPS(at, v) })
 	Label(label("started"))
 	offset := a.load("offsets")
 	Label(label("offset"))
@@ -108,14 +118,17 @@ func gatherBody(s isa, a args, n int) {
 	ADDQ(wp, i)
 	BLSRQ(mask, mask)
 	for j := range n {
-		VADDPS(at(i, j), s.v(j), s.v(j))
+		for k := range parts {
+			v := s.v(j*parts + k)
+			VADDPS(part(at(i, j), k), v, v)
+		}
 	}
 	JNZ(LabelRef(label("bit")))
 	Label(label("next"))
 	ADDQ(U32(16), offset)
 	CMPQ(offset, a.mem("end"))
 	JNE(LabelRef(label("offset")))
-	each(func(j int, at Mem) { VMOVUPS(s.v(j), at) })
+	each(func(v reg.VecPhysical, at Mem) { VMOVUPS(v, at) })
 	ADDQ(a.mem("maskItem"), masks)
 	ADDQ(a.mem("dstItem"), dst)
 	DECQ(items)
@@ -127,7 +140,8 @@ func gatherBody(s isa, a args, n int) {
 // scatter3 sweeps the input's rows. The 3×3 block of outputs that a pixel reaches
 // is held in nine registers whose columns rotate with x, so that a pixel costs
 // three loads and three stores however many spikes it has. Bodies without a row
-// above, below or a column beside the pixel leave those taps out. With 32 registers
+// above, below or a column beside the pixel leave those taps out. The weights of 64
+// channels fit L1. With 32 registers
 // there is a second version for two blocks of output channels, which scans the
 // spikes of both at once.
 func scatter3(s isa, multiply bool, blocks int) {
@@ -220,13 +234,13 @@ func scatter3(s isa, multiply bool, blocks int) {
 			if multiply {
 				VBROADCASTSS(Mem{Base: xp, Index: i, Scale: 4}, value)
 			}
-			IMUL3Q(U32(9*64), i, i)
+			IMUL3Q(U32(uint32(9*s.bytes)), i, i)
 			BLSRQ(mask, mask)
 			// An input at row y reaches row y+1−ky through row ky of the window.
 			for block, base := range []reg.Register{w, w2}[:blocks] {
 				for c := from; c <= to; c++ {
 					for _, r := range rows {
-						m, sum := Mem{Base: base, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * 64}, acc(phase, c, r, block)
+						m, sum := Mem{Base: base, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * s.bytes}, acc(phase, c, r, block)
 						if multiply {
 							VFMADD231PS(m, value, sum)
 						} else {
@@ -309,6 +323,9 @@ func outer3(s isa, multiply bool) {
 		VMOVUPS(Mem{Base: dw, Disp: 64 * t}, s.v(t))
 	}
 	Label("started")
+	for t := range 9 {
+		PREFETCHT0(Mem{Base: dw, Disp: (9 + t) * 64})
+	}
 	words := a.load("words")
 	r0 := a.load("deltas")
 	r1, r2 := GP64(), GP64()
@@ -325,10 +342,10 @@ func outer3(s isa, multiply bool) {
 	if multiply {
 		VBROADCASTSS(Mem{Base: xp, Index: i, Scale: 4}, s.v(9))
 	}
-	SHLQ(Imm(6), i)
+	SHLQ(Imm(uint64(bits.TrailingZeros(uint(s.bytes)))), i)
 	BLSRQ(mask, mask)
 	for t := range 9 {
-		m := Mem{Base: rows[t/3], Index: i, Scale: 1, Disp: (2 - t%3) * 64}
+		m := Mem{Base: rows[t/3], Index: i, Scale: 1, Disp: (2 - t%3) * s.bytes}
 		if multiply {
 			VFMADD231PS(m, s.v(9), s.v(t))
 		} else {
@@ -342,7 +359,7 @@ func outer3(s isa, multiply bool) {
 		ADDQ(U32(256), xp)
 	}
 	for _, r := range rows {
-		ADDQ(U32(64*64), r)
+		ADDQ(U32(uint32(64*s.bytes)), r)
 	}
 	DECQ(words)
 	JNZ(LabelRef("word"))

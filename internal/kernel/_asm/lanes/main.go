@@ -19,11 +19,15 @@ func main() {
 	constants()
 	for _, s := range All {
 		neuronForward(s)
+		neuronSupport(s)
 		neuronMembranes(s)
 		neuronBackward(s)
 		scale(s)
 		mask(s)
 		affine(s)
+		if !s.Wide() {
+			halve(s)
+		}
 		sum(s)
 		squares(s)
 		products(s)

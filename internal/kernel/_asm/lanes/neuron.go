@@ -152,9 +152,14 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 	}, func() {})
 }
 
+// Comparisons for VCMPPS.
+const (
+	greaterOrEqual    = 0x0d // false for NaN
+	notGreaterOrEqual = 0x19 // true for NaN
+)
+
 func neuronForward(s ISA) {
 	Routine("neuronForward"+s.Name, "func(r *neuronRun)", "is neuronForwardPortable.")
-	const greaterOrEqual = 0x0d // false for NaN
 	low, high := GP32(), GP32()
 	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}},
 		func(c *scan, _ labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
@@ -163,14 +168,41 @@ func neuronForward(s ISA) {
 				KMOVW(reg.K1, c.word(i))
 			} else {
 				VCMPPS(Imm(greaterOrEqual), threshold, m, v)
-				if i%2 == 0 {
-					VMOVMSKPS(v, low)
-				} else {
-					VMOVMSKPS(v, high)
-					SHLL(Imm(8), high)
-					ORL(low, high)
-					MOVW(high.As16(), c.word(i))
-				}
+				c.storeWord(i, v, low, high)
+			}
+			reset(s, soft, m, v, threshold)
+		})
+}
+
+// storeWord stores the signs of vector i, v, as half of its pixel's word at AVX2.
+func (c *scan) storeWord(i int, v reg.VecPhysical, low, high reg.GPVirtual) {
+	if i%2 == 0 {
+		VMOVMSKPS(v, low)
+		return
+	}
+	VMOVMSKPS(v, high)
+	SHLL(Imm(8), high)
+	ORL(low, high)
+	MOVW(high.As16(), c.word(i))
+}
+
+func neuronSupport(s ISA) {
+	Routine("neuronSupport"+s.Name, "func(r *neuronRun)", "is neuronSupportPortable.")
+	low, high := GP32(), GP32()
+	width := s.V(8)
+	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}},
+		func(c *scan, _ labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
+			VBROADCASTSS(c.a.Mem("width"), width)
+			VSUBPS(threshold, m, v)
+			s.And(absMask, v)
+			if s.Wide() {
+				VCMPPS(Imm(notGreaterOrEqual), width, v, reg.K1)
+				KMOVW(reg.K1, c.word(i))
+				VCMPPS(Imm(greaterOrEqual), threshold, m, reg.K1)
+			} else {
+				VCMPPS(Imm(notGreaterOrEqual), width, v, v)
+				c.storeWord(i, v, low, high)
+				VCMPPS(Imm(greaterOrEqual), threshold, m, v)
 			}
 			reset(s, soft, m, v, threshold)
 		})

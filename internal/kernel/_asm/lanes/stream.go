@@ -26,6 +26,19 @@ func affine(s ISA) {
 	})
 }
 
+func halve(s ISA) {
+	Routine("halve"+s.Name, "func(low, high, src *float32, n int)", "is halvePortable.")
+	low, high, src, n := parameter("low"), parameter("high"), parameter("src"), parameter("n")
+	stream(s, 4, []reg.GPVirtual{low, high, src}, []int{32, 32, 64}, n, func(_ labels, n int) {
+		for i := range n {
+			VMOVUPS(at(s, src, i), s.V(i))
+		}
+		for i := range n {
+			VMOVUPS(s.V(i), at(s, []reg.GPVirtual{low, high}[i%2], i/2))
+		}
+	})
+}
+
 // sums emits sums in float64 over n elements: fn gets element by element and half
 // vector by half vector, with its offset in bytes of float32, and the sums' registers,
 // count of them for each of the halves of a block.

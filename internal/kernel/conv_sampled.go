@@ -1,0 +1,131 @@
+package kernel
+
+import "github.com/org/snnrat/internal/parallel"
+
+// The gradient of spikes is needed only where neurons use it: where their surrogate
+// derivative is not zero. A product of which a sample is needed (SDDMM) has vectors of
+// output channels, so that single elements of its result can be left out.
+
+// sampledTiles cut frames into tiles of up to 64 places, whose bits are a word, and
+// whose deltas, with a halo, fit L1.
+type sampledTiles struct {
+	frames, rows, cols int // of a tile: frames > 1 only if they are whole
+	bands, strips      int // tiles of a frame, down and across
+	n                  int
+	places             [64]place
+}
+
+func newSampledTiles(c *Conv) *sampledTiles {
+	const slots = 112 // of 64 deltas: 28 KB
+	t := &sampledTiles{frames: 1}
+	t.strips = ceilDiv(c.Win, 16)
+	t.cols = ceilDiv(c.Win, t.strips)
+	t.bands = ceilDiv(c.Hin, min(64/t.cols, slots/(t.cols+2)-2))
+	t.rows = ceilDiv(c.Hin, t.bands)
+	if t.bands*t.strips == 1 {
+		t.frames = max(1, min(c.Frames, 64/(t.rows*t.cols), slots/((t.rows+2)*(t.cols+2))))
+	}
+	t.n = ceilDiv(c.Frames, t.frames) * t.bands * t.strips
+	for i := range t.frames * t.rows * t.cols {
+		f, y, x := i/(t.rows*t.cols), i/t.cols%t.rows, i%t.cols
+		t.places[i] = place{
+			delta: int64((f*(t.rows+2)+y)*(t.cols+2)+x) * Group * 4,
+			dst:   int64((f*c.Hin+y)*c.Win+x) * Lanes * 4,
+		}
+	}
+	return t
+}
+
+// slots is the number of pixels of a tile with its halo.
+func (t *sampledTiles) slots() int { return t.frames * (t.rows + 2) * (t.cols + 2) }
+
+// at returns where tile i begins.
+func (t *sampledTiles) at(i int) (frame, y, x int) {
+	return i / (t.bands * t.strips) * t.frames, i / t.strips % t.bands * t.rows, i % t.strips * t.cols
+}
+
+// rowsOf calls fn for the n pixels from x on of every row y of a frame f that tile i
+// and a halo of so many pixels have, with the number of their first place in the tile,
+// the halo included.
+func (t *sampledTiles) rowsOf(c *Conv, i, halo int, fn func(f, y, x, n, slot int)) {
+	f0, y0, x0 := t.at(i)
+	height, width := t.rows+2*halo, t.cols+2*halo
+	from, to := max(0, x0-halo), min(c.Win, x0+t.cols+halo)
+	for f := range min(t.frames, c.Frames-f0) {
+		for y := max(0, y0-halo); y < min(c.Hin, y0+t.rows+halo); y++ {
+			fn(f0+f, y, from, to-from, (f*height+y-y0+halo)*width+from-x0+halo)
+		}
+	}
+}
+
+// convInputGradWhere3 computes the elements of the input's gradient that are needed, and
+// sets the others to zero, if it does not add. A unit has as many blocks of input
+// channels as have the weights of a group of output channels in L2; it goes through the
+// groups, and within one through its tiles.
+func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, add bool, threads int) {
+	const maxBlocks = 8
+	t := newSampledTiles(c)
+	nb, px := c.BlocksIn(), c.Hin*c.Win
+	m := masks.get(nb * t.n * Lanes) // [nb][tiles][16]
+	defer masks.put(m)
+	parallel.For(threads, nb*t.n, func(u int) {
+		var bits [64]uint16
+		t.rowsOf(c, u%t.n, 0, func(f, y, x, n, slot int) {
+			copy(bits[slot:], need[(u/t.n*c.Frames+f)*px+y*c.Win+x:][:n])
+		})
+		l.transposeBits(&(*m)[u*Lanes], &bits[0], 1, 8)
+	})
+	ranges := ceilDiv(nb, maxBlocks)
+	parts := min(t.n, ceilDiv(4*parallel.Threads(threads), ranges))
+	parallel.For(threads, ranges*parts, func(u int) {
+		lo, hi := share(nb, u/parts, ranges)
+		from, to := share(t.n, u%parts, parts)
+		if !add {
+			for i := from; i < to; i++ {
+				t.rowsOf(c, i, 0, func(f, y, x, n, _ int) {
+					for b := lo; b < hi; b++ {
+						clear(dx[((b*c.Frames+f)*px+y*c.Win+x)*Lanes:][:n*Lanes])
+					}
+				})
+			}
+		}
+		deltas := scratch(t.slots() * Group)
+		notZero := masks.get(t.cols + 2)
+		defer release(deltas)
+		defer masks.put(notZero)
+		for g := 0; g < c.BlocksOut(); g += Group / Lanes {
+			blocks := min(Group/Lanes, c.BlocksOut()-g)
+			for i := from; i < to; i++ {
+				clear(*deltas)
+				t.rowsOf(c, i, 1, func(f, y, x, n, slot int) {
+					l.groupValues(&groupValues{
+						src: ptr(dy, ((g*c.Frames+f)*px+y*c.Win+x)*Lanes), dst: ptr(*deltas, slot*Group), masks: ptr(*notZero, 0),
+						pixels: uint64(n), blocks: uint64(blocks), srcBlock: uint64(c.Frames * px * 64), srcPixel: 64,
+						turn: uint64(64 - 16*blocks),
+					})
+				})
+				f, y, x := t.at(i)
+				for b := lo; b < hi; b++ {
+					left := [Lanes]uint64((*m)[(b*t.n+i)*Lanes:])
+					l.runSampled3(&sampled3{
+						masks: ptr(left[:], 0), places: ptr(t.places[:], 0), deltas: ptr(*deltas, 0),
+						w:        ptr(w, (g*nb+b)*Lanes*9*Lanes),
+						dst:      ptr(dx, ((b*c.Frames+f)*px+y*c.Win+x)*Lanes),
+						channels: Lanes, blocks: uint64(blocks),
+						rowStride: uint64((t.cols + 2) * Group * 4), wBlock: uint64(nb * Lanes * 9 * 64),
+					})
+				}
+			}
+		}
+	})
+}
+
+// runSampled3 has the twin, which leaves zeros out, compute the sums that are not
+// numbers: a zero may have met a weight that is not finite.
+func (l Level) runSampled3(a *sampled3) {
+	rest := *a
+	l.sampled3(a)
+	if a.nan != 0 {
+		sampled3Portable(&rest)
+	}
+}
