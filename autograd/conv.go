@@ -101,7 +101,11 @@ func (o *conv2D) Backward(t *Tape) {
 	geom.Frames = x.shape.N * o.y.gradSteps
 	if x.needsGrad {
 		s := t.open(x, o.y.gradSteps)
-		kernel.ConvInputGrad(s.buf, dy, o.w.data, nil, geom, s.add, t.Threads)
+		var need []uint16
+		if x.maker != nil && geom.CanLeaveOut() {
+			need = x.maker.need(t, o.y.gradSteps)
+		}
+		kernel.ConvInputGrad(s.buf, dy, o.w.data, need, geom, s.add, t.Threads)
 		t.close(s)
 	}
 	if !t.Params {

@@ -153,6 +153,58 @@ func TestFusion(t *testing.T) {
 	}
 }
 
+// compact is the triangle that tells its support.
+type compact struct{ triangle }
+
+func (compact) Support() float32 { return 1 }
+
+// Convolutions leave out gradients of spikes that their neurons do not use, and only
+// those: the neurons' own gradient is that of convolutions on dense values, which leave
+// out none.
+func TestGradientsThatNeuronsNeed(t *testing.T) {
+	sh := tensor.Shape{N: 3, Steps: 4, C: 17, H: 6, W: 7}
+	x := tensor.NewDense(sh)
+	r := rng.New(5).Rand()
+	for i := range x.Data {
+		if i/tensor.Lanes/(sh.Frames()*sh.Pixels())*tensor.Lanes+i%tensor.Lanes < sh.C {
+			x.Data[i] = float32(r.NormFloat64())
+		}
+	}
+	w := newStack(sh.C, 33).w
+	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	for _, rate := range []bool{false, true} {
+		for _, steps := range []int{1, sh.Steps} { // of the gradient
+			run := func(s autograd.Surrogate, dense bool) []float32 {
+				tape := &autograd.Tape{}
+				in := tape.Input(x, true)
+				fire := func(v *autograd.Value) *autograd.Value {
+					if rate {
+						return autograd.FireThroughRate(tape, v, d, sh.Steps)
+					}
+					return autograd.FireThroughTime(tape, v, d, sh.Steps, s, false)
+				}
+				spikes := fire(in)
+				if dense {
+					spikes = autograd.Densify(tape, spikes)
+				}
+				y := autograd.Add(tape, autograd.Conv2D(tape, spikes, w, nil, 1, 1), autograd.Conv2D(tape, spikes, w, nil, 1, 1))
+				seed := tensor.NewDense(y.Shape().WithSteps(steps))
+				r := rng.New(3).Rand()
+				for i := range seed.Data {
+					seed.Data[i] = float32(r.NormFloat64())
+				}
+				tape.BackwardFrom(y, seed)
+				return append([]float32(nil), in.Grad().Data...)
+			}
+			t.Run(fmt.Sprintf("rate=%v, gradient of %d steps", rate, steps), func(t *testing.T) {
+				want := run(compact{}, true)
+				close(t, want, run(compact{}, false))
+				close(t, want, run(triangle{}, false))
+			})
+		}
+	}
+}
+
 // close requires equality to 1e-5 of the largest magnitude.
 func close(t *testing.T, want, got []float32) {
 	t.Helper()

@@ -17,7 +17,9 @@ func (d Dynamics) kernel() kernel.Neuron {
 	return kernel.Neuron{Leak: d.Leak, Threshold: d.Threshold, Soft: d.SoftReset}
 }
 
-// Surrogate stands in for the derivative of the Heaviside step.
+// Surrogate stands in for the derivative of the Heaviside step. One that is zero where |u|
+// is some width or more may tell so by a method Support() float32 that returns it: the
+// gradients that are multiplied by zeros then need not be computed.
 type Surrogate interface {
 	// Derivative writes the surrogate derivative at u, the membrane potential minus
 	// the threshold, to dst, which has u's length and may be u.
@@ -32,6 +34,7 @@ type throughTime struct {
 	dynamics  Dynamics
 	surrogate Surrogate
 	detach    bool
+	support   *Value // once it was asked for
 }
 
 // FireThroughTime runs neurons on the currents x for the given number of steps, and
@@ -50,6 +53,7 @@ func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, deta
 	}
 	t.read(op.x)
 	op.y = t.fire(&op.currents, d, true)
+	op.y.maker = op
 	t.keep(op.x)
 	t.keep(op.y)
 	t.record(op)
@@ -58,8 +62,25 @@ func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, deta
 
 func (o *throughTime) Output() *Value { return o.y }
 
+// need implements needer: the gradient of a spike counts where the surrogate's
+// derivative is not zero.
+func (o *throughTime) need(t *Tape, steps int) []uint16 {
+	c, ok := o.surrogate.(kernel.Compact)
+	if !ok || steps < o.y.shape.Steps {
+		return nil
+	}
+	if o.support == nil {
+		o.support = t.spikes(o.y.shape, false)
+		kernel.NeuronSupport(o.support.spikes, o.x.dense, o.norm, o.dynamics.kernel(), o.scan, c.Support(), t.Threads)
+	}
+	return o.support.spikes
+}
+
 // Backward is kernel.NeuronBackward's recursion.
 func (o *throughTime) Backward(t *Tape) {
+	if o.support != nil {
+		t.drop(o.support)
+	}
 	g := kernel.NeuronGrad{
 		Neuron: o.dynamics.kernel(), Scan: o.scan, Norm: o.norm,
 		X: o.x.dense, Spikes: o.y.spikes,
@@ -120,12 +141,21 @@ func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
 	if x.needsGrad {
 		op.fired = t.spikes(x.shape.WithSteps(1), false)
 		kernel.Fired(op.fired.spikes, op.y.spikes, op.scan, t.Threads)
+		op.y.maker = op
 	}
 	t.record(op)
 	return op.y
 }
 
 func (o *throughRate) Output() *Value { return o.y }
+
+// need implements needer: the gradient of the rate counts where the neuron fired.
+func (o *throughRate) need(_ *Tape, steps int) []uint16 {
+	if steps > 1 {
+		return nil
+	}
+	return o.fired.spikes
+}
 
 func (o *throughRate) Backward(t *Tape) {
 	sh, scale := o.y.shape, float32(1)

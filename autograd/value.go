@@ -23,6 +23,9 @@ type Value struct {
 	// of it found it in passing.
 	sums *normSums
 
+	// Spikes know which elements of their gradient the neurons will use.
+	maker needer
+
 	tape      *Tape
 	deferred  deferred // nil, or how to compute the data
 	needsGrad bool     // whether anything that wants a gradient lies upstream
@@ -36,6 +39,13 @@ type deferred interface {
 	compute(t *Tape, v *Value)
 	// release lets go of the values that compute reads.
 	release(t *Tape)
+}
+
+// needer is an op that does not use all of its output's gradient.
+type needer interface {
+	// need returns the bits, laid out as spikes of so many steps, of the elements that
+	// it uses; or nil for all.
+	need(t *Tape, steps int) []uint16
 }
 
 // read makes sure that v has its data.

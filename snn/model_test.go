@@ -562,6 +562,14 @@ func TestSurrogates(t *testing.T) {
 				want = 2 / float64(width)
 			}
 			assert.InDelta(t, want, area, 2e-3*want, "%s of width %v", name, width)
+			if c, ok := s.(interface{ Support() float32 }); ok {
+				u := []float32{math.Nextafter32(c.Support(), 0), c.Support()}
+				s.Derivative(u, u)
+				assert.Positive(t, u[0])
+				assert.Zero(t, u[1])
+			} else {
+				assert.Positive(t, right[n/2])
+			}
 			s.Derivative(u, u) // in place
 			assert.Equal(t, left, u)
 		}

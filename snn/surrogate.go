@@ -66,6 +66,9 @@ func (s Triangle) Derivative(dst, u []float32) {
 // TriangleWidth returns Width; the kernels compute the triangle inline.
 func (s Triangle) TriangleWidth() float32 { return s.Width }
 
+// Support returns Width.
+func (s Triangle) Support() float32 { return s.Width }
+
 // Derivative implements [autograd.Surrogate].
 func (s Rectangle) Derivative(dst, u []float32) {
 	half, high := s.Width/2, 1/s.Width
@@ -76,6 +79,9 @@ func (s Rectangle) Derivative(dst, u []float32) {
 		}
 	}
 }
+
+// Support returns Width/2.
+func (s Rectangle) Support() float32 { return s.Width / 2 }
 
 // Derivative implements [autograd.Surrogate].
 func (s Sigmoid) Derivative(dst, u []float32) {
