@@ -122,7 +122,7 @@ type sampled3 struct {
 
 // place is an output of a sampled3: bytes from the first delta to the one in the upper
 // left corner of its window, and into dst.
-type place struct{ delta, dst int64 }
+type place struct{ delta, dst int32 }
 
 // groupValues packs up to four blocks of channels pixel by pixel:
 //

@@ -29,8 +29,8 @@ func newSampledTiles(c *Conv) *sampledTiles {
 	for i := range t.frames * t.rows * t.cols {
 		f, y, x := i/(t.rows*t.cols), i/t.cols%t.rows, i%t.cols
 		t.places[i] = place{
-			delta: int64((f*(t.rows+2)+y)*(t.cols+2)+x) * Group * 4,
-			dst:   int64((f*c.Hin+y)*c.Win+x) * Lanes * 4,
+			delta: int32((f*(t.rows+2)+y)*(t.cols+2)+x) * Group * 4,
+			dst:   int32((f*c.Hin+y)*c.Win+x) * Lanes * 4,
 		}
 	}
 	return t

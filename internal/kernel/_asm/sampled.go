@@ -79,20 +79,18 @@ func sampledBody(s isa, a args, mask reg.GPVirtual, p int) {
 	places := a.load("places")
 	for k := range ptrs {
 		TZCNTQ(mask, i)
-		SHLQ(Imm(4), i)
 		BLSRQ(mask, mask)
 		ptrs[k] = GP64()
-		MOVQ(Mem{Base: places, Index: i, Scale: 1}, ptrs[k])
-		ADDQ(a.mem("deltas"), ptrs[k])
+		MOVLQSX(Mem{Base: places, Index: i, Scale: 8}, ptrs[k])
 		for part := range parts {
 			s.zero(sum(k, part))
 		}
 	}
 	MOVQ(mask, a.mem("rest"))
-	r0, wp, left := GP64(), a.load("w"), a.load("blocks")
-	r1, r2 := a.load("rowStride"), GP64()
-	XORQ(r0, r0)
-	LEAQ(Mem{Base: r1, Index: r1, Scale: 1}, r2)
+	wp, left := a.load("w"), a.load("blocks")
+	r0, r1, r2 := a.load("deltas"), a.load("rowStride"), GP64()
+	LEAQ(Mem{Base: r0, Index: r1, Scale: 2}, r2)
+	ADDQ(r0, r1)
 	Label(label("block"))
 	for t := range 9 {
 		row := []reg.Register{r2, r1, r0}[t/3]
@@ -160,9 +158,8 @@ func sampledBody(s isa, a args, mask reg.GPVirtual, p int) {
 	places = a.load("places")
 	for k := range p {
 		TZCNTQ(group, i)
-		SHLQ(Imm(4), i)
 		BLSRQ(group, group)
-		MOVQ(Mem{Base: places, Index: i, Scale: 1, Disp: 8}, i)
+		MOVLQSX(Mem{Base: places, Index: i, Scale: 8, Disp: 4}, i)
 		at, v := Mem{Base: dst, Index: i, Scale: 1}, x(k/4)
 		if k%4 > 0 {
 			v = free(k / 4).AsX().(reg.VecPhysical)
