@@ -9,6 +9,9 @@
 // its columns, then the group's channels, all ascending, starting from the bias.
 // Parallel work is split over outputs, never along a sum.
 //
+// Gradients of inputs of which a part is needed are summed in another order at AVX2
+// and AVX-512, whatever part that is; see [ConvInputGrad].
+//
 // A zero input adds nothing, whatever its weight: 0·Inf and 0·NaN are left out. The
 // event-driven paths never see them; the dense ones multiply and compute again, by
 // that rule, the tiles in which a sum is not a number. Which path is taken, by the
