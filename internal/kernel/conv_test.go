@@ -479,7 +479,7 @@ func products(o *operands, threads int) map[string][]float32 {
 		"ConvSpikes": make([]float32, len(o.dst)), "ConvDense": make([]float32, len(o.dst)),
 		"ConvInputGrad": make([]float32, len(o.dx)), "ConvInputGrad where needed": make([]float32, len(o.dx)),
 		"ConvWeightGradSpikes": make([]float32, len(o.dw)),
-		"ConvWeightGradDense": make([]float32, len(o.dw)), "ConvBiasGrad": make([]float32, len(o.bias)),
+		"ConvWeightGradDense":  make([]float32, len(o.dw)), "ConvBiasGrad": make([]float32, len(o.bias)),
 	}
 	ConvSpikes(m["ConvSpikes"], o.s, o.w, o.bias, c, threads)
 	ConvDense(m["ConvDense"], o.x, o.w, o.bias, c, threads)
