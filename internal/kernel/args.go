@@ -75,12 +75,14 @@ type gather struct {
 //	masks [frames][height][width]uint64, bit i: channel i of a group
 //	w     [blocks, wBlock bytes apart][64][9] vectors, side by side
 //	dst   [blocks, dstBlock bytes apart][frames][height][width] vectors, 64 bytes apart
-//	x     [frames][height][width][64]float32, for the routine that multiplies
+//	x     [frames][height][width], xPixel bytes apart, [channels]float32, for the routine
+//	      that multiplies
 type scatter3 struct {
 	masks, w, dst, x      unsafe.Pointer
 	frames, height, width uint64
 	blocks                uint64 // 1, or 2 at AVX-512
 	wBlock, dstBlock      uint64
+	xPixel                uint64
 
 	//lint:ignore U1000 the routine's own
 	rowsLeft, row uint64
@@ -127,11 +129,12 @@ type place struct{ delta, dst int32 }
 // groupValues packs up to four blocks of channels pixel by pixel:
 //
 //	src   [blocks, srcBlock bytes apart][pixels, srcPixel bytes apart][16]float32
-//	dst   [pixels][64]float32
+//	dst   [pixels, dstPixel bytes apart][blocks][16]float32
 //	masks [pixels]uint64, bit i: value i of the pixel is not zero
 type groupValues struct {
 	src, dst, masks    unsafe.Pointer
 	pixels, blocks     uint64
 	srcBlock, srcPixel uint64
+	dstPixel           uint64
 	turn               uint64 // 64 − 16·blocks
 }

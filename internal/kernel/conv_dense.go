@@ -68,7 +68,7 @@ type product struct {
 }
 
 func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
-	if c.same3() && sparse(x, c.Cin) {
+	if c.same3() && l.sparse(x, c.Cin) {
 		l.convValues3(dst, x, w, bias, &c, false, threads)
 		return
 	}
@@ -231,7 +231,7 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 // half a block of them. A unit walks its frames in chunks that stay in L2 while the
 // positions of the window pass over them.
 func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
-	if c.same3() && sparse(x, c.Cin) {
+	if c.same3() && l.sparse(x, c.Cin) {
 		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
 		return
 	}

@@ -17,7 +17,7 @@ func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int)
 		l.convInputGradImage(dx, dy, w, &c, add, threads)
 	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 && c.Frames <= 3*bytes/4:
 		l.convInputGradRows(dx, dy, w, &c, add, threads)
-	case c.same3() && sparse(dy, c.Cout):
+	case c.same3() && l.sparse(dy, c.Cout):
 		l.convInputGradValues3(dx, dy, w, &c, add, threads)
 	default:
 		l.product(&product{

@@ -101,7 +101,7 @@ func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, 
 					l.groupValues(&groupValues{
 						src: ptr(dy, ((g*c.Frames+f)*px+y*c.Win+x)*Lanes), dst: ptr(*deltas, slot*Group), masks: ptr(*notZero, 0),
 						pixels: uint64(n), blocks: uint64(blocks), srcBlock: uint64(c.Frames * px * 64), srcPixel: 64,
-						turn: uint64(64 - 16*blocks),
+						dstPixel: Group * 4, turn: uint64(64 - 16*blocks),
 					})
 				})
 				f, y, x := t.at(i)

@@ -42,6 +42,9 @@ func (l Level) gatherBlocks() int {
 	return 8
 }
 
+// groupChannels returns the number of channels of a group, blocks being whole.
+func (c *Conv) groupChannels() int { return min(c.BlocksIn()*Lanes, Group) }
+
 // same3 reports whether the window is 3×3, moves by one and keeps the frame's size.
 func (c *Conv) same3() bool {
 	return c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 && c.Win > 1
@@ -98,7 +101,7 @@ func frameParts(frames, tiles, bytes, threads int) int {
 // nil, or values.
 //
 //	m [groups][to−from][Hin·Win]
-//	x [groups][to−from][Hin·Win][64]
+//	x [groups][to−from][Hin·Win][groupChannels]
 func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, from, to int, add bool, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px, frames := c.BlocksIn(), c.Hin*c.Win, to-from
@@ -139,7 +142,7 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 					l.scatterSpikes3(&a)
 					continue
 				}
-				a.x = ptr(x, first*Group)
+				a.x, a.xPixel = ptr(x, first*c.groupChannels()), uint64(c.groupChannels()*4)
 				l.scatterValues3(&a)
 			}
 		}
@@ -160,8 +163,12 @@ func few(m []uint64) bool {
 // sparse reports whether so few of x's values, of so many channels, are not zero that
 // a 3×3 window is faster event by event than as a dense product. It looks at a sample
 // of blocks. An event costs a bit more than a dense channel, and a pixel of any number
-// of events about as much as 12.
-func sparse(x []float32, channels int) bool {
+// of events about as much as 12, or 5 at AVX2, where the others cost more.
+func (l Level) sparse(x []float32, channels int) bool {
+	pixel := 12
+	if l == AVX2 {
+		pixel = 5
+	}
 	n := len(x) / Lanes
 	step := max(1, n/1000) | 1
 	seen, events := 0, 0
@@ -174,7 +181,7 @@ func sparse(x []float32, channels int) bool {
 		}
 	}
 	perPixel := float64(events) / float64(seen) * float64(blocks(channels))
-	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+12)
+	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+pixel)
 }
 
 // packed bounds the values, 4 MB, that are packed or turned at a time: they stay in a
@@ -184,9 +191,9 @@ const packed = 1 << 20
 // convValues3 is a 3×3 product with few values that are not zero.
 func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
 	px, nb := c.Hin*c.Win, c.BlocksIn()
-	groups := ceilDiv(nb, 4)
-	frames := min(c.Frames, max(1, packed/(groups*px*Group)))
-	m, values := masks.get(groups*frames*px), packs.get(groups*frames*px*Group)
+	groups, channels := ceilDiv(nb, 4), c.groupChannels()
+	frames := min(c.Frames, max(1, packed/(groups*px*channels)))
+	m, values := masks.get(groups*frames*px), packs.get(groups*frames*px*channels)
 	defer masks.put(m)
 	defer packs.put(values)
 	for from := 0; from < c.Frames; from += frames {
@@ -198,9 +205,9 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads
 			g, lo := u/parts, u%parts*chunk
 			blocks := min(4, nb-g*4)
 			l.groupValues(&groupValues{
-				src: ptr(x, ((g*4*c.Frames+from)*px+lo)*Lanes), dst: ptr(*values, (g*n+lo)*Group), masks: ptr(*m, g*n+lo),
+				src: ptr(x, ((g*4*c.Frames+from)*px+lo)*Lanes), dst: ptr(*values, (g*n+lo)*channels), masks: ptr(*m, g*n+lo),
 				pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(c.Frames * px * 64), srcPixel: 64,
-				turn: uint64(64 - 16*blocks),
+				dstPixel: uint64(channels * 4), turn: uint64(64 - 16*blocks),
 			})
 		})
 		l.scatter3(dst, *m, *values, w, bias, c, from, to, add, threads)

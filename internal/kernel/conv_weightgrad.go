@@ -107,7 +107,7 @@ func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, thr
 			}
 			l.groupValues(&groupValues{ // in place
 				src: ptr(t, 0), dst: ptr(t, 0), masks: ptr(*m, u*Lanes*r.words),
-				pixels: uint64(Lanes * r.words), blocks: 4, srcBlock: 64, srcPixel: 256,
+				pixels: uint64(Lanes * r.words), blocks: 4, srcBlock: 64, srcPixel: 256, dstPixel: 256,
 			})
 		})
 		l.outer3(dw, *m, *turned, dy, c, &r, from, to, add || from > 0, threads)

@@ -142,7 +142,7 @@ func scatter3Portable(a *scatter3, multiply bool) {
 								add16(d[:], v[:])
 								continue
 							}
-							s := *(*float32)(unsafe.Add(a.x, (px*Group+ch)*4))
+							s := *(*float32)(unsafe.Add(a.x, px*int(a.xPixel)+ch*4))
 							for l := range d {
 								d[l] = fma(s, v[l], d[l])
 							}
@@ -251,7 +251,7 @@ func groupValuesPortable(a *groupValues) {
 		*mask = 0
 		for b := range a.blocks {
 			v := vector(a.src, b*a.srcBlock+px*a.srcPixel)
-			*vector(a.dst, px*256+b*64) = *v
+			*vector(a.dst, px*a.dstPixel+b*64) = *v
 			for l, x := range v {
 				if x != 0 {
 					*mask |= 1 << (b*Lanes + uint64(l))

@@ -6222,9 +6222,9 @@ TEXT ·scatterSpikes3AVX2(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R10
-	MOVQ R10, 80(AX)
-	MOVQ $0x00000000, R10
 	MOVQ R10, 88(AX)
+	MOVQ $0x00000000, R10
+	MOVQ R10, 96(AX)
 
 row:
 	MOVQ BX, DI
@@ -6232,14 +6232,14 @@ row:
 	LEAQ (BX)(SI*1), R8
 	MOVQ 48(AX), R11
 	SUBQ $0x02, R11
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Y4
 	VMOVUPS (R8), Y5
@@ -6968,8 +6968,8 @@ row11lastdone2:
 	ADDQ    $0x40, R8
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -6989,9 +6989,9 @@ TEXT ·scatterValues3AVX2(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R11
-	MOVQ R11, 80(AX)
-	MOVQ $0x00000000, R11
 	MOVQ R11, 88(AX)
+	MOVQ $0x00000000, R11
+	MOVQ R11, 96(AX)
 
 row:
 	MOVQ BX, R8
@@ -6999,14 +6999,14 @@ row:
 	LEAQ (BX)(DI*1), R9
 	MOVQ 48(AX), R12
 	SUBQ $0x02, R12
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Y4
 	VMOVUPS (R9), Y5
@@ -7029,7 +7029,7 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R9
 	TESTQ R12, R12
@@ -7057,7 +7057,7 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y5, -64(R9)
 	ADDQ    $0x40, BX
@@ -7085,7 +7085,7 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y8, -64(R9)
 	ADDQ    $0x40, BX
@@ -7113,7 +7113,7 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y2, -64(R9)
 	ADDQ    $0x40, BX
@@ -7140,7 +7140,7 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y2, -64(R9)
 	VMOVUPS Y4, (BX)
@@ -7167,7 +7167,7 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y5, -64(R9)
 	VMOVUPS Y7, (BX)
@@ -7194,7 +7194,7 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y8, -64(R9)
 	VMOVUPS Y1, (BX)
@@ -7221,7 +7221,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row00last1
@@ -7244,7 +7244,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y4, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7266,7 +7266,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y7, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7288,7 +7288,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y1, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7311,7 +7311,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y4, (BX)
 	ADDQ    $0x40, BX
@@ -7333,7 +7333,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y7, (BX)
 	ADDQ    $0x40, BX
@@ -7355,7 +7355,7 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y1, (BX)
 	ADDQ    $0x40, BX
@@ -7383,7 +7383,7 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
@@ -7411,7 +7411,7 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y3, -64(R8)
 	VMOVUPS Y4, -64(BX)
 	ADDQ    $0x40, R8
@@ -7439,7 +7439,7 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y6, -64(R8)
 	VMOVUPS Y7, -64(BX)
 	ADDQ    $0x40, R8
@@ -7467,7 +7467,7 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y0, -64(R8)
 	VMOVUPS Y1, -64(BX)
 	ADDQ    $0x40, R8
@@ -7494,7 +7494,7 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y0, -64(R8)
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y3, (R8)
@@ -7521,7 +7521,7 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y3, -64(R8)
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y6, (R8)
@@ -7548,7 +7548,7 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y6, -64(R8)
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y0, (R8)
@@ -7583,7 +7583,7 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R9
@@ -7616,7 +7616,7 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y3, -64(R8)
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y5, -64(R9)
@@ -7650,7 +7650,7 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y6, -64(R8)
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y8, -64(R9)
@@ -7684,7 +7684,7 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y0, -64(R8)
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y2, -64(R9)
@@ -7715,7 +7715,7 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y0, -64(R8)
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y2, -64(R9)
@@ -7747,7 +7747,7 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y3, -64(R8)
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y5, -64(R9)
@@ -7779,7 +7779,7 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Y6, -64(R8)
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y8, -64(R9)
@@ -7791,8 +7791,8 @@ row11lastdone2:
 	ADDQ    $0x40, R9
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -9363,12 +9363,12 @@ block:
 	ADDQ      $0x40, R12
 	DECQ      R11
 	JNZ       block
-	MOVQ      56(AX), CX
+	MOVQ      64(AX), CX
 	RORQ      CL, R10
 	MOVQ      R10, (SI)
 	ADDQ      $0x08, SI
 	ADDQ      R9, DX
-	ADDQ      $0x00000100, BX
+	ADDQ      56(AX), BX
 	DECQ      DI
 	JNZ       pixel
 	VZEROUPPER
@@ -17285,9 +17285,9 @@ TEXT ·scatterSpikes3AVX512(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R10
-	MOVQ R10, 80(AX)
-	MOVQ $0x00000000, R10
 	MOVQ R10, 88(AX)
+	MOVQ $0x00000000, R10
+	MOVQ R10, 96(AX)
 
 row:
 	MOVQ BX, DI
@@ -17295,14 +17295,14 @@ row:
 	LEAQ (BX)(SI*1), R8
 	MOVQ 48(AX), R11
 	SUBQ $0x02, R11
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (R8), Z5
@@ -18031,8 +18031,8 @@ row11lastdone2:
 	ADDQ    $0x40, R8
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -18054,9 +18054,9 @@ TEXT ·scatterSpikes3x2AVX512(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R12
-	MOVQ R12, 80(AX)
-	MOVQ $0x00000000, R12
 	MOVQ R12, 88(AX)
+	MOVQ $0x00000000, R12
+	MOVQ R12, 96(AX)
 
 row:
 	MOVQ BX, R9
@@ -18064,14 +18064,14 @@ row:
 	LEAQ (BX)(R8*1), R10
 	MOVQ 48(AX), R13
 	SUBQ $0x02, R13
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(DI*1), Z13
@@ -19048,8 +19048,8 @@ row11lastdone2:
 	ADDQ    $0x40, R10
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -19069,9 +19069,9 @@ TEXT ·scatterValues3AVX512(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R11
-	MOVQ R11, 80(AX)
-	MOVQ $0x00000000, R11
 	MOVQ R11, 88(AX)
+	MOVQ $0x00000000, R11
+	MOVQ R11, 96(AX)
 
 row:
 	MOVQ BX, R8
@@ -19079,14 +19079,14 @@ row:
 	LEAQ (BX)(DI*1), R9
 	MOVQ 48(AX), R12
 	SUBQ $0x02, R12
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (R9), Z5
@@ -19109,7 +19109,7 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R9
 	TESTQ R12, R12
@@ -19137,7 +19137,7 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z5, -64(R9)
 	ADDQ    $0x40, BX
@@ -19165,7 +19165,7 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z8, -64(R9)
 	ADDQ    $0x40, BX
@@ -19193,7 +19193,7 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z2, -64(R9)
 	ADDQ    $0x40, BX
@@ -19220,7 +19220,7 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z2, -64(R9)
 	VMOVUPS Z4, (BX)
@@ -19247,7 +19247,7 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z5, -64(R9)
 	VMOVUPS Z7, (BX)
@@ -19274,7 +19274,7 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z8, -64(R9)
 	VMOVUPS Z1, (BX)
@@ -19301,7 +19301,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row00last1
@@ -19324,7 +19324,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19346,7 +19346,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19368,7 +19368,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19391,7 +19391,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z4, (BX)
 	ADDQ    $0x40, BX
@@ -19413,7 +19413,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z7, (BX)
 	ADDQ    $0x40, BX
@@ -19435,7 +19435,7 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z1, (BX)
 	ADDQ    $0x40, BX
@@ -19463,7 +19463,7 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
@@ -19491,7 +19491,7 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R8)
 	VMOVUPS Z4, -64(BX)
 	ADDQ    $0x40, R8
@@ -19519,7 +19519,7 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R8)
 	VMOVUPS Z7, -64(BX)
 	ADDQ    $0x40, R8
@@ -19547,7 +19547,7 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R8)
 	VMOVUPS Z1, -64(BX)
 	ADDQ    $0x40, R8
@@ -19574,7 +19574,7 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R8)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z3, (R8)
@@ -19601,7 +19601,7 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R8)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z6, (R8)
@@ -19628,7 +19628,7 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R8)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z0, (R8)
@@ -19663,7 +19663,7 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R9
@@ -19696,7 +19696,7 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R8)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z5, -64(R9)
@@ -19730,7 +19730,7 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R8)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z8, -64(R9)
@@ -19764,7 +19764,7 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R8)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z2, -64(R9)
@@ -19795,7 +19795,7 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R8)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z2, -64(R9)
@@ -19827,7 +19827,7 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R8)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z5, -64(R9)
@@ -19859,7 +19859,7 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R8)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z8, -64(R9)
@@ -19871,8 +19871,8 @@ row11lastdone2:
 	ADDQ    $0x40, R9
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -19895,9 +19895,9 @@ TEXT ·scatterValues3x2AVX512(SB), NOSPLIT, $0-8
 
 frame:
 	MOVQ 40(AX), R13
-	MOVQ R13, 80(AX)
-	MOVQ $0x00000000, R13
 	MOVQ R13, 88(AX)
+	MOVQ $0x00000000, R13
+	MOVQ R13, 96(AX)
 
 row:
 	MOVQ BX, R10
@@ -19905,14 +19905,14 @@ row:
 	LEAQ (BX)(R9*1), R11
 	MOVQ 48(AX), R14
 	SUBQ $0x02, R14
-	CMPQ 88(AX), $0x00
+	CMPQ 96(AX), $0x00
 	JEQ  first
-	CMPQ 80(AX), $0x01
+	CMPQ 88(AX), $0x01
 	JEQ  row10
 	JMP  row11
 
 first:
-	CMPQ    80(AX), $0x01
+	CMPQ    88(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(R8*1), Z13
@@ -19943,7 +19943,7 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R11
 	TESTQ R14, R14
@@ -19979,7 +19979,7 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	VMOVUPS Z5, -64(R11)
@@ -20017,7 +20017,7 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	VMOVUPS Z8, -64(R11)
@@ -20055,7 +20055,7 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	VMOVUPS Z2, -64(R11)
@@ -20088,7 +20088,7 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	VMOVUPS Z2, -64(R11)
@@ -20123,7 +20123,7 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	VMOVUPS Z5, -64(R11)
@@ -20158,7 +20158,7 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	VMOVUPS Z8, -64(R11)
@@ -20193,7 +20193,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R14, R14
 	JZ    row00last1
@@ -20220,7 +20220,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20247,7 +20247,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20274,7 +20274,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20300,7 +20300,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	VMOVUPS Z4, (BX)
@@ -20326,7 +20326,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	VMOVUPS Z7, (BX)
@@ -20352,7 +20352,7 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	VMOVUPS Z1, (BX)
@@ -20390,7 +20390,7 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R10
 	ADDQ  $0x40, BX
 	TESTQ R14, R14
@@ -20426,7 +20426,7 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R10)
 	VMOVUPS Z12, -64(R10)(R8*1)
 	VMOVUPS Z4, -64(BX)
@@ -20464,7 +20464,7 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R10)
 	VMOVUPS Z15, -64(R10)(R8*1)
 	VMOVUPS Z7, -64(BX)
@@ -20502,7 +20502,7 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R10)
 	VMOVUPS Z9, -64(R10)(R8*1)
 	VMOVUPS Z1, -64(BX)
@@ -20535,7 +20535,7 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R10)
 	VMOVUPS Z9, -64(R10)(R8*1)
 	VMOVUPS Z1, -64(BX)
@@ -20570,7 +20570,7 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R10)
 	VMOVUPS Z12, -64(R10)(R8*1)
 	VMOVUPS Z4, -64(BX)
@@ -20605,7 +20605,7 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R10)
 	VMOVUPS Z15, -64(R10)(R8*1)
 	VMOVUPS Z7, -64(BX)
@@ -20656,7 +20656,7 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x00000100, SI
+	ADDQ  80(AX), SI
 	ADDQ  $0x40, R10
 	ADDQ  $0x40, BX
 	ADDQ  $0x40, R11
@@ -20701,7 +20701,7 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R10)
 	VMOVUPS Z12, -64(R10)(R8*1)
 	VMOVUPS Z4, -64(BX)
@@ -20750,7 +20750,7 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R10)
 	VMOVUPS Z15, -64(R10)(R8*1)
 	VMOVUPS Z7, -64(BX)
@@ -20799,7 +20799,7 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R10)
 	VMOVUPS Z9, -64(R10)(R8*1)
 	VMOVUPS Z1, -64(BX)
@@ -20839,7 +20839,7 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z0, -64(R10)
 	VMOVUPS Z9, -64(R10)(R8*1)
 	VMOVUPS Z1, -64(BX)
@@ -20883,7 +20883,7 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z3, -64(R10)
 	VMOVUPS Z12, -64(R10)(R8*1)
 	VMOVUPS Z4, -64(BX)
@@ -20927,7 +20927,7 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    $0x00000100, SI
+	ADDQ    80(AX), SI
 	VMOVUPS Z6, -64(R10)
 	VMOVUPS Z15, -64(R10)(R8*1)
 	VMOVUPS Z7, -64(BX)
@@ -20945,8 +20945,8 @@ row11lastdone2:
 	ADDQ    $0x40, R11
 
 rowdone:
-	INCQ 88(AX)
-	DECQ 80(AX)
+	INCQ 96(AX)
+	DECQ 88(AX)
 	JNZ  row
 	DECQ 32(AX)
 	JNZ  frame
@@ -22196,12 +22196,12 @@ block:
 	ADDQ    $0x40, R12
 	DECQ    R11
 	JNZ     block
-	MOVQ    56(AX), CX
+	MOVQ    64(AX), CX
 	RORQ    CL, R10
 	MOVQ    R10, (SI)
 	ADDQ    $0x08, SI
 	ADDQ    R9, DX
-	ADDQ    $0x00000100, BX
+	ADDQ    56(AX), BX
 	DECQ    DI
 	JNZ     pixel
 	VZEROUPPER

@@ -239,7 +239,7 @@ func groupValues(s isa) {
 	MOVQ(mask, Mem{Base: masks})
 	ADDQ(Imm(8), masks)
 	ADDQ(pixel, src)
-	ADDQ(U32(256), dst)
+	ADDQ(a.mem("dstPixel"), dst)
 	DECQ(n)
 	JNZ(LabelRef("pixel"))
 	VZEROUPPER()

@@ -253,7 +253,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 			Label(label(l+"done", phase))
 			ADDQ(U32(8), masks)
 			if multiply {
-				ADDQ(U32(256), xp)
+				ADDQ(a.mem("xPixel"), xp)
 			}
 		}
 		step := func() {
