@@ -145,9 +145,9 @@ func fill(d, bias []float32, b int) {
 		clear(d)
 		return
 	}
-	v := bias[b*Lanes:][:Lanes]
+	v := [Lanes]float32(bias[b*Lanes:])
 	for i := 0; i < len(d); i += Lanes {
-		copy(d[i:], v)
+		*(*[Lanes]float32)(d[i:]) = v
 	}
 }
 

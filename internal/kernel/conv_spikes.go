@@ -170,7 +170,7 @@ func (l Level) sparse(x []float32, channels int) bool {
 		pixel = 5
 	}
 	n := len(x) / Lanes
-	step := max(1, n/1000) | 1
+	step := max(1, n/300) | 1
 	seen, events := 0, 0
 	for i := 0; i < n; i += step {
 		seen++
