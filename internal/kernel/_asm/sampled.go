@@ -9,7 +9,8 @@ import (
 )
 
 // sampledMax is the largest number of outputs that are computed at a time: as many
-// pointers fit the registers. Fewer than four would wait for their additions.
+// pointers fit the registers. At AVX2 fewer than four wait for their additions, at AVX-512
+// any number that fits.
 const sampledMax = 7
 
 // sampled3 takes the set bits of a channel's mask in groups of up to sampledMax. An
@@ -96,13 +97,10 @@ func sampledBody(s isa, a args, mask reg.GPVirtual, p int) {
 		row := []reg.Register{r2, r1, r0}[t/3]
 		at := (2 - t%3) * 256
 		for part := range parts {
-			VMOVUPS(Mem{Base: wp, Disp: t*64 + part*s.bytes}, w((t+part)%2))
-		}
-		// Loads of the same half of two lines compete for the banks of L1.
-		for turn := range parts {
+			v := w((t + part) % 2)
+			VMOVUPS(Mem{Base: wp, Disp: t*64 + part*s.bytes}, v)
 			for k := range p {
-				part := (turn + k) % parts
-				VFMADD231PS(Mem{Base: ptrs[k], Index: row, Scale: 1, Disp: at + part*s.bytes}, w((t+part)%2), sum(k, part))
+				VFMADD231PS(Mem{Base: ptrs[k], Index: row, Scale: 1, Disp: at + part*s.bytes}, v, sum(k, part))
 			}
 		}
 	}

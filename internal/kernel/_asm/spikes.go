@@ -141,9 +141,8 @@ func gatherBody(s isa, a args, n int) {
 // is held in nine registers whose columns rotate with x, so that a pixel costs
 // three loads and three stores however many spikes it has. Bodies without a row
 // above, below or a column beside the pixel leave those taps out. The weights of 64
-// channels fit L1. With 32 registers
-// there is a second version for two blocks of output channels, which scans the
-// spikes of both at once.
+// channels fit L1. With 32 registers there is a second version for two blocks of output
+// channels, which scans the spikes of both at once.
 func scatter3(s isa, multiply bool, blocks int) {
 	name := "scatterSpikes3"
 	if multiply {
