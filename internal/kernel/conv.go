@@ -87,11 +87,7 @@ func ConvInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads
 		c.check("ConvInputGrad", len(need)*Lanes, len(dy), len(w), nil)
 	}
 	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		if need != nil && c.same3() {
-			l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
-			return
-		}
-		l.convInputGrad(dx, dy, w, c.flat(), add, threads)
+		l.convInputGrad(dx, dy, w, need, c.flat(), add, threads)
 		return
 	}
 	convInputGradPortable(dx, dy, w, c, add, threads)

@@ -10,9 +10,11 @@ const maxImageChannels = 4
 // vectors of them would be mostly padding; where there are few rows, the weights would
 // be transposed for little use. Then weights are the scalars of a tile, and a vector is
 // the deltas of 16 pixels or of 16 rows (8 at AVX2). The order of sums is the same.
-func (l Level) convInputGrad(dx, dy, w []float32, c Conv, add bool, threads int) {
+func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	_, bytes := l.vectors()
 	switch {
+	case need != nil && c.CanLeaveOut():
+		l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
 	case c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
 		l.convInputGradImage(dx, dy, w, &c, add, threads)
 	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 && c.Frames <= 3*bytes/4:
