@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -36,7 +37,8 @@ type Perturber interface {
 // of the evaluated network (no batch statistics, no dropout).
 //
 // FGSM, RFGSM, PGD and BIM fill an Attack; other combinations are made by changing
-// its fields. It may be used by several goroutines.
+// its fields. It may be used by several goroutines, and uses what its fields hold from
+// several.
 type Attack struct {
 	Objective Objective    // what the attack raises
 	Gradient  snn.Gradient // how gradients cross the neurons
@@ -48,7 +50,7 @@ type Attack struct {
 
 	// Target makes the attack targeted: for an image's id and label it returns the
 	// class the network is to see, in [0, classes) and not the label. nil stands for
-	// an untargeted attack. It must be safe for concurrent use.
+	// an untargeted attack.
 	Target func(id uint64, label int) int
 }
 
@@ -119,53 +121,73 @@ func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []i
 	if a.Eps == 0 {
 		return adv, nil
 	}
-	for i, k := range keys {
-		p := adv.Image(i)
-		a.Start.Place(p, a.Norm, a.Eps, k.Derive("start", 0).Rand())
-		a.Norm.Project(p, x.Image(i), a.Eps)
-		clip(p)
-	}
-	for step := range a.Steps {
-		if err := ctx.Err(); err != nil {
-			return tensor.NCHW{}, fmt.Errorf("attack: %w", err)
+	err = m.Parts(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
+		b := batch{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], lo}
+		if target != nil {
+			b.target = target[lo:hi]
 		}
-		grad, err := a.gradient(m, adv, y, target, keys, step)
-		if err != nil {
-			return tensor.NCHW{}, fmt.Errorf("attack: step %d: %w", step+1, err)
-		}
-		for i := range adv.N {
-			p := adv.Image(i)
-			a.Norm.Step(p, grad.Image(i), a.Alpha)
-			a.Norm.Project(p, x.Image(i), a.Eps)
-			clip(p)
-		}
-	}
-	if err := a.recheck(adv, x); err != nil {
-		return tensor.NCHW{}, err
+		return a.perturb(ctx, m, pass, &b)
+	})
+	if err != nil {
+		return tensor.NCHW{}, fmt.Errorf("attack: %w", err)
 	}
 	return adv, nil
 }
 
-// gradient returns the objective's gradient by the images x.
-func (a *Attack) gradient(m *snn.Model, x tensor.NCHW, y, target []int, keys []rng.Key, step int) (tensor.NCHW, error) {
-	pass := snn.Pass{Gradient: a.Gradient, Keys: make([]rng.Key, len(keys))}
-	for i, k := range keys {
+// batch is a part of the images that are attacked.
+type batch struct {
+	x, adv    tensor.NCHW
+	y, target []int // target is nil if the attack has none
+	keys      []rng.Key
+	first     int // place of its first image among all
+}
+
+// perturb attacks the images of b.
+func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, b *batch) error {
+	for i, k := range b.keys {
+		p := b.adv.Image(i)
+		a.Start.Place(p, a.Norm, a.Eps, k.Derive("start", 0).Rand())
+		a.Norm.Project(p, b.x.Image(i), a.Eps)
+		clip(p)
+	}
+	for step := range a.Steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		grad, err := a.gradient(m, pass, b, step)
+		if err != nil {
+			return fmt.Errorf("step %d: %w", step+1, err)
+		}
+		for i := range b.adv.N {
+			p := b.adv.Image(i)
+			a.Norm.Step(p, grad.Image(i), a.Alpha)
+			a.Norm.Project(p, b.x.Image(i), a.Eps)
+			clip(p)
+		}
+	}
+	return a.recheck(b)
+}
+
+// gradient returns the objective's gradient by the attacked images.
+func (a *Attack) gradient(m *snn.Model, pass snn.Pass, b *batch, step int) (tensor.NCHW, error) {
+	pass.Keys = make([]rng.Key, len(b.keys))
+	for i, k := range b.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
 	var bad error
-	grad, err := m.Run(pass, x, func(logits []float32) []float32 {
-		if bad = checkFinite("logit", logits, x.N); bad != nil {
+	grad, err := m.Run(pass, b.adv, func(logits []float32) []float32 {
+		if bad = checkFinite("logit", logits, b.adv.N, b.first); bad != nil {
 			return nil
 		}
 		d := make([]float32, len(logits)) // [N, classes]
-		a.Objective.Gradient(d, logits, y, target)
+		a.Objective.Gradient(d, logits, b.y, b.target)
 		return d
 	})
-	if err == nil {
-		err = bad
+	if err != nil {
+		return grad, fmt.Errorf("images from %d on: %w", b.first, err)
 	}
-	if err == nil {
-		err = checkFinite("gradient", grad.Data, x.N)
+	if err = bad; err == nil {
+		err = checkFinite("gradient", grad.Data, b.adv.N, b.first)
 	}
 	return grad, err
 }
@@ -186,14 +208,14 @@ func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 }
 
 // recheck holds the result against the promise, independently of how it was made.
-func (a *Attack) recheck(adv, x tensor.NCHW) error {
-	for i := range x.N {
-		if d := a.Norm.Distance(adv.Image(i), x.Image(i)); !(d <= float64(a.Eps)) {
-			return fmt.Errorf("attack: image %d: %v distance %v from the original: expected at most eps %v", i, a.Norm, d, a.Eps)
+func (a *Attack) recheck(b *batch) error {
+	for i := range b.x.N {
+		if d := a.Norm.Distance(b.adv.Image(i), b.x.Image(i)); !(d <= float64(a.Eps)) {
+			return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", b.first+i, a.Norm, d, a.Eps)
 		}
-	}
-	if err := adv.CheckRange(0, 1); err != nil {
-		return fmt.Errorf("attack: %w", err)
+		if k := slices.IndexFunc(b.adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
+			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", b.first+i, k, b.adv.Image(i)[k])
+		}
 	}
 	return nil
 }
@@ -234,12 +256,12 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 }
 
 // checkFinite returns an error that names the first of n images' values that is not
-// a finite number.
-func checkFinite(what string, v []float32, n int) error {
+// a finite number. The first image is image from.
+func checkFinite(what string, v []float32, n, from int) error {
 	for i, f := range v {
 		if f-f != 0 { // NaN for a NaN and for infinities
 			per := len(v) / n
-			return fmt.Errorf("image %d: %s %d is %v: expected a finite number", i/per, what, i%per, f)
+			return fmt.Errorf("image %d: %s %d is %v: expected a finite number", from+i/per, what, i%per, f)
 		}
 	}
 	return nil

@@ -430,7 +430,7 @@ func TestTargeted(t *testing.T) {
 func TestIndependence(t *testing.T) {
 	for _, poisson := range []bool{false, true} {
 		m := model(t, small, poisson)
-		x, y, ids := images(m, 5, 0, 1)
+		x, y, ids := images(m, 21, 0, 1) // three parts
 		for name, a := range all() {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 			whole := perturb(t, a, m, x, y, ids)
@@ -530,10 +530,28 @@ type wild struct{ attack.LInf }
 
 func (wild) Step(x, _ []float32, _ float32) { x[1] = float32(math.NaN()) }
 
-// nowhere is an objective whose gradient is no number.
+// wildAt is wild about images that begin with value.
+type wildAt struct {
+	attack.LInf
+	value float32
+}
+
+func (w wildAt) Step(x, _ []float32, _ float32) {
+	if x[0] == w.value {
+		x[1] = float32(math.NaN())
+	}
+}
+
+// nowhere is an objective whose gradient is no number for images of class 2.
 type nowhere struct{}
 
-func (nowhere) Gradient(grad, _ []float32, _, _ []int) { grad[4] = float32(math.Inf(1)) }
+func (nowhere) Gradient(grad, _ []float32, y, _ []int) {
+	for i, label := range y {
+		if label == 2 {
+			grad[i*len(grad)/len(y)] = float32(math.Inf(1))
+		}
+	}
+}
 
 func TestErrors(t *testing.T) {
 	m := model(t, "| fc", false)
@@ -579,7 +597,7 @@ func TestErrors(t *testing.T) {
 			"attack: image 0: target 1: expected a class from 0 to 2 other than the label 1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm, a.Alpha = loose{}, 0.2 }), x, y, ids), "expected at most eps 0.1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = wild{} }), x, y, ids), "attack: image 0: L∞ distance NaN from the original"},
-		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, y, ids), "expected a finite number"},
+		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, []int{0, 2, 1}, ids), "attack: step 1: image 1: gradient 0 is "},
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
@@ -590,6 +608,13 @@ func TestErrors(t *testing.T) {
 		_, err := a.Perturb(stopped, m, x, y, ids, rng.New(1))
 		assert.ErrorIs(t, err, context.Canceled, name)
 	}
+
+	// An image is named by its place among all, whichever part it is in.
+	many, labels, _ := images(m, 30, 0, 1)
+	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Norm = wildAt{value: many.Image(29)[0]} }), many, labels, nil), "attack: image 29: L∞ distance NaN")
+	labels = make([]int, 30)
+	labels[29] = 2
+	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), many, labels, nil), "attack: step 1: image 29: gradient 0 is ")
 
 	w := m.Params()[0]
 	w.Import(append(w.Export()[:len(w.Export())-1], nan))

@@ -244,7 +244,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key) ([]int, error) {
 	logits, err := m.Logits(x, keys)
 	if err == nil {
-		err = checkFinite("logit", logits, x.N)
+		err = checkFinite("logit", logits, x.N, 0)
 	}
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -34,6 +35,7 @@ type Model struct {
 	body      Layer
 	mean, std *autograd.Param
 	classes   int
+	params    int // numbers in Params
 	summary   Summary
 
 	mu    sync.Mutex
@@ -85,6 +87,9 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 			return nil, fmt.Errorf("snn: two parameters are named %s: expected every layer once, under a name of its own", p.Name)
 		}
 		named[p.Name] = true
+	}
+	for _, p := range m.Params() {
+		m.params += p.Len()
 	}
 	return m, nil
 }
@@ -140,13 +145,14 @@ func (m *Model) State() (ps []*autograd.Param) {
 }
 
 // Peak returns the largest amount of memory, in bytes, that the values and gradients of
-// a pass have taken at a time, beside the parameters and theirs.
+// a pass have taken at a time, beside the parameters and theirs; the sum of those of
+// passes that were made side by side.
 func (m *Model) Peak() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	peak := 0
 	for _, t := range m.tapes {
-		peak = max(peak, t.Peak())
+		peak += t.Peak()
 	}
 	return peak
 }
@@ -189,8 +195,8 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 }
 
 // Run makes a pass over the images x and calls fn with its logits, row-major
-// [N, classes]. p says how: all its fields but Tape are the caller's; 0 Steps stand for
-// the model's, nil Keys for ones derived from the images' places in the batch, a nil
+// [N, classes]. p says how: all its fields but Tape are the caller's; 0 Steps and Threads
+// stand for the model's, nil Keys for ones derived from the images' places in the batch, a nil
 // Gradient for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
 // Run carries it back and returns the loss's gradient by the images. If fn returns
 // nil there is none.
@@ -231,32 +237,57 @@ func (m *Model) Logits(x tensor.NCHW, keys []rng.Key) ([]float32, error) {
 }
 
 // Evaluate is Logits for a pass of the caller's, who may want to Observe it. A pass
-// that nobody observes, and that does not normalize by the batch's statistics, runs on
-// some images at a time, so that the memory that it needs does not grow with the number
-// of steps or of images.
-func (m *Model) Evaluate(p Pass, x tensor.NCHW) (out []float32, err error) {
+// that nobody observes, and that does not normalize by the batch's statistics, is made
+// as Parts says.
+func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
 	if err := m.checkRun(&p, x); err != nil {
 		return nil, err
 	}
-	part := x.N
-	if p.Observe == nil && !p.Train {
-		part = max(1, evaluatedFrames/p.Steps)
-	}
-	keys := p.Keys
-	for lo := 0; lo < x.N; lo += part {
-		hi := min(lo+part, x.N)
-		p.Keys = keys[lo:hi]
+	out := make([]float32, x.N*m.classes)
+	run := func(lo, hi int, p Pass) error {
+		p.Keys = p.Keys[lo:hi]
 		m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
-			out = append(out, logits...)
+			copy(out[lo*m.classes:], logits)
 			return nil
 		})
+		return nil
 	}
-	return out, nil
+	if p.Observe != nil || p.Train {
+		return out, run(0, x.N, p)
+	}
+	return out, m.Parts(x.N, p, run)
 }
 
-// evaluatedFrames is the number of frames, images × steps, that are evaluated
-// together: enough to spread the cost of reading the weights.
-const evaluatedFrames = 128
+// Parts calls fn for ranges of n images, from lo to hi−1, that cover them, with p for a
+// pass over each, and returns the error of the first range that has one. What is to
+// be known of each image alone needs no more memory then, however many images and steps
+// there are, than some of them do.
+//
+// A network of few parameters sees the ranges side by side, each on one goroutine, so
+// that their values stay in a cache; fn is called from several goroutines at a time.
+// With many, the ranges come one after the other, large enough to spread the cost of
+// reading the parameters.
+func (m *Model) Parts(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
+	if p.Steps == 0 {
+		p.Steps = m.Steps
+	}
+	if p.Threads == 0 {
+		p.Threads = m.Threads
+	}
+	frames, side := 128, 1
+	if m.params <= 4<<20 {
+		frames, side, p.Threads = 32, p.Threads, 1
+	}
+	parts := min(n, (n*p.Steps+frames-1)/frames)
+	errs := make([]error, parts)
+	parallel.For(side, parts, func(i int) { errs[i] = fn(n*i/parts, n*(i+1)/parts, p) })
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // checkRun checks a pass over x, and fills in its steps and keys.
 func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
@@ -288,7 +319,10 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	}
 	p.Tape = m.tape()
 	defer m.idle(p.Tape)
-	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, m.Threads, p.Sink
+	if p.Threads == 0 {
+		p.Threads = m.Threads
+	}
+	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, p.Threads, p.Sink
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(&p, in)
 	seed := fn(out.Dense().Unpack().Data)

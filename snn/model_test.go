@@ -2,11 +2,13 @@ package snn_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,7 +27,11 @@ type settings struct {
 	maxPool  bool
 	height   int
 	channels int
+	hidden   int // neurons of a layer before the last, 0 for none
 }
+
+// manyParams are hidden neurons for as many parameters as a large network has.
+const manyParams = 60000
 
 func defaults() settings {
 	return settings{neuron: snn.Neuron{Leak: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
@@ -49,8 +55,13 @@ func newModel(t require.TestingT, s settings) *snn.Model {
 			BN2: snn.NewBatchNorm(20), N2: neuron(), Drop: &snn.Dropout{P: s.dropout, EveryStep: true},
 			Conv2: snn.NewConv2D(20, 20, 3, 1, 1, false), Short: snn.NewConv2D(17, 20, 1, 2, 0, false), Comb: autograd.NewParam(2),
 		}).
-		Append("n", neuron()).Append("", snn.Flatten{}).
-		Append("fc", snn.NewLinear(20*((s.height/2+1)/2)*2, 5, true))
+		Append("n", neuron()).Append("", snn.Flatten{})
+	last := 20 * ((s.height/2 + 1) / 2) * 2
+	if s.hidden > 0 {
+		body.Append("hidden", snn.NewLinear(last, s.hidden, false)).Append("nh", neuron())
+		last = s.hidden
+	}
+	body.Append("fc", snn.NewLinear(last, 5, true))
 	m, err := snn.NewModel(snn.Config{
 		Channels: s.channels, Height: s.height, Width: 7, Steps: 4, Encoder: s.encoder,
 		Mean: make([]float32, s.channels), Std: slices.Repeat([]float32{0.2}, s.channels),
@@ -356,16 +367,64 @@ func TestEvaluateByTheStatisticsOfTheBatch(t *testing.T) {
 // In evaluation many images, which run some at a time, have the logits of a pass over
 // all of them.
 func TestEvaluateInParts(t *testing.T) {
-	s := defaults()
-	s.encoder = snn.Poisson{}
-	m := newModel(t, s)
-	x := images(m, 70)
-	warmStatistics(t, m, x.Slice(0, 2))
-	want, err := m.Evaluate(snn.Pass{Keys: keys(70), Observe: func(string, *tensor.Spikes) {}}, x)
-	require.NoError(t, err)
-	got, err := m.Logits(x, keys(70))
-	require.NoError(t, err)
-	assert.Equal(t, want, got)
+	for _, hidden := range []int{0, manyParams} {
+		s := defaults()
+		s.encoder, s.hidden = snn.Poisson{}, hidden
+		m := newModel(t, s)
+		x := images(m, 70)
+		warmStatistics(t, m, x.Slice(0, 2))
+		want, err := m.Evaluate(snn.Pass{Keys: keys(70), Observe: func(string, *tensor.Spikes) {}}, x)
+		require.NoError(t, err)
+		got, err := m.Logits(x, keys(70))
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+}
+
+// Parts cover the images once, in a network of few parameters side by side.
+func TestParts(t *testing.T) {
+	for _, c := range []struct {
+		hidden, n, steps, parts, threads int
+	}{
+		{0, 1, 4, 1, 1}, {0, 8, 4, 1, 1}, {0, 9, 4, 2, 1}, {0, 70, 4, 9, 1}, {0, 3, 1000, 3, 1}, {0, 64, 1, 2, 1},
+		{manyParams, 1, 4, 1, 2}, {manyParams, 32, 4, 1, 2}, {manyParams, 70, 4, 3, 2}, {manyParams, 3, 1000, 3, 2},
+	} {
+		s := defaults()
+		s.hidden = c.hidden
+		m := newModel(t, s)
+		m.Steps, m.Threads = c.steps, 2
+		var mu sync.Mutex
+		covered, parts, now, most := make([]int, c.n), 0, 0, 0
+		first := errors.New("first")
+		err := m.Parts(c.n, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+			assert.Equal(t, c.threads, p.Threads)
+			assert.Equal(t, c.steps, p.Steps)
+			mu.Lock()
+			for i := lo; i < hi; i++ {
+				covered[i]++
+			}
+			parts, now = parts+1, now+1
+			most = max(most, now)
+			mu.Unlock()
+			time.Sleep(time.Millisecond)
+			mu.Lock()
+			now--
+			mu.Unlock()
+			if lo == 0 {
+				time.Sleep(time.Millisecond)
+				return first
+			}
+			return errors.New("later")
+		})
+		assert.Equal(t, first, err)
+		assert.Equal(t, slices.Repeat([]int{1}, c.n), covered)
+		assert.Equal(t, c.parts, parts, "%+v", c)
+		want := min(parts, 2)
+		if c.hidden > 0 {
+			want = 1
+		}
+		assert.Equal(t, want, most, "%+v", c)
+	}
 }
 
 // Run takes no gradients of parameters and changes none, nor any statistics.
@@ -579,17 +638,21 @@ func TestSurrogates(t *testing.T) {
 // The memory of an evaluation grows neither with the number of steps nor with that of
 // images, beyond the frames that are evaluated together.
 func TestEvaluationMemory(t *testing.T) {
-	peak := func(steps, n int) int {
-		m := newModel(t, defaults())
-		m.Steps = steps
-		_, err := m.Logits(images(m, n), nil)
-		require.NoError(t, err)
-		return m.Peak()
+	for _, c := range []struct{ hidden, images, side int }{{0, 4, 2}, {manyParams, 16, 1}} {
+		peak := func(steps, n int) int {
+			s := defaults()
+			s.hidden = c.hidden
+			m := newModel(t, s)
+			m.Steps, m.Threads = steps, 2
+			_, err := m.Logits(images(m, n), nil)
+			require.NoError(t, err)
+			return m.Peak()
+		}
+		part := peak(8, c.images)
+		for _, steps := range []int{8, 16, 32} {
+			assert.LessOrEqual(t, peak(steps, 16), c.side*part, "%d steps", steps)
+			assert.LessOrEqual(t, peak(steps, 64), c.side*part, "%d steps, 64 images", steps)
+		}
+		assert.Less(t, peak(4, c.images), part, "fewer frames")
 	}
-	most := peak(8, 16)
-	for _, steps := range []int{8, 16, 32, 128} {
-		assert.LessOrEqual(t, peak(steps, 16), most, "%d steps", steps)
-		assert.LessOrEqual(t, peak(steps, 64), most, "%d steps, 64 images", steps)
-	}
-	assert.Less(t, peak(4, 8), most, "fewer frames")
 }

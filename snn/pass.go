@@ -16,6 +16,8 @@ type Pass struct {
 	Gradient Gradient
 	// Train normalizes by the batch's statistics and drops out.
 	Train bool
+	// Threads bounds the goroutines of an operation.
+	Threads int
 	// Sink may take gradients of weights over; see [autograd.Sink].
 	Sink autograd.Sink
 	// Keys holds a key for each image. What is random for image n (its spikes, its
