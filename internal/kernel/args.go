@@ -70,22 +70,23 @@ type gather struct {
 }
 
 // scatter3 sends the set bits of the masks of whole frames through a 3×3 window
-// of stride 1 and padding 1, adding to dst:
+// of stride 1 and padding 1, adding to dst, or to bias if that is not nil:
 //
 //	masks [frames][height][width]uint64, bit i: channel i of a group
 //	w     [blocks, wBlock bytes apart][64][9] vectors, side by side
 //	dst   [blocks, dstBlock bytes apart][frames][height][width] vectors, 64 bytes apart
+//	bias  [blocks, 64 bytes apart] vectors
 //	x     [frames][height][width], xPixel bytes apart, [channels]float32, for the routine
 //	      that multiplies
 type scatter3 struct {
-	masks, w, dst, x      unsafe.Pointer
-	frames, height, width uint64
-	blocks                uint64 // 1, or 2 at AVX-512
-	wBlock, dstBlock      uint64
-	xPixel                uint64
+	masks, w, dst, bias, x unsafe.Pointer
+	frames, height, width  uint64
+	blocks                 uint64 // 1, or 2 at AVX-512
+	wBlock, dstBlock       uint64
+	xPixel                 uint64
 
 	//lint:ignore U1000 the routine's own
-	rowsLeft, row uint64
+	rowsLeft, row, fromStep uint64
 }
 
 // outer3 adds to the 3×3 weight gradient of each of a number of channels the

@@ -97,6 +97,9 @@ func frameParts(frames, tiles, bytes, threads int) int {
 	return min(frames, max(ceilDiv(4*parallel.Threads(threads), tiles), frames*bytes>>17))
 }
 
+// noBias is what the sums of two blocks begin with if there is no bias.
+var noBias [2 * Lanes]float32
+
 // scatter3 sends the events of frames from to to through a 3×3 window: spikes if x is
 // nil, or values.
 //
@@ -114,9 +117,6 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 	parallel.For(threads, tiles*parts, func(u int) {
 		ob, end := share(c.BlocksOut(), u/parts, tiles)
 		lo, hi := share(frames, u%parts, parts)
-		for b := ob; b < end && !add; b++ {
-			fill(dst[(b*c.Frames+from+lo)*px*Lanes:][:(hi-lo)*px*Lanes], bias, b)
-		}
 		var half *[]float32
 		if vectors > 1 {
 			half = scratch(Group * 9 * Lanes)
@@ -137,6 +137,13 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+from+lo)*px*Lanes), v*bytes),
 					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
 					blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
+				}
+				switch {
+				case add || g > 0:
+				case bias == nil:
+					a.bias = ptr(noBias[:], 0)
+				default:
+					a.bias = unsafe.Add(ptr(bias, ob*Lanes), v*bytes)
 				}
 				if x == nil {
 					l.scatterSpikes3(&a)

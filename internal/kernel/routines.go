@@ -124,6 +124,13 @@ func scatterValues3Portable(a *scatter3) { scatter3Portable(a, true) }
 
 func scatter3Portable(a *scatter3, multiply bool) {
 	h, w := int(a.height), int(a.width)
+	if a.bias != nil {
+		for b := range a.blocks {
+			for px := range a.frames * a.height * a.width {
+				*vector(a.dst, b*a.dstBlock+px*64) = *vector(a.bias, b*64)
+			}
+		}
+	}
 	for f := range int(a.frames) {
 		for y := range h {
 			for x := range w {

@@ -6211,40 +6211,66 @@ gather4next:
 	RET
 
 // func scatterSpikes3AVX2(a *scatter3)
-// Requires: AVX, BMI
+// Requires: AVX, BMI, CMOV
 TEXT ·scatterSpikes3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 48(AX), SI
-	SHLQ $0x06, SI
+	MOVQ $0x00000040, R10
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R10
+
+moves:
+	MOVQ R10, 112(AX)
 
 frame:
-	MOVQ 40(AX), R10
-	MOVQ R10, 88(AX)
-	MOVQ $0x00000000, R10
+	MOVQ 48(AX), R10
 	MOVQ R10, 96(AX)
+	MOVQ $0x00000000, R10
+	MOVQ R10, 104(AX)
 
 row:
-	MOVQ BX, DI
-	SUBQ SI, DI
-	LEAQ (BX)(SI*1), R8
-	MOVQ 48(AX), R11
-	SUBQ $0x02, R11
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R11
+	MOVQ    R11, R10
+	SHLQ    $0x06, R10
+	MOVQ    BX, SI
+	SUBQ    R10, SI
+	LEAQ    (BX)(R10*1), DI
+	MOVQ    DI, R8
+	MOVQ    24(AX), R10
+	TESTQ   R10, R10
+	CMOVQNE R10, R8
+	SUBQ    $0x02, R11
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R10, R10
+	JZ      begun
+	VMOVUPS (R10), Y0
+	MOVQ    56(AX), R9
+	MOVQ    BX, R10
+
+begin:
+	VMOVUPS Y0, (R10)
+	ADDQ    $0x40, R10
+	DECQ    R9
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Y4
 	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R8), Y8
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01leftdone0
@@ -6262,13 +6288,14 @@ row01leftbit0:
 row01leftdone0:
 	ADDQ  $0x00000008, CX
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R8
+	ADDQ  $0x40, DI
 	TESTQ R11, R11
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Y1
-	VMOVUPS 64(R8), Y2
+	VMOVUPS (R8), Y2
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone1
@@ -6288,13 +6315,14 @@ row01innerbit1:
 row01innerdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R8)
+	VMOVUPS Y5, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last2
 	VMOVUPS 64(BX), Y4
-	VMOVUPS 64(R8), Y5
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone2
@@ -6314,13 +6342,14 @@ row01innerbit2:
 row01innerdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R8)
+	VMOVUPS Y8, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last0
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R8), Y8
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone0
@@ -6340,9 +6369,9 @@ row01innerbit0:
 row01innerdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R8)
+	VMOVUPS Y2, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last1
 	JMP     row01inner1
@@ -6365,11 +6394,11 @@ row01lastbit0:
 row01lastdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R8)
+	VMOVUPS Y2, -64(DI)
 	VMOVUPS Y4, (BX)
-	VMOVUPS Y5, (R8)
+	VMOVUPS Y5, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row01last1:
@@ -6390,11 +6419,11 @@ row01lastbit1:
 row01lastdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R8)
+	VMOVUPS Y5, -64(DI)
 	VMOVUPS Y7, (BX)
-	VMOVUPS Y8, (R8)
+	VMOVUPS Y8, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row01last2:
@@ -6415,11 +6444,11 @@ row01lastbit2:
 row01lastdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R8)
+	VMOVUPS Y8, -64(DI)
 	VMOVUPS Y1, (BX)
-	VMOVUPS Y2, (R8)
+	VMOVUPS Y2, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row00:
@@ -6567,9 +6596,9 @@ row00lastdone2:
 	JMP     rowdone
 
 row10:
-	VMOVUPS (DI), Y3
+	VMOVUPS (SI), Y3
 	VMOVUPS (BX), Y4
-	VMOVUPS 64(DI), Y6
+	VMOVUPS 64(SI), Y6
 	VMOVUPS 64(BX), Y7
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -6587,13 +6616,13 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, DI
+	ADDQ  $0x40, SI
 	ADDQ  $0x40, BX
 	TESTQ R11, R11
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(DI), Y0
+	VMOVUPS 64(SI), Y0
 	VMOVUPS 64(BX), Y1
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -6613,13 +6642,13 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y3, -64(DI)
+	VMOVUPS Y3, -64(SI)
 	VMOVUPS Y4, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last2
-	VMOVUPS 64(DI), Y3
+	VMOVUPS 64(SI), Y3
 	VMOVUPS 64(BX), Y4
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -6639,13 +6668,13 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y6, -64(DI)
+	VMOVUPS Y6, -64(SI)
 	VMOVUPS Y7, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last0
-	VMOVUPS 64(DI), Y6
+	VMOVUPS 64(SI), Y6
 	VMOVUPS 64(BX), Y7
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -6665,9 +6694,9 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y0, -64(DI)
+	VMOVUPS Y0, -64(SI)
 	VMOVUPS Y1, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last1
@@ -6690,11 +6719,11 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y0, -64(DI)
+	VMOVUPS Y0, -64(SI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y3, (DI)
+	VMOVUPS Y3, (SI)
 	VMOVUPS Y4, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -6715,11 +6744,11 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y3, -64(DI)
+	VMOVUPS Y3, -64(SI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y6, (DI)
+	VMOVUPS Y6, (SI)
 	VMOVUPS Y7, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -6740,21 +6769,23 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y6, -64(DI)
+	VMOVUPS Y6, -64(SI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y0, (DI)
+	VMOVUPS Y0, (SI)
 	VMOVUPS Y1, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (DI), Y3
+	VMOVUPS (SI), Y3
 	VMOVUPS (BX), Y4
 	VMOVUPS (R8), Y5
-	VMOVUPS 64(DI), Y6
+	ADDQ    112(AX), R8
+	VMOVUPS 64(SI), Y6
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R8), Y8
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11leftdone0
@@ -6773,16 +6804,17 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, DI
+	ADDQ  $0x40, SI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R8
+	ADDQ  $0x40, DI
 	TESTQ R11, R11
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(DI), Y0
+	VMOVUPS 64(SI), Y0
 	VMOVUPS 64(BX), Y1
-	VMOVUPS 64(R8), Y2
+	VMOVUPS (R8), Y2
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone1
@@ -6804,17 +6836,18 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y3, -64(DI)
+	VMOVUPS Y3, -64(SI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y5, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last2
-	VMOVUPS 64(DI), Y3
+	VMOVUPS 64(SI), Y3
 	VMOVUPS 64(BX), Y4
-	VMOVUPS 64(R8), Y5
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone2
@@ -6836,17 +6869,18 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y6, -64(DI)
+	VMOVUPS Y6, -64(SI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y8, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last0
-	VMOVUPS 64(DI), Y6
+	VMOVUPS 64(SI), Y6
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R8), Y8
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone0
@@ -6868,12 +6902,12 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y0, -64(DI)
+	VMOVUPS Y0, -64(SI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y2, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last1
 	JMP     row11inner1
@@ -6897,15 +6931,15 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y0, -64(DI)
+	VMOVUPS Y0, -64(SI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R8)
-	VMOVUPS Y3, (DI)
+	VMOVUPS Y2, -64(DI)
+	VMOVUPS Y3, (SI)
 	VMOVUPS Y4, (BX)
-	VMOVUPS Y5, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y5, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row11last1:
@@ -6927,15 +6961,15 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y3, -64(DI)
+	VMOVUPS Y3, -64(SI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R8)
-	VMOVUPS Y6, (DI)
+	VMOVUPS Y5, -64(DI)
+	VMOVUPS Y6, (SI)
 	VMOVUPS Y7, (BX)
-	VMOVUPS Y8, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y8, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row11last2:
@@ -6957,61 +6991,87 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Y6, -64(DI)
+	VMOVUPS Y6, -64(SI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R8)
-	VMOVUPS Y0, (DI)
+	VMOVUPS Y8, -64(DI)
+	VMOVUPS Y0, (SI)
 	VMOVUPS Y1, (BX)
-	VMOVUPS Y2, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Y2, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET
 
 // func scatterValues3AVX2(a *scatter3)
-// Requires: AVX, BMI, FMA3
+// Requires: AVX, BMI, CMOV, FMA3
 TEXT ·scatterValues3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), SI
-	MOVQ 48(AX), DI
-	SHLQ $0x06, DI
+	MOVQ 32(AX), SI
+	MOVQ $0x00000040, R11
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R11
+
+moves:
+	MOVQ R11, 112(AX)
 
 frame:
-	MOVQ 40(AX), R11
-	MOVQ R11, 88(AX)
-	MOVQ $0x00000000, R11
+	MOVQ 48(AX), R11
 	MOVQ R11, 96(AX)
+	MOVQ $0x00000000, R11
+	MOVQ R11, 104(AX)
 
 row:
-	MOVQ BX, R8
-	SUBQ DI, R8
-	LEAQ (BX)(DI*1), R9
-	MOVQ 48(AX), R12
-	SUBQ $0x02, R12
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R12
+	MOVQ    R12, R11
+	SHLQ    $0x06, R11
+	MOVQ    BX, DI
+	SUBQ    R11, DI
+	LEAQ    (BX)(R11*1), R8
+	MOVQ    R8, R9
+	MOVQ    24(AX), R11
+	TESTQ   R11, R11
+	CMOVQNE R11, R9
+	SUBQ    $0x02, R12
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R11, R11
+	JZ      begun
+	VMOVUPS (R11), Y0
+	MOVQ    56(AX), R10
+	MOVQ    BX, R11
+
+begin:
+	VMOVUPS Y0, (R11)
+	ADDQ    $0x40, R11
+	DECQ    R10
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Y4
 	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R9), Y8
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01leftdone0
@@ -7029,15 +7089,16 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	TESTQ R12, R12
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Y1
-	VMOVUPS 64(R9), Y2
+	VMOVUPS (R9), Y2
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone1
@@ -7057,15 +7118,16 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R9)
+	VMOVUPS Y5, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last2
 	VMOVUPS 64(BX), Y4
-	VMOVUPS 64(R9), Y5
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone2
@@ -7085,15 +7147,16 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R9)
+	VMOVUPS Y8, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last0
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R9), Y8
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone0
@@ -7113,11 +7176,11 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R9)
+	VMOVUPS Y2, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last1
 	JMP     row01inner1
@@ -7140,13 +7203,13 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R9)
+	VMOVUPS Y2, -64(R8)
 	VMOVUPS Y4, (BX)
-	VMOVUPS Y5, (R9)
+	VMOVUPS Y5, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row01last1:
@@ -7167,13 +7230,13 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R9)
+	VMOVUPS Y5, -64(R8)
 	VMOVUPS Y7, (BX)
-	VMOVUPS Y8, (R9)
+	VMOVUPS Y8, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row01last2:
@@ -7194,13 +7257,13 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R9)
+	VMOVUPS Y8, -64(R8)
 	VMOVUPS Y1, (BX)
-	VMOVUPS Y2, (R9)
+	VMOVUPS Y2, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row00:
@@ -7221,7 +7284,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row00last1
@@ -7244,7 +7307,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y4, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7266,7 +7329,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y7, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7288,7 +7351,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y1, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -7311,7 +7374,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y1, -64(BX)
 	VMOVUPS Y4, (BX)
 	ADDQ    $0x40, BX
@@ -7333,7 +7396,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y4, -64(BX)
 	VMOVUPS Y7, (BX)
 	ADDQ    $0x40, BX
@@ -7355,16 +7418,16 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Y7, -64(BX)
 	VMOVUPS Y1, (BX)
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row10:
-	VMOVUPS (R8), Y3
+	VMOVUPS (DI), Y3
 	VMOVUPS (BX), Y4
-	VMOVUPS 64(R8), Y6
+	VMOVUPS 64(DI), Y6
 	VMOVUPS 64(BX), Y7
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -7383,14 +7446,14 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R8
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, DI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(R8), Y0
+	VMOVUPS 64(DI), Y0
 	VMOVUPS 64(BX), Y1
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -7411,14 +7474,14 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -64(DI)
 	VMOVUPS Y4, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last2
-	VMOVUPS 64(R8), Y3
+	VMOVUPS 64(DI), Y3
 	VMOVUPS 64(BX), Y4
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -7439,14 +7502,14 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -64(DI)
 	VMOVUPS Y7, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last0
-	VMOVUPS 64(R8), Y6
+	VMOVUPS 64(DI), Y6
 	VMOVUPS 64(BX), Y7
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -7467,10 +7530,10 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -64(DI)
 	VMOVUPS Y1, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last1
@@ -7494,12 +7557,12 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -64(DI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y3, (R8)
+	VMOVUPS Y3, (DI)
 	VMOVUPS Y4, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -7521,12 +7584,12 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -64(DI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y6, (R8)
+	VMOVUPS Y6, (DI)
 	VMOVUPS Y7, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -7548,22 +7611,24 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -64(DI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y0, (R8)
+	VMOVUPS Y0, (DI)
 	VMOVUPS Y1, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (R8), Y3
+	VMOVUPS (DI), Y3
 	VMOVUPS (BX), Y4
 	VMOVUPS (R9), Y5
-	VMOVUPS 64(R8), Y6
+	ADDQ    112(AX), R9
+	VMOVUPS 64(DI), Y6
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R9), Y8
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11leftdone0
@@ -7583,17 +7648,18 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R8
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, DI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	TESTQ R12, R12
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(R8), Y0
+	VMOVUPS 64(DI), Y0
 	VMOVUPS 64(BX), Y1
-	VMOVUPS 64(R9), Y2
+	VMOVUPS (R9), Y2
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone1
@@ -7616,18 +7682,19 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -64(DI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y5, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last2
-	VMOVUPS 64(R8), Y3
+	VMOVUPS 64(DI), Y3
 	VMOVUPS 64(BX), Y4
-	VMOVUPS 64(R9), Y5
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone2
@@ -7650,18 +7717,19 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -64(DI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y8, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last0
-	VMOVUPS 64(R8), Y6
+	VMOVUPS 64(DI), Y6
 	VMOVUPS 64(BX), Y7
-	VMOVUPS 64(R9), Y8
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone0
@@ -7684,13 +7752,13 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -64(DI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y2, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last1
 	JMP     row11inner1
@@ -7715,16 +7783,16 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -64(DI)
 	VMOVUPS Y1, -64(BX)
-	VMOVUPS Y2, -64(R9)
-	VMOVUPS Y3, (R8)
+	VMOVUPS Y2, -64(R8)
+	VMOVUPS Y3, (DI)
 	VMOVUPS Y4, (BX)
-	VMOVUPS Y5, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y5, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row11last1:
@@ -7747,16 +7815,16 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -64(DI)
 	VMOVUPS Y4, -64(BX)
-	VMOVUPS Y5, -64(R9)
-	VMOVUPS Y6, (R8)
+	VMOVUPS Y5, -64(R8)
+	VMOVUPS Y6, (DI)
 	VMOVUPS Y7, (BX)
-	VMOVUPS Y8, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y8, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row11last2:
@@ -7779,22 +7847,22 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Y6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -64(DI)
 	VMOVUPS Y7, -64(BX)
-	VMOVUPS Y8, -64(R9)
-	VMOVUPS Y0, (R8)
+	VMOVUPS Y8, -64(R8)
+	VMOVUPS Y0, (DI)
 	VMOVUPS Y1, (BX)
-	VMOVUPS Y2, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Y2, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET
@@ -17274,40 +17342,66 @@ gather8next:
 	RET
 
 // func scatterSpikes3AVX512(a *scatter3)
-// Requires: AVX, AVX512F, BMI
+// Requires: AVX, AVX512F, BMI, CMOV
 TEXT ·scatterSpikes3AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 48(AX), SI
-	SHLQ $0x06, SI
+	MOVQ $0x00000040, R10
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R10
+
+moves:
+	MOVQ R10, 112(AX)
 
 frame:
-	MOVQ 40(AX), R10
-	MOVQ R10, 88(AX)
-	MOVQ $0x00000000, R10
+	MOVQ 48(AX), R10
 	MOVQ R10, 96(AX)
+	MOVQ $0x00000000, R10
+	MOVQ R10, 104(AX)
 
 row:
-	MOVQ BX, DI
-	SUBQ SI, DI
-	LEAQ (BX)(SI*1), R8
-	MOVQ 48(AX), R11
-	SUBQ $0x02, R11
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R11
+	MOVQ    R11, R10
+	SHLQ    $0x06, R10
+	MOVQ    BX, SI
+	SUBQ    R10, SI
+	LEAQ    (BX)(R10*1), DI
+	MOVQ    DI, R8
+	MOVQ    24(AX), R10
+	TESTQ   R10, R10
+	CMOVQNE R10, R8
+	SUBQ    $0x02, R11
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R10, R10
+	JZ      begun
+	VMOVUPS (R10), Z0
+	MOVQ    56(AX), R9
+	MOVQ    BX, R10
+
+begin:
+	VMOVUPS Z0, (R10)
+	ADDQ    $0x40, R10
+	DECQ    R9
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (R8), Z5
+	ADDQ    112(AX), R8
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R8), Z8
+	VMOVUPS (R8), Z8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01leftdone0
@@ -17325,13 +17419,14 @@ row01leftbit0:
 row01leftdone0:
 	ADDQ  $0x00000008, CX
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R8
+	ADDQ  $0x40, DI
 	TESTQ R11, R11
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Z1
-	VMOVUPS 64(R8), Z2
+	VMOVUPS (R8), Z2
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone1
@@ -17351,13 +17446,14 @@ row01innerbit1:
 row01innerdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R8)
+	VMOVUPS Z5, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last2
 	VMOVUPS 64(BX), Z4
-	VMOVUPS 64(R8), Z5
+	VMOVUPS (R8), Z5
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone2
@@ -17377,13 +17473,14 @@ row01innerbit2:
 row01innerdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R8)
+	VMOVUPS Z8, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last0
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R8), Z8
+	VMOVUPS (R8), Z8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row01innerdone0
@@ -17403,9 +17500,9 @@ row01innerbit0:
 row01innerdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R8)
+	VMOVUPS Z2, -64(DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row01last1
 	JMP     row01inner1
@@ -17428,11 +17525,11 @@ row01lastbit0:
 row01lastdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R8)
+	VMOVUPS Z2, -64(DI)
 	VMOVUPS Z4, (BX)
-	VMOVUPS Z5, (R8)
+	VMOVUPS Z5, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row01last1:
@@ -17453,11 +17550,11 @@ row01lastbit1:
 row01lastdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R8)
+	VMOVUPS Z5, -64(DI)
 	VMOVUPS Z7, (BX)
-	VMOVUPS Z8, (R8)
+	VMOVUPS Z8, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row01last2:
@@ -17478,11 +17575,11 @@ row01lastbit2:
 row01lastdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R8)
+	VMOVUPS Z8, -64(DI)
 	VMOVUPS Z1, (BX)
-	VMOVUPS Z2, (R8)
+	VMOVUPS Z2, (DI)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row00:
@@ -17630,9 +17727,9 @@ row00lastdone2:
 	JMP     rowdone
 
 row10:
-	VMOVUPS (DI), Z3
+	VMOVUPS (SI), Z3
 	VMOVUPS (BX), Z4
-	VMOVUPS 64(DI), Z6
+	VMOVUPS 64(SI), Z6
 	VMOVUPS 64(BX), Z7
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -17650,13 +17747,13 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, DI
+	ADDQ  $0x40, SI
 	ADDQ  $0x40, BX
 	TESTQ R11, R11
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(DI), Z0
+	VMOVUPS 64(SI), Z0
 	VMOVUPS 64(BX), Z1
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -17676,13 +17773,13 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(DI)
+	VMOVUPS Z3, -64(SI)
 	VMOVUPS Z4, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last2
-	VMOVUPS 64(DI), Z3
+	VMOVUPS 64(SI), Z3
 	VMOVUPS 64(BX), Z4
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -17702,13 +17799,13 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(DI)
+	VMOVUPS Z6, -64(SI)
 	VMOVUPS Z7, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last0
-	VMOVUPS 64(DI), Z6
+	VMOVUPS 64(SI), Z6
 	VMOVUPS 64(BX), Z7
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
@@ -17728,9 +17825,9 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(DI)
+	VMOVUPS Z0, -64(SI)
 	VMOVUPS Z1, -64(BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	DECQ    R11
 	JZ      row10last1
@@ -17753,11 +17850,11 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(DI)
+	VMOVUPS Z0, -64(SI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z3, (DI)
+	VMOVUPS Z3, (SI)
 	VMOVUPS Z4, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -17778,11 +17875,11 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(DI)
+	VMOVUPS Z3, -64(SI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z6, (DI)
+	VMOVUPS Z6, (SI)
 	VMOVUPS Z7, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -17803,21 +17900,23 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(DI)
+	VMOVUPS Z6, -64(SI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z0, (DI)
+	VMOVUPS Z0, (SI)
 	VMOVUPS Z1, (BX)
-	ADDQ    $0x40, DI
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (DI), Z3
+	VMOVUPS (SI), Z3
 	VMOVUPS (BX), Z4
 	VMOVUPS (R8), Z5
-	VMOVUPS 64(DI), Z6
+	ADDQ    112(AX), R8
+	VMOVUPS 64(SI), Z6
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R8), Z8
+	VMOVUPS (R8), Z8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11leftdone0
@@ -17836,16 +17935,17 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, DI
+	ADDQ  $0x40, SI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R8
+	ADDQ  $0x40, DI
 	TESTQ R11, R11
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(DI), Z0
+	VMOVUPS 64(SI), Z0
 	VMOVUPS 64(BX), Z1
-	VMOVUPS 64(R8), Z2
+	VMOVUPS (R8), Z2
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone1
@@ -17867,17 +17967,18 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(DI)
+	VMOVUPS Z3, -64(SI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z5, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last2
-	VMOVUPS 64(DI), Z3
+	VMOVUPS 64(SI), Z3
 	VMOVUPS 64(BX), Z4
-	VMOVUPS 64(R8), Z5
+	VMOVUPS (R8), Z5
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone2
@@ -17899,17 +18000,18 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(DI)
+	VMOVUPS Z6, -64(SI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z8, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last0
-	VMOVUPS 64(DI), Z6
+	VMOVUPS 64(SI), Z6
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R8), Z8
+	VMOVUPS (R8), Z8
+	ADDQ    112(AX), R8
 	MOVQ    (CX), R9
 	TESTQ   R9, R9
 	JZ      row11innerdone0
@@ -17931,12 +18033,12 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(DI)
+	VMOVUPS Z0, -64(SI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z2, -64(DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	DECQ    R11
 	JZ      row11last1
 	JMP     row11inner1
@@ -17960,15 +18062,15 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(DI)
+	VMOVUPS Z0, -64(SI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R8)
-	VMOVUPS Z3, (DI)
+	VMOVUPS Z2, -64(DI)
+	VMOVUPS Z3, (SI)
 	VMOVUPS Z4, (BX)
-	VMOVUPS Z5, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z5, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row11last1:
@@ -17990,15 +18092,15 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(DI)
+	VMOVUPS Z3, -64(SI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R8)
-	VMOVUPS Z6, (DI)
+	VMOVUPS Z5, -64(DI)
+	VMOVUPS Z6, (SI)
 	VMOVUPS Z7, (BX)
-	VMOVUPS Z8, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z8, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	JMP     rowdone
 
 row11last2:
@@ -18020,67 +18122,99 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(DI)
+	VMOVUPS Z6, -64(SI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R8)
-	VMOVUPS Z0, (DI)
+	VMOVUPS Z8, -64(DI)
+	VMOVUPS Z0, (SI)
 	VMOVUPS Z1, (BX)
-	VMOVUPS Z2, (R8)
-	ADDQ    $0x40, DI
+	VMOVUPS Z2, (DI)
+	ADDQ    $0x40, SI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET
 
 // func scatterSpikes3x2AVX512(a *scatter3)
-// Requires: AVX, AVX512F, BMI
+// Requires: AVX, AVX512F, BMI, CMOV
 TEXT ·scatterSpikes3x2AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 64(AX), SI
-	MOVQ 72(AX), DI
+	MOVQ 72(AX), SI
+	MOVQ 80(AX), DI
 	ADDQ DX, SI
-	MOVQ 48(AX), R8
-	SHLQ $0x06, R8
+	MOVQ $0x00000040, R12
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R12
+
+moves:
+	MOVQ  R12, 112(AX)
+	MOVQ  DI, R14
+	TESTQ R12, R12
+	JNZ   frame
+	MOVQ  $0x00000040, R14
 
 frame:
-	MOVQ 40(AX), R12
-	MOVQ R12, 88(AX)
-	MOVQ $0x00000000, R12
+	MOVQ 48(AX), R12
 	MOVQ R12, 96(AX)
+	MOVQ $0x00000000, R12
+	MOVQ R12, 104(AX)
 
 row:
-	MOVQ BX, R9
-	SUBQ R8, R9
-	LEAQ (BX)(R8*1), R10
-	MOVQ 48(AX), R13
-	SUBQ $0x02, R13
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R13
+	MOVQ    R13, R12
+	SHLQ    $0x06, R12
+	MOVQ    BX, R8
+	SUBQ    R12, R8
+	LEAQ    (BX)(R12*1), R9
+	MOVQ    R9, R10
+	MOVQ    24(AX), R12
+	TESTQ   R12, R12
+	CMOVQNE R12, R10
+	SUBQ    $0x02, R13
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R12, R12
+	JZ      begun
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	MOVQ    56(AX), R11
+	MOVQ    BX, R12
+
+begin:
+	VMOVUPS Z0, (R12)
+	VMOVUPS Z1, (R12)(DI*1)
+	ADDQ    $0x40, R12
+	DECQ    R11
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(DI*1), Z13
 	VMOVUPS (R10), Z5
-	VMOVUPS (R10)(DI*1), Z14
+	VMOVUPS (R10)(R14*1), Z14
+	ADDQ    112(AX), R10
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
-	VMOVUPS 64(R10), Z8
-	VMOVUPS 64(R10)(DI*1), Z17
+	VMOVUPS (R10), Z8
+	VMOVUPS (R10)(R14*1), Z17
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row01leftdone0
@@ -18102,15 +18236,16 @@ row01leftbit0:
 row01leftdone0:
 	ADDQ  $0x00000008, CX
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R10
+	ADDQ  $0x40, R9
 	TESTQ R13, R13
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(DI*1), Z10
-	VMOVUPS 64(R10), Z2
-	VMOVUPS 64(R10)(DI*1), Z11
+	VMOVUPS (R10), Z2
+	VMOVUPS (R10)(R14*1), Z11
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row01innerdone1
@@ -18137,16 +18272,17 @@ row01innerdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	VMOVUPS Z5, -64(R10)
-	VMOVUPS Z14, -64(R10)(DI*1)
+	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z14, -64(R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row01last2
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(DI*1), Z13
-	VMOVUPS 64(R10), Z5
-	VMOVUPS 64(R10)(DI*1), Z14
+	VMOVUPS (R10), Z5
+	VMOVUPS (R10)(R14*1), Z14
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row01innerdone2
@@ -18173,16 +18309,17 @@ row01innerdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	VMOVUPS Z8, -64(R10)
-	VMOVUPS Z17, -64(R10)(DI*1)
+	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z17, -64(R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row01last0
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
-	VMOVUPS 64(R10), Z8
-	VMOVUPS 64(R10)(DI*1), Z17
+	VMOVUPS (R10), Z8
+	VMOVUPS (R10)(R14*1), Z17
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row01innerdone0
@@ -18209,10 +18346,10 @@ row01innerdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	VMOVUPS Z2, -64(R10)
-	VMOVUPS Z11, -64(R10)(DI*1)
+	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z11, -64(R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row01last1
 	JMP     row01inner1
@@ -18240,14 +18377,14 @@ row01lastdone0:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	VMOVUPS Z2, -64(R10)
-	VMOVUPS Z11, -64(R10)(DI*1)
+	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z11, -64(R9)(DI*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(DI*1)
-	VMOVUPS Z5, (R10)
-	VMOVUPS Z14, (R10)(DI*1)
+	VMOVUPS Z5, (R9)
+	VMOVUPS Z14, (R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	JMP     rowdone
 
 row01last1:
@@ -18273,14 +18410,14 @@ row01lastdone1:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	VMOVUPS Z5, -64(R10)
-	VMOVUPS Z14, -64(R10)(DI*1)
+	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z14, -64(R9)(DI*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(DI*1)
-	VMOVUPS Z8, (R10)
-	VMOVUPS Z17, (R10)(DI*1)
+	VMOVUPS Z8, (R9)
+	VMOVUPS Z17, (R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	JMP     rowdone
 
 row01last2:
@@ -18306,14 +18443,14 @@ row01lastdone2:
 	ADDQ    $0x00000008, CX
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	VMOVUPS Z8, -64(R10)
-	VMOVUPS Z17, -64(R10)(DI*1)
+	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z17, -64(R9)(DI*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(DI*1)
-	VMOVUPS Z2, (R10)
-	VMOVUPS Z11, (R10)(DI*1)
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z11, (R9)(DI*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	JMP     rowdone
 
 row00:
@@ -18492,12 +18629,12 @@ row00lastdone2:
 	JMP     rowdone
 
 row10:
-	VMOVUPS (R9), Z3
-	VMOVUPS (R9)(DI*1), Z12
+	VMOVUPS (R8), Z3
+	VMOVUPS (R8)(DI*1), Z12
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(DI*1), Z13
-	VMOVUPS 64(R9), Z6
-	VMOVUPS 64(R9)(DI*1), Z15
+	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(R8)(DI*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
 	MOVQ    (CX), R11
@@ -18520,14 +18657,14 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
 	TESTQ R13, R13
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(R9), Z0
-	VMOVUPS 64(R9)(DI*1), Z9
+	VMOVUPS 64(R8), Z0
+	VMOVUPS 64(R8)(DI*1), Z9
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(DI*1), Z10
 	MOVQ    (CX), R11
@@ -18554,16 +18691,16 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(R9)
-	VMOVUPS Z12, -64(R9)(DI*1)
+	VMOVUPS Z3, -64(R8)
+	VMOVUPS Z12, -64(R8)(DI*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	DECQ    R13
 	JZ      row10last2
-	VMOVUPS 64(R9), Z3
-	VMOVUPS 64(R9)(DI*1), Z12
+	VMOVUPS 64(R8), Z3
+	VMOVUPS 64(R8)(DI*1), Z12
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(DI*1), Z13
 	MOVQ    (CX), R11
@@ -18590,16 +18727,16 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(R9)
-	VMOVUPS Z15, -64(R9)(DI*1)
+	VMOVUPS Z6, -64(R8)
+	VMOVUPS Z15, -64(R8)(DI*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	DECQ    R13
 	JZ      row10last0
-	VMOVUPS 64(R9), Z6
-	VMOVUPS 64(R9)(DI*1), Z15
+	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(R8)(DI*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
 	MOVQ    (CX), R11
@@ -18626,11 +18763,11 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(R9)
-	VMOVUPS Z9, -64(R9)(DI*1)
+	VMOVUPS Z0, -64(R8)
+	VMOVUPS Z9, -64(R8)(DI*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	DECQ    R13
 	JZ      row10last1
@@ -18657,15 +18794,15 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(R9)
-	VMOVUPS Z9, -64(R9)(DI*1)
+	VMOVUPS Z0, -64(R8)
+	VMOVUPS Z9, -64(R8)(DI*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	VMOVUPS Z3, (R9)
-	VMOVUPS Z12, (R9)(DI*1)
+	VMOVUPS Z3, (R8)
+	VMOVUPS Z12, (R8)(DI*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -18690,15 +18827,15 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(R9)
-	VMOVUPS Z12, -64(R9)(DI*1)
+	VMOVUPS Z3, -64(R8)
+	VMOVUPS Z12, -64(R8)(DI*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	VMOVUPS Z6, (R9)
-	VMOVUPS Z15, (R9)(DI*1)
+	VMOVUPS Z6, (R8)
+	VMOVUPS Z15, (R8)(DI*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -18723,31 +18860,33 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(R9)
-	VMOVUPS Z15, -64(R9)(DI*1)
+	VMOVUPS Z6, -64(R8)
+	VMOVUPS Z15, -64(R8)(DI*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	VMOVUPS Z0, (R9)
-	VMOVUPS Z9, (R9)(DI*1)
+	VMOVUPS Z0, (R8)
+	VMOVUPS Z9, (R8)(DI*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(DI*1)
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (R9), Z3
-	VMOVUPS (R9)(DI*1), Z12
+	VMOVUPS (R8), Z3
+	VMOVUPS (R8)(DI*1), Z12
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(DI*1), Z13
 	VMOVUPS (R10), Z5
-	VMOVUPS (R10)(DI*1), Z14
-	VMOVUPS 64(R9), Z6
-	VMOVUPS 64(R9)(DI*1), Z15
+	VMOVUPS (R10)(R14*1), Z14
+	ADDQ    112(AX), R10
+	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(R8)(DI*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
-	VMOVUPS 64(R10), Z8
-	VMOVUPS 64(R10)(DI*1), Z17
+	VMOVUPS (R10), Z8
+	VMOVUPS (R10)(R14*1), Z17
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row11leftdone0
@@ -18772,19 +18911,20 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R10
+	ADDQ  $0x40, R9
 	TESTQ R13, R13
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(R9), Z0
-	VMOVUPS 64(R9)(DI*1), Z9
+	VMOVUPS 64(R8), Z0
+	VMOVUPS 64(R8)(DI*1), Z9
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(DI*1), Z10
-	VMOVUPS 64(R10), Z2
-	VMOVUPS 64(R10)(DI*1), Z11
+	VMOVUPS (R10), Z2
+	VMOVUPS (R10)(R14*1), Z11
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row11innerdone1
@@ -18815,23 +18955,24 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(R9)
-	VMOVUPS Z12, -64(R9)(DI*1)
+	VMOVUPS Z3, -64(R8)
+	VMOVUPS Z12, -64(R8)(DI*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	VMOVUPS Z5, -64(R10)
-	VMOVUPS Z14, -64(R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z14, -64(R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row11last2
-	VMOVUPS 64(R9), Z3
-	VMOVUPS 64(R9)(DI*1), Z12
+	VMOVUPS 64(R8), Z3
+	VMOVUPS 64(R8)(DI*1), Z12
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(DI*1), Z13
-	VMOVUPS 64(R10), Z5
-	VMOVUPS 64(R10)(DI*1), Z14
+	VMOVUPS (R10), Z5
+	VMOVUPS (R10)(R14*1), Z14
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row11innerdone2
@@ -18862,23 +19003,24 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(R9)
-	VMOVUPS Z15, -64(R9)(DI*1)
+	VMOVUPS Z6, -64(R8)
+	VMOVUPS Z15, -64(R8)(DI*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	VMOVUPS Z8, -64(R10)
-	VMOVUPS Z17, -64(R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z17, -64(R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row11last0
-	VMOVUPS 64(R9), Z6
-	VMOVUPS 64(R9)(DI*1), Z15
+	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(R8)(DI*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(DI*1), Z16
-	VMOVUPS 64(R10), Z8
-	VMOVUPS 64(R10)(DI*1), Z17
+	VMOVUPS (R10), Z8
+	VMOVUPS (R10)(R14*1), Z17
+	ADDQ    112(AX), R10
 	MOVQ    (CX), R11
 	TESTQ   R11, R11
 	JZ      row11innerdone0
@@ -18909,15 +19051,15 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(R9)
-	VMOVUPS Z9, -64(R9)(DI*1)
+	VMOVUPS Z0, -64(R8)
+	VMOVUPS Z9, -64(R8)(DI*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	VMOVUPS Z2, -64(R10)
-	VMOVUPS Z11, -64(R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z11, -64(R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	DECQ    R13
 	JZ      row11last1
 	JMP     row11inner1
@@ -18947,21 +19089,21 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z0, -64(R9)
-	VMOVUPS Z9, -64(R9)(DI*1)
+	VMOVUPS Z0, -64(R8)
+	VMOVUPS Z9, -64(R8)(DI*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(DI*1)
-	VMOVUPS Z2, -64(R10)
-	VMOVUPS Z11, -64(R10)(DI*1)
-	VMOVUPS Z3, (R9)
-	VMOVUPS Z12, (R9)(DI*1)
+	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z11, -64(R9)(DI*1)
+	VMOVUPS Z3, (R8)
+	VMOVUPS Z12, (R8)(DI*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(DI*1)
-	VMOVUPS Z5, (R10)
-	VMOVUPS Z14, (R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z5, (R9)
+	VMOVUPS Z14, (R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	JMP     rowdone
 
 row11last1:
@@ -18989,21 +19131,21 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z3, -64(R9)
-	VMOVUPS Z12, -64(R9)(DI*1)
+	VMOVUPS Z3, -64(R8)
+	VMOVUPS Z12, -64(R8)(DI*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(DI*1)
-	VMOVUPS Z5, -64(R10)
-	VMOVUPS Z14, -64(R10)(DI*1)
-	VMOVUPS Z6, (R9)
-	VMOVUPS Z15, (R9)(DI*1)
+	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z14, -64(R9)(DI*1)
+	VMOVUPS Z6, (R8)
+	VMOVUPS Z15, (R8)(DI*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(DI*1)
-	VMOVUPS Z8, (R10)
-	VMOVUPS Z17, (R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z8, (R9)
+	VMOVUPS Z17, (R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	JMP     rowdone
 
 row11last2:
@@ -19031,67 +19173,93 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	VMOVUPS Z6, -64(R9)
-	VMOVUPS Z15, -64(R9)(DI*1)
+	VMOVUPS Z6, -64(R8)
+	VMOVUPS Z15, -64(R8)(DI*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(DI*1)
-	VMOVUPS Z8, -64(R10)
-	VMOVUPS Z17, -64(R10)(DI*1)
-	VMOVUPS Z0, (R9)
-	VMOVUPS Z9, (R9)(DI*1)
+	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z17, -64(R9)(DI*1)
+	VMOVUPS Z0, (R8)
+	VMOVUPS Z9, (R8)(DI*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(DI*1)
-	VMOVUPS Z2, (R10)
-	VMOVUPS Z11, (R10)(DI*1)
-	ADDQ    $0x40, R9
+	VMOVUPS Z2, (R9)
+	VMOVUPS Z11, (R9)(DI*1)
+	ADDQ    $0x40, R8
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET
 
 // func scatterValues3AVX512(a *scatter3)
-// Requires: AVX, AVX512F, BMI
+// Requires: AVX, AVX512F, BMI, CMOV
 TEXT ·scatterValues3AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), SI
-	MOVQ 48(AX), DI
-	SHLQ $0x06, DI
+	MOVQ 32(AX), SI
+	MOVQ $0x00000040, R11
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R11
+
+moves:
+	MOVQ R11, 112(AX)
 
 frame:
-	MOVQ 40(AX), R11
-	MOVQ R11, 88(AX)
-	MOVQ $0x00000000, R11
+	MOVQ 48(AX), R11
 	MOVQ R11, 96(AX)
+	MOVQ $0x00000000, R11
+	MOVQ R11, 104(AX)
 
 row:
-	MOVQ BX, R8
-	SUBQ DI, R8
-	LEAQ (BX)(DI*1), R9
-	MOVQ 48(AX), R12
-	SUBQ $0x02, R12
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R12
+	MOVQ    R12, R11
+	SHLQ    $0x06, R11
+	MOVQ    BX, DI
+	SUBQ    R11, DI
+	LEAQ    (BX)(R11*1), R8
+	MOVQ    R8, R9
+	MOVQ    24(AX), R11
+	TESTQ   R11, R11
+	CMOVQNE R11, R9
+	SUBQ    $0x02, R12
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R11, R11
+	JZ      begun
+	VMOVUPS (R11), Z0
+	MOVQ    56(AX), R10
+	MOVQ    BX, R11
+
+begin:
+	VMOVUPS Z0, (R11)
+	ADDQ    $0x40, R11
+	DECQ    R10
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (R9), Z5
+	ADDQ    112(AX), R9
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R9), Z8
+	VMOVUPS (R9), Z8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01leftdone0
@@ -19109,15 +19277,16 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	TESTQ R12, R12
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Z1
-	VMOVUPS 64(R9), Z2
+	VMOVUPS (R9), Z2
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone1
@@ -19137,15 +19306,16 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z5, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last2
 	VMOVUPS 64(BX), Z4
-	VMOVUPS 64(R9), Z5
+	VMOVUPS (R9), Z5
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone2
@@ -19165,15 +19335,16 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z8, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last0
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R9), Z8
+	VMOVUPS (R9), Z8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row01innerdone0
@@ -19193,11 +19364,11 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z2, -64(R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row01last1
 	JMP     row01inner1
@@ -19220,13 +19391,13 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R9)
+	VMOVUPS Z2, -64(R8)
 	VMOVUPS Z4, (BX)
-	VMOVUPS Z5, (R9)
+	VMOVUPS Z5, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row01last1:
@@ -19247,13 +19418,13 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R9)
+	VMOVUPS Z5, -64(R8)
 	VMOVUPS Z7, (BX)
-	VMOVUPS Z8, (R9)
+	VMOVUPS Z8, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row01last2:
@@ -19274,13 +19445,13 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R9)
+	VMOVUPS Z8, -64(R8)
 	VMOVUPS Z1, (BX)
-	VMOVUPS Z2, (R9)
+	VMOVUPS Z2, (R8)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row00:
@@ -19301,7 +19472,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row00last1
@@ -19324,7 +19495,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19346,7 +19517,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19368,7 +19539,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	ADDQ    $0x40, BX
 	DECQ    R12
@@ -19391,7 +19562,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z4, (BX)
 	ADDQ    $0x40, BX
@@ -19413,7 +19584,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z7, (BX)
 	ADDQ    $0x40, BX
@@ -19435,16 +19606,16 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z1, (BX)
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row10:
-	VMOVUPS (R8), Z3
+	VMOVUPS (DI), Z3
 	VMOVUPS (BX), Z4
-	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(DI), Z6
 	VMOVUPS 64(BX), Z7
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -19463,14 +19634,14 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R8
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, DI
 	ADDQ  $0x40, BX
 	TESTQ R12, R12
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(R8), Z0
+	VMOVUPS 64(DI), Z0
 	VMOVUPS 64(BX), Z1
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -19491,14 +19662,14 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(DI)
 	VMOVUPS Z4, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last2
-	VMOVUPS 64(R8), Z3
+	VMOVUPS 64(DI), Z3
 	VMOVUPS 64(BX), Z4
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -19519,14 +19690,14 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(DI)
 	VMOVUPS Z7, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last0
-	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(DI), Z6
 	VMOVUPS 64(BX), Z7
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
@@ -19547,10 +19718,10 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(DI)
 	VMOVUPS Z1, -64(BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	DECQ    R12
 	JZ      row10last1
@@ -19574,12 +19745,12 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(DI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z3, (R8)
+	VMOVUPS Z3, (DI)
 	VMOVUPS Z4, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -19601,12 +19772,12 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(DI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z6, (R8)
+	VMOVUPS Z6, (DI)
 	VMOVUPS Z7, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -19628,22 +19799,24 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(DI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z0, (R8)
+	VMOVUPS Z0, (DI)
 	VMOVUPS Z1, (BX)
-	ADDQ    $0x40, R8
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (R8), Z3
+	VMOVUPS (DI), Z3
 	VMOVUPS (BX), Z4
 	VMOVUPS (R9), Z5
-	VMOVUPS 64(R8), Z6
+	ADDQ    112(AX), R9
+	VMOVUPS 64(DI), Z6
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R9), Z8
+	VMOVUPS (R9), Z8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11leftdone0
@@ -19663,17 +19836,18 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R8
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, DI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R9
+	ADDQ  $0x40, R8
 	TESTQ R12, R12
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(R8), Z0
+	VMOVUPS 64(DI), Z0
 	VMOVUPS 64(BX), Z1
-	VMOVUPS 64(R9), Z2
+	VMOVUPS (R9), Z2
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone1
@@ -19696,18 +19870,19 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(DI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z5, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last2
-	VMOVUPS 64(R8), Z3
+	VMOVUPS 64(DI), Z3
 	VMOVUPS 64(BX), Z4
-	VMOVUPS 64(R9), Z5
+	VMOVUPS (R9), Z5
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone2
@@ -19730,18 +19905,19 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(DI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z8, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last0
-	VMOVUPS 64(R8), Z6
+	VMOVUPS 64(DI), Z6
 	VMOVUPS 64(BX), Z7
-	VMOVUPS 64(R9), Z8
+	VMOVUPS (R9), Z8
+	ADDQ    112(AX), R9
 	MOVQ    (CX), R10
 	TESTQ   R10, R10
 	JZ      row11innerdone0
@@ -19764,13 +19940,13 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(DI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z2, -64(R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	DECQ    R12
 	JZ      row11last1
 	JMP     row11inner1
@@ -19795,16 +19971,16 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(DI)
 	VMOVUPS Z1, -64(BX)
-	VMOVUPS Z2, -64(R9)
-	VMOVUPS Z3, (R8)
+	VMOVUPS Z2, -64(R8)
+	VMOVUPS Z3, (DI)
 	VMOVUPS Z4, (BX)
-	VMOVUPS Z5, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z5, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row11last1:
@@ -19827,16 +20003,16 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(DI)
 	VMOVUPS Z4, -64(BX)
-	VMOVUPS Z5, -64(R9)
-	VMOVUPS Z6, (R8)
+	VMOVUPS Z5, -64(R8)
+	VMOVUPS Z6, (DI)
 	VMOVUPS Z7, (BX)
-	VMOVUPS Z8, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z8, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 	JMP     rowdone
 
 row11last2:
@@ -19859,69 +20035,101 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R8)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(DI)
 	VMOVUPS Z7, -64(BX)
-	VMOVUPS Z8, -64(R9)
-	VMOVUPS Z0, (R8)
+	VMOVUPS Z8, -64(R8)
+	VMOVUPS Z0, (DI)
 	VMOVUPS Z1, (BX)
-	VMOVUPS Z2, (R9)
-	ADDQ    $0x40, R8
+	VMOVUPS Z2, (R8)
+	ADDQ    $0x40, DI
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R9
+	ADDQ    $0x40, R8
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET
 
 // func scatterValues3x2AVX512(a *scatter3)
-// Requires: AVX, AVX512F, BMI
+// Requires: AVX, AVX512F, BMI, CMOV
 TEXT ·scatterValues3x2AVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), SI
-	MOVQ 64(AX), DI
-	MOVQ 72(AX), R8
+	MOVQ 32(AX), SI
+	MOVQ 72(AX), DI
+	MOVQ 80(AX), R8
 	ADDQ DX, DI
-	MOVQ 48(AX), R9
-	SHLQ $0x06, R9
+	MOVQ $0x00000040, R13
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R13
+
+moves:
+	MOVQ  R13, 112(AX)
+	MOVQ  R8, R15
+	TESTQ R13, R13
+	JNZ   frame
+	MOVQ  $0x00000040, R15
 
 frame:
-	MOVQ 40(AX), R13
-	MOVQ R13, 88(AX)
-	MOVQ $0x00000000, R13
+	MOVQ 48(AX), R13
 	MOVQ R13, 96(AX)
+	MOVQ $0x00000000, R13
+	MOVQ R13, 104(AX)
 
 row:
-	MOVQ BX, R10
-	SUBQ R9, R10
-	LEAQ (BX)(R9*1), R11
-	MOVQ 48(AX), R14
-	SUBQ $0x02, R14
-	CMPQ 96(AX), $0x00
-	JEQ  first
-	CMPQ 88(AX), $0x01
-	JEQ  row10
-	JMP  row11
+	MOVQ    56(AX), R14
+	MOVQ    R14, R13
+	SHLQ    $0x06, R13
+	MOVQ    BX, R9
+	SUBQ    R13, R9
+	LEAQ    (BX)(R13*1), R10
+	MOVQ    R10, R11
+	MOVQ    24(AX), R13
+	TESTQ   R13, R13
+	CMOVQNE R13, R11
+	SUBQ    $0x02, R14
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
 
 first:
-	CMPQ    88(AX), $0x01
+	TESTQ   R13, R13
+	JZ      begun
+	VMOVUPS (R13), Z0
+	VMOVUPS 64(R13), Z1
+	MOVQ    56(AX), R12
+	MOVQ    BX, R13
+
+begin:
+	VMOVUPS Z0, (R13)
+	VMOVUPS Z1, (R13)(R8*1)
+	ADDQ    $0x40, R13
+	DECQ    R12
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
 	JEQ     row00
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(R8*1), Z13
 	VMOVUPS (R11), Z5
-	VMOVUPS (R11)(R8*1), Z14
+	VMOVUPS (R11)(R15*1), Z14
+	ADDQ    112(AX), R11
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
-	VMOVUPS 64(R11), Z8
-	VMOVUPS 64(R11)(R8*1), Z17
+	VMOVUPS (R11), Z8
+	VMOVUPS (R11)(R15*1), Z17
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row01leftdone0
@@ -19943,17 +20151,18 @@ row01leftbit0:
 
 row01leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R11
+	ADDQ  $0x40, R10
 	TESTQ R14, R14
 	JZ    row01last1
 
 row01inner1:
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(R8*1), Z10
-	VMOVUPS 64(R11), Z2
-	VMOVUPS 64(R11)(R8*1), Z11
+	VMOVUPS (R11), Z2
+	VMOVUPS (R11)(R15*1), Z11
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row01innerdone1
@@ -19979,19 +20188,20 @@ row01innerbit1:
 
 row01innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	VMOVUPS Z5, -64(R11)
-	VMOVUPS Z14, -64(R11)(R8*1)
+	VMOVUPS Z5, -64(R10)
+	VMOVUPS Z14, -64(R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row01last2
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(R8*1), Z13
-	VMOVUPS 64(R11), Z5
-	VMOVUPS 64(R11)(R8*1), Z14
+	VMOVUPS (R11), Z5
+	VMOVUPS (R11)(R15*1), Z14
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row01innerdone2
@@ -20017,19 +20227,20 @@ row01innerbit2:
 
 row01innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	VMOVUPS Z8, -64(R11)
-	VMOVUPS Z17, -64(R11)(R8*1)
+	VMOVUPS Z8, -64(R10)
+	VMOVUPS Z17, -64(R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row01last0
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
-	VMOVUPS 64(R11), Z8
-	VMOVUPS 64(R11)(R8*1), Z17
+	VMOVUPS (R11), Z8
+	VMOVUPS (R11)(R15*1), Z17
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row01innerdone0
@@ -20055,13 +20266,13 @@ row01innerbit0:
 
 row01innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	VMOVUPS Z2, -64(R11)
-	VMOVUPS Z11, -64(R11)(R8*1)
+	VMOVUPS Z2, -64(R10)
+	VMOVUPS Z11, -64(R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row01last1
 	JMP     row01inner1
@@ -20088,17 +20299,17 @@ row01lastbit0:
 
 row01lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	VMOVUPS Z2, -64(R11)
-	VMOVUPS Z11, -64(R11)(R8*1)
+	VMOVUPS Z2, -64(R10)
+	VMOVUPS Z11, -64(R10)(R8*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(R8*1)
-	VMOVUPS Z5, (R11)
-	VMOVUPS Z14, (R11)(R8*1)
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z14, (R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	JMP     rowdone
 
 row01last1:
@@ -20123,17 +20334,17 @@ row01lastbit1:
 
 row01lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	VMOVUPS Z5, -64(R11)
-	VMOVUPS Z14, -64(R11)(R8*1)
+	VMOVUPS Z5, -64(R10)
+	VMOVUPS Z14, -64(R10)(R8*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(R8*1)
-	VMOVUPS Z8, (R11)
-	VMOVUPS Z17, (R11)(R8*1)
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z17, (R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	JMP     rowdone
 
 row01last2:
@@ -20158,17 +20369,17 @@ row01lastbit2:
 
 row01lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	VMOVUPS Z8, -64(R11)
-	VMOVUPS Z17, -64(R11)(R8*1)
+	VMOVUPS Z8, -64(R10)
+	VMOVUPS Z17, -64(R10)(R8*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(R8*1)
-	VMOVUPS Z2, (R11)
-	VMOVUPS Z11, (R11)(R8*1)
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z11, (R10)(R8*1)
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	JMP     rowdone
 
 row00:
@@ -20193,7 +20404,7 @@ row00leftbit0:
 
 row00leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
+	ADDQ  88(AX), SI
 	ADDQ  $0x40, BX
 	TESTQ R14, R14
 	JZ    row00last1
@@ -20220,7 +20431,7 @@ row00innerbit1:
 
 row00innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20247,7 +20458,7 @@ row00innerbit2:
 
 row00innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20274,7 +20485,7 @@ row00innerbit0:
 
 row00innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	ADDQ    $0x40, BX
@@ -20300,7 +20511,7 @@ row00lastbit0:
 
 row00lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
 	VMOVUPS Z4, (BX)
@@ -20326,7 +20537,7 @@ row00lastbit1:
 
 row00lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
 	VMOVUPS Z7, (BX)
@@ -20352,7 +20563,7 @@ row00lastbit2:
 
 row00lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
+	ADDQ    88(AX), SI
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
 	VMOVUPS Z1, (BX)
@@ -20361,12 +20572,12 @@ row00lastdone2:
 	JMP     rowdone
 
 row10:
-	VMOVUPS (R10), Z3
-	VMOVUPS (R10)(R8*1), Z12
+	VMOVUPS (R9), Z3
+	VMOVUPS (R9)(R8*1), Z12
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(R8*1), Z13
-	VMOVUPS 64(R10), Z6
-	VMOVUPS 64(R10)(R8*1), Z15
+	VMOVUPS 64(R9), Z6
+	VMOVUPS 64(R9)(R8*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
 	MOVQ    (CX), R12
@@ -20390,15 +20601,15 @@ row10leftbit0:
 
 row10leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R10
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, R9
 	ADDQ  $0x40, BX
 	TESTQ R14, R14
 	JZ    row10last1
 
 row10inner1:
-	VMOVUPS 64(R10), Z0
-	VMOVUPS 64(R10)(R8*1), Z9
+	VMOVUPS 64(R9), Z0
+	VMOVUPS 64(R9)(R8*1), Z9
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(R8*1), Z10
 	MOVQ    (CX), R12
@@ -20426,17 +20637,17 @@ row10innerbit1:
 
 row10innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R10)
-	VMOVUPS Z12, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(R9)
+	VMOVUPS Z12, -64(R9)(R8*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	DECQ    R14
 	JZ      row10last2
-	VMOVUPS 64(R10), Z3
-	VMOVUPS 64(R10)(R8*1), Z12
+	VMOVUPS 64(R9), Z3
+	VMOVUPS 64(R9)(R8*1), Z12
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(R8*1), Z13
 	MOVQ    (CX), R12
@@ -20464,17 +20675,17 @@ row10innerbit2:
 
 row10innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R10)
-	VMOVUPS Z15, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(R9)
+	VMOVUPS Z15, -64(R9)(R8*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	DECQ    R14
 	JZ      row10last0
-	VMOVUPS 64(R10), Z6
-	VMOVUPS 64(R10)(R8*1), Z15
+	VMOVUPS 64(R9), Z6
+	VMOVUPS 64(R9)(R8*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
 	MOVQ    (CX), R12
@@ -20502,12 +20713,12 @@ row10innerbit0:
 
 row10innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R10)
-	VMOVUPS Z9, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(R9)
+	VMOVUPS Z9, -64(R9)(R8*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	DECQ    R14
 	JZ      row10last1
@@ -20535,16 +20746,16 @@ row10lastbit0:
 
 row10lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R10)
-	VMOVUPS Z9, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(R9)
+	VMOVUPS Z9, -64(R9)(R8*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	VMOVUPS Z3, (R10)
-	VMOVUPS Z12, (R10)(R8*1)
+	VMOVUPS Z3, (R9)
+	VMOVUPS Z12, (R9)(R8*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -20570,16 +20781,16 @@ row10lastbit1:
 
 row10lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R10)
-	VMOVUPS Z12, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(R9)
+	VMOVUPS Z12, -64(R9)(R8*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	VMOVUPS Z6, (R10)
-	VMOVUPS Z15, (R10)(R8*1)
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z15, (R9)(R8*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
@@ -20605,32 +20816,34 @@ row10lastbit2:
 
 row10lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R10)
-	VMOVUPS Z15, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(R9)
+	VMOVUPS Z15, -64(R9)(R8*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	VMOVUPS Z0, (R10)
-	VMOVUPS Z9, (R10)(R8*1)
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z9, (R9)(R8*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(R8*1)
-	ADDQ    $0x40, R10
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
 	JMP     rowdone
 
 row11:
-	VMOVUPS (R10), Z3
-	VMOVUPS (R10)(R8*1), Z12
+	VMOVUPS (R9), Z3
+	VMOVUPS (R9)(R8*1), Z12
 	VMOVUPS (BX), Z4
 	VMOVUPS (BX)(R8*1), Z13
 	VMOVUPS (R11), Z5
-	VMOVUPS (R11)(R8*1), Z14
-	VMOVUPS 64(R10), Z6
-	VMOVUPS 64(R10)(R8*1), Z15
+	VMOVUPS (R11)(R15*1), Z14
+	ADDQ    112(AX), R11
+	VMOVUPS 64(R9), Z6
+	VMOVUPS 64(R9)(R8*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
-	VMOVUPS 64(R11), Z8
-	VMOVUPS 64(R11)(R8*1), Z17
+	VMOVUPS (R11), Z8
+	VMOVUPS (R11)(R15*1), Z17
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row11leftdone0
@@ -20656,20 +20869,21 @@ row11leftbit0:
 
 row11leftdone0:
 	ADDQ  $0x00000008, CX
-	ADDQ  80(AX), SI
-	ADDQ  $0x40, R10
+	ADDQ  88(AX), SI
+	ADDQ  $0x40, R9
 	ADDQ  $0x40, BX
-	ADDQ  $0x40, R11
+	ADDQ  $0x40, R10
 	TESTQ R14, R14
 	JZ    row11last1
 
 row11inner1:
-	VMOVUPS 64(R10), Z0
-	VMOVUPS 64(R10)(R8*1), Z9
+	VMOVUPS 64(R9), Z0
+	VMOVUPS 64(R9)(R8*1), Z9
 	VMOVUPS 64(BX), Z1
 	VMOVUPS 64(BX)(R8*1), Z10
-	VMOVUPS 64(R11), Z2
-	VMOVUPS 64(R11)(R8*1), Z11
+	VMOVUPS (R11), Z2
+	VMOVUPS (R11)(R15*1), Z11
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row11innerdone1
@@ -20701,24 +20915,25 @@ row11innerbit1:
 
 row11innerdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R10)
-	VMOVUPS Z12, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(R9)
+	VMOVUPS Z12, -64(R9)(R8*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	VMOVUPS Z5, -64(R11)
-	VMOVUPS Z14, -64(R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z5, -64(R10)
+	VMOVUPS Z14, -64(R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row11last2
-	VMOVUPS 64(R10), Z3
-	VMOVUPS 64(R10)(R8*1), Z12
+	VMOVUPS 64(R9), Z3
+	VMOVUPS 64(R9)(R8*1), Z12
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 64(BX)(R8*1), Z13
-	VMOVUPS 64(R11), Z5
-	VMOVUPS 64(R11)(R8*1), Z14
+	VMOVUPS (R11), Z5
+	VMOVUPS (R11)(R15*1), Z14
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row11innerdone2
@@ -20750,24 +20965,25 @@ row11innerbit2:
 
 row11innerdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R10)
-	VMOVUPS Z15, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(R9)
+	VMOVUPS Z15, -64(R9)(R8*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	VMOVUPS Z8, -64(R11)
-	VMOVUPS Z17, -64(R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z8, -64(R10)
+	VMOVUPS Z17, -64(R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row11last0
-	VMOVUPS 64(R10), Z6
-	VMOVUPS 64(R10)(R8*1), Z15
+	VMOVUPS 64(R9), Z6
+	VMOVUPS 64(R9)(R8*1), Z15
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 64(BX)(R8*1), Z16
-	VMOVUPS 64(R11), Z8
-	VMOVUPS 64(R11)(R8*1), Z17
+	VMOVUPS (R11), Z8
+	VMOVUPS (R11)(R15*1), Z17
+	ADDQ    112(AX), R11
 	MOVQ    (CX), R12
 	TESTQ   R12, R12
 	JZ      row11innerdone0
@@ -20799,16 +21015,16 @@ row11innerbit0:
 
 row11innerdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R10)
-	VMOVUPS Z9, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(R9)
+	VMOVUPS Z9, -64(R9)(R8*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	VMOVUPS Z2, -64(R11)
-	VMOVUPS Z11, -64(R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z2, -64(R10)
+	VMOVUPS Z11, -64(R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	DECQ    R14
 	JZ      row11last1
 	JMP     row11inner1
@@ -20839,22 +21055,22 @@ row11lastbit0:
 
 row11lastdone0:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z0, -64(R10)
-	VMOVUPS Z9, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z0, -64(R9)
+	VMOVUPS Z9, -64(R9)(R8*1)
 	VMOVUPS Z1, -64(BX)
 	VMOVUPS Z10, -64(BX)(R8*1)
-	VMOVUPS Z2, -64(R11)
-	VMOVUPS Z11, -64(R11)(R8*1)
-	VMOVUPS Z3, (R10)
-	VMOVUPS Z12, (R10)(R8*1)
+	VMOVUPS Z2, -64(R10)
+	VMOVUPS Z11, -64(R10)(R8*1)
+	VMOVUPS Z3, (R9)
+	VMOVUPS Z12, (R9)(R8*1)
 	VMOVUPS Z4, (BX)
 	VMOVUPS Z13, (BX)(R8*1)
-	VMOVUPS Z5, (R11)
-	VMOVUPS Z14, (R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z5, (R10)
+	VMOVUPS Z14, (R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	JMP     rowdone
 
 row11last1:
@@ -20883,22 +21099,22 @@ row11lastbit1:
 
 row11lastdone1:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z3, -64(R10)
-	VMOVUPS Z12, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z3, -64(R9)
+	VMOVUPS Z12, -64(R9)(R8*1)
 	VMOVUPS Z4, -64(BX)
 	VMOVUPS Z13, -64(BX)(R8*1)
-	VMOVUPS Z5, -64(R11)
-	VMOVUPS Z14, -64(R11)(R8*1)
-	VMOVUPS Z6, (R10)
-	VMOVUPS Z15, (R10)(R8*1)
+	VMOVUPS Z5, -64(R10)
+	VMOVUPS Z14, -64(R10)(R8*1)
+	VMOVUPS Z6, (R9)
+	VMOVUPS Z15, (R9)(R8*1)
 	VMOVUPS Z7, (BX)
 	VMOVUPS Z16, (BX)(R8*1)
-	VMOVUPS Z8, (R11)
-	VMOVUPS Z17, (R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z8, (R10)
+	VMOVUPS Z17, (R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 	JMP     rowdone
 
 row11last2:
@@ -20927,28 +21143,28 @@ row11lastbit2:
 
 row11lastdone2:
 	ADDQ    $0x00000008, CX
-	ADDQ    80(AX), SI
-	VMOVUPS Z6, -64(R10)
-	VMOVUPS Z15, -64(R10)(R8*1)
+	ADDQ    88(AX), SI
+	VMOVUPS Z6, -64(R9)
+	VMOVUPS Z15, -64(R9)(R8*1)
 	VMOVUPS Z7, -64(BX)
 	VMOVUPS Z16, -64(BX)(R8*1)
-	VMOVUPS Z8, -64(R11)
-	VMOVUPS Z17, -64(R11)(R8*1)
-	VMOVUPS Z0, (R10)
-	VMOVUPS Z9, (R10)(R8*1)
+	VMOVUPS Z8, -64(R10)
+	VMOVUPS Z17, -64(R10)(R8*1)
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z9, (R9)(R8*1)
 	VMOVUPS Z1, (BX)
 	VMOVUPS Z10, (BX)(R8*1)
-	VMOVUPS Z2, (R11)
-	VMOVUPS Z11, (R11)(R8*1)
-	ADDQ    $0x40, R10
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z11, (R10)(R8*1)
+	ADDQ    $0x40, R9
 	ADDQ    $0x40, BX
-	ADDQ    $0x40, R11
+	ADDQ    $0x40, R10
 
 rowdone:
-	INCQ 96(AX)
-	DECQ 88(AX)
+	INCQ 104(AX)
+	DECQ 96(AX)
 	JNZ  row
-	DECQ 32(AX)
+	DECQ 40(AX)
 	JNZ  frame
 	VZEROUPPER
 	RET

@@ -165,21 +165,41 @@ func scatter3(s isa, multiply bool, blocks int) {
 		w2, dstBlock = a.load("wBlock"), a.load("dstBlock")
 		ADDQ(w, w2)
 	}
-	pitch := a.load("width")
-	SHLQ(Imm(6), pitch)
-	top, bot := GP64(), GP64()
+	top, bot, from := GP64(), GP64(), GP64()
 	mask, i, left := GP64(), GP64(), GP64()
 
+	// What an output begins with is read from a place that moves with it, or stays at
+	// the bias. It is first reached from the row above, or in the first row.
+	MOVQ(U32(64), i)
+	CMPQ(a.mem("bias"), Imm(0))
+	JEQ(LabelRef("moves"))
+	MOVQ(U32(0), i)
+	Label("moves")
+	MOVQ(i, a.mem("fromStep"))
+	fromBlock := dstBlock
+	if blocks == 2 {
+		fromBlock = GP64()
+		MOVQ(dstBlock, fromBlock)
+		TESTQ(i, i)
+		JNZ(LabelRef("frame"))
+		MOVQ(U32(64), fromBlock)
+	}
 	Label("frame")
 	MOVQ(a.mem("height"), i)
 	MOVQ(i, a.mem("rowsLeft"))
 	MOVQ(U32(0), i)
 	MOVQ(i, a.mem("row"))
 	Label("row")
-	MOVQ(mid, top)
-	SUBQ(pitch, top)
-	LEAQ(Mem{Base: mid, Index: pitch, Scale: 1}, bot)
 	MOVQ(a.mem("width"), left)
+	MOVQ(left, i)
+	SHLQ(Imm(6), i)
+	MOVQ(mid, top)
+	SUBQ(i, top)
+	LEAQ(Mem{Base: mid, Index: i, Scale: 1}, bot)
+	MOVQ(bot, from)
+	MOVQ(a.mem("bias"), i)
+	TESTQ(i, i)
+	CMOVQNE(i, from)
 	SUBQ(Imm(2), left)
 	CMPQ(a.mem("row"), Imm(0))
 	JEQ(LabelRef("first"))
@@ -187,6 +207,22 @@ func scatter3(s isa, multiply bool, blocks int) {
 	JEQ(LabelRef("row10"))
 	JMP(LabelRef("row11"))
 	Label("first")
+	TESTQ(i, i)
+	JZ(LabelRef("begun"))
+	for block := range blocks {
+		VMOVUPS(Mem{Base: i, Disp: 64 * block}, s.v(block))
+	}
+	MOVQ(a.mem("width"), mask)
+	MOVQ(mid, i)
+	Label("begin")
+	VMOVUPS(s.v(0), Mem{Base: i})
+	if blocks == 2 {
+		VMOVUPS(s.v(1), Mem{Base: i, Index: dstBlock, Scale: 1})
+	}
+	ADDQ(Imm(64), i)
+	DECQ(mask)
+	JNZ(LabelRef("begin"))
+	Label("begun")
 	CMPQ(a.mem("rowsLeft"), Imm(1))
 	JEQ(LabelRef("row00"))
 
@@ -210,10 +246,18 @@ func scatter3(s isa, multiply bool, blocks int) {
 		value := s.v(blocks * 9)
 		load := func(phase, c int) {
 			for _, r := range rows {
-				VMOVUPS(Mem{Base: rowAt[r], Disp: 64 * c}, acc(phase, c, r, 0))
-				if blocks == 2 {
-					VMOVUPS(Mem{Base: rowAt[r], Index: dstBlock, Scale: 1, Disp: 64 * c}, acc(phase, c, r, 1))
+				at, second := Mem{Base: rowAt[r], Disp: 64 * c}, dstBlock
+				if r == 2 {
+					at, second = Mem{Base: from}, fromBlock
 				}
+				VMOVUPS(at, acc(phase, c, r, 0))
+				if blocks == 2 {
+					at.Index, at.Scale = second, 1
+					VMOVUPS(at, acc(phase, c, r, 1))
+				}
+			}
+			if v.bot {
+				ADDQ(a.mem("fromStep"), from)
 			}
 		}
 		store := func(phase, c int) {
