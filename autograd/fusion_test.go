@@ -205,6 +205,54 @@ func TestGradientsThatNeuronsNeed(t *testing.T) {
 	}
 }
 
+// Neurons spread the gradient of their spikes' means themselves; dense values have it
+// spread for them. Whatever else reads the spikes, the gradient is the same.
+func TestGradientsOfMeans(t *testing.T) {
+	sh := tensor.Shape{N: 3, Steps: 4, C: 17, H: 6, W: 8}
+	x := tensor.NewDense(sh)
+	r := rng.New(5).Rand()
+	for i := range x.Data {
+		x.Data[i] = float32(r.NormFloat64())
+	}
+	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	pool := func(k int) func(*autograd.Tape, *autograd.Value) *autograd.Value {
+		return func(t *autograd.Tape, v *autograd.Value) *autograd.Value { return autograd.AvgPool(t, v, k, k, k) }
+	}
+	twice := func(t *autograd.Tape, v *autograd.Value) *autograd.Value {
+		return autograd.Add(t, autograd.AvgPool(t, v, 2, 2, 2), autograd.AvgPool(t, v, 2, 2, 2))
+	}
+	more := func(t *autograd.Tape, v *autograd.Value) *autograd.Value {
+		both := autograd.Add(t, autograd.AvgPool(t, v, 6, 8, 1), autograd.AvgPool(t, autograd.Densify(t, v), 6, 8, 1))
+		return autograd.Add(t, both, autograd.AvgPool(t, v, 6, 8, 1))
+	}
+	for name, read := range map[string]func(*autograd.Tape, *autograd.Value) *autograd.Value{
+		"means": pool(2), "windows that leave some out": pool(5), "two readers": twice, "another reader first": more,
+		"all": func(t *autograd.Tape, v *autograd.Value) *autograd.Value { return autograd.GlobalAvgPool(t, v) },
+	} {
+		for _, steps := range []int{1, sh.Steps} { // of the gradient
+			run := func(dense bool) []float32 {
+				tape := &autograd.Tape{}
+				in := tape.Input(x, true)
+				s := autograd.FireThroughTime(tape, in, d, sh.Steps, triangle{}, false)
+				if dense {
+					s = autograd.Densify(tape, s)
+				}
+				y := read(tape, s)
+				seed := tensor.NewDense(y.Shape().WithSteps(steps))
+				r := rng.New(3).Rand()
+				for i := range seed.Data {
+					seed.Data[i] = float32(r.NormFloat64())
+				}
+				tape.BackwardFrom(y, seed)
+				return append([]float32(nil), in.Grad().Data...)
+			}
+			t.Run(fmt.Sprintf("%s, gradient of %d steps", name, steps), func(t *testing.T) {
+				close(t, run(true), run(false))
+			})
+		}
+	}
+}
+
 // close requires equality to 1e-5 of the largest magnitude.
 func close(t *testing.T, want, got []float32) {
 	t.Helper()

@@ -84,7 +84,7 @@ func (o *throughTime) Backward(t *Tape) {
 	g := kernel.NeuronGrad{
 		Neuron: o.dynamics.kernel(), Scan: o.scan, Norm: o.norm,
 		X: o.x.dense, Spikes: o.y.spikes,
-		Dout: o.y.grad, DoutSteps: o.y.gradSteps,
+		Dout: o.y.grad, DoutSteps: o.y.gradSteps, Pool: o.y.gradPool,
 		Surrogate: o.surrogate, Detach: o.detach,
 	}
 	if o.train == nil {

@@ -51,9 +51,15 @@ func GlobalAvgPool(t *Tape, x *Value) *Value {
 
 func (o *avgPool) Output() *Value { return o.y }
 
-// Backward: every pixel of a window gets ∂y/(kh·kw).
+// Backward: every pixel of a window gets ∂y/(kh·kw). Neurons spread the gradient
+// themselves.
 func (o *avgPool) Backward(t *Tape) {
 	sh := o.x.shape
+	if _, ok := o.x.maker.(*throughTime); ok && o.x.grad == nil && o.geom.Tiles() {
+		o.x.grad, o.x.gradSteps, o.x.gradPool = o.y.grad, o.y.gradSteps, &o.geom
+		o.y.grad = nil
+		return
+	}
 	s := t.open(o.x, o.y.gradSteps)
 	geom := o.geom
 	geom.Planes = sh.Blocks() * sh.N * s.steps

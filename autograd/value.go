@@ -18,6 +18,8 @@ type Value struct {
 	// every step. The gradient of a value with Steps = 1 is the sum over time.
 	grad      []float32 // [C/16][N·gradSteps][H][W][16], or nil
 	gradSteps int
+	// gradPool is set if grad is that of the means over its windows.
+	gradPool *kernel.Pool
 
 	// What batch norm's backward wants to know of the gradient, if whoever wrote all
 	// of it found it in passing.
@@ -102,6 +104,7 @@ func (t *Tape) open(v *Value, steps int) gradSlot {
 		panic(fmt.Sprintf("autograd: gradient with %d steps for a value %v", steps, v.shape))
 	}
 	v.sums = nil
+	t.spread(v)
 	if v.grad != nil && v.gradSteps == steps {
 		return gradSlot{v, v.grad, steps, true}
 	}
@@ -111,7 +114,7 @@ func (t *Tape) open(v *Value, steps int) gradSlot {
 // openIn is open for an op that can work in place on the gradient of its output y: its
 // memory goes to v where v has no gradient yet.
 func (t *Tape) openIn(v, y *Value, steps int) gradSlot {
-	if v.grad != nil || y.gradSteps != steps || v.shape.WithSteps(1) != y.shape.WithSteps(1) {
+	if v.grad != nil || y.gradPool != nil || y.gradSteps != steps || v.shape.WithSteps(1) != y.shape.WithSteps(1) {
 		return t.open(v, steps)
 	}
 	s := gradSlot{v, y.grad, steps, false}
@@ -138,6 +141,18 @@ func (t *Tape) close(s gradSlot) {
 		t.arena.FreeFloats(short)
 		v.grad, v.gradSteps = long, sh.Steps
 	}
+}
+
+// spread makes v's gradient one of v, if it is one of means.
+func (t *Tape) spread(v *Value) {
+	if v.gradPool == nil {
+		return
+	}
+	means, geom := v.grad, *v.gradPool
+	v.grad, v.gradPool = t.arena.Floats(v.shape.WithSteps(v.gradSteps).Floats()), nil
+	geom.Planes = v.shape.Blocks() * v.shape.N * v.gradSteps
+	kernel.AvgPoolGrad(v.grad, means, geom, false, t.Threads)
+	t.arena.FreeFloats(means)
 }
 
 // everyStep gives y's gradient all its steps, for ops whose derivative differs

@@ -152,15 +152,18 @@ type Compact interface {
 
 // NeuronGrad is what a backward scan reads: the forward's arguments and result,
 // and the gradient of the spikes, which has DoutSteps steps (1 when it is the same
-// at every step). Detach leaves the reset out of the gradient.
+// at every step). Detach leaves the reset out of the gradient. If Pool is set, Dout is
+// the gradient of the spikes' means over its windows, which must cover the spikes without
+// overlap; it is spread over them tile by tile.
 type NeuronGrad struct {
 	Neuron
 	Scan
 	Norm      Norm
 	X         []float32 // [Units][CurrentSteps][Pixels][16]
 	Spikes    []uint16  // [Units][Steps][Pixels]
-	Dout      []float32 // [Units][DoutSteps][Pixels][16]
+	Dout      []float32 // [Units][DoutSteps][Pixels or Pool's Hout·Wout][16]
 	DoutSteps int
+	Pool      *Pool // or nil
 	Surrogate Surrogate
 	Detach    bool
 }
@@ -190,7 +193,7 @@ func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
 //
 // Sums are float64.
 func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
-	per := (g.Pixels + g.runPixels() - 1) / g.runPixels() * g.Images // runs of a block
+	per := ceilDiv(g.Pixels, g.whole(g.runPixels())) * g.Images // runs of a block
 	buf := zeroPartials(g.Units / g.Images * per * 2 * Lanes)
 	defer partials.put(buf)
 	part := *buf // [blocks][runs][2][16]
@@ -201,17 +204,22 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 // backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, threads int) {
 	l := CurrentLevel()
-	size := g.runPixels()
-	perUnit := (g.Pixels + size - 1) / size
+	size := g.whole(g.runPixels())
+	perUnit := ceilDiv(g.Pixels, size)
 	triangle, inline := g.Surrogate.(Triangle)
+	var spread spreader
+	if g.Pool != nil {
+		spread = newSpreader(g)
+	}
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		tile := g.tilePixels(hi - lo)
+		tile := g.whole(g.tilePixels(hi - lo))
 		vectors := g.Steps * tile
-		buf := scratch((2*vectors + 2*tile) * Lanes)
+		buf := scratch((2*vectors + 2*tile + spread.steps*tile) * Lanes)
 		defer release(buf)
 		slope := (*buf)[:vectors*Lanes] // [steps][tile][16]
 		state := (*buf)[2*vectors*Lanes:]
 		total := state[tile*Lanes:]
+		dout := total[tile*Lanes:] // [steps][tile][16], if there is a Pool
 
 		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
 		r.mem, r.state = unsafe.Pointer(&(*buf)[vectors*Lanes]), unsafe.Pointer(&state[0])
@@ -221,8 +229,10 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 		} else {
 			r.slope = unsafe.Pointer(&slope[0])
 		}
-		r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
-		r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
+		if g.Pool == nil {
+			r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
+			r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
+		}
 		r.detach, r.add = bit(g.Detach), bit(add)
 		r.scale = r.a
 		if mean != nil {
@@ -243,6 +253,10 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			r.pixels, r.memStep = uint64(n), uint64(n*Lanes*4)
 			clear(state[:n*Lanes])
 			l.neuronMembranes(&r)
+			if g.Pool != nil {
+				spread.run(dout, u, lo, n)
+				r.dout, r.doutStep = unsafe.Pointer(&dout[0]), uint64(stride(g.DoutSteps, n)*Lanes*4)
+			}
 			if !inline {
 				u := slope[:g.Steps*n*Lanes]
 				g.Surrogate.Derivative(u, u)
@@ -261,6 +275,38 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			r.advance(n)
 		}
 	})
+}
+
+// whole returns the number of whole rows of windows in so many pixels, at least one, as
+// pixels.
+func (g *NeuronGrad) whole(pixels int) int {
+	if g.Pool == nil {
+		return pixels
+	}
+	band := g.Pool.Stride * g.Pool.Win
+	return max(1, pixels/band) * band
+}
+
+// spreader spreads gradients over a layer's windows, some rows of them at a time.
+type spreader struct {
+	*NeuronGrad
+	steps   int
+	offsets []int64
+}
+
+func newSpreader(g *NeuronGrad) spreader {
+	return spreader{g, g.DoutSteps, g.Pool.windowOffsets(Lanes * 4)}
+}
+
+// run writes the gradients of n of unit u's pixels, from lo on, to dst [steps][n][16].
+func (s *spreader) run(dst []float32, u, lo, n int) {
+	l, out := CurrentLevel(), s.Pool.Hout*s.Pool.Wout
+	band := s.Pool.Stride * s.Pool.Win
+	for t := range s.steps {
+		w := s.Pool.run(0, unsafe.Pointer(&s.Dout[((u*s.steps+t)*out+lo/band*s.Pool.Wout)*Lanes]), unsafe.Pointer(&dst[t*n*Lanes]), Lanes*4, s.offsets)
+		w.rows = uint64(n / band)
+		l.spread(&w)
+	}
 }
 
 // Fired writes which neurons fire at least once in any of the steps.

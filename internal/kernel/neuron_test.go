@@ -289,6 +289,51 @@ func TestNeuronNormBackward(t *testing.T) {
 	})
 }
 
+// A gradient of means is spread over their windows tile by tile as it is at once.
+func TestNeuronBackwardPool(t *testing.T) {
+	for _, p := range []Pool{
+		{Hin: 2, Win: 2, KH: 2, KW: 2, Stride: 2}, {Hin: 6, Win: 4, KH: 2, KW: 2, Stride: 2}, {Hin: 9, Win: 15, KH: 3, KW: 3, Stride: 3},
+		{Hin: 34, Win: 38, KH: 2, KW: 2, Stride: 2}, {Hin: 2, Win: 700, KH: 2, KW: 2, Stride: 2}, {Hin: 7, Win: 7, KH: 7, KW: 7, Stride: 7},
+		{Hin: 3, Win: 5, KH: 1, KW: 1, Stride: 1},
+	} {
+		p.Hout, p.Wout = p.Hin/p.Stride, p.Win/p.Stride
+		for i, steps := range []int{1, 4, 8, 40} {
+			c := newNeuronCase(uint64(i), 2, 2, p.Hin*p.Win, steps, i%2 == 1, i%3 == 1, false, true)
+			g := c.grad(c.forward(0), triangle{1}, false)
+			g.Pool, g.Dout = &p, values(rand.New(rand.NewPCG(1, 2)), c.Units*c.doutSteps*p.Hout*p.Wout*Lanes, 1, 0)
+			whole := c.grad(g.Spikes, triangle{1}, false)
+			whole.Dout = make([]float32, c.Units*c.doutSteps*c.Pixels*Lanes)
+			all := p
+			all.Planes = c.Units * c.doutSteps
+			AvgPoolGrad(whole.Dout, g.Dout, all, false, 0)
+
+			got, want := values(rand.New(rand.NewPCG(3, 4)), len(c.x), 1, 0), make([]float32, len(c.x))
+			NeuronBackward(got, g, false, 2)
+			NeuronBackward(want, whole, false, 2)
+			equalBits(t, "dx", got, want)
+			g.Surrogate = sliced{1}
+			NeuronBackward(got, g, true, 2)
+			NeuronBackward(want, whole, true, 2)
+			equalBits(t, "dx added to", got, want)
+
+			n := c.Units / c.Images * Lanes
+			mean, inv := make([]float64, n), make([]float64, n)
+			for i := range mean {
+				mean[i], inv[i] = 0.4, 1.1
+			}
+			sums := [4][]float64{make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)}
+			NeuronNormBackward(got, sums[0], sums[1], g, mean, inv, 2)
+			NeuronNormBackward(want, sums[2], sums[3], whole, mean, inv, 1)
+			equalBits(t, "dcur", got, want)
+			for i := range mean {
+				if math.Abs(sums[0][i]-sums[2][i]) > 1e-9*float64(len(got)) || math.Abs(sums[1][i]-sums[3][i]) > 1e-9*float64(len(got)) {
+					t.Fatalf("%v: channel %d: sums %v, %v; want %v, %v", p, i, sums[0][i], sums[1][i], sums[2][i], sums[3][i])
+				}
+			}
+		}
+	}
+}
+
 // Gate passes (scale·a)·src where the bit is set.
 func TestGate(t *testing.T) {
 	const units, images, steps, pixels, scale = 6, 3, 2, 37, 0.3

@@ -53,8 +53,8 @@ func (p *Pool) windowOffsets(size int) []int64 {
 	return o
 }
 
-// tiles reports whether windows cover the input without overlap.
-func (p *Pool) tiles() bool {
+// Tiles reports whether windows cover the input without overlap.
+func (p *Pool) Tiles() bool {
 	return p.KH == p.Stride && p.KW == p.Stride && p.Hout*p.Stride == p.Hin && p.Wout*p.Stride == p.Win
 }
 
@@ -93,7 +93,7 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	p.each(threads, func(u int) {
 		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, offsets)
 		w.add = bit(add)
-		if !add && !p.tiles() {
+		if !add && !p.Tiles() {
 			clear(dx[u*in:][:in])
 			w.add = 1
 		}
