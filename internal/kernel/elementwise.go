@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"math/bits"
 	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -233,19 +232,26 @@ func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
 //	s   [⌈c/16⌉][frames][pixels]
 //	dst [⌈c·pixels/16⌉][frames]
 func FlattenSpikes(dst, s []uint16, frames, c, pixels, threads int) {
-	nb := blocks(c * pixels)
-	parallel.For(threads, blocks(c), func(b int) {
-		words := min(pixels, nb-b*pixels)
-		for f := range frames {
-			for i := range words {
-				dst[(b*pixels+i)*frames+f] = 0
+	l, nb := CurrentLevel(), blocks(c*pixels)
+	each(threads, blocks(c)*frames, pixels, func(u int) {
+		b, f := u/frames, u%frames
+		buf := masks.get(ceilDiv(Lanes*pixels, 64) + 1)
+		defer masks.put(buf)
+		flat := *buf // bit lane·pixels + pixel
+		clear(flat)
+		for px := 0; px < pixels; px += 64 {
+			var some [64]uint16
+			var lanes [Lanes]uint64
+			copy(some[:], s[u*pixels:][px:pixels])
+			l.transposeBits(&lanes[0], &some[0], 1, 8)
+			for i, v := range lanes {
+				at := i*pixels + px
+				flat[at/64] |= v << (at % 64)
+				flat[at/64+1] |= v >> (64 - at%64)
 			}
-			for px, w := range s[(b*frames+f)*pixels:][:pixels] {
-				for ; w != 0; w &= w - 1 {
-					i := bits.TrailingZeros16(w)*pixels + px
-					dst[(b*pixels+i/Lanes)*frames+f] |= 1 << (i % Lanes)
-				}
-			}
+		}
+		for i := range min(pixels, nb-b*pixels) {
+			dst[(b*pixels+i)*frames+f] = uint16(flat[i/4] >> (i % 4 * Lanes))
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -282,6 +283,32 @@ func pools() []Pool {
 		ps = append(ps, p)
 	}
 	return ps
+}
+
+// Spikes are flattened as the values 0 and 1 are.
+func TestFlattenSpikes(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 7))
+	for _, c := range []int{1, 5, 16, 17, 40} {
+		for _, pixels := range []int{1, 3, 4, 16, 49, 63, 64, 65, 130} {
+			const frames = 3
+			s := make([]uint16, blocks(c)*frames*pixels)
+			for i := range s {
+				channels := min(Lanes, c-i/(frames*pixels)*Lanes)
+				s[i] = uint16(r.Uint32()) & uint16(1<<channels-1)
+			}
+			x := make([]float32, len(s)*Lanes)
+			Densify(x, s, 0)
+			n := blocks(c*pixels) * frames
+			flat, want, got := make([]float32, n*Lanes), make([]float32, n*Lanes), make([]uint16, n)
+			for i := range got {
+				got[i] = 0xffff
+			}
+			Flatten(want, x, frames, c, pixels, 0)
+			FlattenSpikes(got, s, frames, c, pixels, 0)
+			Densify(flat, got, 0)
+			equalBits(t, fmt.Sprintf("%d channels, %d pixels", c, pixels), flat, want)
+		}
+	}
 }
 
 func TestPoolParity(t *testing.T) {
