@@ -336,15 +336,23 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	return grad
 }
 
+// tape returns an idle tape: the one that has the most memory, so that others stay as
+// small as passes side by side need them.
 func (m *Model) tape() *autograd.Tape {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n := len(m.tapes); n > 0 {
-		t := m.tapes[n-1]
-		m.tapes = m.tapes[:n-1]
-		return t
+	if len(m.tapes) == 0 {
+		return new(autograd.Tape)
 	}
-	return new(autograd.Tape)
+	most := 0
+	for i, t := range m.tapes {
+		if t.Peak() > m.tapes[most].Peak() {
+			most = i
+		}
+	}
+	t := m.tapes[most]
+	m.tapes = slices.Delete(m.tapes, most, most+1)
+	return t
 }
 
 func (m *Model) idle(t *autograd.Tape) {

@@ -656,3 +656,32 @@ func TestEvaluationMemory(t *testing.T) {
 		assert.Less(t, peak(4, c.images), part, "fewer frames")
 	}
 }
+
+// A pass over all images takes the memory that the last such pass had, whatever smaller
+// passes were made side by side in between.
+func TestTapesKeepTheirMemory(t *testing.T) {
+	m := newModel(t, defaults())
+	m.Threads = 2
+	x := images(m, 64)
+	whole := func() {
+		_, err := m.Run(snn.Pass{}, x, func(logits []float32) []float32 { return make([]float32, len(logits)) })
+		require.NoError(t, err)
+	}
+	whole()
+	first := m.Peak()
+	for range 5 {
+		// Both parts of eight images wait for each other, so that each has a tape.
+		var both sync.WaitGroup
+		both.Add(2)
+		require.NoError(t, m.Parts(16, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+			_, err := m.Run(p, x.Slice(lo, hi), func([]float32) []float32 {
+				both.Done()
+				both.Wait()
+				return nil
+			})
+			return err
+		}))
+		whole()
+	}
+	assert.Less(t, m.Peak(), first*5/4)
+}

@@ -14,10 +14,10 @@ type Arena struct {
 }
 
 // Floats lends a buffer of n float32, aligned to 64 bytes.
-func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4) }
+func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4, 8<<20/4) }
 
 // Words lends a buffer of n uint16, aligned to 64 bytes.
-func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2) }
+func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2, 1<<20/2) }
 
 // FreeFloats takes back a buffer that Floats lent. Freeing nil does nothing; freeing
 // anything else panics.
@@ -47,13 +47,11 @@ type block[E any] struct {
 	free   bool
 }
 
-// smallestSlab is the size, in elements, of the slabs that small buffers share. A slab
-// for a larger one has room for two: a network's next layers are often as large, or half
-// as large. More would stay unused, since a pass lends the same sizes again and again.
-const smallestSlab = 1 << 18
-
-// take lends n elements, in multiples of unit.
-func (h *heap[E]) take(n, unit int) []E {
+// take lends n elements, in multiples of unit. Small buffers share slabs of the smallest
+// size. A slab for a larger one has room for two: a network's next layers are often as
+// large, or half as large. More would stay unused, since a pass lends the same sizes again
+// and again.
+func (h *heap[E]) take(n, unit, smallest int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
 	i := -1
 	for j, b := range h.blocks {
@@ -62,7 +60,7 @@ func (h *heap[E]) take(n, unit int) []E {
 		}
 	}
 	if i < 0 {
-		size := max(2*want, smallestSlab) // page-aligned, being large
+		size := max(2*want, smallest) // page-aligned, being large
 		if h.size+size > 2*max(h.peak, h.out+want) {
 			h.trim()
 		}

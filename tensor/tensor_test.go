@@ -194,7 +194,7 @@ func TestArena(t *testing.T) {
 		first := a.Floats(1)
 		p := &first[0]
 		a.FreeFloats(first)
-		all := a.Floats(1 << 18) // the smallest slab
+		all := a.Floats(1 << 21) // the smallest slab
 		require.Same(t, p, &all[0])
 		a.FreeFloats(all)
 	})

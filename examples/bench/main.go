@@ -78,7 +78,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(3) // as GOGC=3: buffers are reused, so that little is collected
+	debug.SetGCPercent(1) // as GOGC=1: buffers are reused, so that little is collected
 	if o.sweep != "" {
 		return sweep(o)
 	}

@@ -32,8 +32,35 @@ var (
 
 	// Memory of whole operations, apart from that of small units, which would hold on to
 	// it, and by kind, so that each is as large as it was the last time.
-	packs, turns lender[float32]
+	packs, turns keeper[float32]
 )
+
+// keeper is a lender that keeps what is put back. A sync.Pool may have a slice for every
+// processor where one operation at a time needs one.
+type keeper[T any] struct {
+	mu   sync.Mutex
+	idle []*[]T
+}
+
+func (k *keeper[T]) get(n int) *[]T {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	b := new([]T)
+	if last := len(k.idle) - 1; last >= 0 {
+		b, k.idle = k.idle[last], k.idle[:last]
+	}
+	if cap(*b) < n {
+		*b = make([]T, n)
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+func (k *keeper[T]) put(b *[]T) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.idle = append(k.idle, b)
+}
 
 // gatherBlocks returns the blocks of 16 channels that a gather has the registers for.
 func (l Level) gatherBlocks() int {
