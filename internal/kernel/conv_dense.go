@@ -85,8 +85,8 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 // in L2, and within a group chunks of frames, tiles of up to three blocks, and the
 // pixels.
 func (l Level) product(p *product, threads int) {
-	// Units are as wide as 4 units a thread allow, so that src is read few times.
-	need := 4 * parallel.Threads(threads)
+	// Units are as wide as their number allows, so that src is read few times.
+	need := manyUnits(threads)
 	parts := ceilDiv(p.frames, 8)
 	width := l.tileBlocks()
 	width *= max(1, min(12/width, p.dstBlocks/(width*ceilDiv(need, parts))))
@@ -245,8 +245,8 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 	srcBlocks, dstBlocks := c.BlocksIn(), c.BlocksOut()
 	tiles := ceilDiv(dstBlocks, l.tileBlocks())
 	chunk := max(1, 256/out)
-	// Units are as many input blocks as 4 units a thread allow: dy is read few times.
-	need := 4 * parallel.Threads(threads)
+	// Units are as many input blocks as their number allows: dy is read few times.
+	need := manyUnits(threads)
 	parts := min(srcBlocks, ceilDiv(need, tiles))
 	tapUnits := min(win, ceilDiv(need, tiles*parts))
 	parallel.For(threads, tiles*parts*tapUnits, func(u int) {

@@ -76,7 +76,7 @@ func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, 
 		l.transposeBits(&(*m)[u*Lanes], &bits[0], 1, 8)
 	})
 	ranges := ceilDiv(nb, maxBlocks)
-	parts := min(t.n, ceilDiv(4*parallel.Threads(threads), ranges))
+	parts := min(t.n, ceilDiv(manyUnits(threads), ranges))
 	parallel.For(threads, ranges*parts, func(u int) {
 		lo, hi := share(nb, u/parts, ranges)
 		from, to := share(t.n, u%parts, parts)

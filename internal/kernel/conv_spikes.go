@@ -118,11 +118,20 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 	l.convSpikesAny(dst, *m, w, bias, &c, threads)
 }
 
+// manyUnits returns the number of units that a loop is split into, if it can be: so many
+// that a thread whose processor does other work for a while leaves its share to others.
+func manyUnits(threads int) int {
+	if n := parallel.Threads(threads); n > 1 {
+		return 16 * n
+	}
+	return 1
+}
+
 // frameParts returns how many ranges the frames are split into, so that there are
 // units enough for the threads, and the destination of a range, of bytes a frame,
 // stays in L2 while the groups pass over it.
 func frameParts(frames, tiles, bytes, threads int) int {
-	return min(frames, max(ceilDiv(4*parallel.Threads(threads), tiles), frames*bytes>>17))
+	return min(frames, max(ceilDiv(manyUnits(threads), tiles), frames*bytes>>17))
 }
 
 // noBias is what the sums of two blocks begin with if there is no bias.

@@ -124,7 +124,7 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
 	// Input channels are split as well where there are few output channels.
-	parts := min(nb, ceilDiv(4*parallel.Threads(threads), c.BlocksOut()))
+	parts := min(nb, ceilDiv(manyUnits(threads), c.BlocksOut()))
 	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
 		ob := u / parts
 		lo, hi := share(nb, u%parts, parts)
@@ -210,7 +210,7 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 		list[i] = offset{int64(i * 8), int64(i * 64 * 64)}
 	}
 	tiles := ceilDiv(c.BlocksOut(), maxBlocks)
-	parts := min(nb, ceilDiv(4*parallel.Threads(threads), tiles))
+	parts := min(nb, ceilDiv(manyUnits(threads), tiles))
 	parallel.For(threads, tiles*parts, func(u int) {
 		lo, hi := share(c.BlocksOut(), u/parts, tiles)
 		from, to := share(nb, u%parts, parts)
