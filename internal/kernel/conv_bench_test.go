@@ -99,3 +99,37 @@ func BenchmarkConv(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkEvents is the sweep over spikes alone, all of it in L1: what its loads, one for
+// an addition of a vector, allow. It reports additions of numbers, of the fastest run and
+// on average.
+func BenchmarkEvents(b *testing.B) {
+	const size, spikes, sweeps = 16, 16, 50
+	const taps = (3*size - 2) * (3*size - 2) // that a channel's spikes reach
+	_, bytes := CurrentLevel().vectors()
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
+			best, runs := time.Hour, 0
+			for b.Loop() {
+				start := time.Now()
+				parallel.For(threads, threads, func(int) {
+					m, w := make([]uint64, size*size), make([]float32, Group*9*Lanes)
+					dst := make([]float32, size*size*Lanes)
+					for i := range m {
+						m[i] = 1<<spikes - 1
+					}
+					for range sweeps {
+						CurrentLevel().scatterSpikes3(&scatter3{
+							masks: ptr(m, 0), w: ptr(w, 0), dst: ptr(dst, 0), bias: ptr(noBias[:], 0),
+							frames: 1, height: size, width: size, blocks: 1,
+						})
+					}
+				})
+				best, runs = min(best, time.Since(start)), runs+1
+			}
+			adds := float64(threads*sweeps*taps*spikes*bytes/4) / 1e9
+			b.ReportMetric(adds/best.Seconds(), "Gadd/s")
+			b.ReportMetric(adds*float64(runs)/b.Elapsed().Seconds(), "mean-Gadd/s")
+		})
+	}
+}
