@@ -272,6 +272,9 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			if lo += n; lo == hi {
 				return
 			}
+			if g.Pool != nil {
+				r.dout = nil // the next tile's is where this one's was
+			}
 			r.advance(n)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"testing"
 )
 
@@ -330,6 +331,22 @@ func TestNeuronBackwardPool(t *testing.T) {
 					t.Fatalf("%v: channel %d: sums %v, %v; want %v, %v", p, i, sums[0][i], sums[1][i], sums[2][i], sums[3][i])
 				}
 			}
+		}
+	}
+}
+
+// No pointer ever points past the gradients that are spread, where the garbage collector
+// may find that there is nothing.
+func TestNeuronBackwardPoolCollected(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	p := Pool{Hin: 64, Win: 32, KH: 2, KW: 2, Stride: 2, Hout: 32, Wout: 16}
+	for i := range 100 {
+		c := newNeuronCase(uint64(i), 2, 2, p.Hin*p.Win, 1, false, true, false, true)
+		g := c.grad(c.forward(0), triangle{1}, false)
+		g.Pool, g.Dout = &p, c.dout[:c.Units*p.Hout*p.Wout*Lanes]
+		dx := make([]float32, len(c.x))
+		for range 20 {
+			NeuronBackward(dx, g, false, 2)
 		}
 	}
 }
