@@ -131,7 +131,7 @@ func (l Level) convInputGradRows(dx, dy, w []float32, c *Conv, add bool, threads
 	deltas := scratch(srcBlocks * Lanes * rows) // [Cout][rows]
 	defer release(deltas)
 	l.transposeRows(*deltas, dy, srcBlocks, c.Frames, rows)
-	units := min(dstBlocks, max(4, manyUnits(threads))) // with sums that stay in L2
+	units := min(dstBlocks, manyUnits(threads))
 	parallel.For(threads, units, func(u int) {
 		lo, hi := share(dstBlocks, u, units)
 		channels := (hi - lo) * Lanes

@@ -120,11 +120,12 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 
 // manyUnits returns the number of units that a loop is split into, if it can be: so many
 // that a thread whose processor does other work for a while leaves its share to others.
+// One thread has a few, whose results stay in a cache from group to group.
 func manyUnits(threads int) int {
 	if n := parallel.Threads(threads); n > 1 {
 		return 16 * n
 	}
-	return 1
+	return 4
 }
 
 // frameParts returns how many ranges the frames are split into, so that there are
