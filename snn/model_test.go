@@ -395,7 +395,7 @@ func TestParts(t *testing.T) {
 		m.Steps, m.Threads = c.steps, 2
 		var mu sync.Mutex
 		covered, parts, now, most := make([]int, c.n), 0, 0, 0
-		first := errors.New("first")
+		first, two := errors.New("first"), make(chan struct{})
 		err := m.Parts(c.n, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
 			assert.Equal(t, c.threads, p.Threads)
 			assert.Equal(t, c.steps, p.Steps)
@@ -405,13 +405,22 @@ func TestParts(t *testing.T) {
 			}
 			parts, now = parts+1, now+1
 			most = max(most, now)
+			if parts == 2 {
+				close(two)
+			}
 			mu.Unlock()
-			time.Sleep(time.Millisecond)
+			wait := time.Millisecond // for what must not come side by side
+			if c.hidden == 0 && c.parts > 1 {
+				wait = time.Minute
+			}
+			select {
+			case <-two:
+			case <-time.After(wait):
+			}
 			mu.Lock()
 			now--
 			mu.Unlock()
 			if lo == 0 {
-				time.Sleep(time.Millisecond)
 				return first
 			}
 			return errors.New("later")
