@@ -188,13 +188,7 @@ func TestGradientsThatNeuronsNeed(t *testing.T) {
 					spikes = autograd.Densify(tape, spikes)
 				}
 				y := autograd.Add(tape, autograd.Conv2D(tape, spikes, w, nil, 1, 1), autograd.Conv2D(tape, spikes, w, nil, 1, 1))
-				seed := tensor.NewDense(y.Shape().WithSteps(steps))
-				r := rng.New(3).Rand()
-				for i := range seed.Data {
-					seed.Data[i] = float32(r.NormFloat64())
-				}
-				tape.BackwardFrom(y, seed)
-				return append([]float32(nil), in.Grad().Data...)
+				return gradient(tape, in, y, steps)
 			}
 			t.Run(fmt.Sprintf("rate=%v, gradient of %d steps", rate, steps), func(t *testing.T) {
 				want := run(compact{}, true)
@@ -238,19 +232,24 @@ func TestGradientsOfMeans(t *testing.T) {
 					s = autograd.Densify(tape, s)
 				}
 				y := read(tape, s)
-				seed := tensor.NewDense(y.Shape().WithSteps(steps))
-				r := rng.New(3).Rand()
-				for i := range seed.Data {
-					seed.Data[i] = float32(r.NormFloat64())
-				}
-				tape.BackwardFrom(y, seed)
-				return append([]float32(nil), in.Grad().Data...)
+				return gradient(tape, in, y, steps)
 			}
 			t.Run(fmt.Sprintf("%s, gradient of %d steps", name, steps), func(t *testing.T) {
 				close(t, run(true), run(false))
 			})
 		}
 	}
+}
+
+// gradient carries a random gradient of y, of so many steps, back to in.
+func gradient(t *autograd.Tape, in, y *autograd.Value, steps int) []float32 {
+	seed := tensor.NewDense(y.Shape().WithSteps(steps))
+	r := rng.New(3).Rand()
+	for i := range seed.Data {
+		seed.Data[i] = float32(r.NormFloat64())
+	}
+	t.BackwardFrom(y, seed)
+	return append([]float32(nil), in.Grad().Data...)
 }
 
 // close requires equality to 1e-5 of the largest magnitude.
