@@ -258,25 +258,31 @@ func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
 	return out, m.Parts(x.N, p, run)
 }
 
+// A network of few parameters is evaluated in parts of fewFrames frames, images × steps, as
+// many side by side as there are threads: their values stay in a cache. Another one, or
+// more steps than that, in parts of manyFrames, one after the other, with all threads:
+// enough to spread the cost of reading the parameters.
+const (
+	fewParams  = 4 << 20
+	fewFrames  = 32
+	manyFrames = 128
+)
+
 // Parts calls fn for ranges of n images, from lo to hi−1, that cover them, with p for a
-// pass over each, and returns the error of the first range that has one. What is to
-// be known of each image alone needs no more memory then, however many images and steps
-// there are, than some of them do.
+// pass over each, and returns the error of the first range that has one. 0 Steps and
+// Threads of p stand for the model's.
 //
-// A network of few parameters sees the ranges side by side, each on one goroutine, so
-// that their values stay in a cache; fn is called from several goroutines at a time.
-// With many, the ranges come one after the other, large enough to spread the cost of
-// reading the parameters.
+// What is to be known of each image alone needs no more memory then, however many images
+// there are, than 128 frames (images × steps) do, or one image. A model of at most 2²²
+// parameters has ranges of 32 frames, if that is an image or more, on each thread: fn is
+// called from several goroutines at a time, and p bids it use one thread.
 func (m *Model) Parts(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
-	if p.Steps == 0 {
-		p.Steps = m.Steps
+	if err := m.setDefaults(&p); err != nil {
+		return err
 	}
-	if p.Threads == 0 {
-		p.Threads = m.Threads
-	}
-	frames, side := 128, 1
-	if m.params <= 4<<20 {
-		frames, side, p.Threads = 32, p.Threads, 1
+	frames, side := manyFrames, 1
+	if m.params <= fewParams && p.Steps <= fewFrames {
+		frames, side, p.Threads = fewFrames, p.Threads, 1
 	}
 	parts := min(n, (n*p.Steps+frames-1)/frames)
 	errs := make([]error, parts)
@@ -289,12 +295,20 @@ func (m *Model) Parts(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
 	return nil
 }
 
-// checkRun checks a pass over x, and fills in its steps and keys.
-func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
+// setDefaults fills in the steps and threads of a pass, and checks the former.
+func (m *Model) setDefaults(p *Pass) error {
 	if p.Steps == 0 {
 		p.Steps = m.Steps
 	}
-	if err := checkSteps(p.Steps); err != nil {
+	if p.Threads == 0 {
+		p.Threads = m.Threads
+	}
+	return checkSteps(p.Steps)
+}
+
+// checkRun checks a pass over x, and fills in what it leaves to the model.
+func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
+	if err := m.setDefaults(p); err != nil {
 		return err
 	}
 	if err := m.CheckImages(x); err != nil {
@@ -319,9 +333,6 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	}
 	p.Tape = m.tape()
 	defer m.idle(p.Tape)
-	if p.Threads == 0 {
-		p.Threads = m.Threads
-	}
 	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, p.Threads, p.Sink
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(&p, in)

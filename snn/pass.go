@@ -16,7 +16,8 @@ type Pass struct {
 	Gradient Gradient
 	// Train normalizes by the batch's statistics and drops out.
 	Train bool
-	// Threads bounds the goroutines of an operation.
+	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS. Results do
+	// not depend on it.
 	Threads int
 	// Sink may take gradients of weights over; see [autograd.Sink].
 	Sink autograd.Sink
