@@ -89,9 +89,6 @@ func (sc *Scan) tilePixels(run int) int { return min(max(16, scanTile/sc.Steps),
 // advance moves r by n pixels.
 func (r *neuronRun) advance(n int) {
 	r.x, r.s = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.s, n*2)
-	if r.dout != nil {
-		r.dout = unsafe.Add(r.dout, n*Lanes*4)
-	}
 }
 
 // NeuronForward runs all steps of every neuron.
@@ -207,14 +204,15 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 	size := g.whole(g.runPixels())
 	perUnit := ceilDiv(g.Pixels, size)
 	triangle, inline := g.Surrogate.(Triangle)
-	var spread spreader
+	var windows []int64
+	means := 0 // steps of gradients of means
 	if g.Pool != nil {
-		spread = newSpreader(g)
+		windows, means = g.Pool.windowOffsets(Lanes*4), g.DoutSteps
 	}
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
 		tile := g.whole(g.tilePixels(hi - lo))
 		vectors := g.Steps * tile
-		buf := scratch((2*vectors + 2*tile + spread.steps*tile) * Lanes)
+		buf := scratch((2*vectors + (2+means)*tile) * Lanes)
 		defer release(buf)
 		slope := (*buf)[:vectors*Lanes] // [steps][tile][16]
 		state := (*buf)[2*vectors*Lanes:]
@@ -228,10 +226,6 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			r.width, r.height = w, 1/(w*w)
 		} else {
 			r.slope = unsafe.Pointer(&slope[0])
-		}
-		if g.Pool == nil {
-			r.dout = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes])
-			r.doutStep = uint64(stride(g.DoutSteps, g.Pixels) * Lanes * 4)
 		}
 		r.detach, r.add = bit(g.Detach), bit(add)
 		r.scale = r.a
@@ -253,8 +247,10 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			r.pixels, r.memStep = uint64(n), uint64(n*Lanes*4)
 			clear(state[:n*Lanes])
 			l.neuronMembranes(&r)
-			if g.Pool != nil {
-				spread.run(dout, u, lo, n)
+			if g.Pool == nil {
+				r.dout, r.doutStep = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes]), uint64(stride(g.DoutSteps, g.Pixels)*Lanes*4)
+			} else {
+				g.spread(l, dout, windows, u, lo, n)
 				r.dout, r.doutStep = unsafe.Pointer(&dout[0]), uint64(stride(g.DoutSteps, n)*Lanes*4)
 			}
 			if !inline {
@@ -272,9 +268,6 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 			if lo += n; lo == hi {
 				return
 			}
-			if g.Pool != nil {
-				r.dout = nil // the next tile's is where this one's was
-			}
 			r.advance(n)
 		}
 	})
@@ -290,23 +283,13 @@ func (g *NeuronGrad) whole(pixels int) int {
 	return max(1, pixels/band) * band
 }
 
-// spreader spreads gradients over a layer's windows, some rows of them at a time.
-type spreader struct {
-	*NeuronGrad
-	steps   int
-	offsets []int64
-}
-
-func newSpreader(g *NeuronGrad) spreader {
-	return spreader{g, g.DoutSteps, g.Pool.windowOffsets(Lanes * 4)}
-}
-
-// run writes the gradients of n of unit u's pixels, from lo on, to dst [steps][n][16].
-func (s *spreader) run(dst []float32, u, lo, n int) {
-	l, out := CurrentLevel(), s.Pool.Hout*s.Pool.Wout
-	band := s.Pool.Stride * s.Pool.Win
-	for t := range s.steps {
-		w := s.Pool.run(0, unsafe.Pointer(&s.Dout[((u*s.steps+t)*out+lo/band*s.Pool.Wout)*Lanes]), unsafe.Pointer(&dst[t*n*Lanes]), Lanes*4, s.offsets)
+// spread writes the gradients of n of unit u's pixels, from lo on, to dst
+// [DoutSteps][n][16].
+func (g *NeuronGrad) spread(l Level, dst []float32, windows []int64, u, lo, n int) {
+	out, band := g.Pool.Hout*g.Pool.Wout, g.Pool.Stride*g.Pool.Win
+	for t := range g.DoutSteps {
+		means := g.Dout[((u*g.DoutSteps+t)*out+lo/band*g.Pool.Wout)*Lanes:]
+		w := g.Pool.run(0, unsafe.Pointer(&means[0]), unsafe.Pointer(&dst[t*n*Lanes]), Lanes*4, windows)
 		w.rows = uint64(n / band)
 		l.spread(&w)
 	}
