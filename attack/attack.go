@@ -122,11 +122,11 @@ func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []i
 		return adv, nil
 	}
 	err = m.Parts(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
-		b := batch{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], lo}
+		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], lo}
 		if target != nil {
-			b.target = target[lo:hi]
+			p.target = target[lo:hi]
 		}
-		return a.perturb(ctx, m, pass, &b)
+		return a.perturb(ctx, m, pass, &p)
 	})
 	if err != nil {
 		return tensor.NCHW{}, fmt.Errorf("attack: %w", err)
@@ -134,60 +134,60 @@ func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []i
 	return adv, nil
 }
 
-// batch is a part of the images that are attacked.
-type batch struct {
+// part is some of the images that are attacked.
+type part struct {
 	x, adv    tensor.NCHW
 	y, target []int // target is nil if the attack has none
 	keys      []rng.Key
 	first     int // place of its first image among all
 }
 
-// perturb attacks the images of b.
-func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, b *batch) error {
-	for i, k := range b.keys {
-		p := b.adv.Image(i)
-		a.Start.Place(p, a.Norm, a.Eps, k.Derive("start", 0).Rand())
-		a.Norm.Project(p, b.x.Image(i), a.Eps)
-		clip(p)
+// perturb attacks the images of p.
+func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *part) error {
+	for i, k := range p.keys {
+		image := p.adv.Image(i)
+		a.Start.Place(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
+		a.Norm.Project(image, p.x.Image(i), a.Eps)
+		clip(image)
 	}
 	for step := range a.Steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		grad, err := a.gradient(m, pass, b, step)
+		grad, err := a.gradient(m, pass, p, step)
 		if err != nil {
 			return fmt.Errorf("step %d: %w", step+1, err)
 		}
-		for i := range b.adv.N {
-			p := b.adv.Image(i)
-			a.Norm.Step(p, grad.Image(i), a.Alpha)
-			a.Norm.Project(p, b.x.Image(i), a.Eps)
-			clip(p)
+		for i := range p.adv.N {
+			image := p.adv.Image(i)
+			a.Norm.Step(image, grad.Image(i), a.Alpha)
+			a.Norm.Project(image, p.x.Image(i), a.Eps)
+			clip(image)
 		}
 	}
-	return a.recheck(b)
+	return a.recheck(p)
 }
 
 // gradient returns the objective's gradient by the attacked images.
-func (a *Attack) gradient(m *snn.Model, pass snn.Pass, b *batch, step int) (tensor.NCHW, error) {
-	pass.Keys = make([]rng.Key, len(b.keys))
-	for i, k := range b.keys {
+func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tensor.NCHW, error) {
+	pass.Keys = make([]rng.Key, len(p.keys))
+	for i, k := range p.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
 	var bad error
-	grad, err := m.Run(pass, b.adv, func(logits []float32) []float32 {
-		if bad = checkFinite("logit", logits, b.adv.N, b.first); bad != nil {
+	grad, err := m.Run(pass, p.adv, func(logits []float32) []float32 {
+		if bad = checkFinite("logit", logits, p.adv.N, p.first); bad != nil {
 			return nil
 		}
 		d := make([]float32, len(logits)) // [N, classes]
-		a.Objective.Gradient(d, logits, b.y, b.target)
+		a.Objective.Gradient(d, logits, p.y, p.target)
 		return d
 	})
 	if err != nil {
-		return grad, fmt.Errorf("images from %d on: %w", b.first, err)
+		return grad, fmt.Errorf("images from %d on: %w", p.first, err)
 	}
 	if err = bad; err == nil {
-		err = checkFinite("gradient", grad.Data, b.adv.N, b.first)
+		err = checkFinite("gradient", grad.Data, p.adv.N, p.first)
 	}
 	return grad, err
 }
@@ -208,13 +208,13 @@ func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 }
 
 // recheck holds the result against the promise, independently of how it was made.
-func (a *Attack) recheck(b *batch) error {
-	for i := range b.x.N {
-		if d := a.Norm.Distance(b.adv.Image(i), b.x.Image(i)); !(d <= float64(a.Eps)) {
-			return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", b.first+i, a.Norm, d, a.Eps)
+func (a *Attack) recheck(p *part) error {
+	for i := range p.x.N {
+		if d := a.Norm.Distance(p.adv.Image(i), p.x.Image(i)); !(d <= float64(a.Eps)) {
+			return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", p.first+i, a.Norm, d, a.Eps)
 		}
-		if k := slices.IndexFunc(b.adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
-			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", b.first+i, k, b.adv.Image(i)[k])
+		if k := slices.IndexFunc(p.adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
+			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", p.first+i, k, p.adv.Image(i)[k])
 		}
 	}
 	return nil
