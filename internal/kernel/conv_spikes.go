@@ -14,6 +14,11 @@ type lender[T any] struct{ pool sync.Pool }
 
 func (l *lender[T]) get(n int) *[]T {
 	b, _ := l.pool.Get().(*[]T)
+	return sized(b, n)
+}
+
+// sized returns b, or a new slice, with n elements.
+func sized[T any](b *[]T, n int) *[]T {
 	if b == nil {
 		b = new([]T)
 	}
@@ -43,17 +48,13 @@ type keeper[T any] struct {
 }
 
 func (k *keeper[T]) get(n int) *[]T {
+	var b *[]T
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	b := new([]T)
 	if last := len(k.idle) - 1; last >= 0 {
 		b, k.idle = k.idle[last], k.idle[:last]
 	}
-	if cap(*b) < n {
-		*b = make([]T, n)
-	}
-	*b = (*b)[:n]
-	return b
+	k.mu.Unlock()
+	return sized(b, n)
 }
 
 func (k *keeper[T]) put(b *[]T) {
