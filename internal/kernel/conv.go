@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/org/snnrat/internal/parallel"
 )
@@ -188,16 +187,9 @@ func axpy16(dst []float32, a float32, src []float32) {
 	d[15] += float32(a * s[15])
 }
 
-var pool = sync.Pool{New: func() any { return new([]float32) }}
+var floats lender[float32]
 
 // scratch lends n floats of any content until release.
-func scratch(n int) *[]float32 {
-	b := pool.Get().(*[]float32)
-	if cap(*b) < n {
-		*b = make([]float32, n)
-	}
-	*b = (*b)[:n]
-	return b
-}
+func scratch(n int) *[]float32 { return floats.get(n) }
 
-func release(b *[]float32) { pool.Put(b) }
+func release(b *[]float32) { floats.put(b) }
