@@ -41,6 +41,8 @@ func sweep(o options) error {
 		for _, theta := range []float32{16, 8, 4, 2, 1, 0.5, 0.1} {
 			add(fmt.Sprintf("θ = %v", theta), o.batch, func(c *zoo.Config) { c.Threshold = theta })
 		}
+		// Half: with next to no memory, neurons fire when their current is positive.
+		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Leak = 1e-3, 1e-2 })
 	default:
 		return fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
 	}
