@@ -39,7 +39,7 @@ type tile struct {
 	lanes             uint64
 	srcLane, wLane    uint64
 	ahead             uint64 // from what a block reads of src to what is to be prefetched
-	wAhead            uint64 // the same of w, for two or more columns
+	wAhead            uint64 // the same of w, whose lanes are then 64 bytes apart; 0 for nothing
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
 	//lint:ignore U1000 the routine's own

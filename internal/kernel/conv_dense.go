@@ -112,15 +112,13 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 		panel = scratch((hi - lo) * group * slab)
 		defer release(panel)
 	}
-	if p.sources.empty && !p.add {
-		for b := lo; b < hi; b++ {
-			fill(p.dst[(b*p.frames+from)*p.dstPixels*Lanes:][:(to-from)*p.dstPixels*Lanes], p.bias, b)
-		}
-	}
 	tiles := ceilDiv(hi-lo, l.tileBlocks())
 	chunk := max(8, min(128, 1024/min(p.srcPixels, 3*p.srcWidth))) // of frames whose rows stay in L2
 	if p.srcPixels%1024 == 0 {
 		chunk = 2 // multiples of 64 KB apart: one set of L2, of 16 lines
+	}
+	if p.sources.empty {
+		chunk = min(chunk, max(1, 2048/p.dstPixels)) // what is filled stays in L2, too
 	}
 	for g := 0; g < srcBlocks; g += group {
 		n := min(group, srcBlocks-g)
@@ -185,6 +183,11 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 	case p.bias != nil:
 		t.start, t.bias = startBias, ptr(p.bias, lo*Lanes)
 	}
+	if p.sources.empty && g == 0 && !p.add {
+		for b := lo; b < hi; b++ {
+			fill(p.dst[(b*p.frames+from)*p.dstPixels*Lanes:][:(to-from)*p.dstPixels*Lanes], p.bias, b)
+		}
+	}
 	rowsMax := l.tileRows(hi - lo)
 	framesMax := rowsMax
 	if p.srcPixels%64 == 0 {
@@ -227,9 +230,9 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 	}
 }
 
-// convWeightGradDense sums over output pixels. A tile's rows are input channels,
-// half a block of them. A unit walks its frames in chunks that stay in L2 while the
-// positions of the window pass over them.
+// convWeightGradDense sums over output pixels. A tile's rows are input channels, about a
+// third or half a block of them. A unit walks its frames in chunks that stay in L2 while
+// its tiles, input blocks and positions of the window pass over them.
 func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 	if c.same3() && l.sparse(x, c.Cin) {
 		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
@@ -239,74 +242,101 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 		l.convWeightGradImage(dw, x, dy, &c, add, threads)
 		return
 	}
-	vectors, bytes := l.vectors()
-	p := windowPairs.get(c.window(), newPairs)
-	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
-	srcBlocks, dstBlocks := c.BlocksIn(), c.BlocksOut()
+	srcBlocks, dstBlocks, win := c.BlocksIn(), c.BlocksOut(), c.KH*c.KW
 	tiles := ceilDiv(dstBlocks, l.tileBlocks())
-	chunk := max(1, 256/out)
-	// Units are as many input blocks as their number allows: dy is read few times.
-	need := manyUnits(threads)
-	parts := min(srcBlocks, ceilDiv(need, tiles))
-	tapUnits := min(win, ceilDiv(need, tiles*parts))
-	parallel.For(threads, tiles*parts*tapUnits, func(u int) {
-		lo, hi := share(dstBlocks, u/tapUnits/parts, tiles)
-		first, end := share(srcBlocks, u/tapUnits%parts, parts)
-		tapLo, tapHi := share(win, u%tapUnits, tapUnits)
-		t := tile{
-			cols:     uint64((hi - lo) * vectors),
-			srcRow:   4,
-			dstRow:   uint64(win * 64),
-			wCol:     uint64(c.Frames * out * 64),
-			dstCol:   uint64(srcBlocks * Lanes * win * 64),
-			srcOuter: uint64(in * 64),
-			wOuter:   uint64(out * 64),
-			blocks:   1,
-			srcLane:  uint64(c.Stride * 64),
-			wLane:    64,
+	chunk := max(1, 256/(c.Hout*c.Wout))
+	// A unit's tiles share its input blocks, and these the tiles' deltas. Their numbers are
+	// such that x and dy together are read few times.
+	need := 4 * parallel.Threads(threads)
+	tileParts, parts := 1, 1
+	for tileParts*parts < min(need, tiles*srcBlocks) {
+		readX, readDelta := tileParts*srcBlocks*c.Hin*c.Win, parts*dstBlocks*c.Hout*c.Wout
+		if parts == srcBlocks || tileParts < tiles && readX <= readDelta {
+			tileParts = min(tiles, 2*tileParts)
+		} else {
+			parts = min(srcBlocks, 2*parts)
 		}
-		if vectors > 1 {
-			t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
-		}
-		maxRows := min(8, l.tileRows(hi-lo))
-		one := [1]offset{}
+	}
+	taps := min(win, ceilDiv(need, tileParts*parts))
+	parallel.For(threads, tileParts*parts*taps, func(u int) {
+		tile0, tile1 := share(tiles, u/taps/parts, tileParts)
+		g := weightGrad{dw: dw, x: x, dy: dy, c: &c, pairs: windowPairs.get(c.window(), newPairs)}
+		g.first, g.end = share(srcBlocks, u/taps%parts, parts)
+		g.tap, g.tapEnd = share(win, u%taps, taps)
 		for f := 0; f < c.Frames; f += chunk {
-			n := min(chunk, c.Frames-f)
-			if f > 0 || add {
-				t.start = startDst
-			}
-			t.w = ptr(dy, (lo*c.Frames+f)*out*Lanes)
-			for i := first * win; i < end*win; i++ {
-				b, tap := i/win, i%win
-				if tap < tapLo || tap >= tapHi {
-					continue
-				}
-				channels := min(Lanes, c.Cin-b*Lanes)
-				rows := p.rows[p.start[tap]:p.start[tap+1]]
-				if len(rows) == 0 {
-					channels = 0
-				}
-				if t.start != startDst {
-					for o := lo; o < hi; o++ {
-						clearChannels(dw[(o*srcBlocks+b)*Lanes*win*Lanes:], channels, win, tap, tap+1)
-					}
-				}
-				t.outer, t.lanes = uint64(n), uint64(p.width[tap])
-				if in == 1 && out == 1 && channels > 0 { // frames follow each other as pixels do
-					rows = one[:]
-					t.outer, t.lanes, t.srcLane = 1, uint64(n), 64
-				}
-				for k, parts := 0, ceilDiv(channels, maxRows); k < parts; k++ {
-					r0, r1 := share(channels, k, parts)
-					t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
-					t.src = ptr(x, (b*c.Frames+f)*in*Lanes+r0)
-					t.dst = ptr(dw, ((lo*srcBlocks+b)*Lanes+r0)*win*Lanes+tap*Lanes)
-					t.rows = uint64(r1 - r0)
-					l.runTile(&t)
-				}
+			for i := tile0; i < tile1; i++ {
+				lo, hi := share(dstBlocks, i, tiles)
+				l.weightGradTile(&g, lo, hi, f, min(f+chunk, c.Frames), add || f > 0)
 			}
 		}
 	})
+}
+
+// weightGrad is the weight gradient of input blocks first to end and positions tap to
+// tapEnd of the window.
+type weightGrad struct {
+	dw, x, dy   []float32
+	c           *Conv
+	pairs       *pairs
+	first, end  int
+	tap, tapEnd int
+}
+
+// weightGradTile sums over frames from to to for output blocks lo to hi.
+func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
+	vectors, bytes := l.vectors()
+	c := g.c
+	srcBlocks, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	t := tile{
+		w:        ptr(g.dy, (lo*c.Frames+from)*out*Lanes),
+		cols:     uint64((hi - lo) * vectors),
+		srcRow:   4,
+		dstRow:   uint64(win * 64),
+		wCol:     uint64(c.Frames * out * 64),
+		dstCol:   uint64(srcBlocks * Lanes * win * 64),
+		srcOuter: uint64(in * 64),
+		wOuter:   uint64(out * 64),
+		blocks:   1,
+		srcLane:  uint64(c.Stride * 64),
+		wLane:    64,
+	}
+	if vectors > 1 {
+		t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
+	}
+	if add {
+		t.start = startDst
+	}
+	maxRows := min(8, l.tileRows(hi-lo))
+	one := [1]offset{}
+	for i := g.first * win; i < g.end*win; i++ {
+		b, tap := i/win, i%win
+		if tap < g.tap || tap >= g.tapEnd {
+			continue
+		}
+		channels := min(Lanes, c.Cin-b*Lanes)
+		rows := g.pairs.rows[g.pairs.start[tap]:g.pairs.start[tap+1]]
+		if len(rows) == 0 {
+			channels = 0
+		}
+		if !add {
+			for o := lo; o < hi; o++ {
+				clearChannels(g.dw[(o*srcBlocks+b)*Lanes*win*Lanes:], channels, win, tap, tap+1)
+			}
+		}
+		t.outer, t.lanes = uint64(to-from), uint64(g.pairs.width[tap])
+		if in == 1 && out == 1 && channels > 0 { // frames follow each other as pixels do
+			rows = one[:]
+			t.outer, t.lanes, t.srcLane = 1, uint64(to-from), 64
+		}
+		for k, parts := 0, ceilDiv(channels, maxRows); k < parts; k++ {
+			r0, r1 := share(channels, k, parts)
+			t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
+			t.src = ptr(g.x, (b*c.Frames+from)*in*Lanes+r0)
+			t.dst = ptr(g.dw, ((lo*srcBlocks+b)*Lanes+r0)*win*Lanes+tap*Lanes)
+			t.rows = uint64(r1 - r0)
+			l.runTile(&t)
+		}
+	}
 }
 
 // convWeightGradImage is for the few channels of images. It packs each of them with

@@ -88,10 +88,15 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Y0
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Y0
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x1started:
 	MOVQ 72(AX), CX
@@ -130,6 +135,16 @@ tile1x1block:
 	JCS        tile1x1rest
 
 tile1x1lanes:
+	MOVQ       184(AX), R10
+	TESTQ      R10, R10
+	JZ         tile1x1near
+	ADDQ       SI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	PREFETCHT0 128(R10)
+	PREFETCHT0 192(R10)
+
+tile1x1near:
 	VMOVUPS      (SI), Y1
 	ADDQ         BX, SI
 	VBROADCASTSS (CX), Y2
@@ -213,12 +228,19 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x1started:
 	MOVQ 72(AX), CX
@@ -258,6 +280,16 @@ tile2x1block:
 	JCS        tile2x1rest
 
 tile2x1lanes:
+	MOVQ       184(AX), R11
+	TESTQ      R11, R11
+	JZ         tile2x1near
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+
+tile2x1near:
 	VMOVUPS      (DI), Y2
 	ADDQ         BX, DI
 	VBROADCASTSS (SI), Y3
@@ -355,14 +387,23 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x1started:
 	MOVQ 72(AX), CX
@@ -403,6 +444,16 @@ tile3x1block:
 	JCS        tile3x1rest
 
 tile3x1lanes:
+	MOVQ       184(AX), R11
+	TESTQ      R11, R11
+	JZ         tile3x1near
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+
+tile3x1near:
 	VMOVUPS      (DI), Y3
 	ADDQ         BX, DI
 	VBROADCASTSS (SI), Y4
@@ -516,16 +567,27 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x1started:
 	MOVQ 72(AX), CX
@@ -567,6 +629,16 @@ tile4x1block:
 	JCS        tile4x1rest
 
 tile4x1lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile4x1near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile4x1near:
 	VMOVUPS      (R8), Y4
 	ADDQ         BX, R8
 	VBROADCASTSS (DI), Y5
@@ -694,18 +766,31 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x05, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile5x1started:
 	MOVQ 72(AX), CX
@@ -748,6 +833,16 @@ tile5x1block:
 	JCS        tile5x1rest
 
 tile5x1lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile5x1near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile5x1near:
 	VMOVUPS      (R8), Y5
 	ADDQ         BX, R8
 	VBROADCASTSS (DI), Y6
@@ -891,20 +986,35 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x06, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile6x1started:
 	MOVQ 72(AX), CX
@@ -948,6 +1058,16 @@ tile6x1block:
 	JCS        tile6x1rest
 
 tile6x1lanes:
+	MOVQ       184(AX), R13
+	TESTQ      R13, R13
+	JZ         tile6x1near
+	ADDQ       R9, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+
+tile6x1near:
 	VMOVUPS      (R9), Y6
 	ADDQ         BX, R9
 	VBROADCASTSS (R8), Y7
@@ -1105,22 +1225,39 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x07, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile7x1started:
 	MOVQ 72(AX), CX
@@ -1165,6 +1302,16 @@ tile7x1block:
 	JCS        tile7x1rest
 
 tile7x1lanes:
+	MOVQ       184(AX), R13
+	TESTQ      R13, R13
+	JZ         tile7x1near
+	ADDQ       R9, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+
+tile7x1near:
 	VMOVUPS      (R9), Y7
 	ADDQ         BX, R9
 	VBROADCASTSS (R8), Y8
@@ -1338,24 +1485,43 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x08, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile8x1started:
 	MOVQ 72(AX), CX
@@ -1405,6 +1571,16 @@ tile8x1block:
 	JCS        tile8x1rest
 
 tile8x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile8x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile8x1near:
 	VMOVUPS      (R10), Y8
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y9
@@ -1598,26 +1774,47 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x09, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile9x1started:
 	MOVQ 72(AX), CX
@@ -1668,6 +1865,16 @@ tile9x1block:
 	JCS        tile9x1rest
 
 tile9x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile9x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile9x1near:
 	VMOVUPS      (R10), Y9
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y10
@@ -1877,28 +2084,51 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0a, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile10x1started:
 	MOVQ 72(AX), CX
@@ -1950,6 +2180,16 @@ tile10x1block:
 	JCS        tile10x1rest
 
 tile10x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile10x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile10x1near:
 	VMOVUPS      (R10), Y10
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y11
@@ -2173,30 +2413,55 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y10
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y10
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0b, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile11x1started:
 	MOVQ 72(AX), CX
@@ -2249,6 +2514,16 @@ tile11x1block:
 	JCS        tile11x1rest
 
 tile11x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile11x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile11x1near:
 	VMOVUPS      (R10), Y11
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y12
@@ -2488,32 +2763,59 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0c, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile12x1started:
 	MOVQ 72(AX), CX
@@ -2567,6 +2869,16 @@ tile12x1block:
 	JCS        tile12x1rest
 
 tile12x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile12x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile12x1near:
 	VMOVUPS      (R10), Y12
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y13
@@ -2820,34 +3132,63 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y12
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y12
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0d, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile13x1started:
 	MOVQ 72(AX), CX
@@ -2902,6 +3243,16 @@ tile13x1block:
 	JCS        tile13x1rest
 
 tile13x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile13x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile13x1near:
 	VMOVUPS      (R10), Y13
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y14
@@ -3171,36 +3522,67 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y12
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y12
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0e, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile14x1started:
 	MOVQ 72(AX), CX
@@ -3256,6 +3638,16 @@ tile14x1block:
 	JCS        tile14x1rest
 
 tile14x1lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile14x1near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile14x1near:
 	VMOVUPS      (R10), Y14
 	ADDQ         BX, R10
 	VBROADCASTSS (R8), Y15
@@ -3513,11 +3905,16 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(DX*1), Y1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(DX*1), Y1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x2started:
 	MOVQ 72(AX), CX
@@ -3556,12 +3953,18 @@ tile1x2block:
 	JCS        tile1x2rest
 
 tile1x2lanes:
+	MOVQ       184(AX), R11
+	TESTQ      R11, R11
+	JZ         tile1x2near
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+
+tile1x2near:
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -3569,10 +3972,6 @@ tile1x2lanes:
 	ADDQ         BX, CX
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -3580,10 +3979,6 @@ tile1x2lanes:
 	ADDQ         BX, CX
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -3591,10 +3986,6 @@ tile1x2lanes:
 	ADDQ         BX, CX
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -3610,10 +4001,6 @@ tile1x2rest:
 tile1x2lane:
 	VMOVUPS      (DI), Y2
 	VMOVUPS      (DI)(DX*1), Y3
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
@@ -3674,14 +4061,21 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	VMOVUPS (CX)(BX*1), Y3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	VMOVUPS    (CX)(BX*1), Y3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x2started:
 	MOVQ 72(AX), CX
@@ -3721,12 +4115,18 @@ tile2x2block:
 	JCS        tile2x2rest
 
 tile2x2lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile2x2near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile2x2near:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -3737,10 +4137,6 @@ tile2x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -3751,10 +4147,6 @@ tile2x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -3765,10 +4157,6 @@ tile2x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -3787,10 +4175,6 @@ tile2x2rest:
 tile2x2lane:
 	VMOVUPS      (R8), Y4
 	VMOVUPS      (R8)(DX*1), Y5
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y4, Y6, Y0
@@ -3863,17 +4247,26 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	VMOVUPS (CX)(BX*1), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	VMOVUPS (CX)(BX*1), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	VMOVUPS    (CX)(BX*1), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	VMOVUPS    (CX)(BX*1), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x2started:
 	MOVQ 72(AX), CX
@@ -3914,12 +4307,18 @@ tile3x2block:
 	JCS        tile3x2rest
 
 tile3x2lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile3x2near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile3x2near:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -3933,10 +4332,6 @@ tile3x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -3950,10 +4345,6 @@ tile3x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -3967,10 +4358,6 @@ tile3x2lanes:
 	ADDQ         BX, DI
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -3992,10 +4379,6 @@ tile3x2rest:
 tile3x2lane:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y8
 	VFMADD231PS  Y6, Y8, Y0
@@ -4080,20 +4463,31 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	VMOVUPS (CX)(BX*1), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	VMOVUPS (CX)(BX*1), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	VMOVUPS (CX)(BX*1), Y7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	VMOVUPS    (CX)(BX*1), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	VMOVUPS    (CX)(BX*1), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	VMOVUPS    (CX)(BX*1), Y7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x2started:
 	MOVQ 72(AX), CX
@@ -4135,12 +4529,18 @@ tile4x2block:
 	JCS        tile4x2rest
 
 tile4x2lanes:
+	MOVQ       184(AX), R13
+	TESTQ      R13, R13
+	JZ         tile4x2near
+	ADDQ       R9, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+
+tile4x2near:
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -4157,10 +4557,6 @@ tile4x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -4177,10 +4573,6 @@ tile4x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -4197,10 +4589,6 @@ tile4x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -4225,10 +4613,6 @@ tile4x2rest:
 tile4x2lane:
 	VMOVUPS      (R9), Y8
 	VMOVUPS      (R9)(DX*1), Y9
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -4325,23 +4709,36 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	VMOVUPS (CX)(BX*1), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	VMOVUPS (CX)(BX*1), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	VMOVUPS (CX)(BX*1), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	VMOVUPS (CX)(BX*1), Y9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	VMOVUPS    (CX)(BX*1), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	VMOVUPS    (CX)(BX*1), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	VMOVUPS    (CX)(BX*1), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	VMOVUPS    (CX)(BX*1), Y9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x05, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile5x2started:
 	MOVQ 72(AX), CX
@@ -4384,12 +4781,18 @@ tile5x2block:
 	JCS        tile5x2rest
 
 tile5x2lanes:
+	MOVQ       184(AX), R13
+	TESTQ      R13, R13
+	JZ         tile5x2near
+	ADDQ       R9, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+
+tile5x2near:
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -4409,10 +4812,6 @@ tile5x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -4432,10 +4831,6 @@ tile5x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -4455,10 +4850,6 @@ tile5x2lanes:
 	ADDQ         BX, R8
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -4486,10 +4877,6 @@ tile5x2rest:
 tile5x2lane:
 	VMOVUPS      (R9), Y10
 	VMOVUPS      (R9)(DX*1), Y11
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y10, Y12, Y0
@@ -4598,26 +4985,41 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y2
-	VMOVUPS (CX)(BX*1), Y3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y4
-	VMOVUPS (CX)(BX*1), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	VMOVUPS (CX)(BX*1), Y7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y8
-	VMOVUPS (CX)(BX*1), Y9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y10
-	VMOVUPS (CX)(BX*1), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y2
+	VMOVUPS    (CX)(BX*1), Y3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y4
+	VMOVUPS    (CX)(BX*1), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	VMOVUPS    (CX)(BX*1), Y7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y8
+	VMOVUPS    (CX)(BX*1), Y9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y10
+	VMOVUPS    (CX)(BX*1), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x06, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile6x2started:
 	MOVQ 72(AX), CX
@@ -4661,12 +5063,18 @@ tile6x2block:
 	JCS        tile6x2rest
 
 tile6x2lanes:
+	MOVQ       184(AX), R14
+	TESTQ      R14, R14
+	JZ         tile6x2near
+	ADDQ       R10, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	PREFETCHT0 128(R14)
+	PREFETCHT0 192(R14)
+
+tile6x2near:
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
-	MOVQ         184(AX), R14
-	ADDQ         R10, R14
-	PREFETCHT0   (R14)
-	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -4689,10 +5097,6 @@ tile6x2lanes:
 	ADDQ         BX, R9
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
-	MOVQ         184(AX), R14
-	ADDQ         R10, R14
-	PREFETCHT0   (R14)
-	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -4715,10 +5119,6 @@ tile6x2lanes:
 	ADDQ         BX, R9
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
-	MOVQ         184(AX), R14
-	ADDQ         R10, R14
-	PREFETCHT0   (R14)
-	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -4741,10 +5141,6 @@ tile6x2lanes:
 	ADDQ         BX, R9
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
-	MOVQ         184(AX), R14
-	ADDQ         R10, R14
-	PREFETCHT0   (R14)
-	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -4775,10 +5171,6 @@ tile6x2rest:
 tile6x2lane:
 	VMOVUPS      (R10), Y12
 	VMOVUPS      (R10)(DX*1), Y13
-	MOVQ         184(AX), R14
-	ADDQ         R10, R14
-	PREFETCHT0   (R14)
-	PREFETCHT0   (R14)(DX*1)
 	ADDQ         SI, R10
 	VBROADCASTSS (R9), Y14
 	VFMADD231PS  Y12, Y14, Y0
@@ -4877,12 +5269,17 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(DX*1), Y1
-	VMOVUPS (CX)(DX*2), Y2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(DX*1), Y1
+	VMOVUPS    (CX)(DX*2), Y2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x3started:
 	MOVQ 72(AX), CX
@@ -4921,14 +5318,19 @@ tile1x3block:
 	JCS        tile1x3rest
 
 tile1x3lanes:
+	MOVQ       184(AX), R11
+	TESTQ      R11, R11
+	JZ         tile1x3near
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	PREFETCHT0 128(R11)
+	PREFETCHT0 192(R11)
+
+tile1x3near:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
-	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -4938,11 +5340,6 @@ tile1x3lanes:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
-	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -4952,11 +5349,6 @@ tile1x3lanes:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
-	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -4966,11 +5358,6 @@ tile1x3lanes:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
-	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -4988,11 +5375,6 @@ tile1x3lane:
 	VMOVUPS      (DI), Y3
 	VMOVUPS      (DI)(DX*1), Y4
 	VMOVUPS      (DI)(DX*2), Y5
-	MOVQ         184(AX), R11
-	ADDQ         DI, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   (R11)(DX*1)
-	PREFETCHT0   (R11)(DX*2)
 	ADDQ         SI, DI
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y3, Y6, Y0
@@ -5061,16 +5443,23 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	VMOVUPS (CX)(BX*2), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	VMOVUPS (CX)(BX*1), Y4
-	VMOVUPS (CX)(BX*2), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	VMOVUPS    (CX)(BX*2), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	VMOVUPS    (CX)(BX*1), Y4
+	VMOVUPS    (CX)(BX*2), Y5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x3started:
 	MOVQ 72(AX), CX
@@ -5110,14 +5499,19 @@ tile2x3block:
 	JCS        tile2x3rest
 
 tile2x3lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile2x3near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile2x3near:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -5131,11 +5525,6 @@ tile2x3lanes:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -5149,11 +5538,6 @@ tile2x3lanes:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -5167,11 +5551,6 @@ tile2x3lanes:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -5193,11 +5572,6 @@ tile2x3lane:
 	VMOVUPS      (R8), Y6
 	VMOVUPS      (R8)(DX*1), Y7
 	VMOVUPS      (R8)(DX*2), Y8
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y9
 	VFMADD231PS  Y6, Y9, Y0
@@ -5282,20 +5656,29 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	VMOVUPS (CX)(BX*2), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	VMOVUPS (CX)(BX*1), Y4
-	VMOVUPS (CX)(BX*2), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	VMOVUPS (CX)(BX*1), Y7
-	VMOVUPS (CX)(BX*2), Y8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	VMOVUPS    (CX)(BX*2), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	VMOVUPS    (CX)(BX*1), Y4
+	VMOVUPS    (CX)(BX*2), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	VMOVUPS    (CX)(BX*1), Y7
+	VMOVUPS    (CX)(BX*2), Y8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x3started:
 	MOVQ 72(AX), CX
@@ -5336,14 +5719,19 @@ tile3x3block:
 	JCS        tile3x3rest
 
 tile3x3lanes:
+	MOVQ       184(AX), R12
+	TESTQ      R12, R12
+	JZ         tile3x3near
+	ADDQ       R8, R12
+	PREFETCHT0 (R12)
+	PREFETCHT0 64(R12)
+	PREFETCHT0 128(R12)
+	PREFETCHT0 192(R12)
+
+tile3x3near:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -5361,11 +5749,6 @@ tile3x3lanes:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -5383,11 +5766,6 @@ tile3x3lanes:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -5405,11 +5783,6 @@ tile3x3lanes:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -5435,11 +5808,6 @@ tile3x3lane:
 	VMOVUPS      (R8), Y9
 	VMOVUPS      (R8)(DX*1), Y10
 	VMOVUPS      (R8)(DX*2), Y11
-	MOVQ         184(AX), R12
-	ADDQ         R8, R12
-	PREFETCHT0   (R12)
-	PREFETCHT0   (R12)(DX*1)
-	PREFETCHT0   (R12)(DX*2)
 	ADDQ         SI, R8
 	VBROADCASTSS (DI), Y12
 	VFMADD231PS  Y9, Y12, Y0
@@ -5542,24 +5910,35 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Y0
-	VMOVUPS (CX)(BX*1), Y1
-	VMOVUPS (CX)(BX*2), Y2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y3
-	VMOVUPS (CX)(BX*1), Y4
-	VMOVUPS (CX)(BX*2), Y5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y6
-	VMOVUPS (CX)(BX*1), Y7
-	VMOVUPS (CX)(BX*2), Y8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Y9
-	VMOVUPS (CX)(BX*1), Y10
-	VMOVUPS (CX)(BX*2), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(BX*1), Y1
+	VMOVUPS    (CX)(BX*2), Y2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y3
+	VMOVUPS    (CX)(BX*1), Y4
+	VMOVUPS    (CX)(BX*2), Y5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y6
+	VMOVUPS    (CX)(BX*1), Y7
+	VMOVUPS    (CX)(BX*2), Y8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Y9
+	VMOVUPS    (CX)(BX*1), Y10
+	VMOVUPS    (CX)(BX*2), Y11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x3started:
 	MOVQ 72(AX), CX
@@ -5601,14 +5980,19 @@ tile4x3block:
 	JCS        tile4x3rest
 
 tile4x3lanes:
+	MOVQ       184(AX), R13
+	TESTQ      R13, R13
+	JZ         tile4x3near
+	ADDQ       R9, R13
+	PREFETCHT0 (R13)
+	PREFETCHT0 64(R13)
+	PREFETCHT0 128(R13)
+	PREFETCHT0 192(R13)
+
+tile4x3near:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
-	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -5630,11 +6014,6 @@ tile4x3lanes:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
-	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -5656,11 +6035,6 @@ tile4x3lanes:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
-	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -5682,11 +6056,6 @@ tile4x3lanes:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
-	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -5716,11 +6085,6 @@ tile4x3lane:
 	VMOVUPS      (R9), Y12
 	VMOVUPS      (R9)(DX*1), Y13
 	VMOVUPS      (R9)(DX*2), Y14
-	MOVQ         184(AX), R13
-	ADDQ         R9, R13
-	PREFETCHT0   (R13)
-	PREFETCHT0   (R13)(DX*1)
-	PREFETCHT0   (R13)(DX*2)
 	ADDQ         SI, R9
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y12, Y15, Y0
@@ -9591,10 +9955,15 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Z0
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Z0
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x1started:
 	MOVQ 72(AX), CX
@@ -9684,12 +10053,19 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x1started:
 	MOVQ 72(AX), CX
@@ -9786,14 +10162,23 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x1started:
 	MOVQ 72(AX), CX
@@ -9899,16 +10284,27 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x1started:
 	MOVQ 72(AX), CX
@@ -10021,18 +10417,31 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x05, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile5x1started:
 	MOVQ 72(AX), CX
@@ -10154,20 +10563,35 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x06, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile6x1started:
 	MOVQ 72(AX), CX
@@ -10296,22 +10720,39 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x07, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile7x1started:
 	MOVQ 72(AX), CX
@@ -10449,24 +10890,43 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x08, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile8x1started:
 	MOVQ 72(AX), CX
@@ -10617,26 +11077,47 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x09, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile9x1started:
 	MOVQ 72(AX), CX
@@ -10796,28 +11277,51 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0a, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile10x1started:
 	MOVQ 72(AX), CX
@@ -10984,30 +11488,55 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0b, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile11x1started:
 	MOVQ 72(AX), CX
@@ -11183,32 +11712,59 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0c, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile12x1started:
 	MOVQ 72(AX), CX
@@ -11391,34 +11947,63 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0d, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile13x1started:
 	MOVQ 72(AX), CX
@@ -11610,36 +12195,67 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0e, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile14x1started:
 	MOVQ 72(AX), CX
@@ -11812,11 +12428,16 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(DX*1), Z1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(DX*1), Z1
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x2started:
 	MOVQ 72(AX), CX
@@ -11917,14 +12538,21 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x2started:
 	MOVQ 72(AX), CX
@@ -12038,17 +12666,26 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x2started:
 	MOVQ 72(AX), CX
@@ -12175,20 +12812,31 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x2started:
 	MOVQ 72(AX), CX
@@ -12328,23 +12976,36 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x05, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile5x2started:
 	MOVQ 72(AX), CX
@@ -12497,26 +13158,41 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x06, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile6x2started:
 	MOVQ 72(AX), CX
@@ -12682,29 +13358,46 @@ tile7x2bias:
 	JMP     tile7x2started
 
 tile7x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x07, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile7x2started:
 	MOVQ 72(AX), CX
@@ -12883,32 +13576,51 @@ tile8x2bias:
 	JMP     tile8x2started
 
 tile8x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x08, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile8x2started:
 	MOVQ 72(AX), CX
@@ -13106,35 +13818,56 @@ tile9x2bias:
 	JMP     tile9x2started
 
 tile9x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x09, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile9x2started:
 	MOVQ 72(AX), CX
@@ -13345,38 +14078,61 @@ tile10x2bias:
 	JMP     tile10x2started
 
 tile10x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0a, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile10x2started:
 	MOVQ 72(AX), CX
@@ -13600,41 +14356,66 @@ tile11x2bias:
 	JMP     tile11x2started
 
 tile11x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z20
-	VMOVUPS (CX)(BX*1), Z21
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z20
+	VMOVUPS    (CX)(BX*1), Z21
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0b, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile11x2started:
 	MOVQ 72(AX), CX
@@ -13871,44 +14652,71 @@ tile12x2bias:
 	JMP     tile12x2started
 
 tile12x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z20
-	VMOVUPS (CX)(BX*1), Z21
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z22
-	VMOVUPS (CX)(BX*1), Z23
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z20
+	VMOVUPS    (CX)(BX*1), Z21
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z22
+	VMOVUPS    (CX)(BX*1), Z23
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0c, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile12x2started:
 	MOVQ 72(AX), CX
@@ -14158,47 +14966,76 @@ tile13x2bias:
 	JMP     tile13x2started
 
 tile13x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z20
-	VMOVUPS (CX)(BX*1), Z21
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z22
-	VMOVUPS (CX)(BX*1), Z23
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z24
-	VMOVUPS (CX)(BX*1), Z25
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z20
+	VMOVUPS    (CX)(BX*1), Z21
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z22
+	VMOVUPS    (CX)(BX*1), Z23
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z24
+	VMOVUPS    (CX)(BX*1), Z25
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0d, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile13x2started:
 	MOVQ 72(AX), CX
@@ -14461,50 +15298,81 @@ tile14x2bias:
 	JMP     tile14x2started
 
 tile14x2dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z2
-	VMOVUPS (CX)(BX*1), Z3
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z4
-	VMOVUPS (CX)(BX*1), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z8
-	VMOVUPS (CX)(BX*1), Z9
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z10
-	VMOVUPS (CX)(BX*1), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z14
-	VMOVUPS (CX)(BX*1), Z15
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z16
-	VMOVUPS (CX)(BX*1), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z20
-	VMOVUPS (CX)(BX*1), Z21
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z22
-	VMOVUPS (CX)(BX*1), Z23
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z24
-	VMOVUPS (CX)(BX*1), Z25
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z26
-	VMOVUPS (CX)(BX*1), Z27
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (CX)(BX*1), Z3
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z4
+	VMOVUPS    (CX)(BX*1), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z8
+	VMOVUPS    (CX)(BX*1), Z9
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z10
+	VMOVUPS    (CX)(BX*1), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z14
+	VMOVUPS    (CX)(BX*1), Z15
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z16
+	VMOVUPS    (CX)(BX*1), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z20
+	VMOVUPS    (CX)(BX*1), Z21
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z22
+	VMOVUPS    (CX)(BX*1), Z23
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z24
+	VMOVUPS    (CX)(BX*1), Z25
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z26
+	VMOVUPS    (CX)(BX*1), Z27
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x0e, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile14x2started:
 	MOVQ 72(AX), CX
@@ -14726,12 +15594,17 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), DX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(DX*1), Z1
-	VMOVUPS (CX)(DX*2), Z2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), DX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(DX*1), Z1
+	VMOVUPS    (CX)(DX*2), Z2
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x01, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile1x3started:
 	MOVQ 72(AX), CX
@@ -14842,16 +15715,23 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x02, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile2x3started:
 	MOVQ 72(AX), CX
@@ -14979,20 +15859,29 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x03, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile3x3started:
 	MOVQ 72(AX), CX
@@ -15139,24 +16028,35 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x04, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile4x3started:
 	MOVQ 72(AX), CX
@@ -15320,28 +16220,41 @@ tile5x3bias:
 	JMP     tile5x3started
 
 tile5x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	VMOVUPS (CX)(BX*2), Z14
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	VMOVUPS    (CX)(BX*2), Z14
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x05, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile5x3started:
 	MOVQ 72(AX), CX
@@ -15524,32 +16437,47 @@ tile6x3bias:
 	JMP     tile6x3started
 
 tile6x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	VMOVUPS (CX)(BX*2), Z14
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z15
-	VMOVUPS (CX)(BX*1), Z16
-	VMOVUPS (CX)(BX*2), Z17
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	VMOVUPS    (CX)(BX*2), Z14
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z15
+	VMOVUPS    (CX)(BX*1), Z16
+	VMOVUPS    (CX)(BX*2), Z17
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x06, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile6x3started:
 	MOVQ 72(AX), CX
@@ -15749,36 +16677,53 @@ tile7x3bias:
 	JMP     tile7x3started
 
 tile7x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	VMOVUPS (CX)(BX*2), Z14
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z15
-	VMOVUPS (CX)(BX*1), Z16
-	VMOVUPS (CX)(BX*2), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	VMOVUPS (CX)(BX*2), Z20
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	VMOVUPS    (CX)(BX*2), Z14
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z15
+	VMOVUPS    (CX)(BX*1), Z16
+	VMOVUPS    (CX)(BX*2), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	VMOVUPS    (CX)(BX*2), Z20
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x07, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile7x3started:
 	MOVQ 72(AX), CX
@@ -15997,40 +16942,59 @@ tile8x3bias:
 	JMP     tile8x3started
 
 tile8x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	VMOVUPS (CX)(BX*2), Z14
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z15
-	VMOVUPS (CX)(BX*1), Z16
-	VMOVUPS (CX)(BX*2), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	VMOVUPS (CX)(BX*2), Z20
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z21
-	VMOVUPS (CX)(BX*1), Z22
-	VMOVUPS (CX)(BX*2), Z23
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	VMOVUPS    (CX)(BX*2), Z14
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z15
+	VMOVUPS    (CX)(BX*1), Z16
+	VMOVUPS    (CX)(BX*2), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	VMOVUPS    (CX)(BX*2), Z20
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z21
+	VMOVUPS    (CX)(BX*1), Z22
+	VMOVUPS    (CX)(BX*2), Z23
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x08, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile8x3started:
 	MOVQ 72(AX), CX
@@ -16272,44 +17236,65 @@ tile9x3bias:
 	JMP     tile9x3started
 
 tile9x3dst:
-	MOVQ    16(AX), CX
-	MOVQ    80(AX), DX
-	MOVQ    96(AX), BX
-	VMOVUPS (CX), Z0
-	VMOVUPS (CX)(BX*1), Z1
-	VMOVUPS (CX)(BX*2), Z2
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z3
-	VMOVUPS (CX)(BX*1), Z4
-	VMOVUPS (CX)(BX*2), Z5
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z6
-	VMOVUPS (CX)(BX*1), Z7
-	VMOVUPS (CX)(BX*2), Z8
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z9
-	VMOVUPS (CX)(BX*1), Z10
-	VMOVUPS (CX)(BX*2), Z11
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z12
-	VMOVUPS (CX)(BX*1), Z13
-	VMOVUPS (CX)(BX*2), Z14
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z15
-	VMOVUPS (CX)(BX*1), Z16
-	VMOVUPS (CX)(BX*2), Z17
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z18
-	VMOVUPS (CX)(BX*1), Z19
-	VMOVUPS (CX)(BX*2), Z20
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z21
-	VMOVUPS (CX)(BX*1), Z22
-	VMOVUPS (CX)(BX*2), Z23
-	ADDQ    DX, CX
-	VMOVUPS (CX), Z24
-	VMOVUPS (CX)(BX*1), Z25
-	VMOVUPS (CX)(BX*2), Z26
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	MOVQ       96(AX), BX
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (CX)(BX*1), Z1
+	VMOVUPS    (CX)(BX*2), Z2
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z3
+	VMOVUPS    (CX)(BX*1), Z4
+	VMOVUPS    (CX)(BX*2), Z5
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z6
+	VMOVUPS    (CX)(BX*1), Z7
+	VMOVUPS    (CX)(BX*2), Z8
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z9
+	VMOVUPS    (CX)(BX*1), Z10
+	VMOVUPS    (CX)(BX*2), Z11
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z12
+	VMOVUPS    (CX)(BX*1), Z13
+	VMOVUPS    (CX)(BX*2), Z14
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z15
+	VMOVUPS    (CX)(BX*1), Z16
+	VMOVUPS    (CX)(BX*2), Z17
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z18
+	VMOVUPS    (CX)(BX*1), Z19
+	VMOVUPS    (CX)(BX*2), Z20
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z21
+	VMOVUPS    (CX)(BX*1), Z22
+	VMOVUPS    (CX)(BX*2), Z23
+	ADDQ       DX, CX
+	VMOVUPS    (CX), Z24
+	VMOVUPS    (CX)(BX*1), Z25
+	VMOVUPS    (CX)(BX*2), Z26
+	MOVQ       16(AX), CX
+	MOVQ       80(AX), DX
+	IMUL3Q     $0x09, DX, BX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
+	PREFETCHT0 (CX)(BX*1)
+	ADDQ       DX, CX
 
 tile9x3started:
 	MOVQ 72(AX), CX

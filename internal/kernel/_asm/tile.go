@@ -84,6 +84,14 @@ func tileBody(s isa, a args, m, n int) {
 	JMP(LabelRef(label("started")))
 	Label(label("dst"))
 	each(func(i, j int, at Mem) { VMOVUPS(at, acc(i, j)) })
+	// The next tile often follows this one.
+	next, by := a.load("dst"), a.load("dstRow")
+	tile := GP64()
+	IMUL3Q(Imm(uint64(m)), by, tile)
+	for range m {
+		PREFETCHT0(Mem{Base: next, Index: tile, Scale: 1})
+		ADDQ(by, next)
+	}
 	Label(label("started"))
 
 	// Row i is at p + i·row for i < 7, and at q + (i−7)·row.
@@ -145,7 +153,7 @@ func tileBody(s isa, a args, m, n int) {
 				VMOVUPS(Mem{Base: wp, Index: wCol, Scale: uint8(j)}, w(j))
 			}
 		}
-		if n > 1 {
+		if s.bytes == 64 && n > 1 {
 			soon := GP64()
 			MOVQ(a.mem("wAhead"), soon)
 			ADDQ(wp, soon)
@@ -167,11 +175,20 @@ func tileBody(s isa, a args, m, n int) {
 		advance(srcLane)
 	}
 	if s.bytes == 32 {
-		// A block's 16 lanes in four rounds: the end of so short a loop is predicted.
+		// A block's 16 lanes in four rounds: the end of so short a loop is predicted. Loads
+		// are scarce here, so nothing is prefetched unless it was asked for.
 		const unrolled = 4
 		SUBQ(Imm(unrolled), lane)
 		JCS(LabelRef(label("rest")))
 		Label(label("lanes"))
+		soon := a.load("wAhead")
+		TESTQ(soon, soon)
+		JZ(LabelRef(label("near")))
+		ADDQ(wp, soon)
+		for i := range unrolled {
+			PREFETCHT0(Mem{Base: soon, Disp: i * 64})
+		}
+		Label(label("near"))
 		for range unrolled {
 			step()
 		}
