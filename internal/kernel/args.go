@@ -39,11 +39,16 @@ type tile struct {
 	lanes             uint64
 	srcLane, wLane    uint64
 	ahead             uint64 // from what a block reads of src to what is to be prefetched
-	wAhead            uint64 // the same of w, whose lanes are then 64 bytes apart; 0 for nothing
+	wAhead            uint64 // the same of w, for two or more columns at AVX-512
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
+	// At AVX2, if soon is not nil, two lines are prefetched into L2 for every four lanes, the
+	// first at soon, the next ones soonRound bytes on.
+	soon      unsafe.Pointer
+	soonRound uint64
+
 	//lint:ignore U1000 the routine's own
-	end, outerLeft, srcOuterAt, wOuterAt uint64
+	end, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
 }
 
 // gather adds, for every item and every set bit of its masks, cols columns of 64 bytes,

@@ -105,6 +105,9 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 	group := Group / Lanes
 	if p.window == 1 {
 		group = 32 // the order is the same for any
+		if l == AVX2 {
+			group = 16 // a tile's weights stay in L1
+		}
 	}
 	slab := Lanes * p.window * Lanes // weights of a pair of blocks
 	var panel *[]float32
@@ -112,6 +115,7 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 		panel = scratch((hi - lo) * group * slab)
 		defer release(panel)
 	}
+	streamed := l == AVX2 && p.window == 1 && !p.transposed && len(p.w) > 1<<17 // from memory
 	tiles := ceilDiv(hi-lo, l.tileBlocks())
 	chunk := max(8, min(128, 1024/min(p.srcPixels, 3*p.srcWidth))) // of frames whose rows stay in L2
 	if p.srcPixels%1024 == 0 {
@@ -130,7 +134,15 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 		for f := from; f < to; f += chunk {
 			for i := range tiles {
 				a, b := share(hi-lo, i, tiles)
-				l.productTile(p, w[a*pitch*slab:], pitch*slab, lo+a, lo+b, g, n, f, min(f+chunk, to))
+				var soon []float32 // what the next tile multiplies with
+				switch {
+				case !streamed:
+				case i+1 < tiles:
+					soon = w[b*pitch*slab:]
+				case g+n < srcBlocks:
+					soon = w[n*slab:]
+				}
+				l.productTile(p, w[a*pitch*slab:], soon, pitch*slab, lo+a, lo+b, g, n, f, min(f+chunk, to))
 			}
 		}
 	}
@@ -157,7 +169,7 @@ func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
 // floats after those of the one before. The rows of a register tile are the same
 // pixel of several frames, which have the same sources even at the border, or
 // neighbours of a row where frames are few or their addresses collide in the caches.
-func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, to int) {
+func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, from, to int) {
 	vectors, bytes := l.vectors()
 	t := tile{
 		w:       ptr(w, 0),
@@ -210,6 +222,9 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 		for i, parts := 0, ceilDiv(n, max); i < parts; i++ {
 			a, b := share(n, i, parts)
 			t.src, t.dst, t.rows = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes), uint64(b-a)
+			if soon != nil {
+				t.prefetch(soon, i, parts)
+			}
 			l.runTile(&t)
 		}
 	}
@@ -227,6 +242,15 @@ func (l Level) productTile(p *product, w []float32, pitch, lo, hi, g, n, from, t
 		for i := range r.n {
 			tiles(r.px+i*r.dstStep, from, to-from, framesMax, p.srcPixels, p.dstPixels, ahead)
 		}
+	}
+}
+
+// prefetch makes tile i of so many fetch its part of w, weights of as many blocks of the
+// source as its own: a quarter if there are more than four.
+func (t *tile) prefetch(w []float32, i, tiles int) {
+	t.soon = nil
+	if tiles = min(tiles, 4); i < tiles {
+		t.soon, t.soonRound = ptr(w, int(t.blocks)*Lanes*Lanes*i/tiles), uint64(min(128, 256/tiles))
 	}
 }
 

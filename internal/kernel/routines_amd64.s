@@ -108,21 +108,23 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
+	MOVQ 200(AX), CX
+	MOVQ CX, 248(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (DI), CX
-	MOVQ 224(AX), SI
+	MOVQ 240(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
@@ -135,14 +137,13 @@ tile1x1block:
 	JCS        tile1x1rest
 
 tile1x1lanes:
-	MOVQ       184(AX), R10
+	MOVQ       248(AX), R10
 	TESTQ      R10, R10
 	JZ         tile1x1near
-	ADDQ       SI, R10
-	PREFETCHT0 (R10)
-	PREFETCHT0 64(R10)
-	PREFETCHT0 128(R10)
-	PREFETCHT0 192(R10)
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	ADDQ       208(AX), R10
+	MOVQ       R10, 248(AX)
 
 tile1x1near:
 	VMOVUPS      (SI), Y1
@@ -187,13 +188,13 @@ tile1x1next:
 	DECQ      R8
 	JNZ       tile1x1block
 	ADDQ      $0x00000010, DI
-	CMPQ      DI, 200(AX)
+	CMPQ      DI, 216(AX)
 	JNE       tile1x1offset
 	MOVQ      112(AX), CX
-	ADDQ      CX, 216(AX)
+	ADDQ      CX, 232(AX)
 	MOVQ      120(AX), CX
-	ADDQ      CX, 224(AX)
-	DECQ      208(AX)
+	ADDQ      CX, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile1x1outer
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMOVMSKPS Y2, CX
@@ -252,21 +253,23 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 200(AX)
-	MOVQ 104(AX), SI
-	MOVQ SI, 208(AX)
-	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
-	MOVQ 8(AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 224(AX)
+	MOVQ (AX), SI
+	MOVQ SI, 232(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 240(AX)
+	MOVQ 200(AX), SI
+	MOVQ SI, 248(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 216(AX), SI
+	MOVQ 232(AX), SI
 	ADDQ (R8), SI
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -280,14 +283,13 @@ tile2x1block:
 	JCS        tile2x1rest
 
 tile2x1lanes:
-	MOVQ       184(AX), R11
+	MOVQ       248(AX), R11
 	TESTQ      R11, R11
 	JZ         tile2x1near
-	ADDQ       DI, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       208(AX), R11
+	MOVQ       R11, 248(AX)
 
 tile2x1near:
 	VMOVUPS      (DI), Y2
@@ -342,13 +344,13 @@ tile2x1next:
 	DECQ      R9
 	JNZ       tile2x1block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 200(AX)
+	CMPQ      R8, 216(AX)
 	JNE       tile2x1offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 216(AX)
+	ADDQ      SI, 232(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      SI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile2x1outer
 	VCMPPS    $0x03, Y0, Y1, Y3
 	VMOVMSKPS Y3, CX
@@ -415,21 +417,23 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 200(AX)
-	MOVQ 104(AX), SI
-	MOVQ SI, 208(AX)
-	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
-	MOVQ 8(AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 224(AX)
+	MOVQ (AX), SI
+	MOVQ SI, 232(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 240(AX)
+	MOVQ 200(AX), SI
+	MOVQ SI, 248(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 216(AX), SI
+	MOVQ 232(AX), SI
 	ADDQ (R8), SI
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -444,14 +448,13 @@ tile3x1block:
 	JCS        tile3x1rest
 
 tile3x1lanes:
-	MOVQ       184(AX), R11
+	MOVQ       248(AX), R11
 	TESTQ      R11, R11
 	JZ         tile3x1near
-	ADDQ       DI, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       208(AX), R11
+	MOVQ       R11, 248(AX)
 
 tile3x1near:
 	VMOVUPS      (DI), Y3
@@ -516,13 +519,13 @@ tile3x1next:
 	DECQ      R9
 	JNZ       tile3x1block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 200(AX)
+	CMPQ      R8, 216(AX)
 	JNE       tile3x1offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 216(AX)
+	ADDQ      SI, 232(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      SI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile3x1outer
 	VCMPPS    $0x03, Y0, Y2, Y4
 	VCMPPS    $0x03, Y1, Y2, Y3
@@ -599,21 +602,23 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -629,14 +634,13 @@ tile4x1block:
 	JCS        tile4x1rest
 
 tile4x1lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile4x1near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile4x1near:
 	VMOVUPS      (R8), Y4
@@ -711,13 +715,13 @@ tile4x1next:
 	DECQ      R10
 	JNZ       tile4x1block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile4x1offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile4x1outer
 	VCMPPS    $0x03, Y0, Y3, Y5
 	VCMPPS    $0x03, Y1, Y2, Y4
@@ -802,21 +806,23 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -833,14 +839,13 @@ tile5x1block:
 	JCS        tile5x1rest
 
 tile5x1lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile5x1near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile5x1near:
 	VMOVUPS      (R8), Y5
@@ -925,13 +930,13 @@ tile5x1next:
 	DECQ      R10
 	JNZ       tile5x1block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile5x1offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile5x1outer
 	VCMPPS    $0x03, Y0, Y4, Y6
 	VCMPPS    $0x03, Y1, Y2, Y5
@@ -1026,21 +1031,23 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -1058,14 +1065,13 @@ tile6x1block:
 	JCS        tile6x1rest
 
 tile6x1lanes:
-	MOVQ       184(AX), R13
+	MOVQ       248(AX), R13
 	TESTQ      R13, R13
 	JZ         tile6x1near
-	ADDQ       R9, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	PREFETCHT0 192(R13)
+	PREFETCHT1 (R13)
+	PREFETCHT1 64(R13)
+	ADDQ       208(AX), R13
+	MOVQ       R13, 248(AX)
 
 tile6x1near:
 	VMOVUPS      (R9), Y6
@@ -1160,13 +1166,13 @@ tile6x1next:
 	DECQ      R11
 	JNZ       tile6x1block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 200(AX)
+	CMPQ      R10, 216(AX)
 	JNE       tile6x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile6x1outer
 	VCMPPS    $0x03, Y0, Y5, Y7
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -1269,21 +1275,23 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -1302,14 +1310,13 @@ tile7x1block:
 	JCS        tile7x1rest
 
 tile7x1lanes:
-	MOVQ       184(AX), R13
+	MOVQ       248(AX), R13
 	TESTQ      R13, R13
 	JZ         tile7x1near
-	ADDQ       R9, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	PREFETCHT0 192(R13)
+	PREFETCHT1 (R13)
+	PREFETCHT1 64(R13)
+	ADDQ       208(AX), R13
+	MOVQ       R13, 248(AX)
 
 tile7x1near:
 	VMOVUPS      (R9), Y7
@@ -1414,13 +1421,13 @@ tile7x1next:
 	DECQ      R11
 	JNZ       tile7x1block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 200(AX)
+	CMPQ      R10, 216(AX)
 	JNE       tile7x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile7x1outer
 	VCMPPS    $0x03, Y0, Y6, Y8
 	VCMPPS    $0x03, Y1, Y2, Y7
@@ -1533,23 +1540,25 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1571,14 +1580,13 @@ tile8x1block:
 	JCS        tile8x1rest
 
 tile8x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile8x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile8x1near:
 	VMOVUPS      (R10), Y8
@@ -1699,13 +1707,13 @@ tile8x1next:
 	DECQ      R12
 	JNZ       tile8x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile8x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile8x1outer
 	VCMPPS    $0x03, Y0, Y7, Y9
 	VCMPPS    $0x03, Y1, Y2, Y8
@@ -1826,23 +1834,25 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -1865,14 +1875,13 @@ tile9x1block:
 	JCS        tile9x1rest
 
 tile9x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile9x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile9x1near:
 	VMOVUPS      (R10), Y9
@@ -2003,13 +2012,13 @@ tile9x1next:
 	DECQ      R12
 	JNZ       tile9x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile9x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile9x1outer
 	VCMPPS    $0x03, Y0, Y8, Y10
 	VCMPPS    $0x03, Y1, Y2, Y9
@@ -2140,23 +2149,25 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -2180,14 +2191,13 @@ tile10x1block:
 	JCS        tile10x1rest
 
 tile10x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile10x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile10x1near:
 	VMOVUPS      (R10), Y10
@@ -2328,13 +2338,13 @@ tile10x1next:
 	DECQ      R12
 	JNZ       tile10x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile10x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile10x1outer
 	VCMPPS    $0x03, Y0, Y9, Y11
 	VCMPPS    $0x03, Y1, Y2, Y10
@@ -2473,23 +2483,25 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -2514,14 +2526,13 @@ tile11x1block:
 	JCS        tile11x1rest
 
 tile11x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile11x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile11x1near:
 	VMOVUPS      (R10), Y11
@@ -2672,13 +2683,13 @@ tile11x1next:
 	DECQ      R12
 	JNZ       tile11x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile11x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile11x1outer
 	VCMPPS    $0x03, Y0, Y10, Y12
 	VCMPPS    $0x03, Y1, Y2, Y11
@@ -2827,23 +2838,25 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -2869,14 +2882,13 @@ tile12x1block:
 	JCS        tile12x1rest
 
 tile12x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile12x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile12x1near:
 	VMOVUPS      (R10), Y12
@@ -3037,13 +3049,13 @@ tile12x1next:
 	DECQ      R12
 	JNZ       tile12x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile12x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile12x1outer
 	VCMPPS    $0x03, Y0, Y11, Y13
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -3200,23 +3212,25 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -3243,14 +3257,13 @@ tile13x1block:
 	JCS        tile13x1rest
 
 tile13x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile13x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile13x1near:
 	VMOVUPS      (R10), Y13
@@ -3421,13 +3434,13 @@ tile13x1next:
 	DECQ      R12
 	JNZ       tile13x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile13x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile13x1outer
 	VCMPPS    $0x03, Y0, Y12, Y14
 	VCMPPS    $0x03, Y1, Y2, Y13
@@ -3594,23 +3607,25 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -3638,14 +3653,13 @@ tile14x1block:
 	JCS        tile14x1rest
 
 tile14x1lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile14x1near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile14x1near:
 	VMOVUPS      (R10), Y14
@@ -3826,13 +3840,13 @@ tile14x1next:
 	DECQ      R12
 	JNZ       tile14x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile14x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile14x1outer
 	VCMPPS    $0x03, Y0, Y13, Y15
 	VCMPPS    $0x03, Y1, Y2, Y14
@@ -3926,21 +3940,23 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
+	MOVQ 200(AX), CX
+	MOVQ CX, 248(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (R8), CX
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -3953,14 +3969,13 @@ tile1x2block:
 	JCS        tile1x2rest
 
 tile1x2lanes:
-	MOVQ       184(AX), R11
+	MOVQ       248(AX), R11
 	TESTQ      R11, R11
 	JZ         tile1x2near
-	ADDQ       DI, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       208(AX), R11
+	MOVQ       R11, 248(AX)
 
 tile1x2near:
 	VMOVUPS      (DI), Y2
@@ -4015,13 +4030,13 @@ tile1x2next:
 	DECQ      R9
 	JNZ       tile1x2block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 200(AX)
+	CMPQ      R8, 216(AX)
 	JNE       tile1x2offset
 	MOVQ      112(AX), CX
-	ADDQ      CX, 216(AX)
+	ADDQ      CX, 232(AX)
 	MOVQ      120(AX), CX
-	ADDQ      CX, 224(AX)
-	DECQ      208(AX)
+	ADDQ      CX, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile1x2outer
 	VCMPPS    $0x03, Y0, Y1, Y4
 	VMOVMSKPS Y4, CX
@@ -4087,21 +4102,23 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -4115,14 +4132,13 @@ tile2x2block:
 	JCS        tile2x2rest
 
 tile2x2lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile2x2near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile2x2near:
 	VMOVUPS      (R8), Y4
@@ -4192,13 +4208,13 @@ tile2x2next:
 	DECQ      R10
 	JNZ       tile2x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile2x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile2x2outer
 	VCMPPS    $0x03, Y0, Y3, Y6
 	VCMPPS    $0x03, Y1, Y2, Y4
@@ -4278,21 +4294,23 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -4307,14 +4325,13 @@ tile3x2block:
 	JCS        tile3x2rest
 
 tile3x2lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile3x2near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile3x2near:
 	VMOVUPS      (R8), Y6
@@ -4399,13 +4416,13 @@ tile3x2next:
 	DECQ      R10
 	JNZ       tile3x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile3x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile3x2outer
 	VCMPPS    $0x03, Y0, Y5, Y8
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -4499,21 +4516,23 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -4529,14 +4548,13 @@ tile4x2block:
 	JCS        tile4x2rest
 
 tile4x2lanes:
-	MOVQ       184(AX), R13
+	MOVQ       248(AX), R13
 	TESTQ      R13, R13
 	JZ         tile4x2near
-	ADDQ       R9, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	PREFETCHT0 192(R13)
+	PREFETCHT1 (R13)
+	PREFETCHT1 64(R13)
+	ADDQ       208(AX), R13
+	MOVQ       R13, 248(AX)
 
 tile4x2near:
 	VMOVUPS      (R9), Y8
@@ -4636,13 +4654,13 @@ tile4x2next:
 	DECQ      R11
 	JNZ       tile4x2block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 200(AX)
+	CMPQ      R10, 216(AX)
 	JNE       tile4x2offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile4x2outer
 	VCMPPS    $0x03, Y0, Y7, Y10
 	VCMPPS    $0x03, Y1, Y2, Y8
@@ -4750,21 +4768,23 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -4781,14 +4801,13 @@ tile5x2block:
 	JCS        tile5x2rest
 
 tile5x2lanes:
-	MOVQ       184(AX), R13
+	MOVQ       248(AX), R13
 	TESTQ      R13, R13
 	JZ         tile5x2near
-	ADDQ       R9, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	PREFETCHT0 192(R13)
+	PREFETCHT1 (R13)
+	PREFETCHT1 64(R13)
+	ADDQ       208(AX), R13
+	MOVQ       R13, 248(AX)
 
 tile5x2near:
 	VMOVUPS      (R9), Y10
@@ -4903,13 +4922,13 @@ tile5x2next:
 	DECQ      R11
 	JNZ       tile5x2block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 200(AX)
+	CMPQ      R10, 216(AX)
 	JNE       tile5x2offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile5x2outer
 	VCMPPS    $0x03, Y0, Y9, Y12
 	VCMPPS    $0x03, Y1, Y2, Y10
@@ -5031,21 +5050,23 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
+	MOVQ 200(AX), R9
+	MOVQ R9, 248(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R11), R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -5063,14 +5084,13 @@ tile6x2block:
 	JCS        tile6x2rest
 
 tile6x2lanes:
-	MOVQ       184(AX), R14
+	MOVQ       248(AX), R14
 	TESTQ      R14, R14
 	JZ         tile6x2near
-	ADDQ       R10, R14
-	PREFETCHT0 (R14)
-	PREFETCHT0 64(R14)
-	PREFETCHT0 128(R14)
-	PREFETCHT0 192(R14)
+	PREFETCHT1 (R14)
+	PREFETCHT1 64(R14)
+	ADDQ       208(AX), R14
+	MOVQ       R14, 248(AX)
 
 tile6x2near:
 	VMOVUPS      (R10), Y12
@@ -5200,13 +5220,13 @@ tile6x2next:
 	DECQ      R12
 	JNZ       tile6x2block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 200(AX)
+	CMPQ      R11, 216(AX)
 	JNE       tile6x2offset
 	MOVQ      112(AX), R9
-	ADDQ      R9, 216(AX)
+	ADDQ      R9, 232(AX)
 	MOVQ      120(AX), R9
-	ADDQ      R9, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R9, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile6x2outer
 	VCMPPS    $0x03, Y0, Y11, Y14
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -5291,21 +5311,23 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
+	MOVQ 200(AX), CX
+	MOVQ CX, 248(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (R8), CX
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -5318,14 +5340,13 @@ tile1x3block:
 	JCS        tile1x3rest
 
 tile1x3lanes:
-	MOVQ       184(AX), R11
+	MOVQ       248(AX), R11
 	TESTQ      R11, R11
 	JZ         tile1x3near
-	ADDQ       DI, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	PREFETCHT0 128(R11)
-	PREFETCHT0 192(R11)
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	ADDQ       208(AX), R11
+	MOVQ       R11, 248(AX)
 
 tile1x3near:
 	VMOVUPS      (DI), Y3
@@ -5390,13 +5411,13 @@ tile1x3next:
 	DECQ      R9
 	JNZ       tile1x3block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 200(AX)
+	CMPQ      R8, 216(AX)
 	JNE       tile1x3offset
 	MOVQ      112(AX), CX
-	ADDQ      CX, 216(AX)
+	ADDQ      CX, 232(AX)
 	MOVQ      120(AX), CX
-	ADDQ      CX, 224(AX)
-	DECQ      208(AX)
+	ADDQ      CX, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile1x3outer
 	VCMPPS    $0x03, Y0, Y2, Y6
 	VCMPPS    $0x03, Y1, Y2, Y3
@@ -5471,21 +5492,23 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -5499,14 +5522,13 @@ tile2x3block:
 	JCS        tile2x3rest
 
 tile2x3lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile2x3near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile2x3near:
 	VMOVUPS      (R8), Y6
@@ -5591,13 +5613,13 @@ tile2x3next:
 	DECQ      R10
 	JNZ       tile2x3block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile2x3offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile2x3outer
 	VCMPPS    $0x03, Y0, Y5, Y9
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -5690,21 +5712,23 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
+	MOVQ 200(AX), DI
+	MOVQ DI, 248(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -5719,14 +5743,13 @@ tile3x3block:
 	JCS        tile3x3rest
 
 tile3x3lanes:
-	MOVQ       184(AX), R12
+	MOVQ       248(AX), R12
 	TESTQ      R12, R12
 	JZ         tile3x3near
-	ADDQ       R8, R12
-	PREFETCHT0 (R12)
-	PREFETCHT0 64(R12)
-	PREFETCHT0 128(R12)
-	PREFETCHT0 192(R12)
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	ADDQ       208(AX), R12
+	MOVQ       R12, 248(AX)
 
 tile3x3near:
 	VMOVUPS      (R8), Y9
@@ -5831,13 +5854,13 @@ tile3x3next:
 	DECQ      R10
 	JNZ       tile3x3block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 200(AX)
+	CMPQ      R9, 216(AX)
 	JNE       tile3x3offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 216(AX)
+	ADDQ      DI, 232(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 224(AX)
-	DECQ      208(AX)
+	ADDQ      DI, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile3x3outer
 	VCMPPS    $0x03, Y0, Y8, Y12
 	VCMPPS    $0x03, Y1, Y2, Y9
@@ -5950,21 +5973,23 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
+	MOVQ 200(AX), R8
+	MOVQ R8, 248(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -5980,14 +6005,13 @@ tile4x3block:
 	JCS        tile4x3rest
 
 tile4x3lanes:
-	MOVQ       184(AX), R13
+	MOVQ       248(AX), R13
 	TESTQ      R13, R13
 	JZ         tile4x3near
-	ADDQ       R9, R13
-	PREFETCHT0 (R13)
-	PREFETCHT0 64(R13)
-	PREFETCHT0 128(R13)
-	PREFETCHT0 192(R13)
+	PREFETCHT1 (R13)
+	PREFETCHT1 64(R13)
+	ADDQ       208(AX), R13
+	MOVQ       R13, 248(AX)
 
 tile4x3near:
 	VMOVUPS      (R9), Y12
@@ -6112,13 +6136,13 @@ tile4x3next:
 	DECQ      R11
 	JNZ       tile4x3block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 200(AX)
+	CMPQ      R10, 216(AX)
 	JNE       tile4x3offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 216(AX)
+	ADDQ      R8, 232(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 224(AX)
-	DECQ      208(AX)
+	ADDQ      R8, 240(AX)
+	DECQ      224(AX)
 	JNZ       tile4x3outer
 	VCMPPS    $0x03, Y0, Y11, Y15
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -9975,21 +9999,21 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (DI), CX
-	MOVQ 224(AX), SI
+	MOVQ 240(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
 
@@ -10012,13 +10036,13 @@ tile1x1lane:
 	DECQ         R8
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 200(AX)
+	CMPQ         DI, 216(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
+	ADDQ         CX, 232(AX)
 	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
+	ADDQ         CX, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Z0, Z0, K1
 	KMOVW        K1, CX
@@ -10077,21 +10101,21 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 200(AX)
-	MOVQ 104(AX), SI
-	MOVQ SI, 208(AX)
-	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
-	MOVQ 8(AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 224(AX)
+	MOVQ (AX), SI
+	MOVQ SI, 232(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 240(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 216(AX), SI
+	MOVQ 232(AX), SI
 	ADDQ (R8), SI
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -10117,13 +10141,13 @@ tile2x1lane:
 	DECQ         R9
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
+	CMPQ         R8, 216(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 216(AX)
+	ADDQ         SI, 232(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         SI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -10190,21 +10214,21 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 200(AX)
-	MOVQ 104(AX), SI
-	MOVQ SI, 208(AX)
-	MOVQ (AX), SI
 	MOVQ SI, 216(AX)
-	MOVQ 8(AX), SI
+	MOVQ 104(AX), SI
 	MOVQ SI, 224(AX)
+	MOVQ (AX), SI
+	MOVQ SI, 232(AX)
+	MOVQ 8(AX), SI
+	MOVQ SI, 240(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 216(AX), SI
+	MOVQ 232(AX), SI
 	ADDQ (R8), SI
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -10233,13 +10257,13 @@ tile3x1lane:
 	DECQ         R9
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
+	CMPQ         R8, 216(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 216(AX)
+	ADDQ         SI, 232(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         SI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10316,21 +10340,21 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -10362,13 +10386,13 @@ tile4x1lane:
 	DECQ         R10
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10453,21 +10477,21 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -10502,13 +10526,13 @@ tile5x1lane:
 	DECQ         R10
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Z0, Z4, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10603,21 +10627,21 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -10655,13 +10679,13 @@ tile6x1lane:
 	DECQ         R11
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10764,21 +10788,21 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -10819,13 +10843,13 @@ tile7x1lane:
 	DECQ         R11
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Z0, Z6, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -10938,23 +10962,23 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -11002,13 +11026,13 @@ tile8x1lane:
 	DECQ         R12
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11129,23 +11153,23 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -11196,13 +11220,13 @@ tile9x1lane:
 	DECQ         R12
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11333,23 +11357,23 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -11403,13 +11427,13 @@ tile10x1lane:
 	DECQ         R12
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11548,23 +11572,23 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -11621,13 +11645,13 @@ tile11x1lane:
 	DECQ         R12
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Z0, Z10, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -11776,23 +11800,23 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -11852,13 +11876,13 @@ tile12x1lane:
 	DECQ         R12
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12015,23 +12039,23 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -12094,13 +12118,13 @@ tile13x1lane:
 	DECQ         R12
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Z0, Z12, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12267,23 +12291,23 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -12349,13 +12373,13 @@ tile14x1lane:
 	DECQ         R12
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12449,21 +12473,21 @@ tile1x2started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (R8), CX
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -12492,13 +12516,13 @@ tile1x2lane:
 	DECQ         R9
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
+	CMPQ         R8, 216(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
+	ADDQ         CX, 232(AX)
 	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
+	ADDQ         CX, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
@@ -12564,21 +12588,21 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -12611,13 +12635,13 @@ tile2x2lane:
 	DECQ         R10
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12697,21 +12721,21 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -12748,13 +12772,13 @@ tile3x2lane:
 	DECQ         R10
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -12848,21 +12872,21 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -12903,13 +12927,13 @@ tile4x2lane:
 	DECQ         R11
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13017,21 +13041,21 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -13076,13 +13100,13 @@ tile5x2lane:
 	DECQ         R11
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13204,21 +13228,21 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R11), R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -13267,13 +13291,13 @@ tile6x2lane:
 	DECQ         R12
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13409,21 +13433,21 @@ tile7x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile7x2outer:
 	MOVQ 32(AX), R11
 
 tile7x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R11), R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -13476,13 +13500,13 @@ tile7x2lane:
 	DECQ         R12
 	JNZ          tile7x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile7x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile7x2outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13632,23 +13656,23 @@ tile8x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile8x2outer:
 	MOVQ 32(AX), R12
 
 tile8x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -13709,13 +13733,13 @@ tile8x2lane:
 	DECQ         R13
 	JNZ          tile8x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile8x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile8x2outer
 	VCMPPS       $0x03, Z0, Z15, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13879,23 +13903,23 @@ tile9x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile9x2outer:
 	MOVQ 32(AX), R12
 
 tile9x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -13960,13 +13984,13 @@ tile9x2lane:
 	DECQ         R13
 	JNZ          tile9x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile9x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile9x2outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14144,23 +14168,23 @@ tile10x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile10x2outer:
 	MOVQ 32(AX), R12
 
 tile10x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -14229,13 +14253,13 @@ tile10x2lane:
 	DECQ         R13
 	JNZ          tile10x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile10x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile10x2outer
 	VCMPPS       $0x03, Z0, Z19, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14427,23 +14451,23 @@ tile11x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile11x2outer:
 	MOVQ 32(AX), R12
 
 tile11x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -14516,13 +14540,13 @@ tile11x2lane:
 	DECQ         R13
 	JNZ          tile11x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile11x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile11x2outer
 	VCMPPS       $0x03, Z0, Z21, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14728,23 +14752,23 @@ tile12x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile12x2outer:
 	MOVQ 32(AX), R12
 
 tile12x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -14821,13 +14845,13 @@ tile12x2lane:
 	DECQ         R13
 	JNZ          tile12x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile12x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile12x2outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15047,23 +15071,23 @@ tile13x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile13x2outer:
 	MOVQ 32(AX), R12
 
 tile13x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -15144,13 +15168,13 @@ tile13x2lane:
 	DECQ         R13
 	JNZ          tile13x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile13x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile13x2outer
 	VCMPPS       $0x03, Z0, Z25, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15384,23 +15408,23 @@ tile14x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile14x2outer:
 	MOVQ 32(AX), R12
 
 tile14x2offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -15485,13 +15509,13 @@ tile14x2lane:
 	DECQ         R13
 	JNZ          tile14x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile14x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile14x2outer
 	VCMPPS       $0x03, Z0, Z27, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15616,21 +15640,21 @@ tile1x3started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 200(AX)
-	MOVQ 104(AX), CX
-	MOVQ CX, 208(AX)
-	MOVQ (AX), CX
 	MOVQ CX, 216(AX)
-	MOVQ 8(AX), CX
+	MOVQ 104(AX), CX
 	MOVQ CX, 224(AX)
+	MOVQ (AX), CX
+	MOVQ CX, 232(AX)
+	MOVQ 8(AX), CX
+	MOVQ CX, 240(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 216(AX), CX
+	MOVQ 232(AX), CX
 	ADDQ (R8), CX
-	MOVQ 224(AX), DI
+	MOVQ 240(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
 
@@ -15662,13 +15686,13 @@ tile1x3lane:
 	DECQ         R9
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 200(AX)
+	CMPQ         R8, 216(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 216(AX)
+	ADDQ         CX, 232(AX)
 	MOVQ         120(AX), CX
-	ADDQ         CX, 224(AX)
-	DECQ         208(AX)
+	ADDQ         CX, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15743,21 +15767,21 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -15794,13 +15818,13 @@ tile2x3lane:
 	DECQ         R10
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15893,21 +15917,21 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 200(AX)
-	MOVQ 104(AX), DI
-	MOVQ DI, 208(AX)
-	MOVQ (AX), DI
 	MOVQ DI, 216(AX)
-	MOVQ 8(AX), DI
+	MOVQ 104(AX), DI
 	MOVQ DI, 224(AX)
+	MOVQ (AX), DI
+	MOVQ DI, 232(AX)
+	MOVQ 8(AX), DI
+	MOVQ DI, 240(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 216(AX), DI
+	MOVQ 232(AX), DI
 	ADDQ (R9), DI
-	MOVQ 224(AX), R8
+	MOVQ 240(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
 
@@ -15949,13 +15973,13 @@ tile3x3lane:
 	DECQ         R10
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 200(AX)
+	CMPQ         R9, 216(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 216(AX)
+	ADDQ         DI, 232(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 224(AX)
-	DECQ         208(AX)
+	ADDQ         DI, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16068,21 +16092,21 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -16129,13 +16153,13 @@ tile4x3lane:
 	DECQ         R11
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16266,21 +16290,21 @@ tile5x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 200(AX)
-	MOVQ 104(AX), R8
-	MOVQ R8, 208(AX)
-	MOVQ (AX), R8
 	MOVQ R8, 216(AX)
-	MOVQ 8(AX), R8
+	MOVQ 104(AX), R8
 	MOVQ R8, 224(AX)
+	MOVQ (AX), R8
+	MOVQ R8, 232(AX)
+	MOVQ 8(AX), R8
+	MOVQ R8, 240(AX)
 
 tile5x3outer:
 	MOVQ 32(AX), R10
 
 tile5x3offset:
-	MOVQ 216(AX), R8
+	MOVQ 232(AX), R8
 	ADDQ (R10), R8
-	MOVQ 224(AX), R9
+	MOVQ 240(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
 
@@ -16332,13 +16356,13 @@ tile5x3lane:
 	DECQ         R11
 	JNZ          tile5x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 200(AX)
+	CMPQ         R10, 216(AX)
 	JNE          tile5x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 216(AX)
+	ADDQ         R8, 232(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R8, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile5x3outer
 	VCMPPS       $0x03, Z0, Z14, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16489,21 +16513,21 @@ tile6x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile6x3outer:
 	MOVQ 32(AX), R11
 
 tile6x3offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R11), R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -16560,13 +16584,13 @@ tile6x3lane:
 	DECQ         R12
 	JNZ          tile6x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile6x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile6x3outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16735,21 +16759,21 @@ tile7x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile7x3outer:
 	MOVQ 32(AX), R11
 
 tile7x3offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R11), R9
-	MOVQ 224(AX), R10
+	MOVQ 240(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
 
@@ -16811,13 +16835,13 @@ tile7x3lane:
 	DECQ         R12
 	JNZ          tile7x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 200(AX)
+	CMPQ         R11, 216(AX)
 	JNE          tile7x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile7x3outer
 	VCMPPS       $0x03, Z0, Z20, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17006,23 +17030,23 @@ tile8x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile8x3outer:
 	MOVQ 32(AX), R12
 
 tile8x3offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -17093,13 +17117,13 @@ tile8x3lane:
 	DECQ         R13
 	JNZ          tile8x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile8x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile8x3outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17306,23 +17330,23 @@ tile9x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 200(AX)
-	MOVQ 104(AX), R9
-	MOVQ R9, 208(AX)
-	MOVQ (AX), R9
 	MOVQ R9, 216(AX)
-	MOVQ 8(AX), R9
+	MOVQ 104(AX), R9
 	MOVQ R9, 224(AX)
+	MOVQ (AX), R9
+	MOVQ R9, 232(AX)
+	MOVQ 8(AX), R9
+	MOVQ R9, 240(AX)
 
 tile9x3outer:
 	MOVQ 32(AX), R12
 
 tile9x3offset:
-	MOVQ 216(AX), R9
+	MOVQ 232(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(DI*2), R10
 	ADDQ CX, R10
-	MOVQ 224(AX), R11
+	MOVQ 240(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
 
@@ -17398,13 +17422,13 @@ tile9x3lane:
 	DECQ         R13
 	JNZ          tile9x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 200(AX)
+	CMPQ         R12, 216(AX)
 	JNE          tile9x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 216(AX)
+	ADDQ         R9, 232(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 224(AX)
-	DECQ         208(AX)
+	ADDQ         R9, 240(AX)
+	DECQ         224(AX)
 	JNZ          tile9x3outer
 	VCMPPS       $0x03, Z0, Z26, K1
 	VCMPPS       $0x03, Z1, Z2, K2

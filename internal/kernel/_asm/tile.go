@@ -120,6 +120,10 @@ func tileBody(s isa, a args, m, n int) {
 	MOVQ(t, a.mem("srcOuterAt"))
 	MOVQ(a.mem("w"), t)
 	MOVQ(t, a.mem("wOuterAt"))
+	if s.bytes == 32 {
+		MOVQ(a.mem("soon"), t)
+		MOVQ(t, a.mem("soonAt"))
+	}
 
 	Label(label("outer"))
 	offset := a.load("offsets")
@@ -175,19 +179,18 @@ func tileBody(s isa, a args, m, n int) {
 		advance(srcLane)
 	}
 	if s.bytes == 32 {
-		// A block's 16 lanes in four rounds: the end of so short a loop is predicted. Loads
-		// are scarce here, so nothing is prefetched unless it was asked for.
+		// A block's 16 lanes in four rounds: the end of so short a loop is predicted.
 		const unrolled = 4
 		SUBQ(Imm(unrolled), lane)
 		JCS(LabelRef(label("rest")))
 		Label(label("lanes"))
-		soon := a.load("wAhead")
+		soon := a.load("soonAt")
 		TESTQ(soon, soon)
 		JZ(LabelRef(label("near")))
-		ADDQ(wp, soon)
-		for i := range unrolled {
-			PREFETCHT0(Mem{Base: soon, Disp: i * 64})
-		}
+		PREFETCHT1(Mem{Base: soon})
+		PREFETCHT1(Mem{Base: soon, Disp: 64})
+		ADDQ(a.mem("soonRound"), soon)
+		MOVQ(soon, a.mem("soonAt"))
 		Label(label("near"))
 		for range unrolled {
 			step()
