@@ -123,7 +123,7 @@ func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, thread
 // convInputGradRows is for linear layers and few rows, where transposing the weights
 // takes about as long as the product: it transposes the deltas, and the result.
 func (l Level) convInputGradRows(dx, dy, w []float32, c *Conv, add bool, threads int) {
-	const group = 32 // blocks of output channels whose weights lie in as many pages
+	const group = 16 // blocks of output channels, whose deltas stay in L1
 	_, bytes := l.vectors()
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
 	cols := ceilDiv(c.Frames*4, bytes)
