@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,12 +59,32 @@ func (c Conv) flops() float64 {
 	return 2 * float64(c.Frames*c.Hout*c.Wout) * float64(c.KH*c.KW) * float64(c.Cin) * float64(c.Cout)
 }
 
-// BenchmarkConv reports the FLOPs of the dense product over the time of the fastest run,
-// the measured peak of fused multiply-adds in the same run, and their ratio.
+// traffic returns the bytes of inputs, outputs and weights, spikes being a bit each.
+func (c Conv) traffic(spikes bool) (in, out, w float64) {
+	in = float64(c.BlocksIn() * c.Frames * c.Hin * c.Win * Lanes * 4)
+	if spikes {
+		in /= 32
+	}
+	return in, float64(c.BlocksOut() * c.Frames * c.Hout * c.Wout * Lanes * 4), float64(c.WeightLen() * 4)
+}
+
+// BenchmarkConv reports, of the fastest run, the FLOPs of the dense product over its time,
+// the peak of fused multiply-adds measured in the same run, and their ratio; and what the
+// kernel must at least read, and fetch and write back, over its time, beside the rate at
+// which so many threads read memory.
 func BenchmarkConv(b *testing.B) {
 	for _, threads := range []int{1, 2} {
+		read := bandwidth(b, 1<<27, threads)
 		for _, c := range benchCases() {
 			run := func(name string, density float64, fn func(o *operands)) {
+				in, out, w := c.traffic(strings.HasSuffix(name, "spikes"))
+				bytes := in + w + 2*out
+				switch {
+				case strings.HasPrefix(name, "inputgrad"):
+					bytes = out + w + 2*in
+				case strings.HasPrefix(name, "weightgrad"):
+					bytes = in + out + 2*w
+				}
 				b.Run(fmt.Sprintf("threads=%d/%v/%s/d=%.2f", threads, c, name, density), func(b *testing.B) {
 					o := newOperands(c, density, 2)
 					fn(o)
@@ -79,6 +100,8 @@ func BenchmarkConv(b *testing.B) {
 					b.ReportMetric(rate, "GFLOP/s")
 					b.ReportMetric(peak, "peak-GFLOP/s")
 					b.ReportMetric(rate/peak, "of-peak")
+					b.ReportMetric(rate/c.flops()*bytes, "GB/s")
+					b.ReportMetric(read/1e9, "read-GB/s")
 				})
 			}
 			for _, d := range []float64{.05, .15, .30} {

@@ -10,17 +10,17 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// bandwidth measures, in the run that reports it, how fast all threads together
+// bandwidth measures, in the run that reports it, how fast so many threads together
 // read memory, in bytes a second: bytes.IndexByte compares vectors and finds
 // nothing.
-func bandwidth(b *testing.B, size int) float64 {
+func bandwidth(b *testing.B, size, threads int) float64 {
 	b.Helper()
 	buf := bytes.Repeat([]byte{2}, size)
 	const piece = 1 << 18
 	var best float64
 	for start := time.Now(); time.Since(start) < 100*time.Millisecond; {
 		begin := time.Now()
-		parallel.For(0, (size+piece-1)/piece, func(i int) {
+		parallel.For(threads, (size+piece-1)/piece, func(i int) {
 			if bytes.IndexByte(buf[i*piece:min(size, (i+1)*piece)], 1) >= 0 {
 				panic("found what is not there")
 			}
@@ -59,7 +59,7 @@ func BenchmarkNeuron(b *testing.B) {
 		c := newNeuronCase(1, size.blocks, size.images, size.pixels, 8, false, false, false, true)
 		s := c.forward(0)
 		dx := make([]float32, len(c.x))
-		read := bandwidth(b, 4*len(c.x))
+		read := bandwidth(b, 4*len(c.x), 0)
 		eachLevel(b, size.name+"/forward", func(b *testing.B) {
 			for range b.N {
 				NeuronForward(s, c.x, c.norm, c.Neuron, c.Scan, 0)
@@ -109,7 +109,7 @@ func BenchmarkElementwise(b *testing.B) {
 	a := values(r, blocks*Lanes, 1, 0)
 	sum, dot, inv := make([]float64, blocks*Lanes), make([]float64, blocks*Lanes), make([]float64, blocks*Lanes)
 	pool := Pool{Planes: blocks * n / 1024, Hin: 32, Win: 32, Hout: 16, Wout: 16, KH: 2, KW: 2, Stride: 2}
-	read := bandwidth(b, 4*size)
+	read := bandwidth(b, 4*size, 0)
 	for _, op := range []struct {
 		name    string
 		eighths int // of a byte, a value
