@@ -6,18 +6,22 @@ import "github.com/org/snnrat/internal/parallel"
 // faster than vectors of channels.
 const maxImageChannels = 4
 
+// maxTransposed is the number of rows of a linear layer up to which their deltas are
+// transposed, which stay in a cache, not its weights.
+const maxTransposed = 512
+
 // convInputGrad computes the gradient of the input. Where there are few input channels,
-// vectors of them would be mostly padding; where there are few rows, the weights would
-// be transposed for little use. Then weights are the scalars of a tile, and a vector is
-// the deltas of 16 pixels or of 16 rows (8 at AVX2). The order of sums is the same.
+// vectors of them would be mostly padding; in a linear layer, transposing the weights
+// would take long. Then weights are the scalars of a tile, and a vector is the deltas of
+// 16 pixels or of 16 rows (8 at AVX2). The order of sums is the same.
 func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
-	_, bytes := l.vectors()
 	switch {
 	case need != nil && c.CanLeaveOut():
 		l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
 	case c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
 		l.convInputGradImage(dx, dy, w, &c, add, threads)
-	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 && c.Frames <= 3*bytes/4:
+	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 &&
+		c.Frames <= maxTransposed && c.BlocksOut() >= 8: // sums long enough to be worth it
 		l.convInputGradRows(dx, dy, w, &c, add, threads)
 	case c.same3() && l.sparse(dy, c.Cout):
 		l.convInputGradValues3(dx, dy, w, &c, add, threads)
@@ -120,69 +124,78 @@ func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, thread
 	})
 }
 
-// convInputGradRows is for linear layers and few rows, where transposing the weights
-// takes about as long as the product: it transposes the deltas, and the result.
+// convInputGradRows is for linear layers: it transposes the deltas, and the result,
+// rather than the weights.
 func (l Level) convInputGradRows(dx, dy, w []float32, c *Conv, add bool, threads int) {
-	const group = 16 // blocks of output channels, whose deltas stay in L1
-	_, bytes := l.vectors()
+	const group = 16 // blocks of output channels, whose deltas of 16 frames stay in L1
+	vectors, bytes := l.vectors()
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
-	cols := ceilDiv(c.Frames*4, bytes)
-	rows := ceilDiv(c.Frames, Lanes) * Lanes
-	deltas := scratch(srcBlocks * Lanes * rows) // [Cout][rows]
+	outputs, frames := srcBlocks*Lanes, blocks(c.Frames)
+	deltas := scratch(frames * outputs * Lanes) // [⌈Frames/16⌉][Cout][16]
 	defer release(deltas)
-	l.transposeRows(*deltas, dy, srcBlocks, c.Frames, rows)
+	parallel.For(threads, srcBlocks, func(b int) {
+		l.transposeFrames((*deltas)[b*Lanes*Lanes:], dy[b*c.Frames*Lanes:], 1, c.Frames, outputs)
+	})
 	units := min(dstBlocks, manyUnits(threads))
 	parallel.For(threads, units, func(u int) {
 		lo, hi := share(dstBlocks, u, units)
 		channels := (hi - lo) * Lanes
-		sums := scratch(channels * rows) // [Cin][rows]
+		sums := scratch(frames * channels * Lanes) // [⌈Frames/16⌉][Cin][16]
 		defer release(sums)
 		if add {
-			l.transposeRows(*sums, dx[lo*c.Frames*Lanes:], hi-lo, c.Frames, rows)
+			l.transposeFrames(*sums, dx[lo*c.Frames*Lanes:], hi-lo, c.Frames, channels)
 		}
 		one := [1]offset{}
 		t := tile{
-			cols: uint64(cols), wCol: uint64(bytes), dstCol: uint64(bytes),
-			srcRow: 64, dstRow: uint64(rows * 4),
+			wCol: uint64(outputs * 64), dstCol: uint64(channels * 64),
+			srcRow: 64, dstRow: 64,
 			offsets: ptr(one[:], 0), count: 1, outer: 1,
-			lanes: Lanes, srcLane: 4, srcBlock: uint64((dstBlocks*Lanes - 1) * 64), wLane: uint64(rows * 4),
+			lanes: Lanes, srcLane: 4, srcBlock: uint64((dstBlocks*Lanes - 1) * 64), wLane: 64,
+		}
+		if vectors > 1 {
+			t.wCol, t.dstCol = uint64(bytes), uint64(bytes)
 		}
 		if add {
 			t.start = startDst
 		}
-		parts := ceilDiv(channels, l.maxRows(cols))
+		tiles := ceilDiv(frames, l.tileBlocks())
 		for g := 0; g < srcBlocks; g += group {
 			t.blocks = uint64(min(group, srcBlocks-g))
-			t.w = ptr(*deltas, g*Lanes*rows)
-			for i := range parts {
-				a, b := share(channels, i, parts)
-				t.src, t.dst = ptr(w, ((g*dstBlocks+lo)*Lanes+a)*Lanes), ptr(*sums, a*rows)
-				t.rows, t.ahead = uint64(b-a), uint64((b-a)*64)
-				l.runTileOfWeights(&t)
+			for f := range tiles {
+				from, to := share(frames, f, tiles)
+				t.cols = uint64(ceilDiv(min((to-from)*Lanes, c.Frames-from*Lanes)*4, bytes))
+				t.w = ptr(*deltas, (from*outputs+g*Lanes)*Lanes)
+				parts := ceilDiv(channels, l.maxRows(int(t.cols)))
+				for i := range parts {
+					a, b := share(channels, i, parts)
+					t.src, t.dst = ptr(w, ((g*dstBlocks+lo)*Lanes+a)*Lanes), ptr(*sums, (from*channels+a)*Lanes)
+					t.rows, t.ahead = uint64(b-a), uint64((b-a)*64)
+					l.runTileOfWeights(&t)
+				}
 			}
 			t.start = startDst
 		}
-		l.untransposeRows(dx[lo*c.Frames*Lanes:], *sums, hi-lo, c.Frames, rows)
+		l.untransposeFrames(dx[lo*c.Frames*Lanes:], *sums, hi-lo, c.Frames, channels)
 	})
 }
 
-// transposeRows writes src [blocks][frames][16] to dst [blocks·16][rows].
-func (l Level) transposeRows(dst, src []float32, blocks, frames, rows int) {
+// transposeFrames writes src [blocks][frames][16] to dst [⌈frames/16⌉][channels][16].
+func (l Level) transposeFrames(dst, src []float32, blocks, frames, channels int) {
 	var square [Lanes * Lanes]float32
 	for b := range blocks {
 		for f := 0; f < frames; f += Lanes {
 			copy(square[:], src[(b*frames+f)*Lanes:][:min(Lanes, frames-f)*Lanes])
-			l.transpose16(&dst[b*Lanes*rows+f], &square[0], uintptr(rows*4), 64)
+			l.transpose16(&dst[(f/Lanes*channels+b*Lanes)*Lanes], &square[0], 64, 64)
 		}
 	}
 }
 
-// untransposeRows is the reverse.
-func (l Level) untransposeRows(dst, src []float32, blocks, frames, rows int) {
+// untransposeFrames is the reverse.
+func (l Level) untransposeFrames(dst, src []float32, blocks, frames, channels int) {
 	var square [Lanes * Lanes]float32
 	for b := range blocks {
 		for f := 0; f < frames; f += Lanes {
-			l.transpose16(&square[0], &src[b*Lanes*rows+f], 64, uintptr(rows*4))
+			l.transpose16(&square[0], &src[(f/Lanes*channels+b*Lanes)*Lanes], 64, 64)
 			copy(dst[(b*frames+f)*Lanes:][:min(Lanes, frames-f)*Lanes], square[:])
 		}
 	}
