@@ -138,9 +138,9 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 				switch {
 				case !streamed:
 				case i+1 < tiles:
-					soon = w[b*pitch*slab:]
+					soon = w[b*pitch*slab:][:n*slab]
 				case g+n < srcBlocks:
-					soon = w[n*slab:]
+					soon = w[n*slab:][:min(n, srcBlocks-g-n)*slab]
 				}
 				l.productTile(p, w[a*pitch*slab:], soon, pitch*slab, lo+a, lo+b, g, n, f, min(f+chunk, to))
 			}
@@ -245,12 +245,13 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	}
 }
 
-// prefetch makes tile i of so many fetch its part of w, weights of as many blocks of the
-// source as its own: a quarter if there are more than four.
+// prefetch makes tile i of so many fetch its part of w: a quarter if there are more than
+// four.
 func (t *tile) prefetch(w []float32, i, tiles int) {
 	t.soon = nil
 	if tiles = min(tiles, 4); i < tiles {
-		t.soon, t.soonRound = ptr(w, int(t.blocks)*Lanes*Lanes*i/tiles), uint64(min(128, 256/tiles))
+		rounds := int(t.blocks) * Lanes / 4
+		t.soon, t.soonRound = ptr(w, len(w)*i/tiles), uint64(min(128, len(w)*4/(tiles*rounds)))
 	}
 }
 
@@ -332,11 +333,8 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 	}
 	maxRows := min(8, l.tileRows(hi-lo))
 	one := [1]offset{}
-	for i := g.first * win; i < g.end*win; i++ {
-		b, tap := i/win, i%win
-		if tap < g.tap || tap >= g.tapEnd {
-			continue
-		}
+	for i := range (g.end - g.first) * (g.tapEnd - g.tap) {
+		b, tap := g.first+i/(g.tapEnd-g.tap), g.tap+i%(g.tapEnd-g.tap)
 		channels := min(Lanes, c.Cin-b*Lanes)
 		rows := g.pairs.rows[g.pairs.start[tap]:g.pairs.start[tap+1]]
 		if len(rows) == 0 {
