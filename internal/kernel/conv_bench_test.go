@@ -78,12 +78,13 @@ func BenchmarkConv(b *testing.B) {
 		for _, c := range benchCases() {
 			run := func(name string, density float64, fn func(o *operands)) {
 				in, out, w := c.traffic(strings.HasSuffix(name, "spikes"))
-				bytes := in + w + 2*out
+				seen := in * min(1, float64(c.Hout*c.Wout*c.KH*c.KW)/float64(c.Hin*c.Win))
+				bytes := seen + w + 2*out
 				switch {
 				case strings.HasPrefix(name, "inputgrad"):
 					bytes = out + w + 2*in
 				case strings.HasPrefix(name, "weightgrad"):
-					bytes = in + out + 2*w
+					bytes = seen + out + 2*w
 				}
 				b.Run(fmt.Sprintf("threads=%d/%v/%s/d=%.2f", threads, c, name, density), func(b *testing.B) {
 					o := newOperands(c, density, 2)
