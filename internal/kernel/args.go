@@ -42,13 +42,13 @@ type tile struct {
 	wAhead            uint64 // the same of w, for two or more columns at AVX-512
 	nan               uint64 // set, and dst left alone, if a sum is not a number
 
-	// At AVX2, if soon is not nil, two lines are prefetched into L2 for every four lanes, the
-	// first at soon, the next ones soonRound bytes on.
+	// At AVX2, if soon is not nil, eight lines are prefetched into L2 for every block, the
+	// first from soon on, the next ones soonBlock bytes on.
 	soon      unsafe.Pointer
-	soonRound uint64
+	soonBlock uint64
 
 	//lint:ignore U1000 the routine's own
-	end, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
+	end, blocksLeft, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
 }
 
 // gather adds, for every item and every set bit of its masks, cols columns of 64 bytes,

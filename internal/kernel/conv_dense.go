@@ -250,8 +250,7 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 func (t *tile) prefetch(w []float32, i, tiles int) {
 	t.soon = nil
 	if tiles = min(tiles, 4); i < tiles {
-		rounds := int(t.blocks) * Lanes / 4
-		t.soon, t.soonRound = ptr(w, len(w)*i/tiles), uint64(min(128, len(w)*4/(tiles*rounds)))
+		t.soon, t.soonBlock = ptr(w, len(w)*i/tiles), uint64(min(512, len(w)*4/(tiles*int(t.blocks))))
 	}
 }
 

@@ -4,7 +4,7 @@
 
 package kernel
 
-// tileAVX2 is tilePortable with fused multiply-adds; rows and cols must be within tileRows.
+// tileAVX2 is tilePortable with fused multiply-adds; rows and cols must be within tileRows, wCol 32, and srcLane 4, or srcRow 4 and cols 2.
 //
 //go:noescape
 func tileAVX2(a *tile)

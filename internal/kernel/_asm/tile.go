@@ -14,33 +14,61 @@ func tileRows(s isa, cols int) int { return min(14, (s.registers-1-cols)/cols) }
 
 const tileCols = 3
 
+// soonLines are fetched of what is needed soon, for every block.
+const soonLines = 8
+
 // tile multiplies with a register tile of any size up to tileRows × tileCols, one
-// body for each size.
+// body for each size. At AVX2, where it takes as few instructions a multiply-add as it
+// can, there is another one for each size of two columns whose rows are neighbours.
 func tile(s isa) {
-	routine("tile"+s.name, "func(a *tile)", "is tilePortable with fused multiply-adds; rows and cols must be within tileRows.")
+	doc := "is tilePortable with fused multiply-adds; rows and cols must be within tileRows"
+	if s.bytes == 32 {
+		doc += ", wCol 32, and srcLane 4, or srcRow 4 and cols 2"
+	}
+	doc += "."
+	routine("tile"+s.name, "func(a *tile)", doc)
 	a := argBlock()
 	rows, cols := a.load("rows"), a.load("cols")
 	for n := 1; n <= tileCols; n++ {
 		CMPQ(cols, Imm(uint64(n)))
 		JEQ(LabelRef(fmt.Sprintf("cols%d", n)))
 	}
-	for n := 1; n <= tileCols; n++ {
-		Label(fmt.Sprintf("cols%d", n))
+	RET()
+	choose := func(n int, name string) {
 		for m := 1; m <= tileRows(s, n); m++ {
 			CMPQ(rows, Imm(uint64(m)))
-			JEQ(LabelRef(fmt.Sprintf("tile%dx%d", m, n)))
+			JEQ(LabelRef(fmt.Sprintf("%s%dx%d", name, m, n)))
 		}
 		RET()
 	}
 	for n := 1; n <= tileCols; n++ {
+		Label(fmt.Sprintf("cols%d", n))
+		if s.bytes == 32 && n == 2 {
+			lane := a.load("srcLane")
+			CMPQ(lane, Imm(4))
+			JNE(LabelRef("neighbours"))
+		}
+		choose(n, "tile")
+	}
+	if s.bytes == 32 {
+		Label("neighbours")
+		choose(2, "neighbours")
+	}
+	for n := 1; n <= tileCols; n++ {
 		for m := 1; m <= tileRows(s, n); m++ {
-			tileBody(s, a, m, n)
+			tileBody(s, a, m, n, false)
+			if s.bytes == 32 && n == 2 {
+				tileBody(s, a, m, n, true)
+			}
 		}
 	}
 }
 
-func tileBody(s isa, a args, m, n int) {
+func tileBody(s isa, a args, m, n int, neighbours bool) {
 	name := fmt.Sprintf("tile%dx%d", m, n)
+	if neighbours {
+		name = fmt.Sprintf("neighbours%dx%d", m, n)
+	}
 	label := func(l string) string { return name + l }
 	acc := func(i, j int) reg.VecPhysical { return s.v(i*n + j) }
 	w := func(j int) reg.VecPhysical { return s.v(m*n + j) }
@@ -95,11 +123,19 @@ func tileBody(s isa, a args, m, n int) {
 	Label(label("started"))
 
 	// Row i is at p + i·row for i < 7, and at q + (i−7)·row.
-	row, wCol := a.load("srcRow"), a.load("wCol")
-	srcLane, wLane := a.load("srcLane"), a.load("wLane")
-	row3, row5 := GP64(), GP64()
-	LEAQ(Mem{Base: row, Index: row, Scale: 2}, row3)
-	LEAQ(Mem{Base: row, Index: row, Scale: 4}, row5)
+	row, srcLane, wLane := a.load("srcRow"), a.load("srcLane"), a.load("wLane")
+	row3, row5, srcLane3, wLane3, wCol := GP64(), GP64(), GP64(), GP64(), GP64()
+	if neighbours {
+		LEAQ(Mem{Base: srcLane, Index: srcLane, Scale: 2}, srcLane3)
+	} else {
+		LEAQ(Mem{Base: row, Index: row, Scale: 2}, row3)
+		LEAQ(Mem{Base: row, Index: row, Scale: 4}, row5)
+	}
+	if s.bytes == 32 {
+		LEAQ(Mem{Base: wLane, Index: wLane, Scale: 2}, wLane3)
+	} else {
+		MOVQ(a.mem("wCol"), wCol)
+	}
 	p, q, wp := GP64(), GP64(), GP64()
 	at := func(i int) Mem {
 		if i >= 7 {
@@ -109,7 +145,7 @@ func tileBody(s isa, a args, m, n int) {
 	}
 	advance := func(by Op) {
 		ADDQ(by, p)
-		if m > 7 {
+		if m > 7 && !neighbours {
 			ADDQ(by, q)
 		}
 	}
@@ -120,7 +156,7 @@ func tileBody(s isa, a args, m, n int) {
 	MOVQ(t, a.mem("srcOuterAt"))
 	MOVQ(a.mem("w"), t)
 	MOVQ(t, a.mem("wOuterAt"))
-	if s.bytes == 32 {
+	if s.bytes == 32 && !neighbours {
 		MOVQ(a.mem("soon"), t)
 		MOVQ(t, a.mem("soonAt"))
 	}
@@ -137,78 +173,139 @@ func tileBody(s isa, a args, m, n int) {
 	MOVQ(a.mem("wOuterAt"), wp)
 	ADDQ(Mem{Base: offset, Disp: 8}, wp)
 	block := a.load("blocks")
+	MOVQ(block, a.mem("blocksLeft"))
 	Label(label("block"))
 	lane := GP64()
-	MOVQ(p, lane)
-	ADDQ(a.mem("ahead"), lane)
-	for i := range m {
-		if i == 7 {
-			LEAQ(Mem{Base: lane, Index: row3, Scale: 2}, lane)
-			ADDQ(row, lane)
+	if s.bytes == 64 {
+		MOVQ(p, lane)
+		ADDQ(a.mem("ahead"), lane)
+		for i := range m {
+			if i == 7 {
+				LEAQ(Mem{Base: lane, Index: row3, Scale: 2}, lane)
+				ADDQ(row, lane)
+			}
+			PREFETCHT0(rowAt(lane, row, row3, row5, i%7))
 		}
-		PREFETCHT0(rowAt(lane, row, row3, row5, i%7))
 	}
 	MOVQ(a.mem("lanes"), lane)
-	step := func() {
-		for j := range n {
-			if j == 0 {
-				VMOVUPS(Mem{Base: wp}, w(j))
-			} else {
-				VMOVUPS(Mem{Base: wp, Index: wCol, Scale: uint8(j)}, w(j))
-			}
+	loadW := func(j int, at Mem) {
+		if s.bytes == 32 {
+			at.Disp += j * s.bytes
+		} else if j > 0 {
+			at.Index, at.Scale = wCol, uint8(j)
 		}
-		if s.bytes == 64 && n > 1 {
-			soon := GP64()
-			MOVQ(a.mem("wAhead"), soon)
-			ADDQ(wp, soon)
-			for j := range n {
-				if j == 0 {
-					PREFETCHT0(Mem{Base: soon})
-				} else {
-					PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
-				}
-			}
-		}
-		ADDQ(wLane, wp)
+		VMOVUPS(at, w(j))
+	}
+	multiply := func(x0 func(i int) Mem) {
 		for i := range m {
-			VBROADCASTSS(at(i), x)
+			VBROADCASTSS(x0(i), x)
 			for j := range n {
 				VFMADD231PS(w(j), x, acc(i, j))
 			}
 		}
-		advance(srcLane)
 	}
 	if s.bytes == 32 {
-		// A block's 16 lanes in four rounds: the end of so short a loop is predicted.
+		// Lanes in rounds of four, whose addresses need no instructions.
 		const unrolled = 4
-		SUBQ(Imm(unrolled), lane)
-		JCS(LabelRef(label("rest")))
-		Label(label("lanes"))
-		soon := a.load("soonAt")
-		TESTQ(soon, soon)
-		JZ(LabelRef(label("near")))
-		PREFETCHT1(Mem{Base: soon})
-		PREFETCHT1(Mem{Base: soon, Disp: 64})
-		ADDQ(a.mem("soonRound"), soon)
-		MOVQ(soon, a.mem("soonAt"))
-		Label(label("near"))
-		for range unrolled {
-			step()
+		round := func(fetch func(u int)) {
+			for u := range unrolled {
+				for j := range n {
+					loadW(j, rowAt(wp, wLane, wLane3, nil, u))
+				}
+				multiply(func(i int) Mem {
+					if i == m/2 {
+						fetch(u)
+					}
+					if neighbours {
+						at := rowAt(p, srcLane, srcLane3, nil, u)
+						at.Disp = 4 * i
+						return at
+					}
+					x := at(i)
+					x.Disp = 4 * u
+					return x
+				})
+			}
+			LEAQ(Mem{Base: wp, Index: wLane, Scale: unrolled}, wp)
+			if neighbours {
+				LEAQ(Mem{Base: p, Index: srcLane, Scale: unrolled}, p)
+			} else {
+				advance(Imm(4 * unrolled))
+			}
+			SUBQ(Imm(unrolled), lane)
 		}
 		SUBQ(Imm(unrolled), lane)
+		JCS(LabelRef(label("rest")))
+		if !neighbours {
+			// What is to come is fetched little by little: fetches that follow each other
+			// hold up the multiply-adds.
+			next, soon := GP64(), GP64()
+			MOVQ(p, next)
+			ADDQ(a.mem("ahead"), next)
+			MOVQ(a.mem("soonAt"), soon)
+			round(func(u int) {
+				for i := u * m / unrolled; i < (u+1)*m/unrolled; i++ {
+					if i == 7 {
+						LEAQ(Mem{Base: next, Index: row3, Scale: 2}, next)
+						ADDQ(row, next)
+					}
+					PREFETCHT0(rowAt(next, row, row3, row5, i%7))
+				}
+				near := label(fmt.Sprint("near", u))
+				TESTQ(soon, soon)
+				JZ(LabelRef(near))
+				for i := range soonLines / unrolled {
+					PREFETCHT1(Mem{Base: soon, Disp: (u*soonLines/unrolled + i) * 64})
+				}
+				if u == unrolled-1 {
+					ADDQ(a.mem("soonBlock"), soon)
+					MOVQ(soon, a.mem("soonAt"))
+				}
+				Label(near)
+			})
+			JCS(LabelRef(label("rest")))
+		}
+		Label(label("lanes"))
+		round(func(int) {})
 		JCC(LabelRef(label("lanes")))
 		Label(label("rest"))
 		ADDQ(Imm(unrolled), lane)
 		JZ(LabelRef(label("next")))
 	}
 	Label(label("lane"))
-	step()
+	for j := range n {
+		loadW(j, Mem{Base: wp})
+	}
+	if s.bytes == 64 && n > 1 {
+		soon := GP64()
+		MOVQ(a.mem("wAhead"), soon)
+		ADDQ(wp, soon)
+		for j := range n {
+			if j == 0 {
+				PREFETCHT0(Mem{Base: soon})
+			} else {
+				PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
+			}
+		}
+	}
+	ADDQ(wLane, wp)
+	multiply(func(i int) Mem {
+		if neighbours {
+			return Mem{Base: p, Disp: 4 * i}
+		}
+		return at(i)
+	})
+	if s.bytes == 32 && !neighbours {
+		advance(Imm(4))
+	} else {
+		advance(srcLane)
+	}
 	DECQ(lane)
 	JNZ(LabelRef(label("lane")))
 	Label(label("next"))
 	advance(a.mem("srcBlock"))
 	ADDQ(a.mem("wBlock"), wp)
-	DECQ(block)
+	DECQ(a.mem("blocksLeft"))
 	JNZ(LabelRef(label("block")))
 	ADDQ(U32(16), offset)
 	CMPQ(offset, a.mem("end"))
@@ -251,7 +348,7 @@ func tileBody(s isa, a args, m, n int) {
 }
 
 // rowAt is the address of row i, 0 to 6, from base.
-func rowAt(base, row, row3, row5 reg.GPVirtual, i int) Mem {
+func rowAt(base, row, row3, row5 reg.Register, i int) Mem {
 	switch i {
 	case 0:
 		return Mem{Base: base}
