@@ -40,7 +40,9 @@ type tile struct {
 	srcLane, wLane    uint64
 	ahead             uint64 // from what a block reads of src to what is to be prefetched
 	wAhead            uint64 // the same of w, for two or more columns at AVX-512
-	nan               uint64 // set, and dst left alone, if a sum is not a number
+	more              uint64 // tiles that follow, each srcItem and dstItem on
+	srcItem, dstItem  uint64
+	nan               uint64 // set if a sum is not a number; that tile's dst is left alone, and those that follow
 
 	// At AVX2, if soon is not nil, eight lines are prefetched into L2 for every block, the
 	// first from soon on, the next ones soonBlock bytes on.
@@ -48,7 +50,7 @@ type tile struct {
 	soonBlock uint64
 
 	//lint:ignore U1000 the routine's own
-	end, blocksLeft, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
+	srcAt, dstAt, moreLeft, end, blocksLeft, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
 }
 
 // gather adds, for every item and every set bit of its masks, cols columns of 64 bytes,

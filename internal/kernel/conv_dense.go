@@ -38,17 +38,26 @@ func (l Level) runTile(t *tile) { l.runTileWithout(t, zeroScalars) }
 func (l Level) runTileOfWeights(t *tile) { l.runTileWithout(t, zeroLanes) }
 
 func (l Level) runTileWithout(t *tile, without zeros) {
-	l.tile(t)
-	if t.nan == 0 {
-		return
-	}
-	t.nan = 0
-	_, bytes := l.vectors()
-	for r := range t.rows {
-		for c := range t.cols {
-			tileSum(t, r, c, bytes, without)
+	for l.tile(t); t.nan != 0; l.tile(t) {
+		t.nan = 0
+		t.skip(t.more - t.moreLeft)
+		_, bytes := l.vectors()
+		for r := range t.rows {
+			for c := range t.cols {
+				tileSum(t, r, c, bytes, without)
+			}
 		}
+		if t.more == 0 {
+			return
+		}
+		t.skip(1)
 	}
+}
+
+// skip leaves out the first tiles.
+func (t *tile) skip(n uint64) {
+	t.src, t.dst = unsafe.Add(t.src, int(n*t.srcItem)), unsafe.Add(t.dst, int(n*t.dstItem))
+	t.more -= n
 }
 
 func ptr[T any](s []T, i int) unsafe.Pointer { return unsafe.Pointer(&s[i]) }
@@ -219,12 +228,23 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 		t.offsets, t.count = ptr(list, 0), uint64(len(list))
 		t.srcRow, t.dstRow, t.ahead = uint64(src*64), uint64(dst*64), uint64(ahead*64)
 		s, d := (g*p.frames+f)*p.srcPixels, (lo*p.frames+f)*p.dstPixels+px
-		for i, parts := 0, ceilDiv(n, max); i < parts; i++ {
-			a, b := share(n, i, parts)
-			t.src, t.dst, t.rows = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes), uint64(b-a)
-			if soon != nil {
+		parts := ceilDiv(n, max)
+		if soon != nil {
+			for i := range parts {
+				a, b := share(n, i, parts)
+				t.src, t.dst, t.rows = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes), uint64(b-a)
 				t.prefetch(soon, i, parts)
+				l.runTile(&t)
 			}
+			return
+		}
+		// The first tiles have a row more than those that follow.
+		rows := ceilDiv(n, parts)
+		first := n - parts*(rows-1)
+		for a := 0; a < n; a, first, rows = a+first*rows, parts-first, rows-1 {
+			t.src, t.dst = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes)
+			t.rows, t.more = uint64(rows), uint64(first-1)
+			t.srcItem, t.dstItem = t.srcRow*t.rows, t.dstRow*t.rows
 			l.runTile(&t)
 		}
 	}

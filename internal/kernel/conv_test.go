@@ -619,9 +619,10 @@ func TestTileShapes(t *testing.T) {
 					a := tile{
 						src: ptr(src, 0), w: ptr(w, 0), bias: ptr(bias, 0), start: start,
 						offsets: ptr(list, 0), count: 3, rows: uint64(m), cols: uint64(cols),
-						srcRow: 40 * 4, dstRow: 100 * 4, wCol: 40 * 64, dstCol: 32 * 4,
+						srcRow: 40 * 4, dstRow: 100 * 4, wCol: 40 * 64, dstCol: 16 * 4,
 						outer: 2, srcOuter: 16, wOuter: 128, blocks: 2, srcBlock: 4, wBlock: 64,
 						lanes: 3 + 4*(variant%2), srcLane: 4, wLane: 64,
+						more: variant % 2, srcItem: 12, dstItem: 48 * 4,
 					}
 					if l == AVX2 {
 						a.wCol = 32
@@ -634,9 +635,11 @@ func TestTileShapes(t *testing.T) {
 					a.dst = ptr(got, 0)
 					l.tile(&a)
 					a.dst = ptr(want, 0)
-					for i := range a.rows {
-						for j := range a.cols {
-							tileSum(&a, i, j, bytes, zeroScalars)
+					for a.more++; a.more > 0; a.skip(1) {
+						for i := range a.rows {
+							for j := range a.cols {
+								tileSum(&a, i, j, bytes, zeroScalars)
+							}
 						}
 					}
 					equalBits(t, fmt.Sprintf("%v tile of %d×%d, %d vectors a block, start %d", l, m, cols, vectors, start), got, want)

@@ -29,9 +29,13 @@ func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 // tilePortable computes a tile with vectors of 16 lanes. Zeros of src add nothing,
 // whatever they would be multiplied with.
 func tilePortable(a *tile) {
-	for r := range a.rows {
-		for c := range a.cols {
-			tileSum(a, r, c, 64, zeroScalars)
+	t := *a
+	for i := range a.more + 1 {
+		t.src, t.dst = unsafe.Add(a.src, int(i*a.srcItem)), unsafe.Add(a.dst, int(i*a.dstItem))
+		for r := range t.rows {
+			for c := range t.cols {
+				tileSum(&t, r, c, 64, zeroScalars)
+			}
 		}
 	}
 }

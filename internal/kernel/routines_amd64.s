@@ -8,6 +8,12 @@
 // Requires: AVX, FMA3, MMX+
 TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, 240(AX)
+	MOVQ 16(AX), CX
+	MOVQ CX, 248(AX)
+	MOVQ 192(AX), CX
+	MOVQ CX, 256(AX)
 	MOVQ 56(AX), CX
 	MOVQ 64(AX), DX
 	CMPQ DX, $0x01
@@ -107,11 +113,11 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -127,26 +133,26 @@ tile1x1started:
 	MOVQ 40(AX), BX
 	SHLQ $0x04, BX
 	ADDQ 32(AX), BX
-	MOVQ BX, 216(AX)
+	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
-	MOVQ BX, 232(AX)
-	MOVQ (AX), BX
-	MOVQ BX, 240(AX)
+	MOVQ BX, 280(AX)
+	MOVQ 240(AX), BX
+	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
-	MOVQ BX, 248(AX)
-	MOVQ 200(AX), BX
-	MOVQ BX, 256(AX)
+	MOVQ BX, 296(AX)
+	MOVQ 224(AX), BX
+	MOVQ BX, 304(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 240(AX), BX
+	MOVQ 288(AX), BX
 	ADDQ (DI), BX
-	MOVQ 248(AX), SI
+	MOVQ 296(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
-	MOVQ R8, 224(AX)
+	MOVQ R8, 272(AX)
 
 tile1x1block:
 	MOVQ       152(AX), R8
@@ -154,7 +160,7 @@ tile1x1block:
 	JCS        tile1x1rest
 	MOVQ       BX, R9
 	ADDQ       176(AX), R9
-	MOVQ       256(AX), R10
+	MOVQ       304(AX), R10
 	VMOVUPS    (SI), Y1
 	TESTQ      R10, R10
 	JZ         tile1x1near0
@@ -188,8 +194,8 @@ tile1x1near2:
 	JZ           tile1x1near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         208(AX), R10
-	MOVQ         R10, 256(AX)
+	ADDQ         232(AX), R10
+	MOVQ         R10, 304(AX)
 
 tile1x1near3:
 	VBROADCASTSS 12(BX), Y2
@@ -233,31 +239,40 @@ tile1x1lane:
 tile1x1next:
 	ADDQ      136(AX), BX
 	ADDQ      144(AX), SI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile1x1block
 	ADDQ      $0x00000010, DI
-	CMPQ      DI, 216(AX)
+	CMPQ      DI, 264(AX)
 	JNE       tile1x1offset
 	MOVQ      112(AX), BX
-	ADDQ      BX, 240(AX)
+	ADDQ      BX, 288(AX)
 	MOVQ      120(AX), BX
-	ADDQ      BX, 248(AX)
-	DECQ      232(AX)
+	ADDQ      BX, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile1x1outer
 	VCMPPS    $0x03, Y0, Y0, Y2
 	VMOVMSKPS Y2, CX
 	TESTL     CX, CX
 	JNZ       tile1x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile1x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile1x1
+
+tile1x1done:
 	VZEROUPPER
 	RET
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -277,13 +292,13 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y1
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -301,26 +316,26 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile2x1block:
 	MOVQ         152(AX), R9
@@ -328,7 +343,7 @@ tile2x1block:
 	JCS          tile2x1rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y2
 	VBROADCASTSS (SI), Y3
 	VFMADD231PS  Y2, Y3, Y0
@@ -371,8 +386,8 @@ tile2x1near2:
 	JZ           tile2x1near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile2x1near3:
 	VBROADCASTSS 12(SI)(CX*1), Y3
@@ -426,33 +441,42 @@ tile2x1lane:
 tile2x1next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile2x1block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile2x1offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile2x1outer
 	VCMPPS    $0x03, Y0, Y1, Y3
 	VMOVMSKPS Y3, CX
 	TESTL     CX, CX
 	JNZ       tile2x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile2x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile2x1
+
+tile2x1done:
 	VZEROUPPER
 	RET
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -474,7 +498,7 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -482,7 +506,7 @@ tile3x1dst:
 	VMOVUPS    (CX), Y1
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -502,26 +526,26 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile3x1block:
 	MOVQ         152(AX), R9
@@ -529,7 +553,7 @@ tile3x1block:
 	JCS          tile3x1rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y3
 	VBROADCASTSS (SI), Y4
 	VFMADD231PS  Y3, Y4, Y0
@@ -579,8 +603,8 @@ tile3x1near2:
 	JZ           tile3x1near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile3x1near3:
 	VBROADCASTSS 12(SI)(CX*1), Y4
@@ -646,16 +670,16 @@ tile3x1lane:
 tile3x1next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile3x1block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile3x1offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile3x1outer
 	VCMPPS    $0x03, Y0, Y2, Y4
 	VCMPPS    $0x03, Y1, Y2, Y3
@@ -663,20 +687,29 @@ tile3x1next:
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       tile3x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile3x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile3x1
+
+tile3x1done:
 	VZEROUPPER
 	RET
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -700,7 +733,7 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -710,7 +743,7 @@ tile4x1dst:
 	VMOVUPS    (CX), Y2
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y3
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -732,26 +765,26 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
-	MOVQ 200(AX), DI
-	MOVQ DI, 256(AX)
+	MOVQ DI, 296(AX)
+	MOVQ 224(AX), DI
+	MOVQ DI, 304(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile4x1block:
 	MOVQ         152(AX), R10
@@ -759,7 +792,7 @@ tile4x1block:
 	JCS          tile4x1rest
 	MOVQ         DI, R11
 	ADDQ         176(AX), R11
-	MOVQ         256(AX), R12
+	MOVQ         304(AX), R12
 	VMOVUPS      (R8), Y4
 	VBROADCASTSS (DI), Y5
 	VFMADD231PS  Y4, Y5, Y0
@@ -818,8 +851,8 @@ tile4x1near2:
 	JZ           tile4x1near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         208(AX), R12
-	MOVQ         R12, 256(AX)
+	ADDQ         232(AX), R12
+	MOVQ         R12, 304(AX)
 
 tile4x1near3:
 	VBROADCASTSS 12(DI)(CX*2), Y5
@@ -895,16 +928,16 @@ tile4x1lane:
 tile4x1next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile4x1block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       tile4x1offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile4x1outer
 	VCMPPS    $0x03, Y0, Y3, Y5
 	VCMPPS    $0x03, Y1, Y2, Y4
@@ -912,9 +945,9 @@ tile4x1next:
 	VMOVMSKPS Y5, CX
 	TESTL     CX, CX
 	JNZ       tile4x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -922,12 +955,21 @@ tile4x1next:
 	VMOVUPS   Y2, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y3, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile4x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile4x1
+
+tile4x1done:
 	VZEROUPPER
 	RET
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -953,7 +995,7 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -965,7 +1007,7 @@ tile5x1dst:
 	VMOVUPS    (CX), Y3
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -989,26 +1031,26 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
-	MOVQ 200(AX), DI
-	MOVQ DI, 256(AX)
+	MOVQ DI, 296(AX)
+	MOVQ 224(AX), DI
+	MOVQ DI, 304(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile5x1block:
 	MOVQ         152(AX), R10
@@ -1016,7 +1058,7 @@ tile5x1block:
 	JCS          tile5x1rest
 	MOVQ         DI, R11
 	ADDQ         176(AX), R11
-	MOVQ         256(AX), R12
+	MOVQ         304(AX), R12
 	VMOVUPS      (R8), Y5
 	VBROADCASTSS (DI), Y6
 	VFMADD231PS  Y5, Y6, Y0
@@ -1082,8 +1124,8 @@ tile5x1near2:
 	JZ           tile5x1near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         208(AX), R12
-	MOVQ         R12, 256(AX)
+	ADDQ         232(AX), R12
+	MOVQ         R12, 304(AX)
 
 tile5x1near3:
 	VBROADCASTSS 12(DI)(CX*2), Y6
@@ -1171,16 +1213,16 @@ tile5x1lane:
 tile5x1next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile5x1block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       tile5x1offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile5x1outer
 	VCMPPS    $0x03, Y0, Y4, Y6
 	VCMPPS    $0x03, Y1, Y2, Y5
@@ -1190,9 +1232,9 @@ tile5x1next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile5x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -1202,12 +1244,21 @@ tile5x1next:
 	VMOVUPS   Y3, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile5x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile5x1
+
+tile5x1done:
 	VZEROUPPER
 	RET
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -1235,7 +1286,7 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1249,7 +1300,7 @@ tile6x1dst:
 	VMOVUPS    (CX), Y4
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1275,26 +1326,26 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile6x1block:
 	MOVQ         152(AX), R11
@@ -1302,7 +1353,7 @@ tile6x1block:
 	JCS          tile6x1rest
 	MOVQ         R8, R12
 	ADDQ         176(AX), R12
-	MOVQ         256(AX), R13
+	MOVQ         304(AX), R13
 	VMOVUPS      (R9), Y6
 	VBROADCASTSS (R8), Y7
 	VFMADD231PS  Y6, Y7, Y0
@@ -1377,8 +1428,8 @@ tile6x1near2:
 	JZ           tile6x1near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         208(AX), R13
-	MOVQ         R13, 256(AX)
+	ADDQ         232(AX), R13
+	MOVQ         R13, 304(AX)
 
 tile6x1near3:
 	VBROADCASTSS 12(R8)(BX*1), Y7
@@ -1476,16 +1527,16 @@ tile6x1lane:
 tile6x1next:
 	ADDQ      136(AX), R8
 	ADDQ      144(AX), R9
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile6x1block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 216(AX)
+	CMPQ      R10, 264(AX)
 	JNE       tile6x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile6x1outer
 	VCMPPS    $0x03, Y0, Y5, Y7
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -1495,9 +1546,9 @@ tile6x1next:
 	VMOVMSKPS Y7, CX
 	TESTL     CX, CX
 	JNZ       tile6x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -1509,12 +1560,21 @@ tile6x1next:
 	VMOVUPS   Y4, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y5, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile6x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile6x1
+
+tile6x1done:
 	VZEROUPPER
 	RET
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -1544,7 +1604,7 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1560,7 +1620,7 @@ tile7x1dst:
 	VMOVUPS    (CX), Y5
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1588,26 +1648,26 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile7x1block:
 	MOVQ         152(AX), R11
@@ -1615,7 +1675,7 @@ tile7x1block:
 	JCS          tile7x1rest
 	MOVQ         R8, R12
 	ADDQ         176(AX), R12
-	MOVQ         256(AX), R13
+	MOVQ         304(AX), R13
 	VMOVUPS      (R9), Y7
 	VBROADCASTSS (R8), Y8
 	VFMADD231PS  Y7, Y8, Y0
@@ -1697,8 +1757,8 @@ tile7x1near2:
 	JZ           tile7x1near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         208(AX), R13
-	MOVQ         R13, 256(AX)
+	ADDQ         232(AX), R13
+	MOVQ         R13, 304(AX)
 
 tile7x1near3:
 	VBROADCASTSS 12(R8)(BX*1), Y8
@@ -1808,16 +1868,16 @@ tile7x1lane:
 tile7x1next:
 	ADDQ      136(AX), R8
 	ADDQ      144(AX), R9
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile7x1block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 216(AX)
+	CMPQ      R10, 264(AX)
 	JNE       tile7x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile7x1outer
 	VCMPPS    $0x03, Y0, Y6, Y8
 	VCMPPS    $0x03, Y1, Y2, Y7
@@ -1829,9 +1889,9 @@ tile7x1next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       tile7x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -1845,12 +1905,21 @@ tile7x1next:
 	VMOVUPS   Y5, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile7x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile7x1
+
+tile7x1done:
 	VZEROUPPER
 	RET
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -1882,7 +1951,7 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1900,7 +1969,7 @@ tile8x1dst:
 	VMOVUPS    (CX), Y6
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y7
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1930,28 +1999,28 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile8x1block:
 	MOVQ         152(AX), R12
@@ -1959,7 +2028,7 @@ tile8x1block:
 	JCS          tile8x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y8
 	VBROADCASTSS (R8), Y9
 	VFMADD231PS  Y8, Y9, Y0
@@ -2052,8 +2121,8 @@ tile8x1near2:
 	JZ           tile8x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile8x1near3:
 	VBROADCASTSS 12(R8)(CX*4), Y9
@@ -2177,16 +2246,16 @@ tile8x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile8x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile8x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile8x1outer
 	VCMPPS    $0x03, Y0, Y7, Y9
 	VCMPPS    $0x03, Y1, Y2, Y8
@@ -2198,9 +2267,9 @@ tile8x1next:
 	VMOVMSKPS Y9, CX
 	TESTL     CX, CX
 	JNZ       tile8x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -2216,12 +2285,21 @@ tile8x1next:
 	VMOVUPS   Y6, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y7, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile8x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile8x1
+
+tile8x1done:
 	VZEROUPPER
 	RET
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -2255,7 +2333,7 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -2275,7 +2353,7 @@ tile9x1dst:
 	VMOVUPS    (CX), Y7
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -2307,28 +2385,28 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile9x1block:
 	MOVQ         152(AX), R12
@@ -2336,7 +2414,7 @@ tile9x1block:
 	JCS          tile9x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y9
 	VBROADCASTSS (R8), Y10
 	VFMADD231PS  Y9, Y10, Y0
@@ -2436,8 +2514,8 @@ tile9x1near2:
 	JZ           tile9x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile9x1near3:
 	VBROADCASTSS 12(R8)(CX*4), Y10
@@ -2573,16 +2651,16 @@ tile9x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile9x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile9x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile9x1outer
 	VCMPPS    $0x03, Y0, Y8, Y10
 	VCMPPS    $0x03, Y1, Y2, Y9
@@ -2596,9 +2674,9 @@ tile9x1next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       tile9x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -2616,12 +2694,21 @@ tile9x1next:
 	VMOVUPS   Y7, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile9x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile9x1
+
+tile9x1done:
 	VZEROUPPER
 	RET
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -2657,7 +2744,7 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -2679,7 +2766,7 @@ tile10x1dst:
 	VMOVUPS    (CX), Y8
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y9
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -2713,28 +2800,28 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile10x1block:
 	MOVQ         152(AX), R12
@@ -2742,7 +2829,7 @@ tile10x1block:
 	JCS          tile10x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y10
 	VBROADCASTSS (R8), Y11
 	VFMADD231PS  Y10, Y11, Y0
@@ -2851,8 +2938,8 @@ tile10x1near2:
 	JZ           tile10x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile10x1near3:
 	VBROADCASTSS 12(R8)(SI*1), Y11
@@ -2998,16 +3085,16 @@ tile10x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile10x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile10x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile10x1outer
 	VCMPPS    $0x03, Y0, Y9, Y11
 	VCMPPS    $0x03, Y1, Y2, Y10
@@ -3021,9 +3108,9 @@ tile10x1next:
 	VMOVMSKPS Y11, CX
 	TESTL     CX, CX
 	JNZ       tile10x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -3043,12 +3130,21 @@ tile10x1next:
 	VMOVUPS   Y8, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y9, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile10x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile10x1
+
+tile10x1done:
 	VZEROUPPER
 	RET
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -3086,7 +3182,7 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -3110,7 +3206,7 @@ tile11x1dst:
 	VMOVUPS    (CX), Y9
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -3146,28 +3242,28 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile11x1block:
 	MOVQ         152(AX), R12
@@ -3175,7 +3271,7 @@ tile11x1block:
 	JCS          tile11x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y11
 	VBROADCASTSS (R8), Y12
 	VFMADD231PS  Y11, Y12, Y0
@@ -3291,8 +3387,8 @@ tile11x1near2:
 	JZ           tile11x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile11x1near3:
 	VBROADCASTSS 12(R8)(SI*1), Y12
@@ -3450,16 +3546,16 @@ tile11x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile11x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile11x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile11x1outer
 	VCMPPS    $0x03, Y0, Y10, Y12
 	VCMPPS    $0x03, Y1, Y2, Y11
@@ -3475,9 +3571,9 @@ tile11x1next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile11x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -3499,12 +3595,21 @@ tile11x1next:
 	VMOVUPS   Y9, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile11x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile11x1
+
+tile11x1done:
 	VZEROUPPER
 	RET
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -3544,7 +3649,7 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -3570,7 +3675,7 @@ tile12x1dst:
 	VMOVUPS    (CX), Y10
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -3608,28 +3713,28 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile12x1block:
 	MOVQ         152(AX), R12
@@ -3637,7 +3742,7 @@ tile12x1block:
 	JCS          tile12x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y12
 	VBROADCASTSS (R8), Y13
 	VFMADD231PS  Y12, Y13, Y0
@@ -3762,8 +3867,8 @@ tile12x1near2:
 	JZ           tile12x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile12x1near3:
 	VBROADCASTSS 12(R8)(BX*2), Y13
@@ -3931,16 +4036,16 @@ tile12x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile12x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile12x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile12x1outer
 	VCMPPS    $0x03, Y0, Y11, Y13
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -3956,9 +4061,9 @@ tile12x1next:
 	VMOVMSKPS Y13, CX
 	TESTL     CX, CX
 	JNZ       tile12x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -3982,12 +4087,21 @@ tile12x1next:
 	VMOVUPS   Y10, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y11, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile12x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile12x1
+
+tile12x1done:
 	VZEROUPPER
 	RET
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -4029,7 +4143,7 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -4057,7 +4171,7 @@ tile13x1dst:
 	VMOVUPS    (CX), Y11
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y12
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -4097,28 +4211,28 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile13x1block:
 	MOVQ         152(AX), R12
@@ -4126,7 +4240,7 @@ tile13x1block:
 	JCS          tile13x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y13
 	VBROADCASTSS (R8), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -4258,8 +4372,8 @@ tile13x1near2:
 	JZ           tile13x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile13x1near3:
 	VBROADCASTSS 12(R8)(BX*2), Y14
@@ -4439,16 +4553,16 @@ tile13x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile13x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile13x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile13x1outer
 	VCMPPS    $0x03, Y0, Y12, Y14
 	VCMPPS    $0x03, Y1, Y2, Y13
@@ -4466,9 +4580,9 @@ tile13x1next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       tile13x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -4494,12 +4608,21 @@ tile13x1next:
 	VMOVUPS   Y11, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y12, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile13x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile13x1
+
+tile13x1done:
 	VZEROUPPER
 	RET
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -4543,7 +4666,7 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -4573,7 +4696,7 @@ tile14x1dst:
 	VMOVUPS    (CX), Y12
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y13
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -4615,28 +4738,28 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(BX*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile14x1block:
 	MOVQ         152(AX), R12
@@ -4644,7 +4767,7 @@ tile14x1block:
 	JCS          tile14x1rest
 	MOVQ         R8, R13
 	ADDQ         176(AX), R13
-	MOVQ         256(AX), R14
+	MOVQ         304(AX), R14
 	VMOVUPS      (R10), Y14
 	VBROADCASTSS (R8), Y15
 	VFMADD231PS  Y14, Y15, Y0
@@ -4785,8 +4908,8 @@ tile14x1near2:
 	JZ           tile14x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         208(AX), R14
-	MOVQ         R14, 256(AX)
+	ADDQ         232(AX), R14
+	MOVQ         R14, 304(AX)
 
 tile14x1near3:
 	VBROADCASTSS 12(R9), Y15
@@ -4976,16 +5099,16 @@ tile14x1next:
 	ADDQ      136(AX), R8
 	ADDQ      136(AX), R9
 	ADDQ      144(AX), R10
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile14x1block
 	ADDQ      $0x00000010, R11
-	CMPQ      R11, 216(AX)
+	CMPQ      R11, 264(AX)
 	JNE       tile14x1offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile14x1outer
 	VCMPPS    $0x03, Y0, Y13, Y15
 	VCMPPS    $0x03, Y1, Y2, Y14
@@ -5003,9 +5126,9 @@ tile14x1next:
 	VMOVMSKPS Y15, CX
 	TESTL     CX, CX
 	JNZ       tile14x1nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
@@ -5033,12 +5156,21 @@ tile14x1next:
 	VMOVUPS   Y12, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y13, (CX)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile14x1done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile14x1
+
+tile14x1done:
 	VZEROUPPER
 	RET
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -5058,12 +5190,12 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5079,26 +5211,26 @@ tile1x2started:
 	MOVQ 40(AX), BX
 	SHLQ $0x04, BX
 	ADDQ 32(AX), BX
-	MOVQ BX, 216(AX)
+	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
-	MOVQ BX, 232(AX)
-	MOVQ (AX), BX
-	MOVQ BX, 240(AX)
+	MOVQ BX, 280(AX)
+	MOVQ 240(AX), BX
+	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
-	MOVQ BX, 248(AX)
-	MOVQ 200(AX), BX
-	MOVQ BX, 256(AX)
+	MOVQ BX, 296(AX)
+	MOVQ 224(AX), BX
+	MOVQ BX, 304(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), DI
 
 tile1x2offset:
-	MOVQ 240(AX), BX
+	MOVQ 288(AX), BX
 	ADDQ (DI), BX
-	MOVQ 248(AX), SI
+	MOVQ 296(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
-	MOVQ R8, 224(AX)
+	MOVQ R8, 272(AX)
 
 tile1x2block:
 	MOVQ       152(AX), R8
@@ -5106,7 +5238,7 @@ tile1x2block:
 	JCS        tile1x2rest
 	MOVQ       BX, R9
 	ADDQ       176(AX), R9
-	MOVQ       256(AX), R10
+	MOVQ       304(AX), R10
 	VMOVUPS    (SI), Y2
 	VMOVUPS    32(SI), Y3
 	TESTQ      R10, R10
@@ -5147,8 +5279,8 @@ tile1x2near2:
 	JZ           tile1x2near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         208(AX), R10
-	MOVQ         R10, 256(AX)
+	ADDQ         232(AX), R10
+	MOVQ         R10, 304(AX)
 
 tile1x2near3:
 	VBROADCASTSS 12(BX), Y4
@@ -5203,32 +5335,41 @@ tile1x2lane:
 tile1x2next:
 	ADDQ      136(AX), BX
 	ADDQ      144(AX), SI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile1x2block
 	ADDQ      $0x00000010, DI
-	CMPQ      DI, 216(AX)
+	CMPQ      DI, 264(AX)
 	JNE       tile1x2offset
 	MOVQ      112(AX), BX
-	ADDQ      BX, 240(AX)
+	ADDQ      BX, 288(AX)
 	MOVQ      120(AX), BX
-	ADDQ      BX, 248(AX)
-	DECQ      232(AX)
+	ADDQ      BX, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile1x2outer
 	VCMPPS    $0x03, Y0, Y1, Y4
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       tile1x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(DX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile1x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile1x2
+
+tile1x2done:
 	VZEROUPPER
 	RET
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -5248,12 +5389,12 @@ neighbours1x2bias:
 	JMP     neighbours1x2started
 
 neighbours1x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5268,24 +5409,24 @@ neighbours1x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours1x2outer:
 	MOVQ 32(AX), R9
 
 neighbours1x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours1x2block:
 	MOVQ 152(AX), R10
@@ -5336,32 +5477,41 @@ neighbours1x2lane:
 neighbours1x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours1x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours1x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours1x2outer
 	VCMPPS    $0x03, Y0, Y1, Y4
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       neighbours1x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(DX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours1x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours1x2
+
+neighbours1x2done:
 	VZEROUPPER
 	RET
 
 neighbours1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -5385,7 +5535,7 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5393,7 +5543,7 @@ tile2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
 	VMOVUPS    (CX)(BX*1), Y3
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5411,26 +5561,26 @@ tile2x2started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R8
 
 tile2x2offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile2x2block:
 	MOVQ         152(AX), R9
@@ -5438,7 +5588,7 @@ tile2x2block:
 	JCS          tile2x2rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y4
 	VMOVUPS      32(DI), Y5
 	VBROADCASTSS (SI), Y6
@@ -5492,8 +5642,8 @@ tile2x2near2:
 	JZ           tile2x2near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile2x2near3:
 	VBROADCASTSS 12(SI)(CX*1), Y6
@@ -5563,16 +5713,16 @@ tile2x2lane:
 tile2x2next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile2x2block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile2x2offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile2x2outer
 	VCMPPS    $0x03, Y0, Y3, Y6
 	VCMPPS    $0x03, Y1, Y2, Y4
@@ -5580,20 +5730,29 @@ tile2x2next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile2x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile2x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile2x2
+
+tile2x2done:
 	VZEROUPPER
 	RET
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -5617,7 +5776,7 @@ neighbours2x2bias:
 	JMP     neighbours2x2started
 
 neighbours2x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5625,7 +5784,7 @@ neighbours2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
 	VMOVUPS    (CX)(BX*1), Y3
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5642,24 +5801,24 @@ neighbours2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours2x2outer:
 	MOVQ 32(AX), R9
 
 neighbours2x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours2x2block:
 	MOVQ 152(AX), R10
@@ -5725,16 +5884,16 @@ neighbours2x2lane:
 neighbours2x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours2x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours2x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours2x2outer
 	VCMPPS    $0x03, Y0, Y3, Y6
 	VCMPPS    $0x03, Y1, Y2, Y4
@@ -5742,20 +5901,29 @@ neighbours2x2next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       neighbours2x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours2x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours2x2
+
+neighbours2x2done:
 	VZEROUPPER
 	RET
 
 neighbours2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -5783,7 +5951,7 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5794,7 +5962,7 @@ tile3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
 	VMOVUPS    (CX)(BX*1), Y5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5814,26 +5982,26 @@ tile3x2started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R8
 
 tile3x2offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile3x2block:
 	MOVQ         152(AX), R9
@@ -5841,7 +6009,7 @@ tile3x2block:
 	JCS          tile3x2rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y6
 	VMOVUPS      32(DI), Y7
 	VBROADCASTSS (SI), Y8
@@ -5905,8 +6073,8 @@ tile3x2near2:
 	JZ           tile3x2near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile3x2near3:
 	VBROADCASTSS 12(SI)(CX*1), Y8
@@ -5994,16 +6162,16 @@ tile3x2lane:
 tile3x2next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile3x2block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile3x2offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile3x2outer
 	VCMPPS    $0x03, Y0, Y5, Y8
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -6013,23 +6181,32 @@ tile3x2next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       tile3x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile3x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile3x2
+
+tile3x2done:
 	VZEROUPPER
 	RET
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -6057,7 +6234,7 @@ neighbours3x2bias:
 	JMP     neighbours3x2started
 
 neighbours3x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6068,7 +6245,7 @@ neighbours3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
 	VMOVUPS    (CX)(BX*1), Y5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6087,24 +6264,24 @@ neighbours3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours3x2outer:
 	MOVQ 32(AX), R9
 
 neighbours3x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours3x2block:
 	MOVQ 152(AX), R10
@@ -6185,16 +6362,16 @@ neighbours3x2lane:
 neighbours3x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours3x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours3x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours3x2outer
 	VCMPPS    $0x03, Y0, Y5, Y8
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -6204,23 +6381,32 @@ neighbours3x2next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       neighbours3x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours3x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours3x2
+
+neighbours3x2done:
 	VZEROUPPER
 	RET
 
 neighbours3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -6252,7 +6438,7 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6266,7 +6452,7 @@ tile4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6288,26 +6474,26 @@ tile4x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
-	MOVQ 200(AX), DI
-	MOVQ DI, 256(AX)
+	MOVQ DI, 296(AX)
+	MOVQ 224(AX), DI
+	MOVQ DI, 304(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R9
 
 tile4x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile4x2block:
 	MOVQ         152(AX), R10
@@ -6315,7 +6501,7 @@ tile4x2block:
 	JCS          tile4x2rest
 	MOVQ         DI, R11
 	ADDQ         176(AX), R11
-	MOVQ         256(AX), R12
+	MOVQ         304(AX), R12
 	VMOVUPS      (R8), Y8
 	VMOVUPS      32(R8), Y9
 	VBROADCASTSS (DI), Y10
@@ -6392,8 +6578,8 @@ tile4x2near2:
 	JZ           tile4x2near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         208(AX), R12
-	MOVQ         R12, 256(AX)
+	ADDQ         232(AX), R12
+	MOVQ         R12, 304(AX)
 
 tile4x2near3:
 	VBROADCASTSS 12(DI)(CX*2), Y10
@@ -6496,16 +6682,16 @@ tile4x2lane:
 tile4x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile4x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       tile4x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile4x2outer
 	VCMPPS    $0x03, Y0, Y7, Y10
 	VCMPPS    $0x03, Y1, Y2, Y8
@@ -6517,26 +6703,35 @@ tile4x2next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       tile4x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile4x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile4x2
+
+tile4x2done:
 	VZEROUPPER
 	RET
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -6568,7 +6763,7 @@ neighbours4x2bias:
 	JMP     neighbours4x2started
 
 neighbours4x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6582,7 +6777,7 @@ neighbours4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6603,24 +6798,24 @@ neighbours4x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours4x2outer:
 	MOVQ 32(AX), R9
 
 neighbours4x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours4x2block:
 	MOVQ 152(AX), R10
@@ -6716,16 +6911,16 @@ neighbours4x2lane:
 neighbours4x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours4x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours4x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours4x2outer
 	VCMPPS    $0x03, Y0, Y7, Y10
 	VCMPPS    $0x03, Y1, Y2, Y8
@@ -6737,26 +6932,35 @@ neighbours4x2next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       neighbours4x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours4x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours4x2
+
+neighbours4x2done:
 	VZEROUPPER
 	RET
 
 neighbours4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -6792,7 +6996,7 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6809,7 +7013,7 @@ tile5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
 	VMOVUPS    (CX)(BX*1), Y9
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6833,26 +7037,26 @@ tile5x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
-	MOVQ 200(AX), DI
-	MOVQ DI, 256(AX)
+	MOVQ DI, 296(AX)
+	MOVQ 224(AX), DI
+	MOVQ DI, 304(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R9
 
 tile5x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile5x2block:
 	MOVQ         152(AX), R10
@@ -6860,7 +7064,7 @@ tile5x2block:
 	JCS          tile5x2rest
 	MOVQ         DI, R11
 	ADDQ         176(AX), R11
-	MOVQ         256(AX), R12
+	MOVQ         304(AX), R12
 	VMOVUPS      (R8), Y10
 	VMOVUPS      32(R8), Y11
 	VBROADCASTSS (DI), Y12
@@ -6947,8 +7151,8 @@ tile5x2near2:
 	JZ           tile5x2near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         208(AX), R12
-	MOVQ         R12, 256(AX)
+	ADDQ         232(AX), R12
+	MOVQ         R12, 304(AX)
 
 tile5x2near3:
 	VBROADCASTSS 12(DI)(CX*2), Y12
@@ -7069,16 +7273,16 @@ tile5x2lane:
 tile5x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile5x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       tile5x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile5x2outer
 	VCMPPS    $0x03, Y0, Y9, Y12
 	VCMPPS    $0x03, Y1, Y2, Y10
@@ -7092,29 +7296,38 @@ tile5x2next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile5x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, (CX)(AX*1)
+	VMOVUPS   Y9, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile5x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile5x2
+
+tile5x2done:
 	VZEROUPPER
 	RET
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -7150,7 +7363,7 @@ neighbours5x2bias:
 	JMP     neighbours5x2started
 
 neighbours5x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7167,7 +7380,7 @@ neighbours5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
 	VMOVUPS    (CX)(BX*1), Y9
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7190,24 +7403,24 @@ neighbours5x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours5x2outer:
 	MOVQ 32(AX), R9
 
 neighbours5x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours5x2block:
 	MOVQ 152(AX), R10
@@ -7318,16 +7531,16 @@ neighbours5x2lane:
 neighbours5x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours5x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours5x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours5x2outer
 	VCMPPS    $0x03, Y0, Y9, Y12
 	VCMPPS    $0x03, Y1, Y2, Y10
@@ -7341,29 +7554,38 @@ neighbours5x2next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       neighbours5x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, (CX)(AX*1)
+	VMOVUPS   Y9, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours5x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours5x2
+
+neighbours5x2done:
 	VZEROUPPER
 	RET
 
 neighbours5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -7403,7 +7625,7 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7423,7 +7645,7 @@ tile6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
 	VMOVUPS    (CX)(BX*1), Y11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7449,26 +7671,26 @@ tile6x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
-	MOVQ 200(AX), R8
-	MOVQ R8, 256(AX)
+	MOVQ R8, 296(AX)
+	MOVQ 224(AX), R8
+	MOVQ R8, 304(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R10
 
 tile6x2offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile6x2block:
 	MOVQ         152(AX), R11
@@ -7476,7 +7698,7 @@ tile6x2block:
 	JCS          tile6x2rest
 	MOVQ         R8, R12
 	ADDQ         176(AX), R12
-	MOVQ         256(AX), R13
+	MOVQ         304(AX), R13
 	VMOVUPS      (R9), Y12
 	VMOVUPS      32(R9), Y13
 	VBROADCASTSS (R8), Y14
@@ -7576,8 +7798,8 @@ tile6x2near2:
 	JZ           tile6x2near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         208(AX), R13
-	MOVQ         R13, 256(AX)
+	ADDQ         232(AX), R13
+	MOVQ         R13, 304(AX)
 
 tile6x2near3:
 	VBROADCASTSS 12(R8)(BX*1), Y14
@@ -7713,16 +7935,16 @@ tile6x2lane:
 tile6x2next:
 	ADDQ      136(AX), R8
 	ADDQ      144(AX), R9
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile6x2block
 	ADDQ      $0x00000010, R10
-	CMPQ      R10, 216(AX)
+	CMPQ      R10, 264(AX)
 	JNE       tile6x2offset
 	MOVQ      112(AX), R8
-	ADDQ      R8, 240(AX)
+	ADDQ      R8, 288(AX)
 	MOVQ      120(AX), R8
-	ADDQ      R8, 248(AX)
-	DECQ      232(AX)
+	ADDQ      R8, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile6x2outer
 	VCMPPS    $0x03, Y0, Y11, Y14
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -7738,32 +7960,41 @@ tile6x2next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       tile6x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, (CX)(AX*1)
+	VMOVUPS   Y9, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
-	VMOVUPS   Y11, (CX)(AX*1)
+	VMOVUPS   Y11, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile6x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile6x2
+
+tile6x2done:
 	VZEROUPPER
 	RET
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -7803,7 +8034,7 @@ neighbours6x2bias:
 	JMP     neighbours6x2started
 
 neighbours6x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7823,7 +8054,7 @@ neighbours6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
 	VMOVUPS    (CX)(BX*1), Y11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7848,24 +8079,24 @@ neighbours6x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 neighbours6x2outer:
 	MOVQ 32(AX), R9
 
 neighbours6x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 neighbours6x2block:
 	MOVQ 152(AX), R10
@@ -7991,16 +8222,16 @@ neighbours6x2lane:
 neighbours6x2next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       neighbours6x2block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       neighbours6x2offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       neighbours6x2outer
 	VCMPPS    $0x03, Y0, Y11, Y14
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -8016,32 +8247,41 @@ neighbours6x2next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       neighbours6x2nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
+	VMOVUPS   Y1, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	VMOVUPS   Y3, (CX)(AX*1)
+	VMOVUPS   Y3, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	VMOVUPS   Y5, (CX)(AX*1)
+	VMOVUPS   Y5, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
+	VMOVUPS   Y7, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
-	VMOVUPS   Y9, (CX)(AX*1)
+	VMOVUPS   Y9, (CX)(BX*1)
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
-	VMOVUPS   Y11, (CX)(AX*1)
+	VMOVUPS   Y11, (CX)(BX*1)
+	SUBQ      $0x01, 256(AX)
+	JCS       neighbours6x2done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       neighbours6x2
+
+neighbours6x2done:
 	VZEROUPPER
 	RET
 
 neighbours6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -8063,13 +8303,13 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
 	VMOVUPS    (CX)(DX*2), Y2
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8085,26 +8325,26 @@ tile1x3started:
 	MOVQ 40(AX), BX
 	SHLQ $0x04, BX
 	ADDQ 32(AX), BX
-	MOVQ BX, 216(AX)
+	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
-	MOVQ BX, 232(AX)
-	MOVQ (AX), BX
-	MOVQ BX, 240(AX)
+	MOVQ BX, 280(AX)
+	MOVQ 240(AX), BX
+	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
-	MOVQ BX, 248(AX)
-	MOVQ 200(AX), BX
-	MOVQ BX, 256(AX)
+	MOVQ BX, 296(AX)
+	MOVQ 224(AX), BX
+	MOVQ BX, 304(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), DI
 
 tile1x3offset:
-	MOVQ 240(AX), BX
+	MOVQ 288(AX), BX
 	ADDQ (DI), BX
-	MOVQ 248(AX), SI
+	MOVQ 296(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
-	MOVQ R8, 224(AX)
+	MOVQ R8, 272(AX)
 
 tile1x3block:
 	MOVQ       152(AX), R8
@@ -8112,7 +8352,7 @@ tile1x3block:
 	JCS        tile1x3rest
 	MOVQ       BX, R9
 	ADDQ       176(AX), R9
-	MOVQ       256(AX), R10
+	MOVQ       304(AX), R10
 	VMOVUPS    (SI), Y3
 	VMOVUPS    32(SI), Y4
 	VMOVUPS    64(SI), Y5
@@ -8160,8 +8400,8 @@ tile1x3near2:
 	JZ           tile1x3near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         208(AX), R10
-	MOVQ         R10, 256(AX)
+	ADDQ         232(AX), R10
+	MOVQ         R10, 304(AX)
 
 tile1x3near3:
 	VBROADCASTSS 12(BX), Y6
@@ -8227,16 +8467,16 @@ tile1x3lane:
 tile1x3next:
 	ADDQ      136(AX), BX
 	ADDQ      144(AX), SI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile1x3block
 	ADDQ      $0x00000010, DI
-	CMPQ      DI, 216(AX)
+	CMPQ      DI, 264(AX)
 	JNE       tile1x3offset
 	MOVQ      112(AX), BX
-	ADDQ      BX, 240(AX)
+	ADDQ      BX, 288(AX)
 	MOVQ      120(AX), BX
-	ADDQ      BX, 248(AX)
-	DECQ      232(AX)
+	ADDQ      BX, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile1x3outer
 	VCMPPS    $0x03, Y0, Y2, Y6
 	VCMPPS    $0x03, Y1, Y2, Y3
@@ -8244,18 +8484,27 @@ tile1x3next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile1x3nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
-	VMOVUPS   Y2, (CX)(AX*2)
+	VMOVUPS   Y1, (CX)(DX*1)
+	VMOVUPS   Y2, (CX)(DX*2)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile1x3done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile1x3
+
+tile1x3done:
 	VZEROUPPER
 	RET
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -8283,7 +8532,7 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8293,7 +8542,7 @@ tile2x3dst:
 	VMOVUPS    (CX), Y3
 	VMOVUPS    (CX)(BX*1), Y4
 	VMOVUPS    (CX)(BX*2), Y5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8311,26 +8560,26 @@ tile2x3started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R8
 
 tile2x3offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile2x3block:
 	MOVQ         152(AX), R9
@@ -8338,7 +8587,7 @@ tile2x3block:
 	JCS          tile2x3rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y6
 	VMOVUPS      32(DI), Y7
 	VMOVUPS      64(DI), Y8
@@ -8403,8 +8652,8 @@ tile2x3near2:
 	JZ           tile2x3near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile2x3near3:
 	VBROADCASTSS 12(SI)(CX*1), Y9
@@ -8490,16 +8739,16 @@ tile2x3lane:
 tile2x3next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile2x3block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile2x3offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile2x3outer
 	VCMPPS    $0x03, Y0, Y5, Y9
 	VCMPPS    $0x03, Y1, Y2, Y6
@@ -8509,22 +8758,31 @@ tile2x3next:
 	VMOVMSKPS Y9, CX
 	TESTL     CX, CX
 	JNZ       tile2x3nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
-	VMOVUPS   Y2, (CX)(AX*2)
+	VMOVUPS   Y1, (CX)(BX*1)
+	VMOVUPS   Y2, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y3, (CX)
-	VMOVUPS   Y4, (CX)(AX*1)
-	VMOVUPS   Y5, (CX)(AX*2)
+	VMOVUPS   Y4, (CX)(BX*1)
+	VMOVUPS   Y5, (CX)(BX*2)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile2x3done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile2x3
+
+tile2x3done:
 	VZEROUPPER
 	RET
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -8558,7 +8816,7 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8572,7 +8830,7 @@ tile3x3dst:
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
 	VMOVUPS    (CX)(BX*2), Y8
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8592,26 +8850,26 @@ tile3x3started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
-	MOVQ 200(AX), SI
-	MOVQ SI, 256(AX)
+	MOVQ SI, 296(AX)
+	MOVQ 224(AX), SI
+	MOVQ SI, 304(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R8
 
 tile3x3offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile3x3block:
 	MOVQ         152(AX), R9
@@ -8619,7 +8877,7 @@ tile3x3block:
 	JCS          tile3x3rest
 	MOVQ         SI, R10
 	ADDQ         176(AX), R10
-	MOVQ         256(AX), R11
+	MOVQ         304(AX), R11
 	VMOVUPS      (DI), Y9
 	VMOVUPS      32(DI), Y10
 	VMOVUPS      64(DI), Y11
@@ -8697,8 +8955,8 @@ tile3x3near2:
 	JZ           tile3x3near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         208(AX), R11
-	MOVQ         R11, 256(AX)
+	ADDQ         232(AX), R11
+	MOVQ         R11, 304(AX)
 
 tile3x3near3:
 	VBROADCASTSS 12(SI)(CX*1), Y12
@@ -8808,16 +9066,16 @@ tile3x3lane:
 tile3x3next:
 	ADDQ      136(AX), SI
 	ADDQ      144(AX), DI
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile3x3block
 	ADDQ      $0x00000010, R8
-	CMPQ      R8, 216(AX)
+	CMPQ      R8, 264(AX)
 	JNE       tile3x3offset
 	MOVQ      112(AX), SI
-	ADDQ      SI, 240(AX)
+	ADDQ      SI, 288(AX)
 	MOVQ      120(AX), SI
-	ADDQ      SI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      SI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile3x3outer
 	VCMPPS    $0x03, Y0, Y8, Y12
 	VCMPPS    $0x03, Y1, Y2, Y9
@@ -8831,26 +9089,35 @@ tile3x3next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile3x3nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
-	VMOVUPS   Y2, (CX)(AX*2)
+	VMOVUPS   Y1, (CX)(BX*1)
+	VMOVUPS   Y2, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y3, (CX)
-	VMOVUPS   Y4, (CX)(AX*1)
-	VMOVUPS   Y5, (CX)(AX*2)
+	VMOVUPS   Y4, (CX)(BX*1)
+	VMOVUPS   Y5, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
-	VMOVUPS   Y8, (CX)(AX*2)
+	VMOVUPS   Y7, (CX)(BX*1)
+	VMOVUPS   Y8, (CX)(BX*2)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile3x3done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile3x3
+
+tile3x3done:
 	VZEROUPPER
 	RET
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -8890,7 +9157,7 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8908,7 +9175,7 @@ tile4x3dst:
 	VMOVUPS    (CX), Y9
 	VMOVUPS    (CX)(BX*1), Y10
 	VMOVUPS    (CX)(BX*2), Y11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8930,26 +9197,26 @@ tile4x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
-	MOVQ 200(AX), DI
-	MOVQ DI, 256(AX)
+	MOVQ DI, 296(AX)
+	MOVQ 224(AX), DI
+	MOVQ DI, 304(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R9
 
 tile4x3offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile4x3block:
 	MOVQ         152(AX), R10
@@ -8957,7 +9224,7 @@ tile4x3block:
 	JCS          tile4x3rest
 	MOVQ         DI, R11
 	ADDQ         176(AX), R11
-	MOVQ         256(AX), R12
+	MOVQ         304(AX), R12
 	VMOVUPS      (R8), Y12
 	VMOVUPS      32(R8), Y13
 	VMOVUPS      64(R8), Y14
@@ -9052,8 +9319,8 @@ tile4x3near2:
 	JZ           tile4x3near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         208(AX), R12
-	MOVQ         R12, 256(AX)
+	ADDQ         232(AX), R12
+	MOVQ         R12, 304(AX)
 
 tile4x3near3:
 	VBROADCASTSS 12(DI)(CX*2), Y15
@@ -9183,16 +9450,16 @@ tile4x3lane:
 tile4x3next:
 	ADDQ      136(AX), DI
 	ADDQ      144(AX), R8
-	DECQ      224(AX)
+	DECQ      272(AX)
 	JNZ       tile4x3block
 	ADDQ      $0x00000010, R9
-	CMPQ      R9, 216(AX)
+	CMPQ      R9, 264(AX)
 	JNE       tile4x3offset
 	MOVQ      112(AX), DI
-	ADDQ      DI, 240(AX)
+	ADDQ      DI, 288(AX)
 	MOVQ      120(AX), DI
-	ADDQ      DI, 248(AX)
-	DECQ      232(AX)
+	ADDQ      DI, 296(AX)
+	DECQ      280(AX)
 	JNZ       tile4x3outer
 	VCMPPS    $0x03, Y0, Y11, Y15
 	VCMPPS    $0x03, Y1, Y2, Y12
@@ -9208,30 +9475,39 @@ tile4x3next:
 	VMOVMSKPS Y15, CX
 	TESTL     CX, CX
 	JNZ       tile4x3nan
-	MOVQ      16(AX), CX
+	MOVQ      248(AX), CX
 	MOVQ      80(AX), DX
-	MOVQ      96(AX), AX
+	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
-	VMOVUPS   Y1, (CX)(AX*1)
-	VMOVUPS   Y2, (CX)(AX*2)
+	VMOVUPS   Y1, (CX)(BX*1)
+	VMOVUPS   Y2, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y3, (CX)
-	VMOVUPS   Y4, (CX)(AX*1)
-	VMOVUPS   Y5, (CX)(AX*2)
+	VMOVUPS   Y4, (CX)(BX*1)
+	VMOVUPS   Y5, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	VMOVUPS   Y7, (CX)(AX*1)
-	VMOVUPS   Y8, (CX)(AX*2)
+	VMOVUPS   Y7, (CX)(BX*1)
+	VMOVUPS   Y8, (CX)(BX*2)
 	ADDQ      DX, CX
 	VMOVUPS   Y9, (CX)
-	VMOVUPS   Y10, (CX)(AX*1)
-	VMOVUPS   Y11, (CX)(AX*2)
+	VMOVUPS   Y10, (CX)(BX*1)
+	VMOVUPS   Y11, (CX)(BX*2)
+	SUBQ      $0x01, 256(AX)
+	JCS       tile4x3done
+	MOVQ      200(AX), CX
+	ADDQ      CX, 240(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 248(AX)
+	JMP       tile4x3
+
+tile4x3done:
 	VZEROUPPER
 	RET
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -12923,6 +13199,12 @@ round:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ CX, 240(AX)
+	MOVQ 16(AX), CX
+	MOVQ CX, 248(AX)
+	MOVQ 192(AX), CX
+	MOVQ CX, 256(AX)
 	MOVQ 56(AX), CX
 	MOVQ 64(AX), DX
 	CMPQ DX, $0x01
@@ -13030,11 +13312,11 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13050,24 +13332,24 @@ tile1x1started:
 	MOVQ 40(AX), CX
 	SHLQ $0x04, CX
 	ADDQ 32(AX), CX
-	MOVQ CX, 216(AX)
+	MOVQ CX, 264(AX)
 	MOVQ 104(AX), CX
-	MOVQ CX, 232(AX)
-	MOVQ (AX), CX
-	MOVQ CX, 240(AX)
+	MOVQ CX, 280(AX)
+	MOVQ 240(AX), CX
+	MOVQ CX, 288(AX)
 	MOVQ 8(AX), CX
-	MOVQ CX, 248(AX)
+	MOVQ CX, 296(AX)
 
 tile1x1outer:
 	MOVQ 32(AX), DI
 
 tile1x1offset:
-	MOVQ 240(AX), CX
+	MOVQ 288(AX), CX
 	ADDQ (DI), CX
-	MOVQ 248(AX), SI
+	MOVQ 296(AX), SI
 	ADDQ 8(DI), SI
 	MOVQ 128(AX), R8
-	MOVQ R8, 224(AX)
+	MOVQ R8, 272(AX)
 
 tile1x1block:
 	MOVQ       CX, R8
@@ -13085,31 +13367,40 @@ tile1x1lane:
 	JNZ          tile1x1lane
 	ADDQ         136(AX), CX
 	ADDQ         144(AX), SI
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile1x1block
 	ADDQ         $0x00000010, DI
-	CMPQ         DI, 216(AX)
+	CMPQ         DI, 264(AX)
 	JNE          tile1x1offset
 	MOVQ         112(AX), CX
-	ADDQ         CX, 240(AX)
+	ADDQ         CX, 288(AX)
 	MOVQ         120(AX), CX
-	ADDQ         CX, 248(AX)
-	DECQ         232(AX)
+	ADDQ         CX, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile1x1outer
 	VCMPPS       $0x03, Z0, Z0, K1
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile1x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile1x1
+
+tile1x1done:
 	VZEROUPPER
 	RET
 
 tile1x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13129,13 +13420,13 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z1
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13153,24 +13444,24 @@ tile2x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
+	MOVQ SI, 296(AX)
 
 tile2x1outer:
 	MOVQ 32(AX), R8
 
 tile2x1offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile2x1block:
 	MOVQ       SI, R9
@@ -13191,33 +13482,42 @@ tile2x1lane:
 	JNZ          tile2x1lane
 	ADDQ         136(AX), SI
 	ADDQ         144(AX), DI
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile2x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 216(AX)
+	CMPQ         R8, 264(AX)
 	JNE          tile2x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 240(AX)
+	ADDQ         SI, 288(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         SI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile2x1outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile2x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile2x1
+
+tile2x1done:
 	VZEROUPPER
 	RET
 
 tile2x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13239,7 +13539,7 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13247,7 +13547,7 @@ tile3x1dst:
 	VMOVUPS    (CX), Z1
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z2
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13267,24 +13567,24 @@ tile3x1started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
+	MOVQ SI, 296(AX)
 
 tile3x1outer:
 	MOVQ 32(AX), R8
 
 tile3x1offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile3x1block:
 	MOVQ       SI, R9
@@ -13308,16 +13608,16 @@ tile3x1lane:
 	JNZ          tile3x1lane
 	ADDQ         136(AX), SI
 	ADDQ         144(AX), DI
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile3x1block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 216(AX)
+	CMPQ         R8, 264(AX)
 	JNE          tile3x1offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 240(AX)
+	ADDQ         SI, 288(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         SI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile3x1outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13325,20 +13625,29 @@ tile3x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile3x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile3x1
+
+tile3x1done:
 	VZEROUPPER
 	RET
 
 tile3x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13362,7 +13671,7 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13372,7 +13681,7 @@ tile4x1dst:
 	VMOVUPS    (CX), Z2
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z3
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13394,24 +13703,24 @@ tile4x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile4x1outer:
 	MOVQ 32(AX), R9
 
 tile4x1offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile4x1block:
 	MOVQ       DI, R10
@@ -13438,16 +13747,16 @@ tile4x1lane:
 	JNZ          tile4x1lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile4x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile4x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile4x1outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13455,9 +13764,9 @@ tile4x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -13465,12 +13774,21 @@ tile4x1lane:
 	VMOVUPS      Z2, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile4x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile4x1
+
+tile4x1done:
 	VZEROUPPER
 	RET
 
 tile4x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13496,7 +13814,7 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13508,7 +13826,7 @@ tile5x1dst:
 	VMOVUPS    (CX), Z3
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z4
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13532,24 +13850,24 @@ tile5x1started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile5x1outer:
 	MOVQ 32(AX), R9
 
 tile5x1offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile5x1block:
 	MOVQ       DI, R10
@@ -13579,16 +13897,16 @@ tile5x1lane:
 	JNZ          tile5x1lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile5x1block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile5x1offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile5x1outer
 	VCMPPS       $0x03, Z0, Z4, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13598,9 +13916,9 @@ tile5x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -13610,12 +13928,21 @@ tile5x1lane:
 	VMOVUPS      Z3, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile5x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile5x1
+
+tile5x1done:
 	VZEROUPPER
 	RET
 
 tile5x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13643,7 +13970,7 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13657,7 +13984,7 @@ tile6x1dst:
 	VMOVUPS    (CX), Z4
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13683,24 +14010,24 @@ tile6x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile6x1outer:
 	MOVQ 32(AX), R10
 
 tile6x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile6x1block:
 	MOVQ       R8, R11
@@ -13733,16 +14060,16 @@ tile6x1lane:
 	JNZ          tile6x1lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile6x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile6x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile6x1outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13752,9 +14079,9 @@ tile6x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -13766,12 +14093,21 @@ tile6x1lane:
 	VMOVUPS      Z4, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z5, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile6x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile6x1
+
+tile6x1done:
 	VZEROUPPER
 	RET
 
 tile6x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13801,7 +14137,7 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13817,7 +14153,7 @@ tile7x1dst:
 	VMOVUPS    (CX), Z5
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z6
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13845,24 +14181,24 @@ tile7x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile7x1outer:
 	MOVQ 32(AX), R10
 
 tile7x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile7x1block:
 	MOVQ       R8, R11
@@ -13898,16 +14234,16 @@ tile7x1lane:
 	JNZ          tile7x1lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile7x1block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile7x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile7x1outer
 	VCMPPS       $0x03, Z0, Z6, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -13919,9 +14255,9 @@ tile7x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -13935,12 +14271,21 @@ tile7x1lane:
 	VMOVUPS      Z5, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile7x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile7x1
+
+tile7x1done:
 	VZEROUPPER
 	RET
 
 tile7x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -13972,7 +14317,7 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13990,7 +14335,7 @@ tile8x1dst:
 	VMOVUPS    (CX), Z6
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z7
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14020,26 +14365,26 @@ tile8x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile8x1outer:
 	MOVQ 32(AX), R11
 
 tile8x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile8x1block:
 	MOVQ       R8, R12
@@ -14082,16 +14427,16 @@ tile8x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile8x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile8x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile8x1outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14103,9 +14448,9 @@ tile8x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -14121,12 +14466,21 @@ tile8x1lane:
 	VMOVUPS      Z6, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z7, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile8x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile8x1
+
+tile8x1done:
 	VZEROUPPER
 	RET
 
 tile8x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -14160,7 +14514,7 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14180,7 +14534,7 @@ tile9x1dst:
 	VMOVUPS    (CX), Z7
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z8
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14212,26 +14566,26 @@ tile9x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile9x1outer:
 	MOVQ 32(AX), R11
 
 tile9x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile9x1block:
 	MOVQ       R8, R12
@@ -14277,16 +14631,16 @@ tile9x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile9x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile9x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile9x1outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14300,9 +14654,9 @@ tile9x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -14320,12 +14674,21 @@ tile9x1lane:
 	VMOVUPS      Z7, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile9x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile9x1
+
+tile9x1done:
 	VZEROUPPER
 	RET
 
 tile9x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -14361,7 +14724,7 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14383,7 +14746,7 @@ tile10x1dst:
 	VMOVUPS    (CX), Z8
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z9
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14417,26 +14780,26 @@ tile10x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile10x1outer:
 	MOVQ 32(AX), R11
 
 tile10x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile10x1block:
 	MOVQ       R8, R12
@@ -14485,16 +14848,16 @@ tile10x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile10x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile10x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile10x1outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14508,9 +14871,9 @@ tile10x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile10x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -14530,12 +14893,21 @@ tile10x1lane:
 	VMOVUPS      Z8, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile10x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile10x1
+
+tile10x1done:
 	VZEROUPPER
 	RET
 
 tile10x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -14573,7 +14945,7 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14597,7 +14969,7 @@ tile11x1dst:
 	VMOVUPS    (CX), Z9
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z10
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14633,26 +15005,26 @@ tile11x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile11x1outer:
 	MOVQ 32(AX), R11
 
 tile11x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile11x1block:
 	MOVQ       R8, R12
@@ -14704,16 +15076,16 @@ tile11x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile11x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile11x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile11x1outer
 	VCMPPS       $0x03, Z0, Z10, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14729,9 +15101,9 @@ tile11x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile11x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -14753,12 +15125,21 @@ tile11x1lane:
 	VMOVUPS      Z9, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile11x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile11x1
+
+tile11x1done:
 	VZEROUPPER
 	RET
 
 tile11x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -14798,7 +15179,7 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14824,7 +15205,7 @@ tile12x1dst:
 	VMOVUPS    (CX), Z10
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14862,26 +15243,26 @@ tile12x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile12x1outer:
 	MOVQ 32(AX), R11
 
 tile12x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile12x1block:
 	MOVQ       R8, R12
@@ -14936,16 +15317,16 @@ tile12x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile12x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile12x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile12x1outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -14961,9 +15342,9 @@ tile12x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile12x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -14987,12 +15368,21 @@ tile12x1lane:
 	VMOVUPS      Z10, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z11, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile12x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile12x1
+
+tile12x1done:
 	VZEROUPPER
 	RET
 
 tile12x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15034,7 +15424,7 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15062,7 +15452,7 @@ tile13x1dst:
 	VMOVUPS    (CX), Z11
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z12
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15102,26 +15492,26 @@ tile13x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile13x1outer:
 	MOVQ 32(AX), R11
 
 tile13x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile13x1block:
 	MOVQ       R8, R12
@@ -15179,16 +15569,16 @@ tile13x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile13x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile13x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile13x1outer
 	VCMPPS       $0x03, Z0, Z12, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15206,9 +15596,9 @@ tile13x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile13x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -15234,12 +15624,21 @@ tile13x1lane:
 	VMOVUPS      Z11, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile13x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile13x1
+
+tile13x1done:
 	VZEROUPPER
 	RET
 
 tile13x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15283,7 +15682,7 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15313,7 +15712,7 @@ tile14x1dst:
 	VMOVUPS    (CX), Z12
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z13
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15355,26 +15754,26 @@ tile14x1started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile14x1outer:
 	MOVQ 32(AX), R11
 
 tile14x1offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R11), R8
 	LEAQ (R8)(SI*2), R9
 	ADDQ CX, R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile14x1block:
 	MOVQ       R8, R12
@@ -15435,16 +15834,16 @@ tile14x1lane:
 	ADDQ         136(AX), R8
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile14x1block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile14x1offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile14x1outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15462,9 +15861,9 @@ tile14x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile14x1nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
@@ -15492,12 +15891,21 @@ tile14x1lane:
 	VMOVUPS      Z12, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z13, (CX)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile14x1done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile14x1
+
+tile14x1done:
 	VZEROUPPER
 	RET
 
 tile14x1nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15517,12 +15925,12 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
 	VMOVUPS    (CX)(DX*1), Z1
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15538,24 +15946,24 @@ tile1x2started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
+	MOVQ SI, 296(AX)
 
 tile1x2outer:
 	MOVQ 32(AX), R8
 
 tile1x2offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile1x2block:
 	MOVQ       SI, R9
@@ -15579,32 +15987,41 @@ tile1x2lane:
 	JNZ          tile1x2lane
 	ADDQ         136(AX), SI
 	ADDQ         144(AX), DI
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile1x2block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 216(AX)
+	CMPQ         R8, 264(AX)
 	JNE          tile1x2offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 240(AX)
+	ADDQ         SI, 288(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         SI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile1x2outer
 	VCMPPS       $0x03, Z0, Z1, K1
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(DX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile1x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile1x2
+
+tile1x2done:
 	VZEROUPPER
 	RET
 
 tile1x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15628,7 +16045,7 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15636,7 +16053,7 @@ tile2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z2
 	VMOVUPS    (CX)(BX*1), Z3
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15654,24 +16071,24 @@ tile2x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile2x2outer:
 	MOVQ 32(AX), R9
 
 tile2x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile2x2block:
 	MOVQ       DI, R10
@@ -15699,16 +16116,16 @@ tile2x2lane:
 	JNZ          tile2x2lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile2x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile2x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile2x2outer
 	VCMPPS       $0x03, Z0, Z3, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15716,20 +16133,29 @@ tile2x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile2x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile2x2
+
+tile2x2done:
 	VZEROUPPER
 	RET
 
 tile2x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15757,7 +16183,7 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15768,7 +16194,7 @@ tile3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z4
 	VMOVUPS    (CX)(BX*1), Z5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15788,24 +16214,24 @@ tile3x2started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile3x2outer:
 	MOVQ 32(AX), R9
 
 tile3x2offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile3x2block:
 	MOVQ       DI, R10
@@ -15837,16 +16263,16 @@ tile3x2lane:
 	JNZ          tile3x2lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile3x2block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile3x2offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile3x2outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -15856,23 +16282,32 @@ tile3x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile3x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile3x2
+
+tile3x2done:
 	VZEROUPPER
 	RET
 
 tile3x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -15904,7 +16339,7 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15918,7 +16353,7 @@ tile4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z6
 	VMOVUPS    (CX)(BX*1), Z7
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15940,24 +16375,24 @@ tile4x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile4x2outer:
 	MOVQ 32(AX), R10
 
 tile4x2offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile4x2block:
 	MOVQ       R8, R11
@@ -15993,16 +16428,16 @@ tile4x2lane:
 	JNZ          tile4x2lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile4x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile4x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile4x2outer
 	VCMPPS       $0x03, Z0, Z7, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16014,26 +16449,35 @@ tile4x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile4x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile4x2
+
+tile4x2done:
 	VZEROUPPER
 	RET
 
 tile4x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -16069,7 +16513,7 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16086,7 +16530,7 @@ tile5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z8
 	VMOVUPS    (CX)(BX*1), Z9
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16110,24 +16554,24 @@ tile5x2started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile5x2outer:
 	MOVQ 32(AX), R10
 
 tile5x2offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile5x2block:
 	MOVQ       R8, R11
@@ -16167,16 +16611,16 @@ tile5x2lane:
 	JNZ          tile5x2lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile5x2block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile5x2offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile5x2outer
 	VCMPPS       $0x03, Z0, Z9, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16190,29 +16634,38 @@ tile5x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile5x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile5x2
+
+tile5x2done:
 	VZEROUPPER
 	RET
 
 tile5x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -16252,7 +16705,7 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16272,7 +16725,7 @@ tile6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z10
 	VMOVUPS    (CX)(BX*1), Z11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16298,24 +16751,24 @@ tile6x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile6x2outer:
 	MOVQ 32(AX), R11
 
 tile6x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R11), R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile6x2block:
 	MOVQ       R9, R12
@@ -16359,16 +16812,16 @@ tile6x2lane:
 	JNZ          tile6x2lane
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile6x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile6x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile6x2outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16384,32 +16837,41 @@ tile6x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile6x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile6x2
+
+tile6x2done:
 	VZEROUPPER
 	RET
 
 tile6x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -16453,7 +16915,7 @@ tile7x2bias:
 	JMP     tile7x2started
 
 tile7x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16476,7 +16938,7 @@ tile7x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z12
 	VMOVUPS    (CX)(BX*1), Z13
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16504,24 +16966,24 @@ tile7x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile7x2outer:
 	MOVQ 32(AX), R11
 
 tile7x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R11), R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile7x2block:
 	MOVQ       R9, R12
@@ -16569,16 +17031,16 @@ tile7x2lane:
 	JNZ          tile7x2lane
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile7x2block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile7x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile7x2outer
 	VCMPPS       $0x03, Z0, Z13, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16596,35 +17058,44 @@ tile7x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile7x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile7x2
+
+tile7x2done:
 	VZEROUPPER
 	RET
 
 tile7x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -16672,7 +17143,7 @@ tile8x2bias:
 	JMP     tile8x2started
 
 tile8x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16698,7 +17169,7 @@ tile8x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z14
 	VMOVUPS    (CX)(BX*1), Z15
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16728,26 +17199,26 @@ tile8x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile8x2outer:
 	MOVQ 32(AX), R12
 
 tile8x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile8x2block:
 	MOVQ       R9, R13
@@ -16803,16 +17274,16 @@ tile8x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile8x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile8x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile8x2outer
 	VCMPPS       $0x03, Z0, Z15, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -16832,38 +17303,47 @@ tile8x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile8x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile8x2
+
+tile8x2done:
 	VZEROUPPER
 	RET
 
 tile8x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -16915,7 +17395,7 @@ tile9x2bias:
 	JMP     tile9x2started
 
 tile9x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16944,7 +17424,7 @@ tile9x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z16
 	VMOVUPS    (CX)(BX*1), Z17
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16976,26 +17456,26 @@ tile9x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile9x2outer:
 	MOVQ 32(AX), R12
 
 tile9x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile9x2block:
 	MOVQ       R9, R13
@@ -17055,16 +17535,16 @@ tile9x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile9x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile9x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile9x2outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17086,41 +17566,50 @@ tile9x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile9x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile9x2
+
+tile9x2done:
 	VZEROUPPER
 	RET
 
 tile9x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -17176,7 +17665,7 @@ tile10x2bias:
 	JMP     tile10x2started
 
 tile10x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17208,7 +17697,7 @@ tile10x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z18
 	VMOVUPS    (CX)(BX*1), Z19
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17242,26 +17731,26 @@ tile10x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile10x2outer:
 	MOVQ 32(AX), R12
 
 tile10x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile10x2block:
 	MOVQ       R9, R13
@@ -17325,16 +17814,16 @@ tile10x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile10x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile10x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile10x2outer
 	VCMPPS       $0x03, Z0, Z19, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17358,44 +17847,53 @@ tile10x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile10x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
+	VMOVUPS      Z19, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile10x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile10x2
+
+tile10x2done:
 	VZEROUPPER
 	RET
 
 tile10x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -17455,7 +17953,7 @@ tile11x2bias:
 	JMP     tile11x2started
 
 tile11x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17490,7 +17988,7 @@ tile11x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z20
 	VMOVUPS    (CX)(BX*1), Z21
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17526,26 +18024,26 @@ tile11x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile11x2outer:
 	MOVQ 32(AX), R12
 
 tile11x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile11x2block:
 	MOVQ       R9, R13
@@ -17613,16 +18111,16 @@ tile11x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile11x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile11x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile11x2outer
 	VCMPPS       $0x03, Z0, Z21, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17648,47 +18146,56 @@ tile11x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile11x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
+	VMOVUPS      Z19, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, (CX)
-	VMOVUPS      Z21, (CX)(AX*1)
+	VMOVUPS      Z21, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile11x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile11x2
+
+tile11x2done:
 	VZEROUPPER
 	RET
 
 tile11x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -17752,7 +18259,7 @@ tile12x2bias:
 	JMP     tile12x2started
 
 tile12x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17790,7 +18297,7 @@ tile12x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z22
 	VMOVUPS    (CX)(BX*1), Z23
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17828,26 +18335,26 @@ tile12x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile12x2outer:
 	MOVQ 32(AX), R12
 
 tile12x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile12x2block:
 	MOVQ       R9, R13
@@ -17919,16 +18426,16 @@ tile12x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile12x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile12x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile12x2outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -17956,50 +18463,59 @@ tile12x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile12x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
+	VMOVUPS      Z19, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, (CX)
-	VMOVUPS      Z21, (CX)(AX*1)
+	VMOVUPS      Z21, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z22, (CX)
-	VMOVUPS      Z23, (CX)(AX*1)
+	VMOVUPS      Z23, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile12x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile12x2
+
+tile12x2done:
 	VZEROUPPER
 	RET
 
 tile12x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -18067,7 +18583,7 @@ tile13x2bias:
 	JMP     tile13x2started
 
 tile13x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18108,7 +18624,7 @@ tile13x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z24
 	VMOVUPS    (CX)(BX*1), Z25
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18148,26 +18664,26 @@ tile13x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile13x2outer:
 	MOVQ 32(AX), R12
 
 tile13x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile13x2block:
 	MOVQ       R9, R13
@@ -18243,16 +18759,16 @@ tile13x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile13x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile13x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile13x2outer
 	VCMPPS       $0x03, Z0, Z25, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -18282,53 +18798,62 @@ tile13x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile13x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
+	VMOVUPS      Z19, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, (CX)
-	VMOVUPS      Z21, (CX)(AX*1)
+	VMOVUPS      Z21, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z22, (CX)
-	VMOVUPS      Z23, (CX)(AX*1)
+	VMOVUPS      Z23, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z24, (CX)
-	VMOVUPS      Z25, (CX)(AX*1)
+	VMOVUPS      Z25, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile13x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile13x2
+
+tile13x2done:
 	VZEROUPPER
 	RET
 
 tile13x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -18400,7 +18925,7 @@ tile14x2bias:
 	JMP     tile14x2started
 
 tile14x2dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18444,7 +18969,7 @@ tile14x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z26
 	VMOVUPS    (CX)(BX*1), Z27
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18486,26 +19011,26 @@ tile14x2started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile14x2outer:
 	MOVQ 32(AX), R12
 
 tile14x2offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile14x2block:
 	MOVQ       R9, R13
@@ -18585,16 +19110,16 @@ tile14x2lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile14x2block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile14x2offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile14x2outer
 	VCMPPS       $0x03, Z0, Z27, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -18626,56 +19151,65 @@ tile14x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile14x2nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
+	VMOVUPS      Z1, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	VMOVUPS      Z3, (CX)(AX*1)
+	VMOVUPS      Z3, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	VMOVUPS      Z5, (CX)(AX*1)
+	VMOVUPS      Z5, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
+	VMOVUPS      Z7, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	VMOVUPS      Z9, (CX)(AX*1)
+	VMOVUPS      Z9, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	VMOVUPS      Z11, (CX)(AX*1)
+	VMOVUPS      Z11, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
+	VMOVUPS      Z13, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
-	VMOVUPS      Z15, (CX)(AX*1)
+	VMOVUPS      Z15, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
-	VMOVUPS      Z17, (CX)(AX*1)
+	VMOVUPS      Z17, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
+	VMOVUPS      Z19, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z20, (CX)
-	VMOVUPS      Z21, (CX)(AX*1)
+	VMOVUPS      Z21, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z22, (CX)
-	VMOVUPS      Z23, (CX)(AX*1)
+	VMOVUPS      Z23, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z24, (CX)
-	VMOVUPS      Z25, (CX)(AX*1)
+	VMOVUPS      Z25, (CX)(BX*1)
 	ADDQ         DX, CX
 	VMOVUPS      Z26, (CX)
-	VMOVUPS      Z27, (CX)(AX*1)
+	VMOVUPS      Z27, (CX)(BX*1)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile14x2done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile14x2
+
+tile14x2done:
 	VZEROUPPER
 	RET
 
 tile14x2nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -18697,13 +19231,13 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
 	VMOVUPS    (CX)(DX*1), Z1
 	VMOVUPS    (CX)(DX*2), Z2
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18719,24 +19253,24 @@ tile1x3started:
 	MOVQ 40(AX), SI
 	SHLQ $0x04, SI
 	ADDQ 32(AX), SI
-	MOVQ SI, 216(AX)
+	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
-	MOVQ SI, 232(AX)
-	MOVQ (AX), SI
-	MOVQ SI, 240(AX)
+	MOVQ SI, 280(AX)
+	MOVQ 240(AX), SI
+	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
-	MOVQ SI, 248(AX)
+	MOVQ SI, 296(AX)
 
 tile1x3outer:
 	MOVQ 32(AX), R8
 
 tile1x3offset:
-	MOVQ 240(AX), SI
+	MOVQ 288(AX), SI
 	ADDQ (R8), SI
-	MOVQ 248(AX), DI
+	MOVQ 296(AX), DI
 	ADDQ 8(R8), DI
 	MOVQ 128(AX), R9
-	MOVQ R9, 224(AX)
+	MOVQ R9, 272(AX)
 
 tile1x3block:
 	MOVQ       SI, R9
@@ -18763,16 +19297,16 @@ tile1x3lane:
 	JNZ          tile1x3lane
 	ADDQ         136(AX), SI
 	ADDQ         144(AX), DI
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile1x3block
 	ADDQ         $0x00000010, R8
-	CMPQ         R8, 216(AX)
+	CMPQ         R8, 264(AX)
 	JNE          tile1x3offset
 	MOVQ         112(AX), SI
-	ADDQ         SI, 240(AX)
+	ADDQ         SI, 288(AX)
 	MOVQ         120(AX), SI
-	ADDQ         SI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         SI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile1x3outer
 	VCMPPS       $0x03, Z0, Z2, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -18780,18 +19314,27 @@ tile1x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(DX*1)
+	VMOVUPS      Z2, (CX)(DX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile1x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile1x3
+
+tile1x3done:
 	VZEROUPPER
 	RET
 
 tile1x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -18819,7 +19362,7 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18829,7 +19372,7 @@ tile2x3dst:
 	VMOVUPS    (CX), Z3
 	VMOVUPS    (CX)(BX*1), Z4
 	VMOVUPS    (CX)(BX*2), Z5
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18847,24 +19390,24 @@ tile2x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile2x3outer:
 	MOVQ 32(AX), R9
 
 tile2x3offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile2x3block:
 	MOVQ       DI, R10
@@ -18896,16 +19439,16 @@ tile2x3lane:
 	JNZ          tile2x3lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile2x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile2x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile2x3outer
 	VCMPPS       $0x03, Z0, Z5, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -18915,22 +19458,31 @@ tile2x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile2x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile2x3
+
+tile2x3done:
 	VZEROUPPER
 	RET
 
 tile2x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -18964,7 +19516,7 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18978,7 +19530,7 @@ tile3x3dst:
 	VMOVUPS    (CX), Z6
 	VMOVUPS    (CX)(BX*1), Z7
 	VMOVUPS    (CX)(BX*2), Z8
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18998,24 +19550,24 @@ tile3x3started:
 	MOVQ 40(AX), DI
 	SHLQ $0x04, DI
 	ADDQ 32(AX), DI
-	MOVQ DI, 216(AX)
+	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
-	MOVQ DI, 232(AX)
-	MOVQ (AX), DI
-	MOVQ DI, 240(AX)
+	MOVQ DI, 280(AX)
+	MOVQ 240(AX), DI
+	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
-	MOVQ DI, 248(AX)
+	MOVQ DI, 296(AX)
 
 tile3x3outer:
 	MOVQ 32(AX), R9
 
 tile3x3offset:
-	MOVQ 240(AX), DI
+	MOVQ 288(AX), DI
 	ADDQ (R9), DI
-	MOVQ 248(AX), R8
+	MOVQ 296(AX), R8
 	ADDQ 8(R9), R8
 	MOVQ 128(AX), R10
-	MOVQ R10, 224(AX)
+	MOVQ R10, 272(AX)
 
 tile3x3block:
 	MOVQ       DI, R10
@@ -19052,16 +19604,16 @@ tile3x3lane:
 	JNZ          tile3x3lane
 	ADDQ         136(AX), DI
 	ADDQ         144(AX), R8
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile3x3block
 	ADDQ         $0x00000010, R9
-	CMPQ         R9, 216(AX)
+	CMPQ         R9, 264(AX)
 	JNE          tile3x3offset
 	MOVQ         112(AX), DI
-	ADDQ         DI, 240(AX)
+	ADDQ         DI, 288(AX)
 	MOVQ         120(AX), DI
-	ADDQ         DI, 248(AX)
-	DECQ         232(AX)
+	ADDQ         DI, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile3x3outer
 	VCMPPS       $0x03, Z0, Z8, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -19075,26 +19627,35 @@ tile3x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile3x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile3x3
+
+tile3x3done:
 	VZEROUPPER
 	RET
 
 tile3x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -19134,7 +19695,7 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19152,7 +19713,7 @@ tile4x3dst:
 	VMOVUPS    (CX), Z9
 	VMOVUPS    (CX)(BX*1), Z10
 	VMOVUPS    (CX)(BX*2), Z11
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19174,24 +19735,24 @@ tile4x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile4x3outer:
 	MOVQ 32(AX), R10
 
 tile4x3offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile4x3block:
 	MOVQ       R8, R11
@@ -19233,16 +19794,16 @@ tile4x3lane:
 	JNZ          tile4x3lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile4x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile4x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile4x3outer
 	VCMPPS       $0x03, Z0, Z11, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -19258,30 +19819,39 @@ tile4x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile4x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile4x3
+
+tile4x3done:
 	VZEROUPPER
 	RET
 
 tile4x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -19327,7 +19897,7 @@ tile5x3bias:
 	JMP     tile5x3started
 
 tile5x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19349,7 +19919,7 @@ tile5x3dst:
 	VMOVUPS    (CX), Z12
 	VMOVUPS    (CX)(BX*1), Z13
 	VMOVUPS    (CX)(BX*2), Z14
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19373,24 +19943,24 @@ tile5x3started:
 	MOVQ 40(AX), R8
 	SHLQ $0x04, R8
 	ADDQ 32(AX), R8
-	MOVQ R8, 216(AX)
+	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
-	MOVQ R8, 232(AX)
-	MOVQ (AX), R8
-	MOVQ R8, 240(AX)
+	MOVQ R8, 280(AX)
+	MOVQ 240(AX), R8
+	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
-	MOVQ R8, 248(AX)
+	MOVQ R8, 296(AX)
 
 tile5x3outer:
 	MOVQ 32(AX), R10
 
 tile5x3offset:
-	MOVQ 240(AX), R8
+	MOVQ 288(AX), R8
 	ADDQ (R10), R8
-	MOVQ 248(AX), R9
+	MOVQ 296(AX), R9
 	ADDQ 8(R10), R9
 	MOVQ 128(AX), R11
-	MOVQ R11, 224(AX)
+	MOVQ R11, 272(AX)
 
 tile5x3block:
 	MOVQ       R8, R11
@@ -19437,16 +20007,16 @@ tile5x3lane:
 	JNZ          tile5x3lane
 	ADDQ         136(AX), R8
 	ADDQ         144(AX), R9
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile5x3block
 	ADDQ         $0x00000010, R10
-	CMPQ         R10, 216(AX)
+	CMPQ         R10, 264(AX)
 	JNE          tile5x3offset
 	MOVQ         112(AX), R8
-	ADDQ         R8, 240(AX)
+	ADDQ         R8, 288(AX)
 	MOVQ         120(AX), R8
-	ADDQ         R8, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R8, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile5x3outer
 	VCMPPS       $0x03, Z0, Z14, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -19466,34 +20036,43 @@ tile5x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
-	VMOVUPS      Z14, (CX)(AX*2)
+	VMOVUPS      Z13, (CX)(BX*1)
+	VMOVUPS      Z14, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile5x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile5x3
+
+tile5x3done:
 	VZEROUPPER
 	RET
 
 tile5x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -19545,7 +20124,7 @@ tile6x3bias:
 	JMP     tile6x3started
 
 tile6x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19571,7 +20150,7 @@ tile6x3dst:
 	VMOVUPS    (CX), Z15
 	VMOVUPS    (CX)(BX*1), Z16
 	VMOVUPS    (CX)(BX*2), Z17
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19597,24 +20176,24 @@ tile6x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile6x3outer:
 	MOVQ 32(AX), R11
 
 tile6x3offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R11), R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile6x3block:
 	MOVQ       R9, R12
@@ -19666,16 +20245,16 @@ tile6x3lane:
 	JNZ          tile6x3lane
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile6x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile6x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile6x3outer
 	VCMPPS       $0x03, Z0, Z17, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -19697,38 +20276,47 @@ tile6x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
-	VMOVUPS      Z14, (CX)(AX*2)
+	VMOVUPS      Z13, (CX)(BX*1)
+	VMOVUPS      Z14, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z15, (CX)
-	VMOVUPS      Z16, (CX)(AX*1)
-	VMOVUPS      Z17, (CX)(AX*2)
+	VMOVUPS      Z16, (CX)(BX*1)
+	VMOVUPS      Z17, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile6x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile6x3
+
+tile6x3done:
 	VZEROUPPER
 	RET
 
 tile6x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -19786,7 +20374,7 @@ tile7x3bias:
 	JMP     tile7x3started
 
 tile7x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19816,7 +20404,7 @@ tile7x3dst:
 	VMOVUPS    (CX), Z18
 	VMOVUPS    (CX)(BX*1), Z19
 	VMOVUPS    (CX)(BX*2), Z20
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19844,24 +20432,24 @@ tile7x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile7x3outer:
 	MOVQ 32(AX), R11
 
 tile7x3offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R11), R9
-	MOVQ 248(AX), R10
+	MOVQ 296(AX), R10
 	ADDQ 8(R11), R10
 	MOVQ 128(AX), R12
-	MOVQ R12, 224(AX)
+	MOVQ R12, 272(AX)
 
 tile7x3block:
 	MOVQ       R9, R12
@@ -19918,16 +20506,16 @@ tile7x3lane:
 	JNZ          tile7x3lane
 	ADDQ         136(AX), R9
 	ADDQ         144(AX), R10
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile7x3block
 	ADDQ         $0x00000010, R11
-	CMPQ         R11, 216(AX)
+	CMPQ         R11, 264(AX)
 	JNE          tile7x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile7x3outer
 	VCMPPS       $0x03, Z0, Z20, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -19953,42 +20541,51 @@ tile7x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
-	VMOVUPS      Z14, (CX)(AX*2)
+	VMOVUPS      Z13, (CX)(BX*1)
+	VMOVUPS      Z14, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z15, (CX)
-	VMOVUPS      Z16, (CX)(AX*1)
-	VMOVUPS      Z17, (CX)(AX*2)
+	VMOVUPS      Z16, (CX)(BX*1)
+	VMOVUPS      Z17, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
-	VMOVUPS      Z20, (CX)(AX*2)
+	VMOVUPS      Z19, (CX)(BX*1)
+	VMOVUPS      Z20, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile7x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile7x3
+
+tile7x3done:
 	VZEROUPPER
 	RET
 
 tile7x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -20052,7 +20649,7 @@ tile8x3bias:
 	JMP     tile8x3started
 
 tile8x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20086,7 +20683,7 @@ tile8x3dst:
 	VMOVUPS    (CX), Z21
 	VMOVUPS    (CX)(BX*1), Z22
 	VMOVUPS    (CX)(BX*2), Z23
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -20116,26 +20713,26 @@ tile8x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile8x3outer:
 	MOVQ 32(AX), R12
 
 tile8x3offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile8x3block:
 	MOVQ       R9, R13
@@ -20201,16 +20798,16 @@ tile8x3lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile8x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile8x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile8x3outer
 	VCMPPS       $0x03, Z0, Z23, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -20238,46 +20835,55 @@ tile8x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
-	VMOVUPS      Z14, (CX)(AX*2)
+	VMOVUPS      Z13, (CX)(BX*1)
+	VMOVUPS      Z14, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z15, (CX)
-	VMOVUPS      Z16, (CX)(AX*1)
-	VMOVUPS      Z17, (CX)(AX*2)
+	VMOVUPS      Z16, (CX)(BX*1)
+	VMOVUPS      Z17, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
-	VMOVUPS      Z20, (CX)(AX*2)
+	VMOVUPS      Z19, (CX)(BX*1)
+	VMOVUPS      Z20, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z21, (CX)
-	VMOVUPS      Z22, (CX)(AX*1)
-	VMOVUPS      Z23, (CX)(AX*2)
+	VMOVUPS      Z22, (CX)(BX*1)
+	VMOVUPS      Z23, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile8x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile8x3
+
+tile8x3done:
 	VZEROUPPER
 	RET
 
 tile8x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 
@@ -20347,7 +20953,7 @@ tile9x3bias:
 	JMP     tile9x3started
 
 tile9x3dst:
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20385,7 +20991,7 @@ tile9x3dst:
 	VMOVUPS    (CX), Z24
 	VMOVUPS    (CX)(BX*1), Z25
 	VMOVUPS    (CX)(BX*2), Z26
-	MOVQ       16(AX), CX
+	MOVQ       248(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -20417,26 +21023,26 @@ tile9x3started:
 	MOVQ 40(AX), R9
 	SHLQ $0x04, R9
 	ADDQ 32(AX), R9
-	MOVQ R9, 216(AX)
+	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
-	MOVQ R9, 232(AX)
-	MOVQ (AX), R9
-	MOVQ R9, 240(AX)
+	MOVQ R9, 280(AX)
+	MOVQ 240(AX), R9
+	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
-	MOVQ R9, 248(AX)
+	MOVQ R9, 296(AX)
 
 tile9x3outer:
 	MOVQ 32(AX), R12
 
 tile9x3offset:
-	MOVQ 240(AX), R9
+	MOVQ 288(AX), R9
 	ADDQ (R12), R9
 	LEAQ (R9)(SI*2), R10
 	ADDQ CX, R10
-	MOVQ 248(AX), R11
+	MOVQ 296(AX), R11
 	ADDQ 8(R12), R11
 	MOVQ 128(AX), R13
-	MOVQ R13, 224(AX)
+	MOVQ R13, 272(AX)
 
 tile9x3block:
 	MOVQ       R9, R13
@@ -20507,16 +21113,16 @@ tile9x3lane:
 	ADDQ         136(AX), R9
 	ADDQ         136(AX), R10
 	ADDQ         144(AX), R11
-	DECQ         224(AX)
+	DECQ         272(AX)
 	JNZ          tile9x3block
 	ADDQ         $0x00000010, R12
-	CMPQ         R12, 216(AX)
+	CMPQ         R12, 264(AX)
 	JNE          tile9x3offset
 	MOVQ         112(AX), R9
-	ADDQ         R9, 240(AX)
+	ADDQ         R9, 288(AX)
 	MOVQ         120(AX), R9
-	ADDQ         R9, 248(AX)
-	DECQ         232(AX)
+	ADDQ         R9, 296(AX)
+	DECQ         280(AX)
 	JNZ          tile9x3outer
 	VCMPPS       $0x03, Z0, Z26, K1
 	VCMPPS       $0x03, Z1, Z2, K2
@@ -20548,50 +21154,59 @@ tile9x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x3nan
-	MOVQ         16(AX), CX
+	MOVQ         248(AX), CX
 	MOVQ         80(AX), DX
-	MOVQ         96(AX), AX
+	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
-	VMOVUPS      Z1, (CX)(AX*1)
-	VMOVUPS      Z2, (CX)(AX*2)
+	VMOVUPS      Z1, (CX)(BX*1)
+	VMOVUPS      Z2, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	VMOVUPS      Z4, (CX)(AX*1)
-	VMOVUPS      Z5, (CX)(AX*2)
+	VMOVUPS      Z4, (CX)(BX*1)
+	VMOVUPS      Z5, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	VMOVUPS      Z7, (CX)(AX*1)
-	VMOVUPS      Z8, (CX)(AX*2)
+	VMOVUPS      Z7, (CX)(BX*1)
+	VMOVUPS      Z8, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	VMOVUPS      Z10, (CX)(AX*1)
-	VMOVUPS      Z11, (CX)(AX*2)
+	VMOVUPS      Z10, (CX)(BX*1)
+	VMOVUPS      Z11, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	VMOVUPS      Z13, (CX)(AX*1)
-	VMOVUPS      Z14, (CX)(AX*2)
+	VMOVUPS      Z13, (CX)(BX*1)
+	VMOVUPS      Z14, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z15, (CX)
-	VMOVUPS      Z16, (CX)(AX*1)
-	VMOVUPS      Z17, (CX)(AX*2)
+	VMOVUPS      Z16, (CX)(BX*1)
+	VMOVUPS      Z17, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
-	VMOVUPS      Z19, (CX)(AX*1)
-	VMOVUPS      Z20, (CX)(AX*2)
+	VMOVUPS      Z19, (CX)(BX*1)
+	VMOVUPS      Z20, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z21, (CX)
-	VMOVUPS      Z22, (CX)(AX*1)
-	VMOVUPS      Z23, (CX)(AX*2)
+	VMOVUPS      Z22, (CX)(BX*1)
+	VMOVUPS      Z23, (CX)(BX*2)
 	ADDQ         DX, CX
 	VMOVUPS      Z24, (CX)
-	VMOVUPS      Z25, (CX)(AX*1)
-	VMOVUPS      Z26, (CX)(AX*2)
+	VMOVUPS      Z25, (CX)(BX*1)
+	VMOVUPS      Z26, (CX)(BX*2)
+	SUBQ         $0x01, 256(AX)
+	JCS          tile9x3done
+	MOVQ         200(AX), CX
+	ADDQ         CX, 240(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 248(AX)
+	JMP          tile9x3
+
+tile9x3done:
 	VZEROUPPER
 	RET
 
 tile9x3nan:
 	MOVQ $0x00000001, CX
-	MOVQ CX, 192(AX)
+	MOVQ CX, 216(AX)
 	VZEROUPPER
 	RET
 

@@ -28,6 +28,10 @@ func tile(s isa) {
 	doc += "."
 	routine("tile"+s.name, "func(a *tile)", doc)
 	a := argBlock()
+	for _, f := range [][2]string{{"src", "srcAt"}, {"dst", "dstAt"}, {"more", "moreLeft"}} {
+		from := a.load(f[0])
+		MOVQ(from, a.mem(f[1]))
+	}
 	rows, cols := a.load("rows"), a.load("cols")
 	for n := 1; n <= tileCols; n++ {
 		CMPQ(cols, Imm(uint64(n)))
@@ -76,7 +80,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 
 	Label(name)
 	each := func(fn func(i, j int, at Mem)) {
-		d, row, col := a.load("dst"), a.load("dstRow"), a.load("dstCol")
+		d, row, col := a.load("dstAt"), a.load("dstRow"), a.load("dstCol")
 		for i := range m {
 			for j := range n {
 				switch j {
@@ -113,7 +117,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	Label(label("dst"))
 	each(func(i, j int, at Mem) { VMOVUPS(at, acc(i, j)) })
 	// The next tile often follows this one.
-	next, by := a.load("dst"), a.load("dstRow")
+	next, by := a.load("dstAt"), a.load("dstRow")
 	tile := GP64()
 	IMUL3Q(Imm(uint64(m)), by, tile)
 	for range m {
@@ -152,7 +156,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	a.setEnd()
 	t := a.load("outer")
 	MOVQ(t, a.mem("outerLeft"))
-	MOVQ(a.mem("src"), t)
+	MOVQ(a.mem("srcAt"), t)
 	MOVQ(t, a.mem("srcOuterAt"))
 	MOVQ(a.mem("w"), t)
 	MOVQ(t, a.mem("wOuterAt"))
@@ -337,6 +341,14 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	TESTL(nan, nan)
 	JNZ(LabelRef(label("nan")))
 	each(func(i, j int, at Mem) { VMOVUPS(acc(i, j), at) })
+	SUBQ(Imm(1), a.mem("moreLeft"))
+	JCS(LabelRef(label("done")))
+	for _, f := range [][2]string{{"srcItem", "srcAt"}, {"dstItem", "dstAt"}} {
+		by := a.load(f[0])
+		ADDQ(by, a.mem(f[1]))
+	}
+	JMP(LabelRef(name))
+	Label(label("done"))
 	VZEROUPPER()
 	RET()
 	Label(label("nan"))
