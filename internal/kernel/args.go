@@ -20,10 +20,11 @@ const (
 
 // tile is a register tile of rows × cols vectors of a matrix product:
 //
-//	dst[r][c] = start + Σ src[r][k]·w[k][c]
+//	dst[item][r][c] = start + Σ src[item][r][k]·w[k][c]
 //
 // k runs over outer × offsets × blocks × lanes in that order. src is a scalar
-// that is broadcast, w and dst are vectors.
+// that is broadcast, w and dst are vectors. At AVX2 wCol must be 32, and srcLane 4, or
+// srcRow 4 and cols 2.
 type tile struct {
 	src, w, dst, bias unsafe.Pointer
 	offsets           unsafe.Pointer // []offset
@@ -40,17 +41,20 @@ type tile struct {
 	srcLane, wLane    uint64
 	ahead             uint64 // from what a block reads of src to what is to be prefetched
 	wAhead            uint64 // the same of w, for two or more columns at AVX-512
-	more              uint64 // tiles that follow, each srcItem and dstItem on
+	more              uint64 // items that follow the first
 	srcItem, dstItem  uint64
-	nan               uint64 // set if a sum is not a number; that tile's dst is left alone, and those that follow
 
-	// At AVX2, if soon is not nil, eight lines are prefetched into L2 for every block, the
-	// first from soon on, the next ones soonBlock bytes on.
+	// If a sum is not a number, nan is set, and its item and the moreLeft that follow are
+	// left alone.
+	nan, moreLeft uint64
+
+	// At AVX2, if soon is not nil, every block of four lanes or more prefetches 512 bytes
+	// into L2, the first those at soon, the next ones soonBlock bytes on; every item anew.
 	soon      unsafe.Pointer
 	soonBlock uint64
 
 	//lint:ignore U1000 the routine's own
-	srcAt, dstAt, moreLeft, end, blocksLeft, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
+	srcAt, dstAt, end, blocksLeft, outerLeft, srcOuterAt, wOuterAt, soonAt uint64
 }
 
 // gather adds, for every item and every set bit of its masks, cols columns of 64 bytes,

@@ -28,9 +28,8 @@ func peakGflops(threads int) float64 {
 }
 
 // benchCases are the layers that matter: the default network of examples/rat, the
-// paper's VGG-11 and WRN-16-4. Those of 8 frames, an image of 8 steps, take milliseconds,
-// as a round of peakGflops does: on a machine with other work there is always such a run
-// that it leaves alone.
+// paper's VGG-11 and WRN-16-4. Those of 8 frames, an image of 8 steps, take a millisecond
+// or a few: on a machine with other work there is always such a run that it leaves alone.
 func benchCases() []Conv {
 	var cs []Conv
 	for _, a := range [][8]int{

@@ -30,31 +30,46 @@ func (l Level) tileRows(blocks int) int {
 	return l.maxRows(blocks * vectors)
 }
 
-// runTile computes a tile. Where a sum is not a number, a zero may have met a weight
-// that is not finite: the twin, which leaves zeros out, decides.
+// runTile computes the items of a tile. Where a sum is not a number, a zero may have met a
+// weight that is not finite: the twin, which leaves zeros out, decides.
 func (l Level) runTile(t *tile) { l.runTileWithout(t, zeroScalars) }
 
 // runTileOfWeights is runTile for a tile whose scalars are the weights.
 func (l Level) runTileOfWeights(t *tile) { l.runTileWithout(t, zeroLanes) }
 
 func (l Level) runTileWithout(t *tile, without zeros) {
-	for l.tile(t); t.nan != 0; l.tile(t) {
-		t.nan = 0
-		t.skip(t.more - t.moreLeft)
-		_, bytes := l.vectors()
-		for r := range t.rows {
-			for c := range t.cols {
-				tileSum(t, r, c, bytes, without)
-			}
-		}
-		if t.more == 0 {
+	l.tile(t)
+	if t.nan == 0 {
+		return
+	}
+	t.nan = 0
+	rest := *t
+	for {
+		rest.skip(rest.more - rest.moreLeft)
+		rest.sums(l, without)
+		if rest.more == 0 {
 			return
 		}
-		t.skip(1)
+		rest.skip(1)
+		l.tile(&rest)
+		if rest.nan == 0 {
+			return
+		}
+		rest.nan = 0
 	}
 }
 
-// skip leaves out the first tiles.
+// sums computes the first item as the twin does.
+func (t *tile) sums(l Level, without zeros) {
+	_, bytes := l.vectors()
+	for r := range t.rows {
+		for c := range t.cols {
+			tileSum(t, r, c, bytes, without)
+		}
+	}
+}
+
+// skip leaves out the first items; one remains at least.
 func (t *tile) skip(n uint64) {
 	t.src, t.dst = unsafe.Add(t.src, int(n*t.srcItem)), unsafe.Add(t.dst, int(n*t.dstItem))
 	t.more -= n
@@ -228,24 +243,26 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 		t.offsets, t.count = ptr(list, 0), uint64(len(list))
 		t.srcRow, t.dstRow, t.ahead = uint64(src*64), uint64(dst*64), uint64(ahead*64)
 		s, d := (g*p.frames+f)*p.srcPixels, (lo*p.frames+f)*p.dstPixels+px
+		run := func(row, rows, items int) {
+			t.src, t.dst = ptr(p.src, (s+row*src)*Lanes), ptr(p.dst, (d+row*dst)*Lanes)
+			t.rows, t.more = uint64(rows), uint64(items-1)
+			t.srcItem, t.dstItem = t.srcRow*t.rows, t.dstRow*t.rows
+			l.runTile(&t)
+		}
 		parts := ceilDiv(n, max)
 		if soon != nil {
 			for i := range parts {
 				a, b := share(n, i, parts)
-				t.src, t.dst, t.rows = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes), uint64(b-a)
 				t.prefetch(soon, i, parts)
-				l.runTile(&t)
+				run(a, b-a, 1)
 			}
 			return
 		}
-		// The first tiles have a row more than those that follow.
 		rows := ceilDiv(n, parts)
-		first := n - parts*(rows-1)
-		for a := 0; a < n; a, first, rows = a+first*rows, parts-first, rows-1 {
-			t.src, t.dst = ptr(p.src, (s+a*src)*Lanes), ptr(p.dst, (d+a*dst)*Lanes)
-			t.rows, t.more = uint64(rows), uint64(first-1)
-			t.srcItem, t.dstItem = t.srcRow*t.rows, t.dstRow*t.rows
-			l.runTile(&t)
+		less := parts*rows - n // tiles of one row less
+		run(0, rows, parts-less)
+		if less > 0 {
+			run((parts-less)*rows, rows-1, less)
 		}
 	}
 	ahead := 1
@@ -265,8 +282,8 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	}
 }
 
-// prefetch makes tile i of so many fetch its part of w: a quarter if there are more than
-// four.
+// prefetch makes tile i of so many fetch its part of w, at most 512 bytes a block: a quarter
+// if there are more than four.
 func (t *tile) prefetch(w []float32, i, tiles int) {
 	t.soon = nil
 	if tiles = min(tiles, 4); i < tiles {

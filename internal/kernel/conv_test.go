@@ -605,13 +605,20 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// itemSums computes all items of a tile as the twin does.
+func itemSums(l Level, t tile, without zeros) {
+	for ; t.more > 0; t.skip(1) {
+		t.sums(l, without)
+	}
+	t.sums(l, without)
+}
+
 // Every size of tile is its twin.
 func TestTileShapes(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	src, w, bias := randoms(r, 20*40), randoms(r, 20*40*3*Lanes), randoms(r, 3*Lanes)
 	list := []offset{{0, 0}, {40, 640}, {8, 64}}
 	for _, l := range levels()[1:] {
-		vectors, bytes := l.vectors()
 		for cols := 1; cols <= 3; cols++ {
 			for m := 1; m <= l.maxRows(cols); m++ {
 				for variant := range uint64(6) {
@@ -621,7 +628,7 @@ func TestTileShapes(t *testing.T) {
 						offsets: ptr(list, 0), count: 3, rows: uint64(m), cols: uint64(cols),
 						srcRow: 40 * 4, dstRow: 100 * 4, wCol: 40 * 64, dstCol: 16 * 4,
 						outer: 2, srcOuter: 16, wOuter: 128, blocks: 2, srcBlock: 4, wBlock: 64,
-						lanes: 3 + 4*(variant%2), srcLane: 4, wLane: 64,
+						lanes: []uint64{3, 7, 8}[(variant+variant/3)%3], srcLane: 4, wLane: 64,
 						more: variant % 2, srcItem: 12, dstItem: 48 * 4,
 					}
 					if l == AVX2 {
@@ -635,14 +642,56 @@ func TestTileShapes(t *testing.T) {
 					a.dst = ptr(got, 0)
 					l.tile(&a)
 					a.dst = ptr(want, 0)
-					for a.more++; a.more > 0; a.skip(1) {
-						for i := range a.rows {
-							for j := range a.cols {
-								tileSum(&a, i, j, bytes, zeroScalars)
-							}
+					itemSums(l, a, zeroScalars)
+					equalBits(t, fmt.Sprintf("%v tile of %d×%d, variant %d", l, m, cols, variant), got, want)
+				}
+			}
+		}
+	}
+}
+
+// Whichever items have sums that are not numbers, only those are the twin's, and all are
+// computed.
+func TestTileNotFinite(t *testing.T) {
+	const items, rows, lanes = 4, 3, 8
+	inf := float32(math.Inf(1))
+	r := rand.New(rand.NewPCG(8, 8))
+	for _, l := range levels()[1:] {
+		_, bytes := l.vectors()
+		for bad := range 1 << items {
+			for start := range uint64(3) {
+				for _, without := range []zeros{zeroScalars, zeroLanes} {
+					src, w, bias := randoms(r, items*rows*lanes), randoms(r, lanes*2*Lanes), randoms(r, 2*Lanes)
+					for i := range src {
+						src[i]++ // not zero
+					}
+					for i := range w {
+						w[i]++
+					}
+					w[3*2*Lanes+1], w[3*2*Lanes+2] = inf, 0 // 0·∞ in the sums of bad items
+					for i := range items {
+						if bad>>i&1 == 1 {
+							src[(i*rows+1)*lanes+3] = map[zeros]float32{zeroScalars: 0, zeroLanes: inf}[without]
 						}
 					}
-					equalBits(t, fmt.Sprintf("%v tile of %d×%d, %d vectors a block, start %d", l, m, cols, vectors, start), got, want)
+					list := []offset{{}}
+					before := randoms(r, items*rows*2*Lanes)
+					a := tile{
+						src: ptr(src, 0), w: ptr(w, 0), bias: ptr(bias, 0), offsets: ptr(list, 0), count: 1,
+						start: start, rows: rows, cols: 2, srcRow: lanes * 4, dstRow: 2 * Lanes * 4,
+						wCol: uint64(bytes), dstCol: uint64(bytes), outer: 1, blocks: 1, lanes: lanes, srcLane: 4,
+						wLane: 2 * Lanes * 4, more: items - 1, srcItem: rows * lanes * 4, dstItem: rows * 2 * Lanes * 4,
+					}
+					got, want := append([]float32(nil), before...), append([]float32(nil), before...)
+					a.dst = ptr(got, 0)
+					asked := a
+					l.runTileWithout(&a, without)
+					if a.src != asked.src || a.dst != asked.dst || a.more != asked.more || a.nan != 0 {
+						t.Fatalf("%v, items %04b: the tile has changed", l, bad)
+					}
+					a.dst = ptr(want, 0)
+					itemSums(l, a, without)
+					equalBits(t, fmt.Sprintf("%v, items %04b, start %d, without %d", l, bad, start, without), got, want)
 				}
 			}
 		}

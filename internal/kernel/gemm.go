@@ -217,7 +217,7 @@ func (t *tile) setSlice(lo int) {
 	}
 }
 
-// matrixTile computes so many rows of a tile of so many blocks; at sets its
+// matrixTile computes so many rows of a tile of so many blocks and one item; at sets its
 // operands for the rows from one on.
 func (l Level) matrixTile(t *tile, blocks, rows int, at func(row int)) {
 	vectors, bytes := l.vectors()

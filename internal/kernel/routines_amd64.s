@@ -9,11 +9,11 @@
 TEXT ·tileAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ CX, 240(AX)
-	MOVQ 16(AX), CX
 	MOVQ CX, 248(AX)
-	MOVQ 192(AX), CX
+	MOVQ 16(AX), CX
 	MOVQ CX, 256(AX)
+	MOVQ 192(AX), CX
+	MOVQ CX, 224(AX)
 	MOVQ 56(AX), CX
 	MOVQ 64(AX), DX
 	CMPQ DX, $0x01
@@ -113,11 +113,11 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -136,11 +136,11 @@ tile1x1started:
 	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
 	MOVQ BX, 280(AX)
-	MOVQ 240(AX), BX
+	MOVQ 248(AX), BX
 	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
 	MOVQ BX, 296(AX)
-	MOVQ 224(AX), BX
+	MOVQ 232(AX), BX
 	MOVQ BX, 304(AX)
 
 tile1x1outer:
@@ -194,7 +194,7 @@ tile1x1near2:
 	JZ           tile1x1near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         232(AX), R10
+	ADDQ         240(AX), R10
 	MOVQ         R10, 304(AX)
 
 tile1x1near3:
@@ -254,16 +254,16 @@ tile1x1next:
 	VMOVMSKPS Y2, CX
 	TESTL     CX, CX
 	JNZ       tile1x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile1x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile1x1
 
 tile1x1done:
@@ -292,13 +292,13 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y1
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -319,11 +319,11 @@ tile2x1started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile2x1outer:
@@ -386,7 +386,7 @@ tile2x1near2:
 	JZ           tile2x1near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile2x1near3:
@@ -456,18 +456,18 @@ tile2x1next:
 	VMOVMSKPS Y3, CX
 	TESTL     CX, CX
 	JNZ       tile2x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y1, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile2x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile2x1
 
 tile2x1done:
@@ -498,7 +498,7 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -506,7 +506,7 @@ tile3x1dst:
 	VMOVUPS    (CX), Y1
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -529,11 +529,11 @@ tile3x1started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile3x1outer:
@@ -603,7 +603,7 @@ tile3x1near2:
 	JZ           tile3x1near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile3x1near3:
@@ -687,7 +687,7 @@ tile3x1next:
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       tile3x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -695,12 +695,12 @@ tile3x1next:
 	VMOVUPS   Y1, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile3x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile3x1
 
 tile3x1done:
@@ -733,7 +733,7 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -743,7 +743,7 @@ tile4x1dst:
 	VMOVUPS    (CX), Y2
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y3
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -768,11 +768,11 @@ tile4x1started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
-	MOVQ 224(AX), DI
+	MOVQ 232(AX), DI
 	MOVQ DI, 304(AX)
 
 tile4x1outer:
@@ -851,7 +851,7 @@ tile4x1near2:
 	JZ           tile4x1near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         232(AX), R12
+	ADDQ         240(AX), R12
 	MOVQ         R12, 304(AX)
 
 tile4x1near3:
@@ -945,7 +945,7 @@ tile4x1next:
 	VMOVMSKPS Y5, CX
 	TESTL     CX, CX
 	JNZ       tile4x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -955,12 +955,12 @@ tile4x1next:
 	VMOVUPS   Y2, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y3, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile4x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile4x1
 
 tile4x1done:
@@ -995,7 +995,7 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1007,7 +1007,7 @@ tile5x1dst:
 	VMOVUPS    (CX), Y3
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1034,11 +1034,11 @@ tile5x1started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
-	MOVQ 224(AX), DI
+	MOVQ 232(AX), DI
 	MOVQ DI, 304(AX)
 
 tile5x1outer:
@@ -1124,7 +1124,7 @@ tile5x1near2:
 	JZ           tile5x1near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         232(AX), R12
+	ADDQ         240(AX), R12
 	MOVQ         R12, 304(AX)
 
 tile5x1near3:
@@ -1232,7 +1232,7 @@ tile5x1next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile5x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -1244,12 +1244,12 @@ tile5x1next:
 	VMOVUPS   Y3, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile5x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile5x1
 
 tile5x1done:
@@ -1286,7 +1286,7 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1300,7 +1300,7 @@ tile6x1dst:
 	VMOVUPS    (CX), Y4
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1329,11 +1329,11 @@ tile6x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile6x1outer:
@@ -1428,7 +1428,7 @@ tile6x1near2:
 	JZ           tile6x1near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         232(AX), R13
+	ADDQ         240(AX), R13
 	MOVQ         R13, 304(AX)
 
 tile6x1near3:
@@ -1546,7 +1546,7 @@ tile6x1next:
 	VMOVMSKPS Y7, CX
 	TESTL     CX, CX
 	JNZ       tile6x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -1560,12 +1560,12 @@ tile6x1next:
 	VMOVUPS   Y4, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y5, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile6x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile6x1
 
 tile6x1done:
@@ -1604,7 +1604,7 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1620,7 +1620,7 @@ tile7x1dst:
 	VMOVUPS    (CX), Y5
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -1651,11 +1651,11 @@ tile7x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile7x1outer:
@@ -1757,7 +1757,7 @@ tile7x1near2:
 	JZ           tile7x1near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         232(AX), R13
+	ADDQ         240(AX), R13
 	MOVQ         R13, 304(AX)
 
 tile7x1near3:
@@ -1889,7 +1889,7 @@ tile7x1next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       tile7x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -1905,12 +1905,12 @@ tile7x1next:
 	VMOVUPS   Y5, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile7x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile7x1
 
 tile7x1done:
@@ -1951,7 +1951,7 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -1969,7 +1969,7 @@ tile8x1dst:
 	VMOVUPS    (CX), Y6
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y7
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -2002,11 +2002,11 @@ tile8x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile8x1outer:
@@ -2121,7 +2121,7 @@ tile8x1near2:
 	JZ           tile8x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile8x1near3:
@@ -2267,7 +2267,7 @@ tile8x1next:
 	VMOVMSKPS Y9, CX
 	TESTL     CX, CX
 	JNZ       tile8x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -2285,12 +2285,12 @@ tile8x1next:
 	VMOVUPS   Y6, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y7, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile8x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile8x1
 
 tile8x1done:
@@ -2333,7 +2333,7 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -2353,7 +2353,7 @@ tile9x1dst:
 	VMOVUPS    (CX), Y7
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -2388,11 +2388,11 @@ tile9x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile9x1outer:
@@ -2514,7 +2514,7 @@ tile9x1near2:
 	JZ           tile9x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile9x1near3:
@@ -2674,7 +2674,7 @@ tile9x1next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       tile9x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -2694,12 +2694,12 @@ tile9x1next:
 	VMOVUPS   Y7, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile9x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile9x1
 
 tile9x1done:
@@ -2744,7 +2744,7 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -2766,7 +2766,7 @@ tile10x1dst:
 	VMOVUPS    (CX), Y8
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y9
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -2803,11 +2803,11 @@ tile10x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile10x1outer:
@@ -2938,7 +2938,7 @@ tile10x1near2:
 	JZ           tile10x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile10x1near3:
@@ -3108,7 +3108,7 @@ tile10x1next:
 	VMOVMSKPS Y11, CX
 	TESTL     CX, CX
 	JNZ       tile10x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -3130,12 +3130,12 @@ tile10x1next:
 	VMOVUPS   Y8, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y9, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile10x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile10x1
 
 tile10x1done:
@@ -3182,7 +3182,7 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -3206,7 +3206,7 @@ tile11x1dst:
 	VMOVUPS    (CX), Y9
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -3245,11 +3245,11 @@ tile11x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile11x1outer:
@@ -3387,7 +3387,7 @@ tile11x1near2:
 	JZ           tile11x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile11x1near3:
@@ -3571,7 +3571,7 @@ tile11x1next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile11x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -3595,12 +3595,12 @@ tile11x1next:
 	VMOVUPS   Y9, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile11x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile11x1
 
 tile11x1done:
@@ -3649,7 +3649,7 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -3675,7 +3675,7 @@ tile12x1dst:
 	VMOVUPS    (CX), Y10
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -3716,11 +3716,11 @@ tile12x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile12x1outer:
@@ -3867,7 +3867,7 @@ tile12x1near2:
 	JZ           tile12x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile12x1near3:
@@ -4061,7 +4061,7 @@ tile12x1next:
 	VMOVMSKPS Y13, CX
 	TESTL     CX, CX
 	JNZ       tile12x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -4087,12 +4087,12 @@ tile12x1next:
 	VMOVUPS   Y10, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y11, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile12x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile12x1
 
 tile12x1done:
@@ -4143,7 +4143,7 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -4171,7 +4171,7 @@ tile13x1dst:
 	VMOVUPS    (CX), Y11
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y12
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -4214,11 +4214,11 @@ tile13x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile13x1outer:
@@ -4372,7 +4372,7 @@ tile13x1near2:
 	JZ           tile13x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile13x1near3:
@@ -4580,7 +4580,7 @@ tile13x1next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       tile13x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -4608,12 +4608,12 @@ tile13x1next:
 	VMOVUPS   Y11, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y12, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile13x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile13x1
 
 tile13x1done:
@@ -4666,7 +4666,7 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -4696,7 +4696,7 @@ tile14x1dst:
 	VMOVUPS    (CX), Y12
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y13
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -4741,11 +4741,11 @@ tile14x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile14x1outer:
@@ -4908,7 +4908,7 @@ tile14x1near2:
 	JZ           tile14x1near3
 	PREFETCHT1   384(R14)
 	PREFETCHT1   448(R14)
-	ADDQ         232(AX), R14
+	ADDQ         240(AX), R14
 	MOVQ         R14, 304(AX)
 
 tile14x1near3:
@@ -5126,7 +5126,7 @@ tile14x1next:
 	VMOVMSKPS Y15, CX
 	TESTL     CX, CX
 	JNZ       tile14x1nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -5156,12 +5156,12 @@ tile14x1next:
 	VMOVUPS   Y12, (CX)
 	ADDQ      DX, CX
 	VMOVUPS   Y13, (CX)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile14x1done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile14x1
 
 tile14x1done:
@@ -5190,12 +5190,12 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5214,11 +5214,11 @@ tile1x2started:
 	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
 	MOVQ BX, 280(AX)
-	MOVQ 240(AX), BX
+	MOVQ 248(AX), BX
 	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
 	MOVQ BX, 296(AX)
-	MOVQ 224(AX), BX
+	MOVQ 232(AX), BX
 	MOVQ BX, 304(AX)
 
 tile1x2outer:
@@ -5279,7 +5279,7 @@ tile1x2near2:
 	JZ           tile1x2near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         232(AX), R10
+	ADDQ         240(AX), R10
 	MOVQ         R10, 304(AX)
 
 tile1x2near3:
@@ -5350,17 +5350,17 @@ tile1x2next:
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       tile1x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
 	VMOVUPS   Y1, (CX)(DX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile1x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile1x2
 
 tile1x2done:
@@ -5389,12 +5389,12 @@ neighbours1x2bias:
 	JMP     neighbours1x2started
 
 neighbours1x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5412,7 +5412,7 @@ neighbours1x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -5492,17 +5492,17 @@ neighbours1x2next:
 	VMOVMSKPS Y4, CX
 	TESTL     CX, CX
 	JNZ       neighbours1x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
 	VMOVUPS   Y1, (CX)(DX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours1x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours1x2
 
 neighbours1x2done:
@@ -5535,7 +5535,7 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5543,7 +5543,7 @@ tile2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
 	VMOVUPS    (CX)(BX*1), Y3
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5564,11 +5564,11 @@ tile2x2started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile2x2outer:
@@ -5642,7 +5642,7 @@ tile2x2near2:
 	JZ           tile2x2near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile2x2near3:
@@ -5730,7 +5730,7 @@ tile2x2next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile2x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -5738,12 +5738,12 @@ tile2x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
 	VMOVUPS   Y3, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile2x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile2x2
 
 tile2x2done:
@@ -5776,7 +5776,7 @@ neighbours2x2bias:
 	JMP     neighbours2x2started
 
 neighbours2x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5784,7 +5784,7 @@ neighbours2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y2
 	VMOVUPS    (CX)(BX*1), Y3
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5804,7 +5804,7 @@ neighbours2x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -5901,7 +5901,7 @@ neighbours2x2next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       neighbours2x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -5909,12 +5909,12 @@ neighbours2x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y2, (CX)
 	VMOVUPS   Y3, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours2x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours2x2
 
 neighbours2x2done:
@@ -5951,7 +5951,7 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -5962,7 +5962,7 @@ tile3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
 	VMOVUPS    (CX)(BX*1), Y5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -5985,11 +5985,11 @@ tile3x2started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile3x2outer:
@@ -6073,7 +6073,7 @@ tile3x2near2:
 	JZ           tile3x2near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile3x2near3:
@@ -6181,7 +6181,7 @@ tile3x2next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       tile3x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -6192,12 +6192,12 @@ tile3x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
 	VMOVUPS   Y5, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile3x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile3x2
 
 tile3x2done:
@@ -6234,7 +6234,7 @@ neighbours3x2bias:
 	JMP     neighbours3x2started
 
 neighbours3x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6245,7 +6245,7 @@ neighbours3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y4
 	VMOVUPS    (CX)(BX*1), Y5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6267,7 +6267,7 @@ neighbours3x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -6381,7 +6381,7 @@ neighbours3x2next:
 	VMOVMSKPS Y8, CX
 	TESTL     CX, CX
 	JNZ       neighbours3x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -6392,12 +6392,12 @@ neighbours3x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y4, (CX)
 	VMOVUPS   Y5, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours3x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours3x2
 
 neighbours3x2done:
@@ -6438,7 +6438,7 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6452,7 +6452,7 @@ tile4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6477,11 +6477,11 @@ tile4x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
-	MOVQ 224(AX), DI
+	MOVQ 232(AX), DI
 	MOVQ DI, 304(AX)
 
 tile4x2outer:
@@ -6578,7 +6578,7 @@ tile4x2near2:
 	JZ           tile4x2near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         232(AX), R12
+	ADDQ         240(AX), R12
 	MOVQ         R12, 304(AX)
 
 tile4x2near3:
@@ -6703,7 +6703,7 @@ tile4x2next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       tile4x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -6717,12 +6717,12 @@ tile4x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
 	VMOVUPS   Y7, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile4x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile4x2
 
 tile4x2done:
@@ -6763,7 +6763,7 @@ neighbours4x2bias:
 	JMP     neighbours4x2started
 
 neighbours4x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -6777,7 +6777,7 @@ neighbours4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -6801,7 +6801,7 @@ neighbours4x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -6932,7 +6932,7 @@ neighbours4x2next:
 	VMOVMSKPS Y10, CX
 	TESTL     CX, CX
 	JNZ       neighbours4x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -6946,12 +6946,12 @@ neighbours4x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y6, (CX)
 	VMOVUPS   Y7, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours4x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours4x2
 
 neighbours4x2done:
@@ -6996,7 +6996,7 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7013,7 +7013,7 @@ tile5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
 	VMOVUPS    (CX)(BX*1), Y9
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7040,11 +7040,11 @@ tile5x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
-	MOVQ 224(AX), DI
+	MOVQ 232(AX), DI
 	MOVQ DI, 304(AX)
 
 tile5x2outer:
@@ -7151,7 +7151,7 @@ tile5x2near2:
 	JZ           tile5x2near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         232(AX), R12
+	ADDQ         240(AX), R12
 	MOVQ         R12, 304(AX)
 
 tile5x2near3:
@@ -7296,7 +7296,7 @@ tile5x2next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile5x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -7313,12 +7313,12 @@ tile5x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
 	VMOVUPS   Y9, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile5x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile5x2
 
 tile5x2done:
@@ -7363,7 +7363,7 @@ neighbours5x2bias:
 	JMP     neighbours5x2started
 
 neighbours5x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7380,7 +7380,7 @@ neighbours5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y8
 	VMOVUPS    (CX)(BX*1), Y9
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7406,7 +7406,7 @@ neighbours5x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -7554,7 +7554,7 @@ neighbours5x2next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       neighbours5x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -7571,12 +7571,12 @@ neighbours5x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y8, (CX)
 	VMOVUPS   Y9, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours5x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours5x2
 
 neighbours5x2done:
@@ -7625,7 +7625,7 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -7645,7 +7645,7 @@ tile6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
 	VMOVUPS    (CX)(BX*1), Y11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -7674,11 +7674,11 @@ tile6x2started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
-	MOVQ 224(AX), R8
+	MOVQ 232(AX), R8
 	MOVQ R8, 304(AX)
 
 tile6x2outer:
@@ -7798,7 +7798,7 @@ tile6x2near2:
 	JZ           tile6x2near3
 	PREFETCHT1   384(R13)
 	PREFETCHT1   448(R13)
-	ADDQ         232(AX), R13
+	ADDQ         240(AX), R13
 	MOVQ         R13, 304(AX)
 
 tile6x2near3:
@@ -7960,7 +7960,7 @@ tile6x2next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       tile6x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -7980,12 +7980,12 @@ tile6x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
 	VMOVUPS   Y11, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile6x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile6x2
 
 tile6x2done:
@@ -8034,7 +8034,7 @@ neighbours6x2bias:
 	JMP     neighbours6x2started
 
 neighbours6x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8054,7 +8054,7 @@ neighbours6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Y10
 	VMOVUPS    (CX)(BX*1), Y11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8082,7 +8082,7 @@ neighbours6x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -8247,7 +8247,7 @@ neighbours6x2next:
 	VMOVMSKPS Y14, CX
 	TESTL     CX, CX
 	JNZ       neighbours6x2nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -8267,12 +8267,12 @@ neighbours6x2next:
 	ADDQ      DX, CX
 	VMOVUPS   Y10, (CX)
 	VMOVUPS   Y11, (CX)(BX*1)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       neighbours6x2done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       neighbours6x2
 
 neighbours6x2done:
@@ -8303,13 +8303,13 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (CX)(DX*1), Y1
 	VMOVUPS    (CX)(DX*2), Y2
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8328,11 +8328,11 @@ tile1x3started:
 	MOVQ BX, 264(AX)
 	MOVQ 104(AX), BX
 	MOVQ BX, 280(AX)
-	MOVQ 240(AX), BX
+	MOVQ 248(AX), BX
 	MOVQ BX, 288(AX)
 	MOVQ 8(AX), BX
 	MOVQ BX, 296(AX)
-	MOVQ 224(AX), BX
+	MOVQ 232(AX), BX
 	MOVQ BX, 304(AX)
 
 tile1x3outer:
@@ -8400,7 +8400,7 @@ tile1x3near2:
 	JZ           tile1x3near3
 	PREFETCHT1   384(R10)
 	PREFETCHT1   448(R10)
-	ADDQ         232(AX), R10
+	ADDQ         240(AX), R10
 	MOVQ         R10, 304(AX)
 
 tile1x3near3:
@@ -8484,18 +8484,18 @@ tile1x3next:
 	VMOVMSKPS Y6, CX
 	TESTL     CX, CX
 	JNZ       tile1x3nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), DX
 	VMOVUPS   Y0, (CX)
 	VMOVUPS   Y1, (CX)(DX*1)
 	VMOVUPS   Y2, (CX)(DX*2)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile1x3done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile1x3
 
 tile1x3done:
@@ -8532,7 +8532,7 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8542,7 +8542,7 @@ tile2x3dst:
 	VMOVUPS    (CX), Y3
 	VMOVUPS    (CX)(BX*1), Y4
 	VMOVUPS    (CX)(BX*2), Y5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8563,11 +8563,11 @@ tile2x3started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile2x3outer:
@@ -8652,7 +8652,7 @@ tile2x3near2:
 	JZ           tile2x3near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile2x3near3:
@@ -8758,7 +8758,7 @@ tile2x3next:
 	VMOVMSKPS Y9, CX
 	TESTL     CX, CX
 	JNZ       tile2x3nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -8768,12 +8768,12 @@ tile2x3next:
 	VMOVUPS   Y3, (CX)
 	VMOVUPS   Y4, (CX)(BX*1)
 	VMOVUPS   Y5, (CX)(BX*2)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile2x3done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile2x3
 
 tile2x3done:
@@ -8816,7 +8816,7 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -8830,7 +8830,7 @@ tile3x3dst:
 	VMOVUPS    (CX), Y6
 	VMOVUPS    (CX)(BX*1), Y7
 	VMOVUPS    (CX)(BX*2), Y8
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -8853,11 +8853,11 @@ tile3x3started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
-	MOVQ 224(AX), SI
+	MOVQ 232(AX), SI
 	MOVQ SI, 304(AX)
 
 tile3x3outer:
@@ -8955,7 +8955,7 @@ tile3x3near2:
 	JZ           tile3x3near3
 	PREFETCHT1   384(R11)
 	PREFETCHT1   448(R11)
-	ADDQ         232(AX), R11
+	ADDQ         240(AX), R11
 	MOVQ         R11, 304(AX)
 
 tile3x3near3:
@@ -9089,7 +9089,7 @@ tile3x3next:
 	VMOVMSKPS Y12, CX
 	TESTL     CX, CX
 	JNZ       tile3x3nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -9103,12 +9103,12 @@ tile3x3next:
 	VMOVUPS   Y6, (CX)
 	VMOVUPS   Y7, (CX)(BX*1)
 	VMOVUPS   Y8, (CX)(BX*2)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile3x3done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile3x3
 
 tile3x3done:
@@ -9157,7 +9157,7 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Y0
@@ -9175,7 +9175,7 @@ tile4x3dst:
 	VMOVUPS    (CX), Y9
 	VMOVUPS    (CX)(BX*1), Y10
 	VMOVUPS    (CX)(BX*2), Y11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -9200,11 +9200,11 @@ tile4x3started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
-	MOVQ 224(AX), DI
+	MOVQ 232(AX), DI
 	MOVQ DI, 304(AX)
 
 tile4x3outer:
@@ -9319,7 +9319,7 @@ tile4x3near2:
 	JZ           tile4x3near3
 	PREFETCHT1   384(R12)
 	PREFETCHT1   448(R12)
-	ADDQ         232(AX), R12
+	ADDQ         240(AX), R12
 	MOVQ         R12, 304(AX)
 
 tile4x3near3:
@@ -9475,7 +9475,7 @@ tile4x3next:
 	VMOVMSKPS Y15, CX
 	TESTL     CX, CX
 	JNZ       tile4x3nan
-	MOVQ      248(AX), CX
+	MOVQ      256(AX), CX
 	MOVQ      80(AX), DX
 	MOVQ      96(AX), BX
 	VMOVUPS   Y0, (CX)
@@ -9493,12 +9493,12 @@ tile4x3next:
 	VMOVUPS   Y9, (CX)
 	VMOVUPS   Y10, (CX)(BX*1)
 	VMOVUPS   Y11, (CX)(BX*2)
-	SUBQ      $0x01, 256(AX)
+	SUBQ      $0x01, 224(AX)
 	JCS       tile4x3done
 	MOVQ      200(AX), CX
-	ADDQ      CX, 240(AX)
-	MOVQ      208(AX), CX
 	ADDQ      CX, 248(AX)
+	MOVQ      208(AX), CX
+	ADDQ      CX, 256(AX)
 	JMP       tile4x3
 
 tile4x3done:
@@ -13200,11 +13200,11 @@ round:
 TEXT ·tileAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ CX, 240(AX)
-	MOVQ 16(AX), CX
 	MOVQ CX, 248(AX)
-	MOVQ 192(AX), CX
+	MOVQ 16(AX), CX
 	MOVQ CX, 256(AX)
+	MOVQ 192(AX), CX
+	MOVQ CX, 224(AX)
 	MOVQ 56(AX), CX
 	MOVQ 64(AX), DX
 	CMPQ DX, $0x01
@@ -13312,11 +13312,11 @@ tile1x1bias:
 	JMP     tile1x1started
 
 tile1x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13335,7 +13335,7 @@ tile1x1started:
 	MOVQ CX, 264(AX)
 	MOVQ 104(AX), CX
 	MOVQ CX, 280(AX)
-	MOVQ 240(AX), CX
+	MOVQ 248(AX), CX
 	MOVQ CX, 288(AX)
 	MOVQ 8(AX), CX
 	MOVQ CX, 296(AX)
@@ -13382,16 +13382,16 @@ tile1x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile1x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile1x1
 
 tile1x1done:
@@ -13420,13 +13420,13 @@ tile2x1bias:
 	JMP     tile2x1started
 
 tile2x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z1
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13447,7 +13447,7 @@ tile2x1started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
@@ -13497,18 +13497,18 @@ tile2x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z1, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile2x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile2x1
 
 tile2x1done:
@@ -13539,7 +13539,7 @@ tile3x1bias:
 	JMP     tile3x1started
 
 tile3x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13547,7 +13547,7 @@ tile3x1dst:
 	VMOVUPS    (CX), Z1
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z2
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13570,7 +13570,7 @@ tile3x1started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
@@ -13625,7 +13625,7 @@ tile3x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -13633,12 +13633,12 @@ tile3x1lane:
 	VMOVUPS      Z1, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile3x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile3x1
 
 tile3x1done:
@@ -13671,7 +13671,7 @@ tile4x1bias:
 	JMP     tile4x1started
 
 tile4x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13681,7 +13681,7 @@ tile4x1dst:
 	VMOVUPS    (CX), Z2
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z3
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13706,7 +13706,7 @@ tile4x1started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -13764,7 +13764,7 @@ tile4x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -13774,12 +13774,12 @@ tile4x1lane:
 	VMOVUPS      Z2, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z3, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile4x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile4x1
 
 tile4x1done:
@@ -13814,7 +13814,7 @@ tile5x1bias:
 	JMP     tile5x1started
 
 tile5x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13826,7 +13826,7 @@ tile5x1dst:
 	VMOVUPS    (CX), Z3
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z4
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -13853,7 +13853,7 @@ tile5x1started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -13916,7 +13916,7 @@ tile5x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -13928,12 +13928,12 @@ tile5x1lane:
 	VMOVUPS      Z3, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile5x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile5x1
 
 tile5x1done:
@@ -13970,7 +13970,7 @@ tile6x1bias:
 	JMP     tile6x1started
 
 tile6x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -13984,7 +13984,7 @@ tile6x1dst:
 	VMOVUPS    (CX), Z4
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14013,7 +14013,7 @@ tile6x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -14079,7 +14079,7 @@ tile6x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -14093,12 +14093,12 @@ tile6x1lane:
 	VMOVUPS      Z4, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z5, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile6x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile6x1
 
 tile6x1done:
@@ -14137,7 +14137,7 @@ tile7x1bias:
 	JMP     tile7x1started
 
 tile7x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14153,7 +14153,7 @@ tile7x1dst:
 	VMOVUPS    (CX), Z5
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z6
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14184,7 +14184,7 @@ tile7x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -14255,7 +14255,7 @@ tile7x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -14271,12 +14271,12 @@ tile7x1lane:
 	VMOVUPS      Z5, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile7x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile7x1
 
 tile7x1done:
@@ -14317,7 +14317,7 @@ tile8x1bias:
 	JMP     tile8x1started
 
 tile8x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14335,7 +14335,7 @@ tile8x1dst:
 	VMOVUPS    (CX), Z6
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z7
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14368,7 +14368,7 @@ tile8x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -14448,7 +14448,7 @@ tile8x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -14466,12 +14466,12 @@ tile8x1lane:
 	VMOVUPS      Z6, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z7, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile8x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile8x1
 
 tile8x1done:
@@ -14514,7 +14514,7 @@ tile9x1bias:
 	JMP     tile9x1started
 
 tile9x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14534,7 +14534,7 @@ tile9x1dst:
 	VMOVUPS    (CX), Z7
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z8
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14569,7 +14569,7 @@ tile9x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -14654,7 +14654,7 @@ tile9x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -14674,12 +14674,12 @@ tile9x1lane:
 	VMOVUPS      Z7, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile9x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile9x1
 
 tile9x1done:
@@ -14724,7 +14724,7 @@ tile10x1bias:
 	JMP     tile10x1started
 
 tile10x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14746,7 +14746,7 @@ tile10x1dst:
 	VMOVUPS    (CX), Z8
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z9
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -14783,7 +14783,7 @@ tile10x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -14871,7 +14871,7 @@ tile10x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile10x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -14893,12 +14893,12 @@ tile10x1lane:
 	VMOVUPS      Z8, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z9, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile10x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile10x1
 
 tile10x1done:
@@ -14945,7 +14945,7 @@ tile11x1bias:
 	JMP     tile11x1started
 
 tile11x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -14969,7 +14969,7 @@ tile11x1dst:
 	VMOVUPS    (CX), Z9
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z10
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15008,7 +15008,7 @@ tile11x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -15101,7 +15101,7 @@ tile11x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile11x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -15125,12 +15125,12 @@ tile11x1lane:
 	VMOVUPS      Z9, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile11x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile11x1
 
 tile11x1done:
@@ -15179,7 +15179,7 @@ tile12x1bias:
 	JMP     tile12x1started
 
 tile12x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15205,7 +15205,7 @@ tile12x1dst:
 	VMOVUPS    (CX), Z10
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15246,7 +15246,7 @@ tile12x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -15342,7 +15342,7 @@ tile12x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile12x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -15368,12 +15368,12 @@ tile12x1lane:
 	VMOVUPS      Z10, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z11, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile12x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile12x1
 
 tile12x1done:
@@ -15424,7 +15424,7 @@ tile13x1bias:
 	JMP     tile13x1started
 
 tile13x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15452,7 +15452,7 @@ tile13x1dst:
 	VMOVUPS    (CX), Z11
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z12
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15495,7 +15495,7 @@ tile13x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -15596,7 +15596,7 @@ tile13x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile13x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -15624,12 +15624,12 @@ tile13x1lane:
 	VMOVUPS      Z11, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile13x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile13x1
 
 tile13x1done:
@@ -15682,7 +15682,7 @@ tile14x1bias:
 	JMP     tile14x1started
 
 tile14x1dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -15712,7 +15712,7 @@ tile14x1dst:
 	VMOVUPS    (CX), Z12
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z13
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15757,7 +15757,7 @@ tile14x1started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -15861,7 +15861,7 @@ tile14x1lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile14x1nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -15891,12 +15891,12 @@ tile14x1lane:
 	VMOVUPS      Z12, (CX)
 	ADDQ         DX, CX
 	VMOVUPS      Z13, (CX)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile14x1done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile14x1
 
 tile14x1done:
@@ -15925,12 +15925,12 @@ tile1x2bias:
 	JMP     tile1x2started
 
 tile1x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
 	VMOVUPS    (CX)(DX*1), Z1
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -15949,7 +15949,7 @@ tile1x2started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
@@ -16002,17 +16002,17 @@ tile1x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
 	VMOVUPS      Z1, (CX)(DX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile1x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile1x2
 
 tile1x2done:
@@ -16045,7 +16045,7 @@ tile2x2bias:
 	JMP     tile2x2started
 
 tile2x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16053,7 +16053,7 @@ tile2x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z2
 	VMOVUPS    (CX)(BX*1), Z3
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16074,7 +16074,7 @@ tile2x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -16133,7 +16133,7 @@ tile2x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -16141,12 +16141,12 @@ tile2x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z2, (CX)
 	VMOVUPS      Z3, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile2x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile2x2
 
 tile2x2done:
@@ -16183,7 +16183,7 @@ tile3x2bias:
 	JMP     tile3x2started
 
 tile3x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16194,7 +16194,7 @@ tile3x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z4
 	VMOVUPS    (CX)(BX*1), Z5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16217,7 +16217,7 @@ tile3x2started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -16282,7 +16282,7 @@ tile3x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -16293,12 +16293,12 @@ tile3x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z4, (CX)
 	VMOVUPS      Z5, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile3x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile3x2
 
 tile3x2done:
@@ -16339,7 +16339,7 @@ tile4x2bias:
 	JMP     tile4x2started
 
 tile4x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16353,7 +16353,7 @@ tile4x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z6
 	VMOVUPS    (CX)(BX*1), Z7
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16378,7 +16378,7 @@ tile4x2started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -16449,7 +16449,7 @@ tile4x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -16463,12 +16463,12 @@ tile4x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z6, (CX)
 	VMOVUPS      Z7, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile4x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile4x2
 
 tile4x2done:
@@ -16513,7 +16513,7 @@ tile5x2bias:
 	JMP     tile5x2started
 
 tile5x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16530,7 +16530,7 @@ tile5x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z8
 	VMOVUPS    (CX)(BX*1), Z9
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16557,7 +16557,7 @@ tile5x2started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -16634,7 +16634,7 @@ tile5x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -16651,12 +16651,12 @@ tile5x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z8, (CX)
 	VMOVUPS      Z9, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile5x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile5x2
 
 tile5x2done:
@@ -16705,7 +16705,7 @@ tile6x2bias:
 	JMP     tile6x2started
 
 tile6x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16725,7 +16725,7 @@ tile6x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z10
 	VMOVUPS    (CX)(BX*1), Z11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16754,7 +16754,7 @@ tile6x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -16837,7 +16837,7 @@ tile6x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -16857,12 +16857,12 @@ tile6x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z10, (CX)
 	VMOVUPS      Z11, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile6x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile6x2
 
 tile6x2done:
@@ -16915,7 +16915,7 @@ tile7x2bias:
 	JMP     tile7x2started
 
 tile7x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -16938,7 +16938,7 @@ tile7x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z12
 	VMOVUPS    (CX)(BX*1), Z13
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -16969,7 +16969,7 @@ tile7x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -17058,7 +17058,7 @@ tile7x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -17081,12 +17081,12 @@ tile7x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z12, (CX)
 	VMOVUPS      Z13, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile7x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile7x2
 
 tile7x2done:
@@ -17143,7 +17143,7 @@ tile8x2bias:
 	JMP     tile8x2started
 
 tile8x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17169,7 +17169,7 @@ tile8x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z14
 	VMOVUPS    (CX)(BX*1), Z15
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17202,7 +17202,7 @@ tile8x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -17303,7 +17303,7 @@ tile8x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -17329,12 +17329,12 @@ tile8x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z14, (CX)
 	VMOVUPS      Z15, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile8x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile8x2
 
 tile8x2done:
@@ -17395,7 +17395,7 @@ tile9x2bias:
 	JMP     tile9x2started
 
 tile9x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17424,7 +17424,7 @@ tile9x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z16
 	VMOVUPS    (CX)(BX*1), Z17
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17459,7 +17459,7 @@ tile9x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -17566,7 +17566,7 @@ tile9x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -17595,12 +17595,12 @@ tile9x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z16, (CX)
 	VMOVUPS      Z17, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile9x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile9x2
 
 tile9x2done:
@@ -17665,7 +17665,7 @@ tile10x2bias:
 	JMP     tile10x2started
 
 tile10x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17697,7 +17697,7 @@ tile10x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z18
 	VMOVUPS    (CX)(BX*1), Z19
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0a, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -17734,7 +17734,7 @@ tile10x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -17847,7 +17847,7 @@ tile10x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile10x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -17879,12 +17879,12 @@ tile10x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z18, (CX)
 	VMOVUPS      Z19, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile10x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile10x2
 
 tile10x2done:
@@ -17953,7 +17953,7 @@ tile11x2bias:
 	JMP     tile11x2started
 
 tile11x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -17988,7 +17988,7 @@ tile11x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z20
 	VMOVUPS    (CX)(BX*1), Z21
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0b, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18027,7 +18027,7 @@ tile11x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -18146,7 +18146,7 @@ tile11x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile11x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -18181,12 +18181,12 @@ tile11x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z20, (CX)
 	VMOVUPS      Z21, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile11x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile11x2
 
 tile11x2done:
@@ -18259,7 +18259,7 @@ tile12x2bias:
 	JMP     tile12x2started
 
 tile12x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18297,7 +18297,7 @@ tile12x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z22
 	VMOVUPS    (CX)(BX*1), Z23
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0c, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18338,7 +18338,7 @@ tile12x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -18463,7 +18463,7 @@ tile12x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile12x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -18501,12 +18501,12 @@ tile12x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z22, (CX)
 	VMOVUPS      Z23, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile12x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile12x2
 
 tile12x2done:
@@ -18583,7 +18583,7 @@ tile13x2bias:
 	JMP     tile13x2started
 
 tile13x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18624,7 +18624,7 @@ tile13x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z24
 	VMOVUPS    (CX)(BX*1), Z25
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0d, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -18667,7 +18667,7 @@ tile13x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -18798,7 +18798,7 @@ tile13x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile13x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -18839,12 +18839,12 @@ tile13x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z24, (CX)
 	VMOVUPS      Z25, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile13x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile13x2
 
 tile13x2done:
@@ -18925,7 +18925,7 @@ tile14x2bias:
 	JMP     tile14x2started
 
 tile14x2dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -18969,7 +18969,7 @@ tile14x2dst:
 	ADDQ       DX, CX
 	VMOVUPS    (CX), Z26
 	VMOVUPS    (CX)(BX*1), Z27
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x0e, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19014,7 +19014,7 @@ tile14x2started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -19151,7 +19151,7 @@ tile14x2lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile14x2nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -19195,12 +19195,12 @@ tile14x2lane:
 	ADDQ         DX, CX
 	VMOVUPS      Z26, (CX)
 	VMOVUPS      Z27, (CX)(BX*1)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile14x2done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile14x2
 
 tile14x2done:
@@ -19231,13 +19231,13 @@ tile1x3bias:
 	JMP     tile1x3started
 
 tile1x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), DX
 	VMOVUPS    (CX), Z0
 	VMOVUPS    (CX)(DX*1), Z1
 	VMOVUPS    (CX)(DX*2), Z2
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x01, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19256,7 +19256,7 @@ tile1x3started:
 	MOVQ SI, 264(AX)
 	MOVQ 104(AX), SI
 	MOVQ SI, 280(AX)
-	MOVQ 240(AX), SI
+	MOVQ 248(AX), SI
 	MOVQ SI, 288(AX)
 	MOVQ 8(AX), SI
 	MOVQ SI, 296(AX)
@@ -19314,18 +19314,18 @@ tile1x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile1x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), DX
 	VMOVUPS      Z0, (CX)
 	VMOVUPS      Z1, (CX)(DX*1)
 	VMOVUPS      Z2, (CX)(DX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile1x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile1x3
 
 tile1x3done:
@@ -19362,7 +19362,7 @@ tile2x3bias:
 	JMP     tile2x3started
 
 tile2x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19372,7 +19372,7 @@ tile2x3dst:
 	VMOVUPS    (CX), Z3
 	VMOVUPS    (CX)(BX*1), Z4
 	VMOVUPS    (CX)(BX*2), Z5
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x02, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19393,7 +19393,7 @@ tile2x3started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -19458,7 +19458,7 @@ tile2x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile2x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -19468,12 +19468,12 @@ tile2x3lane:
 	VMOVUPS      Z3, (CX)
 	VMOVUPS      Z4, (CX)(BX*1)
 	VMOVUPS      Z5, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile2x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile2x3
 
 tile2x3done:
@@ -19516,7 +19516,7 @@ tile3x3bias:
 	JMP     tile3x3started
 
 tile3x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19530,7 +19530,7 @@ tile3x3dst:
 	VMOVUPS    (CX), Z6
 	VMOVUPS    (CX)(BX*1), Z7
 	VMOVUPS    (CX)(BX*2), Z8
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x03, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19553,7 +19553,7 @@ tile3x3started:
 	MOVQ DI, 264(AX)
 	MOVQ 104(AX), DI
 	MOVQ DI, 280(AX)
-	MOVQ 240(AX), DI
+	MOVQ 248(AX), DI
 	MOVQ DI, 288(AX)
 	MOVQ 8(AX), DI
 	MOVQ DI, 296(AX)
@@ -19627,7 +19627,7 @@ tile3x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile3x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -19641,12 +19641,12 @@ tile3x3lane:
 	VMOVUPS      Z6, (CX)
 	VMOVUPS      Z7, (CX)(BX*1)
 	VMOVUPS      Z8, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile3x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile3x3
 
 tile3x3done:
@@ -19695,7 +19695,7 @@ tile4x3bias:
 	JMP     tile4x3started
 
 tile4x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19713,7 +19713,7 @@ tile4x3dst:
 	VMOVUPS    (CX), Z9
 	VMOVUPS    (CX)(BX*1), Z10
 	VMOVUPS    (CX)(BX*2), Z11
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x04, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19738,7 +19738,7 @@ tile4x3started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -19819,7 +19819,7 @@ tile4x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile4x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -19837,12 +19837,12 @@ tile4x3lane:
 	VMOVUPS      Z9, (CX)
 	VMOVUPS      Z10, (CX)(BX*1)
 	VMOVUPS      Z11, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile4x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile4x3
 
 tile4x3done:
@@ -19897,7 +19897,7 @@ tile5x3bias:
 	JMP     tile5x3started
 
 tile5x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -19919,7 +19919,7 @@ tile5x3dst:
 	VMOVUPS    (CX), Z12
 	VMOVUPS    (CX)(BX*1), Z13
 	VMOVUPS    (CX)(BX*2), Z14
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x05, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -19946,7 +19946,7 @@ tile5x3started:
 	MOVQ R8, 264(AX)
 	MOVQ 104(AX), R8
 	MOVQ R8, 280(AX)
-	MOVQ 240(AX), R8
+	MOVQ 248(AX), R8
 	MOVQ R8, 288(AX)
 	MOVQ 8(AX), R8
 	MOVQ R8, 296(AX)
@@ -20036,7 +20036,7 @@ tile5x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile5x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -20058,12 +20058,12 @@ tile5x3lane:
 	VMOVUPS      Z12, (CX)
 	VMOVUPS      Z13, (CX)(BX*1)
 	VMOVUPS      Z14, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile5x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile5x3
 
 tile5x3done:
@@ -20124,7 +20124,7 @@ tile6x3bias:
 	JMP     tile6x3started
 
 tile6x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20150,7 +20150,7 @@ tile6x3dst:
 	VMOVUPS    (CX), Z15
 	VMOVUPS    (CX)(BX*1), Z16
 	VMOVUPS    (CX)(BX*2), Z17
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x06, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -20179,7 +20179,7 @@ tile6x3started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -20276,7 +20276,7 @@ tile6x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile6x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -20302,12 +20302,12 @@ tile6x3lane:
 	VMOVUPS      Z15, (CX)
 	VMOVUPS      Z16, (CX)(BX*1)
 	VMOVUPS      Z17, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile6x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile6x3
 
 tile6x3done:
@@ -20374,7 +20374,7 @@ tile7x3bias:
 	JMP     tile7x3started
 
 tile7x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20404,7 +20404,7 @@ tile7x3dst:
 	VMOVUPS    (CX), Z18
 	VMOVUPS    (CX)(BX*1), Z19
 	VMOVUPS    (CX)(BX*2), Z20
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x07, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -20435,7 +20435,7 @@ tile7x3started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -20541,7 +20541,7 @@ tile7x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile7x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -20571,12 +20571,12 @@ tile7x3lane:
 	VMOVUPS      Z18, (CX)
 	VMOVUPS      Z19, (CX)(BX*1)
 	VMOVUPS      Z20, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile7x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile7x3
 
 tile7x3done:
@@ -20649,7 +20649,7 @@ tile8x3bias:
 	JMP     tile8x3started
 
 tile8x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20683,7 +20683,7 @@ tile8x3dst:
 	VMOVUPS    (CX), Z21
 	VMOVUPS    (CX)(BX*1), Z22
 	VMOVUPS    (CX)(BX*2), Z23
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x08, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -20716,7 +20716,7 @@ tile8x3started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -20835,7 +20835,7 @@ tile8x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile8x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -20869,12 +20869,12 @@ tile8x3lane:
 	VMOVUPS      Z21, (CX)
 	VMOVUPS      Z22, (CX)(BX*1)
 	VMOVUPS      Z23, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile8x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile8x3
 
 tile8x3done:
@@ -20953,7 +20953,7 @@ tile9x3bias:
 	JMP     tile9x3started
 
 tile9x3dst:
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	MOVQ       96(AX), BX
 	VMOVUPS    (CX), Z0
@@ -20991,7 +20991,7 @@ tile9x3dst:
 	VMOVUPS    (CX), Z24
 	VMOVUPS    (CX)(BX*1), Z25
 	VMOVUPS    (CX)(BX*2), Z26
-	MOVQ       248(AX), CX
+	MOVQ       256(AX), CX
 	MOVQ       80(AX), DX
 	IMUL3Q     $0x09, DX, BX
 	PREFETCHT0 (CX)(BX*1)
@@ -21026,7 +21026,7 @@ tile9x3started:
 	MOVQ R9, 264(AX)
 	MOVQ 104(AX), R9
 	MOVQ R9, 280(AX)
-	MOVQ 240(AX), R9
+	MOVQ 248(AX), R9
 	MOVQ R9, 288(AX)
 	MOVQ 8(AX), R9
 	MOVQ R9, 296(AX)
@@ -21154,7 +21154,7 @@ tile9x3lane:
 	KMOVW        K1, CX
 	TESTL        CX, CX
 	JNZ          tile9x3nan
-	MOVQ         248(AX), CX
+	MOVQ         256(AX), CX
 	MOVQ         80(AX), DX
 	MOVQ         96(AX), BX
 	VMOVUPS      Z0, (CX)
@@ -21192,12 +21192,12 @@ tile9x3lane:
 	VMOVUPS      Z24, (CX)
 	VMOVUPS      Z25, (CX)(BX*1)
 	VMOVUPS      Z26, (CX)(BX*2)
-	SUBQ         $0x01, 256(AX)
+	SUBQ         $0x01, 224(AX)
 	JCS          tile9x3done
 	MOVQ         200(AX), CX
-	ADDQ         CX, 240(AX)
-	MOVQ         208(AX), CX
 	ADDQ         CX, 248(AX)
+	MOVQ         208(AX), CX
+	ADDQ         CX, 256(AX)
 	JMP          tile9x3
 
 tile9x3done:

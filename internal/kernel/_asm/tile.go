@@ -14,7 +14,7 @@ func tileRows(s isa, cols int) int { return min(14, (s.registers-1-cols)/cols) }
 
 const tileCols = 3
 
-// soonLines are fetched of what is needed soon, for every block.
+// soonLines are fetched of what is needed soon, for every block: see tile.prefetch.
 const soonLines = 8
 
 // tile multiplies with a register tile of any size up to tileRows × tileCols, one
@@ -126,7 +126,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	}
 	Label(label("started"))
 
-	// Row i is at p + i·row for i < 7, and at q + (i−7)·row.
+	// Row i is at p + i·row for i < 7, and at q + (i−7)·row; of neighbours, at p + 4·i.
 	row, srcLane, wLane := a.load("srcRow"), a.load("srcLane"), a.load("wLane")
 	row3, row5, srcLane3, wLane3, wCol := GP64(), GP64(), GP64(), GP64(), GP64()
 	if neighbours {
@@ -149,7 +149,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	}
 	advance := func(by Op) {
 		ADDQ(by, p)
-		if m > 7 && !neighbours {
+		if m > 7 {
 			ADDQ(by, q)
 		}
 	}
@@ -200,9 +200,12 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 		}
 		VMOVUPS(at, w(j))
 	}
-	multiply := func(x0 func(i int) Mem) {
+	multiply := func(src func(i int) Mem, between func()) {
 		for i := range m {
-			VBROADCASTSS(x0(i), x)
+			if i == m/2 {
+				between()
+			}
+			VBROADCASTSS(src(i), x)
 			for j := range n {
 				VFMADD231PS(w(j), x, acc(i, j))
 			}
@@ -217,9 +220,6 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 					loadW(j, rowAt(wp, wLane, wLane3, nil, u))
 				}
 				multiply(func(i int) Mem {
-					if i == m/2 {
-						fetch(u)
-					}
 					if neighbours {
 						at := rowAt(p, srcLane, srcLane3, nil, u)
 						at.Disp = 4 * i
@@ -228,7 +228,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 					x := at(i)
 					x.Disp = 4 * u
 					return x
-				})
+				}, func() { fetch(u) })
 			}
 			LEAQ(Mem{Base: wp, Index: wLane, Scale: unrolled}, wp)
 			if neighbours {
@@ -298,7 +298,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 			return Mem{Base: p, Disp: 4 * i}
 		}
 		return at(i)
-	})
+	}, func() {})
 	if s.bytes == 32 && !neighbours {
 		advance(Imm(4))
 	} else {
@@ -359,7 +359,7 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	RET()
 }
 
-// rowAt is the address of row i, 0 to 6, from base.
+// rowAt is the address of row, or lane, i from base, 0 to 6; 5 alone needs row5.
 func rowAt(base, row, row3, row5 reg.Register, i int) Mem {
 	switch i {
 	case 0:
