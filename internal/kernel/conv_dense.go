@@ -44,35 +44,9 @@ func (l Level) runTileWithout(t *tile, without zeros) {
 	}
 	t.nan = 0
 	rest := *t
-	for {
-		rest.skip(rest.more - rest.moreLeft)
-		rest.sums(l, without)
-		if rest.more == 0 {
-			return
-		}
-		rest.skip(1)
-		l.tile(&rest)
-		if rest.nan == 0 {
-			return
-		}
-		rest.nan = 0
-	}
-}
-
-// sums computes the first item as the twin does.
-func (t *tile) sums(l Level, without zeros) {
+	rest.skip(t.more - t.moreLeft)
 	_, bytes := l.vectors()
-	for r := range t.rows {
-		for c := range t.cols {
-			tileSum(t, r, c, bytes, without)
-		}
-	}
-}
-
-// skip leaves out the first items; one remains at least.
-func (t *tile) skip(n uint64) {
-	t.src, t.dst = unsafe.Add(t.src, int(n*t.srcItem)), unsafe.Add(t.dst, int(n*t.dstItem))
-	t.more -= n
+	rest.sums(bytes, without)
 }
 
 func ptr[T any](s []T, i int) unsafe.Pointer { return unsafe.Pointer(&s[i]) }

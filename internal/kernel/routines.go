@@ -30,14 +30,28 @@ func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 // whatever they would be multiplied with.
 func tilePortable(a *tile) {
 	t := *a
-	for i := range a.more + 1 {
-		t.src, t.dst = unsafe.Add(a.src, int(i*a.srcItem)), unsafe.Add(a.dst, int(i*a.dstItem))
+	t.sums(64, zeroScalars)
+}
+
+// sums computes the items of a tile of vectors of so many bytes, and leaves it at the last.
+func (t *tile) sums(bytes int, without zeros) {
+	for {
 		for r := range t.rows {
 			for c := range t.cols {
-				tileSum(&t, r, c, 64, zeroScalars)
+				tileSum(t, r, c, bytes, without)
 			}
 		}
+		if t.more == 0 {
+			return
+		}
+		t.skip(1)
 	}
+}
+
+// skip leaves out the first items; one remains at least.
+func (t *tile) skip(n uint64) {
+	t.src, t.dst = unsafe.Add(t.src, int(n*t.srcItem)), unsafe.Add(t.dst, int(n*t.dstItem))
+	t.more -= n
 }
 
 // zeros says which of a tile's zeros add nothing, whatever they are multiplied with.
