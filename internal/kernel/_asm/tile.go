@@ -60,25 +60,153 @@ func tile(s isa) {
 	}
 	for n := 1; n <= tileCols; n++ {
 		for m := 1; m <= tileRows(s, n); m++ {
-			tileBody(s, a, m, n, false)
+			(&tileBody{isa: s, a: a, m: m, n: n}).write()
 			if s.bytes == 32 && n == 2 {
-				tileBody(s, a, m, n, true)
+				(&tileBody{isa: s, a: a, m: m, n: n, neighbours: true}).write()
 			}
 		}
 	}
 }
 
-func tileBody(s isa, a args, m, n int, neighbours bool) {
-	name := fmt.Sprintf("tile%dx%d", m, n)
-	if neighbours {
-		name = fmt.Sprintf("neighbours%dx%d", m, n)
-	}
-	label := func(l string) string { return name + l }
-	acc := func(i, j int) reg.VecPhysical { return s.v(i*n + j) }
-	w := func(j int) reg.VecPhysical { return s.v(m*n + j) }
-	x := s.v(m*n + n)
+// tileBody is the code for a tile of m × n vectors.
+type tileBody struct {
+	isa
+	a          args
+	m, n       int
+	neighbours bool
 
-	Label(name)
+	// Row i is at p + i·row for i < 7, and at q + (i−7)·row; of neighbours, at p + 4·i.
+	p, q, wp, lane                                          reg.GPVirtual
+	row, row3, row5, srcLane, srcLane3, wLane, wLane3, wCol reg.GPVirtual
+}
+
+func (t *tileBody) label(l string) string {
+	if t.neighbours {
+		return fmt.Sprintf("neighbours%dx%d%s", t.m, t.n, l)
+	}
+	return fmt.Sprintf("tile%dx%d%s", t.m, t.n, l)
+}
+
+// The registers of a sum, of a vector of weights and of the broadcast value.
+func (t *tileBody) acc(i, j int) reg.VecPhysical { return t.v(i*t.n + j) }
+func (t *tileBody) w(j int) reg.VecPhysical      { return t.v(t.m*t.n + j) }
+func (t *tileBody) x() reg.VecPhysical           { return t.v(t.m*t.n + t.n) }
+
+// at is row i at the present lane.
+func (t *tileBody) at(i int) Mem {
+	if t.neighbours {
+		return Mem{Base: t.p, Disp: 4 * i}
+	}
+	if i >= 7 {
+		return rowAt(t.q, t.row, t.row3, t.row5, i-7)
+	}
+	return rowAt(t.p, t.row, t.row3, t.row5, i)
+}
+
+func (t *tileBody) advance(by Op) {
+	ADDQ(by, t.p)
+	if t.m > 7 {
+		ADDQ(by, t.q)
+	}
+}
+
+// multiply adds the products of the weights at wp, and of rows, to the sums; between is
+// written halfway.
+func (t *tileBody) multiply(wp Mem, row func(i int) Mem, between func()) {
+	for j := range t.n {
+		at := wp
+		if t.bytes == 32 {
+			at.Disp += j * t.bytes
+		} else if j > 0 {
+			at.Index, at.Scale = t.wCol, uint8(j)
+		}
+		VMOVUPS(at, t.w(j))
+	}
+	if t.bytes == 64 {
+		between()
+	}
+	for i := range t.m {
+		if t.bytes == 32 && i == t.m/2 {
+			between()
+		}
+		VBROADCASTSS(row(i), t.x())
+		for j := range t.n {
+			VFMADD231PS(t.w(j), t.x(), t.acc(i, j))
+		}
+	}
+}
+
+// fetch prefetches rows from to to of what lies ahead.
+func (t *tileBody) fetch(next reg.GPVirtual, from, to int) {
+	for i := from; i < to; i++ {
+		if i == 7 {
+			LEAQ(Mem{Base: next, Index: t.row3, Scale: 2}, next)
+			ADDQ(t.row, next)
+		}
+		PREFETCHT0(rowAt(next, t.row, t.row3, t.row5, i%7))
+	}
+}
+
+// rounds multiplies lanes four at a time, whose addresses need no instructions, and leaves
+// the rest. What is to come is fetched little by little in the first round: fetches that
+// follow each other hold up the multiply-adds.
+func (t *tileBody) rounds() {
+	const unrolled = 4
+	round := func(fetch func(u int)) {
+		for u := range unrolled {
+			t.multiply(rowAt(t.wp, t.wLane, t.wLane3, nil, u), func(i int) Mem {
+				if t.neighbours {
+					at := rowAt(t.p, t.srcLane, t.srcLane3, nil, u)
+					at.Disp = 4 * i
+					return at
+				}
+				at := t.at(i)
+				at.Disp = 4 * u
+				return at
+			}, func() { fetch(u) })
+		}
+		LEAQ(Mem{Base: t.wp, Index: t.wLane, Scale: unrolled}, t.wp)
+		if t.neighbours {
+			LEAQ(Mem{Base: t.p, Index: t.srcLane, Scale: unrolled}, t.p)
+		} else {
+			t.advance(Imm(4 * unrolled))
+		}
+		SUBQ(Imm(unrolled), t.lane)
+	}
+	SUBQ(Imm(unrolled), t.lane)
+	JCS(LabelRef(t.label("rest")))
+	if !t.neighbours {
+		next, soon := GP64(), GP64()
+		MOVQ(t.p, next)
+		ADDQ(t.a.mem("ahead"), next)
+		MOVQ(t.a.mem("soonAt"), soon)
+		round(func(u int) {
+			t.fetch(next, u*t.m/unrolled, (u+1)*t.m/unrolled)
+			near := t.label(fmt.Sprint("near", u))
+			TESTQ(soon, soon)
+			JZ(LabelRef(near))
+			for i := range soonLines / unrolled {
+				PREFETCHT1(Mem{Base: soon, Disp: (u*soonLines/unrolled + i) * 64})
+			}
+			if u == unrolled-1 {
+				ADDQ(t.a.mem("soonBlock"), soon)
+				MOVQ(soon, t.a.mem("soonAt"))
+			}
+			Label(near)
+		})
+		JCS(LabelRef(t.label("rest")))
+	}
+	Label(t.label("lanes"))
+	round(func(int) {})
+	JCC(LabelRef(t.label("lanes")))
+	Label(t.label("rest"))
+	ADDQ(Imm(unrolled), t.lane)
+	JZ(LabelRef(t.label("next")))
+}
+
+func (t *tileBody) write() {
+	s, a, m, n, neighbours, label, acc := t.isa, t.a, t.m, t.n, t.neighbours, t.label, t.acc
+	Label(label(""))
 	each := func(fn func(i, j int, at Mem)) {
 		d, row, col := a.load("dstAt"), a.load("dstRow"), a.load("dstCol")
 		for i := range m {
@@ -117,207 +245,100 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 	Label(label("dst"))
 	each(func(i, j int, at Mem) { VMOVUPS(at, acc(i, j)) })
 	// The next tile often follows this one.
-	next, by := a.load("dstAt"), a.load("dstRow")
+	next, dstRow := a.load("dstAt"), a.load("dstRow")
 	tile := GP64()
-	IMUL3Q(Imm(uint64(m)), by, tile)
+	IMUL3Q(Imm(uint64(m)), dstRow, tile)
 	for range m {
 		PREFETCHT0(Mem{Base: next, Index: tile, Scale: 1})
-		ADDQ(by, next)
+		ADDQ(dstRow, next)
 	}
 	Label(label("started"))
 
-	// Row i is at p + i·row for i < 7, and at q + (i−7)·row; of neighbours, at p + 4·i.
-	row, srcLane, wLane := a.load("srcRow"), a.load("srcLane"), a.load("wLane")
-	row3, row5, srcLane3, wLane3, wCol := GP64(), GP64(), GP64(), GP64(), GP64()
+	t.row, t.srcLane, t.wLane = a.load("srcRow"), a.load("srcLane"), a.load("wLane")
+	t.row3, t.row5, t.srcLane3, t.wLane3, t.wCol = GP64(), GP64(), GP64(), GP64(), GP64()
 	if neighbours {
-		LEAQ(Mem{Base: srcLane, Index: srcLane, Scale: 2}, srcLane3)
+		LEAQ(Mem{Base: t.srcLane, Index: t.srcLane, Scale: 2}, t.srcLane3)
 	} else {
-		LEAQ(Mem{Base: row, Index: row, Scale: 2}, row3)
-		LEAQ(Mem{Base: row, Index: row, Scale: 4}, row5)
+		LEAQ(Mem{Base: t.row, Index: t.row, Scale: 2}, t.row3)
+		LEAQ(Mem{Base: t.row, Index: t.row, Scale: 4}, t.row5)
 	}
 	if s.bytes == 32 {
-		LEAQ(Mem{Base: wLane, Index: wLane, Scale: 2}, wLane3)
+		LEAQ(Mem{Base: t.wLane, Index: t.wLane, Scale: 2}, t.wLane3)
 	} else {
-		MOVQ(a.mem("wCol"), wCol)
+		MOVQ(a.mem("wCol"), t.wCol)
 	}
-	p, q, wp := GP64(), GP64(), GP64()
-	at := func(i int) Mem {
-		if i >= 7 {
-			return rowAt(q, row, row3, row5, i-7)
-		}
-		return rowAt(p, row, row3, row5, i)
-	}
-	advance := func(by Op) {
-		ADDQ(by, p)
-		if m > 7 {
-			ADDQ(by, q)
-		}
-	}
+	t.p, t.q, t.wp = GP64(), GP64(), GP64()
 	a.setEnd()
-	t := a.load("outer")
-	MOVQ(t, a.mem("outerLeft"))
-	MOVQ(a.mem("srcAt"), t)
-	MOVQ(t, a.mem("srcOuterAt"))
-	MOVQ(a.mem("w"), t)
-	MOVQ(t, a.mem("wOuterAt"))
+	by := a.load("outer")
+	MOVQ(by, a.mem("outerLeft"))
+	MOVQ(a.mem("srcAt"), by)
+	MOVQ(by, a.mem("srcOuterAt"))
+	MOVQ(a.mem("w"), by)
+	MOVQ(by, a.mem("wOuterAt"))
 	if s.bytes == 32 && !neighbours {
-		MOVQ(a.mem("soon"), t)
-		MOVQ(t, a.mem("soonAt"))
+		MOVQ(a.mem("soon"), by)
+		MOVQ(by, a.mem("soonAt"))
 	}
 
 	Label(label("outer"))
 	offset := a.load("offsets")
 	Label(label("offset"))
-	MOVQ(a.mem("srcOuterAt"), p)
-	ADDQ(Mem{Base: offset}, p)
+	MOVQ(a.mem("srcOuterAt"), t.p)
+	ADDQ(Mem{Base: offset}, t.p)
 	if m > 7 {
-		LEAQ(Mem{Base: p, Index: row3, Scale: 2}, q)
-		ADDQ(row, q)
+		LEAQ(Mem{Base: t.p, Index: t.row3, Scale: 2}, t.q)
+		ADDQ(t.row, t.q)
 	}
-	MOVQ(a.mem("wOuterAt"), wp)
-	ADDQ(Mem{Base: offset, Disp: 8}, wp)
+	MOVQ(a.mem("wOuterAt"), t.wp)
+	ADDQ(Mem{Base: offset, Disp: 8}, t.wp)
 	block := a.load("blocks")
 	MOVQ(block, a.mem("blocksLeft"))
 	Label(label("block"))
-	lane := GP64()
+	t.lane = GP64()
 	if s.bytes == 64 {
-		MOVQ(p, lane)
-		ADDQ(a.mem("ahead"), lane)
-		for i := range m {
-			if i == 7 {
-				LEAQ(Mem{Base: lane, Index: row3, Scale: 2}, lane)
-				ADDQ(row, lane)
-			}
-			PREFETCHT0(rowAt(lane, row, row3, row5, i%7))
-		}
+		MOVQ(t.p, t.lane)
+		ADDQ(a.mem("ahead"), t.lane)
+		t.fetch(t.lane, 0, m)
 	}
-	MOVQ(a.mem("lanes"), lane)
-	loadW := func(j int, at Mem) {
-		if s.bytes == 32 {
-			at.Disp += j * s.bytes
-		} else if j > 0 {
-			at.Index, at.Scale = wCol, uint8(j)
-		}
-		VMOVUPS(at, w(j))
-	}
-	multiply := func(src func(i int) Mem, between func()) {
-		for i := range m {
-			if i == m/2 {
-				between()
-			}
-			VBROADCASTSS(src(i), x)
-			for j := range n {
-				VFMADD231PS(w(j), x, acc(i, j))
-			}
-		}
-	}
+	MOVQ(a.mem("lanes"), t.lane)
 	if s.bytes == 32 {
-		// Lanes in rounds of four, whose addresses need no instructions.
-		const unrolled = 4
-		round := func(fetch func(u int)) {
-			for u := range unrolled {
-				for j := range n {
-					loadW(j, rowAt(wp, wLane, wLane3, nil, u))
-				}
-				multiply(func(i int) Mem {
-					if neighbours {
-						at := rowAt(p, srcLane, srcLane3, nil, u)
-						at.Disp = 4 * i
-						return at
-					}
-					x := at(i)
-					x.Disp = 4 * u
-					return x
-				}, func() { fetch(u) })
-			}
-			LEAQ(Mem{Base: wp, Index: wLane, Scale: unrolled}, wp)
-			if neighbours {
-				LEAQ(Mem{Base: p, Index: srcLane, Scale: unrolled}, p)
-			} else {
-				advance(Imm(4 * unrolled))
-			}
-			SUBQ(Imm(unrolled), lane)
-		}
-		SUBQ(Imm(unrolled), lane)
-		JCS(LabelRef(label("rest")))
-		if !neighbours {
-			// What is to come is fetched little by little: fetches that follow each other
-			// hold up the multiply-adds.
-			next, soon := GP64(), GP64()
-			MOVQ(p, next)
-			ADDQ(a.mem("ahead"), next)
-			MOVQ(a.mem("soonAt"), soon)
-			round(func(u int) {
-				for i := u * m / unrolled; i < (u+1)*m/unrolled; i++ {
-					if i == 7 {
-						LEAQ(Mem{Base: next, Index: row3, Scale: 2}, next)
-						ADDQ(row, next)
-					}
-					PREFETCHT0(rowAt(next, row, row3, row5, i%7))
-				}
-				near := label(fmt.Sprint("near", u))
-				TESTQ(soon, soon)
-				JZ(LabelRef(near))
-				for i := range soonLines / unrolled {
-					PREFETCHT1(Mem{Base: soon, Disp: (u*soonLines/unrolled + i) * 64})
-				}
-				if u == unrolled-1 {
-					ADDQ(a.mem("soonBlock"), soon)
-					MOVQ(soon, a.mem("soonAt"))
-				}
-				Label(near)
-			})
-			JCS(LabelRef(label("rest")))
-		}
-		Label(label("lanes"))
-		round(func(int) {})
-		JCC(LabelRef(label("lanes")))
-		Label(label("rest"))
-		ADDQ(Imm(unrolled), lane)
-		JZ(LabelRef(label("next")))
+		t.rounds()
 	}
 	Label(label("lane"))
-	for j := range n {
-		loadW(j, Mem{Base: wp})
-	}
-	if s.bytes == 64 && n > 1 {
-		soon := GP64()
-		MOVQ(a.mem("wAhead"), soon)
-		ADDQ(wp, soon)
-		for j := range n {
-			if j == 0 {
-				PREFETCHT0(Mem{Base: soon})
-			} else {
-				PREFETCHT0(Mem{Base: soon, Index: wCol, Scale: uint8(j)})
+	t.multiply(Mem{Base: t.wp}, t.at, func() {
+		if s.bytes == 64 && n > 1 {
+			soon := GP64()
+			MOVQ(a.mem("wAhead"), soon)
+			ADDQ(t.wp, soon)
+			for j := range n {
+				if j == 0 {
+					PREFETCHT0(Mem{Base: soon})
+				} else {
+					PREFETCHT0(Mem{Base: soon, Index: t.wCol, Scale: uint8(j)})
+				}
 			}
 		}
-	}
-	ADDQ(wLane, wp)
-	multiply(func(i int) Mem {
-		if neighbours {
-			return Mem{Base: p, Disp: 4 * i}
-		}
-		return at(i)
-	}, func() {})
+		ADDQ(t.wLane, t.wp)
+	})
 	if s.bytes == 32 && !neighbours {
-		advance(Imm(4))
+		t.advance(Imm(4))
 	} else {
-		advance(srcLane)
+		t.advance(t.srcLane)
 	}
-	DECQ(lane)
+	DECQ(t.lane)
 	JNZ(LabelRef(label("lane")))
 	Label(label("next"))
-	advance(a.mem("srcBlock"))
-	ADDQ(a.mem("wBlock"), wp)
+	t.advance(a.mem("srcBlock"))
+	ADDQ(a.mem("wBlock"), t.wp)
 	DECQ(a.mem("blocksLeft"))
 	JNZ(LabelRef(label("block")))
 	ADDQ(U32(16), offset)
 	CMPQ(offset, a.mem("end"))
 	JNE(LabelRef(label("offset")))
-	t = a.load("srcOuter")
-	ADDQ(t, a.mem("srcOuterAt"))
-	t = a.load("wOuter")
-	ADDQ(t, a.mem("wOuterAt"))
+	by = a.load("srcOuter")
+	ADDQ(by, a.mem("srcOuterAt"))
+	by = a.load("wOuter")
+	ADDQ(by, a.mem("wOuterAt"))
 	DECQ(a.mem("outerLeft"))
 	JNZ(LabelRef(label("outer")))
 
@@ -331,12 +352,12 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 		}
 		KMOVW(reg.K1, nan)
 	} else {
-		VCMPPS(Imm(3), s.v(0), s.v(m*n-1), x)
+		VCMPPS(Imm(3), s.v(0), s.v(m*n-1), t.x())
 		for i := 1; i+1 < m*n; i += 2 {
-			VCMPPS(Imm(3), s.v(i), s.v(i+1), w(0))
-			VORPS(w(0), x, x)
+			VCMPPS(Imm(3), s.v(i), s.v(i+1), t.w(0))
+			VORPS(t.w(0), t.x(), t.x())
 		}
-		VMOVMSKPS(x, nan)
+		VMOVMSKPS(t.x(), nan)
 	}
 	TESTL(nan, nan)
 	JNZ(LabelRef(label("nan")))
@@ -347,14 +368,14 @@ func tileBody(s isa, a args, m, n int, neighbours bool) {
 		by := a.load(f[0])
 		ADDQ(by, a.mem(f[1]))
 	}
-	JMP(LabelRef(name))
+	JMP(LabelRef(label("")))
 	Label(label("done"))
 	VZEROUPPER()
 	RET()
 	Label(label("nan"))
-	t = GP64()
-	MOVQ(U32(1), t)
-	MOVQ(t, a.mem("nan"))
+	by = GP64()
+	MOVQ(U32(1), by)
+	MOVQ(by, a.mem("nan"))
 	VZEROUPPER()
 	RET()
 }
