@@ -63,6 +63,20 @@ func TestConvDenseIsTheConvolution(t *testing.T) {
 	})
 }
 
+// The first start comes to rest at the second singular value, a fifteenth below the first.
+func TestConvNormStartsAgain(t *testing.T) {
+	c := lipschitz.Conv{
+		Cout: 2, Cin: 2, KH: 4, KW: 3, Stride: 1, Pad: 1, Height: 4, Width: 6,
+		Weight: randomWeights(2, 2*4*3, 0x696),
+	}
+	got, err := c.Norm(t.Context(), lipschitz.DefaultConvSearch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, rows, cols := c.Dense()
+	near(t, "Lower", got.Lower, svdNorm(w, rows, cols), 1e-3)
+}
+
 // Both ends hold the norm of the dense matrix, as SVD has it, and so does every bound;
 // the reshaped matrix is related to it as documented.
 func TestConvNormAgainstSVD(t *testing.T) {
