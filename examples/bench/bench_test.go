@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -108,6 +109,7 @@ func TestRun(t *testing.T) {
 	stdout, stderr, code := start(t, "-peer", folder, "-json", figures)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "against the other side")
+	assert.Contains(t, stderr, "regularize, 6 of 6")
 
 	var r report
 	b, err := os.ReadFile(figures)
@@ -116,7 +118,13 @@ func TestRun(t *testing.T) {
 	assert.Len(t, r.Checks, 5)
 	for _, c := range r.Checks {
 		assert.Less(t, c.Err, 1e-6, c.Name)
-		assert.Zero(t, c.Spikes+c.Images, c.Name)
+		if c.Name == "rates" {
+			assert.Equal(t, new(0), c.Spikes)
+			assert.Nil(t, c.Images)
+		} else {
+			assert.Equal(t, new(0), c.Images, c.Name)
+			assert.Nil(t, c.Spikes, c.Name)
+		}
 	}
 	assert.Len(t, r.Rates, 2)
 	for _, part := range parts {
@@ -149,12 +157,104 @@ func TestDiffers(t *testing.T) {
 	for _, c := range r.Checks {
 		if c.Name == "logits" {
 			assert.Greater(t, c.Err, 0.1)
-			assert.Equal(t, 2, c.Images)
-		} else {
-			assert.Zero(t, c.Images, c.Name)
+			assert.Equal(t, new(2), c.Images)
+		} else if c.Name != "rates" {
+			assert.Equal(t, new(0), c.Images, c.Name)
 		}
 	}
 }
+
+func TestDifference(t *testing.T) {
+	same := []float32{1, -4, 0, 0}
+	for _, c := range []struct {
+		got    []float32
+		err    float64
+		images int
+	}{
+		{same, 0, 0},
+		{[]float32{1, -3, 0, 0}, 0.25, 1},
+		{[]float32{1, -4, 0, 1e-30}, 2.5e-31, 1},
+	} {
+		d, err := difference("x", c.got, same, 2)
+		require.NoError(t, err)
+		assert.InEpsilon(t, 1+c.err, 1+d.Err, 1e-6)
+		assert.Equal(t, c.images, *d.Images)
+	}
+	zeros := make([]float32, 4)
+	d, err := difference("x", zeros, zeros, 2)
+	require.NoError(t, err)
+	assert.Equal(t, check{Name: "x", Images: new(0)}, d)
+	d, err = difference("x", same, zeros, 2)
+	require.NoError(t, err)
+	assert.Greater(t, d.Err, 1e9)
+	_, err = json.Marshal(d)
+	require.NoError(t, err)
+	nan := []float32{0, 0, 0, float32(math.NaN())}
+	for _, c := range [][2][]float32{{nan, same}, {same, nan}, {nan, nan}} {
+		_, err := difference("x", c[0], c[1], 2)
+		require.ErrorContains(t, err, "x: value 1 of image 1 is ")
+		assert.ErrorContains(t, err, "NaN")
+	}
+	_, err = difference("x", same, nil, 2)
+	assert.ErrorContains(t, err, "x: 0 values: expected a float32 tensor of 4")
+}
+
+func TestRateDifference(t *testing.T) {
+	d, err := rateDifference([]float64{10, 50}, []float64{100, 100}, []float32{0.125, 0.5})
+	require.NoError(t, err)
+	assert.InDelta(t, 0.025/0.5, d.Err, 1e-9)
+	assert.Equal(t, 3, *d.Spikes) // 12.5 rounded is 13
+	for _, bad := range []float64{-0.1, 1.1, math.NaN(), math.Inf(1)} {
+		_, err := rateDifference([]float64{10, 50}, []float64{100, 100}, []float32{0.5, float32(bad)})
+		assert.ErrorContains(t, err, fmt.Sprintf("rates: %v of layer 1: expected a number in [0, 1]", float32(bad)))
+	}
+}
+
+func TestSweep(t *testing.T) {
+	figures := filepath.Join(t.TempDir(), "figures.json")
+	stdout, stderr, code := start(t, "-sweep", "T", "-json", figures)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stderr, "T 32, 6 of 6")
+	var got struct {
+		Sweep  string
+		Kernel string
+		Points []point
+	}
+	b, err := os.ReadFile(figures)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &got))
+	assert.Equal(t, "T", got.Sweep)
+	assert.NotEmpty(t, got.Kernel)
+	require.Len(t, got.Points, 6)
+	for i, p := range got.Points {
+		assert.Equal(t, fmt.Sprint(1<<i), p.Label)
+		assert.Len(t, p.MS, len(sweepTimes)+1) // and rat, made of them
+		assert.Len(t, p.MB, len(sweepMemory))
+		assert.Regexp(t, fmt.Sprintf(`(?m)^ *%s +%.1f %%`, p.Label, 100*p.Rate), stdout)
+	}
+	assert.Greater(t, got.Points[5].MB["train"], 4*got.Points[0].MB["train"])
+}
+
+// A sweep that is stopped prints and writes the points that it has.
+func TestSweepStopped(t *testing.T) {
+	o := options{arch: arch, width: 1, steps: 2, batch: 2, reps: 1, sweep: "T", out: filepath.Join(t.TempDir(), "figures.json")}
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout bytes.Buffer
+	err := run(ctx, o, &stdout, writer(func(b []byte) {
+		if bytes.Contains(b, []byte("3 of 6")) {
+			cancel()
+		}
+	}))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 4, strings.Count(stdout.String(), "\n"), stdout.String())
+	b, err := os.ReadFile(o.out)
+	require.NoError(t, err)
+	assert.Equal(t, 2, bytes.Count(b, []byte("mean_rate")))
+}
+
+type writer func(b []byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 func TestRefusals(t *testing.T) {
 	folder := t.TempDir()
@@ -181,6 +281,8 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-threads", "-1"}, []string{"-threads", `"-1"`}},
 		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, vgg11"}},
 		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width or rate"}},
+		{[]string{"-sweep", "T", "-peer", good}, []string{"-sweep", "-peer"}},
+		{[]string{"-sweep", "T", "-peer-json", "x"}, []string{"-sweep", "-peer-json"}},
 		{[]string{"now"}, []string{`"now"`}},
 		{[]string{"-peer", filepath.Join(folder, "none")}, []string{"none", "state.safetensors"}},
 		{[]string{"-peer", good, "-width", "2"}, []string{good, "state.safetensors", "classifier.0.weight"}},
@@ -191,6 +293,8 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-peer", peer(func(b, _ tensors) { b.floats(t, "x", nil, 0, 3, 32, 32); b.ints(t, "y") })}, []string{"batch.safetensors", "x"}},
 		{[]string{"-peer", peer(func(_, e tensors) { delete(e, "logits") })}, []string{"expect.safetensors", "logits"}},
 		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", nil, 0) })}, []string{"expect.safetensors", "0 rates for 2 layers"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", []float32{0.1, 7}, 2) })}, []string{"expect.safetensors", "rates: 7 of layer 1", "[0, 1]"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "logits", append(make([]float32, 19), float32(math.NaN())), 2, 10) })}, []string{"expect.safetensors", "logits: value 9 of image 1 is NaN"}},
 		{[]string{"-peer-json", filepath.Join(folder, "none.json")}, []string{"-peer-json", "none.json"}},
 		{[]string{"-peer-json", file("text.json", "forward 43")}, []string{"-peer-json", "text.json", "invalid character"}},
 		{[]string{"-peer-json", figures("vgg-11", 2, 2, 1)}, []string{`"vgg-11", T 2, batch 2, 1 threads`, `expected "` + arch + `", 2, 2, 1`}},
@@ -199,8 +303,9 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-peer-json", figures(arch, 2, 2, 2)}, []string{"T 2, batch 2, 2 threads", "2, 2, 1"}},
 		{[]string{"-json", filepath.Join(folder, "none", "figures.json")}, []string{"-json", "figures.json"}},
 	} {
-		_, stderr, code := start(t, c.args...)
+		stdout, stderr, code := start(t, c.args...)
 		assert.Equal(t, 1, code, "%v", c.args)
+		assert.NotContains(t, stdout, "milliseconds", "%v: measured before it refused", c.args)
 		assert.True(t, strings.HasPrefix(stderr, "bench: ") && strings.Count(stderr, "\n") == 1, "%v: %s", c.args, stderr)
 		for _, part := range c.parts {
 			assert.Contains(t, stderr, part, "%v", c.args)

@@ -4,17 +4,22 @@
 //
 // With -peer DIR it loads a network and images that another implementation exported
 // (state.safetensors, batch.safetensors with x and y, expect.safetensors with logits,
-// rates and grad_x.bptt, .bptr, .cba) and first checks that it computes the same. With
-// -peer-json FILE, the line that the other side printed, it prints the ratios.
+// rates and grad_x.bptt, .bptr, .cba) and first checks that it computes the same; these
+// files do not tell T, which must be given as it was. With -peer-json FILE, the line that
+// the other side printed, it prints the ratios.
+//
+// With -sweep it shows instead how time and memory grow with one quantity. -json writes
+// either as a file. Ctrl-C ends a sweep, and what it has so far is printed and written.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -24,6 +29,8 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
@@ -40,12 +47,19 @@ type options struct {
 	peer, peerJSON, out, sweep  string
 }
 
+// Concurrency implements cli.Options.
+func (o options) Concurrency() int { return o.threads }
+
+// Stopped implements cli.Options.
+func (o options) Stopped() string { return "a sweep prints what it has so far" }
+
 // report is what -json writes.
 type report struct {
 	Arch    string             `json:"arch"`
 	T       int                `json:"T"`
 	Batch   int                `json:"batch"`
 	Threads int                `json:"threads"`
+	Kernel  string             `json:"kernel"`
 	Rates   []float64          `json:"rates"`
 	MS      map[string]float64 `json:"ms"` // an image; regularize: an update
 	PeakMB  float64            `json:"peak_rss_mb,omitempty"`
@@ -55,9 +69,9 @@ type report struct {
 // parts are the timed parts in the order of the table.
 var parts = []string{"forward", "fgsm_bptt", "fgsm_bptr", "fgsm_cba", "train", "regularize", "rat"}
 
-func main() { cli.Exit("bench", run(os.Args[1:])) }
+func main() { cli.Main("bench", parse, run) }
 
-func parse(args []string) (o options, err error) {
+func parse(args []string, stdout io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.StringVar(&o.arch, "arch", "vgg11", "a `network`'s name ("+zoo.Names()+"), or one written out")
 	cli.Var(fs, &o.width, "width", 1, "(0, 64]", "multiplier of the network's width")
@@ -69,18 +83,22 @@ func parse(args []string) (o options, err error) {
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
 	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width or rate")
 	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
-	err = cli.Parse(fs, args, os.Stdout)
-	return o, err
+	if err := cli.Parse(fs, args, stdout); err != nil {
+		return o, err
+	}
+	if o.sweep != "" && (o.peer != "" || o.peerJSON != "") {
+		return o, errors.New("-sweep: expected neither -peer nor -peer-json with it")
+	}
+	return o, nil
 }
 
-func run(args []string) error {
-	o, err := parse(args)
-	if err != nil {
+func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	if err := o.save(nil); err != nil {
 		return err
 	}
 	debug.SetGCPercent(1) // as GOGC=1: buffers are reused, so that little is collected
 	if o.sweep != "" {
-		return sweep(o)
+		return sweep(ctx, o, stdout, stderr)
 	}
 	cfg := zoo.Default(o.arch)
 	cfg.Steps, cfg.WidthMultiplier = o.steps, o.width
@@ -88,8 +106,7 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("network of -arch %q: %w", o.arch, err)
 	}
-	m.Threads = o.threads
-	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(o.threads)}
+	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
 	x, y := randomImages(o.batch, m)
 	if o.peer != "" {
 		if x, y, err = loadPeer(m, o.peer); err != nil {
@@ -98,7 +115,9 @@ func run(args []string) error {
 		if r.Checks, err = compare(m, x, y, filepath.Join(o.peer, "expect.safetensors")); err != nil {
 			return err
 		}
-		printChecks(r.Checks)
+		if err := printChecks(stdout, r.Checks); err != nil {
+			return err
+		}
 	} else if err := warmUp(m, x, y); err != nil {
 		return err
 	}
@@ -110,20 +129,32 @@ func run(args []string) error {
 	if r.Rates, err = rates(m, x); err != nil {
 		return err
 	}
-	if r.MS, err = measure(m, x, y, o.reps, nil); err != nil {
+	if r.MS, err = measure(ctx, m, x, y, o.reps, nil, stderr); err != nil {
 		return err
 	}
 	r.PeakMB = peakMB()
-	printTimes(r, peer)
+	if err := printTimes(stdout, r, peer); err != nil {
+		return err
+	}
+	return o.save(r)
+}
+
+// save writes figures to the file of -json, if there is one; nil only tries whether it can.
+func (o options) save(figures any) error {
 	if o.out == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(o.out, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("-json: %w", err)
+	tried := errors.New("tried")
+	err := atomicfile.Write(o.out, func(w io.Writer) error {
+		if figures == nil {
+			return tried
+		}
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(figures)
+	})
+	if err != nil && err != tried {
+		return fmt.Errorf("-json: %s: %w", o.out, err)
 	}
 	return nil
 }
@@ -175,8 +206,8 @@ func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
 
 // newJobs returns what is timed, by part. The parameters do not change: the learning
 // rate is zero, and the projection's step too small to matter.
-func newJobs(m *snn.Model, x tensor.NCHW, y []int) (map[string]func() error, error) {
-	ctx, key := context.Background(), rng.New(3)
+func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[string]func() error, error) {
+	key := rng.New(3)
 	opt, err := train.NewUpdater(train.SGD{Momentum: 0.9}, m.Params())
 	if err != nil {
 		return nil, err
@@ -216,9 +247,9 @@ func newJobs(m *snn.Model, x tensor.NCHW, y []int) (map[string]func() error, err
 	return jobs, nil
 }
 
-// measure times the parts, or only some of them.
-func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map[string]float64, error) {
-	jobs, err := newJobs(m, x, y)
+// measure times the parts, or only some of them, and says to progress which.
+func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int, only []string, progress io.Writer) (map[string]float64, error) {
+	jobs, err := newJobs(ctx, m, x, y)
 	if err != nil {
 		return nil, err
 	}
@@ -228,8 +259,12 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map
 		if !ok || (only != nil && !slices.Contains(only, part)) {
 			continue
 		}
+		fmt.Fprintf(progress, "%s, %d of %d\n", part, len(ms)+1, len(jobs))
 		times := make([]float64, reps+1)
 		for i := range times {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			start := time.Now()
 			if err := job(); err != nil {
 				return nil, fmt.Errorf("%s: %w", part, err)
@@ -247,9 +282,9 @@ func measure(m *snn.Model, x tensor.NCHW, y []int, reps int, only []string) (map
 	return ms, nil
 }
 
-func printTimes(r, peer *report) {
-	fmt.Printf("%s, T = %d, %d images, %d threads; milliseconds an image (regularize: an update)\n", r.Arch, r.T, r.Batch, r.Threads)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+func printTimes(stdout io.Writer, r, peer *report) error {
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%s, T = %d, %d images, %d threads, %s; milliseconds an image (regularize: an update)\n", r.Arch, r.T, r.Batch, r.Threads, r.Kernel)
 	row := func(name string, ours, theirs float64) {
 		fmt.Fprintf(w, "%s\t%.2f\t", name, ours)
 		if peer != nil && theirs > 0 {
@@ -274,5 +309,5 @@ func printTimes(r, peer *report) {
 		}
 		row("peak memory, MB", r.PeakMB, theirs)
 	}
-	w.Flush()
+	return w.Flush()
 }

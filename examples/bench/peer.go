@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -17,9 +18,9 @@ import (
 // check compares one expected tensor.
 type check struct {
 	Name   string  `json:"name"`
-	Err    float64 `json:"relative_error"` // of the tensor's largest magnitude
-	Spikes int     `json:"spikes_differ"`  // at least so many
-	Images int     `json:"images_differ"`  // by more than 1e-4 of the image's largest magnitude
+	Err    float64 `json:"relative_error"`          // the largest, of the tensor's largest magnitude
+	Spikes *int    `json:"spikes_differ,omitempty"` // at least so many; of rates
+	Images *int    `json:"images_differ,omitempty"` // by more than 1e-4 of the image's largest magnitude; of all others
 }
 
 // loadPeer reads the network and the images.
@@ -69,60 +70,94 @@ func compare(m *snn.Model, x tensor.NCHW, y []int, path string) (cs []check, err
 	if len(want) != len(counts) {
 		return nil, fmt.Errorf("%s: %d rates for %d layers of neurons", path, len(want), len(counts))
 	}
-	spikes := check{Name: "rates"}
-	for i, r := range want {
-		spikes.Spikes += int(math.Abs(math.Round(float64(r)*sizes[i]) - counts[i]))
-		spikes.Err = max(spikes.Err, math.Abs(float64(r)-counts[i]/sizes[i]))
+	add := func(name string, got []float32) error {
+		c, err := difference(name, got, f.Tensors[name].Floats, x.N)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		cs = append(cs, c)
+		return nil
 	}
-	cs = append(cs, difference("logits", logits, f.Tensors["logits"].Floats, x.N), spikes)
+	if err := add("logits", logits); err != nil {
+		return nil, err
+	}
+	spikes, err := rateDifference(counts, sizes, want)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	cs = append(cs, spikes)
 	for _, g := range gradients {
 		dx, err := m.Run(snn.Pass{Gradient: g.Gradient}, x, loss(y))
 		if err != nil {
 			return nil, err
 		}
-		cs = append(cs, difference("grad_x."+g.name, dx.Data, f.Tensors["grad_x."+g.name].Floats, x.N))
-	}
-	for _, c := range cs {
-		if math.IsInf(c.Err, 1) {
-			return nil, fmt.Errorf("%s: no tensor %s of the network's size", path, c.Name)
+		if err := add("grad_x."+g.name, dx.Data); err != nil {
+			return nil, err
 		}
 	}
 	return cs, nil
 }
 
+// rateDifference compares firing rates, of layers of so many neurons and steps, with
+// expected ones. Spikes here and there may make up for each other, so that more may differ.
+func rateDifference(counts, sizes []float64, want []float32) (check, error) {
+	n, worst, largest := 0, 0.0, 0.0
+	for i, rate := range want {
+		r := float64(rate)
+		if !(r >= 0 && r <= 1) {
+			return check{}, fmt.Errorf("rates: %v of layer %d: expected a number in [0, 1]", rate, i)
+		}
+		n += int(math.Abs(math.Round(r*sizes[i]) - counts[i]))
+		worst, largest = max(worst, math.Abs(r-counts[i]/sizes[i])), max(largest, r)
+	}
+	return check{Name: "rates", Err: relative(worst, largest), Spikes: &n}, nil
+}
+
+// relative is worst/scale, and finite: 0 of zeros that nothing differs from.
+func relative(worst, scale float64) float64 {
+	return worst / max(scale, math.SmallestNonzeroFloat32)
+}
+
 // difference compares a tensor of n images. A spike that falls on the other side of its
 // threshold, or a ReLU that does, changes all that follows in its image, and nothing
 // in the others: so images are counted, too.
-func difference(name string, got, want []float32, n int) check {
-	c := check{Name: name, Err: math.Inf(1)}
-	if len(got) != len(want) || len(got) == 0 {
-		return c
+func difference(name string, got, want []float32, n int) (check, error) {
+	if len(got) != len(want) {
+		return check{}, fmt.Errorf("%s: %d values: expected a float32 tensor of %d", name, len(want), len(got))
 	}
 	size := len(got) / n
-	var worst, scale float64
+	images, worst, scale := 0, 0.0, 0.0
 	for i := range n {
 		var imageWorst, imageScale float64
 		for j := i * size; j < (i+1)*size; j++ {
-			imageWorst = max(imageWorst, math.Abs(float64(got[j]-want[j])))
-			imageScale = max(imageScale, math.Abs(float64(want[j])))
+			g, w := float64(got[j]), float64(want[j])
+			if d := g - w; math.IsNaN(d) || math.IsInf(d, 0) {
+				return check{}, fmt.Errorf("%s: value %d of image %d is %v, and %v here: expected finite numbers", name, j-i*size, i, w, g)
+			}
+			imageWorst, imageScale = max(imageWorst, math.Abs(g-w)), max(imageScale, math.Abs(w))
 		}
 		if imageWorst > 1e-4*imageScale {
-			c.Images++
+			images++
 		}
 		worst, scale = max(worst, imageWorst), max(scale, imageScale)
 	}
-	c.Err = worst / scale
-	return c
+	return check{Name: name, Err: relative(worst, scale), Images: &images}, nil
 }
 
-func printChecks(cs []check) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+func printChecks(stdout io.Writer, cs []check) error {
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "against the other side\trelative error\tspikes that differ\timages that differ\t")
-	for _, c := range cs {
-		fmt.Fprintf(w, "%s\t%.1e\t%d\t%d\t\n", c.Name, c.Err, c.Spikes, c.Images)
+	number := func(n *int) string {
+		if n == nil {
+			return ""
+		}
+		return fmt.Sprint(*n)
 	}
-	w.Flush()
-	fmt.Println()
+	for _, c := range cs {
+		fmt.Fprintf(w, "%s\t%.1e\t%s\t%s\t\n", c.Name, c.Err, number(c.Spikes), number(c.Images))
+	}
+	fmt.Fprintln(w)
+	return w.Flush()
 }
 
 // readFigures reads the figures that the other side printed, for the same task as r;

@@ -19,7 +19,7 @@ func BenchmarkStep(b *testing.B) {
 			if err := warmUp(m, x, y); err != nil {
 				b.Fatal(err)
 			}
-			jobs, err := newJobs(m, x, y)
+			jobs, err := newJobs(b.Context(), m, x, y)
 			if err != nil {
 				b.Fatal(err)
 			}

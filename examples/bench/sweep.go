@@ -1,28 +1,76 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"os"
+	"io"
+	"strings"
 	"text/tabwriter"
+	"time"
 
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// sweep shows how time and memory grow with one quantity.
-func sweep(o options) error {
-	type point struct {
-		label string
-		cfg   zoo.Config
-		batch int
+// point is one value of the quantity that a sweep varies.
+type point struct {
+	Label string             `json:"value"`
+	Rate  float64            `json:"mean_rate"`
+	MS    map[string]float64 `json:"ms"` // an image
+	MB    map[string]float64 `json:"mb"` // of values
+
+	cfg   zoo.Config
+	batch int
+}
+
+// The columns of a sweep's table.
+var (
+	sweepTimes  = []string{"forward", "fgsm_bptr", "fgsm_bptt", "train"}
+	sweepMemory = []string{"forward", "fgsm_bptt", "train"}
+)
+
+// sweep shows how time and memory grow with one quantity, as far as it comes.
+func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	points, err := sweepPoints(o)
+	if err != nil {
+		return err
 	}
+	done := 0
+	for begin := time.Now(); done < len(points); done++ {
+		fmt.Fprintf(stderr, "%s %s, %d of %d, after %v\n", o.sweep, points[done].Label, done+1, len(points), time.Since(begin).Round(time.Second))
+		if err = points[done].measure(ctx, o.reps); err != nil {
+			break
+		}
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\t\tms an image\t\t\t\tMB of values\t\t\t")
+	fmt.Fprintf(w, "%s\tmean rate\t%s\t%s\t\n", o.sweep, strings.Join(sweepTimes, "\t"), strings.Join(sweepMemory, "\t"))
+	for _, p := range points[:done] {
+		fmt.Fprintf(w, "%s\t%.1f %%\t", p.Label, 100*p.Rate)
+		for _, part := range sweepTimes {
+			fmt.Fprintf(w, "%.2f\t", p.MS[part])
+		}
+		for _, part := range sweepMemory {
+			fmt.Fprintf(w, "%.1f\t", p.MB[part])
+		}
+		fmt.Fprintln(w)
+	}
+	return errors.Join(err, w.Flush(), o.save(map[string]any{
+		"sweep": o.sweep, "threads": parallel.Threads(0), "kernel": kernel.CurrentLevel().String(), "points": points[:done],
+	}))
+}
+
+func sweepPoints(o options) ([]point, error) {
 	var points []point
 	add := func(label string, batch int, set func(c *zoo.Config)) {
 		c := zoo.Default(o.arch)
 		c.Steps, c.WidthMultiplier = o.steps, o.width
 		set(&c)
-		points = append(points, point{label, c, batch})
+		points = append(points, point{Label: label, cfg: c, batch: batch})
 	}
 	switch o.sweep {
 	case "T":
@@ -44,55 +92,44 @@ func sweep(o options) error {
 		// Half: with next to no memory, neurons fire when their current is positive.
 		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Leak = 1e-3, 1e-2 })
 	default:
-		return fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
+		return nil, fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
 	}
+	return points, nil
+}
 
-	timed := []string{"forward", "fgsm_bptr", "fgsm_bptt", "train"}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\t\tms an image\t\t\t\tMB of values\t\t\t")
-	fmt.Fprintf(w, "%s\tmean rate\tforward\tfgsm_bptr\tfgsm_bptt\ttrain\tforward\tfgsm_bptt\ttrain\t\n", o.sweep)
-	for i, p := range points {
-		fmt.Fprintf(os.Stderr, "%s %s, %d of %d\n", o.sweep, p.label, i+1, len(points))
-		m, err := zoo.New(p.cfg, rng.New(1))
-		if err != nil {
-			return err
-		}
-		m.Threads = o.threads
-		x, y := randomImages(p.batch, m)
-		if err := warmUp(m, x, y); err != nil {
-			return err
-		}
-		rs, err := rates(m, x)
-		if err != nil {
-			return err
-		}
-		ms, err := measure(m, x, y, o.reps, timed)
-		if err != nil {
-			return err
-		}
-		mean := 0.0
-		for _, r := range rs {
-			mean += 100 * r / float64(len(rs))
-		}
-		fmt.Fprintf(w, "%s\t%.1f %%\t", p.label, mean)
-		for _, part := range timed {
-			fmt.Fprintf(w, "%.2f\t", ms[part])
-		}
-		for _, job := range []func(m *snn.Model) error{
-			func(m *snn.Model) error { _, err := m.Logits(x, nil); return err },
-			func(m *snn.Model) error { _, err := m.Run(snn.Pass{}, x, loss(y)); return err },
-			func(m *snn.Model) error { return m.TrainStep(snn.Pass{Train: true}, x, loss(y)) },
-		} {
-			fresh, err := zoo.New(p.cfg, rng.New(1))
-			if err != nil {
-				return err
-			}
-			if err := job(fresh); err != nil {
-				return err
-			}
-			fmt.Fprintf(w, "%.1f\t", float64(fresh.Peak())/(1<<20))
-		}
-		fmt.Fprintln(w)
+func (p *point) measure(ctx context.Context, reps int) error {
+	m, err := zoo.New(p.cfg, rng.New(1))
+	if err != nil {
+		return err
 	}
-	return w.Flush()
+	x, y := randomImages(p.batch, m)
+	if err := warmUp(m, x, y); err != nil {
+		return err
+	}
+	rs, err := rates(m, x)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		p.Rate += r / float64(len(rs))
+	}
+	if p.MS, err = measure(ctx, m, x, y, reps, sweepTimes, io.Discard); err != nil {
+		return err
+	}
+	p.MB = map[string]float64{}
+	for i, job := range []func(m *snn.Model) error{
+		func(m *snn.Model) error { _, err := m.Logits(x, nil); return err },
+		func(m *snn.Model) error { _, err := m.Run(snn.Pass{}, x, loss(y)); return err },
+		func(m *snn.Model) error { return m.TrainStep(snn.Pass{Train: true}, x, loss(y)) },
+	} {
+		fresh, err := zoo.New(p.cfg, rng.New(1))
+		if err != nil {
+			return err
+		}
+		if err := job(fresh); err != nil {
+			return err
+		}
+		p.MB[sweepMemory[i]] = float64(fresh.Peak()) / (1 << 20)
+	}
+	return nil
 }
