@@ -587,6 +587,7 @@ func TestConvSizes(t *testing.T) {
 }
 
 func TestLevels(t *testing.T) {
+	t.Logf("highest level: %v", MaxLevel()) // .ci/run reads it
 	for l := MaxLevel() + 1; l <= AVX512; l++ {
 		if err := SetLevel(l); err == nil {
 			t.Errorf("SetLevel(%v) accepts a level that this machine lacks", l)
@@ -601,6 +602,12 @@ func TestLevels(t *testing.T) {
 	} {
 		if got := startLevel(env); got != want {
 			t.Errorf("%s=%q starts at %v, want %v", EnvLevel, env, got, want)
+		}
+	}
+	for env, good := range map[string]bool{"": true, "avx2": true, "Portable": true, "sse9": false} {
+		t.Setenv(EnvLevel, env)
+		if err := CheckEnv(); (err == nil) != good {
+			t.Errorf("%s=%q: %v", EnvLevel, env, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -34,19 +35,30 @@ var level atomic.Int32
 
 // EnvLevel is the environment variable that chooses the level when the program
 // starts: portable, avx2 or avx512. A level that the processor lacks is lowered to
-// the highest that it has; any other text is ignored. [CurrentLevel] tells what
-// became of it.
+// the highest that it has; any other text is ignored, and [CheckEnv] says so.
+// [CurrentLevel] tells what became of it.
 const EnvLevel = "SNNRAT_KERNEL"
 
 func init() { level.Store(int32(startLevel(os.Getenv(EnvLevel)))) }
 
 func startLevel(env string) Level {
-	for l, name := range levelNames {
-		if strings.EqualFold(env, name) {
-			return min(Level(l), maxLevel)
-		}
+	if l := levelOf(env); l >= 0 {
+		return min(l, maxLevel)
 	}
 	return maxLevel
+}
+
+// levelOf returns the level of a name, or less than [Portable].
+func levelOf(name string) Level {
+	return Level(slices.IndexFunc(levelNames[:], func(n string) bool { return strings.EqualFold(n, name) }))
+}
+
+// CheckEnv returns an error if [EnvLevel] is set to what is no level.
+func CheckEnv() error {
+	if env := os.Getenv(EnvLevel); env != "" && levelOf(env) < 0 {
+		return fmt.Errorf("%s is %q: expected one of %s", EnvLevel, env, strings.Join(levelNames[:], ", "))
+	}
+	return nil
 }
 
 // CurrentLevel returns the level in use.

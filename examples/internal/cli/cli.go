@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/org/snnrat/internal/kernel"
 )
 
 // Number is what the numeric flags hold.
@@ -85,8 +87,8 @@ func (i interval) contains(v float64) bool {
 	return (v > i.lo || v == i.lo && !i.loOpen) && (v < i.hi || v == i.hi && !i.hiOpen)
 }
 
-// Parse parses a command line of flags only. Asked for help, it writes it to out and
-// returns flag.ErrHelp.
+// Parse parses a command line of flags only, and checks the environment. Asked for help,
+// it writes it to out and returns flag.ErrHelp.
 func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	fs.Init(fs.Name(), flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // or else an error would come with all of the usage
@@ -100,6 +102,8 @@ func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 		err = fmt.Errorf("%w (-help lists the flags)", err)
 	case fs.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q: expected flags only (-help lists them)", fs.Arg(0))
+	default:
+		err = kernel.CheckEnv()
 	}
 	return err
 }

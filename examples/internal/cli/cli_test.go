@@ -10,6 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestParseChecksEnvironment(t *testing.T) {
+	t.Setenv("SNNRAT_KERNEL", "avx3")
+	err := Parse(flag.NewFlagSet("test", flag.ExitOnError), nil, nil)
+	assert.EqualError(t, err, `SNNRAT_KERNEL is "avx3": expected one of portable, avx2, avx512`)
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct{ args, err string }{
 		{"", ""},
