@@ -29,16 +29,18 @@ func randomMatrix(rows, cols int) *mat.Dense {
 	return m
 }
 
-// guarded returns n floats with a band of sentinels behind them, and a check that
-// the band is untouched and that every one of the n was written.
+// guarded returns n floats between bands of sentinels, and a check that the bands are
+// untouched and that every one of the n was written.
 func guarded(t *testing.T, n int) (buf []float32, check func()) {
 	t.Helper()
 	const sentinel = -12345.5
-	b := slices.Repeat([]float32{sentinel}, n+Lanes)
-	return b[:n], func() {
+	b := slices.Repeat([]float32{sentinel}, band+n+Lanes)
+	mid := b[band:][:n:n]
+	return mid, func() {
 		t.Helper()
-		if slices.Contains(b[:n], sentinel) || slices.ContainsFunc(b[n:], func(v float32) bool { return v != sentinel }) {
-			t.Error("wrote past the destination or left a part of it")
+		other := func(v float32) bool { return v != sentinel }
+		if slices.Contains(mid, sentinel) || slices.ContainsFunc(b[:band], other) || slices.ContainsFunc(b[band+n:], other) {
+			t.Error("wrote beside the destination or left a part of it")
 		}
 	}
 }
@@ -162,42 +164,47 @@ func TestGramPropagatesNaN(t *testing.T) {
 	}
 }
 
-// The vector levels agree to the bit, NaNs and infinities included, and with the
-// portable one within rounding, over several slices of k.
-func TestProductLevels(t *testing.T) {
+// Every element is its products added one after the other, at the vector levels without
+// rounding them first: to the bit, NaNs and infinities included.
+func TestProductOrder(t *testing.T) {
 	for _, s := range [][2]int{{1, 1}, {20, kSlice - 1}, {33, kSlice + 1}, {130, 2*kSlice + 77}, {300, 16}} {
+		rows, cols := s[0], s[1]
 		for _, special := range []bool{false, true} {
-			w := blockMatrix(randomMatrix(s[0], s[1]))
+			n := blocks(rows)
+			w, a := blockMatrix(randomMatrix(rows, cols)), blockMatrix(randomMatrix(n*Lanes, n*Lanes))
 			if special {
-				w[len(w)/3], w[len(w)/2] = float32(math.Inf(1)), float32(math.NaN())
+				w[len(w)/3], w[len(w)/2], w[len(w)/5] = float32(math.Inf(1)), float32(math.NaN()), 0
 			}
-			n := blocks(s[0])
-			var before []float32
+			wAt := func(row, col int) float32 { return w[(row/Lanes*cols+col)*Lanes+row%Lanes] }
 			for _, l := range levels() {
-				at(t, l, func() {
-					g, check := guarded(t, n*n*Lanes*Lanes)
-					Gram(g, w, n, s[1], 2)
-					p, checkProduct := guarded(t, len(w))
-					MatMul(p, blockMatrix(randomMatrix(n*Lanes, n*Lanes)), w, n, n, s[1], 2)
-					check()
-					checkProduct()
-					got := slices.Concat(g, p)
-					if l > AVX2 {
-						equalBits(t, l.String(), got, before)
-					}
-					if l == AVX2 {
-						finite := slices.Clone(got)
-						for i, v := range finite {
-							if (v == v) != (before[i] == before[i]) {
-								t.Fatalf("value %d is %v, portable %v", i, v, before[i])
-							}
-							if v-v != 0 {
-								finite[i], before[i] = 0, 0
-							}
+				add := fma
+				if l == Portable {
+					add = func(x, y, z float32) float32 { return z + float32(x*y) }
+				}
+				gram, product := make([]float32, n*n*Lanes*Lanes), make([]float32, len(w))
+				for i := range n * Lanes {
+					for j := range n * Lanes {
+						g := &gram[(i/Lanes*n*Lanes+j)*Lanes+i%Lanes]
+						for k := range cols {
+							*g = add(wAt(j, k), wAt(i, k), *g)
 						}
-						near(t, finite, before, tolerance(max(s[1], n*Lanes)))
 					}
-					before = got
+					for c := range cols {
+						p := &product[(i/Lanes*cols+c)*Lanes+i%Lanes]
+						for k := range n * Lanes {
+							*p = add(a[(i/Lanes*n*Lanes+k)*Lanes+i%Lanes], wAt(k, c), *p)
+						}
+					}
+				}
+				at(t, l, func() {
+					g, check := guarded(t, len(gram))
+					Gram(g, w, n, cols, 2)
+					check()
+					equalBits(t, "Gram at "+l.String(), g, gram)
+					p, check := guarded(t, len(product))
+					MatMul(p, a, w, n, n, cols, 2)
+					check()
+					equalBits(t, "MatMul at "+l.String(), p, product)
 				})
 			}
 		}

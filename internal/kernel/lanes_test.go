@@ -116,6 +116,9 @@ func TestNeuronParity(t *testing.T) {
 			parity(t, "NeuronForward", func(_ func(int) []float32, words func(int) []uint16) {
 				NeuronForward(words(c.Units*c.Steps*c.Pixels), c.x, c.norm, c.Neuron, c.Scan, 1)
 			})
+			parity(t, "NeuronSupport", func(_ func(int) []float32, words func(int) []uint16) {
+				NeuronSupport(words(c.Units*c.Steps*c.Pixels), c.x, c.norm, c.Neuron, c.Scan, 0.7, 1)
+			})
 			s := c.forward(1)
 			for _, phi := range []Surrogate{triangle{1.2}, sliced{1.2}} {
 				for _, detach := range []bool{false, true} {
@@ -127,7 +130,7 @@ func TestNeuronParity(t *testing.T) {
 					parity(t, "NeuronNormBackward", func(dst func(int) []float32, _ func(int) []uint16) {
 						sum, dot := make([]float64, len(mean)), make([]float64, len(mean))
 						NeuronNormBackward(dst(len(c.x)), sum, dot, c.grad(s, phi, detach), mean, inv, 1)
-						halves(dst(4*len(sum)), sum, dot)
+						quarters(dst(8*len(sum)), sum, dot)
 					})
 				}
 			}
@@ -135,14 +138,17 @@ func TestNeuronParity(t *testing.T) {
 	}
 }
 
-// halves writes the bits of float64 values to dst as pairs of float32, which
-// compare as the bits do unless they are NaNs.
-func halves(dst []float32, vs ...[]float64) {
+// quarters writes the bits of float64 values to dst as four numbers each, those of all
+// NaNs the same.
+func quarters(dst []float32, vs ...[]float64) {
 	dst = dst[:0]
 	for _, v := range vs {
 		for _, x := range v {
-			hi := float32(x)
-			dst = append(dst, hi, float32(x-float64(hi)))
+			if x != x {
+				x = math.NaN()
+			}
+			b := math.Float64bits(x)
+			dst = append(dst, float32(b>>48), float32(b>>32&0xffff), float32(b>>16&0xffff), float32(b&0xffff))
 		}
 	}
 }
@@ -202,12 +208,12 @@ func TestElementwiseParity(t *testing.T) {
 			{"Moments", func(dst func(int) []float32) {
 				m, q := make([]float64, len(mean)), make([]float64, len(mean))
 				Moments(m, q, x, blocks, n, 1)
-				halves(dst(4*len(m)), m, q)
+				quarters(dst(8*len(m)), m, q)
 			}},
 			{"NormReduce", func(dst func(int) []float32) {
 				m, q := make([]float64, len(mean)), make([]float64, len(mean))
 				NormReduce(m, q, y, x, mean, inv, blocks, n, 1)
-				halves(dst(4*len(m)), m, q)
+				quarters(dst(8*len(m)), m, q)
 			}},
 			{"ReLU", func(dst func(int) []float32) { ReLU(dst(len(x)), x, 1) }},
 			{"AXPY in place", func(dst func(int) []float32) {
@@ -220,7 +226,7 @@ func TestElementwiseParity(t *testing.T) {
 				copy(d, x)
 				Combine(d, 0.3, d, -0.7, y[:ragged], 1)
 			}},
-			{"Dot", func(dst func(int) []float32) { halves(dst(2), []float64{Dot(x[:ragged], y[:ragged], 1)}) }},
+			{"Dot", func(dst func(int) []float32) { quarters(dst(4), []float64{Dot(x[:ragged], y[:ragged], 1)}) }},
 			{"SGD", func(dst func(int) []float32) {
 				w, v := dst(ragged), dst(ragged)
 				SGD(w, x, v, 0.1, 0.9, 0.01, n%2 == 0, 1)
@@ -300,13 +306,17 @@ func TestFlattenSpikes(t *testing.T) {
 			Densify(x, s, 0)
 			n := blocks(c*pixels) * frames
 			flat, want, got := make([]float32, n*Lanes), make([]float32, n*Lanes), make([]uint16, n)
-			for i := range got {
-				got[i] = 0xffff
-			}
 			Flatten(want, x, frames, c, pixels, 0)
-			FlattenSpikes(got, s, frames, c, pixels, 0)
-			Densify(flat, got, 0)
-			equalBits(t, fmt.Sprintf("%d channels, %d pixels", c, pixels), flat, want)
+			for _, l := range levels() {
+				at(t, l, func() {
+					for i := range got {
+						got[i] = 0xffff
+					}
+					FlattenSpikes(got, s, frames, c, pixels, 0)
+					Densify(flat, got, 0)
+					equalBits(t, fmt.Sprintf("%d channels, %d pixels at %v", c, pixels, l), flat, want)
+				})
+			}
 		}
 	}
 }

@@ -292,6 +292,12 @@ func TestNeuronNormBackward(t *testing.T) {
 
 // A gradient of means is spread over their windows tile by tile as it is at once.
 func TestNeuronBackwardPool(t *testing.T) {
+	for _, l := range levels() {
+		t.Run(l.String(), func(t *testing.T) { at(t, l, func() { checkNeuronBackwardPool(t) }) })
+	}
+}
+
+func checkNeuronBackwardPool(t *testing.T) {
 	for _, p := range []Pool{
 		{Hin: 2, Win: 2, KH: 2, KW: 2, Stride: 2}, {Hin: 6, Win: 4, KH: 2, KW: 2, Stride: 2}, {Hin: 9, Win: 15, KH: 3, KW: 3, Stride: 3},
 		{Hin: 34, Win: 38, KH: 2, KW: 2, Stride: 2}, {Hin: 2, Win: 700, KH: 2, KW: 2, Stride: 2}, {Hin: 7, Win: 7, KH: 7, KW: 7, Stride: 7},
