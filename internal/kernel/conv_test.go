@@ -431,7 +431,29 @@ func TestConv(t *testing.T) {
 	}
 }
 
-// Zero inputs add nothing, whatever the weight; everything else propagates.
+// Every number of channels, frames, rows and columns up to 130.
+func TestConvEverySize(t *testing.T) {
+	for i := 1; i <= 130; i++ {
+		other, few := i*59%131, 1+i%2 // other is every number once, too
+		for _, a := range [][8]int{
+			{few, i, 2, few, other, 3, 1, 1},
+			{few, i, 1, 1, other, 1, 1, 0},
+			{i, 3, few, 2, 17, 3, 1, 1},
+			{few, 2, i, few, 5, 3, few, 1},
+			{few, 17, few, i, 3, 3, few, 1},
+		} {
+			c, ok := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+			if !ok {
+				t.Fatalf("%v: the window does not fit", c)
+			}
+			o := newOperands(c, []float64{.15, .5}[i%2], uint64(i))
+			for _, l := range levels() {
+				t.Run(fmt.Sprintf("%v/%v", c, l), func(t *testing.T) { at(t, l, func() { checkConv(t, o, 1+i%3) }) })
+			}
+		}
+	}
+}
+
 // Values are packed and turned in parts where there are many, as are weights.
 func TestConvInParts(t *testing.T) {
 	images, _ := geometry(130, 3, 25, 25, 5, 3, 1, 1)
@@ -448,6 +470,7 @@ func TestConvInParts(t *testing.T) {
 	}
 }
 
+// Zero inputs add nothing, whatever the weight; everything else propagates.
 func TestConvNotFinite(t *testing.T) {
 	inf := float32(math.Inf(1))
 	for i, c := range convCases() {
