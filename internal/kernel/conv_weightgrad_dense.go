@@ -79,7 +79,6 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 		t.start = startDst
 	}
 	maxRows := min(8, l.tileRows(hi-lo))
-	one := [1]offset{}
 	for i := range (g.end - g.first) * (g.tapEnd - g.tap) {
 		b, tap := g.first+i/(g.tapEnd-g.tap), g.tap+i%(g.tapEnd-g.tap)
 		channels := min(Lanes, c.Cin-b*Lanes)
@@ -94,7 +93,7 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 		}
 		t.outer, t.lanes = uint64(to-from), uint64(g.pairs.width[tap])
 		if in == 1 && out == 1 && channels > 0 { // frames follow each other as pixels do
-			rows = one[:]
+			rows = noOffset[:]
 			t.outer, t.lanes, t.srcLane = 1, uint64(to-from), 64
 		}
 		for k, parts := 0, ceilDiv(channels, maxRows); k < parts; k++ {

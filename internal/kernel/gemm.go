@@ -207,7 +207,7 @@ func (l Level) newMatrixTile(k, cols int) tile {
 	return t
 }
 
-var noOffset offset
+var noOffset [1]offset
 
 // setSlice says whether the slice from lo starts the sums or goes on.
 func (t *tile) setSlice(lo int) {

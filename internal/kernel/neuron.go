@@ -96,16 +96,19 @@ func (r *neuronRun) advance(n int) {
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
 func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) {
-	sc.forward(CurrentLevel().neuronForward, s, x, norm, n, 0, threads)
+	sc.forward(false, s, x, norm, n, 0, threads)
 }
 
 // NeuronSupport runs the neurons like NeuronForward, but writes where a surrogate
 // derivative that is zero from a distance of width to the threshold on is not.
 func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, width float32, threads int) {
-	sc.forward(CurrentLevel().neuronSupport, near, x, norm, n, width, threads)
+	sc.forward(true, near, x, norm, n, width, threads)
 }
 
-func (sc *Scan) forward(routine func(*neuronRun), s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) {
+// forward takes no routine as an argument: the runs, one for each piece of work, would be
+// allocated.
+func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) {
+	l := CurrentLevel()
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := sc.run(u, lo, hi, n, x, norm, s)
 		r.width = width
@@ -117,7 +120,11 @@ func (sc *Scan) forward(routine func(*neuronRun), s []uint16, x []float32, norm 
 			n := min(tile, hi-lo)
 			r.pixels = uint64(n)
 			clear(*buf)
-			routine(&r)
+			if support {
+				l.neuronSupport(&r)
+			} else {
+				l.neuronForward(&r)
+			}
 			if lo += n; lo == hi {
 				return
 			}
