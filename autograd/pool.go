@@ -74,7 +74,9 @@ type maxPool struct {
 }
 
 // MaxPool returns the largest value of every kh × kw window, without padding. Of
-// equal values the first one, in rows and then columns, takes the gradient.
+// equal values the first one, in rows and then columns, takes the gradient. That may be
+// another one at every step: a gradient through rates, which is the same at all steps,
+// differs between them behind MaxPool, and layers before it carry back all of them.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
 	t.read(x)

@@ -40,7 +40,7 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 	}
 }
 
-// CanLeaveOut reports whether ConvInputGrad is faster for elements that are not needed.
+// CanLeaveOut reports whether ConvInputGrad leaves out elements that are not needed.
 func (c *Conv) CanLeaveOut() bool { return c.same3() }
 
 // ConvSpikes computes dst = bias + w∗s for spikes s.

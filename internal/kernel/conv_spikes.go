@@ -35,8 +35,9 @@ var (
 	masks lender[uint64]
 	words lender[uint16]
 
-	// Memory of whole operations, apart from that of small units, which would hold on to
-	// it, and by kind, so that each is as large as it was the last time.
+	// What whole operations take most memory for, apart from the memory of small units,
+	// which would hold on to it, and by kind, so that each is as large as it was the last
+	// time.
 	packs, turns keeper[float32]
 )
 

@@ -10,7 +10,8 @@
 // Parallel work is split over outputs, never along a sum.
 //
 // Gradients of inputs of which a part is needed are summed in another order at AVX2
-// and AVX-512, whatever part that is; see [ConvInputGrad].
+// and AVX-512, whatever part that is, and left out elsewhere, where portable Go computes
+// all of them; see [ConvInputGrad].
 //
 // A zero input adds nothing, whatever its weight: 0·Inf and 0·NaN are left out. The
 // event-driven paths never see them; the dense ones multiply and compute again, by

@@ -30,7 +30,7 @@ func bandwidth(b *testing.B, size, threads int) float64 {
 	return best
 }
 
-// eachLevel runs a benchmark at the levels above portable.
+// eachLevel runs a benchmark at the two highest levels.
 func eachLevel(b *testing.B, name string, fn func(b *testing.B)) {
 	for l := max(Portable, MaxLevel()-1); l <= MaxLevel(); l++ {
 		b.Run(fmt.Sprintf("%s/%v", name, l), func(b *testing.B) {
@@ -49,8 +49,8 @@ func rates(b *testing.B, steps, bytes int, read float64) {
 	b.ReportMetric(read/1e9, "read-GB/s")
 }
 
-// The layers of a VGG-11 at 8 steps: 64 channels @32 of 16 images, from memory;
-// and 512 @2, from cache.
+// Layers at 8 steps: 128 channels of 32×32 pixels and 16 images, from memory; and 64 of
+// 4×4 and 8 images, from cache.
 func BenchmarkNeuron(b *testing.B) {
 	for _, size := range []struct {
 		name                   string

@@ -31,15 +31,9 @@ func (c *scan) mem(field string, i int) Mem {
 }
 
 // prefetch asks for what the next step will read of a field, or write.
-func (c *scan) prefetch(field string, i int, write bool) {
-	if i%c.s.Columns() > 0 {
-		return
-	}
-	m := Mem{Base: c.at[field], Index: c.next, Scale: 1, Disp: i * c.s.Bytes}
-	if write {
-		PREFETCHT0(m)
-	} else {
-		PREFETCHT0(m)
+func (c *scan) prefetch(field string, i int) {
+	if i%c.s.Columns() == 0 {
+		PREFETCHT0(Mem{Base: c.at[field], Index: c.next, Scale: 1, Disp: i * c.s.Bytes})
 	}
 }
 
@@ -136,7 +130,7 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 			}
 			for i := range n {
 				m, v := s.V(i%4*2), s.V(i%4*2+1)
-				c.prefetch("x", i, false)
+				c.prefetch("x", i)
 				VMULPS(c.mem("x", i), ca(i), v)
 				VADDPS(cb(i), v, v)
 				VMULPS(c.mem("state", i), leak, m)
@@ -279,7 +273,7 @@ func neuronBackward(s ISA) {
 		// g = ∂s
 		l.set("spikes")
 		each(func(i int) {
-			c.prefetch("dout", i, false)
+			c.prefetch("dout", i)
 			VMOVUPS(c.mem("dout", i), g(i))
 		})
 		flag("detach", "detached")
@@ -333,7 +327,7 @@ func neuronBackward(s ISA) {
 
 		unless("dx", "stored")
 		scale := a.Load("scale")
-		each(func(i int) { c.prefetch("dx", i, true) })
+		each(func(i int) { c.prefetch("dx", i) })
 		each(func(i int) { VMULPS(row(scale, i), g(i), g(i)) })
 		CMPL(a.Mem("add"), Imm(0))
 		JE(l.ref("store"))
