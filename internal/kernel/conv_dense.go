@@ -207,9 +207,10 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	if p.srcPixels%256 == 0 {
 		minRun = min(minRun, 2) // multiples of 16 KB: few sets of L2, many pages
 	}
-	// tiles cuts n rows of pixel px, the first that of frame f, into tiles. What the
-	// next ones read lies some pixels ahead: the caches' own prefetchers do not see it.
-	tiles := func(px, f, n, max, src, dst, ahead int) {
+	// tiles cuts n rows of pixel px, the first that of frame f, into tiles, so many times,
+	// each some pixels below the last. What the next ones read lies some pixels ahead: the
+	// caches' own prefetchers do not see it.
+	tiles := func(px, f, n, max, src, dst, ahead, times int) {
 		list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
 		if len(list) == 0 {
 			return // filled
@@ -220,10 +221,18 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 		run := func(row, rows, items int) {
 			t.src, t.dst = ptr(p.src, (s+row*src)*Lanes), ptr(p.dst, (d+row*dst)*Lanes)
 			t.rows, t.more = uint64(rows), uint64(items-1)
-			t.srcItem, t.dstItem = t.srcRow*t.rows, t.dstRow*t.rows
 			l.runTile(&t)
 		}
 		parts := ceilDiv(n, max)
+		if times > 1 {
+			t.soon = nil
+			t.srcItem, t.dstItem = uint64(p.sources.srcBelow*64), uint64(p.sources.dstBelow*64)
+			for i := range parts {
+				a, b := share(n, i, parts)
+				run(a, b-a, times)
+			}
+			return
+		}
 		if soon != nil {
 			for i := range parts {
 				a, b := share(n, i, parts)
@@ -234,8 +243,10 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 		}
 		rows := ceilDiv(n, parts)
 		less := parts*rows - n // tiles of one row less
+		t.srcItem, t.dstItem = uint64(rows)*t.srcRow, uint64(rows)*t.dstRow
 		run(0, rows, parts-less)
 		if less > 0 {
+			t.srcItem, t.dstItem = t.srcItem-t.srcRow, t.dstItem-t.dstRow
 			run((parts-less)*rows, rows-1, less)
 		}
 	}
@@ -246,12 +257,12 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	for _, r := range p.sources.runs {
 		if r.n >= minRun {
 			for f := from; f < to; f++ {
-				tiles(r.px, f, r.n, rowsMax, r.srcStep, r.dstStep, p.sources.below)
+				tiles(r.px, f, r.n, rowsMax, r.srcStep, r.dstStep, p.sources.srcBelow, r.rows)
 			}
 			continue
 		}
-		for i := range r.n {
-			tiles(r.px+i*r.dstStep, from, to-from, framesMax, p.srcPixels, p.dstPixels, ahead)
+		for i := range r.n * r.rows {
+			tiles(r.px+i%r.n*r.dstStep+i/r.n*p.sources.dstBelow, from, to-from, framesMax, p.srcPixels, p.dstPixels, ahead, 1)
 		}
 	}
 }

@@ -52,13 +52,16 @@ type sources struct {
 	masks  []offset // the same for frames of uint64 masks
 	start  []int32  // values[start[p]:start[p+1]] are pixel p's
 	runs   []run
-	below  int  // from a pixel's sources to those of a pixel in the next row
 	empty  bool // a pixel has no sources
+
+	// From a pixel to the one like it in a later row, and from its sources to those.
+	dstBelow, srcBelow int
 }
 
 // run is n pixels from px on, dstStep pixels apart, that have the same list but for
-// a shift of srcStep pixels from one to the next.
-type run struct{ px, n, dstStep, srcStep int }
+// a shift of srcStep pixels from one to the next; and of rows rows, this one and those
+// below it.
+type run struct{ px, n, dstStep, srcStep, rows int }
 
 func (s *sources) add(src, tap int) {
 	s.values = append(s.values, offset{int64(src) * 64, int64(tap) * 64})
@@ -66,29 +69,43 @@ func (s *sources) add(src, tap int) {
 }
 
 // close ends the lists of a destination of the given width and covers its pixels
-// with runs: along the rows, dstX pixels apart, or down the columns, dstY apart, for
-// pixels that have no neighbour like them in their row.
+// with runs: along the rows, dstX pixels apart, and as many rows as have such a run, dstY
+// apart; or down the columns, for pixels that have no neighbour like them in their row.
 func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
-	s.below = srcY
+	s.dstBelow, s.srcBelow = dstY, srcY
 	n := len(s.start) - 1
 	done := make([]bool, n)
-	extend := func(r run, in func(p int) bool) run {
-		for p := r.px + r.dstStep; p < n && in(p) && !done[p] && s.follows(p, r.dstStep, r.srcStep); p += r.dstStep {
-			r.n++
-		}
-		return r
-	}
+	// like reports whether p can be in a run with the pixel dst before it.
+	like := func(p, dst, src int) bool { return p < n && !done[p] && s.follows(p, dst, src) }
 	for p := range n {
 		s.empty = s.empty || s.start[p] == s.start[p+1]
 		if done[p] {
 			continue
 		}
-		r := extend(run{p, 1, dstX, srcX}, func(q int) bool { return q/width == p/width })
-		if r.n == 1 {
-			r = extend(run{p, 1, dstY, srcY}, func(int) bool { return true })
+		r := run{p, 1, dstX, srcX, 1}
+		for q := p + dstX; q/width == p/width && like(q, dstX, srcX); q += dstX {
+			r.n++
 		}
-		for i := range r.n {
-			done[p+i*r.dstStep] = true
+		if r.n == 1 {
+			r.dstStep, r.srcStep = dstY, srcY
+			for q := p + dstY; like(q, dstY, srcY); q += dstY {
+				r.n++
+			}
+		} else {
+			row := func(first int) bool {
+				for i := range r.n {
+					if !like(first+i*dstX, dstY, srcY) {
+						return false
+					}
+				}
+				return true
+			}
+			for row(p + r.rows*dstY) {
+				r.rows++
+			}
+		}
+		for i := range r.n * r.rows {
+			done[p+i%r.n*r.dstStep+i/r.n*dstY] = true
 		}
 		s.runs = append(s.runs, r)
 	}
