@@ -79,12 +79,22 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 		t.start = startDst
 	}
 	maxRows := min(8, l.tileRows(hi-lo))
-	for i := range (g.end - g.first) * (g.tapEnd - g.tap) {
+	// A window of one pixel has the same rows for all blocks: a call is for several, but for
+	// no more than stay in L1.
+	most := 1
+	if win == 1 {
+		most = max(1, 512/((to-from)*out))
+	}
+	t.srcItem, t.dstItem = uint64(c.Frames*in*64), uint64(Lanes*win*64)
+	for i, n := 0, 0; i < (g.end-g.first)*(g.tapEnd-g.tap); i += n {
 		b, tap := g.first+i/(g.tapEnd-g.tap), g.tap+i%(g.tapEnd-g.tap)
 		channels := min(Lanes, c.Cin-b*Lanes)
 		rows := g.pairs.rows[g.pairs.start[tap]:g.pairs.start[tap+1]]
 		if len(rows) == 0 {
 			channels = 0
+		}
+		if n = 1; channels == Lanes {
+			n = min(most, g.end-b, c.Cin/Lanes-b) // no block of fewer channels
 		}
 		if !add {
 			for o := lo; o < hi; o++ {
@@ -101,7 +111,7 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 			t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
 			t.src = ptr(g.x, (b*c.Frames+from)*in*Lanes+r0)
 			t.dst = ptr(g.dw, ((lo*srcBlocks+b)*Lanes+r0)*win*Lanes+tap*Lanes)
-			t.rows = uint64(r1 - r0)
+			t.rows, t.more = uint64(r1-r0), uint64(n-1)
 			l.runTile(&t)
 		}
 	}
