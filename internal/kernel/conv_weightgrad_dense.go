@@ -16,7 +16,11 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 	}
 	srcBlocks, dstBlocks, win := c.BlocksIn(), c.BlocksOut(), c.KH*c.KW
 	tiles := ceilDiv(dstBlocks, l.tileBlocks())
-	chunk := max(1, 256/(c.Hout*c.Wout))
+	pixels := 1024
+	if c.Stride > 1 {
+		pixels = 256 // every other line of x: in half of a cache
+	}
+	chunk := max(1, pixels/(c.Hout*c.Wout))
 	// A unit's tiles share its input blocks, and these the tiles' deltas. Their numbers are
 	// such that x and dy together are read few times.
 	need := 4 * parallel.Threads(threads)
