@@ -51,7 +51,12 @@ type options struct {
 func (o options) Concurrency() int { return o.threads }
 
 // Stopped implements cli.Options.
-func (o options) Stopped() string { return "a sweep prints what it has so far" }
+func (o options) Stopped() string {
+	if o.sweep == "" {
+		return "nothing was written"
+	}
+	return "the table has what was measured"
+}
 
 // report is what -json writes.
 type report struct {
