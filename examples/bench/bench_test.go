@@ -302,6 +302,8 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-peer-json", figures(arch, 2, 16, 1)}, []string{"T 2, batch 16, 1 threads", "2, 2, 1"}},
 		{[]string{"-peer-json", figures(arch, 2, 2, 2)}, []string{"T 2, batch 2, 2 threads", "2, 2, 1"}},
 		{[]string{"-json", filepath.Join(folder, "none", "figures.json")}, []string{"-json", "figures.json"}},
+		{[]string{"-json", folder}, []string{"-json", folder, "a folder, expected a file"}},
+		{[]string{"-sweep", "T", "-json", folder}, []string{"-json", folder, "a folder, expected a file"}},
 	} {
 		stdout, stderr, code := start(t, c.args...)
 		assert.Equal(t, 1, code, "%v", c.args)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -148,6 +149,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 func (o options) save(figures any) error {
 	if o.out == "" {
 		return nil
+	}
+	if info, err := os.Stat(o.out); err == nil && info.IsDir() {
+		return fmt.Errorf("-json: %s: a folder, expected a file", o.out)
 	}
 	tried := errors.New("tried")
 	err := atomicfile.Write(o.out, func(w io.Writer) error {
