@@ -113,7 +113,8 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 		panel = scratch((hi - lo) * group * slab)
 		defer release(panel)
 	}
-	streamed := l == AVX2 && p.window == 1 && !p.transposed && len(p.w) > 1<<17 // from memory
+	// A linear layer's weights may come from memory.
+	streamed := l == AVX2 && p.window == 1 && p.dstPixels == 1 && !p.transposed && len(p.w) > 1<<17
 	tiles := ceilDiv(hi-lo, l.tileBlocks())
 	chunk := max(8, min(128, 1024/min(p.srcPixels, 3*p.srcWidth))) // of frames whose rows stay in L2
 	if p.srcPixels%1024 == 0 {
@@ -225,7 +226,6 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 		}
 		parts := ceilDiv(n, max)
 		if times > 1 {
-			t.soon = nil
 			t.srcItem, t.dstItem = uint64(p.sources.srcBelow*64), uint64(p.sources.dstBelow*64)
 			for i := range parts {
 				a, b := share(n, i, parts)
