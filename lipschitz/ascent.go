@@ -149,3 +149,20 @@ func (a *ascent) climb(ctx context.Context) {
 		a.ratio = r
 	}
 }
+
+// dot sums in four interleaved parts, so that no addition waits for the last.
+func dot(row []float32, v []float64) float64 {
+	var s [4]float64
+	v = v[:len(row)]
+	for len(row) >= 4 {
+		s[0] += float64(row[0]) * v[0]
+		s[1] += float64(row[1]) * v[1]
+		s[2] += float64(row[2]) * v[2]
+		s[3] += float64(row[3]) * v[3]
+		row, v = row[4:], v[4:]
+	}
+	for i, x := range row {
+		s[0] += float64(x) * v[i]
+	}
+	return (s[0] + s[1]) + (s[2] + s[3])
+}

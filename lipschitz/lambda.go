@@ -311,3 +311,14 @@ func (g *gram) top() (lambda float64, v []float64) {
 	}
 	return lambda, v
 }
+
+func normalize(v []float64) {
+	var sum float64
+	for _, x := range v {
+		sum += x * x
+	}
+	scale := 1 / math.Sqrt(sum)
+	for i := range v {
+		v[i] *= scale
+	}
+}

@@ -219,6 +219,22 @@ func TestSpectralNormOfZeroRowSums(t *testing.T) {
 	near(t, "‖W‖₂", got.Sigma, math.Sqrt(50), 1e-9)
 }
 
+// The first of the vectors that SpectralNorm starts from is nearly orthogonal to the
+// largest one's here, so that an iteration from it alone comes to rest at the second.
+func TestSpectralNormIsTheLargest(t *testing.T) {
+	for _, c := range []struct {
+		rows, cols int
+		seed       uint64
+	}{{2, 21, 1}, {2, 21, 11140}, {21, 2, 14959}} {
+		w := randomWeights(c.rows, c.cols, c.seed)
+		got, err := lipschitz.SpectralNorm(w, c.rows, c.cols, lipschitz.DefaultPowerIteration())
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "‖W‖₂", got.Sigma, svdNorm(w, c.rows, c.cols), 1e-9)
+	}
+}
+
 func TestSpectralNormOfZero(t *testing.T) {
 	got, err := lipschitz.SpectralNorm(make([]float32, 12), 3, 4, lipschitz.DefaultPowerIteration())
 	if err != nil || got.Sigma != 0 || len(got.Vector) != 4 {
@@ -251,8 +267,12 @@ func TestSpectralNormErrors(t *testing.T) {
 	_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.PowerIteration{Tol: 1e-5})
 	wantError(t, err, "MaxIterations is 0")
 
-	// Singular values that differ by 1 % need more than 5 iterations.
-	n, err := lipschitz.SpectralNorm([]float32{1, 0, 0, 1.01}, 2, 2, lipschitz.PowerIteration{Tol: 1e-6, MaxIterations: 5})
+	// Ten singular values that differ by 1 % need more than 5 iterations.
+	w := make([]float32, 100)
+	for i := range 10 {
+		w[i*11] = 1 + float32(i)/100
+	}
+	n, err := lipschitz.SpectralNorm(w, 10, 10, lipschitz.PowerIteration{Tol: 1e-6, MaxIterations: 5})
 	wantError(t, err, "after 5 iterations", "1e-06")
 	if n.Sigma != 0 || n.Vector != nil {
 		t.Errorf("an unfinished result was returned: %+v", n)

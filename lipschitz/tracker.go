@@ -14,7 +14,7 @@ import (
 // Tracker follows the weights of a model while it is trained; it is a train.Observer.
 // For every weight of two extents or more, such as features.0.weight, it measures
 //
-//	sigma_max/features.0.weight           ‖W·v‖₂ for the v, of length 1, of a power iteration
+//	sigma_max/features.0.weight           ‖W·v‖₂ for the v, of length 1, of an iteration as in [SpectralNorm]
 //	sigma_max_residual/features.0.weight  of that v; see [Norm]
 //	gamma/features.0.weight               γ; see [Gamma]
 //	defect/features.0.weight              ‖W·Wᵀ − I‖_F, if Defect is set
@@ -38,7 +38,7 @@ type Tracker struct {
 }
 
 // NewTracker returns a tracker with a tolerance of 1e-3 and 30 iterations, which take
-// 60 multiplications a weight, and the given Defect, which may be nil.
+// 240 multiplications a weight, and the given Defect, which may be nil.
 func NewTracker(defect func(p *autograd.Param, threads int) (float64, error)) *Tracker {
 	return &Tracker{Power: PowerIteration{Tol: 1e-3, MaxIterations: 30}, Defect: defect}
 }
@@ -91,14 +91,17 @@ func (t *Tracker) follow(p *autograd.Param) (Norm, float64, error) {
 	if err != nil {
 		return Norm{}, 0, fmt.Errorf("%w (%s)", err, p.Name)
 	}
-	v := start(cols)
+	v := start(rows, cols)
 	if last := t.vectors[p.Name]; len(last) == cols {
 		for i, x := range last {
-			v[i] = x + v[i]/10
+			v.Data[i] = x + v.Data[i]/10
 		}
-		normalize(v)
 	}
-	return iterate(w, rows, cols, v, t.Power), gamma, nil
+	norm, err := iterate(w, rows, cols, v, t.Power)
+	if err != nil {
+		return Norm{}, 0, fmt.Errorf("%w (%s)", err, p.Name)
+	}
+	return norm, gamma, nil
 }
 
 // MarshalJSON implements [json.Marshaler].
