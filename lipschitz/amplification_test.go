@@ -15,7 +15,7 @@ import (
 func quick() lipschitz.BoundSearch {
 	o := lipschitz.DefaultBoundSearch()
 	o.Lambda = lipschitz.LambdaSearch{Starts: 4}
-	o.Conv.Power.Tol, o.Conv.MostDense = 0.01, 0
+	o.Conv.Lanczos.Tol, o.Conv.MostDense = 0.01, 0
 	return o
 }
 
@@ -158,7 +158,7 @@ func TestAmplifyErrors(t *testing.T) {
 	}
 	wantError(t, failure(c.Bound(t.Context(), 0, quick())), "0 steps")
 	o := quick()
-	o.Conv.Power.MaxIterations = 1
+	o.Conv.Lanczos.MaxIterations = 1
 	wantError(t, failure(c.Bound(t.Context(), 3, o)), "after 1 iterations", "(from image to features.3)")
 	c.Paths[0].Map.Weight[0] = float32(math.NaN())
 	wantError(t, failure(c.Bound(t.Context(), 3, o)), "NaN", "(from image to features.3)")

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/blas/blas64"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // Conv is a convolution as the linear map that it is of an image with zeros around
@@ -176,10 +178,9 @@ func (c Conv) Dense() (w []float32, rows, cols int) {
 
 // ConvSearch says how hard [Conv.Norm] tries.
 type ConvSearch struct {
-	// Power is when the power iteration stops. It is in float32, which keeps residuals
-	// of about 1e-6 out of reach, and slow for large images, whose largest singular
-	// values are close to each other.
-	Power PowerIteration
+	// Lanczos is when the iteration for Lower stops. Its products are in float32, which
+	// keeps residuals of about 1e-6 out of reach.
+	Lanczos Lanczos
 	// Grid is the number of frequencies in either direction for the bound by
 	// frequencies, at least [Conv.MinGrid], or 0 to leave it out. It takes
 	// Grid²/2 Cholesky factorizations of twice as many rows as the convolution has
@@ -190,19 +191,14 @@ type ConvSearch struct {
 	MostDense int
 }
 
-// DefaultConvSearch returns a tolerance of 1e-3, 5,000 iterations, 32 frequencies, and
+// DefaultConvSearch returns a tolerance of 1e-5, 5,000 iterations, 32 frequencies, and
 // dense matrices of up to 1024.
 func DefaultConvSearch() ConvSearch {
-	return ConvSearch{Power: PowerIteration{Tol: 1e-3, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
+	return ConvSearch{Lanczos: Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
 }
 
 // MinGrid returns the least Grid for c, 2·⌈K/Stride⌉ − 1.
 func (c Conv) MinGrid() int { return 2*((max(c.KH, c.KW)+c.Stride-1)/c.Stride) - 1 }
-
-// startAgain is the part of the upper bound below which a power iteration may have come to
-// rest at another singular value than the largest, the start being nearly orthogonal to that
-// one's vector.
-const startAgain = 0.95
 
 // ConvNorm is what [Conv.Norm] found: Lower ≤ ‖conv‖₂ ≤ Upper.
 type ConvNorm struct {
@@ -212,15 +208,14 @@ type ConvNorm struct {
 	Reshaped, ByOverlaps float64
 	// ByFrequencies and ByDense are bounds of the map, or +Inf if they were left out.
 	ByFrequencies, ByDense float64
-	Iterations             int // products with the convolution and its transpose
+	Iterations             int // products of two images with the convolution and its transpose
 }
 
 // Norm bounds the largest singular value of the convolution as a map of the image,
 // that is what it can make of a perturbation at most.
 //
-// Lower is ‖conv(v)‖₂/‖v‖₂ in float64, rounded down, for the v of a power iteration
-// with the convolution and its transpose, or of the better of two, from other starts, if the
-// first one's is less than 0.95 of Upper. Upper is the smallest of three bounds.
+// Lower is ‖conv(v)‖₂/‖v‖₂ in float64, rounded down, for the v of an iteration
+// with the convolution and its transpose. Upper is the smallest of three bounds.
 //
 // By overlaps: with the matrix W of C_out × C_in·KH·KW, the windows P_i(x), and no
 // pixel in more than n of them,
@@ -248,14 +243,14 @@ type ConvNorm struct {
 // By the dense matrix, by [SpectralUpper], for small images.
 //
 // Norm returns an error if the weight holds a value that is not finite, if a field of
-// o is out of its range, if the power iteration does not converge, or ctx.Err().
+// o is out of its range, if the iteration does not converge, or ctx.Err().
 func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	c.check("Conv.Norm")
 	switch {
-	case !(o.Power.Tol > 0 && o.Power.Tol < 1):
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.Tol is %v; expected a number in (0, 1)", o.Power.Tol)
-	case o.Power.MaxIterations < 1:
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Power.MaxIterations is %d; expected at least 1", o.Power.MaxIterations)
+	case !(o.Lanczos.Tol > 0 && o.Lanczos.Tol < 1):
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Lanczos.Tol is %v; expected a number in (0, 1)", o.Lanczos.Tol)
+	case o.Lanczos.MaxIterations < 1:
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Lanczos.MaxIterations is %d; expected at least 1", o.Lanczos.MaxIterations)
 	case o.Grid != 0 && o.Grid < c.MinGrid():
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or at least %d", o.Grid, c.MinGrid())
 	case o.MostDense < 0:
@@ -266,15 +261,15 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 		return ConvNorm{}, err
 	}
 	n := ConvNorm{ByFrequencies: math.Inf(1), ByDense: math.Inf(1)}
-	var largest float64
+	var most float64
 	for _, v := range c.Weight {
-		largest = max(largest, math.Abs(float64(v)))
+		most = max(most, math.Abs(float64(v)))
 	}
-	if largest == 0 {
+	if most == 0 {
 		n.ByFrequencies, n.ByDense = 0, 0
 		return n, nil
 	}
-	v, iterations, err := c.powerIteration(ctx, o.Power, largest, 0)
+	v, iterations, err := c.iterate(ctx, o.Lanczos, most)
 	if err != nil {
 		return ConvNorm{}, err
 	}
@@ -299,24 +294,14 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 		n.ByDense = up(math.Sqrt(g.above(near)))
 	}
 	n.Upper = min(n.ByOverlaps, n.ByFrequencies, n.ByDense)
-	if n.Lower < startAgain*n.Upper {
-		v, iterations, err := c.powerIteration(ctx, o.Power, largest, 1)
-		if err := ctx.Err(); err != nil {
-			return ConvNorm{}, err
-		}
-		n.Iterations += iterations
-		if err == nil { // else the first start's value stands
-			n.Lower = max(n.Lower, c.lower(v))
-		}
-	}
 	return n, nil
 }
 
-// powerIteration returns an image, [Cin][Height][Width], close to the right singular
-// vector, and the number of products. Each start begins with other random values.
-func (c Conv) powerIteration(ctx context.Context, o PowerIteration, largest float64, start uint64) ([]float32, int, error) {
+// iterate returns an image, [Cin][Height][Width], close to the right singular vector, and
+// the number of products.
+func (c Conv) iterate(ctx context.Context, o Lanczos, most float64) (v []float64, iterations int, err error) {
 	// A power of two brings weights near 1, where float32 has room for squares.
-	_, exp := math.Frexp(largest)
+	_, exp := math.Frexp(most)
 	w := autograd.NewParam(c.Cout, c.Cin, c.KH, c.KW)
 	scaled := make([]float32, len(c.Weight))
 	for i, v := range c.Weight {
@@ -324,61 +309,39 @@ func (c Conv) powerIteration(ctx context.Context, o PowerIteration, largest floa
 	}
 	w.Import(scaled)
 
-	first := tensor.NewNCHW(1, c.Cin, c.Height, c.Width)
-	r := rng.New(0).Derive("lipschitz.Conv.Norm", start).Rand()
-	for i := range first.Data {
-		first.Data[i] = float32(r.NormFloat64())
-	}
-	x := tensor.NewDense(tensor.Shape{N: 1, Steps: 1, C: c.Cin, H: c.Height, W: c.Width})
-	x.Pack(first)
-	scale(x.Data, 1/math.Sqrt(squares32(x.Data)))
 	var tape autograd.Tape
-	res := math.NaN()
-	for it := 1; it <= o.MaxIterations; it++ {
+	e, err := largest(c.Cin*c.Height*c.Width, o, func(z, v blas64.General) error {
 		if err := ctx.Err(); err != nil {
-			return nil, 0, err
+			return err
 		}
+		images := tensor.NewNCHW(v.Rows, c.Cin, c.Height, c.Width)
+		for i, a := range v.Data {
+			images.Data[i] = float32(a)
+		}
+		x := tensor.NewDense(tensor.Shape{N: v.Rows, Steps: 1, C: c.Cin, H: c.Height, W: c.Width})
+		x.Pack(images)
 		tape.Reset()
 		in := tape.Input(x, true)
 		y := autograd.Conv2D(&tape, in, w, nil, c.Stride, c.Pad)
 		out := y.Dense()
-		sigma2 := squares32(out.Data) / squares32(x.Data)
-		if sigma2 == 0 { // the weights touch padding alone
-			return x.Unpack().Data, it, nil
+		tape.BackwardFrom(y, &tensor.Dense{Shape: out.Shape, Data: slices.Clone(out.Data)})
+		for i, a := range in.Grad().Unpack().Data {
+			z.Data[i] = float64(a)
 		}
-		tape.BackwardFrom(y, &tensor.Dense{Shape: out.Shape, Data: append([]float32(nil), out.Data...)})
-		z := in.Grad().Data
-		var r2 float64
-		for i, v := range z {
-			d := float64(v)/sigma2 - float64(x.Data[i])
-			r2 += d * d
-		}
-		res = math.Sqrt(r2 / squares32(x.Data))
-		if res <= o.Tol {
-			return x.Unpack().Data, it, nil
-		}
-		copy(x.Data, z)
-		scale(x.Data, 1/math.Sqrt(squares32(z)))
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	return nil, o.MaxIterations, fmt.Errorf("lipschitz: Conv.Norm: relative residual %.3g after %d iterations on %d×%d×%d×%d for %d×%d pixels; expected at most %g",
-		res, o.MaxIterations, c.Cout, c.Cin, c.KH, c.KW, c.Height, c.Width, o.Tol)
-}
-
-func squares32(v []float32) (sum float64) {
-	for _, x := range v {
-		sum += float64(x) * float64(x)
+	if e.residual > o.Tol {
+		return nil, 0, fmt.Errorf("lipschitz: Conv.Norm: relative residual %.3g after %d iterations on %d×%d×%d×%d for %d×%d pixels; expected at most %g",
+			e.residual, o.MaxIterations, c.Cout, c.Cin, c.KH, c.KW, c.Height, c.Width, o.Tol)
 	}
-	return sum
-}
-
-func scale(v []float32, by float64) {
-	for i, x := range v {
-		v[i] = float32(float64(x) * by)
-	}
+	return e.vector, e.iterations, nil
 }
 
 // lower returns ‖conv(v)‖₂/‖v‖₂, rounded down.
-func (c Conv) lower(v []float32) float64 {
+func (c Conv) lower(v []float64) float64 {
 	h, wd := c.Out()
 	y, abs := make([]float64, h*wd), make([]float64, h*wd) // of one channel
 	terms := c.Cin * c.KH * c.KW
@@ -396,7 +359,7 @@ func (c Conv) lower(v []float32) float64 {
 				row := v[(in*c.Height+sy)*c.Width:][:c.Width]
 				for ox := range wd {
 					if sx := ox*c.Stride + kx - c.Pad; sx >= 0 && sx < c.Width {
-						p := float64(a) * float64(row[sx])
+						p := float64(a) * row[sx]
 						y[oy*wd+ox] += p
 						abs[oy*wd+ox] += math.Abs(p)
 					}
@@ -404,9 +367,9 @@ func (c Conv) lower(v []float32) float64 {
 			}
 		}
 		for i := range y {
-			sum += math.Pow(max(0, math.Abs(y[i])-gammaOf(terms)*up(abs[i])), 2)
+			sum += math.Pow(max(0, math.Abs(y[i])-gammaOf(terms+1)*up(abs[i])), 2)
 		}
 	}
-	norm2 := squares32(v) * (1 + gammaOf(len(v)))
+	norm2 := squares(v) * (1 + gammaOf(len(v)+1))
 	return down(math.Sqrt(sum * (1 - gammaOf(c.Cout*h*wd+2)) / norm2))
 }

@@ -63,8 +63,9 @@ func TestConvDenseIsTheConvolution(t *testing.T) {
 	})
 }
 
-// The first start comes to rest at the second singular value, a fifteenth below the first.
-func TestConvNormStartsAgain(t *testing.T) {
+// From one vector, the iteration comes to rest at the second singular value, a fifteenth
+// below the first.
+func TestConvNormIsTheLargest(t *testing.T) {
 	c := lipschitz.Conv{
 		Cout: 2, Cin: 2, KH: 4, KW: 3, Stride: 1, Pad: 1, Height: 4, Width: 6,
 		Weight: randomWeights(2, 2*4*3, 0x696),
@@ -77,13 +78,13 @@ func TestConvNormStartsAgain(t *testing.T) {
 	near(t, "Lower", got.Lower, svdNorm(w, rows, cols), 1e-3)
 }
 
-// Both ends hold the norm of the dense matrix, as SVD has it, and so does every bound;
+// Both ends hold the norm of the dense matrix, as its singular values have it, and so does every bound;
 // the reshaped matrix is related to it as documented.
 func TestConvNormAgainstSVD(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConv(t)
 		o := lipschitz.DefaultConvSearch()
-		o.Power.MaxIterations = 100_000 // small maps can have singular values that nearly tie
+		o.Lanczos.MaxIterations = 100_000 // small maps can have singular values that nearly tie
 		scale := float32(math.Exp2(float64(rapid.IntRange(-90, 90).Draw(t, "scale"))))
 		for i := range c.Weight {
 			c.Weight[i] *= scale
@@ -94,7 +95,7 @@ func TestConvNormAgainstSVD(t *testing.T) {
 		}
 		w, rows, cols := c.Dense()
 		norm := svdNorm(w, rows, cols)
-		if got.Lower > norm*(1+1e-14) || got.Lower < 0.95*norm { // 0.995 now and then
+		if got.Lower > norm*(1+1e-14) || got.Lower < 0.9999*norm {
 			t.Errorf("Lower is %v, ‖conv‖ = %v", got.Lower, norm)
 		}
 		for name, bound := range map[string]float64{
@@ -125,7 +126,7 @@ func TestConvNormOfBox(t *testing.T) {
 	for i := range c.Weight {
 		c.Weight[i] = 1
 	}
-	got, err := c.Norm(t.Context(), lipschitz.ConvSearch{Power: lipschitz.PowerIteration{Tol: 1e-5, MaxIterations: 5000}, Grid: 256})
+	got, err := c.Norm(t.Context(), lipschitz.ConvSearch{Lanczos: lipschitz.Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestConvNormByFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConv(t)
 		o := lipschitz.DefaultConvSearch()
-		o.Power.Tol, o.Power.MaxIterations, o.MostDense = 0.1, 100_000, 0
+		o.Lanczos.Tol, o.Lanczos.MaxIterations, o.MostDense = 0.1, 100_000, 0
 		got, err := c.Norm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -265,13 +266,13 @@ func TestConvNormErrors(t *testing.T) {
 	c := lipschitz.Conv{Weight: []float32{1, 0, 0, 1, 1, 1, 1, 2, 1}, Cout: 1, Cin: 1, KH: 3, KW: 3, Stride: 1, Pad: 1, Height: 9, Width: 9}
 	ok := lipschitz.DefaultConvSearch()
 	bad := ok
-	bad.Power.Tol = 0
+	bad.Lanczos.Tol = 0
 	_, err := c.Norm(t.Context(), bad)
-	wantError(t, err, "Power.Tol is 0")
+	wantError(t, err, "Lanczos.Tol is 0")
 	bad = ok
-	bad.Power.MaxIterations = 0
+	bad.Lanczos.MaxIterations = 0
 	_, err = c.Norm(t.Context(), bad)
-	wantError(t, err, "Power.MaxIterations is 0")
+	wantError(t, err, "Lanczos.MaxIterations is 0")
 	bad = ok
 	bad.Grid = 4
 	_, err = c.Norm(t.Context(), bad)
@@ -281,7 +282,7 @@ func TestConvNormErrors(t *testing.T) {
 	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "MostDense is -1")
 	bad = ok
-	bad.Power = lipschitz.PowerIteration{Tol: 1e-5, MaxIterations: 3}
+	bad.Lanczos = lipschitz.Lanczos{Tol: 1e-5, MaxIterations: 3}
 	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "after 3 iterations", "1e-05")
 	c.Weight[4] = float32(math.NaN())
@@ -299,6 +300,21 @@ func TestConvNormErrors(t *testing.T) {
 	}()
 	c.Weight = c.Weight[:8]
 	_, _ = c.Norm(t.Context(), ok)
+}
+
+// A convolution of single pixels has the singular values of its weight, once for every
+// pixel. Gonum's SVD finds the largest 3e-6 too large here.
+func TestSingularValuesThatAreEqual(t *testing.T) {
+	c := lipschitz.Conv{Cout: 4, Cin: 4, KH: 1, KW: 1, Stride: 1, Pad: 1, Height: 7, Width: 8, Weight: randomWeights(4, 4, 0)}
+	of := func(w []float32, rows, cols int) []float64 {
+		p := autograd.NewParam(rows, cols)
+		p.Import(w)
+		return must(lipschitz.SingularValues(p))
+	}
+	want := of(c.Weight, 4, 4)
+	for i, v := range of(c.Dense()) {
+		near(t, fmt.Sprint(i), v, want[i/56], 1e-10)
+	}
 }
 
 func TestSingularValues(t *testing.T) {

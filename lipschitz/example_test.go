@@ -32,7 +32,7 @@ func ExampleSpectralNorm() {
 		3, 0, 0,
 		4, 5, 0,
 	}
-	n, err := lipschitz.SpectralNorm(w, 2, 3, lipschitz.DefaultPowerIteration())
+	n, err := lipschitz.SpectralNorm(w, 2, 3, lipschitz.DefaultLanczos())
 	if err != nil {
 		fmt.Println(err)
 		return

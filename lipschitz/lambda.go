@@ -8,8 +8,6 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
-
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // LambdaSearch says how hard [Lambda] tries.
@@ -140,8 +138,9 @@ func Lambda(ctx context.Context, w []float32, rows, cols int, o LambdaSearch) (L
 	b.Lower = m.lower(a.best)
 	b.Exact = b.Upper <= b.Lower*exact
 	b.S = make([]int8, cols)
+	first := a.best[slices.IndexFunc(a.best, func(s float64) bool { return s != 0 })]
 	for j, s := range a.best {
-		b.S[m.at[j]] = int8(s)
+		b.S[m.at[j]] = int8(first * s)
 	}
 	return b, nil
 }
@@ -286,30 +285,19 @@ func flatness(v []float64) float64 {
 // top returns a lower bound, up to rounding, of the largest eigenvalue of a G that has no
 // negative one, and the vector, of length 1, where it is attained.
 func (g *gram) top() (lambda float64, v []float64) {
-	v, z := make([]float64, g.n), make([]float64, g.n)
-	r := rng.New(0).Derive("lipschitz.Lambda.top", 0).Rand()
-	for i := range v {
-		v[i] = r.NormFloat64()
+	if g.n <= 2*basis { // as fast, and exact
+		values, vectors := jacobi(g.g, g.n, g.n)
+		return max(0, values[0]), row(vectors, 0).Data
 	}
-	normalize(v)
 	sym := blas64.Symmetric{Uplo: blas.Upper, N: g.n, Stride: g.n, Data: g.g}
-	for range 1000 {
-		blas64.Symv(1, sym, blas64.Vector{N: g.n, Inc: 1, Data: v}, 0, blas64.Vector{N: g.n, Inc: 1, Data: z})
-		var q, norm2 float64
-		for i, x := range z {
-			q += v[i] * x
-			norm2 += x * x
+	o := Lanczos{Tol: 1e-7, MaxIterations: 1000}
+	e, _ := largest(g.n, o, func(z, v blas64.General) error {
+		for i := range v.Rows {
+			blas64.Symv(1, sym, row(v, i), 0, row(z, i))
 		}
-		if !(q > lambda*(1+1e-13)) || !(norm2 > 0) {
-			break
-		}
-		lambda = q
-		scale := 1 / math.Sqrt(norm2)
-		for i, x := range z {
-			v[i] = x * scale
-		}
-	}
-	return lambda, v
+		return nil
+	})
+	return e.value, e.vector
 }
 
 func normalize(v []float64) {

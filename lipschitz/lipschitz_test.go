@@ -75,7 +75,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		near(t, "γ", g, must(f.Number(fmt.Sprintf("%d.gamma", i))), 1e-6)
-		s, err := lipschitz.SpectralNorm(w.Floats, w.Shape[0], w.Shape[1], lipschitz.DefaultPowerIteration())
+		s, err := lipschitz.SpectralNorm(w.Floats, w.Shape[0], w.Shape[1], lipschitz.DefaultLanczos())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestSpectralNormAgainstSVD(t *testing.T) {
 			t.Fatal("SVD failed")
 		}
 		want := svd.Values(nil)[0]
-		o := lipschitz.DefaultPowerIteration()
+		o := lipschitz.DefaultLanczos()
 		got, err := lipschitz.SpectralNorm(w, rows, cols, o)
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestSpectralNormAgainstSVD(t *testing.T) {
 
 // The all-ones vector, a common start, is orthogonal to the answer here.
 func TestSpectralNormOfZeroRowSums(t *testing.T) {
-	got, err := lipschitz.SpectralNorm([]float32{5, -5, 1, 1}, 2, 2, lipschitz.DefaultPowerIteration())
+	got, err := lipschitz.SpectralNorm([]float32{5, -5, 1, 1}, 2, 2, lipschitz.DefaultLanczos())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestSpectralNormIsTheLargest(t *testing.T) {
 		seed       uint64
 	}{{2, 21, 1}, {2, 21, 11140}, {21, 2, 14959}} {
 		w := randomWeights(c.rows, c.cols, c.seed)
-		got, err := lipschitz.SpectralNorm(w, c.rows, c.cols, lipschitz.DefaultPowerIteration())
+		got, err := lipschitz.SpectralNorm(w, c.rows, c.cols, lipschitz.DefaultLanczos())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,8 +235,40 @@ func TestSpectralNormIsTheLargest(t *testing.T) {
 	}
 }
 
+// Spectra that are hard, and tolerances down to rounding, at sizes that need restarts.
+func TestSpectralNormOfSpectra(t *testing.T) {
+	const rows, cols = 200, 300
+	diagonal := func(value func(i int) float64) []float32 {
+		w := make([]float32, rows*cols)
+		for i := range rows {
+			w[i*cols+i] = float32(value(i))
+		}
+		return w
+	}
+	rankOne := make([]float32, rows*cols)
+	for i := range rankOne {
+		rankOne[i] = float32(i/cols+1) * float32(i%cols+1)
+	}
+	for name, w := range map[string][]float32{
+		"Gaussian": randomWeights(rows, cols, 3),
+		"equal":    diagonal(func(int) float64 { return 1 }),
+		"close":    diagonal(func(i int) float64 { return 1 - 1e-6*float64(i%40) }),
+		"linear":   diagonal(func(i int) float64 { return 1 - 1e-3*float64(i) }),
+		"rank 1":   rankOne,
+	} {
+		want := svdNorm(w, rows, cols)
+		for _, tol := range []float64{1e-3, 1e-8, 1e-13} {
+			got, err := lipschitz.SpectralNorm(w, rows, cols, lipschitz.Lanczos{Tol: tol, MaxIterations: 250})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			near(t, name, got.Sigma, want, max(tol, 1e-14))
+		}
+	}
+}
+
 func TestSpectralNormOfZero(t *testing.T) {
-	got, err := lipschitz.SpectralNorm(make([]float32, 12), 3, 4, lipschitz.DefaultPowerIteration())
+	got, err := lipschitz.SpectralNorm(make([]float32, 12), 3, 4, lipschitz.DefaultLanczos())
 	if err != nil || got.Sigma != 0 || len(got.Vector) != 4 {
 		t.Errorf("got %+v, %v; want 0", got, err)
 	}
@@ -247,7 +279,7 @@ func TestSpectralNormOfEqualSingularValues(t *testing.T) {
 	for i := range 10 {
 		w[i*11] = 3
 	}
-	got, err := lipschitz.SpectralNorm(w, 10, 10, lipschitz.DefaultPowerIteration())
+	got, err := lipschitz.SpectralNorm(w, 10, 10, lipschitz.DefaultLanczos())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,24 +287,24 @@ func TestSpectralNormOfEqualSingularValues(t *testing.T) {
 }
 
 func TestSpectralNormErrors(t *testing.T) {
-	ok := lipschitz.DefaultPowerIteration()
+	ok := lipschitz.DefaultLanczos()
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		_, err := lipschitz.SpectralNorm([]float32{1, 2, 3, 4, 5, float32(bad)}, 2, 3, ok)
 		wantError(t, err, "row 1, column 2", fmt.Sprint(bad))
 	}
 	for _, tol := range []float64{0, -1, 1, math.NaN()} {
-		_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.PowerIteration{Tol: tol, MaxIterations: 10})
+		_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.Lanczos{Tol: tol, MaxIterations: 10})
 		wantError(t, err, fmt.Sprintf("Tol is %v", tol))
 	}
-	_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.PowerIteration{Tol: 1e-5})
+	_, err := lipschitz.SpectralNorm([]float32{1}, 1, 1, lipschitz.Lanczos{Tol: 1e-5})
 	wantError(t, err, "MaxIterations is 0")
 
-	// Ten singular values that differ by 1 % need more than 5 iterations.
-	w := make([]float32, 100)
-	for i := range 10 {
-		w[i*11] = 1 + float32(i)/100
+	// Forty singular values that differ by 1 % need more than 5 iterations.
+	w := make([]float32, 1600)
+	for i := range 40 {
+		w[i*41] = 1 + float32(i)/100
 	}
-	n, err := lipschitz.SpectralNorm(w, 10, 10, lipschitz.PowerIteration{Tol: 1e-6, MaxIterations: 5})
+	n, err := lipschitz.SpectralNorm(w, 40, 40, lipschitz.Lanczos{Tol: 1e-6, MaxIterations: 5})
 	wantError(t, err, "after 5 iterations", "1e-06")
 	if n.Sigma != 0 || n.Vector != nil {
 		t.Errorf("an unfinished result was returned: %+v", n)
@@ -285,7 +317,7 @@ func TestSameBitsAtAnyThreads(t *testing.T) {
 	for i, procs := range []int{1, 2, 2} {
 		func() {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-			got, err := lipschitz.SpectralNorm(w, 40, 70, lipschitz.DefaultPowerIteration())
+			got, err := lipschitz.SpectralNorm(w, 40, 70, lipschitz.DefaultLanczos())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -486,7 +518,7 @@ func BenchmarkSpectralNorm(b *testing.B) {
 	var n lipschitz.Norm
 	for b.Loop() {
 		var err error
-		if n, err = lipschitz.SpectralNorm(w, rows, cols, lipschitz.DefaultPowerIteration()); err != nil {
+		if n, err = lipschitz.SpectralNorm(w, rows, cols, lipschitz.DefaultLanczos()); err != nil {
 			b.Fatal(err)
 		}
 	}

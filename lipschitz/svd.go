@@ -2,7 +2,10 @@ package lipschitz
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/org/snnrat/autograd"
@@ -10,24 +13,38 @@ import (
 
 // SingularValues returns the singular values of the weight p, largest first: of the
 // matrix C_out × C_in, or C_out × C_in·k·k if it is a convolution's. There are as
-// many as the smaller extent. It takes about 4·m·n² multiplications, n being that.
+// many as the smaller extent, n. They are the roots of the eigenvalues of the smaller Gram
+// matrix, whose error is about 1e-16·n of the largest one; so those below 1e-7 of the
+// largest singular value are rounding alone. It takes about n²·(m/2 + 4·n/3)
+// multiplications, m being the larger extent.
 //
-// It returns an error if p holds a value that is not finite or if the iteration does
-// not converge. It panics if p is a vector.
+// It returns an error if p holds a value that is not finite. It panics if p is a vector.
 func SingularValues(p *autograd.Param) ([]float64, error) {
 	w, rows, cols := Matrix(p)
 	if err := check("SingularValues", w, rows, cols); err != nil {
 		return nil, fmt.Errorf("%w (%s)", err, p.Name)
 	}
-	m := mat.NewDense(rows, cols, nil)
-	for i, v := range w {
-		m.Set(i/cols, i%cols, float64(v))
+	g := newGram(w, rows, cols, rows <= cols)
+	values := g.eigenvalues()
+	for i, v := range values {
+		values[i] = math.Sqrt(max(0, v))
 	}
-	var svd mat.SVD
-	if !svd.Factorize(m, mat.SVDNone) {
-		return nil, fmt.Errorf("lipschitz: SingularValues: the singular value decomposition of %s%v did not converge", p.Name, p.Shape)
+	return values, nil
+}
+
+// eigenvalues returns them, largest first.
+func (g *gram) eigenvalues() []float64 {
+	// With vectors, because without them it panics for some matrices.
+	var e mat.EigenSym
+	if e.Factorize(mat.NewSymDense(g.n, g.g), true) {
+		values := e.Values(nil)
+		if math.Abs(floats.Sum(values)-g.trace) <= 1e-9*g.trace {
+			slices.Reverse(values)
+			return values
+		}
 	}
-	return svd.Values(nil), nil
+	values, _ := jacobi(g.g, g.n, g.n) // slower, and right whatever the matrix
+	return values
 }
 
 // Matrix returns the weight p as the row-major matrix that the functions of this

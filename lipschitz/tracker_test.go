@@ -2,11 +2,11 @@ package lipschitz_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -40,7 +40,7 @@ func observe(t testing.TB, tr *lipschitz.Tracker, m *snn.Model) map[string]float
 func TestTracker(t *testing.T) {
 	m := tracked(t)
 	tr := lipschitz.NewTracker(func(p *autograd.Param, _ int) (float64, error) { return float64(p.Len()), nil })
-	tr.Power.MaxIterations = 3000
+	tr.Lanczos.MaxIterations = 3000
 	got := observe(t, tr, m)
 	product := 1.0
 	weights := 0
@@ -69,68 +69,35 @@ func TestTracker(t *testing.T) {
 	}
 }
 
-// Two products an epoch are enough for weights that change little, and not for a
-// start from anywhere; and one finds a singular vector that overtakes the largest.
-func TestTrackerStartsWarm(t *testing.T) {
-	cfg := zoo.Default("conv1 | fc8")
-	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 1, 8, 8, 8, 1
+// The default converges for Gaussian weights, whose largest singular values are close.
+func TestTrackerConverges(t *testing.T) {
+	cfg := zoo.Default("conv32 conv256 | fc3")
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 1, 4, 4, 3, 2
 	cfg.Mean, cfg.Std = nil, nil
 	m, err := zoo.New(cfg, rng.New(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	const name = "/classifier.0.weight"
-	var w *autograd.Param
 	for _, p := range m.Params() {
-		if "/"+p.Name == name {
-			w = p
+		if len(p.Shape) > 1 {
+			p.Import(randomWeights(p.Shape[0], p.Len()/p.Shape[0], 1))
 		}
 	}
-	set := func(a, b float32) { // the singular values a and, seven times, b
-		v := make([]float32, 8*64)
-		v[0] = a
-		for i := 1; i < 8; i++ {
-			v[i*64+i] = b
+	for name, v := range observe(t, lipschitz.NewTracker(nil), m) {
+		if strings.HasPrefix(name, "sigma_max_residual/") && v > 1e-3 {
+			t.Errorf("%s is %v", name, v)
 		}
-		w.Import(v)
 	}
-	tr := &lipschitz.Tracker{Power: lipschitz.PowerIteration{Tol: 1e-3, MaxIterations: 2}}
-	var residuals []float64
-	for epoch := range 20 {
-		set(2+float32(epoch)/1000, 1.7)
-		residuals = append(residuals, observe(t, tr, m)["sigma_max_residual"+name])
-	}
-	if first, last := residuals[0], residuals[19]; first < 0.05 || last > 0.03 {
-		t.Errorf("residuals %v", residuals)
-	}
-	set(2, 0) // takes the vector to exactly where it was the largest
-	observe(t, tr, m)
-	for range 20 {
-		set(2, 2.4)
-		observe(t, tr, m)
-	}
-	near(t, "σ that has overtaken", observe(t, tr, m)["sigma_max"+name], 2.4, 1e-4)
 }
 
-// A tracker that was marshalled and unmarshalled goes on to the bit, and none depends
-// on the number of threads.
-func TestTrackerResumes(t *testing.T) {
+func TestTrackerAtAnyThreads(t *testing.T) {
 	m := tracked(t)
-	one, two := lipschitz.NewTracker(nil), lipschitz.NewTracker(nil)
-	one.Power.MaxIterations, two.Power.MaxIterations = 2, 2
+	tr := lipschitz.NewTracker(nil)
 	m.Threads = 1
-	first := observe(t, one, m)
-	b, err := json.Marshal(one)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, two); err != nil {
-		t.Fatal(err)
-	}
-	again := observe(t, one, m)
+	want := observe(t, tr, m)
 	m.Threads = 3
-	if got := observe(t, two, m); !reflect.DeepEqual(got, again) || reflect.DeepEqual(got, first) {
-		t.Errorf("%v, want %v, not %v", got, again, first)
+	if got := observe(t, tr, m); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
@@ -155,10 +122,4 @@ func TestTrackerErrors(t *testing.T) {
 	if err := failure(tr.Observe(ctx, m, 1)); err != context.Canceled {
 		t.Errorf("%v after cancel", err)
 	}
-	b, err := json.Marshal(tr)
-	if err != nil || string(b) != "null" {
-		t.Errorf("%s after an error, %v", b, err)
-	}
-	wantError(t, json.Unmarshal([]byte(`{"a":[1,1]}`), tr), "lipschitz: Tracker: the vector of a has a squared length of 2; expected 1")
-	wantError(t, json.Unmarshal([]byte(`[1]`), tr), "lipschitz: Tracker: ")
 }

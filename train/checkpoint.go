@@ -28,8 +28,6 @@ type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
 	Origin  []trait   `json:"origin"`
-	// Observer is what Config.Observer keeps, if it does.
-	Observer json.RawMessage `json:"observer,omitempty"`
 }
 
 // Save writes a checkpoint, whole or not at all: a safetensors file with the state of
@@ -52,11 +50,6 @@ func (t *Trainer) save(path string) error {
 		return err
 	}
 	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin}
-	if o, ok := t.cfg.Observer.(json.Marshaler); ok {
-		if state.Observer, err = o.MarshalJSON(); err != nil {
-			return fmt.Errorf("observer: %w", err)
-		}
-	}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -117,12 +110,6 @@ func (t *Trainer) resume(path string) error {
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)
 		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])
-	}
-	if o, ok := t.cfg.Observer.(json.Unmarshaler); ok && p.Observer != nil {
-		if err := o.UnmarshalJSON(p.Observer); err != nil {
-			before.restore(t)
-			return fmt.Errorf("observer: %w", err)
-		}
 	}
 	return nil
 }

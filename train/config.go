@@ -61,8 +61,7 @@ type Config struct {
 
 	// Observer measures the model at the end of every epoch, for Metrics.Observed, or
 	// not if it is nil. The training does not depend on it, so that a resumed one may
-	// have another. One that implements [json.Marshaler] and [json.Unmarshaler] is saved
-	// with a checkpoint, and resumed.
+	// have another.
 	Observer Observer
 
 	// Progress, if not nil, is called after every step, from the goroutine that

@@ -1,0 +1,27 @@
+package lipschitz
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// Gonum's eigenvalues of WᵀW are wrong here: it falls into blocks, one of them is nothing
+// but rounding, and the next is scaled as that one was. Those of W·Wᵀ are right, and the
+// same but for zeros.
+func TestEigenvaluesOfBlocks(t *testing.T) {
+	c := Conv{Cout: 2, Cin: 4, KH: 2, KW: 1, Stride: 3, Height: 5, Width: 8, Weight: make([]float32, 2*4*2)}
+	r := rand.New(rand.NewPCG(27275, 0))
+	for i := range c.Weight {
+		c.Weight[i] = float32(r.NormFloat64())
+	}
+	w, rows, cols := c.Dense()
+	got := newGram(w, rows, cols, false).eigenvalues()
+	want := make([]float64, cols)
+	copy(want, newGram(w, rows, cols, true).eigenvalues())
+	for i, v := range got {
+		if math.Abs(v-want[i]) > 1e-13*want[0] {
+			t.Errorf("eigenvalue %d is %v, want %v", i, v, want[i])
+		}
+	}
+}
