@@ -36,7 +36,7 @@ func NewTracker(defect func(p *autograd.Param, threads int) (float64, error)) *T
 }
 
 // Observe measures m. It returns an error if a weight holds a value that is not
-// finite, if a field of Power is out of its range, if Defect does, or ctx.Err().
+// finite, if a field of Lanczos is out of its range, if Defect does, or ctx.Err().
 func (t *Tracker) Observe(ctx context.Context, m *snn.Model, _ int) (map[string]float64, error) {
 	if err := t.Lanczos.validate("Tracker"); err != nil {
 		return nil, err
