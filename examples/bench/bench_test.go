@@ -109,7 +109,8 @@ func TestRun(t *testing.T) {
 	stdout, stderr, code := start(t, "-peer", folder, "-json", figures)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "against the other side")
-	assert.Contains(t, stderr, "regularize, 6 of 6")
+	assert.Regexp(t, `(?m)^train \(\d+ % of all; \d:\d\d elapsed, about \d:\d\d left\)$`, stderr)
+	assert.Contains(t, stderr, "regularize (100 % of all")
 
 	var r report
 	b, err := os.ReadFile(figures)
@@ -214,7 +215,7 @@ func TestSweep(t *testing.T) {
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	stdout, stderr, code := start(t, "-sweep", "T", "-json", figures)
 	require.Zero(t, code, stderr)
-	assert.Contains(t, stderr, "T 32, 6 of 6")
+	assert.Contains(t, stderr, "T 32, train (100 % of all")
 	var got struct {
 		Sweep  string
 		Kernel string
@@ -241,7 +242,7 @@ func TestSweepStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout bytes.Buffer
 	err := run(ctx, o, &stdout, writer(func(b []byte) {
-		if bytes.Contains(b, []byte("3 of 6")) {
+		if bytes.Contains(b, []byte("T 4, forward")) {
 			cancel()
 		}
 	}))

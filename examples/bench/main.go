@@ -30,6 +30,7 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
@@ -135,7 +136,10 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if r.Rates, err = rates(m, x); err != nil {
 		return err
 	}
-	if r.MS, err = measure(ctx, m, x, y, o.reps, nil, stderr); err != nil {
+	meter := term.NewMeter(stderr, 1)
+	r.MS, err = measure(ctx, m, x, y, o.reps, nil, meter, 1, "")
+	meter.Clear()
+	if err != nil {
 		return err
 	}
 	r.PeakMB = peakMB()
@@ -256,31 +260,48 @@ func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[str
 	return jobs, nil
 }
 
-// measure times the parts, or only some of them, and says to progress which.
-func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int, only []string, progress io.Writer) (map[string]float64, error) {
+// measure times the parts, or only some of them, which is so much of meter's work, and
+// shows each with prefix before it.
+func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int, only []string, meter *term.Meter, work float64, prefix string) (map[string]float64, error) {
 	jobs, err := newJobs(ctx, m, x, y)
 	if err != nil {
 		return nil, err
 	}
-	ms := map[string]float64{}
+	timed := func(part string) (ms float64, err error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		if err := jobs[part](); err != nil {
+			return 0, fmt.Errorf("%s: %w", part, err)
+		}
+		return time.Since(start).Seconds() * 1e3, nil
+	}
+	// One run of each tells how long the rest will take.
+	once, all := map[string]float64{}, 0.0
 	for _, part := range parts {
-		job, ok := jobs[part]
-		if !ok || (only != nil && !slices.Contains(only, part)) {
+		if jobs[part] == nil || only != nil && !slices.Contains(only, part) {
 			continue
 		}
-		fmt.Fprintf(progress, "%s, %d of %d\n", part, len(ms)+1, len(jobs))
+		if once[part], err = timed(part); err != nil {
+			return nil, err
+		}
+		all += once[part]
+	}
+	ms := map[string]float64{}
+	for _, part := range parts {
+		if _, ok := once[part]; !ok {
+			continue
+		}
 		times := make([]float64, reps+1)
 		for i := range times {
-			if err := ctx.Err(); err != nil {
+			if times[i], err = timed(part); err != nil {
 				return nil, err
 			}
-			start := time.Now()
-			if err := job(); err != nil {
-				return nil, fmt.Errorf("%s: %w", part, err)
-			}
-			times[i] = time.Since(start).Seconds() * 1e3
+			meter.Add(work*once[part]/all/float64(len(times)), prefix+part)
 		}
-		times = times[1:] // the first warms up
+		meter.Finished(prefix + part)
+		times = times[1:] // the first finds the caches cold
 		slices.Sort(times)
 		ms[part] = times[len(times)/2]
 		if part != "regularize" {

@@ -7,8 +7,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
+	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/snn"
@@ -39,13 +39,18 @@ func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var work float64
+	for _, p := range points {
+		work += p.work()
+	}
+	meter := term.NewMeter(stderr, work)
 	done := 0
-	for begin := time.Now(); done < len(points); done++ {
-		fmt.Fprintf(stderr, "%s %s, %d of %d, after %v\n", o.sweep, points[done].Label, done+1, len(points), time.Since(begin).Round(time.Second))
-		if err = points[done].measure(ctx, o.reps); err != nil {
+	for ; done < len(points); done++ {
+		if err = points[done].measure(ctx, o.reps, meter, o.sweep+" "); err != nil {
 			break
 		}
 	}
+	meter.Clear()
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\t\tms an image\t\t\t\tMB of values\t\t\t")
 	fmt.Fprintf(w, "%s\tmean rate\t%s\t%s\t\n", o.sweep, strings.Join(sweepTimes, "\t"), strings.Join(sweepMemory, "\t"))
@@ -97,7 +102,12 @@ func sweepPoints(o options) ([]point, error) {
 	return points, nil
 }
 
-func (p *point) measure(ctx context.Context, reps int) error {
+// work is about proportional to the time that a point takes.
+func (p *point) work() float64 {
+	return float64(p.cfg.Steps*p.batch) * p.cfg.WidthMultiplier * p.cfg.WidthMultiplier
+}
+
+func (p *point) measure(ctx context.Context, reps int, meter *term.Meter, sweep string) error {
 	m, err := zoo.New(p.cfg, rng.New(1))
 	if err != nil {
 		return err
@@ -113,7 +123,7 @@ func (p *point) measure(ctx context.Context, reps int) error {
 	for _, r := range rs {
 		p.Rate += r / float64(len(rs))
 	}
-	if p.MS, err = measure(ctx, m, x, y, reps, sweepTimes, io.Discard); err != nil {
+	if p.MS, err = measure(ctx, m, x, y, reps, sweepTimes, meter, p.work(), sweep+p.Label+", "); err != nil {
 		return err
 	}
 	p.MB = map[string]float64{}
