@@ -104,34 +104,41 @@ func (a *Attack) Check() error {
 // Perturb implements [Perturber]. What it returns has been checked: for every image,
 // Norm's Distance from the original, in float64, is at most Eps, and every value is
 // in [0,1]. It is an error if that fails, and if a logit or a gradient is not finite.
-// An image whose gradient is zero stays where it is for that step.
+// An image whose gradient is zero stays where it is for that step. The images are those of
+// the last step, which need not be the ones of the largest objective.
 func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	adv, _, err := a.attack(ctx, m, x, y, ids, key)
+	return adv, err
+}
+
+// attack is Perturb. It tells of each image, too, whether every gradient was zero.
+func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, blind []bool, err error) {
 	if err := a.Check(); err != nil {
-		return tensor.NCHW{}, err
+		return tensor.NCHW{}, nil, err
 	}
 	ids, keys, err := prepare(m, x, y, ids, key)
 	if err != nil {
-		return tensor.NCHW{}, err
+		return tensor.NCHW{}, nil, err
 	}
 	target, err := a.targets(m.Classes(), y, ids)
 	if err != nil {
-		return tensor.NCHW{}, err
+		return tensor.NCHW{}, nil, err
 	}
-	adv := x.Clone()
+	adv, blind = x.Clone(), make([]bool, x.N)
 	if a.Eps == 0 {
-		return adv, nil
+		return adv, blind, nil
 	}
 	err = m.Parts(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
-		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], lo}
+		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], blind[lo:hi], lo}
 		if target != nil {
 			p.target = target[lo:hi]
 		}
 		return a.perturb(ctx, m, pass, &p)
 	})
 	if err != nil {
-		return tensor.NCHW{}, fmt.Errorf("attack: %w", err)
+		return tensor.NCHW{}, nil, fmt.Errorf("attack: %w", err)
 	}
-	return adv, nil
+	return adv, blind, nil
 }
 
 // part is some of the images that are attacked.
@@ -139,7 +146,8 @@ type part struct {
 	x, adv    tensor.NCHW
 	y, target []int // target is nil if the attack has none
 	keys      []rng.Key
-	first     int // place of its first image among all
+	blind     []bool // whether every gradient was zero
+	first     int    // place of its first image among all
 }
 
 // perturb attacks the images of p.
@@ -149,6 +157,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 		a.Start.Place(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
 		a.Norm.Project(image, p.x.Image(i), a.Eps)
 		clip(image)
+		p.blind[i] = true
 	}
 	for step := range a.Steps {
 		if err := ctx.Err(); err != nil {
@@ -160,6 +169,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 		}
 		for i := range p.adv.N {
 			image := p.adv.Image(i)
+			p.blind[i] = p.blind[i] && !slices.ContainsFunc(grad.Image(i), func(v float32) bool { return v != 0 })
 			a.Norm.Step(image, grad.Image(i), a.Alpha)
 			a.Norm.Project(image, p.x.Image(i), a.Eps)
 			clip(image)

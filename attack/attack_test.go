@@ -287,6 +287,45 @@ func TestLinearOptimum(t *testing.T) {
 	}
 }
 
+// A gradient that is the probability of the other classes, or the softmax over these, points
+// the same way; and an image that a network is sure of has one.
+func TestCrossEntropyOfConfidentImages(t *testing.T) {
+	r := rng.New(4).Rand()
+	for _, gap := range []float64{0, 3, 13, 14, 20, 30, 100, 1000, 1e30} {
+		logits, y := []float32{float32(r.NormFloat64()), float32(r.NormFloat64() + gap), float32(r.NormFloat64()), float32(r.NormFloat64())}, []int{1}
+		grad := make([]float32, 4)
+		attack.CrossEntropy{}.Gradient(grad, logits, y, nil)
+		var sum, want float64
+		for k, z := range logits {
+			if k != 1 {
+				sum += math.Exp(float64(z))
+				assert.Positive(t, grad[k], "gap %v", gap)
+			}
+		}
+		for k, z := range logits {
+			if k != 1 {
+				want = math.Exp(float64(z)) / sum
+				assert.InEpsilon(t, want, float64(-grad[k]/grad[1]), 1e-6, "gap %v", gap)
+			}
+		}
+		if gap < 13 {
+			plain := make([]float32, 4)
+			autograd.CrossEntropy(nil, plain, logits, y, 0)
+			assert.Equal(t, plain, grad)
+		}
+		target := make([]float32, 4)
+		attack.CrossEntropy{}.Gradient(target, logits, []int{0}, y) // aims at what it is
+		for k := range grad {
+			assert.Equal(t, -grad[k], target[k])
+		}
+	}
+
+	m := brightest(t)
+	m.Params()[0].Import([]float32{1e4, 0, 0, 0, 1e4, 0, 0, 0, 1e4})
+	adv := perturb(t, attack.FGSM(0.25, snn.CBA{}), m, pixels(0, 1), []int{0, 1}, nil)
+	assert.Equal(t, []float32{0.75, 0.25, 0.25, 0.25, 0.75, 0.25}, adv.Data)
+}
+
 // In its random half RFGSM moves every value by ε/2, in its other half by ε/2 more or
 // back: the result is at distance 0 or ε.
 func TestRFGSM(t *testing.T) {
@@ -580,6 +619,7 @@ func TestErrors(t *testing.T) {
 		{run(attack.PGD(0.1, nan, 3, snn.BPTT{}), x, y, ids), "attack: alpha NaN: expected a positive number"},
 		{run(attack.PGD(0.1, 0.1, 0, snn.BPTT{}), x, y, ids), "attack: 0 steps: expected at least 1"},
 		{run(attack.FGSM(0.1, nil), x, y, ids), "attack: no gradient approximation: expected one such as snn.BPTT{}"},
+		{run(attack.FGSM(0.1, snn.BPTT{Surrogate: snn.Triangle{}}), x, y, ids), "attack: snn: BPTT: surrogate triangle: width 0: expected a positive number"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = nil }), x, y, ids), "attack: no norm: expected one such as LInf{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Start = nil }), x, y, ids), "attack: no start: expected one such as AtImage{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Objective = nil }), x, y, ids), "attack: no objective: expected one such as CrossEntropy{}"},

@@ -74,6 +74,9 @@ type Outcome struct {
 	// Target, if the network sees the target; any other, if the network was right
 	// about the clean image and is wrong about the attacked one. nil for clean images.
 	Success []bool `json:"success,omitempty"` // [Images]
+	// Blind lists the images for which every gradient of an Attack was zero: it did not
+	// know where to go, and that they survived it says nothing. Other Perturbers list none.
+	Blind []int `json:"blind,omitempty"`
 }
 
 // Evaluate attacks m with each of the attacks on all images of data, and judges it.
@@ -200,13 +203,15 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 		}
 	}
 	predicted := make([][][]int, 1+len(e.attacks)) // [clean and attacks][networks][images]
+	blind := make([][][]int, 1+len(e.attacks))     // the same, but some images
 	for k := range predicted {
 		name := "clean"
 		if k > 0 {
 			name = e.attacks[k-1].Name
 		}
-		predicted[k] = make([][]int, len(e.judges))
+		predicted[k], blind[k] = make([][]int, len(e.judges)), make([][]int, len(e.judges))
 		adv := x
+		var without []int
 		for i, j := range e.judges {
 			err := ctx.Err()
 			if err == nil && k > 0 && (i == 0 || e.Source == nil) {
@@ -214,12 +219,13 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 				if on == nil {
 					on = j.model
 				}
-				adv, err = e.attacks[k-1].Attack.Perturb(ctx, on, x, y, ids, e.Key.Derive("attack "+name, 0))
+				adv, without, err = perturb(ctx, e.attacks[k-1].Attack, on, x, y, ids, e.Key.Derive("attack "+name, 0))
 				if err == nil && adv.N != x.N {
 					err = fmt.Errorf("%d images made of %d", adv.N, x.N)
 				}
 			}
 			if err == nil {
+				blind[k][i] = without
 				predicted[k][i], err = predict(j.model, adv, keys)
 			}
 			if err != nil {
@@ -235,9 +241,26 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 		r.Clean.Predicted = append(r.Clean.Predicted, predicted[0][i]...)
 		for k := range r.Attacks {
 			r.Attacks[k].Predicted = append(r.Attacks[k].Predicted, predicted[k+1][i]...)
+			r.Attacks[k].Blind = append(r.Attacks[k].Blind, blind[k+1][i]...)
 		}
 	}
 	return nil
+}
+
+// perturb is a.Perturb, with the ids of the images for which an Attack had no gradient.
+func perturb(ctx context.Context, a Perturber, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, without []int, err error) {
+	g, ok := a.(*Attack)
+	if !ok {
+		adv, err = a.Perturb(ctx, m, x, y, ids, key)
+		return adv, nil, err
+	}
+	adv, blind, err := g.attack(ctx, m, x, y, ids, key)
+	for i, b := range blind {
+		if b {
+			without = append(without, int(ids[i]))
+		}
+	}
+	return adv, without, err
 }
 
 // predict returns the class that m sees in each image.

@@ -124,6 +124,38 @@ func TestEvaluateCounts(t *testing.T) {
 	assert.Equal(t, []bool{false}, r.Survived)
 }
 
+// Images for which an attack has no gradient are listed.
+func TestEvaluateBlind(t *testing.T) {
+	m := brightest(t)
+	m.Params()[0].Import([]float32{0, 0, 0, 0, 0, 1e-30, 0, 0, 1e-30})
+	m.Params()[1].Import([]float32{0, 0, 0})
+	data := set{x: pixels(0, 1, 2, 0), y: []int{0, 1, 2, 0}}
+	ahead := attack.FGSM(0.25, snn.CBA{})
+	ahead.Objective = onlyLast{}
+	cfg := attack.DefaultConfig()
+	cfg.Batch = 3
+	r, err := attack.Evaluate(ctx, m, data, []attack.Named{
+		{Name: "seeing", Attack: attack.PGD(0.25, 0.1, 2, snn.CBA{})},
+		{Name: "blind", Attack: ahead},
+		{Name: "noise", Attack: attack.GaussianNoise{Std: 0.1}},
+	}, cfg)
+	require.NoError(t, err)
+	assert.Nil(t, r.Attacks[0].Blind)
+	assert.Equal(t, []int{0, 1, 3}, r.Attacks[1].Blind)
+	assert.Nil(t, r.Attacks[2].Blind)
+}
+
+// onlyLast is an objective that has a gradient for images of class 2 alone.
+type onlyLast struct{}
+
+func (onlyLast) Gradient(grad, _ []float32, y, _ []int) {
+	for i, label := range y {
+		if label == 2 {
+			grad[i*3+2] = 1
+		}
+	}
+}
+
 func suite() []attack.Named {
 	return []attack.Named{
 		{Name: "noise", Attack: attack.GaussianNoise{Std: 0.1}},

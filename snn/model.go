@@ -295,13 +295,18 @@ func (m *Model) Parts(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
 	return nil
 }
 
-// setDefaults fills in the steps and threads of a pass, and checks the former.
+// setDefaults fills in the steps and threads of a pass, and checks its settings.
 func (m *Model) setDefaults(p *Pass) error {
 	if p.Steps == 0 {
 		p.Steps = m.Steps
 	}
 	if p.Threads == 0 {
 		p.Threads = m.Threads
+	}
+	if g, ok := p.Gradient.(BPTT); ok && g.Surrogate != nil {
+		if err := checkSurrogate(g.Surrogate); err != nil {
+			return fmt.Errorf("snn: BPTT: %w", err)
+		}
 	}
 	return checkSteps(p.Steps)
 }

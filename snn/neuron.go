@@ -50,7 +50,7 @@ func (n *Neuron) Check() error {
 	case n.Surrogate == nil:
 		return fmt.Errorf("no surrogate: expected one such as Triangle{1}")
 	}
-	return nil
+	return checkSurrogate(n.Surrogate)
 }
 
 // Forward implements [Layer].

@@ -3,6 +3,7 @@ package snn
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 )
@@ -34,22 +35,50 @@ type FastSigmoid struct{ Width float32 }
 // arctan or fast_sigmoid. It returns an error for another name and for a width that
 // is not positive and finite.
 func NewSurrogate(name string, width float32) (Surrogate, error) {
-	if !(width > 0) || math.IsInf(float64(width), 0) {
-		return nil, fmt.Errorf("surrogate %s: width %v: expected a positive number", name, width)
-	}
+	var s Surrogate
 	switch name {
 	case "triangle":
-		return Triangle{width}, nil
+		s = Triangle{width}
 	case "rectangle":
-		return Rectangle{width}, nil
+		s = Rectangle{width}
 	case "sigmoid":
-		return Sigmoid{width}, nil
+		s = Sigmoid{width}
 	case "arctan":
-		return Arctan{width}, nil
+		s = Arctan{width}
 	case "fast_sigmoid":
-		return FastSigmoid{width}, nil
+		s = FastSigmoid{width}
+	default:
+		return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan or fast_sigmoid", name)
 	}
-	return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan or fast_sigmoid", name)
+	if err := checkSurrogate(s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// checkSurrogate returns an error if the width is not positive and finite: the derivative is
+// zero then, or points down, and whatever it attacks looks robust.
+func checkSurrogate(s Surrogate) error {
+	var width float32
+	switch s := s.(type) {
+	case Triangle:
+		width = s.Width
+	case Rectangle:
+		width = s.Width
+	case Sigmoid:
+		width = s.Width
+	case Arctan:
+		width = s.Width
+	case FastSigmoid:
+		width = s.Width
+	default:
+		return nil
+	}
+	if !(width > 0) || math.IsInf(float64(width), 0) {
+		name, _, _ := strings.Cut(s.String(), " ")
+		return fmt.Errorf("surrogate %s: width %v: expected a positive number", name, width)
+	}
+	return nil
 }
 
 // Derivative implements [autograd.Surrogate].
