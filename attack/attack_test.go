@@ -625,6 +625,7 @@ func TestErrors(t *testing.T) {
 		{run(fgsm(func(a *attack.Attack) { a.Objective = nil }), x, y, ids), "attack: no objective: expected one such as CrossEntropy{}"},
 		{run(attack.GaussianNoise{Std: -1}, x, y, ids), "attack: standard deviation -1: expected a number of at least 0"},
 		{run(attack.Mix{}, x, y, ids), "attack: a mix of no attacks: expected at least one"},
+		{run(attack.Mix{good, nil}, x, y, ids), "attack: attack 1 of a mix is nil"},
 		{run(good, x, y[:2], ids), "attack: 2 labels for 3 images: expected one each"},
 		{run(good, x, y, ids[:1]), "attack: 1 ids for 3 images: expected one each"},
 		{run(good, x, []int{0, 3, 1}, ids), "attack: image 1: label 3: expected 0 to 2"},

@@ -84,7 +84,7 @@ type Outcome struct {
 // If ctx is done it returns ctx's error with the report of the batches completed
 // until then. Other errors, with a nil report, name what is at fault: a setting, an
 // attack without a name or with that of another, images or labels that do not fit the
-// network, what an attack returned.
+// network, a parameter that is not finite, what an attack returned.
 func Evaluate(ctx context.Context, m *snn.Model, data Images, attacks []Named, cfg Config) (*Report, error) {
 	reports, err := EvaluateAll(ctx, []*snn.Model{m}, data, attacks, cfg)
 	if reports == nil {
@@ -158,6 +158,9 @@ func (e *evaluation) check(models []*snn.Model) (n int, err error) {
 		models = append([]*snn.Model{e.Source}, models...)
 	}
 	for _, m := range models {
+		if err := m.CheckParams(); err != nil {
+			return 0, err
+		}
 		if m.Channels != c || m.Height != h || m.Width != w {
 			return 0, fmt.Errorf("images of %d×%d×%d: the network expects %d×%d×%d", c, h, w, m.Channels, m.Height, m.Width)
 		}

@@ -3,6 +3,8 @@ package attack
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -27,6 +29,9 @@ func RATMix(eps float32) Mix {
 func (m Mix) Perturb(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	if len(m) == 0 {
 		return tensor.NCHW{}, errors.New("attack: a mix of no attacks: expected at least one")
+	}
+	if i := slices.Index(m, nil); i >= 0 {
+		return tensor.NCHW{}, fmt.Errorf("attack: attack %d of a mix is nil", i)
 	}
 	chosen := m[key.Derive("mix", 0).Rand().IntN(len(m))]
 	return chosen.Perturb(ctx, model, x, y, ids, key)

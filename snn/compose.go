@@ -93,6 +93,9 @@ func (e *layerError) Error() string {
 func (e *layerError) Unwrap() error { return e.err }
 
 func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, error) {
+	if l == nil {
+		return in, &layerError{name, errors.New("nil: expected a layer")}
+	}
 	out, err := l.Describe(s, name, in)
 	if _, named := err.(*layerError); err != nil && !named {
 		err = &layerError{name, err}
@@ -158,6 +161,9 @@ func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	if b.N1 == nil || b.Conv1 == nil || b.N2 == nil || b.Conv2 == nil {
+		return in, errors.New("a layer is nil: expected N1, Conv1, N2 and Conv2")
+	}
 	stem, branch := b.parts()
 	o, err := describe(s, stem, name, in)
 	if err != nil {

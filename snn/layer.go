@@ -13,7 +13,9 @@ type Layer interface {
 	// Describe is called once, when a model is built. It gives the layer its name,
 	// adds its rows to s, and returns the shape of its output for an input of shape
 	// in (N = Steps = 1), or an error that says why the input or the layer's settings
-	// do not fit.
+	// do not fit. A row lists the layer's parameters and buffers, which are trained and
+	// saved by that; Describe names them: name + ".weight" and the like. The layers
+	// inside of a layer are described by their own Describe.
 	Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error)
 }
 

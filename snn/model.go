@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -83,6 +84,9 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 	m.classes = out.C
 	named := map[string]bool{}
 	for _, p := range m.State() {
+		if p.Name == "" {
+			return nil, fmt.Errorf("snn: a parameter of shape %v has no name: expected its layer's Describe to set one", p.Shape)
+		}
 		if named[p.Name] {
 			return nil, fmt.Errorf("snn: two parameters are named %s: expected every layer once, under a name of its own", p.Name)
 		}
@@ -120,6 +124,17 @@ func (m *Model) Summary() *Summary { return &m.summary }
 // Params returns the trained parameters in the order of their layers.
 func (m *Model) Params() []*autograd.Param {
 	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
+}
+
+// CheckParams returns an error that names a parameter or running statistic with a value
+// that is not finite. Neurons hide such: one whose current is not a number never fires.
+func (m *Model) CheckParams() error {
+	for _, p := range m.State() {
+		if !kernel.Finite(p.Data(), m.Threads) {
+			return fmt.Errorf("snn: %s holds a value that is not a finite number", p.Name)
+		}
+	}
+	return nil
 }
 
 // ConvexParams returns the weights of convex combinations, which training keeps on

@@ -538,6 +538,17 @@ func TestBadImagesAreErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "0 time steps: expected at least 1")
 }
 
+// nameless is a layer whose Describe does not name its parameter.
+type nameless struct{}
+
+func (nameless) Forward(_ *snn.Pass, x *autograd.Value) *autograd.Value { return x }
+
+func (nameless) Describe(s *snn.Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	s.Rows = append(s.Rows, snn.Row{Name: name, Params: []*autograd.Param{autograd.NewParam(3)}})
+	in.H, in.W = 1, 1
+	return in, nil
+}
+
 func TestConstructionErrors(t *testing.T) {
 	good := snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 2}
 	fc := func() snn.Layer { return snn.NewLinear(3, 2, true) }
@@ -590,6 +601,10 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer blocks.0.short: 2 input channels: expected 7", good, block(func(b *snn.Residual) { b.Short = snn.NewConv2D(7, 2, 1, 1, 0, false) })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = nil })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = autograd.NewParam(3) })},
+		{"snn: nil: expected a layer", good, nil},
+		{"layer 1: nil: expected a layer", good, snn.NewSequential(conv(), nil)},
+		{"layer blocks.0: a layer is nil: expected N1, Conv1, N2 and Conv2", good, block(func(b *snn.Residual) { b.N2 = nil })},
+		{"a parameter of shape [3] has no name", good, &nameless{}},
 		{"the network ends in 3×4×4: expected one pixel of classes", good, conv()},
 		{"two parameters are named 1.weight", good, snn.NewSequential(twice, twice, snn.Flatten{}, snn.NewLinear(32, 2, true))},
 		{"two parameters are named a.weight", good, (&snn.Sequential{}).Append("a", conv()).Append("a", snn.NewConv2D(3, 3, 4, 1, 0, true))},

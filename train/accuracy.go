@@ -15,10 +15,13 @@ import (
 //
 // It returns an error if batch < 1, if the set does not fit the model, if ctx is done
 // (which is looked at before every batch; the error is ctx.Err(), wrapped), and if an
-// image cannot be read or its logits hold a value that is not finite.
+// image cannot be read or a parameter or logit is not finite.
 func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int) (float64, error) {
 	if err := fits(model, set); err != nil {
 		return 0, err
+	}
+	if err := model.CheckParams(); err != nil {
+		return 0, fmt.Errorf("train: accuracy: %w", err)
 	}
 	cfg := dataset.DefaultEvaluation()
 	cfg.BatchSize = batch

@@ -693,7 +693,7 @@ func TestAccuracy(t *testing.T) {
 
 	bias.Import([]float32{0, float32(math.NaN()), 0})
 	_, err = train.Accuracy(ctx, blind, set, 4)
-	assert.EqualError(t, err, "train: accuracy: image 0: logit 1 is NaN, want a finite number")
+	assert.EqualError(t, err, "train: accuracy: snn: fc.bias holds a value that is not a finite number")
 	_, err = train.Accuracy(ctx, model, set, 0)
 	assert.ErrorContains(t, err, "LoaderConfig.BatchSize is 0, want")
 	_, err = train.Accuracy(ctx, tiny(t, func(c *zoo.Config) { c.Channels, c.Mean, c.Std = 3, nil, nil }), set, 4)

@@ -21,11 +21,19 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// Write writes parameters under the names that they are listed by.
+// Write writes parameters under the names that they are listed by. It refuses what Import
+// would: values that are not finite.
 func Write(w io.Writer, params map[string]*autograd.Param, meta map[string]string) error {
 	views := map[string]writer{}
-	for name, p := range params {
-		views[name] = writer{p}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		i := 0
+		for x := range params[name].Values() {
+			if x-x != 0 {
+				return fmt.Errorf("tensor %s, value %d is %v: expected a finite number", name, i, x)
+			}
+			i++
+		}
+		views[name] = writer{params[name]}
 	}
 	return safetensors.SerializeToWriter(views, meta, w)
 }

@@ -2,6 +2,7 @@ package paramfile_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"math"
 	"os"
@@ -46,13 +47,10 @@ func TestRoundTrip(t *testing.T) {
 
 // TestImportRefuses checks that nothing is changed by a file that does not fit.
 func TestImportRefuses(t *testing.T) {
-	nan := param(1, 4)
-	nan.Edit()[2] = float32(math.NaN())
 	for want, params := range map[string]map[string]*autograd.Param{
 		"lacks b of the model's tensors, and has x beside":      {"a": param(1, 4), "x": param(1, 4)},
 		"tensor b has shape [5]: expected [4]":                  {"a": param(1, 4), "b": param(1, 5)},
 		"tensor b has shape [1 4]: expected [4]":                {"a": param(1, 4), "b": param(1, 1, 4)},
-		"tensor b, value 2 is NaN: expected a finite":           {"a": param(1, 4), "b": nan},
 		"lacks none of the model's tensors, and has c b":        {"a": param(1, 4), "b": param(1, 4), "c": param(1, 4)},
 		"lacks none of the model's tensors, and has bn.tracked": {"a": param(1, 4), "b": param(1, 4), "bn.tracked": param(1, 4)},
 	} {
@@ -63,11 +61,30 @@ func TestImportRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 		assert.Equal(t, [2]float32{8, 9}, [2]float32{a.Data()[0], b.Data()[0]})
 	}
-	f, err := paramfile.Parse(written(t, map[string]*autograd.Param{"a": param(1, 4), "bn.num_batches_tracked": param(1, 2)}))
+	nan := param(7, 4)
+	little := binary.LittleEndian.AppendUint32(nil, math.Float32bits(nan.Data()[2]))
+	raw := bytes.Replace(written(t, map[string]*autograd.Param{"a": param(1, 4), "b": nan}), little, []byte{0, 0, 0xc0, 0x7f}, 1)
+	f, err := paramfile.Parse(raw)
+	require.NoError(t, err)
+	err = f.Import(map[string]*autograd.Param{"a": param(8, 4), "b": param(9, 4)})
+	assert.ErrorContains(t, err, "tensor b, value 2 is NaN: expected a finite number")
+
+	f, err = paramfile.Parse(written(t, map[string]*autograd.Param{"a": param(1, 4), "bn.num_batches_tracked": param(1, 2)}))
 	require.NoError(t, err)
 	a := param(8, 4)
 	require.NoError(t, f.Import(map[string]*autograd.Param{"a": a}))
 	assert.Equal(t, param(1, 4).Data(), a.Data())
+}
+
+func TestWriteRefuses(t *testing.T) {
+	inf := param(1, 3, 18)
+	w := inf.Export()
+	w[20] = float32(math.Inf(1))
+	inf.Import(w)
+	var b bytes.Buffer
+	err := paramfile.Write(&b, map[string]*autograd.Param{"a": param(1, 4), "w": inf}, nil)
+	assert.EqualError(t, err, "tensor w, value 20 is +Inf: expected a finite number")
+	assert.Zero(t, b.Len())
 }
 
 func TestImportRefusesOtherTypes(t *testing.T) {

@@ -77,6 +77,9 @@ func loadTorch(path string, cfg Config) (*snn.Model, error) {
 // sets the reference implementation's network of the same architecture.
 func SaveTorch(path string, m *snn.Model) error {
 	var cfg Config
+	if m.Meta[metaKey] == "" {
+		return fmt.Errorf("save PyTorch model: the model has no metadata %q: expected a network that New or Load built", metaKey)
+	}
 	if err := json.Unmarshal([]byte(m.Meta[metaKey]), &cfg); err != nil {
 		return fmt.Errorf("save PyTorch model: metadata %q of the model: %w", metaKey, err)
 	}

@@ -101,7 +101,7 @@ func TestSaveTorch(t *testing.T) {
 	}
 
 	m.Meta = nil
-	assert.ErrorContains(t, zoo.SaveTorch(path, m), `metadata "snnrat" of the model`)
+	assert.ErrorContains(t, zoo.SaveTorch(path, m), `the model has no metadata "snnrat": expected a network that New or Load built`)
 	m, err = zoo.New(vgg(), rng.New(1))
 	require.NoError(t, err)
 	assert.ErrorContains(t, zoo.SaveTorch(filepath.Join(path, "under a file"), m), "save PyTorch model: ")

@@ -128,7 +128,7 @@ func rebuild(path string, cfg *Config) (*snn.Model, error) {
 	defer f.Close()
 	text, ok := f.Meta[metaKey]
 	if !ok {
-		return nil, fmt.Errorf("%w under %q; LoadTorch reads files of PyTorch", ErrNoDescription, metaKey)
+		return nil, fmt.Errorf("%w under %q; LoadTorch reads files of PyTorch, Model.Load those of networks that are built otherwise", ErrNoDescription, metaKey)
 	}
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
