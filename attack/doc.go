@@ -20,4 +20,20 @@
 // Images have values in [0,1]; normalization is part of the model. A perturbation of
 // radius ε is bounded exactly: see [Attack.Perturb]. What is random for an image is
 // keyed by the image, so results depend neither on batches nor on threads.
+//
+// # How far to trust an accuracy under attack
+//
+// A network may seem robust because its gradient is of no use (Athalye et al. 2018;
+// Carlini et al. 2019). What speaks for that, and how to see it:
+//
+//   - Outcome.Blind lists images: the gradient was zero for them.
+//   - An attack with ε = 1, which may paint any image, leaves some accuracy.
+//   - One step does more than many, or black-box attacks more than white-box ones.
+//   - More steps, smaller ones, another surrogate ([snn.BPTT] takes one), another objective,
+//     or another start take much more. The same attack under several names starts from as
+//     many points, and Report.WorstCase counts an image as lost if one of them succeeds.
+//
+// An attack returns the images of its last step, which need not be the best that it has
+// seen. A network with Poisson encoding is shown new spikes at every step; gradients are not
+// averaged over several draws.
 package attack

@@ -16,7 +16,7 @@ type LambdaSearch struct {
 	// some 100 products with W.
 	Starts int
 	// MaxNodes, at least 0, is when branch and bound gives up, in nodes of its tree,
-	// of which it visits some millions a second; 0 leaves it out.
+	// of which it visits about a million a second; 0 leaves it out.
 	MaxNodes int64
 }
 
@@ -71,12 +71,10 @@ const maxBranch = 96
 // β = κ·t/(1 − κ·‖v‖²), as WᵀW ⪯ M is the same as W·M⁻¹·Wᵀ ⪯ I.
 //
 // For up to 96 columns that are not zero, branch and bound then narrows the interval
-// to Λ, as far as MaxNodes and ctx let it. For square matrices of Gaussian weights
-// that takes about 7 ms for 24 columns, 20 ms for 32, 0.3 s for 48, 10 to 45 s for 64
-// and for 72, all on one core, at 3 to 4 million nodes a second; for 80 columns it
-// has the interval down to a part of 0.001 after 400 million nodes. Weights whose
-// first singular value stands out are easier, those with many optimal s, such as
-// many equal blocks on the diagonal, harder.
+// to Λ, as far as MaxNodes and ctx let it. docs/lipschitz.md has what it takes for
+// matrices of Gaussian weights: hundredths of a second for 24 columns, a minute for 64.
+// Weights whose first singular value stands out are easier, those with many optimal s,
+// such as many equal blocks on the diagonal, harder.
 //
 // It fixes one entry of s after the other to show that
 //
