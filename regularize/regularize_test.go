@@ -146,10 +146,10 @@ func TestOrthogonalAgainstFloat64(t *testing.T) {
 	}
 }
 
-// With RowShare, the picked rows are projected as a matrix of their own and the
-// others stay to the bit.
+// With RowShare, and from MinRows rows on, the picked rows are projected as a matrix of
+// their own and the others stay to the bit.
 func TestRowShare(t *testing.T) {
-	o := regularize.Orthogonal{Beta: 0.1, RowShare: 0.3, MinRows: 200}
+	o := regularize.Orthogonal{Beta: 0.1, RowShare: 0.3, MinRows: 205}
 	if err := o.Apply(random(0.1, 9, 300, 200), key, 0); err != nil { // leaves values in kept memory
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestRowShare(t *testing.T) {
 	}
 
 	// Small linear layers and all convolutions are projected whole.
-	for _, shape := range [][]int{{199, 7}, {205, 3, 2, 2}} {
+	for _, shape := range [][]int{{204, 7}, {205, 3, 2, 2}} {
 		a, b := random(0.1, 3, shape...), random(0.1, 3, shape...)
 		if err := o.Apply(a, key, 0); err != nil {
 			t.Fatal(err)
