@@ -2,6 +2,7 @@ package dataset_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -214,4 +215,12 @@ func TestFingerprint(t *testing.T) {
 	pixels[19]++
 	assert.NotEqual(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), set.Labels, names)))
 	assert.NotEqual(t, want, digest(set.First(4)))
+
+	// It looks at every image of a set of 256, and at no more of a larger one's.
+	for _, c := range []struct{ n, least int }{{256, 256}, {257, 128}, {1000, 128}} {
+		images := counted{dataset.NewMemory(1, 1, 1, make([]uint8, c.n)), new(atomic.Int64)}
+		digest(dataset.New("", images, make([]int, c.n), []string{"a"}))
+		reads := int(images.reads.Load())
+		assert.True(t, reads >= c.least && reads <= 256, "%d of %d images", reads, c.n)
+	}
 }
