@@ -209,13 +209,14 @@ func TestStep(t *testing.T) {
 	assert.InDeltaSlice(t, []float32{0.8, 0.5, 0.1}, x, 1e-7)
 }
 
-// Uniform fills the ball: of the volume below radius ρε there is a share of ρ^dim in
-// L2, and the mean of |u|/ε is 1/2 in L∞.
+// Uniform fills the ball, on all sides of zero: of the volume below radius ρε there is a
+// share of ρ^dim in L2, and the mean of |u|/ε is 1/2 in L∞; that of u/ε is 0, with a
+// variance of 1/5 in three dimensions and of 1/3.
 func TestUniform(t *testing.T) {
 	r := rng.New(5).Rand()
 	const n, dim, eps = 4000, 3, 0.5
 	p, zero := make([]float32, dim), make([]float32, dim)
-	inner, sum := 0, 0.0
+	inner, sum, signed2, signed := 0, 0.0, 0.0, 0.0
 	for range n {
 		attack.L2{}.Uniform(p, eps, r)
 		d := attack.L2{}.Distance(p, zero)
@@ -223,14 +224,20 @@ func TestUniform(t *testing.T) {
 		if d < eps*0.8 {
 			inner++
 		}
+		for _, v := range p {
+			signed2 += float64(v) / eps
+		}
 		attack.LInf{}.Uniform(p, eps, r)
 		require.LessOrEqual(t, attack.LInf{}.Distance(p, zero), eps)
 		for _, v := range p {
 			sum += math.Abs(float64(v)) / eps
+			signed += float64(v) / eps
 		}
 	}
 	assert.InDelta(t, 0.512, float64(inner)/n, 4*math.Sqrt(0.25/n))
 	assert.InDelta(t, 0.5, sum/(n*dim), 4*math.Sqrt(1./12/(n*dim)))
+	assert.InDelta(t, 0, signed2/(n*dim), 4*math.Sqrt(1./5/(n*dim)))
+	assert.InDelta(t, 0, signed/(n*dim), 4*math.Sqrt(1./3/(n*dim)))
 }
 
 // On a linear network of two classes, d the difference of their weights, the
@@ -676,8 +683,89 @@ func TestStart(t *testing.T) {
 	at = slices.Clone(x)
 	attack.RandomStep{Length: 0.25}.Place(at, attack.L2{}, 1, r)
 	assert.InDelta(t, 0.25, attack.L2{}.Distance(at, x), 1e-7)
+
+	// Of 1000 values drawn uniformly from ±0.1 the largest is within 1 % of it, and the
+	// mean 0 with a standard deviation of 0.1/√3000.
+	x = slices.Repeat([]float32{0.5}, 1000)
 	at = slices.Clone(x)
 	attack.InBall{}.Place(at, attack.LInf{}, 0.1, r)
-	assert.NotEqual(t, x, at)
-	assert.LessOrEqual(t, attack.LInf{}.Distance(at, x), 0.1+1e-7)
+	d, sum := attack.LInf{}.Distance(at, x), 0.0
+	assert.True(t, d > 0.099 && d <= 0.1+1e-7, "distance %v", d)
+	for i, v := range at {
+		sum += float64(v) - float64(x[i])
+	}
+	assert.InDelta(t, 0, sum/1000, 4*0.1/math.Sqrt(3000))
+	// In the Euclidean norm nearly all of a ball of 1000 dimensions is near its border.
+	at = slices.Clone(x)
+	attack.InBall{}.Place(at, attack.L2{}, 0.1, r)
+	d = attack.L2{}.Distance(at, x)
+	assert.True(t, d > 0.098 && d <= 0.1+1e-6, "distance %v", d)
+}
+
+// away is a start that is far out of the ball and of [0,1].
+type away struct{}
+
+func (away) Place(x []float32, _ attack.Norm, _ float32, _ *rand.Rand) {
+	for i := range x {
+		x[i] += float32(3 - 6*(i%2))
+	}
+}
+
+// watched is a norm that notes the images it makes steps from.
+type watched struct {
+	attack.Norm
+	from *[][]float32
+}
+
+func (w watched) Step(x, g []float32, alpha float32) {
+	*w.from = append(*w.from, slices.Clone(x))
+	w.Norm.Step(x, g, alpha)
+}
+
+// The first step begins at what the start chose, projected on the ball and clipped.
+func TestStartIsProjectedAndClipped(t *testing.T) {
+	m := model(t, small, false)
+	x, y, ids := images(m, 2, 0, 1)
+	for _, norm := range []attack.Norm{attack.LInf{}, attack.L2{}} {
+		var from [][]float32
+		a := attack.PGD(0.3, 0.1, 1, snn.BPTT{})
+		a.Norm, a.Start = watched{norm, &from}, away{}
+		perturb(t, a, m, x, y, ids)
+		require.Len(t, from, x.N)
+		for i, image := range from {
+			want := slices.Clone(x.Image(i))
+			away{}.Place(want, nil, 0, nil)
+			norm.Project(want, x.Image(i), 0.3)
+			for k, v := range want {
+				want[k] = min(max(v, 0), 1)
+			}
+			assert.Equal(t, want, image, "%v: image %d", norm, i)
+		}
+	}
+}
+
+// noted is an objective that notes the logits it is shown.
+type noted struct {
+	attack.Objective
+	logits *[][]float32
+}
+
+func (n noted) Gradient(grad, logits []float32, y, target []int) {
+	*n.logits = append(*n.logits, slices.Clone(logits))
+	n.Objective.Gradient(grad, logits, y, target)
+}
+
+// Every step draws anew what is random about the network: its spikes differ where the
+// images do not, since a step is less than a rounding.
+func TestStepsDrawAnew(t *testing.T) {
+	m := model(t, small, true)
+	x, y, ids := images(m, 3, 0.1, 1)
+	var logits [][]float32
+	a := attack.BIM(0.1, 1e-20, 3, snn.BPTT{})
+	a.Objective = noted{a.Objective, &logits}
+	require.Equal(t, x.Data, perturb(t, a, m, x, y, ids).Data)
+	require.Len(t, logits, 3)
+	for i := range 3 {
+		assert.NotEqual(t, logits[i], logits[(i+1)%3])
+	}
 }

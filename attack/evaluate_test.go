@@ -108,6 +108,17 @@ func TestEvaluateCounts(t *testing.T) {
 	assert.Equal(t, []int{1, 2, 0, 2}, r.Attacks[0].Predicted)
 	assert.Equal(t, []bool{true, true, true, true}, r.Attacks[0].Success)
 
+	// On the third class a targeted attack has no success, but nor does the image survive.
+	astray := *toNext
+	astray.Objective = pastTarget{}
+	r, err = attack.Evaluate(ctx, m, data, []attack.Named{{Name: "astray", Attack: &astray}}, cfg)
+	require.NoError(t, err)
+	assert.Equal(t, attack.Outcome{
+		Name: "astray", Predicted: []int{2, 0, 1, 0}, Success: []bool{false, false, false, false},
+	}, r.Attacks[0])
+	assert.Equal(t, []bool{false, false, false, false}, r.Survived)
+	assert.Zero(t, r.WorstCase)
+
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
 	var back attack.Report
@@ -153,6 +164,19 @@ func (onlyLast) Gradient(grad, _ []float32, y, _ []int) {
 		if label == 2 {
 			grad[i*3+2] = 1
 		}
+	}
+}
+
+// pastTarget is an objective that raises the class after the target over the others.
+type pastTarget struct{}
+
+func (pastTarget) Gradient(grad, logits []float32, y, target []int) {
+	classes := len(logits) / len(y)
+	for i := range grad {
+		grad[i] = -1
+	}
+	for i, k := range target {
+		grad[i*classes+(k+1)%classes] = 1
 	}
 }
 
