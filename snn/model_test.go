@@ -158,6 +158,19 @@ func warmStatistics(t require.TestingT, m *snn.Model, x tensor.NCHW) {
 	}
 }
 
+// A pass without an approximation of the gradient has that of BPTT.
+func TestNilGradientIsBPTT(t *testing.T) {
+	grad := func(g snn.Gradient) []float32 {
+		m := newModel(t, defaults())
+		warmStatistics(t, m, images(m, 2))
+		v, err := m.Run(snn.Pass{Gradient: g}, images(m, 2), seed)
+		require.NoError(t, err)
+		return v.Data
+	}
+	assert.Equal(t, grad(snn.BPTT{}), grad(nil))
+	assert.NotEqual(t, grad(snn.BPTR{}), grad(nil))
+}
+
 // A surrogate of the pass replaces the neurons' own, and nothing else does.
 func TestSurrogateOfThePass(t *testing.T) {
 	grad := func(own, pass snn.Surrogate) []float32 {
@@ -236,6 +249,25 @@ func TestKeysDecideDropout(t *testing.T) {
 	b, err := m.Logits(images(m, 3), ks[1:])
 	require.NoError(t, err)
 	assert.Equal(t, a, b)
+}
+
+// Each layer draws a mask of its own: of 1000 activations one quarter passes two layers
+// that drop one half each, twice doubled.
+func TestDropoutLayersDrawApart(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1000, Height: 1, Width: 1, Steps: 2},
+		snn.NewSequential(&snn.Dropout{P: 0.5}, &snn.Dropout{P: 0.5}))
+	require.NoError(t, err)
+	x := tensor.NCHW{N: 1, C: 1000, H: 1, W: 1, Data: slices.Repeat([]float32{1}, 1000)}
+	logits, err := m.Evaluate(snn.Pass{Train: true, Keys: keys(1)}, x)
+	require.NoError(t, err)
+	passed := 0
+	for _, v := range logits {
+		if v != 0 {
+			require.Equal(t, float32(4), v)
+			passed++
+		}
+	}
+	assert.InDelta(t, 250, passed, 4*math.Sqrt(1000*3./16))
 }
 
 // The same step at 1 and 2 threads leaves the same bits in gradients and statistics.
@@ -482,8 +514,9 @@ func TestEvaluateConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// CBA is the network with ReLU in place of its neurons, and no time: one linear
-// network by hand. With positive currents the gradient is the product of the weights.
+// CBA is the network with ReLU in place of its neurons, and no time, whatever encodes
+// its images: one linear network by hand. With positive currents the gradient is the
+// product of the weights.
 func TestCBAByHand(t *testing.T) {
 	hidden, out := snn.NewLinear(2, 2, false), snn.NewLinear(2, 1, true)
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(hidden, snn.IF(), out))
@@ -493,18 +526,20 @@ func TestCBAByHand(t *testing.T) {
 	out.Bias.Import([]float32{0.25})
 	x := tensor.NCHW{N: 1, C: 2, H: 1, W: 1, Data: []float32{0.5, 0.25}}
 	var logits []float32
-	// Currents 0.5 + 0.5 = 1 and −0.5 + 0.125 < 0: only the first passes.
-	grad, err := m.Run(snn.Pass{Gradient: snn.CBA{}}, x, func(l []float32) []float32 { logits = l; return []float32{1} })
-	require.NoError(t, err)
-	assert.Equal(t, []float32{3.25}, logits)
-	assert.Equal(t, []float32{3, 6}, grad.Data)
+	for _, m.Encoder = range []snn.Encoder{snn.Poisson{}, snn.Direct{}} {
+		// Currents 0.5 + 0.5 = 1 and −0.5 + 0.125 < 0: only the first passes.
+		grad, err := m.Run(snn.Pass{Gradient: snn.CBA{}}, x, func(l []float32) []float32 { logits = l; return []float32{1} })
+		require.NoError(t, err)
+		assert.Equal(t, []float32{3.25}, logits)
+		assert.Equal(t, []float32{3, 6}, grad.Data)
+	}
 
 	// As spikes, the first neuron fires at every step, the second never: the same logit.
 	logits, err = m.Logits(x, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []float32{3.25}, logits)
 	// BPTR lets it pass in full, and nothing through the silent one.
-	grad, err = m.Run(snn.Pass{Gradient: snn.BPTR{}}, x, func(l []float32) []float32 { return []float32{1} })
+	grad, err := m.Run(snn.Pass{Gradient: snn.BPTR{}}, x, func(l []float32) []float32 { return []float32{1} })
 	require.NoError(t, err)
 	assert.Equal(t, []float32{3, 6}, grad.Data)
 }
