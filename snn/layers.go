@@ -61,7 +61,7 @@ func (l *Conv2D) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	s.add(Row{
 		Name: name, Kind: fmt.Sprintf("conv %d×%d /%d", w[2], w[3], l.Stride), In: in, Out: out,
 		Params: params(name, map[string]*autograd.Param{"weight": l.Weight, "bias": l.Bias}),
-		MACs:   l.Weight.Len() * out.Pixels(),
+		MACs:   l.Weight.Len() * out.Pixels(), Layer: l,
 	})
 	return out, nil
 }
@@ -152,7 +152,7 @@ func (l *BatchNorm) Describe(s *Summary, name string, in tensor.Shape) (tensor.S
 	if in.C != l.Weight.Shape[0] {
 		return in, fmt.Errorf("%d channels: expected %d", in.C, l.Weight.Shape[0])
 	}
-	s.add(Row{Name: name, Kind: "batch norm", In: in, Out: in, Params: params(name, map[string]*autograd.Param{
+	s.add(Row{Name: name, Kind: "batch norm", In: in, Out: in, Layer: l, Params: params(name, map[string]*autograd.Param{
 		"weight": l.Weight, "bias": l.Bias, "running_mean": l.RunningMean, "running_var": l.RunningVar,
 	})})
 	return in, nil
@@ -227,7 +227,7 @@ func (l *Dropout) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sha
 	if !(l.P >= 0 && l.P < 1) {
 		return in, fmt.Errorf("dropout probability %v: expected a number in [0, 1)", l.P)
 	}
-	s.add(Row{Name: name, Kind: fmt.Sprintf("dropout %v", l.P), In: in, Out: in})
+	s.add(Row{Name: name, Kind: fmt.Sprintf("dropout %v", l.P), In: in, Out: in, Layer: l})
 	return in, nil
 }
 

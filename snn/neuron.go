@@ -74,6 +74,6 @@ func (n *Neuron) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	if n.Threshold != 1 {
 		kind += fmt.Sprintf(" θ=%v", n.Threshold)
 	}
-	s.add(Row{Name: name, Kind: kind, In: in, Out: in, Neurons: in.Neurons()})
+	s.add(Row{Name: name, Kind: kind, In: in, Out: in, Neurons: in.Neurons(), Layer: n})
 	return in, n.Check()
 }

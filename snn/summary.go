@@ -17,6 +17,9 @@ type Row struct {
 	MACs       int          // multiply-accumulates a step, were the input dense
 	Convex     bool         // the parameters are weights of a convex combination
 	Params     []*autograd.Param
+	// Layer is the layer itself: a training is resumed only if the exported fields, but
+	// for parameters, are the same. It is nil if Kind and the shapes say all of them.
+	Layer Layer
 }
 
 // Summary lists a model's layers in the order in which they run.

@@ -28,6 +28,7 @@ type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
 	Origin  []trait   `json:"origin"`
+	Layers  []trait   `json:"layers"` // nil in files from before settings of layers were kept
 }
 
 // Save writes a checkpoint, whole or not at all: a safetensors file with the state of
@@ -49,7 +50,7 @@ func (t *Trainer) save(path string) error {
 	if err != nil {
 		return err
 	}
-	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin}
+	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin, Layers: t.layers()}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -66,6 +67,10 @@ func (t *Trainer) save(path string) error {
 // that one was: of the same configuration (but for Loader.Prefetch, Observer and
 // Progress), an alike model, whose parameters do not matter, the same set and the same
 // key.
+//
+// What is compared of a configuration and of a layer is its exported fields. Of a
+// function, such as Config.Simplex or an attack's Target, it is only whether there is
+// one: that it is the same is the caller's to see to.
 //
 // It returns an error that names the file, and leaves the trainer and the model as
 // they were, if the file cannot be read, is not a checkpoint or is corrupt, or if
@@ -100,6 +105,11 @@ func (t *Trainer) resume(path string) error {
 	}
 	if err := compare(p.Origin, origin); err != nil {
 		return err
+	}
+	if p.Layers != nil {
+		if err := compare(p.Layers, t.layers()); err != nil {
+			return err
+		}
 	}
 	var before snapshot
 	before.take(t)

@@ -167,6 +167,54 @@ func TestResumeRefusesAnother(t *testing.T) {
 	}
 }
 
+// parts are the layers of a network for toy's images that have settings.
+type parts struct {
+	conv *snn.Conv2D
+	norm *snn.BatchNorm
+	n    *snn.Neuron
+	drop *snn.Dropout
+}
+
+// TestResumeRefusesOtherSettingsOfLayers changes, in a network that no Meta describes,
+// each setting of a layer that neither its kind nor a shape shows, or may show.
+func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
+	build := func(change func(parts)) *train.Trainer {
+		p := parts{snn.NewConv2D(1, 4, 1, 4, 0, true), snn.NewBatchNorm(4), snn.IF(), &snn.Dropout{P: 0.2}}
+		change(p)
+		body := (&snn.Sequential{}).Append("conv", p.conv).Append("norm", p.norm).Append("n", p.n).
+			Append("drop", p.drop).Append("", snn.Flatten{}).Append("fc", snn.NewLinear(16, 3, true))
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 2}, body)
+		require.NoError(t, err)
+		m.Init(rng.New(1))
+		return trainer(t, m, train.Default(1))
+	}
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	require.NoError(t, build(func(parts) {}).Save(path))
+	require.NoError(t, build(func(parts) {}).Resume(path))
+	for name, c := range map[string]struct {
+		change func(parts)
+		want   string
+	}{
+		"padding":        {func(p parts) { p.conv.Pad = 1 }, "layer conv is snn.Conv2D{Stride:4 Pad:1}, but the checkpoint has snn.Conv2D{Stride:4 Pad:0}"},
+		"eps":            {func(p parts) { p.norm.Eps = 1e-3 }, "layer norm is snn.BatchNorm{BatchNormState:autograd.BatchNormState{Eps:0.001 Momentum:0.1}}, but the checkpoint has "},
+		"momentum":       {func(p parts) { p.norm.Momentum = 0.2 }, "Eps:1e-05 Momentum:0.2}}, but the checkpoint has "},
+		"leak":           {func(p parts) { p.n.Leak = 0.5 }, "layer n is LIF λ=0.5, "},
+		"threshold":      {func(p parts) { p.n.Threshold = 2 }, "layer n is IF θ=2, "},
+		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "layer n is snn.Neuron{Leak:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
+		"detached reset": {func(p parts) { p.n.DetachReset = true }, "SoftReset:false DetachReset:true "},
+		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Width: 1} }, "Surrogate:snn.Arctan{Width:1}}, but the checkpoint has "},
+		"width":          {func(p parts) { p.n.Surrogate = snn.Triangle{Width: 2} }, "Surrogate:snn.Triangle{Width:2}}, but the checkpoint has "},
+		"dropout":        {func(p parts) { p.drop.P = 0.3 }, "layer drop is dropout 0.3, "},
+		"every step":     {func(p parts) { p.drop.EveryStep = true }, "layer drop is snn.Dropout{P:0.2 EveryStep:true}, but the checkpoint has snn.Dropout{P:0.2 EveryStep:false}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := build(c.change).Resume(path)
+			require.ErrorContains(t, err, "train: resume "+path+": layer ")
+			assert.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
 // toyImages returns toy's images.
 func toyImages(t testing.TB) *dataset.Memory {
 	const n, pixels = 22, 36

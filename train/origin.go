@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/org/snnrat/autograd"
 )
 
 // trait is one of the things that a training depends on, and that must be the same
@@ -78,6 +80,20 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	return traits, nil
 }
 
+// layers lists the settings of the model's layers. Layers may have the same name, such
+// as none.
+func (t *Trainer) layers() (traits []trait) {
+	named := map[string]int{}
+	for _, row := range t.model.Summary().Rows {
+		name := "layer " + row.Name
+		if named[row.Name]++; named[row.Name] > 1 {
+			name += fmt.Sprintf(" (%d)", named[row.Name])
+		}
+		traits = append(traits, trait{name, describe(reflect.ValueOf(row.Layer), 0)})
+	}
+	return traits
+}
+
 // shortHash returns the first half of a SHA-256.
 func shortHash(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -85,7 +101,8 @@ func shortHash(b []byte) string {
 }
 
 // describe writes out a value with its types and its exported fields, the same in
-// every process. Of a function it says only that there is one.
+// every process, but for parameters, whose values a checkpoint has anyway. Of a function
+// it says only that there is one.
 func describe(v reflect.Value, depth int) string {
 	const deepest = 16 // of a value that is a cycle
 	switch v.Kind() {
@@ -102,7 +119,7 @@ func describe(v reflect.Value, depth int) string {
 	case reflect.Struct:
 		var fields []string
 		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.IsExported() {
+			if f := v.Type().Field(i); f.IsExported() && f.Type != reflect.TypeFor[*autograd.Param]() {
 				fields = append(fields, f.Name+":"+describe(v.Field(i), depth+1))
 			}
 		}
