@@ -19,7 +19,8 @@
 //
 // Images have values in [0,1]; normalization is part of the model. A perturbation of
 // radius ε is bounded exactly: see [Attack.Perturb]. What is random for an image is
-// keyed by the image, so results depend neither on batches nor on threads.
+// keyed by the image, and a [Mix]'s choice by the call, so results depend neither on
+// batches nor on threads.
 //
 // # How far to trust an accuracy under attack
 //

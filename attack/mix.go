@@ -12,8 +12,8 @@ import (
 )
 
 // Mix is one of several attacks, chosen anew in every call, with equal chances, by
-// the call's key: for adversarial training, where a call is a mini-batch and has a
-// key of its own. Under one key it is always the same attack.
+// the call's key.Derive("mix", 0): for adversarial training, where a call is a mini-batch
+// and has a key of its own. Under one key it is always the same attack, for all images.
 type Mix []Perturber
 
 // RATMix returns the mix of regularized adversarial training (Ding et al. 2022): FGSM

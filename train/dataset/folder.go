@@ -22,6 +22,10 @@ import (
 // name. The set has one channel, grey, if every file is a grey image, and else three,
 // red, green and blue. Of 16 bits a value the upper 8 are used.
 //
+// A class's label is its place among the subfolders of this folder: in a test folder that
+// lacks a class, those after it have other labels than in the training folder. Compare
+// the sets' ClassNames.
+//
 // Files that lie beside the subfolders, and names that begin with a dot, are left out.
 // Every image is decoded once to check it, and again whenever it is asked for; the
 // files must not change meanwhile.
