@@ -16,10 +16,10 @@ type Perturber interface {
 	// Perturb returns images near x, with values in [0,1], that are to mislead m. x
 	// is not changed. y holds the true label of each image, in [0, m.Classes()).
 	//
-	// What is random for image i comes from key.Derive("image", ids[i]) alone, so
-	// what is returned for it depends neither on the other images nor on threads; nil
-	// ids stand for the images' places in the batch. Between steps, Perturb stops
-	// with ctx's error.
+	// What is random for image i comes from key.Derive("image", ids[i]) alone, and a
+	// Mix's choice for all images from key.Derive("mix", 0), so what is returned for an
+	// image depends neither on the others nor on threads; nil ids stand for the images'
+	// places in the batch. Between steps, Perturb stops with ctx's error.
 	//
 	// It returns an error that names the value at fault if x does not fit m or holds
 	// a value that is not a number in [0,1], if a label is out of range, if the

@@ -28,7 +28,6 @@ type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
 	Origin  []trait   `json:"origin"`
-	Layers  []trait   `json:"layers"` // nil in files from before settings of layers were kept
 }
 
 // Save writes a checkpoint, whole or not at all: a safetensors file with the state of
@@ -50,7 +49,7 @@ func (t *Trainer) save(path string) error {
 	if err != nil {
 		return err
 	}
-	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin, Layers: t.layers()}
+	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -105,11 +104,6 @@ func (t *Trainer) resume(path string) error {
 	}
 	if err := compare(p.Origin, origin); err != nil {
 		return err
-	}
-	if p.Layers != nil {
-		if err := compare(p.Layers, t.layers()); err != nil {
-			return err
-		}
 	}
 	var before snapshot
 	before.take(t)

@@ -195,21 +195,21 @@ func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
 		change func(parts)
 		want   string
 	}{
-		"padding":        {func(p parts) { p.conv.Pad = 1 }, "layer conv is snn.Conv2D{Stride:4 Pad:1}, but the checkpoint has snn.Conv2D{Stride:4 Pad:0}"},
-		"eps":            {func(p parts) { p.norm.Eps = 1e-3 }, "layer norm is snn.BatchNorm{BatchNormState:autograd.BatchNormState{Eps:0.001 Momentum:0.1}}, but the checkpoint has "},
+		"padding":        {func(p parts) { p.conv.Pad = 1 }, "the setting of layer conv is snn.Conv2D{Stride:4 Pad:1}, but the checkpoint has snn.Conv2D{Stride:4 Pad:0}"},
+		"eps":            {func(p parts) { p.norm.Eps = 1e-3 }, "the setting of layer norm is snn.BatchNorm{BatchNormState:autograd.BatchNormState{Eps:0.001 Momentum:0.1}}, but the checkpoint has "},
 		"momentum":       {func(p parts) { p.norm.Momentum = 0.2 }, "Eps:1e-05 Momentum:0.2}}, but the checkpoint has "},
 		"leak":           {func(p parts) { p.n.Leak = 0.5 }, "layer n is LIF λ=0.5, "},
 		"threshold":      {func(p parts) { p.n.Threshold = 2 }, "layer n is IF θ=2, "},
-		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "layer n is snn.Neuron{Leak:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
+		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.Neuron{Leak:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
 		"detached reset": {func(p parts) { p.n.DetachReset = true }, "SoftReset:false DetachReset:true "},
 		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Width: 1} }, "Surrogate:snn.Arctan{Width:1}}, but the checkpoint has "},
 		"width":          {func(p parts) { p.n.Surrogate = snn.Triangle{Width: 2} }, "Surrogate:snn.Triangle{Width:2}}, but the checkpoint has "},
 		"dropout":        {func(p parts) { p.drop.P = 0.3 }, "layer drop is dropout 0.3, "},
-		"every step":     {func(p parts) { p.drop.EveryStep = true }, "layer drop is snn.Dropout{P:0.2 EveryStep:true}, but the checkpoint has snn.Dropout{P:0.2 EveryStep:false}"},
+		"every step":     {func(p parts) { p.drop.EveryStep = true }, "the setting of layer drop is snn.Dropout{P:0.2 EveryStep:true}, but the checkpoint has snn.Dropout{P:0.2 EveryStep:false}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := build(c.change).Resume(path)
-			require.ErrorContains(t, err, "train: resume "+path+": layer ")
+			require.ErrorContains(t, err, "train: resume "+path+": ")
 			assert.ErrorContains(t, err, c.want)
 		})
 	}

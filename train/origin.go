@@ -55,8 +55,15 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	add("the model's input", "%d×%d×%d", m.Channels, m.Height, m.Width)
 	add("the model's number of steps", "%d", m.Steps)
 	add("the model's encoder", "%s", describe(reflect.ValueOf(m.Encoder), 0))
+	var settings []trait
+	named := map[string]int{}
 	for _, row := range m.Summary().Rows {
-		add("layer "+row.Name, "%s, %d×%d×%d to %d×%d×%d", row.Kind, row.In.C, row.In.H, row.In.W, row.Out.C, row.Out.H, row.Out.W)
+		name := "layer " + row.Name
+		if named[name]++; named[name] > 1 { // such as that of no name
+			name += fmt.Sprintf(" (%d)", named[name])
+		}
+		add(name, "%s, %d×%d×%d to %d×%d×%d", row.Kind, row.In.C, row.In.H, row.In.W, row.Out.C, row.Out.H, row.Out.W)
+		settings = append(settings, trait{"the setting of " + name, describe(reflect.ValueOf(row.Layer), 0)})
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Meta)) {
 		var fields map[string]json.RawMessage
@@ -68,6 +75,8 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		}
 	}
 
+	traits = append(traits, settings...)
+
 	s := t.set
 	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
 	add("the set's classes", "%s", strings.Join(s.ClassNames, ", "))
@@ -78,20 +87,6 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	add("the set's content", "%s", content)
 	add("the key", "the one with digest %s", shortHash(t.key[:]))
 	return traits, nil
-}
-
-// layers lists the settings of the model's layers. Layers may have the same name, such
-// as none.
-func (t *Trainer) layers() (traits []trait) {
-	named := map[string]int{}
-	for _, row := range t.model.Summary().Rows {
-		name := "layer " + row.Name
-		if named[row.Name]++; named[row.Name] > 1 {
-			name += fmt.Sprintf(" (%d)", named[row.Name])
-		}
-		traits = append(traits, trait{name, describe(reflect.ValueOf(row.Layer), 0)})
-	}
-	return traits
 }
 
 // shortHash returns the first half of a SHA-256.
