@@ -6,8 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/blas/blas64"
-
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/tensor"
 )
@@ -208,7 +206,7 @@ type ConvNorm struct {
 	Reshaped, ByOverlaps float64
 	// ByFrequencies and ByDense are bounds of the map, or +Inf if they were left out.
 	ByFrequencies, ByDense float64
-	Iterations             int // products of two images with the convolution and its transpose
+	Iterations             int // products of two images with the convolution and its transpose; one more is the last
 }
 
 // Norm bounds the largest singular value of the convolution as a map of the image,
@@ -310,32 +308,37 @@ func (c Conv) iterate(ctx context.Context, o Lanczos, most float64) (v []float64
 	w.Import(scaled)
 
 	var tape autograd.Tape
-	e, err := largest(c.Cin*c.Height*c.Width, o, func(z, v blas64.General) error {
+	e, err := largest(c.Cin*c.Height*c.Width, o, func(z, v [][]float64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		images := tensor.NewNCHW(v.Rows, c.Cin, c.Height, c.Width)
-		for i, a := range v.Data {
-			images.Data[i] = float32(a)
+		images := tensor.NewNCHW(len(v), c.Cin, c.Height, c.Width)
+		for i := range v {
+			for k, a := range v[i] {
+				images.Image(i)[k] = float32(a)
+			}
 		}
-		x := tensor.NewDense(tensor.Shape{N: v.Rows, Steps: 1, C: c.Cin, H: c.Height, W: c.Width})
+		x := tensor.NewDense(tensor.Shape{N: len(v), Steps: 1, C: c.Cin, H: c.Height, W: c.Width})
 		x.Pack(images)
 		tape.Reset()
 		in := tape.Input(x, true)
 		y := autograd.Conv2D(&tape, in, w, nil, c.Stride, c.Pad)
 		out := y.Dense()
 		tape.BackwardFrom(y, &tensor.Dense{Shape: out.Shape, Data: slices.Clone(out.Data)})
-		for i, a := range in.Grad().Unpack().Data {
-			z.Data[i] = float64(a)
+		grad := in.Grad().Unpack()
+		for i := range z {
+			for k, a := range grad.Image(i) {
+				z[i][k] = float64(a)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	if e.residual > o.Tol {
+	if !e.converged {
 		return nil, 0, fmt.Errorf("lipschitz: Conv.Norm: relative residual %.3g after %d iterations on %d×%d×%d×%d for %d×%d pixels; expected at most %g",
-			e.residual, o.MaxIterations, c.Cout, c.Cin, c.KH, c.KW, c.Height, c.Width, o.Tol)
+			e.residual, e.iterations, c.Cout, c.Cin, c.KH, c.KW, c.Height, c.Width, o.Tol)
 	}
 	return e.vector, e.iterations, nil
 }

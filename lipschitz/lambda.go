@@ -29,8 +29,8 @@ type LambdaBounds struct {
 	Lower float64
 	// Upper is proven, rounding included.
 	Upper float64
-	// S, of values −1, 0 and 1 in W's columns, attains Lower. It is nil for a zero
-	// matrix.
+	// S, of values −1, 0 and 1 in W's columns, the first that is not zero being 1, attains
+	// Lower. It is nil for a zero matrix.
 	S []int8
 	// Exact says that Upper is above Lower by a part of 1e-9 or less, which is where
 	// branch and bound ends: S is optimal.
@@ -283,15 +283,11 @@ func flatness(v []float64) float64 {
 // top returns a lower bound, up to rounding, of the largest eigenvalue of a G that has no
 // negative one, and the vector, of length 1, where it is attained.
 func (g *gram) top() (lambda float64, v []float64) {
-	if g.n <= 2*basis { // as fast, and exact
-		values, vectors := jacobi(g.g, g.n, g.n)
-		return max(0, values[0]), row(vectors, 0).Data
-	}
 	sym := blas64.Symmetric{Uplo: blas.Upper, N: g.n, Stride: g.n, Data: g.g}
-	o := Lanczos{Tol: 1e-7, MaxIterations: 1000}
-	e, _ := largest(g.n, o, func(z, v blas64.General) error {
-		for i := range v.Rows {
-			blas64.Symv(1, sym, row(v, i), 0, row(z, i))
+	vector := func(data []float64) blas64.Vector { return blas64.Vector{N: g.n, Inc: 1, Data: data} }
+	e, _ := largest(g.n, Lanczos{Tol: 1e-7, MaxIterations: 1000}, func(z, v [][]float64) error {
+		for i := range v {
+			blas64.Symv(1, sym, vector(v[i]), 0, vector(z[i]))
 		}
 		return nil
 	})

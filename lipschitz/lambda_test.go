@@ -153,6 +153,9 @@ func TestLambdaProperties(t *testing.T) {
 		w, rows, cols := drawWeights(t, 14)
 		got := lambda(t, w, rows, cols)
 		norm := svdNorm(w, rows, cols)
+		if i := slices.IndexFunc(got.S, func(s int8) bool { return s != 0 }); i >= 0 && got.S[i] != 1 {
+			t.Errorf("S = %v begins with −1", got.S)
+		}
 		if got.Lower > norm*(1+1e-12) {
 			t.Errorf("Λ = %v > ‖W‖₂ = %v", got.Lower, norm)
 		}

@@ -2,10 +2,11 @@ package lipschitz
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
 
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -15,8 +16,8 @@ import (
 // and Simon: Thick-restart Lanczos method, SIAM J. Matrix Anal. Appl. 22, 2000). Its start
 // is pseudo-random and always the same, so that the same map always gives the same bits.
 type Lanczos struct {
-	// Tol, in (0, 1), is the relative residual to reach: ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ²
-	// for the unit vector v and σ = ‖W·v‖₂. Rounding keeps about 1e-15·√n out of
+	// Tol, in (0, 1), is the relative residual to reach, three times in a row:
+	// ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ² for the unit vector v and σ = ‖W·v‖₂. Rounding keeps about 1e-15·√n out of
 	// reach.
 	Tol float64
 	// MaxIterations, at least 1, is when to give up. Some dozens are usual.
@@ -36,125 +37,181 @@ func (o Lanczos) validate(op string) error {
 	return nil
 }
 
-// block is how many vectors an iteration multiplies. From one it can come to rest at another
-// eigenvalue than the largest, if the start is nearly orthogonal to that one's vector; two
-// such starts do not happen. basis is how many vectors a subspace has at most, and kept
-// how many of them, the best, are left then.
-const block, basis, kept = 2, 16, 6
+// block is how many vectors an iteration multiplies, basis how many a subspace has at most,
+// and kept how many of them, the best, are left then. On the way to the largest eigenvalue
+// an iteration may pass close by another's vector, the closer the nearer both are. So the
+// tolerance must be reached in as many iterations in a row as settled, and two vectors tell
+// two such eigenvalues apart.
+const block, basis, kept, settled = 2, 16, 6, 3
 
 // eigen is what an iteration found of a symmetric matrix A.
 type eigen struct {
 	value      float64   // vᵀ·A·v, which the largest eigenvalue is never below but for rounding
 	vector     []float64 // v, of length 1
 	residual   float64   // ‖A·v − value·v‖/value
+	converged  bool
 	iterations int
 }
 
 // largest returns the largest eigenvalue of the symmetric n × n matrix A, which must not be
 // negative. It looks for it in a subspace that begins with pseudo-random vectors and grows
 // by the residuals of its best ones (Rayleigh–Ritz), which are what Lanczos adds, until that
-// of the best is at most o.Tol, and that of the second too little for a larger eigenvalue,
-// or o.MaxIterations are made. times sets z to v·A, for the one or two rows of v.
+// of the best has been at most o.Tol a few times or o.MaxIterations are made. times sets z
+// to A·v, for the one or two v.
 //
 // It returns an error if times does.
-func largest(n int, o Lanczos, times func(z, v blas64.General) error) (eigen, error) {
-	v := matrix(block, n)
+func largest(n int, o Lanczos, times func(z, v [][]float64) error) (e eigen, err error) {
+	next := vectors(block, n)
 	r := rng.New(0).Derive("lipschitz.Lanczos", 0).Rand()
-	for i := range v.Data {
-		v.Data[i] = r.NormFloat64()
+	for _, v := range next {
+		for i := range v {
+			v[i] = r.NormFloat64()
+		}
 	}
-	most := min(basis, n)
-	b, z := matrix(most, n), matrix(most, n) // an orthonormal basis, and its product with A
-	h := make([]float64, most*most)          // b·A·bᵀ, upper triangle
-	x, y := matrix(kept, n), matrix(kept, n)
-	var e eigen
-	for size := 0; e.iterations < o.MaxIterations; {
-		old := size
-		for i := 0; i < v.Rows && size < most; i++ {
-			if orthonormalize(row(v, i), rowsOf(b, 0, size)) {
-				blas64.Copy(row(v, i), row(b, size))
-				size++
+	var b, z [][]float64             // an orthonormal basis, and A times each
+	h := mat.NewSymDense(basis, nil) // bᵀ·A·b
+	reached := 0
+	for e.iterations < o.MaxIterations && reached < settled {
+		size := len(b)
+		for _, v := range next {
+			if len(b) < min(basis, n) && orthonormalize(v, b) {
+				b = append(b, v)
 			}
 		}
-		if size == old { // there is nothing outside of the subspace
+		if len(b) == size { // the subspace is all there is
+			reached = settled
 			break
 		}
-		if err := times(rowsOf(z, old, size), rowsOf(b, old, size)); err != nil {
+		z = append(z, vectors(len(b)-size, n)...)
+		if err := times(z[size:], b[size:]); err != nil {
 			return eigen{}, err
 		}
 		e.iterations++
-		for j := old; j < size; j++ {
+		for j := size; j < len(b); j++ {
 			for i := range j + 1 {
-				h[i*most+j] = blas64.Dot(row(b, i), row(z, j))
+				h.SetSym(i, j, floats.Dot(b[i], z[j]))
 			}
 		}
-		values, ritz := jacobi(h, most, size)
-		if !(values[0] > 0) { // A is zero
-			return eigen{vector: row(b, 0).Data, iterations: e.iterations}, nil
-		}
-		best := func(count int) { // vectors, and their products
-			x.Rows, y.Rows = count, count
-			blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, rowsOf(ritz, 0, count), rowsOf(b, 0, size), 0, x)
-			blas64.Gemm(blas.NoTrans, blas.NoTrans, 1, rowsOf(ritz, 0, count), rowsOf(z, 0, size), 0, y)
-		}
-		if size+block > most && size < n {
-			best(min(kept, size))
-			size = x.Rows
-			copy(b.Data, x.Data[:size*n])
-			copy(z.Data, y.Data[:size*n])
-			clear(h)
-			for i := range size {
-				h[i*most+i] = values[i]
-			}
-		} else {
-			best(min(block, size))
-		}
-		e.vector = slices.Clone(row(x, 0).Data)
-		e.value = values[0]
-		v = rowsOf(y, 0, min(block, y.Rows))
-		reach := 0.0 // an eigenvalue may be as large as that, by the others of the best
-		for i := range v.Rows {
-			blas64.Axpy(-values[i], row(x, i), row(v, i))
-			if i > 0 {
-				reach = max(reach, values[i]+blas64.Nrm2(row(v, i)))
-			}
-		}
-		e.residual = blas64.Nrm2(row(v, 0)) / e.value
-		if e.residual <= o.Tol && reach <= e.value*(1+o.Tol) {
+		values, ritz, ok := eigenSym(h.SliceSym(0, len(b)), true)
+		if !ok { // A is zero
+			e.vector = b[0]
 			break
 		}
+		count := min(block, len(b))
+		if len(b) == basis {
+			count = kept
+		}
+		best, image := combine(b, ritz, count), combine(z, ritz, count)
+		if len(b) == basis && basis < n {
+			b, z = best, image
+			h.Zero()
+			for i := range b {
+				h.SetSym(i, i, values[i])
+			}
+		}
+		e.vector = best[0]
+		next = vectors(min(block, count), n)
+		for i, v := range next {
+			floats.AddScaledTo(v, image[i], -values[i], best[i])
+		}
+		if floats.Norm(next[0], 2) <= o.Tol*values[0] {
+			reached++
+		} else {
+			reached = 0
+		}
 	}
+	// Once more, without what rounding has added up to over restarts.
+	e.vector = slices.Clone(e.vector)
+	floats.Scale(1/floats.Norm(e.vector, 2), e.vector)
+	image := vectors(1, n)
+	if err := times(image, [][]float64{e.vector}); err != nil {
+		return eigen{}, err
+	}
+	if e.value = max(0, floats.Dot(image[0], e.vector)); e.value == 0 {
+		e.converged = true
+		return e, nil
+	}
+	floats.AddScaled(image[0], -e.value, e.vector)
+	e.residual = floats.Norm(image[0], 2) / e.value
+	e.converged = reached == settled && e.residual <= o.Tol
 	return e, nil
 }
 
-func matrix(rows, cols int) blas64.General {
-	return blas64.General{Rows: rows, Cols: cols, Stride: cols, Data: make([]float64, rows*cols)}
+func vectors(count, n int) [][]float64 {
+	v := make([][]float64, count)
+	for i := range v {
+		v[i] = make([]float64, n)
+	}
+	return v
 }
 
-// rowsOf returns the rows from one up to another of m, which has no gaps.
-func rowsOf(m blas64.General, from, to int) blas64.General {
-	return blas64.General{Rows: to - from, Cols: m.Cols, Stride: m.Cols, Data: m.Data[from*m.Cols : to*m.Cols]}
-}
-
-func row(m blas64.General, i int) blas64.Vector {
-	return blas64.Vector{N: m.Cols, Inc: 1, Data: m.Data[i*m.Cols:][:m.Cols]}
-}
-
-// orthonormalize makes v orthogonal to the orthonormal rows of b, and 1 long. It reports
-// whether v was not in their span.
-func orthonormalize(v blas64.Vector, b blas64.General) bool {
-	before := blas64.Nrm2(v)
-	part := blas64.Vector{N: b.Rows, Inc: 1, Data: make([]float64, b.Rows)}
-	for range 2 { // once leaves rounding's share of what is taken away
-		if b.Rows > 0 {
-			blas64.Gemv(blas.NoTrans, 1, b, v, 0, part)
-			blas64.Gemv(blas.Trans, -1, b, part, 1, v)
+// combine returns the first sums of the rows of b, each with a column of by.
+func combine(b [][]float64, by *mat.Dense, count int) [][]float64 {
+	sums := vectors(count, len(b[0]))
+	for j := range sums {
+		for i, v := range b {
+			floats.AddScaled(sums[j], by.At(i, j), v)
 		}
 	}
-	after := blas64.Nrm2(v)
+	return sums
+}
+
+// orthonormalize makes v orthogonal to the orthonormal b, and 1 long. It reports whether v
+// was not in their span.
+func orthonormalize(v []float64, b [][]float64) bool {
+	before := floats.Norm(v, 2)
+	for range 2 { // once leaves rounding's share of what is taken away
+		for _, u := range b {
+			floats.AddScaled(v, -floats.Dot(u, v), u)
+		}
+	}
+	after := floats.Norm(v, 2)
 	if !(after > 1e-8*before) {
 		return false
 	}
-	blas64.Scal(1/after, v)
+	floats.Scale(1/after, v)
 	return true
+}
+
+// eigenSym returns the eigenvalues, largest first, of a symmetric matrix that has none below
+// zero but for rounding, and the vectors if they are wanted, a column each. It reports
+// whether the matrix is not zero and the eigenvalues were found.
+//
+// They are off by about 1e-16 of the trace. The trace is brought to the diagonal, in equal
+// shares, and taken off the eigenvalues again: gonum is wrong without limits about matrices
+// that fall into blocks of which one is next to nothing (and mat.SVD is off by hundredths).
+func eigenSym(a mat.Symmetric, withVectors bool) (values []float64, vectors *mat.Dense, ok bool) {
+	n := a.SymmetricDim()
+	trace := mat.Trace(a)
+	if !(trace > 0) || math.IsInf(trace, 0) {
+		return nil, nil, false
+	}
+	m := mat.NewSymDense(n, nil)
+	m.ScaleSym(1/trace, a)
+	share := 1 / float64(n)
+	for i := range n {
+		m.SetSym(i, i, m.At(i, i)+share)
+	}
+	var e mat.EigenSym
+	if !e.Factorize(m, withVectors) {
+		return nil, nil, false
+	}
+	values = e.Values(nil)
+	if math.Abs(floats.Sum(values)-2) > 1e-9 {
+		return nil, nil, false
+	}
+	slices.Reverse(values)
+	for i, v := range values {
+		values[i] = (v - share) * trace
+	}
+	if !withVectors {
+		return values, nil, true
+	}
+	var ascending mat.Dense
+	e.VectorsTo(&ascending)
+	vectors = mat.NewDense(n, n, nil)
+	for j := range n {
+		vectors.SetCol(j, mat.Col(nil, n-1-j, &ascending))
+	}
+	return values, vectors, true
 }

@@ -219,19 +219,36 @@ func TestSpectralNormOfZeroRowSums(t *testing.T) {
 	near(t, "‖W‖₂", got.Sigma, math.Sqrt(50), 1e-9)
 }
 
-// The first of the vectors that SpectralNorm starts from is nearly orthogonal to the
-// largest one's here, so that an iteration from it alone comes to rest at the second.
+// On the way to the largest singular value the iteration passes close by the vector of
+// another: of these Gaussian matrices by chance, and of values that are nearly equal but for
+// one whenever the start has little of that one's vector.
 func TestSpectralNormIsTheLargest(t *testing.T) {
 	for _, c := range []struct {
 		rows, cols int
 		seed       uint64
-	}{{2, 21, 1}, {2, 21, 11140}, {21, 2, 14959}} {
+	}{
+		{32, 3, 171745}, {32, 3, 112978}, {3, 32, 240330}, {3, 24, 165426},
+		{21, 2, 18248}, {2, 21, 65326}, {3, 24, 6553},
+	} {
 		w := randomWeights(c.rows, c.cols, c.seed)
 		got, err := lipschitz.SpectralNorm(w, c.rows, c.cols, lipschitz.DefaultLanczos())
 		if err != nil {
 			t.Fatal(err)
 		}
 		near(t, "‖W‖₂", got.Sigma, svdNorm(w, c.rows, c.cols), 1e-9)
+	}
+	const n = 512
+	for largest := 0; largest < n; largest += 19 {
+		w := make([]float32, n*n)
+		for i := range n {
+			w[i*n+i] = 1 - 5e-4*float32(i)/n
+		}
+		w[largest*n+largest] = 1.02
+		got, err := lipschitz.SpectralNorm(w, n, n, lipschitz.Lanczos{Tol: 1e-3, MaxIterations: 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "‖W‖₂", got.Sigma, 1.02, 1e-3)
 	}
 }
 

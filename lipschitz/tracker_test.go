@@ -36,7 +36,7 @@ func observe(t testing.TB, tr *lipschitz.Tracker, m *snn.Model) map[string]float
 	return o
 }
 
-// What is observed is what the functions for one matrix, and gonum's SVD, say.
+// What is observed is what the functions for one matrix say.
 func TestTracker(t *testing.T) {
 	m := tracked(t)
 	tr := lipschitz.NewTracker(func(p *autograd.Param, _ int) (float64, error) { return float64(p.Len()), nil })
