@@ -28,7 +28,7 @@
 //	plain.safetensors, regularized.safetensors, training.svg, .png
 //	                            the networks that it trained, and their norms by epoch
 //
-// Ctrl-C stops it; networks that are trained are kept, for -model.
+// Ctrl-C or SIGTERM stops it; networks that are trained are kept, for -model.
 package main
 
 import (

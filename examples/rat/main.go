@@ -21,8 +21,8 @@
 // the network saw in each image. worst_case_accuracy is the share of images that it
 // classified as labelled when clean and under all attacks of the table.
 //
-// Ctrl-C stops it; the same flags and -resume go on from the last completed epoch or
-// evaluation, to the results, to the bit, of a run that was not stopped.
+// Ctrl-C or SIGTERM stops it; the same flags and -resume go on from the last completed
+// epoch or evaluation, to the results, to the bit, of a run that was not stopped.
 package main
 
 import (

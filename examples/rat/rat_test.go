@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/org/snnrat/examples/internal/clitest"
@@ -299,7 +300,7 @@ func TestResumeCorrupt(t *testing.T) {
 	}
 }
 
-// Ctrl-C.
+// Ctrl-C, and the SIGTERM of a scheduler.
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be sent an interrupt there")
@@ -322,14 +323,14 @@ func TestInterrupt(t *testing.T) {
 				after = append(after, lines.Text())
 			} else if strings.HasPrefix(lines.Text(), at) {
 				found = true
-				require.NoError(t, c.Process.Signal(os.Interrupt))
+				require.NoError(t, c.Process.Signal([]os.Signal{os.Interrupt, syscall.SIGTERM}[i%2]))
 			}
 		}
 		require.True(t, found)
 		var exit *exec.ExitError
 		require.ErrorAs(t, c.Wait(), &exit)
 		assert.Equal(t, 130, exit.ExitCode())
-		require.NotEmpty(t, after)
+		assert.Contains(t, after, "rat: stopping after this step; Ctrl-C again stops at once")
 		assert.Equal(t, "rat: stopped; the same flags and -resume go on from what is done, in "+folder, after[len(after)-1])
 	}
 	_, stderr, code = clitest.Run(t, append(args, folder, "-resume")...)
