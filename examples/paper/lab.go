@@ -67,6 +67,15 @@ func experimentNames() string {
 	return strings.Join(names, ", ")
 }
 
+// experiment returns that of -exp.
+func (o *options) experiment() (experiment, error) {
+	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
+	if i < 0 {
+		return experiment{}, fmt.Errorf("-exp %q: expected one of %s", o.Exp, experimentNames())
+	}
+	return experiments[i], nil
+}
+
 // lab is where an experiment is made.
 type lab struct {
 	*options
@@ -86,11 +95,10 @@ type lab struct {
 }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
-	if i < 0 {
-		return fmt.Errorf("-exp %q: expected one of %s", o.Exp, experimentNames())
+	e, err := o.experiment()
+	if err != nil {
+		return err
 	}
-	e := experiments[i]
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
@@ -104,7 +112,6 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		l.cabinet = cabinet{o.models, true}
 	}
 	if o.paper != "" {
-		var err error
 		if l.published, err = readPublished(o.paper); err != nil {
 			return fmt.Errorf("-paper: %w", err)
 		}

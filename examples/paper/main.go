@@ -125,6 +125,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
+	if _, err := o.experiment(); err != nil {
+		return nil, err
+	}
 	if err := o.applyScale(fs); err != nil {
 		return nil, err
 	}
@@ -136,6 +139,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
+	}
+	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
+		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
 	}
 	for _, l := range []list{o.data, o.archs} {
 		for i, v := range l {

@@ -369,6 +369,10 @@ func TestBadInput(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
 	for _, c := range []struct{ args, want string }{
 		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
+		{"-exp table9", `-exp "table9": expected one of table`},
+		{"-exp table9 -weights nowhere", `-exp "table9": expected one of table`},
+		{"-exp table4 -T 4 -hire-periods 3 -data nowhere", "-hire-periods 3: expected a divisor of -T, 4"},
+		{"-exp table4 -T 3 -data nowhere", "-hire-periods 2: expected a divisor of -T, 3"},
 		{"-exp table2", "-data is missing: expected fashion-mini"},
 		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},
 		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},
