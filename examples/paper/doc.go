@@ -24,8 +24,8 @@
 // weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
 // images: table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time,
 // 44 of two cores, with AVX2. -scale tiny takes a few minutes and shows no more than that
-// all works. Any flag that is given goes before what the scale says. All that is written
-// says at which scale it was made.
+// all works. Any flag that is given goes before what the scale says; a set of fewer images
+// than the scale's is taken whole. All that is written says at which scale it was made.
 //
 // # What is kept
 //

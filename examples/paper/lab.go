@@ -163,7 +163,7 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 			m.Clear()
 		}
 		if err == nil {
-			err = d.Limit(l.Train, l.Test)
+			err = l.limit(d)
 		}
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
@@ -177,6 +177,22 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// limit leaves so many images as the flags say; of what -scale says, all if a set has
+// fewer.
+func (l *lab) limit(d *sets.Data) error {
+	train, test := l.Train, l.Test
+	if !l.given["train"] {
+		train = min(train, d.Train.N)
+	}
+	if !l.given["test"] {
+		test = min(test, d.Test.N)
+	}
+	if len(l.data) == 1 {
+		l.Train, l.Test = train, test // as the results' JSON has them
+	}
+	return d.Limit(train, test)
 }
 
 func (l *lab) scaleText() string {

@@ -48,6 +48,7 @@ type options struct {
 	source      string // file of the source of black-box attacks
 	out         string
 	threads     int
+	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
 }
 
 // list is a flag that may be given several times.
@@ -125,6 +126,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
+	o.given = cli.Given(fs)
 	if _, err := o.experiment(); err != nil {
 		return nil, err
 	}

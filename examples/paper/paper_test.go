@@ -190,6 +190,19 @@ func TestShared(t *testing.T) {
 	assert.Equal(t, files(t, out)["table3.txt"], stdout)
 }
 
+// A scale asks for no more images than there are; a flag does.
+func TestFewImages(t *testing.T) {
+	data, out := cifar(t), t.TempDir() // 100 training and 20 test images
+	args := []string{"-exp", "table1", "-arch", "conv8 A | fc", "-T", "1", "-epochs", "1", "-data", data, "-data", pngs(t), "-scale", "tiny", "-out", out}
+	stdout, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, " 100 training images, ")
+	assert.Contains(t, stdout, "; 20 test images; ")
+	for _, flags := range [][]string{{"-train", "2000"}, {"-test", "100"}} {
+		refused(t, out, []string{"-data " + data + ": " + strings.Join(flags, " ") + ": "}, append(args, flags...)...)
+	}
+}
+
 // Black-box attacks are made on the source and shown to the network.
 func TestBlackBox(t *testing.T) {
 	data, out := cifar(t), t.TempDir()

@@ -23,10 +23,8 @@ func (o *options) applyScale(fs *flag.FlagSet) error {
 	if !ok {
 		return fmt.Errorf("-scale %q: expected one of %s", o.Scale, scaleNames())
 	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for name, value := range values {
-		if given[name] {
+		if o.given[name] {
 			continue
 		}
 		if err := fs.Set(name, value); err != nil {

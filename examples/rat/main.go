@@ -63,6 +63,7 @@ type options struct {
 	out     string
 	resume  bool
 	given   map[string]string // the values of the other flags
+	atMost  bool              // that TestCount is a default, of which a set may have fewer
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -80,7 +81,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Beta, "beta", 0.004, "[0, 1]", "step β of the orthogonal projection")
 	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
 	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training images, 0 for all")
-	cli.Var(fs, &o.TestCount, "test", 1000, "[0, ∞)", "test images, 0 for all")
+	cli.Var(fs, &o.TestCount, "test", 1000, "[0, ∞)", "test images, 0 for all; of a smaller set the default takes all")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	fs.VisitAll(func(f *flag.Flag) { o.given[f.Name] = "" })
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
@@ -92,6 +93,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	for name := range o.given {
 		o.given[name] = fs.Lookup(name).Value.String()
 	}
+	o.atMost = !cli.Given(fs)["test"]
 	if o.out == "" {
 		return nil, errors.New("-out is empty: expected a folder")
 	}
@@ -122,6 +124,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	data, err := sets.Open(ctx, o.Data, nil)
 	if err == nil {
 		data.Loader = dataset.DefaultTraining() // so little training bears no augmentation
+		if o.atMost {
+			o.TestCount = min(o.TestCount, data.Test.N)
+		}
 		err = data.Limit(o.TrainCount, o.TestCount)
 	}
 	if err != nil {

@@ -528,6 +528,19 @@ func TestData(t *testing.T) {
 	}
 }
 
+// A default asks for no more images than there are; a flag does.
+func TestFewImages(t *testing.T) {
+	data, out := idxFiles(t), t.TempDir()
+	args := []string{"-data", data, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-out", out}
+	stdout, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "40 training and 10 test images")
+	b, err := os.ReadFile(filepath.Join(out, "results.json"))
+	require.NoError(t, err)
+	assert.Contains(t, string(b), `"test_images":10,`)
+	refused(t, []string{"-data " + data + ": -test 1000: ", " 10"}, append(args, "-test", "1000")...)
+}
+
 // A training that diverges says where, and keeps what was good.
 func TestDivergence(t *testing.T) {
 	folder := t.TempDir()
