@@ -239,6 +239,33 @@ func TestBlackBox(t *testing.T) {
 	assert.Equal(t, 2, seen)
 }
 
+// Images for which an attack had no gradient are kept: here all, as no potential comes near
+// the threshold.
+func TestBlind(t *testing.T) {
+	_, test, err := dataset.ReadCIFAR10(cifar(t))
+	require.NoError(t, err)
+	cfg := zoo.Default("conv8 A | fc")
+	cfg.Threshold, cfg.Steps = 1000, 2
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	a, d := archive{t.TempDir(), 1}, duel{network: newJudged("network", m), test: test}
+	with, without := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.01, 7)
+	for _, tr := range []trials.Trial{with, without} {
+		require.NoError(t, a.judge(t.Context(), d, tr, func(float64) {}))
+	}
+	r, path, err := a.open(d)
+	require.NoError(t, err)
+	all := make([]int, 20)
+	for i := range all {
+		all[i] = i
+	}
+	assert.Equal(t, all, r.find(with).Blind)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, 1, strings.Count(string(b), `"blind":[0,1,`), "of three outcomes")
+	assert.Equal(t, 1, strings.Count(string(b), `"blind"`))
+}
+
 // A run that was stopped in the middle goes on to the same results.
 func TestResume(t *testing.T) {
 	data, want, out := cifar(t), t.TempDir(), t.TempDir()

@@ -19,7 +19,13 @@
 // black_box have for each network outcomes: an attack with its gradient approximation
 // and its ε in 255ths, the accuracy under it in [0,1], and predicted, the class that
 // the network saw in each image. worst_case_accuracy is the share of images that it
-// classified as labelled when clean and under all attacks of the table.
+// classified as labelled when clean and under all attacks of the table. blind lists the
+// images for which every gradient of an attack was zero, so that it did not know where to
+// go: that the network withstood it there says nothing. Below the table is what it has of
+// these.
+//
+// PGD and BIM make 7 steps of α = ε/3, within ε = 16/255 in the table; RAT trains at
+// ε = 8/255. -test-eps and -eps change the two.
 //
 // Ctrl-C or SIGTERM stops it; the same flags and -resume go on from the last completed
 // epoch or evaluation, to the results, to the bit, of a run that was not stopped.
