@@ -49,7 +49,9 @@
 //
 // -models DIR takes networks from a folder and trains none. -weights FILE has table2 judge
 // a network that was trained elsewhere, such as a checkpoint of the reference
-// implementation; -source FILE is then what black-box attacks are made on.
+// implementation, which -arch, -width and -T describe, or one that another command saved,
+// which describes itself: of it no flag can say otherwise. -source FILE is then what
+// black-box attacks are made on.
 //
 // # Accuracies
 //

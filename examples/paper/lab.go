@@ -17,6 +17,7 @@ import (
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
 )
 
@@ -87,6 +88,7 @@ type lab struct {
 	// published are the paper's figures that are known.
 	published []publishedFigure
 	meter     *term.Meter
+	described zoo.Config // the network of -weights, if there is one
 
 	// All that follows is by the network's name.
 	networks map[string]*network
@@ -147,7 +149,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	return l.publish(r)
 }
 
-// openData opens the sets and makes subjects of them.
+// openData opens the sets, and what -weights describes, and makes subjects of them.
 func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	for _, path := range l.data {
 		var m *term.Meter
@@ -171,6 +173,11 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		digest, err := d.Train.Fingerprint()
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
+		}
+		if len(l.subjects) == 0 {
+			if err := l.describe(d); err != nil {
+				return err
+			}
 		}
 		for _, arch := range l.archs {
 			l.subjects = append(l.subjects, subject{d, digest, arch})
@@ -240,18 +247,16 @@ func (l *lab) check() (work float64, err error) {
 			}
 			work += l.work(s, n, t)
 		}
+		if net.file != "" {
+			if err := l.open(net); err != nil {
+				return 0, fmt.Errorf("-%s: %w", net.Method.Name, err)
+			}
+			continue
+		}
 		if l.networks[net.name] != nil {
 			continue
 		}
 		l.networks[net.name] = net
-		if net.file != "" {
-			m, err := net.read()
-			if err != nil {
-				return 0, fmt.Errorf("-%s: %w", net.Method.Name, err)
-			}
-			l.loaded[net.name] = newJudged(net.name, m)
-			continue
-		}
 		switch held, err := l.cabinet.holds(net); {
 		case err != nil:
 			return 0, err
@@ -379,7 +384,7 @@ func (l *lab) publish(r *report) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
 		return e.Encode(map[string]any{
-			"options": l.options, "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
+			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
 		})
 	})

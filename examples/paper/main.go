@@ -116,8 +116,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
-	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, or a state dict of the "+
-		"reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
+	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
+		"state dict of the reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
 	fs.StringVar(&o.paper, "paper", "", "`file` with figures of the paper, to stand below ours: a JSON array, see the program's documentation")
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
@@ -141,6 +141,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
+	}
+	if o.weights != "" && len(o.archs) > 1 {
+		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)
+	}
+	if o.weights != "" && !o.given["train"] {
+		o.Train = 0 // nothing is trained
 	}
 	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
 		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)

@@ -343,7 +343,7 @@ func TestWeights(t *testing.T) {
 	}
 	stdout, stderr, code := clitest.Run(t, args(out, "-weights", pth)...)
 	require.Zero(t, code, stderr)
-	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere; 15 test images; seed 1\n")
+	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere: width 1, T = 4; 15 test images; seed 1\n")
 	assert.NotRegexp(t, `\d \(`, stdout, "one network alone")
 	var got struct{ Results []comparison }
 	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
@@ -374,7 +374,7 @@ func TestWeights(t *testing.T) {
 			assert.Zero(t, code, stderr)
 			nowhere := filepath.Join(t.TempDir(), "out")
 			refused(t, nowhere, []string{file + ": a network for images of 3×8×8 in 5 classes: expected one for the images of -data, 3×32×32 in 10 classes"},
-				small("table2", cifar(t), nowhere, "-weights", file)...)
+				"-exp", "table2", "-data", cifar(t), "-out", nowhere, "-weights", file)
 			break
 		}
 	}
@@ -402,6 +402,70 @@ func TestWeights(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 		assert.NoDirExists(t, nowhere)
 	}
+}
+
+// A network that this library saved brings its description: what is said of it is what the
+// file says, not the flags, which may leave it out but not contradict it.
+func TestOwnWeights(t *testing.T) {
+	data, folder := cifar(t), t.TempDir()
+	save := func(name, arch string) string {
+		cfg := zoo.Default(arch)
+		cfg.WidthMultiplier, cfg.Steps, cfg.Threshold = 0.5, 3, 1000 // no potential comes near it
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		path := filepath.Join(folder, name)
+		require.NoError(t, m.Save(path))
+		return path
+	}
+	file, source := save("own.safetensors", "conv8 A | fc"), save("source.pt", "conv4 A | fc")
+	args := func(out string, more ...string) []string {
+		return append([]string{"-exp", "table2", "-data", data, "-out", out, "-weights", file}, more...)
+	}
+	out := t.TempDir()
+	stdout, stderr, code := clitest.Run(t, args(out, "-scale", "small", "-source", source)...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "Network of "+file+", trained elsewhere: width 0.5, T = 3; 20 test images; seed 1\n")
+	assert.Equal(t, 1, strings.Count(stdout, ", CIFAR-10\n"), stdout)
+	assert.Contains(t, stdout, "\nconv8 A | fc, CIFAR-10\n")
+	var got struct {
+		Options       map[string]any
+		Architectures []string
+		Results       []comparison
+	}
+	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
+	assert.Equal(t, []string{"conv8 A | fc"}, got.Architectures)
+	require.Len(t, got.Results, 1)
+	assert.Equal(t, "conv8 A | fc, CIFAR-10", got.Results[0].Subject)
+	assert.Len(t, got.Results[0].Black, 1)
+	assert.Subset(t, got.Options, map[string]any{"width": 0.5, "T": 3.0, "test_images": 20.0, "test_eps_255": 8.0, "weights": file, "source": source})
+	assert.Equal(t, 1000.0, got.Options["network"].(map[string]any)["threshold"])
+	for _, name := range []string{"train_images", "epochs", "lr", "eps_255", "beta"} {
+		assert.NotContains(t, got.Options, name, "nothing was trained")
+	}
+	for _, o := range got.Results[0].White["weights"].Outcomes {
+		want := 0
+		if o.Gradient == "BPTR" || o.Gradient == "BPTT" {
+			want = 20
+		}
+		assert.Equal(t, want, o.Blind, o.Trial)
+	}
+
+	again, stderr, code := clitest.Run(t, args(out, "-source", source, "-arch", "conv8 A  | fc", "-T", "3", "-width", "0.5")...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, stdout, again)
+
+	nowhere := filepath.Join(folder, "out")
+	for flags, want := range map[string]string{
+		"-T 4":                    "-T 4: the network of -weights " + file + " has 3: expected the same, or no -T",
+		"-width 1":                "-width 1: the network of -weights " + file + " has 0.5: expected the same, or no -width",
+		"-arch vgg11":             `-arch vgg11: the network of -weights ` + file + ` has conv8 A | fc: expected the same, or no -arch`,
+		"-arch vgg11 -arch small": "-arch vgg11,small: expected one with -weights",
+		"-train 101":              "-train 101: ",
+		"-data " + pngs(t):        ": expected one for the images of -data, 3×8×8 in 5 classes",
+	} {
+		refused(t, nowhere, []string{"paper: ", want}, args(nowhere, strings.Fields(flags)...)...)
+	}
+	assert.Equal(t, written("small"), written("conv16 A conv32 A conv32|fc"))
 }
 
 // Bad input is an error of one line that names it.
