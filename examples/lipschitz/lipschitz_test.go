@@ -131,6 +131,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// The default asks for no more images than there are.
+func TestFewImages(t *testing.T) {
+	data, out := t.TempDir(), t.TempDir()
+	for part, n := range map[string]int{"train": 12, "t10k": 3} {
+		images, labels := make([]byte, 16+64*n), make([]byte, 8+n)
+		copy(images, []byte{0, 0, 8, 3, 0, 0, 0, byte(n), 0, 0, 0, 8, 0, 0, 0, 8})
+		copy(labels, []byte{0, 0, 8, 1, 0, 0, 0, byte(n)})
+		for i := range n {
+			labels[8+i] = byte(i % 10)
+		}
+		for i := range 64 * n {
+			images[16+i] = byte(i * i)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(data, part+"-images-idx3-ubyte"), images, 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(data, part+"-labels-idx1-ubyte"), labels, 0o644))
+	}
+	args := []string{"-data", data, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-starts", "1", "-nodes", "0", "-grid", "8", "-out", out}
+	_, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, 3, read(t, out).Options.Images)
+	_, stderr, code = clitest.Run(t, append(args, "-images", "50")...)
+	assert.Equal(t, 1, code)
+	assert.Regexp(t, "^lipschitz: -images 50: .* 3\n$", stderr)
+}
+
 // Of a tiny residual network all is there, and the largest of what it says is finite.
 func TestResidual(t *testing.T) {
 	folder := t.TempDir()

@@ -28,7 +28,7 @@
 //	plain.safetensors, regularized.safetensors, training.svg, .png
 //	                            the networks that it trained, and their norms by epoch
 //
-// Ctrl-C stops it; networks that are trained are kept, for -model.
+// Ctrl-C or SIGTERM stops it; networks that are trained are kept, for -model.
 package main
 
 import (
@@ -72,6 +72,7 @@ type options struct {
 	// Results do not depend on these.
 	threads int
 	out     string
+	atMost  bool // that Images is the default, of which a set may have fewer
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -83,7 +84,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		return nil
 	})
 	fs.StringVar(&o.Data, "data", "fashion-mini", "`data set` to train on and to attack: "+sets.Expected)
-	cli.Var(fs, &o.Images, "images", 50, "[1, 1000000]", "test images to attack")
+	cli.Var(fs, &o.Images, "images", 50, "[1, 1000000]", "test images to attack; of a smaller set the default takes all")
 	cli.Var(fs, &o.Starts, "starts", search.Starts, "[1, 1000000]", "local searches for Λ's lower end")
 	cli.Var(fs, &o.Nodes, "nodes", 2_000_000, "[0, ∞)", "nodes of branch and bound for Λ, for weights of up to 96 columns")
 	cli.Var(fs, &o.Grid, "grid", lipschitz.DefaultConvSearch().Grid, "[0, 4096]", "frequencies in either direction for convolutions' norms, 0 for none")
@@ -102,6 +103,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
+	o.atMost = !cli.Given(fs)["images"]
 	if o.out == "" {
 		return nil, errors.New("-out is empty: expected a folder")
 	}
@@ -135,6 +137,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.Data, err)
+	}
+	if o.atMost {
+		o.Images = min(o.Images, j.Test.N)
 	}
 	if j.Test, err = sets.First("-images", j.Test, o.Images); err != nil {
 		return err

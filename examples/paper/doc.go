@@ -24,8 +24,8 @@
 // weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
 // images: table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time,
 // 44 of two cores, with AVX2. -scale tiny takes a few minutes and shows no more than that
-// all works. Any flag that is given goes before what the scale says. All that is written
-// says at which scale it was made.
+// all works. Any flag that is given goes before what the scale says; a set of fewer images
+// than the scale's is taken whole. All that is written says at which scale it was made.
 //
 // # What is kept
 //
@@ -33,7 +33,9 @@
 //
 //	networks/     the trained networks, which zoo.Load reads, and a checkpoint of
 //	              those that are being trained
-//	evaluations/  what each network saw in every test image, under every attack
+//	evaluations/  what each network saw in every test image, under every attack, and the
+//	              images for which every gradient of an attack was zero ("blind"), whose
+//	              surviving it says nothing
 //	table2.txt    the table that was printed
 //	table2.json   the settings, the course of the trainings and the accuracies
 //
@@ -47,7 +49,9 @@
 //
 // -models DIR takes networks from a folder and trains none. -weights FILE has table2 judge
 // a network that was trained elsewhere, such as a checkpoint of the reference
-// implementation; -source FILE is then what black-box attacks are made on.
+// implementation, which -arch, -width and -T describe, or one that another command saved,
+// which describes itself: of it no flag can say otherwise. -source FILE is then what
+// black-box attacks are made on.
 //
 // # Accuracies
 //

@@ -29,7 +29,11 @@ var figure2 = experiment{
 		return needs
 	},
 	work: func(l *lab) float64 {
-		return float64(len(l.subjects)*4*len(distanceRadii)*l.distanceImages()) * distanceTrial(l.options, 8).Work(2)
+		images := 0
+		for _, s := range l.subjects {
+			images += distanceImages(s)
+		}
+		return float64(4*len(distanceRadii)*images) * distanceTrial(l.options, 8).Work(2)
 	},
 	report: reportFigure2,
 }
@@ -46,7 +50,7 @@ func distanceTrial(o *options, eps float64) trials.Trial {
 }
 
 // distanceImages is the number of test images over which distances are averaged.
-func (l *lab) distanceImages() int { return min(l.subjects[0].Test.N, 256) }
+func distanceImages(s subject) int { return min(s.Test.N, 256) }
 
 // portrait is what figure2 shows of a network.
 type portrait struct {
@@ -99,7 +103,7 @@ func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 // portray measures a network.
 func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, error) {
 	p := &portrait{Network: j.name}
-	test, err := s.Test.First(l.distanceImages())
+	test, err := s.Test.First(distanceImages(s))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
 )
 
@@ -67,6 +68,15 @@ func experimentNames() string {
 	return strings.Join(names, ", ")
 }
 
+// experiment returns that of -exp.
+func (o *options) experiment() (experiment, error) {
+	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
+	if i < 0 {
+		return experiment{}, fmt.Errorf("-exp %q: expected one of %s", o.Exp, experimentNames())
+	}
+	return experiments[i], nil
+}
+
 // lab is where an experiment is made.
 type lab struct {
 	*options
@@ -78,6 +88,7 @@ type lab struct {
 	// published are the paper's figures that are known.
 	published []publishedFigure
 	meter     *term.Meter
+	described zoo.Config // the network of -weights, if there is one
 
 	// All that follows is by the network's name.
 	networks map[string]*network
@@ -86,11 +97,10 @@ type lab struct {
 }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
-	if i < 0 {
-		return fmt.Errorf("-exp %q: expected one of %s", o.Exp, experimentNames())
+	e, err := o.experiment()
+	if err != nil {
+		return err
 	}
-	e := experiments[i]
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
@@ -104,7 +114,6 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		l.cabinet = cabinet{o.models, true}
 	}
 	if o.paper != "" {
-		var err error
 		if l.published, err = readPublished(o.paper); err != nil {
 			return fmt.Errorf("-paper: %w", err)
 		}
@@ -140,7 +149,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	return l.publish(r)
 }
 
-// openData opens the sets and makes subjects of them.
+// openData opens the sets, and what -weights describes, and makes subjects of them.
 func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	for _, path := range l.data {
 		var m *term.Meter
@@ -156,7 +165,7 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 			m.Clear()
 		}
 		if err == nil {
-			err = d.Limit(l.Train, l.Test)
+			err = l.limit(d)
 		}
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
@@ -165,11 +174,32 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
 		}
+		if len(l.subjects) == 0 {
+			if err := l.describe(d); err != nil {
+				return err
+			}
+		}
 		for _, arch := range l.archs {
 			l.subjects = append(l.subjects, subject{d, digest, arch})
 		}
 	}
 	return nil
+}
+
+// limit leaves so many images as the flags say; of what -scale says, all if a set has
+// fewer.
+func (l *lab) limit(d *sets.Data) error {
+	train, test := l.Train, l.Test
+	if !l.given["train"] {
+		train = min(train, d.Train.N)
+	}
+	if !l.given["test"] {
+		test = min(test, d.Test.N)
+	}
+	if len(l.data) == 1 {
+		l.Train, l.Test = train, test // as the results' JSON has them
+	}
+	return d.Limit(train, test)
 }
 
 func (l *lab) scaleText() string {
@@ -217,18 +247,16 @@ func (l *lab) check() (work float64, err error) {
 			}
 			work += l.work(s, n, t)
 		}
+		if net.file != "" {
+			if err := l.open(net); err != nil {
+				return 0, fmt.Errorf("-%s: %w", net.Method.Name, err)
+			}
+			continue
+		}
 		if l.networks[net.name] != nil {
 			continue
 		}
 		l.networks[net.name] = net
-		if net.file != "" {
-			m, err := net.read()
-			if err != nil {
-				return 0, fmt.Errorf("-%s: %w", net.Method.Name, err)
-			}
-			l.loaded[net.name] = newJudged(net.name, m)
-			continue
-		}
 		switch held, err := l.cabinet.holds(net); {
 		case err != nil:
 			return 0, err
@@ -356,7 +384,7 @@ func (l *lab) publish(r *report) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
 		return e.Encode(map[string]any{
-			"options": l.options, "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
+			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
 		})
 	})

@@ -48,6 +48,7 @@ type options struct {
 	source      string // file of the source of black-box attacks
 	out         string
 	threads     int
+	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
 }
 
 // list is a flag that may be given several times.
@@ -115,14 +116,18 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
-	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, or a state dict of the "+
-		"reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
+	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
+		"state dict of the reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
 	fs.StringVar(&o.paper, "paper", "", "`file` with figures of the paper, to stand below ours: a JSON array, see the program's documentation")
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
 	if err := cli.Parse(fs, args, stdout); err != nil {
+		return nil, err
+	}
+	o.given = cli.Given(fs)
+	if _, err := o.experiment(); err != nil {
 		return nil, err
 	}
 	if err := o.applyScale(fs); err != nil {
@@ -136,6 +141,15 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
+	}
+	if o.weights != "" && len(o.archs) > 1 {
+		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)
+	}
+	if o.weights != "" && !o.given["train"] {
+		o.Train = 0 // nothing is trained
+	}
+	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
+		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
 	}
 	for _, l := range []list{o.data, o.archs} {
 		for i, v := range l {

@@ -207,23 +207,6 @@ func (n *network) work() float64 {
 	return n.slow * work * float64(n.Images)
 }
 
-// read returns a network that was trained elsewhere: one that this library saved, or a
-// state dict of PyTorch for a network of the flags' settings.
-func (n *network) read() (*snn.Model, error) {
-	m, _, err := zoo.Load(n.file)
-	if errors.Is(err, zoo.ErrNoDescription) || strings.HasPrefix(filepath.Ext(n.file), ".pt") {
-		m, err = zoo.LoadTorch(n.file, n.Network)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if s := n.on.Test; m.Channels != s.C || m.Height != s.H || m.Width != s.W || m.Classes() != s.Classes {
-		return nil, fmt.Errorf("%s: a network for images of %d×%d×%d in %d classes: expected one for the images of -data, %d×%d×%d in %d classes",
-			n.file, m.Channels, m.Height, m.Width, m.Classes(), s.C, s.H, s.W, s.Classes)
-	}
-	return m, nil
-}
-
 // cabinet is the folder that trained networks are kept in: one safetensors file each,
 // which holds its recipe, and beside it a checkpoint while it is being trained.
 type cabinet struct {

@@ -190,6 +190,19 @@ func TestShared(t *testing.T) {
 	assert.Equal(t, files(t, out)["table3.txt"], stdout)
 }
 
+// A scale asks for no more images than there are; a flag does.
+func TestFewImages(t *testing.T) {
+	data, out := cifar(t), t.TempDir() // 100 training and 20 test images
+	args := []string{"-exp", "table1", "-arch", "conv8 A | fc", "-T", "1", "-epochs", "1", "-data", data, "-data", pngs(t), "-scale", "tiny", "-out", out}
+	stdout, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, " 100 training images, ")
+	assert.Contains(t, stdout, "; 20 test images; ")
+	for _, flags := range [][]string{{"-train", "2000"}, {"-test", "100"}} {
+		refused(t, out, []string{"-data " + data + ": " + strings.Join(flags, " ") + ": "}, append(args, flags...)...)
+	}
+}
+
 // Black-box attacks are made on the source and shown to the network.
 func TestBlackBox(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
@@ -224,6 +237,33 @@ func TestBlackBox(t *testing.T) {
 		seen++
 	}
 	assert.Equal(t, 2, seen)
+}
+
+// Images for which an attack had no gradient are kept: here all, as no potential comes near
+// the threshold.
+func TestBlind(t *testing.T) {
+	_, test, err := dataset.ReadCIFAR10(cifar(t))
+	require.NoError(t, err)
+	cfg := zoo.Default("conv8 A | fc")
+	cfg.Threshold, cfg.Steps = 1000, 2
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	a, d := archive{t.TempDir(), 1}, duel{network: newJudged("network", m), test: test}
+	with, without := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.01, 7)
+	for _, tr := range []trials.Trial{with, without} {
+		require.NoError(t, a.judge(t.Context(), d, tr, func(float64) {}))
+	}
+	r, path, err := a.open(d)
+	require.NoError(t, err)
+	all := make([]int, 20)
+	for i := range all {
+		all[i] = i
+	}
+	assert.Equal(t, all, r.find(with).Blind)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, 1, strings.Count(string(b), `"blind":[0,1,`), "of three outcomes")
+	assert.Equal(t, 1, strings.Count(string(b), `"blind"`))
 }
 
 // A run that was stopped in the middle goes on to the same results.
@@ -303,7 +343,7 @@ func TestWeights(t *testing.T) {
 	}
 	stdout, stderr, code := clitest.Run(t, args(out, "-weights", pth)...)
 	require.Zero(t, code, stderr)
-	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere; 15 test images; seed 1\n")
+	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere: width 1, T = 4; 15 test images; seed 1\n")
 	assert.NotRegexp(t, `\d \(`, stdout, "one network alone")
 	var got struct{ Results []comparison }
 	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
@@ -334,7 +374,7 @@ func TestWeights(t *testing.T) {
 			assert.Zero(t, code, stderr)
 			nowhere := filepath.Join(t.TempDir(), "out")
 			refused(t, nowhere, []string{file + ": a network for images of 3×8×8 in 5 classes: expected one for the images of -data, 3×32×32 in 10 classes"},
-				small("table2", cifar(t), nowhere, "-weights", file)...)
+				"-exp", "table2", "-data", cifar(t), "-out", nowhere, "-weights", file)
 			break
 		}
 	}
@@ -364,11 +404,79 @@ func TestWeights(t *testing.T) {
 	}
 }
 
+// A network that this library saved brings its description: what is said of it is what the
+// file says, not the flags, which may leave it out but not contradict it.
+func TestOwnWeights(t *testing.T) {
+	data, folder := cifar(t), t.TempDir()
+	save := func(name, arch string) string {
+		cfg := zoo.Default(arch)
+		cfg.WidthMultiplier, cfg.Steps, cfg.Threshold = 0.5, 3, 1000 // no potential comes near it
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		path := filepath.Join(folder, name)
+		require.NoError(t, m.Save(path))
+		return path
+	}
+	file, source := save("own.safetensors", "conv8 A | fc"), save("source.pt", "conv4 A | fc")
+	args := func(out string, more ...string) []string {
+		return append([]string{"-exp", "table2", "-data", data, "-out", out, "-weights", file}, more...)
+	}
+	out := t.TempDir()
+	stdout, stderr, code := clitest.Run(t, args(out, "-scale", "small", "-source", source)...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "Network of "+file+", trained elsewhere: width 0.5, T = 3; 20 test images; seed 1\n")
+	assert.Equal(t, 1, strings.Count(stdout, ", CIFAR-10\n"), stdout)
+	assert.Contains(t, stdout, "\nconv8 A | fc, CIFAR-10\n")
+	var got struct {
+		Options       map[string]any
+		Architectures []string
+		Results       []comparison
+	}
+	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
+	assert.Equal(t, []string{"conv8 A | fc"}, got.Architectures)
+	require.Len(t, got.Results, 1)
+	assert.Equal(t, "conv8 A | fc, CIFAR-10", got.Results[0].Subject)
+	assert.Len(t, got.Results[0].Black, 1)
+	assert.Subset(t, got.Options, map[string]any{"width": 0.5, "T": 3.0, "test_images": 20.0, "test_eps_255": 8.0, "weights": file, "source": source})
+	assert.Equal(t, 1000.0, got.Options["network"].(map[string]any)["threshold"])
+	for _, name := range []string{"train_images", "epochs", "lr", "eps_255", "beta"} {
+		assert.NotContains(t, got.Options, name, "nothing was trained")
+	}
+	for _, o := range got.Results[0].White["weights"].Outcomes {
+		want := 0
+		if o.Gradient == "BPTR" || o.Gradient == "BPTT" {
+			want = 20
+		}
+		assert.Equal(t, want, o.Blind, o.Trial)
+	}
+
+	again, stderr, code := clitest.Run(t, args(out, "-source", source, "-arch", "conv8 A  | fc", "-T", "3", "-width", "0.5")...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, stdout, again)
+
+	nowhere := filepath.Join(folder, "out")
+	for flags, want := range map[string]string{
+		"-T 4":                    "-T 4: the network of -weights " + file + " has 3: expected the same, or no -T",
+		"-width 1":                "-width 1: the network of -weights " + file + " has 0.5: expected the same, or no -width",
+		"-arch vgg11":             `-arch vgg11: the network of -weights ` + file + ` has conv8 A | fc: expected the same, or no -arch`,
+		"-arch vgg11 -arch small": "-arch vgg11,small: expected one with -weights",
+		"-train 101":              "-train 101: ",
+		"-data " + pngs(t):        ": expected one for the images of -data, 3×8×8 in 5 classes",
+	} {
+		refused(t, nowhere, []string{"paper: ", want}, args(nowhere, strings.Fields(flags)...)...)
+	}
+	assert.Equal(t, written("small"), written("conv16 A conv32 A conv32|fc"))
+}
+
 // Bad input is an error of one line that names it.
 func TestBadInput(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
 	for _, c := range []struct{ args, want string }{
 		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
+		{"-exp table9", `-exp "table9": expected one of table`},
+		{"-exp table9 -weights nowhere", `-exp "table9": expected one of table`},
+		{"-exp table4 -T 4 -hire-periods 3 -data nowhere", "-hire-periods 3: expected a divisor of -T, 4"},
+		{"-exp table4 -T 3 -data nowhere", "-hire-periods 2: expected a divisor of -T, 3"},
 		{"-exp table2", "-data is missing: expected fashion-mini"},
 		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},
 		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},

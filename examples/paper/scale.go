@@ -23,10 +23,8 @@ func (o *options) applyScale(fs *flag.FlagSet) error {
 	if !ok {
 		return fmt.Errorf("-scale %q: expected one of %s", o.Scale, scaleNames())
 	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for name, value := range values {
-		if given[name] {
+		if o.given[name] {
 			continue
 		}
 		if err := fs.Set(name, value); err != nil {
@@ -39,7 +37,7 @@ func (o *options) applyScale(fs *flag.FlagSet) error {
 // describeScale says at which scale an experiment runs, beside the paper's.
 func (o *options) describeScale(train, test int) string {
 	if o.weights != "" {
-		return fmt.Sprintf("Network of %s, trained elsewhere; %d test images; seed %d", o.weights, test, o.Seed)
+		return fmt.Sprintf("Network of %s, trained elsewhere: width %v, T = %d; %d test images; seed %d", o.weights, o.Width, o.T, test, o.Seed)
 	}
 	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; seed %d",
 		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.Seed)

@@ -21,12 +21,12 @@ var (
 // curve lists the radii of the curves, in 255ths.
 var curve = []float64{2, 4, 6, 8, 12, 16, 24}
 
-// iterations is the number of steps of PGD and BIM.
-const iterations = 7
+// The steps of PGD and BIM: so many of α = ε/alphaShare.
+const iterations, alphaShare = 7, 3
 
 // newTrial returns an attack with radius eps, in 255ths.
 func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
-	return trials.New(name, g, eps, eps/255/3, iterations)
+	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
 
 // listTrials lists what a pair of networks is judged under beside clean images: the

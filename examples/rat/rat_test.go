@@ -16,9 +16,12 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset/fashion"
@@ -138,6 +141,7 @@ func TestRun(t *testing.T) {
 	} {
 		assert.Contains(t, lines, strings.Join(row, ""))
 	}
+	assert.Contains(t, stdout, "\nPGD and BIM: 7 steps of ε/3. RAT trained at ε = 8/255.\n")
 	for line := range strings.Lines(strings.ReplaceAll(stdout, folder, "out")) {
 		assert.LessOrEqual(t, len([]rune(line)), 80+len("\n"), line)
 	}
@@ -299,7 +303,61 @@ func TestResumeCorrupt(t *testing.T) {
 	}
 }
 
-// Ctrl-C.
+// What attacks know nothing about is said: here no potential comes near the threshold, so
+// that surrogate gradients are zero, and only those of the ReLU network are not.
+func TestBlind(t *testing.T) {
+	folder := t.TempDir()
+	stdout, stderr, code := clitest.Run(t, small("-theta", "1000", "-train", "40", "-out", folder)...)
+	require.Zero(t, code, stderr)
+	var res results
+	b, err := os.ReadFile(filepath.Join(folder, "results.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &res))
+	all := make([]int, 20)
+	for i := range all {
+		all[i] = i
+	}
+	var want []string
+	for _, in := range []struct {
+		judgement *judgement
+		name      string
+	}{{res.White["vanilla"], "vanilla"}, {res.White["rat"], "RAT"}, {res.Black["vanilla"], "the source network"}} {
+		for _, o := range in.judgement.Outcomes {
+			if o.Gradient == "BPTR" || o.Gradient == "BPTT" {
+				assert.Equal(t, all, o.Blind, "%s: %v", in.name, o.Trial)
+				if o.Eps == 16 {
+					want = append(want, fmt.Sprintf("No gradient, so no attack: %s %s, 20 images of %s.\n", o.Attack, o.Gradient, in.name))
+				}
+			} else {
+				assert.Empty(t, o.Blind, "%s: %v", in.name, o.Trial)
+			}
+		}
+	}
+	require.Len(t, want, 3*8)
+	assert.Equal(t, res.Black["vanilla"].Outcomes[1].Blind, res.Black["rat"].Outcomes[1].Blind)
+	_, after, _ := strings.Cut(stdout, "RAT trained at ε = 8/255.\n")
+	assert.True(t, strings.HasPrefix(after, strings.Join(want, "")+"\n"), stdout)
+}
+
+// Of the table's attacks alone, and each network once.
+func TestPrintBlind(t *testing.T) {
+	r := results{Options: options{TestEps: 8}, White: map[string]*judgement{"vanilla": {}, "rat": {}}, Black: map[string]*judgement{"vanilla": {}, "rat": {}}}
+	assert.Empty(t, r.blind())
+	r.White["vanilla"].Outcomes = []outcome{
+		{Trial: trials.Clean},
+		{Trial: newTrial("BIM", snn.BPTR{}, 8), Blind: []int{1, 3}},
+		{Trial: newTrial("PGD", snn.BPTT{}, 4), Blind: []int{1, 3}},
+		{Trial: newTrial("PGD", snn.BPTT{}, 8)},
+	}
+	r.White["rat"].Outcomes = []outcome{{Trial: newTrial("FGSM", snn.CBA{}, 8), Blind: []int{7}}}
+	black := []outcome{{Trial: newTrial("PGD", snn.BPTR{}, 8), Blind: make([]int, 1000)}}
+	r.Black["vanilla"].Outcomes, r.Black["rat"].Outcomes = black, black
+	assert.Equal(t, "No gradient, so no attack: BIM BPTR, 2 images of vanilla.\n"+
+		"No gradient, so no attack: FGSM CBA, 1 image of RAT.\n"+
+		"No gradient, so no attack: PGD BPTR, 1000 images of the source network.\n", r.blind())
+}
+
+// Ctrl-C, and the SIGTERM of a scheduler.
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be sent an interrupt there")
@@ -322,14 +380,14 @@ func TestInterrupt(t *testing.T) {
 				after = append(after, lines.Text())
 			} else if strings.HasPrefix(lines.Text(), at) {
 				found = true
-				require.NoError(t, c.Process.Signal(os.Interrupt))
+				require.NoError(t, c.Process.Signal([]os.Signal{os.Interrupt, syscall.SIGTERM}[i%2]))
 			}
 		}
 		require.True(t, found)
 		var exit *exec.ExitError
 		require.ErrorAs(t, c.Wait(), &exit)
 		assert.Equal(t, 130, exit.ExitCode())
-		require.NotEmpty(t, after)
+		assert.Contains(t, after, "rat: stopping after this step; Ctrl-C again stops at once")
 		assert.Equal(t, "rat: stopped; the same flags and -resume go on from what is done, in "+folder, after[len(after)-1])
 	}
 	_, stderr, code = clitest.Run(t, append(args, folder, "-resume")...)
@@ -525,6 +583,19 @@ func TestData(t *testing.T) {
 		}
 		assert.NoDirExists(t, out)
 	}
+}
+
+// A default asks for no more images than there are; a flag does.
+func TestFewImages(t *testing.T) {
+	data, out := idxFiles(t), t.TempDir()
+	args := []string{"-data", data, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-out", out}
+	stdout, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "40 training and 10 test images")
+	b, err := os.ReadFile(filepath.Join(out, "results.json"))
+	require.NoError(t, err)
+	assert.Contains(t, string(b), `"test_images":10,`)
+	refused(t, []string{"-data " + data + ": -test 1000: ", " 10"}, append(args, "-test", "1000")...)
 }
 
 // A training that diverges says where, and keeps what was good.

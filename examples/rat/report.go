@@ -40,14 +40,17 @@ type outcome struct {
 	trials.Trial
 	Accuracy  float64 `json:"accuracy"`
 	Predicted []int   `json:"predicted"` // class of each test image
+	// Blind lists the images for which every gradient of the attack was zero.
+	Blind []int `json:"blind,omitempty"`
 }
 
 // newJudgement takes from a report on trials what results.json keeps. The worst case
 // is that over the trials at ε = tableEps.
 func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judgement {
-	j := &judgement{Outcomes: []outcome{{trials.Clean, r.Clean.Accuracy, r.Clean.Predicted}}}
+	j := &judgement{Outcomes: []outcome{{Trial: trials.Clean, Accuracy: r.Clean.Accuracy, Predicted: r.Clean.Predicted}}}
 	for i, t := range list {
-		j.Outcomes = append(j.Outcomes, outcome{t, r.Attacks[i].Accuracy, r.Attacks[i].Predicted})
+		o := r.Attacks[i]
+		j.Outcomes = append(j.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.Blind})
 	}
 	survived := 0
 	for i, label := range r.Labels {
@@ -105,9 +108,32 @@ func (r *results) print(out io.Writer) error {
 		table += row(name, cells...)
 	}
 	table += row("worst case", worst(r.White), "", "", worst(r.Black)) +
-		"\nWorst case: images classified as labelled when clean and under every attack.\n"
+		"\nWorst case: images classified as labelled when clean and under every attack.\n" +
+		fmt.Sprintf("PGD and BIM: %d steps of ε/%d. RAT trained at ε = %v/255.\n", iterations, alphaShare, r.Options.Eps) +
+		r.blind()
 	_, err := io.WriteString(out, table)
 	return err
+}
+
+// blind says of which images the table's attacks had no gradient: that a network
+// withstands these says nothing. Black-box attacks have theirs of the source network.
+func (r *results) blind() (lines string) {
+	for _, in := range []struct {
+		*judgement
+		source string
+	}{{r.White["vanilla"], "vanilla"}, {r.White["rat"], "RAT"}, {r.Black["rat"], "the source network"}} {
+		for _, o := range in.Outcomes {
+			if o.Eps != r.Options.TestEps || len(o.Blind) == 0 {
+				continue
+			}
+			images := fmt.Sprintf("%d images", len(o.Blind))
+			if len(o.Blind) == 1 {
+				images = "1 image"
+			}
+			lines += fmt.Sprintf("No gradient, so no attack: %s %s, %s of %s.\n", o.Attack, o.Gradient, images, in.source)
+		}
+	}
+	return lines
 }
 
 // centre writes a heading in the middle of a rule of so many columns.

@@ -108,6 +108,14 @@ func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	return err
 }
 
+// Given returns the names of the flags that the command line has; the others have their
+// defaults.
+func Given(fs *flag.FlagSet) map[string]bool {
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
 // Exit ends the program, with 1 and a line on standard error if err is not nil; help
 // that was asked for is no error.
 func Exit(name string, err error) {

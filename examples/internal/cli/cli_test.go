@@ -53,6 +53,15 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestGiven(t *testing.T) {
+	var n, m int
+	fs := flag.NewFlagSet("test", flag.ExitOnError)
+	Var(fs, &n, "n", 2, "[1, 10]", "a count")
+	Var(fs, &m, "m", 2, "[1, 10]", "a count")
+	require.NoError(t, Parse(fs, []string{"-n", "2"}, nil))
+	assert.Equal(t, map[string]bool{"n": true}, Given(fs))
+}
+
 func TestHelp(t *testing.T) {
 	var x float64
 	fs := flag.NewFlagSet("test", flag.ExitOnError)

@@ -8,24 +8,35 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"syscall"
+
+	"golang.org/x/term"
 )
 
 // Options are a program's flags.
 type Options interface {
 	// Concurrency returns the number of threads to use, 0 for all processors.
 	Concurrency() int
-	// Stopped says, of a run that Ctrl-C stopped, what of it is where.
+	// Stopped says, of a run that was stopped, what of it is where.
 	Stopped() string
 }
 
 // Main is the main function of a program that works for long: it parses the command
 // line and runs, and ends the program with 0, with 1 and a line on standard error, or
-// with 130 after Ctrl-C, which ends run's context. A second Ctrl-C ends the program at
-// once.
+// with 130 after Ctrl-C or SIGTERM, which ends run's context: as run may have a step to
+// complete first, a line says so at once. A second one ends the program at once.
 func Main[O Options](name string, parse func(args []string, stdout io.Writer) (O, error),
 	run func(ctx context.Context, o O, stdout, stderr io.Writer) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	announced := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		stop()
+		if term.IsTerminal(int(os.Stderr.Fd())) {
+			fmt.Fprintln(os.Stderr) // below the progress, and the ^C that is echoed there
+		}
+		fmt.Fprintf(os.Stderr, "%s: stopping after this step; Ctrl-C again stops at once\n", name)
+		close(announced)
+	})
 	o, err := parse(os.Args[1:], os.Stdout)
 	if err != nil {
 		Exit(name, err)
@@ -34,6 +45,9 @@ func Main[O Options](name string, parse func(args []string, stdout io.Writer) (O
 		runtime.GOMAXPROCS(n)
 	}
 	err = run(ctx, o, os.Stdout, os.Stderr)
+	if ctx.Err() != nil {
+		<-announced
+	}
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "%s: stopped; %s\n", name, o.Stopped())
 		os.Exit(130)
