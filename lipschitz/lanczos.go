@@ -17,8 +17,8 @@ import (
 // is pseudo-random and always the same, so that the same map always gives the same bits.
 type Lanczos struct {
 	// Tol, in (0, 1), is the relative residual to reach, three times in a row:
-	// ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ² for the unit vector v and σ = ‖W·v‖₂. Rounding keeps about 1e-15·√n out of
-	// reach.
+	// ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ² for the unit vector v and σ = ‖W·v‖₂. Rounding keeps
+	// about 1e-15·√n out of reach.
 	Tol float64
 	// MaxIterations, at least 1, is when to give up. Some dozens are usual.
 	MaxIterations int
