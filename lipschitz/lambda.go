@@ -8,6 +8,7 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/floats"
 )
 
 // LambdaSearch says how hard [Lambda] tries.
@@ -189,7 +190,7 @@ func (m *columns) transposeTimes(y []float64) []float64 {
 	for j := range v {
 		v[j] = dot(m.column(j), y)
 	}
-	normalize(v)
+	floats.Scale(1/floats.Norm(v, 2), v)
 	return v
 }
 
@@ -292,15 +293,4 @@ func (g *gram) top() (lambda float64, v []float64) {
 		return nil
 	})
 	return e.value, e.vector
-}
-
-func normalize(v []float64) {
-	var sum float64
-	for _, x := range v {
-		sum += x * x
-	}
-	scale := 1 / math.Sqrt(sum)
-	for i := range v {
-		v[i] *= scale
-	}
 }
