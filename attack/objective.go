@@ -29,7 +29,7 @@ func (CrossEntropy) Gradient(grad, logits []float32, y, target []int) {
 		labels, sign = target, -1
 	}
 	autograd.CrossEntropy(nil, grad, logits, labels, 0)
-	classes := len(logits) / max(len(labels), 1)
+	classes := len(logits) / len(labels)
 	for i, label := range labels {
 		g := grad[i*classes:][:classes]
 		if g[label] > -0x1p-20 && classes > 1 {

@@ -244,11 +244,10 @@ type ConvNorm struct {
 // o is out of its range, if the iteration does not converge, or ctx.Err().
 func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	c.check("Conv.Norm")
+	if err := o.Lanczos.validate("Conv.Norm"); err != nil {
+		return ConvNorm{}, err
+	}
 	switch {
-	case !(o.Lanczos.Tol > 0 && o.Lanczos.Tol < 1):
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Lanczos.Tol is %v; expected a number in (0, 1)", o.Lanczos.Tol)
-	case o.Lanczos.MaxIterations < 1:
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Lanczos.MaxIterations is %d; expected at least 1", o.Lanczos.MaxIterations)
 	case o.Grid != 0 && o.Grid < c.MinGrid():
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or at least %d", o.Grid, c.MinGrid())
 	case o.MostDense < 0:

@@ -30,9 +30,9 @@ func DefaultLanczos() Lanczos { return Lanczos{Tol: 1e-5, MaxIterations: 10_000}
 func (o Lanczos) validate(op string) error {
 	switch {
 	case !(o.Tol > 0 && o.Tol < 1):
-		return fmt.Errorf("lipschitz: %s: Tol is %v; expected a number in (0, 1)", op, o.Tol)
+		return fmt.Errorf("lipschitz: %s: Lanczos.Tol is %v; expected a number in (0, 1)", op, o.Tol)
 	case o.MaxIterations < 1:
-		return fmt.Errorf("lipschitz: %s: MaxIterations is %d; expected at least 1", op, o.MaxIterations)
+		return fmt.Errorf("lipschitz: %s: Lanczos.MaxIterations is %d; expected at least 1", op, o.MaxIterations)
 	}
 	return nil
 }
@@ -97,12 +97,12 @@ func largest(n int, o Lanczos, times func(z, v [][]float64) error) (e eigen, err
 			e.vector = b[0]
 			break
 		}
-		count := min(block, len(b))
-		if len(b) == basis {
+		count, restart := min(block, len(b)), len(b) == basis && basis < n
+		if restart {
 			count = kept
 		}
 		best, image := combine(b, ritz, count), combine(z, ritz, count)
-		if len(b) == basis && basis < n {
+		if restart {
 			b, z = best, image
 			h.Zero()
 			for i := range b {

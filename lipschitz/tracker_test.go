@@ -106,7 +106,7 @@ func failure[T any](_ T, err error) error { return err }
 
 func TestTrackerErrors(t *testing.T) {
 	m := tracked(t)
-	wantError(t, failure((&lipschitz.Tracker{}).Observe(t.Context(), m, 1)), "lipschitz: Tracker: Tol is 0; expected a number in (0, 1)")
+	wantError(t, failure((&lipschitz.Tracker{}).Observe(t.Context(), m, 1)), "lipschitz: Tracker: Lanczos.Tol is 0; expected a number in (0, 1)")
 	tr := lipschitz.NewTracker(nil)
 	w := m.Params()[0]
 	v := w.Export()

@@ -9,7 +9,8 @@
 // the other side printed, it prints the ratios.
 //
 // With -sweep it shows instead how time and memory grow with one quantity. -json writes
-// either as a file. Ctrl-C or SIGTERM ends a sweep, and what it has so far is printed and written.
+// either as a file. Ctrl-C or SIGTERM ends a sweep, and what it has so far is printed and
+// written.
 package main
 
 import (
