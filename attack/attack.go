@@ -112,7 +112,7 @@ func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []i
 }
 
 // attack is Perturb. It tells of each image, too, whether every gradient was zero.
-func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, blind []bool, err error) {
+func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, zero []bool, err error) {
 	if err := a.Check(); err != nil {
 		return tensor.NCHW{}, nil, err
 	}
@@ -124,12 +124,12 @@ func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 	if err != nil {
 		return tensor.NCHW{}, nil, err
 	}
-	adv, blind = x.Clone(), make([]bool, x.N)
+	adv, zero = x.Clone(), make([]bool, x.N)
 	if a.Eps == 0 {
-		return adv, blind, nil
+		return adv, zero, nil
 	}
 	err = m.Parts(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
-		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], blind[lo:hi], lo}
+		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], zero[lo:hi], lo}
 		if target != nil {
 			p.target = target[lo:hi]
 		}
@@ -138,7 +138,7 @@ func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 	if err != nil {
 		return tensor.NCHW{}, nil, fmt.Errorf("attack: %w", err)
 	}
-	return adv, blind, nil
+	return adv, zero, nil
 }
 
 // part is some of the images that are attacked.
@@ -146,7 +146,7 @@ type part struct {
 	x, adv    tensor.NCHW
 	y, target []int // target is nil if the attack has none
 	keys      []rng.Key
-	blind     []bool // whether every gradient was zero
+	zero      []bool // whether every gradient was zero
 	first     int    // place of its first image among all
 }
 
@@ -157,7 +157,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 		a.Start.Place(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
 		a.Norm.Project(image, p.x.Image(i), a.Eps)
 		clip(image)
-		p.blind[i] = true
+		p.zero[i] = true
 	}
 	for step := range a.Steps {
 		if err := ctx.Err(); err != nil {
@@ -169,7 +169,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 		}
 		for i := range p.adv.N {
 			image := p.adv.Image(i)
-			p.blind[i] = p.blind[i] && !slices.ContainsFunc(grad.Image(i), func(v float32) bool { return v != 0 })
+			p.zero[i] = p.zero[i] && !slices.ContainsFunc(grad.Image(i), func(v float32) bool { return v != 0 })
 			a.Norm.Step(image, grad.Image(i), a.Alpha)
 			a.Norm.Project(image, p.x.Image(i), a.Eps)
 			clip(image)

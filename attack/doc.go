@@ -27,7 +27,7 @@
 // A network may seem robust because its gradient is of no use (Athalye et al. 2018;
 // Carlini et al. 2019). What speaks for that, and how to see it:
 //
-//   - Outcome.Blind lists images: the gradient was zero for them.
+//   - Outcome.ZeroGradient lists images: the gradient was zero for them.
 //   - An attack with ε = 1, which may paint any image, leaves some accuracy.
 //   - One step does more than many, or black-box attacks more than white-box ones.
 //   - More steps, smaller ones, another surrogate ([snn.BPTT] takes one), another objective,

@@ -74,9 +74,9 @@ type Outcome struct {
 	// Target, if the network sees the target; any other, if the network was right
 	// about the clean image and is wrong about the attacked one. nil for clean images.
 	Success []bool `json:"success,omitempty"` // [Images]
-	// Blind lists the images for which every gradient of an Attack was zero: it did not
+	// ZeroGradient lists the images for which every gradient of an Attack was zero: it did not
 	// know where to go, and that they survived it says nothing. Other Perturbers list none.
-	Blind []int `json:"blind,omitempty"`
+	ZeroGradient []int `json:"zero_gradient,omitempty"`
 }
 
 // Evaluate attacks m with each of the attacks on all images of data, and judges it.
@@ -206,13 +206,13 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 		}
 	}
 	predicted := make([][][]int, 1+len(e.attacks)) // [clean and attacks][networks][images]
-	blind := make([][][]int, 1+len(e.attacks))     // the same, but some images
+	zero := make([][][]int, 1+len(e.attacks))      // the same, but some images
 	for k := range predicted {
 		name := "clean"
 		if k > 0 {
 			name = e.attacks[k-1].Name
 		}
-		predicted[k], blind[k] = make([][]int, len(e.judges)), make([][]int, len(e.judges))
+		predicted[k], zero[k] = make([][]int, len(e.judges)), make([][]int, len(e.judges))
 		adv := x
 		var without []int
 		for i, j := range e.judges {
@@ -228,7 +228,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 				}
 			}
 			if err == nil {
-				blind[k][i] = without
+				zero[k][i] = without
 				predicted[k][i], err = predict(j.model, adv, keys)
 			}
 			if err != nil {
@@ -244,7 +244,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 		r.Clean.Predicted = append(r.Clean.Predicted, predicted[0][i]...)
 		for k := range r.Attacks {
 			r.Attacks[k].Predicted = append(r.Attacks[k].Predicted, predicted[k+1][i]...)
-			r.Attacks[k].Blind = append(r.Attacks[k].Blind, blind[k+1][i]...)
+			r.Attacks[k].ZeroGradient = append(r.Attacks[k].ZeroGradient, zero[k+1][i]...)
 		}
 	}
 	return nil
@@ -257,8 +257,8 @@ func perturb(ctx context.Context, a Perturber, m *snn.Model, x tensor.NCHW, y []
 		adv, err = a.Perturb(ctx, m, x, y, ids, key)
 		return adv, nil, err
 	}
-	adv, blind, err := g.attack(ctx, m, x, y, ids, key)
-	for i, b := range blind {
+	adv, zero, err := g.attack(ctx, m, x, y, ids, key)
+	for i, b := range zero {
 		if b {
 			without = append(without, int(ids[i]))
 		}

@@ -136,7 +136,7 @@ func TestEvaluateCounts(t *testing.T) {
 }
 
 // Images for which an attack has no gradient are listed.
-func TestEvaluateBlind(t *testing.T) {
+func TestEvaluateZeroGradient(t *testing.T) {
 	m := brightest(t)
 	m.Params()[0].Import([]float32{0, 0, 0, 0, 0, 1e-30, 0, 0, 1e-30})
 	m.Params()[1].Import([]float32{0, 0, 0})
@@ -147,13 +147,13 @@ func TestEvaluateBlind(t *testing.T) {
 	cfg.Batch = 3
 	r, err := attack.Evaluate(ctx, m, data, []attack.Named{
 		{Name: "seeing", Attack: attack.PGD(0.25, 0.1, 2, snn.CBA{})},
-		{Name: "blind", Attack: ahead},
+		{Name: "zero_gradient", Attack: ahead},
 		{Name: "noise", Attack: attack.GaussianNoise{Std: 0.1}},
 	}, cfg)
 	require.NoError(t, err)
-	assert.Nil(t, r.Attacks[0].Blind)
-	assert.Equal(t, []int{0, 1, 3}, r.Attacks[1].Blind)
-	assert.Nil(t, r.Attacks[2].Blind)
+	assert.Nil(t, r.Attacks[0].ZeroGradient)
+	assert.Equal(t, []int{0, 1, 3}, r.Attacks[1].ZeroGradient)
+	assert.Nil(t, r.Attacks[2].ZeroGradient)
 }
 
 // onlyLast is an objective that has a gradient for images of class 2 alone.

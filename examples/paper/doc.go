@@ -34,7 +34,7 @@
 //	networks/     the trained networks, which zoo.Load reads, and a checkpoint of
 //	              those that are being trained
 //	evaluations/  what each network saw in every test image, under every attack, and the
-//	              images for which every gradient of an attack was zero ("blind"), whose
+//	              images for which every gradient of an attack was zero ("zero_gradient"), whose
 //	              surviving it says nothing
 //	table2.txt    the table that was printed
 //	table2.json   the settings, the course of the trainings and the accuracies

@@ -27,8 +27,8 @@ type outcome struct {
 	trials.Trial
 	Accuracy  float64 `json:"accuracy"`
 	Predicted []int   `json:"predicted"` // class of each test image
-	// Blind lists the images for which every gradient of the attack was zero.
-	Blind []int `json:"blind,omitempty"`
+	// ZeroGradient lists the images for which every gradient of the attack was zero.
+	ZeroGradient []int `json:"zero_gradient,omitempty"`
 }
 
 // record is a file of the outcomes of one network, on images that were made on it or
@@ -156,7 +156,7 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	}
 	keep := func(t trials.Trial, o attack.Outcome) {
 		if r.find(t) == nil {
-			r.Outcomes = append(r.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.Blind})
+			r.Outcomes = append(r.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient})
 		}
 	}
 	keep(trials.Clean, report.Clean)

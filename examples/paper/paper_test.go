@@ -241,7 +241,7 @@ func TestBlackBox(t *testing.T) {
 
 // Images for which an attack had no gradient are kept: here all, as no potential comes near
 // the threshold.
-func TestBlind(t *testing.T) {
+func TestZeroGradient(t *testing.T) {
 	_, test, err := dataset.ReadCIFAR10(cifar(t))
 	require.NoError(t, err)
 	cfg := zoo.Default("conv8 A | fc")
@@ -259,11 +259,11 @@ func TestBlind(t *testing.T) {
 	for i := range all {
 		all[i] = i
 	}
-	assert.Equal(t, all, r.find(with).Blind)
+	assert.Equal(t, all, r.find(with).ZeroGradient)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	assert.Equal(t, 1, strings.Count(string(b), `"blind":[0,1,`), "of three outcomes")
-	assert.Equal(t, 1, strings.Count(string(b), `"blind"`))
+	assert.Equal(t, 1, strings.Count(string(b), `"zero_gradient":[0,1,`), "of three outcomes")
+	assert.Equal(t, 1, strings.Count(string(b), `"zero_gradient"`))
 }
 
 // A run that was stopped in the middle goes on to the same results.
@@ -447,7 +447,7 @@ func TestOwnWeights(t *testing.T) {
 		if o.Gradient == "BPTR" || o.Gradient == "BPTT" {
 			want = 20
 		}
-		assert.Equal(t, want, o.Blind, o.Trial)
+		assert.Equal(t, want, o.ZeroGradient, o.Trial)
 	}
 
 	again, stderr, code := clitest.Run(t, args(out, "-source", source, "-arch", "conv8 A  | fc", "-T", "3", "-width", "0.5")...)

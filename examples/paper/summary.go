@@ -22,9 +22,9 @@ type summary struct {
 // score is the accuracy in a trial, in [0,1], and the paper's if it is known.
 type score struct {
 	trials.Trial
-	Accuracy float64  `json:"accuracy"`
-	Paper    *float64 `json:"paper,omitempty"`
-	Blind    int      `json:"blind_images,omitempty"` // for which every gradient of the attack was zero
+	Accuracy     float64  `json:"accuracy"`
+	Paper        *float64 `json:"paper,omitempty"`
+	ZeroGradient int      `json:"zero_gradient_images,omitempty"` // for which every gradient of the attack was zero
 }
 
 // summarize returns how a network did in a need that has been met.
@@ -40,7 +40,7 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 		if o == nil {
 			return nil, fmt.Errorf("%s: no outcome of %v: expected nobody to remove it meanwhile", r.Network, t)
 		}
-		sc := score{Trial: t, Accuracy: o.Accuracy, Blind: len(o.Blind)}
+		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}
 		if p, ok := l.publishedIn(s, n, t); ok {
 			p /= 100
 			sc.Paper = &p

@@ -305,7 +305,7 @@ func TestResumeCorrupt(t *testing.T) {
 
 // What attacks know nothing about is said: here no potential comes near the threshold, so
 // that surrogate gradients are zero, and only those of the ReLU network are not.
-func TestBlind(t *testing.T) {
+func TestZeroGradient(t *testing.T) {
 	folder := t.TempDir()
 	stdout, stderr, code := clitest.Run(t, small("-theta", "1000", "-train", "40", "-out", folder)...)
 	require.Zero(t, code, stderr)
@@ -324,37 +324,37 @@ func TestBlind(t *testing.T) {
 	}{{res.White["vanilla"], "vanilla"}, {res.White["rat"], "RAT"}, {res.Black["vanilla"], "the source network"}} {
 		for _, o := range in.judgement.Outcomes {
 			if o.Gradient == "BPTR" || o.Gradient == "BPTT" {
-				assert.Equal(t, all, o.Blind, "%s: %v", in.name, o.Trial)
+				assert.Equal(t, all, o.ZeroGradient, "%s: %v", in.name, o.Trial)
 				if o.Eps == 16 {
 					want = append(want, fmt.Sprintf("No gradient, so no attack: %s %s, 20 images of %s.\n", o.Attack, o.Gradient, in.name))
 				}
 			} else {
-				assert.Empty(t, o.Blind, "%s: %v", in.name, o.Trial)
+				assert.Empty(t, o.ZeroGradient, "%s: %v", in.name, o.Trial)
 			}
 		}
 	}
 	require.Len(t, want, 3*8)
-	assert.Equal(t, res.Black["vanilla"].Outcomes[1].Blind, res.Black["rat"].Outcomes[1].Blind)
+	assert.Equal(t, res.Black["vanilla"].Outcomes[1].ZeroGradient, res.Black["rat"].Outcomes[1].ZeroGradient)
 	_, after, _ := strings.Cut(stdout, "RAT trained at ε = 8/255.\n")
 	assert.True(t, strings.HasPrefix(after, strings.Join(want, "")+"\n"), stdout)
 }
 
 // Of the table's attacks alone, and each network once.
-func TestPrintBlind(t *testing.T) {
+func TestPrintZeroGradient(t *testing.T) {
 	r := results{Options: options{TestEps: 8}, White: map[string]*judgement{"vanilla": {}, "rat": {}}, Black: map[string]*judgement{"vanilla": {}, "rat": {}}}
-	assert.Empty(t, r.blind())
+	assert.Empty(t, r.zeroGradients())
 	r.White["vanilla"].Outcomes = []outcome{
 		{Trial: trials.Clean},
-		{Trial: newTrial("BIM", snn.BPTR{}, 8), Blind: []int{1, 3}},
-		{Trial: newTrial("PGD", snn.BPTT{}, 4), Blind: []int{1, 3}},
+		{Trial: newTrial("BIM", snn.BPTR{}, 8), ZeroGradient: []int{1, 3}},
+		{Trial: newTrial("PGD", snn.BPTT{}, 4), ZeroGradient: []int{1, 3}},
 		{Trial: newTrial("PGD", snn.BPTT{}, 8)},
 	}
-	r.White["rat"].Outcomes = []outcome{{Trial: newTrial("FGSM", snn.CBA{}, 8), Blind: []int{7}}}
-	black := []outcome{{Trial: newTrial("PGD", snn.BPTR{}, 8), Blind: make([]int, 1000)}}
+	r.White["rat"].Outcomes = []outcome{{Trial: newTrial("FGSM", snn.CBA{}, 8), ZeroGradient: []int{7}}}
+	black := []outcome{{Trial: newTrial("PGD", snn.BPTR{}, 8), ZeroGradient: make([]int, 1000)}}
 	r.Black["vanilla"].Outcomes, r.Black["rat"].Outcomes = black, black
 	assert.Equal(t, "No gradient, so no attack: BIM BPTR, 2 images of vanilla.\n"+
 		"No gradient, so no attack: FGSM CBA, 1 image of RAT.\n"+
-		"No gradient, so no attack: PGD BPTR, 1000 images of the source network.\n", r.blind())
+		"No gradient, so no attack: PGD BPTR, 1000 images of the source network.\n", r.zeroGradients())
 }
 
 // Ctrl-C, and the SIGTERM of a scheduler.

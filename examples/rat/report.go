@@ -40,8 +40,8 @@ type outcome struct {
 	trials.Trial
 	Accuracy  float64 `json:"accuracy"`
 	Predicted []int   `json:"predicted"` // class of each test image
-	// Blind lists the images for which every gradient of the attack was zero.
-	Blind []int `json:"blind,omitempty"`
+	// ZeroGradient lists the images for which every gradient of the attack was zero.
+	ZeroGradient []int `json:"zero_gradient,omitempty"`
 }
 
 // newJudgement takes from a report on trials what results.json keeps. The worst case
@@ -50,7 +50,7 @@ func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judg
 	j := &judgement{Outcomes: []outcome{{Trial: trials.Clean, Accuracy: r.Clean.Accuracy, Predicted: r.Clean.Predicted}}}
 	for i, t := range list {
 		o := r.Attacks[i]
-		j.Outcomes = append(j.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.Blind})
+		j.Outcomes = append(j.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient})
 	}
 	survived := 0
 	for i, label := range r.Labels {
@@ -110,24 +110,24 @@ func (r *results) print(out io.Writer) error {
 	table += row("worst case", worst(r.White), "", "", worst(r.Black)) +
 		"\nWorst case: images classified as labelled when clean and under every attack.\n" +
 		fmt.Sprintf("PGD and BIM: %d steps of ε/%d. RAT trained at ε = %v/255.\n", iterations, alphaShare, r.Options.Eps) +
-		r.blind()
+		r.zeroGradients()
 	_, err := io.WriteString(out, table)
 	return err
 }
 
-// blind says of which images the table's attacks had no gradient: that a network
+// zeroGradients says of which images the table's attacks had no gradient: that a network
 // withstands these says nothing. Black-box attacks have theirs of the source network.
-func (r *results) blind() (lines string) {
+func (r *results) zeroGradients() (lines string) {
 	for _, in := range []struct {
 		*judgement
 		source string
 	}{{r.White["vanilla"], "vanilla"}, {r.White["rat"], "RAT"}, {r.Black["rat"], "the source network"}} {
 		for _, o := range in.Outcomes {
-			if o.Eps != r.Options.TestEps || len(o.Blind) == 0 {
+			if o.Eps != r.Options.TestEps || len(o.ZeroGradient) == 0 {
 				continue
 			}
-			images := fmt.Sprintf("%d images", len(o.Blind))
-			if len(o.Blind) == 1 {
+			images := fmt.Sprintf("%d images", len(o.ZeroGradient))
+			if len(o.ZeroGradient) == 1 {
 				images = "1 image"
 			}
 			lines += fmt.Sprintf("No gradient, so no attack: %s %s, %s of %s.\n", o.Attack, o.Gradient, images, in.source)
