@@ -265,8 +265,8 @@ func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
 		for i, v := range m.Weight {
 			o, in := i/(m.Cin*m.KH*m.KW), i/(m.KH*m.KW)%m.Cin
 			a, b := float64(v)*float64(lo[in]), float64(v)*float64(hi[in])
-			c.Positive[o] += max(a, b, 0) // 0 beyond the image's border
-			c.Negative[o] += max(-a, -b, 0)
+			c.Positive[o] = addUp(c.Positive[o], max(a, b, 0)) // 0 beyond the image's border
+			c.Negative[o] = addUp(c.Negative[o], max(-a, -b, 0))
 		}
 		c.Paths = append(c.Paths, Path{From: p.from, Weight: p.weight, Map: m})
 	}

@@ -184,15 +184,15 @@ type ConvSearch struct {
 	// Grid²/2 Cholesky factorizations of twice as many rows as the convolution has
 	// channels, in or out, whichever are fewer.
 	Grid int
-	// MostDense is the number of inputs or outputs, whichever are fewer, up to which
+	// MaxDense is the number of inputs or outputs, whichever are fewer, up to which
 	// the map is bounded as a dense matrix, which needs memory for that.
-	MostDense int
+	MaxDense int
 }
 
 // DefaultConvSearch returns a tolerance of 1e-5, 5,000 iterations, 32 frequencies, and
 // dense matrices of up to 1024.
 func DefaultConvSearch() ConvSearch {
-	return ConvSearch{Lanczos: Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
+	return ConvSearch{Lanczos: Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 32, MaxDense: 1024}
 }
 
 // MinGrid returns the least Grid for c, 2·⌈K/Stride⌉ − 1.
@@ -250,8 +250,8 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	switch {
 	case o.Grid != 0 && o.Grid < c.MinGrid():
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or at least %d", o.Grid, c.MinGrid())
-	case o.MostDense < 0:
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MostDense is %d; expected at least 0", o.MostDense)
+	case o.MaxDense < 0:
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MaxDense is %d; expected at least 0", o.MaxDense)
 	}
 	cols := c.Cin * c.KH * c.KW
 	if err := check("Conv.Norm", c.Weight, c.Cout, cols); err != nil {
@@ -284,7 +284,7 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 		n.ByFrequencies = up(math.Sqrt(bound))
 	}
 	h, wd := c.Out()
-	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MostDense {
+	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MaxDense {
 		m, rows, cols := c.Dense()
 		g := newGram(m, rows, cols, rows <= cols)
 		near, _ := g.top()

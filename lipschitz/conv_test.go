@@ -136,7 +136,7 @@ func TestConvNormOfBox(t *testing.T) {
 	near(t, "ByOverlaps", got.ByOverlaps, 9, 1e-8)
 	near(t, "ByFrequencies", got.ByFrequencies, 9/math.Cos(2*math.Pi/256), 1e-6)
 	if !math.IsInf(got.ByDense, 1) {
-		t.Errorf("ByDense is %v without MostDense", got.ByDense)
+		t.Errorf("ByDense is %v without MaxDense", got.ByDense)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestConvNormByFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConv(t)
 		o := lipschitz.DefaultConvSearch()
-		o.Lanczos.Tol, o.Lanczos.MaxIterations, o.MostDense = 0.1, 100_000, 0
+		o.Lanczos.Tol, o.Lanczos.MaxIterations, o.MaxDense = 0.1, 100_000, 0
 		got, err := c.Norm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -278,9 +278,9 @@ func TestConvNormErrors(t *testing.T) {
 	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "Grid is 4", "expected 0 or at least 5")
 	bad = ok
-	bad.MostDense = -1
+	bad.MaxDense = -1
 	_, err = c.Norm(t.Context(), bad)
-	wantError(t, err, "MostDense is -1")
+	wantError(t, err, "MaxDense is -1")
 	bad = ok
 	bad.Lanczos = lipschitz.Lanczos{Tol: 1e-5, MaxIterations: 3}
 	_, err = c.Norm(t.Context(), bad)

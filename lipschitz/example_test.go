@@ -9,13 +9,13 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-func ExampleD() {
+func ExampleDistance() {
 	shape := tensor.Shape{N: 1, Steps: 4, C: 3, H: 1, W: 1}
 	a, b := tensor.NewSpikes(shape), tensor.NewSpikes(shape)
 	a.Set(0, 0, 1, 0, 0, true) // neuron 1 fires at step 0 in a,
 	b.Set(0, 2, 1, 0, 0, true) // at step 2 in b: two differences
 	for _, p := range []float64{1, 2} {
-		d, err := lipschitz.D(p, a, b)
+		d, err := lipschitz.Distance(p, a, b)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -70,7 +70,7 @@ func pixel() (*snn.Model, error) {
 
 // The current 0.4 fires the neuron in the third of four steps, 0.5 in the second and the
 // fourth: three spikes differ. The bound allows for all that a change of 0.1 a step can do.
-func ExampleAmplify() {
+func ExampleMeasureAmplification() {
 	m, err := pixel()
 	if err != nil {
 		fmt.Println(err)
@@ -92,7 +92,7 @@ func ExampleAmplify() {
 	}
 	clean := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.4}}
 	perturbed := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.5}}
-	layers, err := lipschitz.Amplify(m, bounds, clean, perturbed, nil)
+	layers, err := lipschitz.MeasureAmplification(m, bounds, clean, perturbed, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

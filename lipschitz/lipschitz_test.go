@@ -92,7 +92,7 @@ func TestGolden(t *testing.T) {
 		return s
 	}
 	for p := 1; p <= 3; p++ {
-		d, err := lipschitz.D(float64(p), train("d.a"), train("d.b"))
+		d, err := lipschitz.Distance(float64(p), train("d.a"), train("d.b"))
 		if err != nil || len(d) != 1 {
 			t.Fatal(d, err)
 		}
@@ -113,7 +113,7 @@ func TestDAgainstEquation(t *testing.T) {
 		p := rapid.Float64Range(1, 5).Draw(t, "p")
 		seed := rapid.Uint64().Draw(t, "seed")
 		a, b := randomSpikes(s, 0.4, seed), randomSpikes(s, 0.4, seed+1)
-		got, err := lipschitz.D(p, a, b)
+		got, err := lipschitz.Distance(p, a, b)
 		if err != nil || len(got) != s.N {
 			t.Fatalf("%d distances, %v; want %d", len(got), err, s.N)
 		}
@@ -142,7 +142,7 @@ func TestDIsAMetric(t *testing.T) {
 			x[i] = randomSpikes(s, rapid.Float64Range(0, 1).Draw(t, "rate"), rapid.Uint64().Draw(t, "seed"))
 		}
 		d := func(a, b *tensor.Spikes) []float64 {
-			v, err := lipschitz.D(p, a, b)
+			v, err := lipschitz.Distance(p, a, b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,10 +167,10 @@ func TestDErrors(t *testing.T) {
 	s := tensor.Shape{N: 2, Steps: 3, C: 20, H: 2, W: 2}
 	a := tensor.NewSpikes(s)
 	for _, p := range []float64{0.999, 0, -1, math.NaN(), math.Inf(1)} {
-		_, err := lipschitz.D(p, a, a)
+		_, err := lipschitz.Distance(p, a, a)
 		wantError(t, err, fmt.Sprintf("p is %v", p))
 	}
-	_, err := lipschitz.D(2, a, tensor.NewSpikes(s.WithSteps(4)))
+	_, err := lipschitz.Distance(2, a, tensor.NewSpikes(s.WithSteps(4)))
 	wantError(t, err, "2×3×20×2×2", "2×4×20×2×2")
 }
 
@@ -430,7 +430,7 @@ func TestBoundsByEnumeration(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rows, cols = 2, 3
 		steps := rapid.IntRange(1, 4).Draw(t, "T")
-		leak := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "leak")
+		leak := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "decay")
 		theta := rapid.SampledFrom([]float64{0.3, 1, 2.5}).Draw(t, "threshold")
 		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
 		var bias []float32
@@ -507,9 +507,9 @@ func TestBoundsErrors(t *testing.T) {
 		steps           int
 		says            string
 	}{
-		{0, 1, 1, "leak is 0"},
-		{1.5, 1, 1, "leak is 1.5"},
-		{math.NaN(), 1, 1, "leak is NaN"},
+		{0, 1, 1, "decay is 0"},
+		{1.5, 1, 1, "decay is 1.5"},
+		{math.NaN(), 1, 1, "decay is NaN"},
 		{1, 0, 1, "threshold is 0"},
 		{1, math.Inf(1), 1, "threshold is +Inf"},
 		{1, math.NaN(), 1, "threshold is NaN"},

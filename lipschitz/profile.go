@@ -42,42 +42,42 @@ func (l LayerDistance) over(count func(n int) float64) []float64 {
 	return d
 }
 
-// Profile returns the distance D_p, p ≥ 1, between the spikes that the images of
+// SpikeDistances returns the distance D_p, p ≥ 1, between the spikes that the images of
 // clean and of perturbed cause in every layer of neurons of m, in the order in which
 // the layers run. Both batches hold N images with values in [0,1]; image n of one
 // belongs to image n of the other, and what is random in the encoding is drawn alike
 // for both, from keys[n], as in [snn.Pass]; keys may be nil.
 //
 // The model is evaluated as it is, in evaluation mode, on all 2·N images at once.
-// Profile returns an error if p is out of range, if the batches do not fit the model
+// SpikeDistances returns an error if p is out of range, if the batches do not fit the model
 // or each other, or if a parameter of the model is not finite.
-func Profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+func SpikeDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
 	_, spikes, err := profile(m, p, clean, perturbed, keys, false)
 	return spikes, err
 }
 
-// ProfileCurrents is [Profile] for the currents that charge the neurons,
+// CurrentDistances is [SpikeDistances] for the currents that charge the neurons,
 //
 //	D_p = (Σ_t ‖I(t) − I'(t)‖_p^p)^(1/p)
 //
 // over the neurons and T steps.
-func ProfileCurrents(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+func CurrentDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
 	currents, _, err := profile(m, p, clean, perturbed, keys, true)
 	return currents, err
 }
 
 func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key, wantCurrents bool) (currents, spikes []LayerDistance, err error) {
 	if !(p >= 1) || math.IsInf(p, 0) {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: p is %v; expected a finite number of at least 1", p)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: p is %v; expected a finite number of at least 1", p)
 	}
 	both, keys, err := joined(m, clean, perturbed, keys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", err)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", err)
 	}
 	pass := snn.Pass{Keys: keys, Observe: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
 		var d []float64
-		if d, err = D(p, a, b); err != nil {
+		if d, err = Distance(p, a, b); err != nil {
 			return
 		}
 		spikes = append(spikes, LayerDistance{Layer: layer, Shape: a.Shape, P: p, D: d, Spikes: counts(a)})
@@ -88,12 +88,12 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 		}}
 	}
 	if _, failed := m.Evaluate(pass, both); failed != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", failed)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", failed)
 	}
 	for i := range currents {
 		for _, d := range currents[i].D {
 			if d-d != 0 {
-				return nil, nil, fmt.Errorf("lipschitz: ProfileCurrents: the currents of %s are %v apart; expected finite numbers", spikes[i].Layer, d)
+				return nil, nil, fmt.Errorf("lipschitz: CurrentDistances: the currents of %s are %v apart; expected finite numbers", spikes[i].Layer, d)
 			}
 		}
 		currents[i].Layer, currents[i].Shape, currents[i].Spikes = spikes[i].Layer, spikes[i].Shape, spikes[i].Spikes
@@ -101,7 +101,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 	return currents, spikes, err
 }
 
-// joined checks what [Profile] takes, and returns both batches as one with a key for
+// joined checks what [SpikeDistances] takes, and returns both batches as one with a key for
 // each image.
 func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.NCHW, []rng.Key, error) {
 	if clean.N != perturbed.N {
@@ -192,7 +192,7 @@ func halves(s *tensor.Spikes) (a, b *tensor.Spikes) {
 // counts returns the number of spikes of each image.
 func counts(s *tensor.Spikes) []int {
 	silent := tensor.NewSpikes(s.Shape)
-	d, err := D(1, s, silent)
+	d, err := Distance(1, s, silent)
 	if err != nil {
 		panic(err)
 	}

@@ -43,7 +43,7 @@ func TestProfileByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0.5}}
 	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.3, 0.5}}
-	got, err := lipschitz.Profile(m, 2, clean, moved, nil)
+	got, err := lipschitz.SpikeDistances(m, 2, clean, moved, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,11 +61,11 @@ func TestProfileByHand(t *testing.T) {
 }
 
 // The first layer's currents are the pixels, the second's the spikes of the first.
-func TestProfileCurrentsByHand(t *testing.T) {
+func TestCurrentDistancesByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0}}
 	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.25, 0.5}}
-	got, err := lipschitz.ProfileCurrents(m, 2, clean, moved, nil)
+	got, err := lipschitz.CurrentDistances(m, 2, clean, moved, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestProfileCurrentsByHand(t *testing.T) {
 
 // What is reported beside the spikes' distances is the spikes' own, and currents are
 // those of a network that runs alone.
-func TestProfileCurrentsOfLayers(t *testing.T) {
+func TestCurrentDistancesOfLayers(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5},
 		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.LIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.IF(), snn.NewLinear(33, 3, true)))
 	if err != nil {
@@ -97,11 +97,11 @@ func TestProfileCurrentsOfLayers(t *testing.T) {
 	}
 	m.Init(rng.New(1))
 	x, y := images(3, 2, 4, 4, 1), images(3, 2, 4, 4, 2)
-	currents, err := lipschitz.ProfileCurrents(m, 1, x, y, nil)
+	currents, err := lipschitz.CurrentDistances(m, 1, x, y, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spikes, err := lipschitz.Profile(m, 1, x, y, nil)
+	spikes, err := lipschitz.SpikeDistances(m, 1, x, y, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestProfileOfPoisson(t *testing.T) {
 		keys[i] = rng.New(7).Derive("image", uint64(i))
 	}
 	profile := func(a, b tensor.NCHW, keys []rng.Key) []lipschitz.LayerDistance {
-		p, err := lipschitz.Profile(m, 1, a, b, keys)
+		p, err := lipschitz.SpikeDistances(m, 1, a, b, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,19 +175,19 @@ func TestProfileOfPoisson(t *testing.T) {
 func TestProfileErrors(t *testing.T) {
 	m, conv := wire(t)
 	one, two := images(1, 1, 1, 1, 1), images(2, 1, 1, 1, 1)
-	_, err := lipschitz.Profile(m, 2, one, two, nil)
+	_, err := lipschitz.SpikeDistances(m, 2, one, two, nil)
 	wantError(t, err, "1 clean and 2 perturbed")
-	_, err = lipschitz.Profile(m, 1, one, one, make([]rng.Key, 2))
+	_, err = lipschitz.SpikeDistances(m, 1, one, one, make([]rng.Key, 2))
 	wantError(t, err, "2 keys for 1 images")
-	_, err = lipschitz.Profile(m, 0.5, one, one, nil)
+	_, err = lipschitz.SpikeDistances(m, 0.5, one, one, nil)
 	wantError(t, err, "p is 0.5")
-	_, err = lipschitz.Profile(m, 2, images(1, 1, 2, 1, 1), one, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, images(1, 1, 2, 1, 1), one, nil)
 	wantError(t, err, "clean images", "1×1×2×1")
 	bad := one.Clone()
 	bad.Data[0] = float32(math.NaN())
-	_, err = lipschitz.Profile(m, 2, one, bad, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, one, bad, nil)
 	wantError(t, err, "perturbed images", "not a number")
 	conv.Weight.Import([]float32{float32(math.NaN())})
-	_, err = lipschitz.Profile(m, 2, one, one, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, one, one, nil)
 	wantError(t, err, "0.weight holds NaN")
 }
