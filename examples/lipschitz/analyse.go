@@ -64,23 +64,30 @@ type weight struct {
 	interval
 	SigmaMax float64 `json:"sigma_max"` // a proven upper end
 	Gamma    float64 `json:"gamma"`
-	Defect   float64 `json:"defect"`
+	// PaperGamma is γ of Eq. 15 as printed.
+	PaperGamma float64 `json:"gamma_eq15"`
+	Defect     float64 `json:"defect"`
 }
 
-// layer is what feeds a layer of neurons, or the logits, and what an attack does there.
+// layer describes a layer of neurons, or the logits, with what feeds it and what an attack
+// does to it.
 type layer struct {
-	Layer           string      `json:"layer"`
-	Paths           []path      `json:"paths"`
-	Gamma           float64     `json:"gamma"`
-	Lo              float64     `json:"lowest_potential"`
-	Hi              float64     `json:"highest_potential"` // Γ is the difference
-	MostDifferences int         `json:"most_differences"`
-	Neurons         int         `json:"neurons"`
-	Steps           int         `json:"steps"`
-	Attacked        []*attacked `json:"attacked"` // at each radius; none for the logits
+	Layer string  `json:"layer"`
+	Paths []path  `json:"paths"`
+	Gamma float64 `json:"gamma"`
+	// PaperGamma and PaperConstant are γ and Γ of Eq. 15 as printed.
+	PaperGamma    float64 `json:"gamma_eq15"`
+	PaperConstant float64 `json:"constant_eq15"`
+	// The membrane range R is the difference of these two.
+	Lo             float64     `json:"lowest_potential"`
+	Hi             float64     `json:"highest_potential"`
+	MaxDifferences int         `json:"max_differences"`
+	Neurons        int         `json:"neurons"`
+	Steps          int         `json:"steps"`
+	Attacked       []*attacked `json:"attacked"` // one for each radius; none for the logits
 }
 
-// path is one of the maps, with all folded in.
+// path is one of the linear maps that feed a layer, with everything folded in.
 type path struct {
 	From   string `json:"from"`
 	Weight string `json:"weight,omitempty"`
@@ -89,10 +96,10 @@ type path struct {
 	Matrix     float64 `json:"sigma_max_matrix"` // C_out × C_in·k·k; a proven upper end
 	ImageLower float64 `json:"sigma_max_image_lower"`
 	ImageUpper float64 `json:"sigma_max_image_upper"`
-	Upper      float64 `json:"upper"` // of what differences of spikes are amplified by
+	Upper      float64 `json:"upper"` // bounds the amplification of differences of spikes
 }
 
-// attacked is what an attack does to a layer: means over the images. Squares count
+// attacked holds the effect of an attack on a layer, as means over the images. Squares count
 // spikes.
 type attacked struct {
 	Eps           float64 `json:"eps_255"`
@@ -101,12 +108,13 @@ type attacked struct {
 	Amplification float64 `json:"amplification"`         // D₂ out over D₂ in
 	Largest       float64 `json:"largest_amplification"` // of all images
 	Currents      float64 `json:"currents"`
-	MostCurrents  float64 `json:"currents_bound"`
+	CurrentBound  float64 `json:"currents_bound"`
 	Differences   float64 `json:"d2_out_squared"`
 	ByMargin      float64 `json:"bound_by_margin"`
 	ByCurrents    float64 `json:"bound_by_measured_currents"`
-	ByReset       float64 `json:"bound_by_reset"`
-	Bound         float64 `json:"bound"` // of d2_out_squared
+	// Theorem1 is the right-hand side of Eq. 13 as printed.
+	Theorem1 float64 `json:"eq13_right_side"`
+	Bound    float64 `json:"bound"` // of d2_out_squared
 }
 
 // trainingWork is that of training a network, in forward passes of an image.
@@ -188,7 +196,8 @@ func (j *job) analyse(ctx context.Context, n *network) error {
 		}
 		bounds = append(bounds, b)
 		l := layer{
-			Layer: c.Layer, Gamma: b.Gamma, Lo: b.Lo, Hi: b.Hi, MostDifferences: b.MostDifferences, Steps: n.model.Steps,
+			Layer: c.Layer, Gamma: b.Gamma, PaperGamma: b.PaperGamma, PaperConstant: b.PaperConstant,
+			Lo: b.Lo, Hi: b.Hi, MaxDifferences: b.MaxDifferences, Steps: n.model.Steps,
 		}
 		for i, p := range c.Paths {
 			m, pb := p.Map, b.Bounds[i]
@@ -240,6 +249,9 @@ func (j *job) analyseWeights(ctx context.Context, n *network) error {
 			to.Gamma, err = lipschitz.Gamma(w, rows, cols)
 		}
 		if err == nil {
+			to.PaperGamma, err = lipschitz.PaperGamma(w, rows, cols)
+		}
+		if err == nil {
 			to.Defect, err = regularize.Defect(p, 0)
 		}
 		if err != nil {
@@ -270,7 +282,7 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 		if err != nil {
 			return fmt.Errorf("%v: %w", trial, err)
 		}
-		layers, err := lipschitz.Amplify(n.model, bounds, x, adv, nil)
+		layers, err := lipschitz.MeasureAmplification(n.model, bounds, x, adv, nil)
 		if err != nil {
 			return fmt.Errorf("%v: %w", trial, err)
 		}
@@ -293,7 +305,7 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 }
 
 // add adds image i of a to the means, and returns 1 if a bound does not hold.
-func (s *attacked) add(a lipschitz.Amplification, i int, share float64) (violations int) {
+func (s *attacked) add(a lipschitz.LayerAmplification, i int, share float64) (violations int) {
 	differences := math.Round(a.Out[i] * a.Out[i])
 	ratio := 0.0
 	if a.In[i] > 0 {
@@ -304,14 +316,14 @@ func (s *attacked) add(a lipschitz.Amplification, i int, share float64) (violati
 		v  float64
 	}{
 		{&s.In, a.In[i]}, {&s.Out, a.Out[i]}, {&s.Amplification, ratio},
-		{&s.Currents, a.Currents[i]}, {&s.MostCurrents, a.MostCurrents[i]}, {&s.Differences, differences},
+		{&s.Currents, a.Currents[i]}, {&s.CurrentBound, a.CurrentBound[i]}, {&s.Differences, differences},
 		{&s.ByMargin, float64(a.ByMargin[i])}, {&s.ByCurrents, float64(a.ByCurrents[i])},
-		{&s.ByReset, min(a.ByReset[i], math.MaxFloat32)}, {&s.Bound, a.Bound(i)},
+		{&s.Theorem1, min(a.ByTheorem1[i], math.MaxFloat32)}, {&s.Bound, float64(a.Bound(i))},
 	} {
 		*v.to += v.v * share
 	}
 	s.Largest = max(s.Largest, ratio)
-	if differences > a.Bound(i) {
+	if differences > float64(a.Bound(i)) {
 		return 1
 	}
 	return 0

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -96,19 +95,19 @@ func (n *network) largest(of func(weight) float64) (most float64) {
 func (n *network) print(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s: weights as they are, C_out × C_in·k·k\n\n", n.Name)
 	var t table
-	t.add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "‖W·Wᵀ − I‖")
+	t.add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "γ Eq. 15", "‖W·Wᵀ − I‖")
 	for _, w := range n.Weights {
 		t.add(strings.TrimSuffix(w.Weight, ".weight"), fmt.Sprintf("%d×%d", w.Rows, w.Cols), number(w.Lower), number(w.Upper),
-			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.Defect))
+			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.PaperGamma), number(w.Defect))
 	}
-	t.add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "")
+	t.add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "", "")
 	if err := t.write(out); err != nil {
 		return err
 	}
 
 	fmt.Fprintf(out, "\n%s: what the neurons see, with pooling, batch norm and blocks' weights folded in\n\n", n.Name)
 	t = table{}
-	t.add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "Γ")
+	t.add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "R")
 	for _, l := range n.Layers {
 		for i, p := range l.Paths {
 			cells := []string{l.Layer, p.From, number(p.Lower), number(p.interval.Upper), p.width(), number(p.Matrix),
@@ -144,20 +143,35 @@ func (n *network) print(out io.Writer) error {
 	if err := t.write(out); err != nil {
 		return err
 	}
-	least, most := math.Inf(1), 0.0
-	for _, l := range n.Layers {
-		for _, a := range l.Attacked {
-			times := a.ByReset / float64(l.Neurons*l.Steps)
-			least, most = min(least, times), max(most, times)
-		}
-	}
 	if !n.Config.SoftReset {
-		fmt.Fprintf(out, "\nA bound of Theorem 1's form, by Λ·D₂ and what potentials can differ by, is %s to %s times all spikes.\n", number(least), number(most))
+		if err := n.printTheorem1(out); err != nil {
+			return err
+		}
 	}
 	if n.Violations > 0 {
 		fmt.Fprintf(out, "%d times the spikes of an image differed by more than the bound: rounding of a potential at its threshold\n", n.Violations)
 	}
 	return nil
+}
+
+// printTheorem1 writes Theorem 1 as printed beside the bound.
+func (n *network) printTheorem1(out io.Writer) error {
+	fmt.Fprintf(out, "\n%s: Theorem 1 as printed; right side of Eq. 13, and the bound, over the spikes at most\n\n", n.Name)
+	var t table
+	head := []string{"", "γ Eq. 15", "Γ Eq. 15"}
+	for _, eps := range radii {
+		head = append(head, fmt.Sprintf("ε=%v/255", eps), "bound")
+	}
+	t.add(head...)
+	for _, l := range n.Layers[:len(n.Layers)-1] {
+		all := float64(l.Neurons * l.Steps)
+		cells := []string{l.Layer, number(l.PaperGamma), number(l.PaperConstant)}
+		for _, a := range l.Attacked {
+			cells = append(cells, number(a.Theorem1/all), number(a.Bound/all))
+		}
+		t.add(cells...)
+	}
+	return t.write(out)
 }
 
 // save writes results.json and the pictures.
