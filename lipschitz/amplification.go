@@ -91,7 +91,7 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 	if c.Neurons == nil || c.Neurons.SoftReset {
 		return b, nil
 	}
-	b.dynamics = Dynamics{Decay: float64(c.Neurons.Leak), Threshold: float64(c.Neurons.Threshold), Steps: steps}
+	b.dynamics = Dynamics{Decay: float64(c.Neurons.Decay), Threshold: float64(c.Neurons.Threshold), Steps: steps}
 	if err := b.dynamics.validate("Connection.Bound"); err != nil {
 		return nil, err
 	}
@@ -182,13 +182,13 @@ func MeasureAmplification(m *snn.Model, bounds []*ConnectionBounds, clean, pertu
 			}
 		},
 	}
-	pass.Observe = func(layer string, s *tensor.Spikes) {
+	pass.OnSpikes = func(layer string, s *tensor.Spikes) {
 		between(layer, s)
 		if err == nil {
 			layers[len(layers)-1].Out = d[layer]
 		}
 	}
-	if _, failed := m.Evaluate(pass, both); failed != nil {
+	if _, failed := m.Logits(pass, both); failed != nil {
 		err = failed
 	}
 	if err != nil {

@@ -86,7 +86,7 @@ func TestMeasureAmplification(t *testing.T) {
 				}
 				if ratio, want := b.PaperGamma/float64(b.Neurons.Threshold), 0.0; !b.Neurons.SoftReset {
 					// Eq. 15
-					want = float64(a.Neurons*m.Steps*(m.Steps+1)) / float64(b.Neurons.Leak) * (ratio + ratio*ratio)
+					want = float64(a.Neurons*m.Steps*(m.Steps+1)) / float64(b.Neurons.Decay) * (ratio + ratio*ratio)
 					near(t, a.Layer+": Γ", b.PaperConstant, want, 1e-12)
 					for n, v := range a.CurrentBound {
 						near(t, a.Layer+": Theorem 1", a.ByTheorem1[n], math.Pow(v/float64(b.Neurons.Threshold), 2)+want, 1e-12)
