@@ -70,7 +70,7 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 			return nil, fmt.Errorf("%w (from %s to %s)", err, p.From, c.Layer)
 		}
 		search := o.Conv
-		if m.Overlaps() == 1 { // ByOverlaps is the norm
+		if m.Overlaps() == 1 { // ByOverlaps equals the norm
 			search.Grid, search.MaxDense = 0, 0
 		}
 		n, err := m.Norm(ctx, search)

@@ -12,7 +12,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// quick returns a search that takes little time.
+// quick returns a fast search.
 func quick() lipschitz.BoundSearch {
 	o := lipschitz.DefaultBoundSearch()
 	o.Lambda = lipschitz.LambdaSearch{Starts: 4}
@@ -20,7 +20,7 @@ func quick() lipschitz.BoundSearch {
 	return o
 }
 
-// bound returns the bounds of all connections of m, searched for in little time.
+// bound returns the bounds of all connections of m, from a fast search.
 func bound(t testing.TB, m *snn.Model) (bounds []*lipschitz.ConnectionBounds) {
 	t.Helper()
 	connections, err := lipschitz.Connections(m)
@@ -37,8 +37,8 @@ func bound(t testing.TB, m *snn.Model) (bounds []*lipschitz.ConnectionBounds) {
 	return bounds
 }
 
-// Both sides of every bound, in networks of every kind, for perturbations from one
-// pixel to all.
+// TestMeasureAmplification checks every bound against the measured value. It uses networks
+// with every kind of layer and perturbations of one pixel up to all pixels.
 func TestMeasureAmplification(t *testing.T) {
 	for name, m := range networks(t) {
 		t.Run(name, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestMeasureAmplification(t *testing.T) {
 	}
 }
 
-// The image's distance counts at every step: against the images themselves.
+// The distance of the image counts at every step.
 func TestMeasureAmplificationOfImage(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	clean := images(1, m.Channels, m.Height, m.Width, 3)

@@ -13,8 +13,8 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// fire runs neurons on a train of T·cols bits, step by step, and returns their spikes
-// as T·rows bits and their currents.
+// fire runs neurons step by step on a train of T·cols bits. It returns their spikes as T·rows
+// bits, and their currents.
 func fire(w, bias []float32, rows, cols int, r lipschitz.Dynamics, train uint) (spikes uint, current *tensor.Dense) {
 	current = tensor.NewDense(tensor.Shape{N: 1, Steps: r.Steps, C: rows, H: 1, W: 1})
 	for i := range rows {
@@ -105,7 +105,7 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Dyna
 			if out > bound {
 				t.Fatalf("trains %b and %b: D₂² = %d > %d by margins, from %d", x, y, out, bound, in)
 			}
-			// The energy of the very difference.
+			// The exact energy of this pair.
 			if (x^y)%5 == 1 {
 				var e float64
 				for i, v := range currents[x].Data {
@@ -124,8 +124,8 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Dyna
 	return gain, differences, margin
 }
 
-// Every pair of input trains of small layers, with weights that add up without
-// rounding, so that ties with the threshold are ties.
+// TestBoundsOfAllPairs enumerates all pairs of input trains of small layers. The sums of the
+// weights do not round, so a potential can equal the threshold exactly.
 func TestBoundsOfAllPairs(t *testing.T) {
 	var gain, differences, margin float64
 	rapid.Check(t, func(t *rapid.T) {
@@ -152,18 +152,18 @@ func TestBoundsOfAllPairs(t *testing.T) {
 
 func TestMaxDifferencesByHand(t *testing.T) {
 	r := lipschitz.Dynamics{Decay: 0.5, Threshold: 1, Steps: 7}
-	// 1 in one step; ½ + ¼·… never reaches 1; 0.6 + 0.3 + 0.15 in three: two spikes in
-	// 7 steps each, from step 3 on; −3 never.
+	// Neuron 0 needs one step. Neuron 1 stays below 1: ½ + ¼ + …. Neuron 2 needs three steps,
+	// 0.6 + 0.3 + 0.15, so it fires at most twice in 7 steps. Neuron 3 never fires.
 	got, err := r.MaxDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, nil, 4, 2)
 	if err != nil || !slices.Equal(got, []int{7, 0, 4, 0}) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
-// Potentials of the clean neuron are 0.75, then 1.5, which fires, then 0.75: it takes
-// 0.25² to change it in the first step, for three differences. The second neuron is 11
-// below its threshold in the first step, which 11² pays for, 21 in the second, 31 in
-// the third. 121.03 buys the first neuron and 0.99974 of the second.
+// The potentials of the first neuron are 0.75, 1.5 (it fires) and 0.75. The energy 0.25²
+// changes it in the first step, for three differences. The second neuron is 11, 21 and 31
+// below its threshold; 11² changes it in the first step. The energy 121.03 buys the first
+// neuron and 0.99974 of the second.
 func TestMarginBoundByHand(t *testing.T) {
 	r := lipschitz.Dynamics{Decay: 1, Threshold: 1, Steps: 3}
 	x := tensor.NewDense(tensor.Shape{N: 6, Steps: 1, C: 2, H: 1, W: 1})
@@ -175,8 +175,8 @@ func TestMarginBoundByHand(t *testing.T) {
 	if err != nil || !slices.Equal(got, []int{0, 0, 3, 3, 5, 6}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	// A neuron that fires in every step, half above its threshold, forgets all before:
-	// less than 0.5² does nothing, in any step.
+	// A neuron that fires in every step forgets the past. Its potential is 0.5 above the
+	// threshold, so an energy below 0.5² changes nothing.
 	y := tensor.NewDense(tensor.Shape{N: 2, Steps: 1, C: 1, H: 1, W: 1})
 	y.Set(0, 0, 0, 0, 0, 1.5)
 	y.Set(1, 0, 0, 0, 0, 1.5)

@@ -60,7 +60,7 @@ func ExampleLambda() {
 	// Output: Λ = 6.7082 for s = [1 1 0], exact: true
 }
 
-// pixel returns a network of one pixel and one neuron, with weights 1 and 2, and T = 4.
+// pixel returns a network with one pixel, one neuron, the weights 1 and 2, and T = 4.
 func pixel() (*snn.Model, error) {
 	first, last := snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	first.Weight.Import([]float32{1})
@@ -68,8 +68,8 @@ func pixel() (*snn.Model, error) {
 	return snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4}, snn.NewSequential(first, snn.IF(), last))
 }
 
-// The current 0.4 fires the neuron in the third of four steps, 0.5 in the second and the
-// fourth: three spikes differ. The bound allows for all that a change of 0.1 a step can do.
+// The current 0.4 fires the neuron at step 3 of 4, and the current 0.5 at steps 2 and 4. So
+// three spikes differ. The bound covers every change of the current with the same norm.
 func ExampleMeasureAmplification() {
 	m, err := pixel()
 	if err != nil {
@@ -103,8 +103,8 @@ func ExampleMeasureAmplification() {
 	// Output: neurons 1: D₂ in 0.20, out 1.73; D₂² = 3 ≤ 3
 }
 
-// After every epoch a trainer that has the tracker as its train.Config.Monitor does
-// this, and keeps it in its metrics.
+// A trainer with the tracker as its train.Config.Monitor does this after every epoch. It keeps
+// the result in its metrics.
 func ExampleTracker() {
 	m, err := pixel()
 	if err != nil {

@@ -14,29 +14,29 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// radii are those of the attacks, in 255ths.
+// radii are the radii of the attacks, in 255ths.
 var radii = []float64{2, 4, 8}
 
-// newTrial returns the attack at a radius: PGD in 7 steps of a third of it.
+// newTrial returns the attack at a radius: PGD with 7 steps of a third of the radius.
 func newTrial(eps float64) trials.Trial { return trials.New("PGD", snn.BPTT{}, eps, eps/255/3, 7) }
 
-// analysis is what is found about a network.
+// analysis holds the results for a network.
 type analysis struct {
 	Weights []weight `json:"weights"`
 	Layers  []layer  `json:"layers"`
-	// SigmaProduct and LambdaProduct are the products of SigmaMax and of LambdaUpper
-	// over all weights.
+	// SigmaProduct and LambdaProduct are the products of SigmaMax and of the upper bound of
+	// Λ over all weights.
 	SigmaProduct  float64 `json:"sigma_max_product"`
 	LambdaProduct float64 `json:"lambda_upper_product"`
-	// Violations counts images whose spikes differed by more than the bound, over layers
-	// and radii.
+	// Violations counts the images whose differences exceed the bound, over all layers and
+	// radii.
 	Violations int `json:"violations"`
 
 	connections []lipschitz.Connection
-	distances   []*figures.Distances // at each radius
+	distances   []*figures.Distances // one for each radius
 }
 
-// interval is what lower ≤ Λ ≤ upper says.
+// interval holds the bounds of Λ.
 type interval struct {
 	Lower float64 `json:"lambda_lower"`
 	Upper float64 `json:"lambda_upper"`
@@ -56,13 +56,13 @@ func (i interval) width() string {
 	return fmt.Sprintf("%.2f", 100*(i.Upper-i.Lower)/i.Upper)
 }
 
-// weight is a weight as it is, as the matrix C_out × C_in·k·k.
+// weight describes a weight as the matrix C_out × C_in·k·k.
 type weight struct {
 	figures.Spectrum
 	Rows int `json:"rows"`
 	Cols int `json:"cols"`
 	interval
-	SigmaMax float64 `json:"sigma_max"` // a proven upper end
+	SigmaMax float64 `json:"sigma_max"` // a proven upper bound
 	Gamma    float64 `json:"gamma"`
 	// PaperGamma is γ of Eq. 15 as printed.
 	PaperGamma float64 `json:"gamma_eq15"`
@@ -93,7 +93,7 @@ type path struct {
 	Weight string `json:"weight,omitempty"`
 	Map    string `json:"map"`
 	interval
-	Matrix     float64 `json:"sigma_max_matrix"` // C_out × C_in·k·k; a proven upper end
+	Matrix     float64 `json:"sigma_max_matrix"` // C_out × C_in·k·k; a proven upper bound
 	ImageLower float64 `json:"sigma_max_image_lower"`
 	ImageUpper float64 `json:"sigma_max_image_upper"`
 	Upper      float64 `json:"upper"` // bounds the amplification of differences of spikes
@@ -117,12 +117,12 @@ type attacked struct {
 	Bound    float64 `json:"bound"` // of d2_out_squared
 }
 
-// trainingWork is that of training a network, in forward passes of an image.
+// trainingWork is the work of training a network, in forward passes of an image.
 func (j *job) trainingWork() float64 { return 3 * float64(j.Epochs*j.Train.N) }
 
-// boundWork is that of the bounds of a weight, alike: a guess from what the search for Λ
-// and the Cholesky factorizations of a grid take, in multiplications, of which a forward
-// pass makes a dozen in the time of one.
+// boundWork estimates the work of the bounds of a weight in the same unit. It counts the
+// multiplications of the search for Λ and of the Cholesky factorizations on a grid. A forward
+// pass makes a dozen multiplications in the time of one of these.
 func (j *job) boundWork(n *network, rows, cols int, grid bool) float64 {
 	macs := 1
 	for _, r := range n.model.Summary().Rows {
@@ -137,10 +137,10 @@ func (j *job) boundWork(n *network, rows, cols int, grid bool) float64 {
 	return 12 * work / float64(macs)
 }
 
-// attackWork is that of the attacks on an image.
+// attackWork is the work of the attack on an image.
 func attackWork(eps float64) float64 { return newTrial(eps).Work(2) }
 
-// work is that of all that is to be done for a network.
+// work is the work of everything that a network needs.
 func (j *job) work(n *network) (work float64) {
 	if n.train {
 		work = j.trainingWork()
@@ -164,7 +164,7 @@ func (j *job) connectionWork(n *network, c lipschitz.Connection) (work float64) 
 	return work
 }
 
-// weights returns the network's matrices.
+// weights returns the weights of the network that are matrices.
 func (n *network) weights() (ps []*autograd.Param) {
 	for _, p := range n.model.Params() {
 		if len(p.Shape) > 1 {
@@ -174,10 +174,10 @@ func (n *network) weights() (ps []*autograd.Param) {
 	return ps
 }
 
-// analyse fills in n's analysis.
+// analyse fills in the analysis of n.
 func (j *job) analyse(ctx context.Context, n *network) error {
 	var err error
-	if n.train { // the weights are others now
+	if n.train { // training has changed the weights
 		if n.connections, err = lipschitz.Connections(n.model); err != nil {
 			return err
 		}
@@ -265,10 +265,10 @@ func (j *job) analyseWeights(ctx context.Context, n *network) error {
 	return nil
 }
 
-// batch is the number of images that are attacked together.
+// batch is the number of images in an attack.
 const batch = 25
 
-// attack measures what the attack at a radius does to the layers.
+// attack measures the effect of the attack at a radius on the layers.
 func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.ConnectionBounds, eps float64) error {
 	trial := newTrial(eps)
 	key := rng.New(j.Seed).Derive("attacks", 0).Derive(trial.String(), 0)
@@ -304,7 +304,7 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 	return nil
 }
 
-// add adds image i of a to the means, and returns 1 if a bound does not hold.
+// add adds image i of a to the means. It returns 1 if the bound does not hold.
 func (s *attacked) add(a lipschitz.LayerAmplification, i int, share float64) (violations int) {
 	differences := math.Round(a.Out[i] * a.Out[i])
 	ratio := 0.0

@@ -13,8 +13,8 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// wire returns a network of one pixel and two layers of IF neurons that pass their
-// input on, with T = 4.
+// wire returns a network with one pixel and two layers of IF neurons with the weight 1, for
+// T = 4.
 func wire(t *testing.T) (*snn.Model, *snn.Conv2D) {
 	conv, fc, out := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4},
@@ -37,9 +37,9 @@ func images(n, c, h, w int, seed uint64) tensor.NCHW {
 	return x
 }
 
-// A pixel of 1 fires at every one of 4 steps, ½ at every second, 0.3 (0.3, 0.6,
-// 0.9, 1.2) at the last, 0 never.
-func TestProfileByHand(t *testing.T) {
+// A pixel of 1 causes a spike at each of 4 steps, ½ at every second step, 0.3 at the last step
+// (0.3, 0.6, 0.9, 1.2), and 0 at none.
+func TestSpikeDistancesByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0.5}}
 	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.3, 0.5}}
@@ -60,7 +60,7 @@ func TestProfileByHand(t *testing.T) {
 	}
 }
 
-// The first layer's currents are the pixels, the second's the spikes of the first.
+// The currents of the first layer are the pixels. Those of the second layer are spikes.
 func TestCurrentDistancesByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0}}
@@ -69,14 +69,14 @@ func TestCurrentDistancesByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// √(4·½²), √(4·1²), √(4·¼²), √(4·½²); then spikes that differ: 2, 4, 1, 2.
+	// √(4·½²), √(4·1²), √(4·¼²), √(4·½²); then the roots of the differences 2, 4, 1, 2.
 	want := [][]float64{{1, 2, 0.5, 1}, {math.Sqrt2, 2, 1, math.Sqrt2}}
 	for i, l := range got {
 		if !slices.Equal(l.D, want[i]) || l.Layer != []string{"1", "3"}[i] || !slices.Equal(l.Spikes, []int{4, 4, 2, 0}) {
 			t.Errorf("%+v, want %v", l, want[i])
 		}
 	}
-	// Over the root of 4 neurons and steps, and of the clean image's spikes.
+	// Divided by √(N·T) = 2, and by the root of the number of clean spikes.
 	if d := got[0].PerNeuron(); !slices.Equal(d, []float64{0.5, 1, 0.25, 0.5}) {
 		t.Errorf("PerNeuron %v", d)
 	}
@@ -87,8 +87,8 @@ func TestCurrentDistancesByHand(t *testing.T) {
 	}
 }
 
-// What is reported beside the spikes' distances is the spikes' own, and currents are
-// those of a network that runs alone.
+// The distances of the currents come with the layers, shapes and numbers of spikes of the
+// distances of the spikes. A norm of the weights bounds them.
 func TestCurrentDistancesOfLayers(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5},
 		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.LIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.IF(), snn.NewLinear(33, 3, true)))
@@ -116,7 +116,7 @@ func TestCurrentDistancesOfLayers(t *testing.T) {
 			t.Errorf("currents %+v, spikes %+v", c, s)
 		}
 	}
-	// ‖W·Δ‖₁ ≤ ‖W‖₁·‖Δ‖₁, and pooling divides a spike by 16 pixels.
+	// ‖W·Δ‖₁ ≤ ‖W‖₁·‖Δ‖₁, and pooling spreads a spike over 16 pixels.
 	w, rows, cols := lipschitz.Matrix(linear)
 	var norm1 float64
 	for j := range cols {
@@ -133,9 +133,9 @@ func TestCurrentDistancesOfLayers(t *testing.T) {
 	}
 }
 
-// Under Poisson encoding too, images that are equal have distance 0, and what is
-// measured for an image does not depend on the others.
-func TestProfileOfPoisson(t *testing.T) {
+// Equal images have the distance 0 under Poisson encoding too. The result of an image does not
+// depend on the other images.
+func TestSpikeDistancesOfPoisson(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 5, Width: 5, Steps: 6, Encoder: snn.Poisson{}},
 		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.LIF(0.9), snn.AvgPool{K: 5}, snn.NewLinear(20, 30, true), snn.IF(), snn.NewLinear(30, 3, true)))
 	if err != nil {
@@ -172,7 +172,7 @@ func TestProfileOfPoisson(t *testing.T) {
 	}
 }
 
-func TestProfileErrors(t *testing.T) {
+func TestSpikeDistancesErrors(t *testing.T) {
 	m, conv := wire(t)
 	one, two := images(1, 1, 1, 1, 1), images(2, 1, 1, 1, 1)
 	_, err := lipschitz.SpikeDistances(m, 2, one, two, nil)
