@@ -13,8 +13,8 @@
 // # Quantities of a weight matrix
 //
 // A weight matrix W has one row for each output channel or neuron. The weight of a
-// convolution is the matrix C_out × C_in·k·k; [Conv] treats it as a map of images too. None
-// of these quantities includes the bias.
+// convolution is the matrix C_out × C_in·k·k; [Conv] treats it as a map of images too. Only R
+// depends on the bias.
 //
 //	Λ = max ‖W·s‖₂/‖s‖₂, s in {−1,0,1}ⁿ                     (Eq. 14) [Lambda]
 //	‖W‖₂ = max ‖W·v‖₂/‖v‖₂                                  [SpectralNorm], [SpectralUpper]
