@@ -19,11 +19,15 @@ func times(a, b *big.Rat) *big.Rat   { return new(big.Rat).Mul(a, b) }
 func over(a, b *big.Rat) *big.Rat    { return new(big.Rat).Quo(a, b) }
 func larger(a, b *big.Rat) *big.Rat  { return map[bool]*big.Rat{true: a, false: b}[a.Cmp(b) > 0] }
 func smaller(a, b *big.Rat) *big.Rat { return map[bool]*big.Rat{true: a, false: b}[a.Cmp(b) < 0] }
-func geometric(x *big.Rat, n int) (sum *big.Rat) {
-	for sum = rat(0); n > 0; n-- {
-		sum = plus(times(x, sum), rat(1))
+
+// geometric returns Σ_{k<n} x^k.
+func geometric(x *big.Rat, n int) *big.Rat {
+	if x.Cmp(rat(1)) == 0 {
+		return rat(float64(n))
 	}
-	return sum
+	power := func(v *big.Int) *big.Int { return new(big.Int).Exp(v, big.NewInt(int64(n)), nil) }
+	last := new(big.Rat).SetFrac(power(x.Num()), power(x.Denom()))
+	return over(minus(rat(1), last), minus(rat(1), x))
 }
 
 // wantAbove fails unless got is at least the exact value, and close to it in relation to
@@ -112,6 +116,44 @@ func TestBoundsAreRoundedOutwards(t *testing.T) {
 		right := plus(over(square(times(rat(lambda), rat(distance))), square(theta)), constant)
 		got = must(d.Theorem1(lambda, gamma, distance, n))
 		wantAbove(t, "Theorem 1", got, right, got)
+	}
+	// Many steps round more often than a few.
+	d := lipschitz.Dynamics{Decay: 0.9999, Threshold: 1, Steps: 1024}
+	got := must(d.Gain(1))
+	wantAbove(t, "gain of many steps", got, geometric(times(rat(d.Decay), rat(d.Decay)), d.Steps), got)
+}
+
+// Each threshold is the largest float64 value that the neuron reaches after q steps with exact
+// sums. Sums that are rounded to nearest miss some of them.
+func TestMaxDifferencesIsProven(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	missed := 0
+	for range 300 {
+		cols, steps := 2+r.IntN(40), 1+r.IntN(4)
+		w := uneven(r, cols, 60)
+		var rounded float64
+		sum := rat(0)
+		for i, v := range w {
+			w[i] = float32(math.Abs(float64(v)))
+			rounded += float64(w[i])
+			sum = plus(sum, rat(float64(w[i])))
+		}
+		q := 1 + r.IntN(steps)
+		reach := times(sum, rat(float64(q)))
+		theta, _ := reach.Float64()
+		if rat(theta).Cmp(reach) > 0 {
+			theta = math.Nextafter(theta, 0)
+		}
+		if rounded*float64(q) < theta {
+			missed++
+		}
+		d := lipschitz.Dynamics{Decay: 1, Threshold: theta, Steps: steps}
+		if got, want := must(d.MaxDifferences(w, nil, 1, cols))[0], min(steps-q+1, 2*(steps/q)); got < want {
+			t.Errorf("MaxDifferences is %d, want at least %d", got, want)
+		}
+	}
+	if missed < 20 {
+		t.Errorf("sums to nearest miss %d thresholds only", missed)
 	}
 }
 

@@ -35,7 +35,7 @@ func addDown(a, b float64) float64 { return -addUp(-a, -b) }
 
 // mulUp returns a·b for a, b ≥ 0, rounded towards +Inf.
 func mulUp(a, b float64) float64 {
-	p := a * b
+	p := float64(a * b) // the conversion forbids a fused multiply-add with p
 	if a == 0 || b == 0 {
 		return p
 	}
