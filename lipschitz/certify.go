@@ -20,10 +20,11 @@ import (
 //
 // The proof is a Cholesky factorization (Rump: Verification of positive definiteness, BIT
 // 46, 2006). Let G be the smaller of W·Wᵀ and Wᵀ·W. If the factorization of t·I − G
-// succeeds, its factor R satisfies RᵀR = t·I − G + E with ‖E‖₂ ≤ γ/(1 − γ)·tr(t·I − G),
-// γ = γ_{n+1}, for every order of the sums (Higham: Accuracy and Stability of Numerical
-// Algorithms, Theorem 10.3). RᵀR has no negative eigenvalue. Hence ‖W‖₂² = λmax(G) is at
-// most t + ‖E‖₂ plus the rounding errors of G and of t·I − G.
+// succeeds, its factor R satisfies RᵀR = t·I − G + E. For every order of the sums,
+// ‖E‖₂ ≤ γ_{n+1}/(1 − γ_{n+1})·tr(t·I − G), where γ_k is the relative error of k roundings
+// (Higham: Accuracy and Stability of Numerical Algorithms, Theorem 10.3). RᵀR has no negative
+// eigenvalue. Hence ‖W‖₂² = λmax(G) is at most t + ‖E‖₂ plus the rounding errors of G and of
+// t·I − G.
 //
 // The norm of a zero matrix is 0. SpectralUpper returns an error if w holds a value that is
 // not finite, or if near is negative or not finite.
