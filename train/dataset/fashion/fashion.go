@@ -4,6 +4,9 @@
 //	train, err := fashion.Train() // 6,000 images of 1×28×28 in 10 classes
 //	test, err := fashion.Test()   // 1,000
 //
+// Their normalization is that of the whole training set: mean 0.286, standard deviation
+// 0.353.
+//
 // They are the first 6,000 training and the first 1,000 test images of the set of
 // Xiao, Rasul and Vollgraf: "Fashion-MNIST: a Novel Image Dataset for Benchmarking
 // Machine Learning Algorithms", 2017 (arXiv:1708.07747), © Zalando SE under the MIT
@@ -47,8 +50,12 @@ func read(part string) (*dataset.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dataset.New(part, images, labels, []string{
+	set, err := dataset.New("Fashion-MNIST, "+part, images, labels, []string{
 		"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
 		"Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 	})
+	if err != nil {
+		return nil, err
+	}
+	return set.WithNormalization([]float32{0.286}, []float32{0.353})
 }
