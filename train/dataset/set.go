@@ -11,8 +11,8 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// PixelSource is a source of images of one shape, the pixels of a [Set]. Its methods
-// must be safe for concurrent use.
+// PixelSource is a source of images of one shape, the pixels of a [Set]. Its methods must be
+// safe for concurrent use.
 type PixelSource interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -26,9 +26,9 @@ type Memory struct {
 	data       []uint8 // [N][C][H][W]
 }
 
-// NewMemory returns the images of c channels, h rows and w columns that data holds
-// one after another in [C][H][W] order. It keeps data. It panics if a size is not
-// positive or data is not a whole number of images.
+// NewMemory returns the images of c channels, h rows and w columns that data holds one after
+// another in [C][H][W] order. It keeps data. It panics if a size is not positive or data is
+// not a whole number of images.
 func NewMemory(c, h, w int, data []uint8) *Memory {
 	if c < 1 || h < 1 || w < 1 || len(data)%(c*h*w) != 0 {
 		panic(fmt.Sprintf("dataset: NewMemory: %d bytes for images of %d×%d×%d", len(data), c, h, w))
@@ -170,9 +170,9 @@ func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
 
-// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics
-// if dst is not len(indices)×C×H×W or an index is not in [0, N), and returns an
-// error, dst being partly written, if the source of the images does.
+// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics if dst is
+// not len(indices)×C×H×W or an index is not in [0, N). It returns the error of the source if
+// an image cannot be read; part of dst is written then.
 func (s *Set) Fill(dst tensor.NCHW, indices []int) error {
 	return s.fill(dst, indices, func(int) view { return view{} })
 }
@@ -195,7 +195,7 @@ func (s *Set) fill(dst tensor.NCHW, indices []int, viewOf func(i int) view) erro
 	return nil
 }
 
-// First returns the first n images, and an error if n is not in [1, N].
+// First returns the first n images. It returns an error if n is not in [1, N].
 func (s *Set) First(n int) (*Set, error) {
 	if n < 1 || n > s.N {
 		return nil, fmt.Errorf("dataset: the first %d images of %d, want 1 to %d", n, s.N, s.N)
@@ -207,8 +207,8 @@ func (s *Set) First(n int) (*Set, error) {
 	return s.Subset(indices)
 }
 
-// PerClass returns the first n images of each class, in the order of s, and an
-// error if n < 1 or a class has fewer.
+// PerClass returns the first n images of each class, in the order of s. It returns an error
+// if n < 1 or a class has fewer images.
 func (s *Set) PerClass(n int) (*Set, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("dataset: %d images a class, want at least 1", n)
@@ -230,8 +230,8 @@ func (s *Set) PerClass(n int) (*Set, error) {
 }
 
 // Only returns the images of some classes, in the order of s, as a set of these classes
-// alone: its class k is class classes[k] of s. It returns an error if there are no
-// classes, one is not in [0, Classes) or comes twice, or there are no images of them.
+// alone. Class k of the result is class classes[k] of s. It returns an error if there are no
+// classes, if one is not in [0, Classes) or comes twice, or if there are no images of them.
 func (s *Set) Only(classes ...int) (*Set, error) {
 	label := map[int]int{} // the new one of an old one
 	var names []string
@@ -267,9 +267,9 @@ func (s *Set) Only(classes ...int) (*Set, error) {
 	return sub, nil
 }
 
-// Subset returns the set whose image i is image indices[i] of s; it shares the
-// source of s and keeps all its classes. It returns an error if there are no
-// indices or one is not in [0, N).
+// Subset returns the set whose image i is image indices[i] of s. It shares the source of s
+// and keeps all its classes. It returns an error if there are no indices or one is not in
+// [0, N).
 func (s *Set) Subset(indices []int) (*Set, error) {
 	if len(indices) == 0 {
 		return nil, fmt.Errorf("dataset: a subset of no images, want at least one index")
@@ -301,9 +301,9 @@ func (s *selection) Shape() (n, c, h, w int) {
 // ReadImage implements [PixelSource].
 func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
 
-// Fingerprint returns a digest of the labels and of the pixels of at most 256 images,
-// spread over the set: 32 hexadecimal digits that tell sets apart. It returns an error
-// if an image cannot be read.
+// Fingerprint returns a digest that tells sets apart, 32 hexadecimal digits. It covers all
+// labels and the pixels of at most 256 images, spread over the set. It returns an error if an
+// image cannot be read.
 func (s *Set) Fingerprint() (string, error) {
 	var b []byte
 	for _, y := range s.Labels {

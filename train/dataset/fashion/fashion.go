@@ -7,12 +7,11 @@
 // Their normalization is that of the whole training set: mean 0.286, standard deviation
 // 0.353.
 //
-// They are the first 6,000 training and the first 1,000 test images of the set of
-// Xiao, Rasul and Vollgraf: "Fashion-MNIST: a Novel Image Dataset for Benchmarking
-// Machine Learning Algorithms", 2017 (arXiv:1708.07747), © Zalando SE under the MIT
-// licence in the LICENSE file beside the data. The files have the format of the whole
-// set, which dataset.ReadIDX reads. A program that imports this package grows by the
-// 3 MB of the data.
+// They are the first 6,000 training and the first 1,000 test images of Fashion-MNIST by Xiao,
+// Rasul and Vollgraf: "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
+// Algorithms", 2017 (arXiv:1708.07747). The data is © Zalando SE under the MIT licence in the
+// LICENSE file beside it. The files have the format of the whole set, which dataset.ReadIDX
+// reads. The data adds 3 MB to a program that imports this package.
 package fashion
 
 import (
