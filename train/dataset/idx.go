@@ -99,7 +99,7 @@ func decodeIDX(r io.Reader, magic uint32, what string, limits []Limits) (dims []
 	for at := 4; at < len(header); at += 4 {
 		d := int64(binary.BigEndian.Uint32(header[at:]))
 		if d < 1 {
-			return nil, nil, fmt.Errorf("dimensions %v of %s by its header, want at least 1 each", append(factors, d), what)
+			return nil, nil, fmt.Errorf("0 %s by its header, want at least 1", [...]string{what, "rows", "columns"}[at/4-1])
 		}
 		factors = append(factors, d)
 	}
