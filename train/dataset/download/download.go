@@ -68,9 +68,10 @@ var (
 
 // Config says where files go and how they get there.
 type Config struct {
-	Folder string        // the cache, made if it is not there
-	Client *http.Client  // must not limit the time of a whole request
-	Stall  time.Duration // the longest silence of the server; positive
+	Folder   string        // the cache, made if it is not there
+	Client   *http.Client  // must not limit the time of a whole request
+	Stall    time.Duration // the longest silence of the server; positive
+	MaxBytes int64         // the longest file that is received; positive
 
 	// Progress, if not nil, is called as the file grows, by the goroutine that called File.
 	// Done is the number of bytes that are there. Total is their number in the end, or -1 if
@@ -79,14 +80,14 @@ type Config struct {
 }
 
 // Default returns the configuration with the folder snnrat in [os.UserCacheDir],
-// http.DefaultClient and a Stall of a minute. It returns an error if the user has no cache
+// http.DefaultClient, a Stall of a minute and MaxBytes of 4 GiB. It returns an error if the user has no cache
 // folder, for example because HOME is not set.
 func Default() (Config, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return Config{}, fmt.Errorf("download: cache folder: %w", err)
 	}
-	return Config{Folder: filepath.Join(cache, "snnrat"), Client: http.DefaultClient, Stall: time.Minute}, nil
+	return Config{Folder: filepath.Join(cache, "snnrat"), Client: http.DefaultClient, Stall: time.Minute, MaxBytes: 4 << 30}, nil
 }
 
 // File returns the path of the archive in the cache. It downloads the archive first if the
@@ -97,6 +98,7 @@ func Default() (Config, error) {
 //
 //   - A field of src or cfg is out of its range.
 //   - The server cannot be reached, answers anything but the file, or falls silent.
+//   - The file is longer than MaxBytes.
 //   - The connection is cut, the file cannot be written, or ctx is done.
 //   - Something in the cache that has the file's name is not a regular file.
 //   - The checksum of what came is wrong. Nothing of it is kept then.
@@ -146,6 +148,8 @@ func validate(src Source, cfg Config) (name string, err error) {
 		return "", errors.New("Config.Client is nil, want a client")
 	case cfg.Stall <= 0:
 		return "", fmt.Errorf("Config.Stall is %v, want a positive time", cfg.Stall)
+	case cfg.MaxBytes <= 0:
+		return "", fmt.Errorf("Config.MaxBytes is %d, want a positive number", cfg.MaxBytes)
 	}
 	return name, nil
 }
@@ -310,12 +314,19 @@ func (t *transfer) receive(resp *http.Response, from int64, alive func()) (err e
 	if resp.ContentLength >= 0 {
 		total = from + resp.ContentLength
 	}
+	tooLong := fmt.Errorf("the file has more than %d bytes, which Config.MaxBytes allows", t.MaxBytes)
+	if total > t.MaxBytes {
+		return tooLong
+	}
 	for buf := make([]byte, 64<<10); ; {
 		if t.Progress != nil {
 			t.Progress(done, total)
 		}
 		n, readErr := resp.Body.Read(buf)
 		alive()
+		if done+int64(n) > t.MaxBytes {
+			return tooLong
+		}
 		if _, err := f.Write(buf[:n]); err != nil {
 			return err
 		}
