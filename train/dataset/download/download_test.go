@@ -581,7 +581,7 @@ func TestFileMaxBytes(t *testing.T) {
 		w.(http.Flusher).Flush() // no Content-Length
 		w.Write(archive[1:])
 	}
-	for _, serve := range []http.HandlerFunc{whole(archive, "", time.Time{}), streamed} {
+	for told, serve := range map[bool]http.HandlerFunc{true: whole(archive, "", time.Time{}), false: streamed} {
 		s := newServer(t, serve)
 		cfg := config(t.TempDir())
 		cfg.MaxBytes = int64(len(archive)) - 1
@@ -590,6 +590,7 @@ func TestFileMaxBytes(t *testing.T) {
 		info, err := os.Stat(filepath.Join(cfg.Folder, name+".part"))
 		require.NoError(t, err)
 		assert.Less(t, info.Size(), int64(len(archive)))
+		assert.Equal(t, told, info.Size() == 0, "nothing is received of a file whose length is told")
 		cfg.MaxBytes++
 		_, err = download.File(context.Background(), download.Source{URL: s.url, MD5: sum(archive)}, cfg)
 		require.NoError(t, err)
