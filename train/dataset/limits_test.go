@@ -145,7 +145,7 @@ func TestLimitsOfIDX(t *testing.T) {
 	})
 }
 
-// TestLimitsOfImages has an image of 2×3 and one whose header claims 16384×16384.
+// TestLimitsOfImages has an image of 2×3 and one whose header claims 8192×8192.
 func TestLimitsOfImages(t *testing.T) {
 	dir := tree(t, map[string][]byte{"cat/a.png": asPNG(rgb(1))})
 	_, err := dataset.ReadFolder(dir, small)
@@ -153,11 +153,11 @@ func TestLimitsOfImages(t *testing.T) {
 	_, err = dataset.ReadFolder(dir, dataset.Limits{Bytes: 1 << 10, ImageBytes: 16 * 6})
 	require.NoError(t, err)
 
-	dir = tree(t, map[string][]byte{"cat/a.png": hugePNG(16384, 16384)})
+	dir = tree(t, map[string][]byte{"cat/a.png": hugePNG(8192, 8192)})
 	read := func(l ...dataset.Limits) func() error {
 		return func() error { _, err := dataset.ReadFolder(dir, l...); return err }
 	}
-	refusedCheaply(t, "an image of 16384×16384, want at most 16777216 pixels", read())
+	refusedCheaply(t, "an image of 8192×8192, want at most 16777216 pixels", read())
 	dir = tree(t, map[string][]byte{"cat/a.png": hugePNG(4096, 4097)})
 	refusedCheaply(t, "an image of 4096×4097, want at most 16777216 pixels", read())
 	refusedCheaply(t, "a.png: unexpected EOF", read(dataset.Limits{Bytes: 1, ImageBytes: 1 << 29})) // with no more than a header
