@@ -21,6 +21,8 @@ import (
 //
 // JPEG images have the pixels that libjpeg-turbo, and with it Pillow and torchvision, decodes
 // from them, to within 3 levels of 255: chroma of half the rows or columns is interpolated.
+// This holds for grey and YCbCr files. The package image/jpeg decodes the rare RGB and CMYK
+// files, and repeats their chroma if it is subsampled.
 // [Set.Provenance] says how many images of each format there are.
 //
 // The label of a class is its place among the subfolders. A test folder that lacks a class
