@@ -1,0 +1,181 @@
+package snn_test
+
+import (
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// peers reads a file that SpikingJelly or snnTorch made; see testdata/peers/make.py.
+func peers(t *testing.T, file string) map[string]golden.Tensor {
+	f, err := golden.Read(filepath.Join("testdata/peers", file))
+	require.NoError(t, err)
+	return f.Tensors
+}
+
+// train runs neurons on currents of shape [steps, neurons]. It returns their spikes and the
+// gradient of Σ spikes·seed by the currents, in the same order.
+func train(neuron snn.Neuron, currents, seed golden.Tensor) (spikes, grad []float32) {
+	steps, n := currents.Shape[0], currents.Shape[1]
+	shape := tensor.Shape{N: 1, Steps: steps, C: n, H: 1, W: 1}
+	dense := func(v []float32) *tensor.Dense {
+		d := tensor.NewDense(shape)
+		for i, x := range v {
+			d.Set(0, i/n, i%n, 0, 0, x)
+		}
+		return d
+	}
+	tape := &autograd.Tape{}
+	x := tape.Input(dense(currents.Floats), true)
+	y := neuron.Forward(&snn.Pass{Tape: tape, Steps: steps, Gradient: snn.BPTT{}}, x)
+	spikes, grad = make([]float32, steps*n), make([]float32, steps*n)
+	for i := range spikes {
+		if y.Spikes().At(0, i/n, i%n, 0, 0) {
+			spikes[i] = 1
+		}
+	}
+	tape.BackwardFrom(y, dense(seed.Floats))
+	for i := range grad {
+		grad[i] = x.Grad().At(0, i/n, i%n, 0, 0)
+	}
+	return spikes, grad
+}
+
+// above returns the least float32 above the threshold.
+func above(threshold float32) float32 { return math.Nextafter32(threshold, 2) }
+
+// peerNeurons are neurons of other libraries, the currents they were run on, and the
+// neuron of package snn that is the same. w is the parameter of the ParametricLIFNode.
+func peerNeurons(w float64) []struct {
+	name, currents string
+	neuron         snn.Neuron
+} {
+	plif := 1 / (1 + math.Exp(-w)) // 1/τ
+	return []struct {
+		name, currents string
+		neuron         snn.Neuron
+	}{
+		{"spikingjelly.if", "grid", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Sigmoid{Width: 4}}},
+		{"spikingjelly.if_soft", "grid", snn.Neuron{Leak: 1, Threshold: 0.75, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
+		{"spikingjelly.if_reset", "random", snn.Neuron{Leak: 1, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Width: 4}}},
+		{"spikingjelly.lif_plain", "grid", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 1, Surrogate: snn.Sigmoid{Width: 4}}},
+		{"spikingjelly.lif_plain_soft", "random", snn.Neuron{Leak: 1 - 1.0/3, Threshold: 1, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 3}}},
+		{"spikingjelly.lif_plain_reset", "random", snn.Neuron{Leak: 1 - 1.0/4, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Width: 4}}},
+		// decay_input: threshold and width are in units of the current, τ times as large.
+		{"spikingjelly.lif", "grid", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Sigmoid{Width: 4.0 / 2}}},
+		{"spikingjelly.lif_soft", "random", snn.Neuron{Leak: 1 - 1.0/3, Threshold: 3 * 0.3, SoftReset: true, Surrogate: snn.Sigmoid{Width: 4.0 / 3}}},
+		{"spikingjelly.lif_reset", "random", snn.Neuron{Leak: 1 - 1/2.5, Threshold: 2.5 * (0.5 - 0.25), Surrogate: snn.Arctan{Width: 2 / 2.5}}},
+		{"spikingjelly.plif", "random", snn.Neuron{Leak: float32(1 - plif), Threshold: float32(0.2 / plif), Surrogate: snn.Sigmoid{Width: float32(4 * plif)}}},
+		{"spikingjelly.piecewise_quadratic", "random", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Triangle{Width: 2 * 1 / 2.0}}},
+		{"spikingjelly.rect", "random", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Rectangle{Width: 1 / 2.0}}},
+		{"spikingjelly.soft_sign", "random", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.FastSigmoid{Width: 2}}},
+		// snnTorch fires above the threshold: at the next float32 and what follows it.
+		{"snntorch.zero", "grid", snn.Neuron{Leak: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
+		{"snntorch.zero_random", "random", snn.Neuron{Leak: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Width: 25}}},
+		{"snntorch.zero_now", "random", snn.Neuron{Leak: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Width: 5}}},
+		{"snntorch.subtract_if", "random", snn.Neuron{Leak: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
+		{"snntorch.subtract_now", "random", snn.Neuron{Leak: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}}},
+	}
+}
+
+// The neurons of SpikingJelly and snnTorch fire where package snn's do, and have the same
+// gradients.
+func TestPeerNeurons(t *testing.T) {
+	f := peers(t, "neurons.safetensors")
+	for _, c := range peerNeurons(float64(f["plif.w"].Floats[0])) {
+		spikes, grad := train(c.neuron, f[c.currents], f["seed"])
+		assert.Equal(t, f[c.name+".spikes"].Floats, spikes, c.name)
+		want := f[c.name+".grad"].Floats
+		largest, difference := 0.0, 0.0
+		for i, g := range want {
+			largest = math.Max(largest, math.Abs(float64(g)))
+			difference = math.Max(difference, math.Abs(float64(g-grad[i])))
+		}
+		t.Logf("%s: largest difference %.1e of %.1e", c.name, difference, largest)
+		assert.Less(t, difference, 1e-4*largest, c.name)
+	}
+}
+
+// subtract is what snnTorch's Leaky with reset_mechanism "subtract" does: it fires above
+// the threshold, and a spike lowers the potential at the next step, after the decay. With
+// reset_delay=False (now), it lowers it at once, unless it was above the threshold before.
+func subtract(x []float32, beta, threshold float32, now bool) (spikes []float32) {
+	above := func(m float32) float32 {
+		if m > threshold {
+			return 1
+		}
+		return 0
+	}
+	m := float32(0)
+	for _, current := range x {
+		reset := above(m)
+		m = float32(beta*m) + current - reset*threshold
+		spike := above(m)
+		if now {
+			m -= (spike - reset) * threshold
+		}
+		spikes = append(spikes, spike)
+	}
+	return spikes
+}
+
+// Where snnTorch's neurons differ from the nearest one of package snn, on currents that
+// tell the two apart.
+func TestPeerNeuronsThatDiffer(t *testing.T) {
+	f := peers(t, "neurons.safetensors")
+	for _, c := range []struct {
+		name            string
+		neuron          snn.Neuron
+		place           int // of the neuron whose currents tell them apart
+		currents        []float32
+		theirs, nearest []float32
+	}{
+		// The potential is 1 at the second step, the threshold itself.
+		{"snntorch.zero", snn.Neuron{Leak: 0.5, Threshold: 1, Surrogate: snn.Arctan{Width: 2}},
+			0, []float32{0.5, 0.75, 0, 0}, []float32{0, 0, 0, 0}, []float32{0, 1, 0, 0}},
+		// At the second step 1.5/2 + 1 − 1 there, and (1.5 − 1)/2 + 1 here.
+		{"snntorch.subtract", snn.Neuron{Leak: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}},
+			1, []float32{1.5, 1, 0, 0}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 0}},
+		// The reset leaves 2, above the threshold, where the neuron there does not fire.
+		{"snntorch.subtract_now_stuck", snn.Neuron{Leak: 0.9, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}},
+			2, []float32{3, 0, 0, 0.5}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 1}},
+	} {
+		spikes, _ := train(c.neuron, f["grid"], f["seed"])
+		column := func(v []float32) (col []float32) {
+			for step := range c.currents {
+				col = append(col, v[step*f["grid"].Shape[1]+c.place])
+			}
+			return col
+		}
+		assert.Equal(t, c.currents, column(f["grid"].Floats), c.name)
+		assert.Equal(t, c.theirs, column(f[c.name+".spikes"].Floats), c.name)
+		assert.Equal(t, c.nearest, column(spikes), c.name)
+	}
+	for _, c := range []struct {
+		name, currents string
+		beta           float32
+		now            bool
+	}{
+		{"snntorch.subtract_if", "random", 1, false}, {"snntorch.subtract", "grid", 0.5, false},
+		{"snntorch.subtract_now", "random", 0.5, true}, {"snntorch.subtract_now_stuck", "grid", 0.9, true},
+	} {
+		x := f[c.currents]
+		steps, n := x.Shape[0], x.Shape[1]
+		for i := range n {
+			var currents, want []float32
+			for step := range steps {
+				currents = append(currents, x.Floats[step*n+i])
+				want = append(want, f[c.name+".spikes"].Floats[step*n+i])
+			}
+			assert.Equal(t, want, subtract(currents, c.beta, 1, c.now), "%s, neuron %d", c.name, i)
+		}
+	}
+}
