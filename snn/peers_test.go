@@ -179,3 +179,39 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 		}
 	}
 }
+
+// Networks that SpikingJelly saved say of images what they said there, and have the same
+// gradients. The second ends in neurons: its logits are their firing rates.
+func TestPeerNetworks(t *testing.T) {
+	f := peers(t, "networks.safetensors")
+	node := func() *snn.Neuron { return &snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Arctan{Width: 2}} }
+	// LIFNode(tau=2, v_threshold=θ), whose input decays.
+	lif := func(threshold float32) *snn.Neuron {
+		return &snn.Neuron{Leak: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Width: 4.0 / 2}}
+	}
+	for _, c := range []struct {
+		name, file string
+		body       snn.Layer
+	}{
+		{"convnet", "convnet.pth", snn.NewSequential(
+			snn.NewConv2D(2, 8, 3, 1, 1, false), snn.NewBatchNorm(8), node(),
+			snn.MaxPool{K: 2},
+			snn.NewConv2D(8, 12, 3, 1, 1, true), snn.NewBatchNorm(12), node(),
+			snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(48, 20, true), node(),
+			&snn.Dropout{P: 0.5}, snn.NewLinear(20, 5, true))},
+		{"rates", "rates.safetensors", snn.NewSequential(
+			snn.NewConv2D(2, 8, 3, 1, 1, true), snn.NewBatchNorm(8), lif(0.5),
+			snn.AvgPool{K: 4}, snn.Flatten{}, snn.NewLinear(32, 5, true), lif(0.1))},
+	} {
+		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 8, Width: 8, Steps: 4}, c.body)
+		require.NoError(t, err)
+		require.NoError(t, m.Load(filepath.Join("testdata/peers", c.file)))
+		x := tensor.NCHW{N: 6, C: 2, H: 8, W: 8, Data: f["images"].Floats}
+		grad, err := m.Run(snn.Pass{}, x, func(logits []float32) []float32 {
+			assert.InDeltaSlice(t, f[c.name+".logits"].Floats, logits, 1e-5, c.name)
+			return f["seed"].Floats
+		})
+		require.NoError(t, err)
+		assert.InDeltaSlice(t, f[c.name+".grad"].Floats, grad.Data, 1e-5, c.name)
+	}
+}
