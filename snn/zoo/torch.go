@@ -13,8 +13,8 @@ import (
 )
 
 // LoadTorch builds the network that cfg describes, and sets its parameters from a
-// PyTorch state dict under the names of the reference implementation of Ding et al. 2022
-// (github.com/putshua/SNN-RAT):
+// PyTorch state dict under the names of SpikingJelly's spiking_vgg, or under those of the
+// reference implementation of Ding et al. 2022 (github.com/putshua/SNN-RAT):
 //
 //	here                                reference implementation
 //	features.N                          layerG.M
@@ -27,7 +27,15 @@ import (
 //
 // A VGG's group G = 1, 2, … ends with a pooling layer; each of its convolutions takes
 // three places M, with batch norm or without. Block I = 0, 1, … of group G is number
-// N = (G−1)·blocks + I. The prefix module. of all names, which DataParallel leaves, is
+// N = (G−1)·blocks + I. SpikingJelly's networks spiking_vgg11 to spiking_vgg19_bn, which
+// have torchvision's names, have an Arch of the same name without _bn:
+//
+//	here             spiking_vgg
+//	features.N       features.N
+//	classifier.2·I   classifier.3·I
+//
+// Their pooling to 7 × 7 pixels before the classifier becomes part of the first linear
+// layer, so that images may have any size. The prefix module. of all names, which DataParallel leaves, is
 // passed over, and so is num_batches_tracked.
 //
 // The file is a zip archive that torch.save wrote (PyTorch 1.6 or later) of
@@ -62,11 +70,21 @@ func loadTorch(path string, cfg Config) (*snn.Model, error) {
 			prefix = ""
 		}
 	}
+	named, finish := torchParams(m, cfg), func() {}
+	if isSpikingVGG(f.Names(), prefix, cfg) {
+		if named, finish, err = spikingVGGParams(f.Names(), m, cfg); err != nil {
+			return nil, err
+		}
+	}
 	params := map[string]*autograd.Param{}
-	for name, p := range torchParams(m, cfg) {
+	for name, p := range named {
 		params[prefix+name] = p
 	}
-	return m, f.Import(params)
+	if err := f.Import(params); err != nil {
+		return nil, err
+	}
+	finish()
+	return m, nil
 }
 
 // SaveTorch writes the parameters of a network of New's to a safetensors file under the

@@ -28,16 +28,21 @@ import (
 )
 
 // Architectures are the named networks: those of the paper's experiments and their
-// like, with the reference implementation's sizes, and the small network of
-// examples/rat. "fc" without a number has as many features as there are classes.
+// like, with the reference implementation's sizes, those of SpikingJelly's spiking_vgg,
+// and the small network of examples/rat. "fc" without a number has as many features as
+// there are classes.
 var Architectures = map[string]string{
-	"small":     "conv16 A conv32 A conv32 | fc",
-	"vgg5":      "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
-	"vgg11":     "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
-	"vgg13":     "conv64 conv64 A conv128 conv128 A conv256 conv256 A conv512 conv512 A conv512 conv512 A | fc4096 fc4096 fc",
-	"vgg16":     "conv64 conv64 A conv128 conv128 A conv256 conv256 conv256 A conv512 conv512 conv512 A conv512 conv512 conv512 A | fc4096 fc4096 fc",
-	"wrn-16-4":  "WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2",
-	"wrn-28-10": "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
+	"small":         "conv16 A conv32 A conv32 | fc",
+	"vgg5":          "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
+	"vgg11":         "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
+	"vgg13":         "conv64 conv64 A conv128 conv128 A conv256 conv256 A conv512 conv512 A conv512 conv512 A | fc4096 fc4096 fc",
+	"vgg16":         "conv64 conv64 A conv128 conv128 A conv256 conv256 conv256 A conv512 conv512 conv512 A conv512 conv512 conv512 A | fc4096 fc4096 fc",
+	"spiking_vgg11": "conv64 M conv128 M conv256 conv256 M conv512 conv512 M conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg13": "conv64 conv64 M conv128 conv128 M conv256 conv256 M conv512 conv512 M conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg16": "conv64 conv64 M conv128 conv128 M conv256 conv256 conv256 M conv512 conv512 conv512 M conv512 conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg19": "conv64 conv64 M conv128 conv128 M conv256 conv256 conv256 conv256 M conv512 conv512 conv512 conv512 M conv512 conv512 conv512 conv512 M | fc4096 fc4096 fc",
+	"wrn-16-4":      "WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2",
+	"wrn-28-10":     "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
 }
 
 // Config describes a network. All of it is saved with the network's state.

@@ -312,7 +312,7 @@ func TestLoadErrors(t *testing.T) {
 func TestConfigErrors(t *testing.T) {
 	nan := math.NaN()
 	for message, change := range map[string]func(c *zoo.Config){
-		`unknown architecture "vgg7": expected small, vgg11, vgg13, vgg16, vgg5, wrn-16-4, wrn-28-10`: func(c *zoo.Config) { c.Arch = "vgg7" },
+		`unknown architecture "vgg7": expected small, spiking_vgg11, spiking_vgg13, spiking_vgg16, spiking_vgg19, vgg11, vgg13, vgg16, vgg5, wrn-16-4, wrn-28-10`: func(c *zoo.Config) { c.Arch = "vgg7" },
 		`unknown architecture ""`:                       func(c *zoo.Config) { c.Arch = "" },
 		`"pool": expected convN, A or M`:                func(c *zoo.Config) { c.Arch = "conv4 pool | fc" },
 		`"conv": expected a number from 1 to 65536`:     func(c *zoo.Config) { c.Arch = "conv | fc" },
