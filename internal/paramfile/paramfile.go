@@ -221,7 +221,7 @@ func (f *File) Import(params map[string]*autograd.Param) error {
 		}
 	}
 	for i, name := range names {
-		params[name].Take(read[i])
+		params[name].MoveFrom(read[i])
 	}
 	return nil
 }
