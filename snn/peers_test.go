@@ -63,26 +63,26 @@ func peerNeurons(w float64) []struct {
 		name, currents string
 		neuron         snn.Neuron
 	}{
-		{"spikingjelly.if", "grid", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Sigmoid{Width: 4}}},
-		{"spikingjelly.if_soft", "grid", snn.Neuron{Leak: 1, Threshold: 0.75, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
-		{"spikingjelly.if_reset", "random", snn.Neuron{Leak: 1, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Width: 4}}},
-		{"spikingjelly.lif_plain", "grid", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 1, Surrogate: snn.Sigmoid{Width: 4}}},
-		{"spikingjelly.lif_plain_soft", "random", snn.Neuron{Leak: 1 - 1.0/3, Threshold: 1, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 3}}},
-		{"spikingjelly.lif_plain_reset", "random", snn.Neuron{Leak: 1 - 1.0/4, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Width: 4}}},
+		{"spikingjelly.if", "grid", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.if_soft", "grid", snn.Neuron{Decay: 1, Threshold: 0.75, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"spikingjelly.if_reset", "random", snn.Neuron{Decay: 1, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.lif_plain", "grid", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.lif_plain_soft", "random", snn.Neuron{Decay: 1 - 1.0/3, Threshold: 1, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 3}}},
+		{"spikingjelly.lif_plain_reset", "random", snn.Neuron{Decay: 1 - 1.0/4, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
 		// decay_input: threshold and width are in units of the current, τ times as large.
-		{"spikingjelly.lif", "grid", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Sigmoid{Width: 4.0 / 2}}},
-		{"spikingjelly.lif_soft", "random", snn.Neuron{Leak: 1 - 1.0/3, Threshold: 3 * 0.3, SoftReset: true, Surrogate: snn.Sigmoid{Width: 4.0 / 3}}},
-		{"spikingjelly.lif_reset", "random", snn.Neuron{Leak: 1 - 1/2.5, Threshold: 2.5 * (0.5 - 0.25), Surrogate: snn.Arctan{Width: 2 / 2.5}}},
-		{"spikingjelly.plif", "random", snn.Neuron{Leak: float32(1 - plif), Threshold: float32(0.2 / plif), Surrogate: snn.Sigmoid{Width: float32(4 * plif)}}},
-		{"spikingjelly.piecewise_quadratic", "random", snn.Neuron{Leak: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Triangle{Width: 2 * 1 / 2.0}}},
-		{"spikingjelly.rect", "random", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Rectangle{Width: 1 / 2.0}}},
-		{"spikingjelly.soft_sign", "random", snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.FastSigmoid{Width: 2}}},
+		{"spikingjelly.lif", "grid", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}},
+		{"spikingjelly.lif_soft", "random", snn.Neuron{Decay: 1 - 1.0/3, Threshold: 3 * 0.3, SoftReset: true, Surrogate: snn.Sigmoid{Alpha: 4.0 / 3}}},
+		{"spikingjelly.lif_reset", "random", snn.Neuron{Decay: 1 - 1/2.5, Threshold: 2.5 * (0.5 - 0.25), Surrogate: snn.Arctan{Alpha: 2 / 2.5}}},
+		{"spikingjelly.plif", "random", snn.Neuron{Decay: float32(1 - plif), Threshold: float32(0.2 / plif), Surrogate: snn.Sigmoid{Alpha: float32(4 * plif)}}},
+		{"spikingjelly.piecewise_quadratic", "random", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Triangle{Width: 2 * 1 / 2.0}}},
+		{"spikingjelly.rect", "random", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Rectangle{Width: 1 / 2.0}}},
+		{"spikingjelly.soft_sign", "random", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.FastSigmoid{Slope: 2}}},
 		// snnTorch fires above the threshold: at the next float32 and what follows it.
-		{"snntorch.zero", "grid", snn.Neuron{Leak: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
-		{"snntorch.zero_random", "random", snn.Neuron{Leak: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Width: 25}}},
-		{"snntorch.zero_now", "random", snn.Neuron{Leak: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Width: 5}}},
-		{"snntorch.subtract_if", "random", snn.Neuron{Leak: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Width: 2}}},
-		{"snntorch.subtract_now", "random", snn.Neuron{Leak: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}}},
+		{"snntorch.zero", "grid", snn.Neuron{Decay: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.zero_random", "random", snn.Neuron{Decay: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Slope: 25}}},
+		{"snntorch.zero_now", "random", snn.Neuron{Decay: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Alpha: 5}}},
+		{"snntorch.subtract_if", "random", snn.Neuron{Decay: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.subtract_now", "random", snn.Neuron{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
 	}
 }
 
@@ -139,13 +139,13 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 		theirs, nearest []float32
 	}{
 		// The potential is 1 at the second step, the threshold itself.
-		{"snntorch.zero", snn.Neuron{Leak: 0.5, Threshold: 1, Surrogate: snn.Arctan{Width: 2}},
+		{"snntorch.zero", snn.Neuron{Decay: 0.5, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}},
 			0, []float32{0.5, 0.75, 0, 0}, []float32{0, 0, 0, 0}, []float32{0, 1, 0, 0}},
 		// At the second step 1.5/2 + 1 − 1 there, and (1.5 − 1)/2 + 1 here.
-		{"snntorch.subtract", snn.Neuron{Leak: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}},
+		{"snntorch.subtract", snn.Neuron{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
 			1, []float32{1.5, 1, 0, 0}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 0}},
 		// The reset leaves 2, above the threshold, where the neuron there does not fire.
-		{"snntorch.subtract_now_stuck", snn.Neuron{Leak: 0.9, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Width: 2}},
+		{"snntorch.subtract_now_stuck", snn.Neuron{Decay: 0.9, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
 			2, []float32{3, 0, 0, 0.5}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 1}},
 	} {
 		spikes, _ := train(c.neuron, f["grid"], f["seed"])
@@ -184,10 +184,10 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 // gradients. The second ends in neurons: its logits are their firing rates.
 func TestPeerNetworks(t *testing.T) {
 	f := peers(t, "networks.safetensors")
-	node := func() *snn.Neuron { return &snn.Neuron{Leak: 1, Threshold: 1, Surrogate: snn.Arctan{Width: 2}} }
+	node := func() *snn.Neuron { return &snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}} }
 	// LIFNode(tau=2, v_threshold=θ), whose input decays.
 	lif := func(threshold float32) *snn.Neuron {
-		return &snn.Neuron{Leak: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Width: 4.0 / 2}}
+		return &snn.Neuron{Decay: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}
 	}
 	for _, c := range []struct {
 		name, file string
@@ -207,7 +207,7 @@ func TestPeerNetworks(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, m.Load(filepath.Join("testdata/peers", c.file)))
 		x := tensor.NCHW{N: 6, C: 2, H: 8, W: 8, Data: f["images"].Floats}
-		grad, err := m.Run(snn.Pass{}, x, func(logits []float32) []float32 {
+		grad, err := m.InputGradient(snn.Pass{}, x, func(logits []float32) []float32 {
 			assert.InDeltaSlice(t, f[c.name+".logits"].Floats, logits, 1e-5, c.name)
 			return f["seed"].Floats
 		})

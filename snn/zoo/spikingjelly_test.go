@@ -23,7 +23,7 @@ func spikingVGG(size int) zoo.Config {
 	return zoo.Config{
 		Arch:            "conv4 M conv6 M conv8 conv8 M conv8 conv8 M conv8 conv8 M | fc10 fc12 fc",
 		WidthMultiplier: 1, Channels: 3, Height: size, Width: size, Classes: 5, Steps: 4, BatchNorm: true,
-		Leak: 0.5, Threshold: 0.5, Surrogate: "sigmoid", SurrogateWidth: 2,
+		Decay: 0.5, Threshold: 0.5, Surrogate: "sigmoid", SurrogateParam: 2,
 	}
 }
 
@@ -40,7 +40,7 @@ func TestLoadTorchSpikingVGG(t *testing.T) {
 			x.Data[i] = float32(uint32(i)*2654435761>>24) / 255
 		}
 		want := f.Tensors[fmt.Sprintf("logits.%d", size)].Floats
-		grad, err := m.Run(snn.Pass{}, x, func(logits []float32) []float32 {
+		grad, err := m.InputGradient(snn.Pass{}, x, func(logits []float32) []float32 {
 			assert.InDeltaSlice(t, want, logits, 1e-5, "%d pixels", size)
 			return f.Tensors["seed"].Floats
 		})
