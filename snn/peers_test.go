@@ -180,14 +180,18 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 	}
 }
 
-// Networks that SpikingJelly saved say of images what they said there, and have the same
-// gradients. The second ends in neurons: its logits are their firing rates.
+// Networks that SpikingJelly and snnTorch saved have the logits and gradients here that
+// they had there. The second ends in neurons: its logits are their firing rates.
 func TestPeerNetworks(t *testing.T) {
 	f := peers(t, "networks.safetensors")
 	node := func() *snn.Neuron { return &snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}} }
 	// LIFNode(tau=2, v_threshold=θ), whose input decays.
 	lif := func(threshold float32) *snn.Neuron {
 		return &snn.Neuron{Decay: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}
+	}
+	// Leaky(beta=0.9, threshold=0.5, reset_mechanism="zero")
+	leaky := func() *snn.Neuron {
+		return &snn.Neuron{Decay: 0.9, Threshold: above(0.5), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}
 	}
 	for _, c := range []struct {
 		name, file string
@@ -202,6 +206,10 @@ func TestPeerNetworks(t *testing.T) {
 		{"rates", "rates.safetensors", snn.NewSequential(
 			snn.NewConv2D(2, 8, 3, 1, 1, true), snn.NewBatchNorm(8), lif(0.5),
 			snn.AvgPool{K: 4}, snn.Flatten{}, snn.NewLinear(32, 5, true), lif(0.1))},
+		{"leaky", "leaky.safetensors", (&snn.Sequential{}).
+			Append("conv1", snn.NewConv2D(2, 8, 3, 1, 1, true)).Append("bn1", snn.NewBatchNorm(8)).Append("lif1", leaky()).
+			Append("pool", snn.AvgPool{K: 2}).Append("", snn.Flatten{}).
+			Append("fc1", snn.NewLinear(128, 20, true)).Append("lif2", leaky()).Append("fc2", snn.NewLinear(20, 5, true))},
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 8, Width: 8, Steps: 4}, c.body)
 		require.NoError(t, err)
@@ -214,4 +222,31 @@ func TestPeerNetworks(t *testing.T) {
 		require.NoError(t, err)
 		assert.InDeltaSlice(t, f[c.name+".grad"].Floats, grad.Data, 1e-5, c.name)
 	}
+}
+
+// nirNeuron is the neuron of forward Euler steps of dt of a NIR neuron,
+// τ·dv/dt = (v_leak − v) + r·x, or dv/dt = r·x where τ is 0, reset to v_leak.
+func nirNeuron(tau, r, threshold, leak, dt float64) (decay, theta float64) {
+	if tau == 0 {
+		return 1, (threshold - leak) / (r * dt)
+	}
+	return 1 - dt/tau, (threshold - leak) * tau / (r * dt)
+}
+
+// What SpikingJelly exports to NIR describes the neuron that its own settings do.
+func TestPeerNeuronsByNIR(t *testing.T) {
+	f := peers(t, "neurons.safetensors")
+	compared := 0
+	for _, c := range peerNeurons(float64(f["plif.w"].Floats[0])) {
+		v := f[c.name+".nir"].Floats
+		// The export of an IFNode with v_reset has the reset and not the potential at the start.
+		if v == nil || c.name == "spikingjelly.if_reset" {
+			continue
+		}
+		decay, threshold := nirNeuron(float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3]), 1e-4)
+		assert.InDelta(t, c.neuron.Decay, decay, 1e-6, c.name)
+		assert.InDelta(t, c.neuron.Threshold, threshold, 1e-6, c.name)
+		compared++
+	}
+	assert.Equal(t, 9, compared)
 }

@@ -1,15 +1,17 @@
 """Makes the files of this folder: what SpikingJelly and snnTorch compute.
 
-    python3 -m pip install torch==2.15.0 spikingjelly==2.0.0 snntorch==1.0.0 safetensors==0.8.0
+    python3 -m pip install torch==2.15.0 spikingjelly==2.0.0 snntorch==1.0.0 nir==1.0.8 nirtorch==2.6 safetensors==0.8.0
     python3 make.py
 
 neurons.safetensors holds, for each case NAME, the neurons' spikes NAME.spikes and the
 gradient NAME.grad of sum(spikes * seed) by their currents, all of shape [T, N]. The
 currents are `grid`, multiples of 1/4 that put potentials on the threshold exactly, or
-`random`. The Go test says which neuron of package snn each case is.
+`random`. The Go test says which neuron of package snn each case is. NAME.nir is tau, r,
+v_threshold and v_leak of the NIR graph that SpikingJelly exports with dt = 1e-4; IF has
+neither tau nor v_leak, here 0.
 
-convnet.pth and rates.safetensors are state dicts of whole SpikingJelly networks;
-networks.safetensors holds the images, the logits (the mean over T of the output), and the
+convnet.pth and rates.safetensors are state dicts of whole SpikingJelly networks,
+leaky.safetensors the layers with weights of one of snnTorch; networks.safetensors holds the images, the logits (the mean over T of the output), and the
 gradient of sum(logits * seed) by the images.
 """
 import os
@@ -18,7 +20,7 @@ import snntorch
 import snntorch.surrogate
 import torch
 from safetensors.torch import save_file
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, nir_exchange, surrogate
 from torch import nn
 
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
@@ -45,6 +47,13 @@ def record(name, kind, run):
 
 
 def spikingjelly(name, kind, node):
+    if node.v_reset is not None:  # NIR has no other reset
+        graph = nir_exchange.export_to_nir(nn.Sequential(layer.Linear(3, 2), node), torch.zeros(1, 3), dt=1e-4)
+        lif = next(n for n in graph.nodes.values() if hasattr(n, "v_threshold"))
+        values = [getattr(lif, key, [0])[0] for key in ("tau", "r", "v_threshold", "v_leak")]
+        assert lif.v_reset[0] == node.v_reset and values[3] in (0, node.v_reset)
+        out[f"spikingjelly.{name}.nir"] = torch.tensor(values).float()
+        functional.reset_net(node)
     node.step_mode = "m"
     record("spikingjelly." + name, kind, node)
 
@@ -97,19 +106,24 @@ def run(net, images, steps):
 
 def finish(name, net, images, steps, seed):
     functional.set_step_mode(net, "m")
-    rates = []
+    spikes = {}  # of each layer of neurons, in evaluation
+
+    def note(node, _, y):
+        if not net.training:
+            spikes.setdefault(node, []).append((y[0] if type(y) is tuple else y).detach().flatten())
+
     for m in net.modules():
-        if isinstance(m, neuron.BaseNode):
-            m.register_forward_hook(lambda _, __, y: rates.append(y.mean().item()))
+        if isinstance(m, (neuron.BaseNode, snntorch.Leaky)):
+            m.register_forward_hook(note)
     net.train()
     with torch.no_grad():
         for _ in range(30):
             run(net, torch.rand(8, *images.shape[1:]), steps)
     net.eval()
-    rates.clear()
     x = images.clone().requires_grad_()
     logits = run(net, x, steps)
     (logits * seed).sum().backward()
+    rates = [torch.cat(s).mean().item() for s in spikes.values()]
     assert 0.02 < min(rates) and max(rates) < 0.98, rates
     networks[name + ".logits"], networks[name + ".grad"] = logits.detach(), x.grad
 
@@ -130,4 +144,27 @@ rates = nn.Sequential(
     layer.AvgPool2d(4), layer.Flatten(), layer.Linear(32, 5), neuron.LIFNode(tau=2.0, v_threshold=0.1))
 finish("rates", rates, networks["images"], 4, networks["seed"])
 save_file(rates.state_dict(), "rates.safetensors")
+
+
+class Leaky(nn.Module):
+    def __init__(self):
+        super().__init__()
+        settings = dict(beta=0.9, threshold=0.5, reset_mechanism="zero")
+        self.conv1, self.bn1, self.lif1 = nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), snntorch.Leaky(**settings)
+        self.pool, self.fc1, self.lif2 = nn.AvgPool2d(2), nn.Linear(128, 20), snntorch.Leaky(**settings)
+        self.fc2 = nn.Linear(20, 5)
+
+    def forward(self, x_seq):
+        mem1, mem2, out = self.lif1.reset_mem(), self.lif2.reset_mem(), []
+        for x in x_seq:
+            spikes, mem1 = self.lif1(self.bn1(self.conv1(x)), mem1)
+            spikes, mem2 = self.lif2(self.fc1(self.pool(spikes).flatten(1)), mem2)
+            out.append(self.fc2(spikes))
+        return torch.stack(out)
+
+
+leaky = Leaky()
+finish("leaky", leaky, networks["images"], 4, networks["seed"])
+weights = {k: v for k, v in leaky.state_dict().items() if not k.startswith("lif")}
+save_file(weights, "leaky.safetensors")
 save_file(networks, "networks.safetensors")
