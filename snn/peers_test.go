@@ -81,7 +81,7 @@ func peerNeurons(w float64) []struct {
 		{"snntorch.zero", "grid", snn.Neuron{Decay: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
 		{"snntorch.zero_random", "random", snn.Neuron{Decay: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Slope: 25}}},
 		{"snntorch.zero_now", "random", snn.Neuron{Decay: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Alpha: 5}}},
-		{"snntorch.subtract_if", "random", snn.Neuron{Decay: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.subtract_if", "grid", snn.Neuron{Decay: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
 		{"snntorch.subtract_now", "random", snn.Neuron{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
 	}
 }
@@ -164,7 +164,7 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 		beta           float32
 		now            bool
 	}{
-		{"snntorch.subtract_if", "random", 1, false}, {"snntorch.subtract", "grid", 0.5, false},
+		{"snntorch.subtract_if", "grid", 1, false}, {"snntorch.subtract", "grid", 0.5, false},
 		{"snntorch.subtract_now", "random", 0.5, true}, {"snntorch.subtract_now_stuck", "grid", 0.9, true},
 	} {
 		x := f[c.currents]

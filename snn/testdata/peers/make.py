@@ -91,7 +91,7 @@ spikingjelly("soft_sign", "random", neuron.IFNode(surrogate_function=surrogate.S
 leaky("zero", "grid", beta=0.5, reset_mechanism="zero")
 leaky("zero_random", "random", beta=0.9, threshold=0.7, reset_mechanism="zero", spike_grad=snntorch.surrogate.fast_sigmoid(25))
 leaky("zero_now", "random", beta=0.9, reset_mechanism="zero", reset_delay=False, spike_grad=snntorch.surrogate.sigmoid(5))
-leaky("subtract_if", "random", beta=1.0)
+leaky("subtract_if", "grid", beta=1.0)
 leaky("subtract", "grid", beta=0.5)
 leaky("subtract_now", "random", beta=0.5, reset_delay=False)  # no potential exceeds 2
 leaky("subtract_now_stuck", "grid", beta=0.9, reset_delay=False)
