@@ -12,9 +12,12 @@ import (
 // sjPool is the side of the 7 × 7 pixels that SpikingVGG's classifier sees.
 const sjPool = 7
 
-// isSpikingVGG tells whether a file's names are those of SpikingJelly for a VGG.
-func isSpikingVGG(names []string, prefix string, cfg Config) bool {
-	return slices.Contains(names, prefix+"features.0.weight") && !strings.HasPrefix(resolve(cfg.Arch), "WRN")
+// isSpikingVGG tells whether a file's names are SpikingJelly's, after any prefix, and cfg
+// is a VGG.
+func isSpikingVGG(names []string, cfg Config) bool {
+	return !strings.HasPrefix(resolve(cfg.Arch), "WRN") && slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasSuffix(name, "features.0.weight")
+	})
 }
 
 // spikingVGGParams lists the parameters and buffers of a VGG of cfg under the names of

@@ -71,7 +71,7 @@ func loadTorch(path string, cfg Config) (*snn.Model, error) {
 		}
 	}
 	named, finish := torchParams(m, cfg), func() {}
-	if isSpikingVGG(f.Names(), prefix, cfg) {
+	if isSpikingVGG(f.Names(), cfg) {
 		if named, finish, err = spikingVGGParams(f.Names(), m, cfg); err != nil {
 			return nil, err
 		}
