@@ -11,23 +11,6 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Perturber makes adversarial images.
-type Perturber interface {
-	// Perturb returns images near x, with values in [0,1], that are to mislead m. x
-	// is not changed. y holds the true label of each image, in [0, m.Classes()).
-	//
-	// What is random for image i comes from key.Derive("image", ids[i]) alone, and a
-	// Mix's choice for all images from key.Derive("mix", 0), so what is returned for an
-	// image depends neither on the others nor on threads; nil ids stand for the images'
-	// places in the batch. Between steps, Perturb stops with ctx's error.
-	//
-	// It returns an error that names the value at fault if x does not fit m or holds
-	// a value that is not a number in [0,1], if a label is out of range, if the
-	// numbers of images, labels and ids differ, and if the attack's settings are
-	// invalid.
-	Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error)
-}
-
 // Attack is a gradient attack: from Start, Steps times,
 //
 //	x ← clip(Π(x + α·d)),  d the direction in Norm of the objective's gradient,
@@ -79,9 +62,9 @@ func BIM(eps, alpha float32, steps int, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil}
 }
 
-// Check returns an error that names the field that is missing or out of range.
+// Validate returns an error that names the field that is missing or out of range.
 // Perturb begins with it.
-func (a *Attack) Check() error {
+func (a *Attack) Validate() error {
 	switch {
 	case a.Objective == nil:
 		return fmt.Errorf("attack: no objective: expected one such as CrossEntropy{}")
@@ -101,7 +84,7 @@ func (a *Attack) Check() error {
 	return nil
 }
 
-// Perturb implements [Perturber]. What it returns has been checked: for every image,
+// Perturb implements [snn.Adversary]. What it returns has been checked: for every image,
 // Norm's Distance from the original, in float64, is at most Eps, and every value is
 // in [0,1]. It is an error if that fails, and if a logit or a gradient is not finite.
 // An image whose gradient is zero stays where it is for that step. The images are those of
@@ -113,7 +96,7 @@ func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []i
 
 // attack is Perturb. It tells of each image, too, whether every gradient was zero.
 func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, zero []bool, err error) {
-	if err := a.Check(); err != nil {
+	if err := a.Validate(); err != nil {
 		return tensor.NCHW{}, nil, err
 	}
 	ids, keys, err := prepare(m, x, y, ids, key)
@@ -128,7 +111,7 @@ func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 	if a.Eps == 0 {
 		return adv, zero, nil
 	}
-	err = m.Parts(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
+	err = m.ForEachChunk(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
 		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], zero[lo:hi], lo}
 		if target != nil {
 			p.target = target[lo:hi]
@@ -154,7 +137,7 @@ type part struct {
 func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *part) error {
 	for i, k := range p.keys {
 		image := p.adv.Image(i)
-		a.Start.Place(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
+		a.Start.Initialize(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
 		a.Norm.Project(image, p.x.Image(i), a.Eps)
 		clip(image)
 		p.zero[i] = true
@@ -185,7 +168,7 @@ func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tenso
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
 	var bad error
-	grad, err := m.Run(pass, p.adv, func(logits []float32) []float32 {
+	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
 		if bad = checkFinite("logit", logits, p.adv.N, p.first); bad != nil {
 			return nil
 		}
@@ -230,10 +213,10 @@ func (a *Attack) recheck(p *part) error {
 	return nil
 }
 
-// prepare checks what every Perturber is given, and returns the ids and the key of
+// prepare checks what every adversary of this package is given, and returns the ids and the key of
 // each image.
 func prepare(m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) ([]uint64, []rng.Key, error) {
-	if err := m.CheckImages(x); err != nil {
+	if err := m.ValidateImages(x); err != nil {
 		return nil, nil, fmt.Errorf("attack: %w", err)
 	}
 	if len(y) != x.N {

@@ -66,8 +66,8 @@ func nextClass(a *attack.Attack, classes int) *attack.Attack {
 
 // all returns every attack with every gradient approximation, in both norms and
 // targeted, for a network of 3 classes.
-func all() map[string]attack.Perturber {
-	m := map[string]attack.Perturber{
+func all() map[string]snn.Adversary {
+	m := map[string]snn.Adversary{
 		"noise": attack.GaussianNoise{Std: 0.1},
 		"mix":   attack.RATMix(0.1),
 	}
@@ -86,7 +86,7 @@ func all() map[string]attack.Perturber {
 	return m
 }
 
-func perturb(t testing.TB, a attack.Perturber, m *snn.Model, x tensor.NCHW, y []int, ids []uint64) tensor.NCHW {
+func perturb(t testing.TB, a snn.Adversary, m *snn.Model, x tensor.NCHW, y []int, ids []uint64) tensor.NCHW {
 	t.Helper()
 	adv, err := a.Perturb(ctx, m, x, y, ids, rng.New(1))
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func perturb(t testing.TB, a attack.Perturber, m *snn.Model, x tensor.NCHW, y []
 
 func losses(t testing.TB, m *snn.Model, x tensor.NCHW, y []int) []float64 {
 	t.Helper()
-	z, err := m.Logits(x, nil)
+	z, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
 	l := make([]float64, len(y))
 	autograd.CrossEntropy(l, nil, z, y, 0)
@@ -118,7 +118,7 @@ func TestFGSMGolden(t *testing.T) {
 	x := tensor.NCHW{N: x4.Shape[0], C: x4.Shape[1], H: x4.Shape[2], W: x4.Shape[3], Data: x4.Floats}
 	m, err := zoo.New(zoo.Config{
 		Arch: f.Meta["arch"], WidthMultiplier: 1, Channels: x.C, Height: x.H, Width: x.W, Classes: 5,
-		Steps: 4, Leak: 1, Threshold: 1, Surrogate: f.Meta["surrogate"], SurrogateWidth: 1, BatchNorm: true,
+		Steps: 4, Decay: 1, Threshold: 1, Surrogate: f.Meta["surrogate"], SurrogateParam: 1, BatchNorm: true,
 		Mean: f.Tensors["param.mean"].Floats, Std: f.Tensors["param.std"].Floats,
 	}, rng.New(0))
 	require.NoError(t, err)
@@ -153,7 +153,7 @@ func TestBallAndRange(t *testing.T) {
 	before := x.Clone()
 	for name, p := range all() {
 		adv := perturb(t, p, m, x, y, ids)
-		assert.NoError(t, adv.CheckRange(0, 1), name)
+		assert.NoError(t, adv.ValidateRange(0, 1), name)
 		assert.Equal(t, before.Data, x.Data, name)
 		assert.NotEqual(t, x.Data, adv.Data, name)
 		if a, ok := p.(*attack.Attack); ok {
@@ -256,7 +256,7 @@ func TestLinearOptimum(t *testing.T) {
 	}
 	x, y, ids := images(m, 5, 0.3, 0.7) // the ball stays clear of 0 and 1
 	margins := func(x tensor.NCHW) []float64 {
-		z, err := m.Logits(x, nil)
+		z, err := m.Logits(snn.Pass{}, x)
 		require.NoError(t, err)
 		v := make([]float64, x.N)
 		for i := range v {
@@ -378,7 +378,7 @@ func trainedAs(t testing.TB, cfg zoo.Config) (*snn.Model, tensor.NCHW, []int, []
 		for _, p := range m.Params() {
 			p.ClearGrad()
 		}
-		require.NoError(t, m.TrainStep(snn.Pass{Train: true}, x, func(z []float32) []float32 {
+		require.NoError(t, m.ParamGradients(snn.Pass{Train: true}, x, func(z []float32) []float32 {
 			d := make([]float32, len(z))
 			autograd.CrossEntropy(nil, d, z, y, 0)
 			return d
@@ -402,7 +402,7 @@ func TestStrengthOnTrainedNetwork(t *testing.T) {
 	clean := mean(losses(t, m, x, y))
 	require.Less(t, clean, 0.3, "not trained")
 	for _, g := range gradients() {
-		raised := func(a attack.Perturber) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
+		raised := func(a snn.Adversary) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
 		noise := raised(attack.GaussianNoise{Std: 0.06})
 		fgsm := raised(attack.FGSM(0.06, g))
 		bim := raised(attack.BIM(0.06, 0.015, 10, g))
@@ -433,7 +433,7 @@ func TestStrengthOnRateCodedNetwork(t *testing.T) {
 		clean := mean(losses(t, m, x, y))
 		require.Less(t, clean, 0.5, "not trained")
 		for _, g := range gradients() {
-			raised := func(a attack.Perturber) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
+			raised := func(a snn.Adversary) float64 { return mean(losses(t, m, perturb(t, a, m, x, y, ids), y)) }
 			noise := raised(attack.GaussianNoise{Std: 0.06})
 			fgsm := raised(attack.FGSM(0.06, g))
 			pgd := raised(attack.PGD(0.06, 0.02, 5, g))
@@ -457,9 +457,9 @@ func TestTargeted(t *testing.T) {
 	a := attack.BIM(0.1, 0.03, 5, snn.BPTT{})
 	a.Target = func(id uint64, _ int) int { return want[id] }
 	adv := perturb(t, a, m, x, y, ids)
-	before, err := m.Logits(x, nil)
+	before, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
-	after, err := m.Logits(adv, nil)
+	after, err := m.Logits(snn.Pass{}, adv)
 	require.NoError(t, err)
 	for i, id := range ids {
 		gain := func(class int) float32 { return after[3*i+class] - before[3*i+class] }
@@ -507,7 +507,7 @@ func TestNilIDs(t *testing.T) {
 func TestZeroEps(t *testing.T) {
 	m := model(t, small, false)
 	x, y, ids := images(m, 3, 0, 1)
-	for _, a := range []attack.Perturber{
+	for _, a := range []snn.Adversary{
 		attack.FGSM(0, snn.BPTT{}), attack.RFGSM(0, snn.BPTT{}), attack.PGD(0, 0.01, 2, snn.BPTT{}),
 		l2(attack.BIM(0, 0.01, 2, snn.BPTT{})), attack.GaussianNoise{},
 	} {
@@ -558,7 +558,7 @@ func TestRATMix(t *testing.T) {
 	var kinds []string
 	for _, p := range attack.RATMix(2. / 255) {
 		a := p.(*attack.Attack)
-		require.NoError(t, a.Check())
+		require.NoError(t, a.Validate())
 		kinds = append(kinds, fmt.Sprintf("%T %v", a.Start, a.Gradient))
 	}
 	assert.ElementsMatch(t, []string{
@@ -608,7 +608,7 @@ func TestErrors(t *testing.T) {
 		f(a)
 		return a
 	}
-	run := func(a attack.Perturber, x tensor.NCHW, y []int, ids []uint64) error {
+	run := func(a snn.Adversary, x tensor.NCHW, y []int, ids []uint64) error {
 		adv, err := a.Perturb(ctx, m, x, y, ids, rng.New(1))
 		assert.Nil(t, adv.Data)
 		return err
@@ -674,21 +674,21 @@ func TestStart(t *testing.T) {
 	x := []float32{0.5, 0.5, 0.5, 0.5}
 	r := rand.New(rand.NewPCG(1, 2))
 	at := slices.Clone(x)
-	attack.AtImage{}.Place(at, attack.LInf{}, 0.1, r)
+	attack.AtImage{}.Initialize(at, attack.LInf{}, 0.1, r)
 	assert.Equal(t, x, at)
-	attack.RandomStep{Length: 0.25}.Place(at, attack.LInf{}, 1, r)
+	attack.RandomStep{Length: 0.25}.Initialize(at, attack.LInf{}, 1, r)
 	for _, v := range at {
 		assert.Contains(t, []float32{0.25, 0.75}, v)
 	}
 	at = slices.Clone(x)
-	attack.RandomStep{Length: 0.25}.Place(at, attack.L2{}, 1, r)
+	attack.RandomStep{Length: 0.25}.Initialize(at, attack.L2{}, 1, r)
 	assert.InDelta(t, 0.25, attack.L2{}.Distance(at, x), 1e-7)
 
 	// Of 1000 values drawn uniformly from ±0.1 the largest is within 1 % of it, and the
 	// mean 0 with a standard deviation of 0.1/√3000.
 	x = slices.Repeat([]float32{0.5}, 1000)
 	at = slices.Clone(x)
-	attack.InBall{}.Place(at, attack.LInf{}, 0.1, r)
+	attack.InBall{}.Initialize(at, attack.LInf{}, 0.1, r)
 	d, sum := attack.LInf{}.Distance(at, x), 0.0
 	assert.True(t, d > 0.099 && d <= 0.1+1e-7, "distance %v", d)
 	for i, v := range at {
@@ -697,7 +697,7 @@ func TestStart(t *testing.T) {
 	assert.InDelta(t, 0, sum/1000, 4*0.1/math.Sqrt(3000))
 	// In the Euclidean norm nearly all of a ball of 1000 dimensions is near its border.
 	at = slices.Clone(x)
-	attack.InBall{}.Place(at, attack.L2{}, 0.1, r)
+	attack.InBall{}.Initialize(at, attack.L2{}, 0.1, r)
 	d = attack.L2{}.Distance(at, x)
 	assert.True(t, d > 0.098 && d <= 0.1+1e-6, "distance %v", d)
 }
@@ -705,7 +705,7 @@ func TestStart(t *testing.T) {
 // away is a start that is far out of the ball and of [0,1].
 type away struct{}
 
-func (away) Place(x []float32, _ attack.Norm, _ float32, _ *rand.Rand) {
+func (away) Initialize(x []float32, _ attack.Norm, _ float32, _ *rand.Rand) {
 	for i := range x {
 		x[i] += float32(3 - 6*(i%2))
 	}
@@ -734,7 +734,7 @@ func TestStartIsProjectedAndClipped(t *testing.T) {
 		require.Len(t, from, x.N)
 		for i, image := range from {
 			want := slices.Clone(x.Image(i))
-			away{}.Place(want, nil, 0, nil)
+			away{}.Initialize(want, nil, 0, nil)
 			norm.Project(want, x.Image(i), 0.3)
 			for k, v := range want {
 				want[k] = min(max(v, 0), 1)

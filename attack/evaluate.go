@@ -10,8 +10,8 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Images is a labelled data set, such as a dataset.Set.
-type Images interface {
+// Dataset is a labelled data set, such as a dataset.Set.
+type Dataset interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
 	// Label returns the label of image i.
@@ -23,7 +23,7 @@ type Images interface {
 // Named is an attack under the name that its results and its random stream have.
 type Named struct {
 	Name   string
-	Attack Perturber
+	Attack snn.Adversary
 }
 
 // Config says how to evaluate. Start from DefaultConfig.
@@ -75,7 +75,7 @@ type Outcome struct {
 	// about the clean image and is wrong about the attacked one. nil for clean images.
 	Success []bool `json:"success,omitempty"` // [Images]
 	// ZeroGradient lists the images for which every gradient of an Attack was zero: it did not
-	// know where to go, and that they survived it says nothing. Other Perturbers list none.
+	// know where to go, and that they survived it says nothing. Other adversaries list none.
 	ZeroGradient []int `json:"zero_gradient,omitempty"`
 }
 
@@ -85,7 +85,7 @@ type Outcome struct {
 // until then. Other errors, with a nil report, name what is at fault: a setting, an
 // attack without a name or with that of another, images or labels that do not fit the
 // network, a parameter that is not finite, what an attack returned.
-func Evaluate(ctx context.Context, m *snn.Model, data Images, attacks []Named, cfg Config) (*Report, error) {
+func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, cfg Config) (*Report, error) {
 	reports, err := EvaluateAll(ctx, []*snn.Model{m}, data, attacks, cfg)
 	if reports == nil {
 		return nil, err
@@ -95,7 +95,7 @@ func Evaluate(ctx context.Context, m *snn.Model, data Images, attacks []Named, c
 
 // EvaluateAll is Evaluate for several networks. A Source's images are made once and
 // shown to each of them.
-func EvaluateAll(ctx context.Context, models []*snn.Model, data Images, attacks []Named, cfg Config) ([]*Report, error) {
+func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks []Named, cfg Config) ([]*Report, error) {
 	e := evaluation{cfg, data, attacks, nil}
 	n, err := e.check(models)
 	if err != nil {
@@ -129,7 +129,7 @@ func EvaluateAll(ctx context.Context, models []*snn.Model, data Images, attacks 
 
 type evaluation struct {
 	Config
-	data    Images
+	data    Dataset
 	attacks []Named
 	judges  []*judge
 }
@@ -158,7 +158,7 @@ func (e *evaluation) check(models []*snn.Model) (n int, err error) {
 		models = append([]*snn.Model{e.Source}, models...)
 	}
 	for _, m := range models {
-		if err := m.CheckParams(); err != nil {
+		if err := m.ValidateParams(); err != nil {
 			return 0, err
 		}
 		if m.Channels != c || m.Height != h || m.Width != w {
@@ -251,7 +251,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
 }
 
 // perturb is a.Perturb, with the ids of the images for which an Attack had no gradient.
-func perturb(ctx context.Context, a Perturber, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, without []int, err error) {
+func perturb(ctx context.Context, a snn.Adversary, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, without []int, err error) {
 	g, ok := a.(*Attack)
 	if !ok {
 		adv, err = a.Perturb(ctx, m, x, y, ids, key)
@@ -268,7 +268,7 @@ func perturb(ctx context.Context, a Perturber, m *snn.Model, x tensor.NCHW, y []
 
 // predict returns the class that m sees in each image.
 func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key) ([]int, error) {
-	logits, err := m.Logits(x, keys)
+	logits, err := m.Logits(snn.Pass{Keys: keys}, x)
 	if err == nil {
 		err = checkFinite("logit", logits, x.N, 0)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var _ attack.Images = (*dataset.Set)(nil)
+var _ attack.Dataset = (*dataset.Set)(nil)
 
 // set is a data set in memory.
 type set struct {
@@ -227,13 +227,13 @@ func (k keyed) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, 
 
 // counted counts the calls of an attack, and keeps the networks it was called for.
 type counted struct {
-	attack.Perturber
+	snn.Adversary
 	on *[]*snn.Model
 }
 
 func (c counted) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	*c.on = append(*c.on, m)
-	return c.Perturber.Perturb(ctx, m, x, y, ids, key)
+	return c.Adversary.Perturb(ctx, m, x, y, ids, key)
 }
 
 // Black-box images are made once, on the source; white-box ones on each network; and
@@ -311,7 +311,7 @@ func TestEvaluateErrors(t *testing.T) {
 	m := brightest(t)
 	good := set{x: pixels(0, 1), y: []int{0, 1}}
 	cfg := attack.DefaultConfig()
-	run := func(data attack.Images, cfg attack.Config, attacks ...attack.Named) error {
+	run := func(data attack.Dataset, cfg attack.Config, attacks ...attack.Named) error {
 		r, err := attack.Evaluate(ctx, m, data, attacks, cfg)
 		assert.Nil(t, r)
 		return err

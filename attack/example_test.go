@@ -59,7 +59,7 @@ func Example() {
 // A targeted attack in the Euclidean norm, composed of other parts than PGD's.
 func ExampleAttack() {
 	model := fashionModel()
-	a := attack.PGD(0.5, 0.1, 10, snn.BPTT{Surrogate: snn.Arctan{Width: 2}})
+	a := attack.PGD(0.5, 0.1, 10, snn.BPTT{Surrogate: snn.Arctan{Alpha: 2}})
 	a.Norm = attack.L2{}
 	a.Target = func(_ uint64, label int) int { return (label + 1) % model.Classes() }
 

@@ -14,7 +14,7 @@ import (
 // Mix is one of several attacks, chosen anew in every call, with equal chances, by
 // the call's key.Derive("mix", 0): for adversarial training, where a call is a mini-batch
 // and has a key of its own. Under one key it is always the same attack, for all images.
-type Mix []Perturber
+type Mix []snn.Adversary
 
 // RATMix returns the mix of regularized adversarial training (Ding et al. 2022): FGSM
 // and RFGSM, each with BPTT and BPTR. The paper trains with ε = 2/255.
@@ -25,7 +25,7 @@ func RATMix(eps float32) Mix {
 	}
 }
 
-// Perturb implements [Perturber]. A Mix of nothing is an error.
+// Perturb implements [snn.Adversary]. A Mix of nothing is an error.
 func (m Mix) Perturb(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	if len(m) == 0 {
 		return tensor.NCHW{}, errors.New("attack: a mix of no attacks: expected at least one")

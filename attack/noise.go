@@ -18,7 +18,7 @@ type GaussianNoise struct {
 	Std float32 // ≥ 0; the paper's is ε
 }
 
-// Perturb implements [Perturber].
+// Perturb implements [snn.Adversary].
 func (g GaussianNoise) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	if !(g.Std >= 0) || math.IsInf(float64(g.Std), 0) {
 		return tensor.NCHW{}, fmt.Errorf("attack: standard deviation %v: expected a number of at least 0", g.Std)

@@ -5,9 +5,9 @@ import "math/rand/v2"
 // Start is where an attack begins. What it chooses is then projected on the ball and
 // clipped to [0,1].
 type Start interface {
-	// Place moves x, the values of one image, to the start of an attack of radius eps
+	// Initialize moves x, the values of one image, to the start of an attack of radius eps
 	// in norm n.
-	Place(x []float32, n Norm, eps float32, r *rand.Rand)
+	Initialize(x []float32, n Norm, eps float32, r *rand.Rand)
 }
 
 // AtImage starts at the image itself.
@@ -20,11 +20,11 @@ type InBall struct{}
 // drawn from N(0, I): in L∞, length·sign(N(0,1)) for each value.
 type RandomStep struct{ Length float32 }
 
-// Place implements [Start].
-func (AtImage) Place([]float32, Norm, float32, *rand.Rand) {}
+// Initialize implements [Start].
+func (AtImage) Initialize([]float32, Norm, float32, *rand.Rand) {}
 
-// Place implements [Start].
-func (InBall) Place(x []float32, n Norm, eps float32, r *rand.Rand) {
+// Initialize implements [Start].
+func (InBall) Initialize(x []float32, n Norm, eps float32, r *rand.Rand) {
 	d := make([]float32, len(x))
 	n.Uniform(d, eps, r)
 	for i, v := range d {
@@ -32,8 +32,8 @@ func (InBall) Place(x []float32, n Norm, eps float32, r *rand.Rand) {
 	}
 }
 
-// Place implements [Start].
-func (s RandomStep) Place(x []float32, n Norm, _ float32, r *rand.Rand) {
+// Initialize implements [Start].
+func (s RandomStep) Initialize(x []float32, n Norm, _ float32, r *rand.Rand) {
 	d := make([]float32, len(x))
 	for i := range d {
 		d[i] = float32(r.NormFloat64())

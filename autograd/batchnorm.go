@@ -128,7 +128,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	count := sh.Frames() * sh.Pixels()
 	square := make([]float64, n)
 	kernel.Moments(op.mean, square, x.dense, sh.Blocks(), count, t.Threads)
-	mean, variance := s.RunningMean.Edit(), s.RunningVar.Edit()
+	mean, variance := s.RunningMean.MutableData(), s.RunningVar.MutableData()
 	total := float64(count * steps / sh.Steps)
 	unbias := total / max(1, total-1)
 	a, b := make([]float32, n), make([]float32, n)

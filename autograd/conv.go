@@ -115,7 +115,7 @@ func (o *conv2D) Backward(t *Tape) {
 	if o.y.gradSteps < x.shape.Steps {
 		in = weightGradInput{dense: t.sumSteps(x)}
 	}
-	if t.Sink != nil && t.Sink.Takes(o.w) {
+	if t.FusedUpdate != nil && t.FusedUpdate.Handles(o.w) {
 		in.sink(t, o.w, dy, geom)
 	} else {
 		dw, add := o.w.openGrad()
@@ -157,7 +157,7 @@ func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv
 		geom.Cout = min(cout-lo*tensor.Lanes, n*tensor.Lanes)
 		dw := t.arena.Floats(n * block)
 		in.run(t, dw, dy[lo*frames:][:n*frames], geom, false)
-		t.Sink.Take(w, lo*block, dw)
+		t.FusedUpdate.Update(w, lo*block, dw)
 		t.arena.FreeFloats(dw)
 	}
 }

@@ -26,7 +26,7 @@
 // # Memory
 //
 // Values and gradients live in the tape's arena, and are overwritten after [Tape.Reset].
-// A step like the one before it needs no new ones. [Tape.Done] gives a value back
+// A step like the one before it needs no new ones. [Tape.Release] gives a value back
 // early.
 //
 // # Fusion

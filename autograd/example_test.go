@@ -17,7 +17,7 @@ func Example() {
 	t := &autograd.Tape{Params: true}
 	x := t.Leaf(image, true)
 	current := autograd.Linear(t, x, w, nil)
-	spikes := autograd.FireThroughRate(t, current, autograd.Dynamics{Leak: 1, Threshold: 1}, 4)
+	spikes := autograd.FireThroughRate(t, current, autograd.Dynamics{Decay: 1, Threshold: 1}, 4)
 	rate := autograd.MeanOverTime(t, spikes)
 	fmt.Println("rate", rate.Dense().Unpack().Data)
 

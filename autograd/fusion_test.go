@@ -50,7 +50,7 @@ type outcome struct {
 func (s *stack) run(x *tensor.Spikes, steps int, apart, input, params bool) outcome {
 	t := &autograd.Tape{Params: params}
 	in := t.InputSpikes(x, input)
-	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	d := autograd.Dynamics{Decay: 0.9, Threshold: 0.8}
 	conv := autograd.Conv2D(t, in, s.w, s.b, 1, 1)
 	var h *autograd.Value
 	if s.train {
@@ -58,7 +58,7 @@ func (s *stack) run(x *tensor.Spikes, steps int, apart, input, params bool) outc
 	} else {
 		h = autograd.BatchNormEval(t, conv, &s.bn)
 	}
-	t.Done(conv)
+	t.Release(conv)
 	if apart {
 		h.Dense()
 	}
@@ -72,7 +72,7 @@ func (s *stack) run(x *tensor.Spikes, steps int, apart, input, params bool) outc
 	if s.twice {
 		y = autograd.Add(t, y, h)
 	}
-	t.Done(h)
+	t.Release(h)
 	if !input && !params {
 		return out
 	}
@@ -171,7 +171,7 @@ func TestGradientsThatNeuronsNeed(t *testing.T) {
 		}
 	}
 	w := newStack(sh.C, 33).w
-	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	d := autograd.Dynamics{Decay: 0.9, Threshold: 0.8}
 	for _, rate := range []bool{false, true} {
 		for _, steps := range []int{1, sh.Steps} { // of the gradient
 			run := func(s autograd.Surrogate, dense bool) []float32 {
@@ -208,7 +208,7 @@ func TestGradientsOfMeans(t *testing.T) {
 	for i := range x.Data {
 		x.Data[i] = float32(r.NormFloat64())
 	}
-	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.8}
+	d := autograd.Dynamics{Decay: 0.9, Threshold: 0.8}
 	pool := func(k int) func(*autograd.Tape, *autograd.Value) *autograd.Value {
 		return func(t *autograd.Tape, v *autograd.Value) *autograd.Value { return autograd.AvgPool(t, v, k, k, k) }
 	}

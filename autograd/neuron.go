@@ -4,17 +4,17 @@ import "github.com/org/snnrat/internal/kernel"
 
 // Dynamics is the rule of a spiking neuron over discrete steps,
 //
-//	m ← Leak·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),
+//	m ← Decay·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),
 //
-// with m = 0 at first; a soft reset takes m ← m − Threshold·s(t) instead. Leak is in
+// with m = 0 at first; a soft reset takes m ← m − Threshold·s(t) instead. Decay is in
 // (0,1], 1 for the IF neuron; Threshold is positive.
 type Dynamics struct {
-	Leak, Threshold float32
-	SoftReset       bool
+	Decay, Threshold float32
+	SoftReset        bool
 }
 
 func (d Dynamics) kernel() kernel.Neuron {
-	return kernel.Neuron{Leak: d.Leak, Threshold: d.Threshold, Soft: d.SoftReset}
+	return kernel.Neuron{Decay: d.Decay, Threshold: d.Threshold, Soft: d.SoftReset}
 }
 
 // Surrogate stands in for the derivative of the Heaviside step. One that is zero where |u|

@@ -63,7 +63,7 @@ type neuronCase struct {
 // back to x.
 func (c neuronCase) naive(x []float32, out []float64) (spikes []bool, grad []float64) {
 	var t scalars
-	minus, leak := &scalar{v: -1}, &scalar{v: c.Leak}
+	minus, leak := &scalar{v: -1}, &scalar{v: c.Decay}
 	one, threshold := &scalar{v: 1}, &scalar{v: -c.Threshold}
 	m := &scalar{}
 	var in, fired []*scalar
@@ -111,9 +111,9 @@ var surrogates = []struct {
 	{snn.Triangle{Width: 1}, func(u float64) float64 { return max(0, 1-math.Abs(u)) }},
 	{snn.Triangle{Width: 0.5}, func(u float64) float64 { return max(0, 0.5-math.Abs(u)) * 4 }},
 	{snn.Rectangle{Width: 0.75}, func(u float64) float64 { return map[bool]float64{true: 1 / 0.75}[math.Abs(u) < 0.375] }},
-	{snn.Sigmoid{Width: 4}, func(u float64) float64 { s := 1 / (1 + math.Exp(-4*u)); return 4 * s * (1 - s) }},
-	{snn.Arctan{Width: 2}, func(u float64) float64 { return 1 / (1 + math.Pow(math.Pi*u, 2)) }},
-	{snn.FastSigmoid{Width: 10}, func(u float64) float64 { return math.Pow(1+10*math.Abs(u), -2) }},
+	{snn.Sigmoid{Alpha: 4}, func(u float64) float64 { s := 1 / (1 + math.Exp(-4*u)); return 4 * s * (1 - s) }},
+	{snn.Arctan{Alpha: 2}, func(u float64) float64 { return 1 / (1 + math.Pow(math.Pi*u, 2)) }},
+	{snn.FastSigmoid{Slope: 10}, func(u float64) float64 { return math.Pow(1+10*math.Abs(u), -2) }},
 	{uneven{}, unevenDerivative},
 }
 
@@ -201,7 +201,7 @@ func TestFireThroughTimeAgainstNaiveTape(t *testing.T) {
 			for _, threshold := range []float32{1, 0.7} {
 				for _, soft := range []bool{false, true} {
 					for _, detach := range []bool{false, true} {
-						c := neuronCase{autograd.Dynamics{Leak: leak, Threshold: threshold, SoftReset: soft}, surrogate.derivative, detach}
+						c := neuronCase{autograd.Dynamics{Decay: leak, Threshold: threshold, SoftReset: soft}, surrogate.derivative, detach}
 						t.Run(fmt.Sprintf("%T %v, leak %v, threshold %v, soft %v, detached %v", surrogate.Surrogate, surrogate.Surrogate, leak, threshold, soft, detach), func(t *testing.T) {
 							for _, s := range scenes(threshold) {
 								spikes, grad := s.run(tape, func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
@@ -224,7 +224,7 @@ func TestFireThroughRate(t *testing.T) {
 	for _, leak := range []float32{1, 0.5} {
 		for _, threshold := range []float32{1, 0.7} {
 			for _, soft := range []bool{false, true} {
-				c := neuronCase{autograd.Dynamics{Leak: leak, Threshold: threshold, SoftReset: soft}, unevenDerivative, false}
+				c := neuronCase{autograd.Dynamics{Decay: leak, Threshold: threshold, SoftReset: soft}, unevenDerivative, false}
 				for _, s := range scenes(threshold) {
 					spikes, grad := s.run(tape, func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 						return autograd.FireThroughRate(t, x, c.Dynamics, s.steps)
@@ -250,7 +250,7 @@ func TestFireThroughRate(t *testing.T) {
 func TestFireThroughRateKeepsOneStep(t *testing.T) {
 	for _, s := range scenes(1) {
 		_, grad := s.run(&autograd.Tape{}, func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
-			return autograd.FireThroughRate(t, x, autograd.Dynamics{Leak: 1, Threshold: 1}, s.steps)
+			return autograd.FireThroughRate(t, x, autograd.Dynamics{Decay: 1, Threshold: 1}, s.steps)
 		})
 		assert.Equal(t, min(s.seed.Steps, s.x.Steps), grad.Steps)
 	}
@@ -258,7 +258,7 @@ func TestFireThroughRateKeepsOneStep(t *testing.T) {
 
 // Neurons give the same bits at any number of threads.
 func TestNeuronsThreads(t *testing.T) {
-	d := autograd.Dynamics{Leak: 0.9, Threshold: 0.7}
+	d := autograd.Dynamics{Decay: 0.9, Threshold: 0.7}
 	for _, s := range scenes(0.7) {
 		type outcome struct {
 			spikes *tensor.Spikes

@@ -64,9 +64,9 @@ func (p *Param) Len() int {
 // Data returns the values, padding included, to be read only.
 func (p *Param) Data() []float32 { return p.data }
 
-// Edit returns the values to be written, and marks them as changed. Padding must
+// MutableData returns the values to be written, and marks them as changed. Padding must
 // stay zero.
-func (p *Param) Edit() []float32 { p.version++; return p.data }
+func (p *Param) MutableData() []float32 { p.version++; return p.data }
 
 // Version changes whenever the values may have.
 func (p *Param) Version() uint64 { return p.version }
@@ -158,7 +158,7 @@ func (p *Param) Import(v []float32) {
 	if len(v) != p.Len() {
 		panic(fmt.Sprintf("autograd: Import: %d values for %s of shape %v", len(v), p.Name, p.Shape))
 	}
-	data := p.Edit()
+	data := p.MutableData()
 	for i, at := range p.index() {
 		data[at] = v[i]
 	}
@@ -167,7 +167,7 @@ func (p *Param) Import(v []float32) {
 // Fill sets the values in row-major order to what value returns for their positions in
 // it, until value returns an error, which it returns.
 func (p *Param) Fill(value func(i int) (float32, error)) (err error) {
-	data := p.Edit()
+	data := p.MutableData()
 	for i, at := range p.index() {
 		if data[at], err = value(i); err != nil {
 			return err
@@ -176,11 +176,11 @@ func (p *Param) Fill(value func(i int) (float32, error)) (err error) {
 	return nil
 }
 
-// Take makes the values of q, which must have p's shape and must not be used again,
+// MoveFrom makes the values of q, which must have p's shape and must not be used again,
 // those of p, without copying them.
-func (p *Param) Take(q *Param) {
+func (p *Param) MoveFrom(q *Param) {
 	if !slices.Equal(p.Shape, q.Shape) {
-		panic(fmt.Sprintf("autograd: Take: values of shape %v for %s of shape %v", q.Shape, p.Name, p.Shape))
+		panic(fmt.Sprintf("autograd: MoveFrom: values of shape %v for %s of shape %v", q.Shape, p.Name, p.Shape))
 	}
 	p.data, q.data = q.data, nil
 	p.version++

@@ -16,8 +16,8 @@ type Tape struct {
 	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS.
 	// Results do not depend on it.
 	Threads int
-	// Sink, if not nil, may take gradients of weights over.
-	Sink Sink
+	// FusedUpdate, if not nil, may take gradients of weights over.
+	FusedUpdate FusedUpdate
 
 	arena  tensor.Arena
 	ops    []Op
@@ -25,16 +25,16 @@ type Tape struct {
 	used   int
 }
 
-// Sink takes the gradient of weights in parts, as soon as it is known, so that it is
+// FusedUpdate takes the gradient of weights in parts, as soon as it is known, so that it is
 // never in memory as a whole. An optimiser that updates large weights at once is one.
-type Sink interface {
-	// Takes reports whether the gradient of p goes to the sink instead of to p.Grad. It
+type FusedUpdate interface {
+	// Handles reports whether the gradient of p goes to the sink instead of to p.Grad. It
 	// must not if p is used more than once.
-	Takes(p *Param) bool
-	// Take is called with the gradient of the values at and on of p.Data, once for each
+	Handles(p *Param) bool
+	// Update is called with the gradient of the values at and on of p.Data, once for each
 	// of them in a backward pass, after p was last read in it. grad is valid during the
 	// call.
-	Take(p *Param, at int, grad []float32)
+	Update(p *Param, at int, grad []float32)
 }
 
 // Op is a recorded operation. Backward reads the gradient of its output, adds to
@@ -81,9 +81,9 @@ func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
 	return v
 }
 
-// Done says that the forward pass will not read v again; v's memory is taken back
+// Release says that the forward pass will not read v again; v's memory is taken back
 // as soon as no recorded operation needs it. Saying so is optional.
-func (t *Tape) Done(v *Value) { t.drop(v) }
+func (t *Tape) Release(v *Value) { t.drop(v) }
 
 // Backward carries the gradient seed of y, row-major [N, C·H·W], back to the leaves
 // and parameters that asked for one. Parameters' gradients are added to what they

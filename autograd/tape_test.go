@@ -80,10 +80,10 @@ func (net *deepNet) forward(t *autograd.Tape, x *autograd.Value, done bool) *aut
 	next := 0
 	drop := func(v *autograd.Value) {
 		if done {
-			t.Done(v)
+			t.Release(v)
 		}
 	}
-	dynamics := autograd.Dynamics{Leak: 0.9, Threshold: 0.6}
+	dynamics := autograd.Dynamics{Decay: 0.9, Threshold: 0.6}
 	fire := func(x *autograd.Value) *autograd.Value {
 		if net.rate {
 			return autograd.FireThroughRate(t, x, dynamics, net.steps)
@@ -280,14 +280,14 @@ func TestMemoryDoesNotGrowWithDepth(t *testing.T) {
 				func(h *autograd.Value) *autograd.Value { return autograd.Conv2D(tape, h, w, nil, 1, 1) },
 				func(h *autograd.Value) *autograd.Value { return autograd.BatchNormEval(tape, h, bn) },
 				func(h *autograd.Value) *autograd.Value {
-					return autograd.FireThroughRate(tape, h, autograd.Dynamics{Leak: 1, Threshold: 1}, shape.Steps)
+					return autograd.FireThroughRate(tape, h, autograd.Dynamics{Decay: 1, Threshold: 1}, shape.Steps)
 				},
 				func(h *autograd.Value) *autograd.Value { return autograd.Conv2D(tape, h, w, nil, 1, 1) },
 				func(h *autograd.Value) *autograd.Value { return autograd.BatchNormEval(tape, h, bn) },
 				func(h *autograd.Value) *autograd.Value { return autograd.AvgPool(tape, h, 1, 1, 1) },
 			} {
 				y := next(h)
-				tape.Done(h)
+				tape.Release(h)
 				h = y
 			}
 		}
@@ -323,7 +323,7 @@ func TestPanicsNameTheShapes(t *testing.T) {
 	tape := &autograd.Tape{Params: true}
 	in := func(s tensor.Shape) *autograd.Value { return tape.Input(tensor.NewDense(s), true) }
 	x := in(tensor.Shape{N: 2, Steps: 3, C: 5, H: 4, W: 4})
-	d := autograd.Dynamics{Leak: 1, Threshold: 1}
+	d := autograd.Dynamics{Decay: 1, Threshold: 1}
 	for message, fn := range map[string]func(){
 		"Conv2D: weights [4 6 3 3], stride 1, padding 1 do not fit 2×3×5×4×4": func() {
 			autograd.Conv2D(tape, x, autograd.NewParam(4, 6, 3, 3), nil, 1, 1)
@@ -374,7 +374,7 @@ func TestNeuronsShareBatchNorm(t *testing.T) {
 	type reader func(t *autograd.Tape, h *autograd.Value) *autograd.Value
 	fire := func(threshold float32) reader {
 		return func(t *autograd.Tape, h *autograd.Value) *autograd.Value {
-			return autograd.FireThroughTime(t, h, autograd.Dynamics{Leak: 0.9, Threshold: threshold}, s.Steps, uneven{}, false)
+			return autograd.FireThroughTime(t, h, autograd.Dynamics{Decay: 0.9, Threshold: threshold}, s.Steps, uneven{}, false)
 		}
 	}
 	run := func(first, second reader, apart bool) result {

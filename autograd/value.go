@@ -8,7 +8,7 @@ import (
 )
 
 // Value is a value on a tape: dense, or spikes. It belongs to its tape and is valid
-// until the tape's Reset, or until Done.
+// until the tape's Reset, or until Release.
 type Value struct {
 	shape  tensor.Shape
 	dense  []float32 // [C/16][N·Steps][H][W][16], or nil

@@ -85,7 +85,7 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 	if c.Neurons == nil || c.Neurons.SoftReset {
 		return b, nil
 	}
-	b.response = Response{Leak: float64(c.Neurons.Leak), Threshold: float64(c.Neurons.Threshold), Steps: steps}
+	b.response = Response{Decay: float64(c.Neurons.Decay), Threshold: float64(c.Neurons.Threshold), Steps: steps}
 	if err := b.response.validate("Connection.Bound"); err != nil {
 		return nil, err
 	}
@@ -177,13 +177,13 @@ func Amplify(m *snn.Model, bounds []*ConnectionBounds, clean, perturbed tensor.N
 			}
 		},
 	}
-	pass.Observe = func(layer string, s *tensor.Spikes) {
+	pass.OnSpikes = func(layer string, s *tensor.Spikes) {
 		between(layer, s)
 		if err == nil {
 			layers[len(layers)-1].Out = d[layer]
 		}
 	}
-	if _, failed := m.Evaluate(pass, both); failed != nil {
+	if _, failed := m.Logits(pass, both); failed != nil {
 		err = failed
 	}
 	if err != nil {

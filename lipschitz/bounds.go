@@ -24,7 +24,7 @@ func Gamma(w []float32, rows, cols int) (float64, error) {
 //
 //	m(t) = λ·m(t−1)·(1 − s(t−1)) + W·x(t) + b,  s(t) = 1[m(t) ≥ θ],  m(0) = 0
 //
-// with leak λ in (0,1], threshold θ > 0, T = steps ≥ 1, w the row-major rows × cols
+// with decay λ in (0,1], threshold θ > 0, T = steps ≥ 1, w the row-major rows × cols
 // matrix W, and the bias b, [rows], or nil for none. With p and −n the sums of a row's
 // positive and negative weights, and its bias added to both, a neuron's currents lie in
 // [−n, p], and its potentials in
@@ -41,8 +41,8 @@ func Gamma(w []float32, rows, cols int) (float64, error) {
 // Γ = hi − lo bounds how far two such potentials can be apart; for T = 1, without
 // bias, it is γ. MembraneBounds returns an error if w or bias holds a value that is not
 // finite or if another argument is out of its range.
-func MembraneBounds(w, bias []float32, rows, cols int, leak, threshold float64, steps int) (lo, hi float64, err error) {
-	r := Response{Leak: leak, Threshold: threshold, Steps: steps}
+func MembraneBounds(w, bias []float32, rows, cols int, decay, threshold float64, steps int) (lo, hi float64, err error) {
+	r := Response{Decay: decay, Threshold: threshold, Steps: steps}
 	if err := r.validate("MembraneBounds"); err != nil {
 		return 0, 0, err
 	}
@@ -64,13 +64,13 @@ func MembraneBounds(w, bias []float32, rows, cols int, leak, threshold float64, 
 // potentials returns the bounds of a neuron's potentials whose currents lie between
 // least and most.
 func (r Response) potentials(least, most float64) (lo, hi float64) {
-	sum := powers(r.Leak, r.Steps)
+	sum := powers(r.Decay, r.Steps)
 	lo, hi = least, most
 	if least < 0 {
 		lo *= sum
 	}
 	if most > 0 {
-		hi = min(most*sum, r.Leak*r.Threshold+most)
+		hi = min(most*sum, r.Decay*r.Threshold+most)
 	}
 	return lo, hi
 }

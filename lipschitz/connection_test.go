@@ -18,7 +18,7 @@ func networks(t testing.TB) map[string]*snn.Model {
 	models := map[string]*snn.Model{}
 	for name, change := range map[string]func(*zoo.Config){
 		"conv6 A conv5 A conv4 | fc7 fc3": func(c *zoo.Config) {},
-		"conv6 conv5 A A | fc7 fc3":       func(c *zoo.Config) { c.BatchNorm, c.Leak, c.Threshold = false, 0.5, 0.25 },
+		"conv6 conv5 A A | fc7 fc3":       func(c *zoo.Config) { c.BatchNorm, c.Decay, c.Threshold = false, 0.5, 0.25 },
 		"conv6 M conv5 | fc3":             func(c *zoo.Config) { c.Poisson = true },
 		"A conv6 | fc3":                   func(c *zoo.Config) { c.Mean, c.Std = nil, nil },
 		"M conv6 | fc3":                   func(c *zoo.Config) { c.SoftReset = true },
@@ -109,9 +109,9 @@ func TestConnections(t *testing.T) {
 						spikes[layer] = clone(v.Dense())
 					}
 				}},
-				Observe: func(layer string, s *tensor.Spikes) { spikes[layer] = s.Dense() },
+				OnSpikes: func(layer string, s *tensor.Spikes) { spikes[layer] = s.Dense() },
 			}
-			logits, err := m.Evaluate(pass, x)
+			logits, err := m.Logits(pass, x)
 			if err != nil {
 				t.Fatal(err)
 			}

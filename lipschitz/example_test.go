@@ -103,7 +103,7 @@ func ExampleAmplify() {
 	// Output: neurons 1: D₂ in 0.20, out 1.73; D₂² = 3 ≤ 3
 }
 
-// After every epoch a trainer that has the tracker as its train.Config.Observer does
+// After every epoch a trainer that has the tracker as its train.Config.Monitor does
 // this, and keeps it in its metrics.
 func ExampleTracker() {
 	m, err := pixel()
@@ -111,7 +111,7 @@ func ExampleTracker() {
 		fmt.Println(err)
 		return
 	}
-	observed, err := lipschitz.NewTracker(nil).Observe(context.Background(), m, 1)
+	observed, err := lipschitz.NewTracker(nil).Measure(context.Background(), m, 1)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -507,9 +507,9 @@ func TestBoundsErrors(t *testing.T) {
 		steps           int
 		says            string
 	}{
-		{0, 1, 1, "leak is 0"},
-		{1.5, 1, 1, "leak is 1.5"},
-		{math.NaN(), 1, 1, "leak is NaN"},
+		{0, 1, 1, "decay is 0"},
+		{1.5, 1, 1, "decay is 1.5"},
+		{math.NaN(), 1, 1, "decay is NaN"},
 		{1, 0, 1, "threshold is 0"},
 		{1, math.Inf(1), 1, "threshold is +Inf"},
 		{1, math.NaN(), 1, "threshold is NaN"},

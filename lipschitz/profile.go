@@ -74,7 +74,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 	if err != nil {
 		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", err)
 	}
-	pass := snn.Pass{Keys: keys, Observe: func(layer string, s *tensor.Spikes) {
+	pass := snn.Pass{Keys: keys, OnSpikes: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
 		var d []float64
 		if d, err = D(p, a, b); err != nil {
@@ -87,7 +87,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 			currents = append(currents, LayerDistance{P: p, D: denseD(p, current, steps)})
 		}}
 	}
-	if _, failed := m.Evaluate(pass, both); failed != nil {
+	if _, failed := m.Logits(pass, both); failed != nil {
 		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", failed)
 	}
 	for i := range currents {
@@ -110,10 +110,10 @@ func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.
 	if keys != nil && len(keys) != clean.N {
 		return tensor.NCHW{}, nil, fmt.Errorf("%d keys for %d images; expected as many", len(keys), clean.N)
 	}
-	if err := m.CheckImages(clean); err != nil {
+	if err := m.ValidateImages(clean); err != nil {
 		return tensor.NCHW{}, nil, fmt.Errorf("clean images: %w", err)
 	}
-	if err := m.CheckImages(perturbed); err != nil {
+	if err := m.ValidateImages(perturbed); err != nil {
 		return tensor.NCHW{}, nil, fmt.Errorf("perturbed images: %w", err)
 	}
 	// A NaN would end at the first neuron, which it keeps silent.

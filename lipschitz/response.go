@@ -13,15 +13,15 @@ import (
 // for the bounds of what its spikes can differ by; see the package documentation for
 // their proofs.
 type Response struct {
-	Leak      float64 // λ in (0, 1]
+	Decay     float64 // λ in (0, 1]
 	Threshold float64 // θ > 0
 	Steps     int     // T ≥ 1
 }
 
 func (r Response) validate(op string) error {
 	switch {
-	case !(r.Leak > 0 && r.Leak <= 1):
-		return fmt.Errorf("lipschitz: %s: leak is %v; expected a number in (0, 1]", op, r.Leak)
+	case !(r.Decay > 0 && r.Decay <= 1):
+		return fmt.Errorf("lipschitz: %s: decay is %v; expected a number in (0, 1]", op, r.Decay)
 	case !(r.Threshold > 0) || math.IsInf(r.Threshold, 0):
 		return fmt.Errorf("lipschitz: %s: threshold is %v; expected a positive number", op, r.Threshold)
 	case r.Steps < 1:
@@ -46,7 +46,7 @@ func (r Response) Gain(lambda float64) (float64, error) {
 	if !(lambda >= 0) || math.IsInf(lambda, 0) {
 		return 0, fmt.Errorf("lipschitz: Gain: lambda is %v; expected a finite number of at least 0", lambda)
 	}
-	return up(lambda * lambda * powers(r.Leak*r.Leak, r.Steps) / (r.Threshold * r.Threshold)), nil
+	return up(lambda * lambda * powers(r.Decay*r.Decay, r.Steps) / (r.Threshold * r.Threshold)), nil
 }
 
 // powers returns Σ_{k<n} x^k.
@@ -95,7 +95,7 @@ func (r Response) mostDifferences(least, most, slack float64) int {
 		return 0
 	}
 	for q, reach := 1, 0.0; q <= r.Steps; q++ {
-		if reach = r.Leak*reach + most + slack; up(reach)*(1+gammaOf(2*q)) >= r.Threshold {
+		if reach = r.Decay*reach + most + slack; up(reach)*(1+gammaOf(2*q)) >= r.Threshold {
 			return min(r.Steps-q+1, 2*(r.Steps/q))
 		}
 	}
@@ -130,7 +130,7 @@ func (r Response) ResetBound(currents, lo, hi float64, neurons int) (float64, er
 			currents, lo, hi, neurons)
 	}
 	carried := max(0, min(hi, r.Threshold)) - min(lo, 0)
-	steps := math.Pow(1+r.Leak, 2)*float64(r.Steps-1) + 1
+	steps := math.Pow(1+r.Decay, 2)*float64(r.Steps-1) + 1
 	return up(math.Pow((currents+carried*math.Sqrt(float64(neurons)*steps))/r.Threshold, 2)), nil
 }
 
@@ -167,7 +167,7 @@ func (r Response) MarginBound(current *tensor.Dense, energy []float64) ([]int, e
 	}
 	square := make([]float64, r.Steps+1) // Σ_{k<L} λ^2k
 	for l := range square {
-		square[l] = powers(r.Leak*r.Leak, l)
+		square[l] = powers(r.Decay*r.Decay, l)
 	}
 	bounds := make([]int, s.N)
 	for n := range bounds {
@@ -201,7 +201,7 @@ func (r Response) price(current *tensor.Dense, square []float64, n, c, pixel int
 	m, since := 0.0, 0
 	p.price = math.Inf(1)
 	for t := range r.Steps {
-		m = r.Leak*m + float64(current.At(n, min(t, current.Steps-1), c, y, x))
+		m = r.Decay*m + float64(current.At(n, min(t, current.Steps-1), c, y, x))
 		since++
 		d := (m - r.Threshold) * (1 - 1e-12)
 		price := d * d / square[since]

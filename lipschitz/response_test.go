@@ -30,7 +30,7 @@ func fire(w, bias []float32, rows, cols int, r lipschitz.Response, train uint) (
 				}
 			}
 			current.Set(0, t, i, 0, 0, float32(sum))
-			if m = r.Leak*m + sum; m >= r.Threshold {
+			if m = r.Decay*m + sum; m >= r.Threshold {
 				spikes |= 1 << (t*rows + i)
 				m = 0
 			}
@@ -65,7 +65,7 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 	for _, n := range each {
 		most += n
 	}
-	lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, r.Leak, r.Threshold, r.Steps)
+	lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, r.Decay, r.Threshold, r.Steps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestBoundsOfAllPairs(t *testing.T) {
 			}
 		}
 		g, d, m := checkBounds(t, w, bias, rows, cols, lipschitz.Response{
-			Leak:      rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "leak"),
+			Decay:     rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "leak"),
 			Threshold: rapid.SampledFrom([]float64{0.5, 1, 1.5}).Draw(t, "threshold"), Steps: shape[2],
 		})
 		gain, differences, margin = max(gain, g), max(differences, d), max(margin, m)
@@ -164,7 +164,7 @@ func TestBoundsOfAllPairs(t *testing.T) {
 func TestOneSpikeChangesAll(t *testing.T) {
 	const rows, steps, k = 3, 7, 64
 	for leak, half := range map[float64]float32{1: 64.0 / 128, 0.5: 86.0 / 128, 0.25: 103.0 / 128} { // ⌈θ/(1+λ)⌉ in 128ths
-		r := lipschitz.Response{Leak: leak, Threshold: 1, Steps: steps}
+		r := lipschitz.Response{Decay: leak, Threshold: 1, Steps: steps}
 		const eps = 1.0 / 128
 		// Inputs 0 and 1 stand for k of equal weights each, which fire together.
 		together := slices.Repeat([]float32{half, 1 - eps, eps}, rows)
@@ -200,7 +200,7 @@ func TestOneSpikeChangesAll(t *testing.T) {
 }
 
 func TestMostDifferencesByHand(t *testing.T) {
-	r := lipschitz.Response{Leak: 0.5, Threshold: 1, Steps: 7}
+	r := lipschitz.Response{Decay: 0.5, Threshold: 1, Steps: 7}
 	// 1 in one step; ½ + ¼·… never reaches 1; 0.6 + 0.3 + 0.15 in three: two spikes in
 	// 7 steps each, from step 3 on; −3 never.
 	got, err := r.MostDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, nil, 4, 2)
@@ -214,7 +214,7 @@ func TestMostDifferencesByHand(t *testing.T) {
 // below its threshold in the first step, which 11² pays for, 21 in the second, 31 in
 // the third. 121.03 buys the first neuron and 0.99974 of the second.
 func TestMarginBoundByHand(t *testing.T) {
-	r := lipschitz.Response{Leak: 1, Threshold: 1, Steps: 3}
+	r := lipschitz.Response{Decay: 1, Threshold: 1, Steps: 3}
 	x := tensor.NewDense(tensor.Shape{N: 6, Steps: 1, C: 2, H: 1, W: 1})
 	for n := range 6 {
 		x.Set(n, 0, 0, 0, 0, 0.75)
@@ -236,15 +236,15 @@ func TestMarginBoundByHand(t *testing.T) {
 }
 
 func TestResponseErrors(t *testing.T) {
-	ok := lipschitz.Response{Leak: 1, Threshold: 1, Steps: 2}
+	ok := lipschitz.Response{Decay: 1, Threshold: 1, Steps: 2}
 	current := tensor.NewDense(tensor.Shape{N: 1, Steps: 1, C: 1, H: 1, W: 1})
 	for _, c := range []struct {
 		r    lipschitz.Response
 		says string
 	}{
-		{lipschitz.Response{Threshold: 1, Steps: 1}, "leak is 0"},
-		{lipschitz.Response{Leak: 1, Threshold: math.NaN(), Steps: 1}, "threshold is NaN"},
-		{lipschitz.Response{Leak: 1, Threshold: 1}, "0 steps"},
+		{lipschitz.Response{Threshold: 1, Steps: 1}, "decay is 0"},
+		{lipschitz.Response{Decay: 1, Threshold: math.NaN(), Steps: 1}, "threshold is NaN"},
+		{lipschitz.Response{Decay: 1, Threshold: 1}, "0 steps"},
 	} {
 		_, err := c.r.Gain(1)
 		wantError(t, err, "Gain", c.says)

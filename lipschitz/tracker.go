@@ -9,7 +9,7 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Tracker follows the weights of a model while it is trained; it is a train.Observer.
+// Tracker follows the weights of a model while it is trained; it is a train.Monitor.
 // For every weight of two extents or more, such as features.0.weight, it measures
 //
 //	sigma_max/features.0.weight           ‖W·v‖₂ for the v, of length 1, of an iteration as in [Lanczos]
@@ -35,9 +35,9 @@ func NewTracker(defect func(p *autograd.Param, threads int) (float64, error)) *T
 	return &Tracker{Lanczos: Lanczos{Tol: 1e-3, MaxIterations: 30}, Defect: defect}
 }
 
-// Observe measures m. It returns an error if a weight holds a value that is not
+// Measure measures m. It returns an error if a weight holds a value that is not
 // finite, if a field of Lanczos is out of its range, if Defect does, or ctx.Err().
-func (t *Tracker) Observe(ctx context.Context, m *snn.Model, _ int) (map[string]float64, error) {
+func (t *Tracker) Measure(ctx context.Context, m *snn.Model, _ int) (map[string]float64, error) {
 	if err := t.Lanczos.validate("Tracker"); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (t *Tracker) Observe(ctx context.Context, m *snn.Model, _ int) (map[string]
 	norms, gammas, errs := make([]Norm, len(weights)), make([]float64, len(weights)), make([]error, len(weights))
 	parallel.For(m.Threads, len(weights), func(i int) {
 		if errs[i] = ctx.Err(); errs[i] == nil {
-			norms[i], gammas[i], errs[i] = t.measure(weights[i])
+			norms[i], gammas[i], errs[i] = t.norm(weights[i])
 		}
 	})
 	observed, product := map[string]float64{}, 1.0
@@ -73,8 +73,8 @@ func (t *Tracker) Observe(ctx context.Context, m *snn.Model, _ int) (map[string]
 	return observed, nil
 }
 
-// measure returns the norm and γ of a weight.
-func (t *Tracker) measure(p *autograd.Param) (Norm, float64, error) {
+// norm returns the norm and γ of a weight.
+func (t *Tracker) norm(p *autograd.Param) (Norm, float64, error) {
 	w, rows, cols := Matrix(p)
 	gamma, err := Gamma(w, rows, cols)
 	if err != nil {

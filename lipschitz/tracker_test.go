@@ -29,7 +29,7 @@ func tracked(t testing.TB) *snn.Model {
 
 func observe(t testing.TB, tr *lipschitz.Tracker, m *snn.Model) map[string]float64 {
 	t.Helper()
-	o, err := tr.Observe(t.Context(), m, 1)
+	o, err := tr.Measure(t.Context(), m, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,20 +106,20 @@ func failure[T any](_ T, err error) error { return err }
 
 func TestTrackerErrors(t *testing.T) {
 	m := tracked(t)
-	wantError(t, failure((&lipschitz.Tracker{}).Observe(t.Context(), m, 1)), "lipschitz: Tracker: Lanczos.Tol is 0; expected a number in (0, 1)")
+	wantError(t, failure((&lipschitz.Tracker{}).Measure(t.Context(), m, 1)), "lipschitz: Tracker: Lanczos.Tol is 0; expected a number in (0, 1)")
 	tr := lipschitz.NewTracker(nil)
 	w := m.Params()[0]
 	v := w.Export()
 	bad := slices.Clone(v)
 	bad[3] = float32(math.NaN())
 	w.Import(bad)
-	wantError(t, failure(tr.Observe(t.Context(), m, 1)), "lipschitz: Gamma: the weight in row 0, column 3 is NaN; expected a finite number (features.0.weight)")
+	wantError(t, failure(tr.Measure(t.Context(), m, 1)), "lipschitz: Gamma: the weight in row 0, column 3 is NaN; expected a finite number (features.0.weight)")
 	tr.Defect = func(*autograd.Param, int) (float64, error) { return 0, errors.New("no defect") }
 	w.Import(v)
-	wantError(t, failure(tr.Observe(t.Context(), m, 1)), "no defect")
+	wantError(t, failure(tr.Measure(t.Context(), m, 1)), "no defect")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := failure(tr.Observe(ctx, m, 1)); err != context.Canceled {
+	if err := failure(tr.Measure(ctx, m, 1)); err != context.Canceled {
 		t.Errorf("%v after cancel", err)
 	}
 }

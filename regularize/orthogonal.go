@@ -78,11 +78,11 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 		return err
 	}
 	if picked == nil {
-		w = p.Edit()
+		w = p.MutableData()
 	}
 	kernel.Project(w, g, o.Beta, n, cols, threads)
 	if picked != nil {
-		scatter(p.Edit(), w, picked, cols, threads)
+		scatter(p.MutableData(), w, picked, cols, threads)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	for _, l := range s.layers {
 		next := l.Forward(p, h)
 		if h != x && next != h {
-			p.Tape.Done(h)
+			p.Tape.Release(h)
 		}
 		h = next
 	}
@@ -150,11 +150,11 @@ func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 		shortcut = b.Short.Forward(p, o)
 	}
 	r := branch.Forward(p, o)
-	p.Tape.Done(o)
+	p.Tape.Release(o)
 	y := autograd.Convex(p.Tape, shortcut, r, b.Comb)
-	p.Tape.Done(r)
+	p.Tape.Release(r)
 	if shortcut != x {
-		p.Tape.Done(shortcut)
+		p.Tape.Release(shortcut)
 	}
 	return y
 }

@@ -7,7 +7,7 @@
 //	)
 //	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 28, Width: 28, Steps: 4}, body)
 //	m.Init(rng.New(1))
-//	logits, err := m.Logits(images, nil)
+//	logits, err := m.Logits(Pass{}, images)
 //
 // Package zoo builds those of the literature. Images have values in [0,1] in NCHW
 // order; logits are the mean over T steps of what the last layer puts out.

@@ -66,7 +66,7 @@ func Example() {
 
 	image := tensor.NewNCHW(1, 1, 8, 8)
 	image.Data[3*8+4] = 1
-	gradient, err := m.Run(snn.Pass{Gradient: snn.BPTR{}}, image, func(logits []float32) []float32 {
+	gradient, err := m.InputGradient(snn.Pass{Gradient: snn.BPTR{}}, image, func(logits []float32) []float32 {
 		fmt.Println(len(logits), "logits")
 		seed := make([]float32, len(logits))
 		seed[7] = 1 // the gradient of class 7's

@@ -31,7 +31,7 @@ func (l *Conv2D) Init(key rng.Key) {
 	s := l.Weight.Shape
 	normal(l.Weight, math.Sqrt(2/float64(s[0]*s[2]*s[3])), key)
 	if l.Bias != nil {
-		clear(l.Bias.Edit())
+		clear(l.Bias.MutableData())
 	}
 }
 
@@ -88,7 +88,7 @@ func (l *Linear) Init(key rng.Key) {
 	bound := 1 / math.Sqrt(float64(l.Weight.Shape[1]))
 	l.Weight.Fill(func(int) (float32, error) { return float32((2*r.Float64() - 1) * bound), nil })
 	if l.Bias != nil {
-		clear(l.Bias.Edit())
+		clear(l.Bias.MutableData())
 	}
 }
 
@@ -135,8 +135,8 @@ func (l *BatchNorm) Init(rng.Key) {
 	}
 	l.Weight.Import(one)
 	l.RunningVar.Import(one)
-	clear(l.Bias.Edit())
-	clear(l.RunningMean.Edit())
+	clear(l.Bias.MutableData())
+	clear(l.RunningMean.MutableData())
 }
 
 // Forward implements [Layer].

@@ -126,9 +126,9 @@ func (m *Model) Params() []*autograd.Param {
 	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
 }
 
-// CheckParams returns an error that names a parameter or running statistic with a value
+// ValidateParams returns an error that names a parameter or running statistic with a value
 // that is not finite. Neurons hide such: one whose current is not a number never fires.
-func (m *Model) CheckParams() error {
+func (m *Model) ValidateParams() error {
 	for _, p := range m.State() {
 		if !kernel.Finite(p.Data(), m.Threads) {
 			return fmt.Errorf("snn: %s holds a value that is not a finite number", p.Name)
@@ -172,16 +172,16 @@ func (m *Model) Peak() int {
 	return peak
 }
 
-// CheckImages returns an error if x's shape is not that of the model's images, or
+// ValidateImages returns an error if x's shape is not that of the model's images, or
 // if it names a value that is not a number in [0,1].
-func (m *Model) CheckImages(x tensor.NCHW) error {
+func (m *Model) ValidateImages(x tensor.NCHW) error {
 	if x.C != m.Channels || x.H != m.Height || x.W != m.Width || x.N < 1 {
 		return fmt.Errorf("snn: images %v: expected N×%d×%d×%d with N ≥ 1", x, m.Channels, m.Height, m.Width)
 	}
 	if len(x.Data) != x.N*x.Pixels() {
 		return fmt.Errorf("snn: images %v with %d values: expected %d", x, len(x.Data), x.N*x.Pixels())
 	}
-	if err := x.CheckRange(0, 1); err != nil {
+	if err := x.ValidateRange(0, 1); err != nil {
 		return fmt.Errorf("snn: %w", err)
 	}
 	return nil
@@ -195,39 +195,39 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	if m.mean != nil {
 		h = autograd.Normalize(p.Tape, in, m.mean, m.std)
 		if in != x {
-			p.Tape.Done(in)
+			p.Tape.Release(in)
 		}
 	}
 	out := m.body.Forward(p, h)
 	if h != x && h != out {
-		p.Tape.Done(h)
+		p.Tape.Release(h)
 	}
 	logits := autograd.MeanOverTime(p.Tape, out)
 	if logits != out {
-		p.Tape.Done(out)
+		p.Tape.Release(out)
 	}
 	return logits
 }
 
-// Run makes a pass over the images x and calls fn with its logits, row-major
+// InputGradient makes a pass over the images x and calls fn with its logits, row-major
 // [N, classes]. p says how: all its fields but Tape are the caller's; 0 Steps and Threads
 // stand for the model's, nil Keys for ones derived from the images' places in the batch, a nil
 // Gradient for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
-// Run carries it back and returns the loss's gradient by the images. If fn returns
+// InputGradient carries it back and returns the loss's gradient by the images. If fn returns
 // nil there is none.
 //
 // It returns an error if the images do not fit the model or hold a value that is not
 // a number in [0,1].
-func (m *Model) Run(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
+func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
 	if err := m.checkRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
 	}
 	return m.run(p, x, true, false, fn), nil
 }
 
-// TrainStep is Run for the parameters' gradients instead of the images'; they are
+// ParamGradients is InputGradient for the parameters' gradients instead of the images'; they are
 // added to what the parameters hold since ClearGrad.
-func (m *Model) TrainStep(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
+func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
 	if err := m.checkRun(&p, x); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (m *Model) TrainStep(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 	return nil
 }
 
-// Gradients is Run and TrainStep in one pass: it returns the images' gradient and adds
+// Gradients is InputGradient and ParamGradients in one pass: it returns the images' gradient and adds
 // to the parameters'.
 func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
 	if err := m.checkRun(&p, x); err != nil {
@@ -244,17 +244,13 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 	return m.run(p, x, true, true, fn), nil
 }
 
-// Logits evaluates the network on x and returns its logits, row-major [N, classes].
-// Keys are as in Pass and may be nil. What it returns for an image does not depend on
-// the others. Errors are those of Run.
-func (m *Model) Logits(x tensor.NCHW, keys []rng.Key) ([]float32, error) {
-	return m.Evaluate(Pass{Keys: keys}, x)
-}
-
-// Evaluate is Logits for a pass of the caller's, who may want to Observe it. A pass
-// that nobody observes, and that does not normalize by the batch's statistics, is made
-// as Parts says.
-func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
+// Logits evaluates the network on the images x and returns its logits, row-major
+// [N, classes]. The zero Pass stands for an ordinary evaluation; the caller may set all
+// fields of p but Tape, as for InputGradient. In evaluation mode, the logits of an image
+// do not depend on the other images. Errors are those of InputGradient.
+//
+// A pass without OnSpikes and without Train is split into chunks; see ForEachChunk.
+func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	if err := m.checkRun(&p, x); err != nil {
 		return nil, err
 	}
@@ -267,10 +263,10 @@ func (m *Model) Evaluate(p Pass, x tensor.NCHW) ([]float32, error) {
 		})
 		return nil
 	}
-	if p.Observe != nil || p.Train {
+	if p.OnSpikes != nil || p.Train {
 		return out, run(0, x.N, p)
 	}
-	return out, m.Parts(x.N, p, run)
+	return out, m.ForEachChunk(x.N, p, run)
 }
 
 // A network of few parameters is evaluated in parts of fewFrames frames, images × steps, as
@@ -283,7 +279,7 @@ const (
 	manyFrames = 128
 )
 
-// Parts calls fn for ranges of n images, from lo to hi−1, that cover them, with p for a
+// ForEachChunk calls fn for ranges of n images, from lo to hi−1, that cover them, with p for a
 // pass over each, and returns the error of the first range that has one. 0 Steps and
 // Threads of p stand for the model's.
 //
@@ -291,7 +287,7 @@ const (
 // there are, than 128 frames (images × steps) do, or one image. A model of at most 2²²
 // parameters has ranges of 32 frames, if that is an image or more, on each thread: fn is
 // called from several goroutines at a time, and p bids it use one thread.
-func (m *Model) Parts(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
+func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
 	if err := m.setDefaults(&p); err != nil {
 		return err
 	}
@@ -331,7 +327,7 @@ func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
 	if err := m.setDefaults(p); err != nil {
 		return err
 	}
-	if err := m.CheckImages(x); err != nil {
+	if err := m.ValidateImages(x); err != nil {
 		return err
 	}
 	if p.Keys == nil {
@@ -341,7 +337,7 @@ func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
 		}
 	}
 	if len(p.Keys) != x.N {
-		panic(fmt.Sprintf("snn: Run: %d keys for %d images", len(p.Keys), x.N))
+		panic(fmt.Sprintf("snn: %d keys for %d images", len(p.Keys), x.N))
 	}
 	return nil
 }
@@ -353,7 +349,7 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	}
 	p.Tape = m.tape()
 	defer m.idle(p.Tape)
-	p.Tape.Params, p.Tape.Threads, p.Tape.Sink = params, p.Threads, p.Sink
+	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(&p, in)
 	seed := fn(out.Dense().Unpack().Data)

@@ -34,7 +34,7 @@ type settings struct {
 const manyParams = 60000
 
 func defaults() settings {
-	return settings{neuron: snn.Neuron{Leak: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
+	return settings{neuron: snn.Neuron{Decay: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
 }
 
 // newModel builds a network with both kinds of composition for images of
@@ -128,7 +128,7 @@ func TestForwardIsTheEvaluatedNetwork(t *testing.T) {
 		warmStatistics(t, m, x)
 		var want trace
 		var err error
-		want.logits, err = m.Evaluate(snn.Pass{Observe: want.observe}, x)
+		want.logits, err = m.Logits(snn.Pass{OnSpikes: want.observe}, x)
 		require.NoError(t, err)
 		require.Len(t, want.spikes, 4)
 		for layer, bits := range want.spikes {
@@ -136,15 +136,15 @@ func TestForwardIsTheEvaluatedNetwork(t *testing.T) {
 			require.Greater(t, rate, 0.01, layer)
 		}
 		for _, g := range []snn.Gradient{
-			nil, snn.BPTT{}, snn.BPTR{}, snn.BPTT{Surrogate: snn.Sigmoid{Width: 4}}, snn.BPTT{Surrogate: snn.Arctan{Width: 2}},
+			nil, snn.BPTT{}, snn.BPTR{}, snn.BPTT{Surrogate: snn.Sigmoid{Alpha: 4}}, snn.BPTT{Surrogate: snn.Arctan{Alpha: 2}},
 		} {
 			for _, threads := range []int{1, 2} {
 				m.Threads = threads
 				var run, step trace
-				_, err := m.Run(snn.Pass{Gradient: g, Observe: run.observe}, x, run.back)
+				_, err := m.InputGradient(snn.Pass{Gradient: g, OnSpikes: run.observe}, x, run.back)
 				require.NoError(t, err)
 				assert.Equal(t, want, run)
-				require.NoError(t, m.TrainStep(snn.Pass{Gradient: g, Observe: step.observe}, x, step.back))
+				require.NoError(t, m.ParamGradients(snn.Pass{Gradient: g, OnSpikes: step.observe}, x, step.back))
 				assert.Equal(t, want, step)
 			}
 		}
@@ -154,7 +154,7 @@ func TestForwardIsTheEvaluatedNetwork(t *testing.T) {
 // warmStatistics moves the running statistics from where they start.
 func warmStatistics(t require.TestingT, m *snn.Model, x tensor.NCHW) {
 	for range 20 {
-		require.NoError(t, m.TrainStep(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }))
+		require.NoError(t, m.ParamGradients(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }))
 	}
 }
 
@@ -163,7 +163,7 @@ func TestNilGradientIsBPTT(t *testing.T) {
 	grad := func(g snn.Gradient) []float32 {
 		m := newModel(t, defaults())
 		warmStatistics(t, m, images(m, 2))
-		v, err := m.Run(snn.Pass{Gradient: g}, images(m, 2), seed)
+		v, err := m.InputGradient(snn.Pass{Gradient: g}, images(m, 2), seed)
 		require.NoError(t, err)
 		return v.Data
 	}
@@ -178,11 +178,11 @@ func TestSurrogateOfThePass(t *testing.T) {
 		s.neuron.Surrogate = own
 		m := newModel(t, s)
 		warmStatistics(t, m, images(m, 2))
-		g, err := m.Run(snn.Pass{Gradient: snn.BPTT{Surrogate: pass}}, images(m, 2), seed)
+		g, err := m.InputGradient(snn.Pass{Gradient: snn.BPTT{Surrogate: pass}}, images(m, 2), seed)
 		require.NoError(t, err)
 		return g.Data
 	}
-	a, b := snn.Triangle{Width: 1}, snn.Sigmoid{Width: 4}
+	a, b := snn.Triangle{Width: 1}, snn.Sigmoid{Alpha: 4}
 	assert.Equal(t, grad(b, nil), grad(a, b))
 	assert.NotEqual(t, grad(a, nil), grad(a, b))
 	assert.Equal(t, "BPTT(sigmoid 4)", snn.BPTT{Surrogate: b}.String())
@@ -207,7 +207,7 @@ func TestImagesDoNotDependOnTheirBatch(t *testing.T) {
 				warmStatistics(t, m, x)
 				run := func(lo, hi int) ([]float32, []float32) {
 					var tr trace
-					grad, err := m.Run(snn.Pass{Gradient: g, Keys: ks[lo:hi]}, x.Slice(lo, hi), func(logits []float32) []float32 {
+					grad, err := m.InputGradient(snn.Pass{Gradient: g, Keys: ks[lo:hi]}, x.Slice(lo, hi), func(logits []float32) []float32 {
 						tr.logits = logits
 						return seed(make([]float32, n*m.Classes()))[lo*m.Classes() : hi*m.Classes()]
 					})
@@ -236,7 +236,7 @@ func TestKeysDecideDropout(t *testing.T) {
 	logits := func(ks []rng.Key) []float32 {
 		m := newModel(t, s)
 		var tr trace
-		require.NoError(t, m.TrainStep(snn.Pass{Train: true, Keys: ks}, images(m, 3), tr.back))
+		require.NoError(t, m.ParamGradients(snn.Pass{Train: true, Keys: ks}, images(m, 3), tr.back))
 		return tr.logits
 	}
 	ks := keys(4)
@@ -244,9 +244,9 @@ func TestKeysDecideDropout(t *testing.T) {
 	assert.NotEqual(t, logits(ks[:3]), logits(ks[1:]))
 	// In evaluation there is no dropout, and so nothing that keys change.
 	m := newModel(t, s)
-	a, err := m.Logits(images(m, 3), ks[:3])
+	a, err := m.Logits(snn.Pass{Keys: ks[:3]}, images(m, 3))
 	require.NoError(t, err)
-	b, err := m.Logits(images(m, 3), ks[1:])
+	b, err := m.Logits(snn.Pass{Keys: ks[1:]}, images(m, 3))
 	require.NoError(t, err)
 	assert.Equal(t, a, b)
 }
@@ -258,7 +258,7 @@ func TestDropoutLayersDrawApart(t *testing.T) {
 		snn.NewSequential(&snn.Dropout{P: 0.5}, &snn.Dropout{P: 0.5}))
 	require.NoError(t, err)
 	x := tensor.NCHW{N: 1, C: 1000, H: 1, W: 1, Data: slices.Repeat([]float32{1}, 1000)}
-	logits, err := m.Evaluate(snn.Pass{Train: true, Keys: keys(1)}, x)
+	logits, err := m.Logits(snn.Pass{Train: true, Keys: keys(1)}, x)
 	require.NoError(t, err)
 	passed := 0
 	for _, v := range logits {
@@ -280,7 +280,7 @@ func TestTrainStepThreads(t *testing.T) {
 			m := newModel(t, s)
 			m.Threads = threads
 			x := images(m, 4)
-			require.NoError(t, m.TrainStep(snn.Pass{Train: true, Gradient: g, Keys: keys(4)}, x, seed))
+			require.NoError(t, m.ParamGradients(snn.Pass{Train: true, Gradient: g, Keys: keys(4)}, x, seed))
 			var got [][]float32
 			for _, p := range m.State() {
 				got = append(got, p.Export(), p.ExportGrad())
@@ -294,7 +294,7 @@ func TestTrainStepThreads(t *testing.T) {
 	}
 }
 
-// One pass gives the gradients of both, to the bit those of Run and of TrainStep, and
+// One pass gives the gradients of both, to the bit those of InputGradient and of ParamGradients, and
 // changes the statistics once.
 func TestGradients(t *testing.T) {
 	s := defaults()
@@ -303,8 +303,8 @@ func TestGradients(t *testing.T) {
 		pass := snn.Pass{Train: true, Gradient: g, Keys: keys(4)}
 		apart, both := newModel(t, s), newModel(t, s)
 		x := images(both, 4)
-		require.NoError(t, apart.TrainStep(pass, x, seed))
-		want, err := newModel(t, s).Run(pass, x, seed)
+		require.NoError(t, apart.ParamGradients(pass, x, seed))
+		want, err := newModel(t, s).InputGradient(pass, x, seed)
 		require.NoError(t, err)
 		got, err := both.Gradients(pass, x, seed)
 		require.NoError(t, err)
@@ -326,7 +326,7 @@ func TestGradientThroughPoisson(t *testing.T) {
 	warmStatistics(t, m, x)
 	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}} {
 		var tr trace
-		got, err := m.Run(snn.Pass{Gradient: g, Keys: keys(3)}, x, tr.back)
+		got, err := m.InputGradient(snn.Pass{Gradient: g, Keys: keys(3)}, x, tr.back)
 		require.NoError(t, err)
 
 		tape := &autograd.Tape{}
@@ -362,15 +362,15 @@ func TestStepsOfThePass(t *testing.T) {
 	x := images(m, 3)
 	warmStatistics(t, m, x)
 	require.NoError(t, short.SetState(saved(t, m)))
-	long, err := m.Logits(x, nil)
+	long, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
-	want, err := short.Logits(x, nil)
+	want, err := short.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
-	got, err := m.Evaluate(snn.Pass{Steps: 2}, x)
+	got, err := m.Logits(snn.Pass{Steps: 2}, x)
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
 	assert.NotEqual(t, long, got)
-	_, err = m.Run(snn.Pass{Steps: -1}, x, seed)
+	_, err = m.InputGradient(snn.Pass{Steps: -1}, x, seed)
 	assert.EqualError(t, err, "snn: -1 time steps: expected at least 1")
 }
 
@@ -386,7 +386,7 @@ func saved(t *testing.T, m *snn.Model) []byte {
 func TestEvaluateByTheStatisticsOfTheBatch(t *testing.T) {
 	logits := func(observe func(string, *tensor.Spikes)) ([]float32, map[string][]float32) {
 		m := newModel(t, defaults())
-		l, err := m.Evaluate(snn.Pass{Train: true, Observe: observe}, images(m, 70))
+		l, err := m.Logits(snn.Pass{Train: true, OnSpikes: observe}, images(m, 70))
 		require.NoError(t, err)
 		return l, state(m)
 	}
@@ -405,15 +405,15 @@ func TestEvaluateInParts(t *testing.T) {
 		m := newModel(t, s)
 		x := images(m, 70)
 		warmStatistics(t, m, x.Slice(0, 2))
-		want, err := m.Evaluate(snn.Pass{Keys: keys(70), Observe: func(string, *tensor.Spikes) {}}, x)
+		want, err := m.Logits(snn.Pass{Keys: keys(70), OnSpikes: func(string, *tensor.Spikes) {}}, x)
 		require.NoError(t, err)
-		got, err := m.Logits(x, keys(70))
+		got, err := m.Logits(snn.Pass{Keys: keys(70)}, x)
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
 }
 
-// Parts cover the images once, in a network of few parameters side by side.
+// Chunks cover the images once, in a network of few parameters side by side.
 func TestParts(t *testing.T) {
 	for _, c := range []struct {
 		hidden, n, steps, parts, threads int
@@ -429,7 +429,7 @@ func TestParts(t *testing.T) {
 		var mu sync.Mutex
 		covered, parts, now, most := make([]int, c.n), 0, 0, 0
 		first, two := errors.New("first"), make(chan struct{})
-		err := m.Parts(c.n, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+		err := m.ForEachChunk(c.n, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
 			assert.Equal(t, c.threads, p.Threads)
 			assert.Equal(t, c.steps, p.Steps)
 			mu.Lock()
@@ -467,21 +467,21 @@ func TestParts(t *testing.T) {
 		}
 		assert.Equal(t, want, most, "%+v", c)
 	}
-	assert.ErrorContains(t, newModel(t, defaults()).Parts(1, snn.Pass{Steps: -1}, nil), "snn: -1 time steps: expected at least 1")
+	assert.ErrorContains(t, newModel(t, defaults()).ForEachChunk(1, snn.Pass{Steps: -1}, nil), "snn: -1 time steps: expected at least 1")
 }
 
 // Run takes no gradients of parameters and changes none, nor any statistics.
 func TestRunLeavesTheModelAlone(t *testing.T) {
 	m := newModel(t, defaults())
 	before := state(m)
-	grad, err := m.Run(snn.Pass{}, images(m, 2), seed)
+	grad, err := m.InputGradient(snn.Pass{}, images(m, 2), seed)
 	require.NoError(t, err)
 	assert.Equal(t, "2×2×9×7", grad.String())
 	assert.Equal(t, before, state(m))
 	for _, p := range m.State() {
 		assert.Nil(t, p.Grad(), p.Name)
 	}
-	grad, err = m.Run(snn.Pass{}, images(m, 2), func([]float32) []float32 { return nil })
+	grad, err = m.InputGradient(snn.Pass{}, images(m, 2), func([]float32) []float32 { return nil })
 	require.NoError(t, err)
 	assert.Empty(t, grad.Data)
 }
@@ -498,14 +498,14 @@ func state(m *snn.Model) map[string][]float32 {
 func TestEvaluateConcurrently(t *testing.T) {
 	m := newModel(t, defaults())
 	x := images(m, 2)
-	want, err := m.Logits(x, nil)
+	want, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for range 5 {
 				var tr trace
-				_, err := m.Run(snn.Pass{Gradient: []snn.Gradient{snn.BPTT{}, snn.BPTR{}}[i%2]}, x, tr.back)
+				_, err := m.InputGradient(snn.Pass{Gradient: []snn.Gradient{snn.BPTT{}, snn.BPTR{}}[i%2]}, x, tr.back)
 				assert.NoError(t, err)
 				assert.Equal(t, want, tr.logits)
 			}
@@ -528,18 +528,18 @@ func TestCBAByHand(t *testing.T) {
 	var logits []float32
 	for _, m.Encoder = range []snn.Encoder{snn.Poisson{}, snn.Direct{}} {
 		// Currents 0.5 + 0.5 = 1 and −0.5 + 0.125 < 0: only the first passes.
-		grad, err := m.Run(snn.Pass{Gradient: snn.CBA{}}, x, func(l []float32) []float32 { logits = l; return []float32{1} })
+		grad, err := m.InputGradient(snn.Pass{Gradient: snn.CBA{}}, x, func(l []float32) []float32 { logits = l; return []float32{1} })
 		require.NoError(t, err)
 		assert.Equal(t, []float32{3.25}, logits)
 		assert.Equal(t, []float32{3, 6}, grad.Data)
 	}
 
 	// As spikes, the first neuron fires at every step, the second never: the same logit.
-	logits, err = m.Logits(x, nil)
+	logits, err = m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
 	assert.Equal(t, []float32{3.25}, logits)
 	// BPTR lets it pass in full, and nothing through the silent one.
-	grad, err := m.Run(snn.Pass{Gradient: snn.BPTR{}}, x, func(l []float32) []float32 { return []float32{1} })
+	grad, err := m.InputGradient(snn.Pass{Gradient: snn.BPTR{}}, x, func(l []float32) []float32 { return []float32{1} })
 	require.NoError(t, err)
 	assert.Equal(t, []float32{3, 6}, grad.Data)
 }
@@ -562,14 +562,14 @@ func TestBadImagesAreErrors(t *testing.T) {
 	bad["image 0, value 0: -0.1 outside [0, 1]"].Image(0)[0] = -0.1
 	bad["image 0, value 1: +Inf outside [0, 1]"].Image(0)[1] = inf
 	for message, x := range bad {
-		_, err := m.Logits(x, nil)
+		_, err := m.Logits(snn.Pass{}, x)
 		assert.ErrorContains(t, err, message)
-		_, err = m.Run(snn.Pass{}, x, seed)
+		_, err = m.InputGradient(snn.Pass{}, x, seed)
 		assert.ErrorContains(t, err, message)
-		assert.ErrorContains(t, m.TrainStep(snn.Pass{}, x, seed), message)
+		assert.ErrorContains(t, m.ParamGradients(snn.Pass{}, x, seed), message)
 	}
 	m.Steps = 0
-	_, err := m.Logits(images(m, 1), nil)
+	_, err := m.Logits(snn.Pass{}, images(m, 1))
 	assert.ErrorContains(t, err, "0 time steps: expected at least 1")
 }
 
@@ -621,17 +621,17 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer 1: 3×4×4 features: expected 3×1×1", good, snn.NewSequential(conv(), fc())},
 		{"layer 0: dropout probability 1: expected a number in [0, 1)", good, snn.NewSequential(&snn.Dropout{P: 1})},
 		{"layer 0: dropout probability NaN", good, snn.NewSequential(&snn.Dropout{P: nan})},
-		{"layer 0: leak 0: expected a number in (0, 1]", good, snn.NewSequential(snn.LIF(0))},
-		{"layer 0: leak 1.5", good, snn.NewSequential(snn.LIF(1.5))},
-		{"layer 0: leak NaN", good, snn.NewSequential(snn.LIF(nan))},
+		{"layer 0: decay 0: expected a number in (0, 1]", good, snn.NewSequential(snn.LIF(0))},
+		{"layer 0: decay 1.5", good, snn.NewSequential(snn.LIF(1.5))},
+		{"layer 0: decay NaN", good, snn.NewSequential(snn.LIF(nan))},
 		{"layer 0: threshold 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = 0 }))},
 		{"layer 0: threshold +Inf", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = float32(math.Inf(1)) }))},
 		{"layer 0: surrogate rectangle: width 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Rectangle{} }))},
-		{"layer 0: surrogate sigmoid: width -4", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Sigmoid{Width: -4} }))},
-		{"layer 0: surrogate arctan: width NaN", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Arctan{Width: nan} }))},
+		{"layer 0: surrogate sigmoid: width -4", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Sigmoid{Alpha: -4} }))},
+		{"layer 0: surrogate arctan: width NaN", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Arctan{Alpha: nan} }))},
 		{"layer 0: no surrogate", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = nil }))},
 		{"layer blocks.0.bn1: 2 channels: expected 3", good, block(func(b *snn.Residual) { b.BN1 = snn.NewBatchNorm(3) })},
-		{"layer blocks.0.n2: leak 2", good, block(func(b *snn.Residual) { b.N2 = snn.LIF(2) })},
+		{"layer blocks.0.n2: decay 2", good, block(func(b *snn.Residual) { b.N2 = snn.LIF(2) })},
 		{"layer blocks.0: the branches' shapes 1×1×2×4×4 and 1×1×5×4×4 differ", good, block(func(b *snn.Residual) { b.Conv2 = snn.NewConv2D(2, 5, 3, 1, 1, false) })},
 		{"layer blocks.0.short: 2 input channels: expected 7", good, block(func(b *snn.Residual) { b.Short = snn.NewConv2D(7, 2, 1, 1, 0, false) })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = nil })},
@@ -709,7 +709,7 @@ func TestEvaluationMemory(t *testing.T) {
 			s.hidden = hidden
 			m := newModel(t, s)
 			m.Steps, m.Threads = steps, 2
-			_, err := m.Evaluate(snn.Pass{Observe: observe}, images(m, n))
+			_, err := m.Logits(snn.Pass{OnSpikes: observe}, images(m, n))
 			require.NoError(t, err)
 			return m.Peak()
 		}
@@ -729,7 +729,7 @@ func TestTapesKeepTheirMemory(t *testing.T) {
 	m.Threads = 2
 	x := images(m, 64)
 	whole := func() {
-		_, err := m.Run(snn.Pass{}, x, func(logits []float32) []float32 { return make([]float32, len(logits)) })
+		_, err := m.InputGradient(snn.Pass{}, x, func(logits []float32) []float32 { return make([]float32, len(logits)) })
 		require.NoError(t, err)
 	}
 	whole()
@@ -738,8 +738,8 @@ func TestTapesKeepTheirMemory(t *testing.T) {
 		// Both parts of eight images wait for each other, so that each has a tape.
 		var both sync.WaitGroup
 		both.Add(2)
-		require.NoError(t, m.Parts(16, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
-			_, err := m.Run(p, x.Slice(lo, hi), func([]float32) []float32 {
+		require.NoError(t, m.ForEachChunk(16, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+			_, err := m.InputGradient(p, x.Slice(lo, hi), func([]float32) []float32 {
 				both.Done()
 				both.Wait()
 				return nil

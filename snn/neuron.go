@@ -11,11 +11,11 @@ import (
 // Neuron is a layer of integrate-and-fire neurons with discrete time (Eq. 1–3 of
 // Ding et al. 2022):
 //
-//	m ← Leak·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),  m(0) = 0
+//	m ← Decay·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),  m(0) = 0
 //
 // Under CBA it is a ReLU.
 type Neuron struct {
-	Leak        float32   // λ in (0,1]; 1 for the IF neuron
+	Decay       float32   // λ in (0,1]; 1 for the IF neuron
 	Threshold   float32   // θ > 0
 	SoftReset   bool      // firing lowers m by θ instead of setting it to zero
 	DetachReset bool      // the reset carries no gradient
@@ -28,23 +28,23 @@ type Neuron struct {
 // width 1.
 func IF() *Neuron { return LIF(1) }
 
-// LIF is IF with a leak λ in (0,1].
-func LIF(leak float32) *Neuron {
-	return &Neuron{Leak: leak, Threshold: 1, Surrogate: Triangle{1}}
+// LIF is IF with a decay λ in (0,1].
+func LIF(decay float32) *Neuron {
+	return &Neuron{Decay: decay, Threshold: 1, Surrogate: Triangle{1}}
 }
 
 func (n *Neuron) dynamics() autograd.Dynamics {
-	return autograd.Dynamics{Leak: n.Leak, Threshold: n.Threshold, SoftReset: n.SoftReset}
+	return autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 }
 
 // Name returns the layer's name in its model, such as features.2.
 func (n *Neuron) Name() string { return n.name }
 
-// Check returns an error that names the field that is out of range.
-func (n *Neuron) Check() error {
+// Validate returns an error that names the field that is out of range.
+func (n *Neuron) Validate() error {
 	switch {
-	case !(n.Leak > 0 && n.Leak <= 1):
-		return fmt.Errorf("leak %v: expected a number in (0, 1]", n.Leak)
+	case !(n.Decay > 0 && n.Decay <= 1):
+		return fmt.Errorf("decay %v: expected a number in (0, 1]", n.Decay)
 	case !(n.Threshold > 0) || math.IsInf(float64(n.Threshold), 0):
 		return fmt.Errorf("threshold %v: expected a positive number", n.Threshold)
 	case n.Surrogate == nil:
@@ -56,9 +56,9 @@ func (n *Neuron) Check() error {
 // Forward implements [Layer].
 func (n *Neuron) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	y := p.Gradient.Fire(p, n, x)
-	if p.Observe != nil {
+	if p.OnSpikes != nil {
 		if s := y.Spikes(); s != nil {
-			p.Observe(n.name, s)
+			p.OnSpikes(n.name, s)
 		}
 	}
 	return y
@@ -68,12 +68,12 @@ func (n *Neuron) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 func (n *Neuron) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
 	n.name = name
 	kind := "IF"
-	if n.Leak != 1 {
-		kind = fmt.Sprintf("LIF λ=%v", n.Leak)
+	if n.Decay != 1 {
+		kind = fmt.Sprintf("LIF λ=%v", n.Decay)
 	}
 	if n.Threshold != 1 {
 		kind += fmt.Sprintf(" θ=%v", n.Threshold)
 	}
 	s.add(Row{Name: name, Kind: kind, In: in, Out: in, Neurons: in.Neurons(), Layer: n})
-	return in, n.Check()
+	return in, n.Validate()
 }

@@ -19,14 +19,14 @@ type Pass struct {
 	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS. Results do
 	// not depend on it.
 	Threads int
-	// Sink may take gradients of weights over; see [autograd.Sink].
-	Sink autograd.Sink
+	// FusedUpdate may take gradients of weights over; see [autograd.FusedUpdate].
+	FusedUpdate autograd.FusedUpdate
 	// Keys holds a key for each image. What is random for image n (its spikes, its
 	// dropout masks) comes from Keys[n] alone.
 	Keys []rng.Key
-	// Observe, if not nil, is shown the spikes of every layer of neurons, under the
+	// OnSpikes, if not nil, is shown the spikes of every layer of neurons, under the
 	// layer's name. They are valid during the call.
-	Observe func(layer string, s *tensor.Spikes)
+	OnSpikes func(layer string, s *tensor.Spikes)
 }
 
 // keys derives a key for each image from a purpose.

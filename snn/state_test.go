@@ -34,9 +34,9 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.Equal(t, state(m), state(other))
 	assert.Equal(t, m.Meta, other.Meta)
 
-	want, err := m.Logits(images(m, 2), nil)
+	want, err := m.Logits(snn.Pass{}, images(m, 2))
 	require.NoError(t, err)
-	got, err := other.Logits(images(m, 2), nil)
+	got, err := other.Logits(snn.Pass{}, images(m, 2))
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
 

@@ -23,13 +23,13 @@ type Triangle struct{ Width float32 }
 type Rectangle struct{ Width float32 }
 
 // Sigmoid is Width·σ(Width·u)·(1 − σ(Width·u)), σ the logistic function.
-type Sigmoid struct{ Width float32 }
+type Sigmoid struct{ Alpha float32 }
 
 // Arctan is (Width/2)/(1 + (π·Width·u/2)²) (Fang et al. 2021).
-type Arctan struct{ Width float32 }
+type Arctan struct{ Alpha float32 }
 
 // FastSigmoid is 1/(1 + Width·|u|)² (Zenke and Ganguli 2018).
-type FastSigmoid struct{ Width float32 }
+type FastSigmoid struct{ Slope float32 }
 
 // NewSurrogate returns the surrogate of that name: triangle, rectangle, sigmoid,
 // arctan or fast_sigmoid. It returns an error for another name and for a width that
@@ -66,11 +66,11 @@ func checkSurrogate(s Surrogate) error {
 	case Rectangle:
 		width = s.Width
 	case Sigmoid:
-		width = s.Width
+		width = s.Alpha
 	case Arctan:
-		width = s.Width
+		width = s.Alpha
 	case FastSigmoid:
-		width = s.Width
+		width = s.Slope
 	default:
 		return nil
 	}
@@ -115,16 +115,16 @@ func (s Rectangle) Support() float32 { return s.Width / 2 }
 // Derivative implements [autograd.Surrogate].
 func (s Sigmoid) Derivative(dst, u []float32) {
 	for i, v := range u {
-		p := 1 / (1 + math.Exp(float64(-s.Width*v)))
-		dst[i] = float32(float64(s.Width) * p * (1 - p))
+		p := 1 / (1 + math.Exp(float64(-s.Alpha*v)))
+		dst[i] = float32(float64(s.Alpha) * p * (1 - p))
 	}
 }
 
 // Derivative implements [autograd.Surrogate].
 func (s Arctan) Derivative(dst, u []float32) {
 	for i, v := range u {
-		x := math.Pi / 2 * s.Width * v
-		dst[i] = s.Width / 2 / (1 + x*x)
+		x := math.Pi / 2 * s.Alpha * v
+		dst[i] = s.Alpha / 2 / (1 + x*x)
 	}
 }
 
@@ -134,7 +134,7 @@ func (s FastSigmoid) Derivative(dst, u []float32) {
 		if v < 0 {
 			v = -v
 		}
-		d := 1 + s.Width*v
+		d := 1 + s.Slope*v
 		dst[i] = 1 / (d * d)
 	}
 }
@@ -146,10 +146,10 @@ func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
 func (s Rectangle) String() string { return fmt.Sprintf("rectangle %v", s.Width) }
 
 // String returns the name and the width, as NewSurrogate takes them.
-func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Width) }
+func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Alpha) }
 
 // String returns the name and the width, as NewSurrogate takes them.
-func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Width) }
+func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Alpha) }
 
 // String returns the name and the width, as NewSurrogate takes them.
-func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Width) }
+func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Slope) }

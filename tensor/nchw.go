@@ -41,9 +41,9 @@ func (x NCHW) Clone() NCHW {
 	return x
 }
 
-// CheckRange returns an error that names the first value that is not a number in
+// ValidateRange returns an error that names the first value that is not a number in
 // [lo, hi].
-func (x NCHW) CheckRange(lo, hi float32) error {
+func (x NCHW) ValidateRange(lo, hi float32) error {
 	for i, v := range x.Data {
 		if !(v >= lo && v <= hi) {
 			p := x.Pixels()

@@ -149,12 +149,12 @@ func TestImagesShareMemoryAndClonesDoNot(t *testing.T) {
 
 func TestCheckRange(t *testing.T) {
 	x := tensor.NewNCHW(3, 1, 2, 2)
-	assert.NoError(t, x.CheckRange(0, 1))
+	assert.NoError(t, x.ValidateRange(0, 1))
 	x.Data[5] = 1
-	assert.NoError(t, x.CheckRange(0, 1))
+	assert.NoError(t, x.ValidateRange(0, 1))
 	for _, v := range []float32{-0.001, 1.001, float32(math.Inf(1)), float32(math.NaN())} {
 		x.Data[6] = v
-		assert.ErrorContains(t, x.CheckRange(0, 1), fmt.Sprintf("image 1, value 2: %v", v))
+		assert.ErrorContains(t, x.ValidateRange(0, 1), fmt.Sprintf("image 1, value 2: %v", v))
 	}
 }
 

@@ -20,7 +20,7 @@ func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int
 	if err := fits(model, set); err != nil {
 		return 0, err
 	}
-	if err := model.CheckParams(); err != nil {
+	if err := model.ValidateParams(); err != nil {
 		return 0, fmt.Errorf("train: accuracy: %w", err)
 	}
 	cfg := dataset.DefaultEvaluation()
@@ -40,7 +40,7 @@ func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int
 		for _, id := range b.ID {
 			keys = append(keys, rng.New(0).Derive("image", id))
 		}
-		logits, err := model.Logits(b.X, keys)
+		logits, err := model.Logits(snn.Pass{Keys: keys}, b.X)
 		if err != nil {
 			return 0, fmt.Errorf("train: accuracy: images %d to %d: %w", b.ID[0], b.ID[len(b.ID)-1], err)
 		}

@@ -63,7 +63,7 @@ func (t *Trainer) save(path string) error {
 
 // Resume goes to where the trainer that saved the checkpoint was; the epochs that are
 // left then come out, to the bit, as if that trainer had gone on. t must be made as
-// that one was: of the same configuration (but for Loader.Prefetch, Observer and
+// that one was: of the same configuration (but for Loader.Prefetch, Monitor and
 // Progress), an alike model, whose parameters do not matter, the same set and the same
 // key.
 //

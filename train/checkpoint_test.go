@@ -122,16 +122,16 @@ func TestResumeRefusesAnother(t *testing.T) {
 		"threshold":    {arch: func(c *zoo.Config) { c.Threshold = 2 }, want: "layer blocks.0.n1 is IF θ=2, 4×6×6 to 4×6×6, but the checkpoint has IF, 4×6×6 to 4×6×6"},
 		"width":        {arch: func(c *zoo.Config) { c.WidthMultiplier = 2 }, want: "layer conv1 is conv 3×3 /1, 1×6×6 to 8×6×6, but the checkpoint has conv 3×3 /1, 1×6×6 to 4×6×6"},
 		"batch norm":   {arch: func(c *zoo.Config) { c.BatchNorm = false }, want: "layer blocks.0.bn1 is missing, but the checkpoint has batch norm"},
-		"surrogate":    {arch: func(c *zoo.Config) { c.SurrogateWidth = 0.5 }, want: "the model's Meta snnrat surrogate_width is 0.5, but the checkpoint has 1"},
+		"surrogate":    {arch: func(c *zoo.Config) { c.SurrogateParam = 0.5 }, want: "the model's Meta snnrat surrogate_param is 0.5, but the checkpoint has 1"},
 		"encoder":      {model: func(m *snn.Model) { m.Encoder = snn.Direct{} }, want: "the model's encoder is snn.Direct{}, but the checkpoint has snn.Poisson{}"},
 		"steps":        {model: func(m *snn.Model) { m.Steps = 5 }, want: "the model's number of steps is 5, but the checkpoint has 3"},
 		"metadata":     {model: func(m *snn.Model) { m.Meta["note"] = "hi" }, want: "the model's Meta note is hi, but the checkpoint has none"},
 		"fewer images": {set: func() (*dataset.Set, error) { return set0.First(21) }, want: "the set's size is 21 images of 1×6×6, but the checkpoint has 22 images of 1×6×6"},
 		"labels": {set: func() (*dataset.Set, error) {
-			return dataset.New("", toyImages(t), labels, set0.ClassNames)
+			return dataset.New("", toyImages(t), labels, set0.ClassNames())
 		}, want: "the set's content is "},
 		"pixels": {set: func() (*dataset.Set, error) {
-			return dataset.New("", dataset.NewMemory(1, 6, 6, dark), set0.Labels, set0.ClassNames)
+			return dataset.New("", dataset.NewMemory(1, 6, 6, dark), set0.Labels, set0.ClassNames())
 		}, want: "the set's content is "},
 		"classes": {set: func() (*dataset.Set, error) {
 			return dataset.New("", toyImages(t), set0.Labels, []string{"dark", "grey", "light"})
@@ -198,11 +198,11 @@ func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
 		"padding":        {func(p parts) { p.conv.Pad = 1 }, "the setting of layer conv is snn.Conv2D{Stride:4 Pad:1}, but the checkpoint has snn.Conv2D{Stride:4 Pad:0}"},
 		"eps":            {func(p parts) { p.norm.Eps = 1e-3 }, "the setting of layer norm is snn.BatchNorm{BatchNormState:autograd.BatchNormState{Eps:0.001 Momentum:0.1}}, but the checkpoint has "},
 		"momentum":       {func(p parts) { p.norm.Momentum = 0.2 }, "Eps:1e-05 Momentum:0.2}}, but the checkpoint has "},
-		"leak":           {func(p parts) { p.n.Leak = 0.5 }, "layer n is LIF λ=0.5, "},
+		"decay":          {func(p parts) { p.n.Decay = 0.5 }, "layer n is LIF λ=0.5, "},
 		"threshold":      {func(p parts) { p.n.Threshold = 2 }, "layer n is IF θ=2, "},
-		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.Neuron{Leak:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
+		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.Neuron{Decay:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
 		"detached reset": {func(p parts) { p.n.DetachReset = true }, "SoftReset:false DetachReset:true "},
-		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Width: 1} }, "Surrogate:snn.Arctan{Width:1}}, but the checkpoint has "},
+		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Alpha: 1} }, "Surrogate:snn.Arctan{Alpha:1}}, but the checkpoint has "},
 		"width":          {func(p parts) { p.n.Surrogate = snn.Triangle{Width: 2} }, "Surrogate:snn.Triangle{Width:2}}, but the checkpoint has "},
 		"dropout":        {func(p parts) { p.drop.P = 0.3 }, "layer drop is dropout 0.3, "},
 		"every step":     {func(p parts) { p.drop.EveryStep = true }, "the setting of layer drop is snn.Dropout{P:0.2 EveryStep:true}, but the checkpoint has snn.Dropout{P:0.2 EveryStep:false}"},

@@ -6,19 +6,9 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train/dataset"
 )
-
-// Adversary perturbs the images that a network is trained on. The attacks of package
-// attack, and its mix of them for RAT, are adversaries.
-type Adversary interface {
-	// Perturb returns adversarial images for the batch x with the labels y and the
-	// identities ids, of x's shape and with values in [0,1]. It leaves m's state and x
-	// alone, runs m in evaluation mode, and draws from key alone.
-	Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error)
-}
 
 // Regularizer projects the weights of linear and convolutional layers after every
 // update, such as regularize.Orthogonal.
@@ -28,12 +18,12 @@ type Regularizer interface {
 	Apply(p *autograd.Param, key rng.Key, threads int) error
 }
 
-// Observer measures the model after every epoch, such as lipschitz.Tracker.
-type Observer interface {
-	// Observe returns what it measured of m, which it leaves alone, after so many
+// Monitor measures the model after every epoch, such as lipschitz.Tracker.
+type Monitor interface {
+	// Measure returns what it measured of m, which it leaves alone, after so many
 	// epochs: finite numbers by name. Layers' come as quantity/parameter, such as
 	// sigma_max/features.0.weight.
-	Observe(ctx context.Context, m *snn.Model, epochs int) (map[string]float64, error)
+	Measure(ctx context.Context, m *snn.Model, epochs int) (map[string]float64, error)
 }
 
 // Config says how a [Trainer] trains.
@@ -48,7 +38,7 @@ type Config struct {
 
 	// Adversary makes the images of a step from those of the batch: MIX of RAT. Nil
 	// leaves them as they are.
-	Adversary Adversary
+	Adversary snn.Adversary
 	// HIRE moves the images within a step, from one update to the next. Nil makes one
 	// update a step.
 	HIRE *HIRE
@@ -59,10 +49,10 @@ type Config struct {
 	// simplex, after each update, in place: regularize.Simplex. Nil leaves them free.
 	Simplex func(v []float32) error
 
-	// Observer measures the model at the end of every epoch, for Metrics.Observed, or
+	// Monitor measures the model at the end of every epoch, for Metrics.Measured, or
 	// not if it is nil. The training does not depend on it, so that a resumed one may
 	// have another.
-	Observer Observer
+	Monitor Monitor
 
 	// Progress, if not nil, is called after every step, from the goroutine that
 	// ranges over Epochs.
@@ -98,9 +88,9 @@ type Metrics struct {
 	// FiringRate is the mean number of spikes a neuron and step, in [0,1]; 0 under
 	// snn.CBA, which has none.
 	FiringRate float64 `json:"firing_rate"`
-	// Observed is what Config.Observer measured after the epoch; nil without one.
-	Observed        map[string]float64 `json:"observed,omitempty"`
-	Seconds         float64            `json:"seconds"` // but for the Observer's
+	// Measured is what Config.Monitor measured after the epoch; nil without one.
+	Measured        map[string]float64 `json:"measured,omitempty"`
+	Seconds         float64            `json:"seconds"` // but for the Monitor's
 	ImagesPerSecond float64            `json:"images_per_second"`
 }
 

@@ -29,7 +29,7 @@
 //	RAT         both
 //
 // for an attack.Mix mix and a regularize.Orthogonal orthogonal. This package knows
-// neither of them: an [Adversary] and a [Regularizer] have one method each.
+// neither of them: a [snn.Adversary] and a [Regularizer] have one method each.
 //
 // An earlier defence that changes the step itself is [HIRE], Config.HIRE.
 //
@@ -42,7 +42,7 @@
 //
 // # Watching
 //
-// The [Metrics] of an epoch hold what a [Config].Observer measured after it: with a
+// The [Metrics] of an epoch hold what a [Config].Monitor measured after it: with a
 // lipschitz.Tracker, the spectral norm of every layer, which shows REG at work.
 // Metrics are kept in checkpoints and marshal to JSON.
 //

@@ -88,7 +88,7 @@ func ExampleUpdater() {
 		for _, p := range model.Params() {
 			p.ClearGrad()
 		}
-		err := model.TrainStep(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
+		err := model.ParamGradients(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
 			loss, grad := make([]float64, 2), make([]float32, len(logits))
 			autograd.CrossEntropy(loss, grad, logits, []int{0, 1}, 0)
 			last = loss[0] + loss[1]

@@ -71,13 +71,13 @@ func TestHIREByHand(t *testing.T) {
 			pass := snn.Pass{Train: true}
 			var state bytes.Buffer
 			require.NoError(t, other.Write(&state))
-			grad, err := other.Run(pass, x, ofLogits)
+			grad, err := other.InputGradient(pass, x, ofLogits)
 			require.NoError(t, err)
 			require.NoError(t, other.SetState(state.Bytes())) // the statistics
 			for _, p := range other.Params() {
 				p.ClearGrad()
 			}
-			require.NoError(t, other.TrainStep(pass, x, ofLogits))
+			require.NoError(t, other.ParamGradients(pass, x, ofLogits))
 			u.Step(cfg.LR, 0)
 			for i, g := range grad.Data {
 				before := x.Data[i]

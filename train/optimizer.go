@@ -158,11 +158,11 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	return u, nil
 }
 
-// Sink begins an update with the learning rate lr, from at most threads goroutines,
+// FusedUpdate begins an update with the learning rate lr, from at most threads goroutines,
 // and returns what a backward pass can hand the gradients of large layers to:
 // they are then updated at once, with the same result. Step with the same lr must
 // follow, and makes the rest of the update.
-func (u *Updater) Sink(lr float64, threads int) autograd.Sink {
+func (u *Updater) FusedUpdate(lr float64, threads int) autograd.FusedUpdate {
 	u.lr, u.threads = lr, threads
 	return sink{u}
 }
@@ -170,16 +170,16 @@ func (u *Updater) Sink(lr float64, threads int) autograd.Sink {
 // sink is an Updater in its update.
 type sink struct{ *Updater }
 
-// Takes implements [autograd.Sink].
-func (s sink) Takes(p *autograd.Param) bool { _, ok := s.large[p]; return ok }
+// Handles implements [autograd.FusedUpdate].
+func (s sink) Handles(p *autograd.Param) bool { _, ok := s.large[p]; return ok }
 
-// Take implements [autograd.Sink].
-func (s sink) Take(p *autograd.Param, at int, grad []float32) {
+// Update implements [autograd.FusedUpdate].
+func (s sink) Update(p *autograd.Param, at int, grad []float32) {
 	i := s.large[p]
 	for k := range s.slots {
-		s.slots[k] = s.state[i*len(s.slots)+k].Edit()[at:][:len(grad)]
+		s.slots[k] = s.state[i*len(s.slots)+k].MutableData()[at:][:len(grad)]
 	}
-	s.optimizer.Update(p.Edit()[at:][:len(grad)], grad, s.slots, s.lr, s.Steps+1, s.threads)
+	s.optimizer.Update(p.MutableData()[at:][:len(grad)], grad, s.slots, s.lr, s.Steps+1, s.threads)
 }
 
 // Step updates the parameters by their gradients, which it leaves as they are, with
@@ -193,9 +193,9 @@ func (u *Updater) Step(lr float64, threads int) {
 			continue
 		}
 		for k := range u.slots {
-			u.slots[k] = u.state[i*len(u.slots)+k].Edit()
+			u.slots[k] = u.state[i*len(u.slots)+k].MutableData()
 		}
-		u.optimizer.Update(p.Edit(), g, u.slots, lr, u.Steps, threads)
+		u.optimizer.Update(p.MutableData(), g, u.slots, lr, u.Steps, threads)
 	}
 }
 

@@ -46,7 +46,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
 	}
 	cfg := t.cfg
-	cfg.Progress, cfg.Observer, cfg.Loader.Prefetch = nil, nil, 0 // no results depend on them
+	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // no results depend on them
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
 		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i), 0))
 	}
@@ -79,7 +79,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 
 	s := t.set
 	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
-	add("the set's classes", "%s", strings.Join(s.ClassNames, ", "))
+	add("the set's classes", "%s", strings.Join(s.ClassNames(), ", "))
 	content, err := s.Fingerprint()
 	if err != nil {
 		return nil, err

@@ -36,5 +36,5 @@ func TestResumeNamelessLayers(t *testing.T) {
 	require.NoError(t, nameless(t, snn.IF(), snn.LIF(0.5)).Resume(path))
 	require.NoError(t, nameless(t, snn.IF(), soft()).Save(path))
 	require.NoError(t, nameless(t, snn.IF(), soft()).Resume(path))
-	require.ErrorContains(t, nameless(t, snn.IF(), snn.IF()).Resume(path), "the setting of layer  (2) is snn.Neuron{Leak:1 Threshold:1 SoftReset:false ")
+	require.ErrorContains(t, nameless(t, snn.IF(), snn.IF()).Resume(path), "the setting of layer  (2) is snn.Neuron{Decay:1 Threshold:1 SoftReset:false ")
 }

@@ -82,7 +82,7 @@ func fits(model *snn.Model, set *dataset.Set) error {
 // before the epoch that it names: when ctx is done, which is looked at before every
 // step (the error is ctx.Err(), wrapped); when the loss or a parameter is no longer a
 // finite number; when a batch cannot be loaded, perturbed or regularized; and when
-// Config.Observer fails. The error names the step, too, where there is one.
+// Config.Monitor fails. The error names the step, too, where there is one.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
 		for len(t.history) < t.cfg.Epochs {
@@ -141,7 +141,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		}
 	}
 	seconds := max(time.Since(start), 1).Seconds()
-	observed, err := t.observe(ctx, epoch+1)
+	measured, err := t.measure(ctx, epoch+1)
 	if err != nil {
 		return Metrics{}, fmt.Errorf("train: epoch %d of %d: %w", epoch+1, t.cfg.Epochs, err)
 	}
@@ -151,31 +151,31 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		Loss:       sum.loss / float64(sum.images),
 		Accuracy:   float64(sum.correct) / float64(sum.images),
 		FiringRate: float64(sum.spikes) / float64(max(sum.chances, 1)),
-		Observed:   observed,
+		Measured:   measured,
 		Seconds:    seconds, ImagesPerSecond: float64(images) / seconds,
 	}
 	t.history = append(t.history, m)
 	return m, nil
 }
 
-// observe returns what the observer, if there is one, measures after so many epochs.
-func (t *Trainer) observe(ctx context.Context, epochs int) (map[string]float64, error) {
-	if t.cfg.Observer == nil {
+// measure returns what the monitor, if there is one, measures after so many epochs.
+func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, error) {
+	if t.cfg.Monitor == nil {
 		return nil, nil
 	}
-	observed, err := t.cfg.Observer.Observe(ctx, t.model, epochs)
+	measured, err := t.cfg.Monitor.Measure(ctx, t.model, epochs)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("observer: %w", err)
+		return nil, fmt.Errorf("monitor: %w", err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(observed)) {
-		if v := observed[name]; !finite(v) {
-			return nil, fmt.Errorf("observer: %s is %v, want a finite number", name, v)
+	for _, name := range slices.Sorted(maps.Keys(measured)) {
+		if v := measured[name]; !finite(v) {
+			return nil, fmt.Errorf("monitor: %s is %v, want a finite number", name, v)
 		}
 	}
-	return observed, nil
+	return measured, nil
 }
 
 // step trains on one batch and returns its mean loss.
@@ -251,8 +251,8 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) 
 	periods := t.cfg.HIRE.periods()
 	pass := snn.Pass{
 		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
-		Sink: t.updater.Sink(lr, t.model.Threads),
-		Observe: func(_ string, s *tensor.Spikes) {
+		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
+		OnSpikes: func(_ string, s *tensor.Spikes) {
 			sum.spikes += s.Count()
 			sum.chances += s.Neurons() * s.Frames()
 		},
@@ -279,7 +279,7 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) 
 	if period+1 < periods {
 		images, err = t.model.Gradients(pass, b.X, ofLogits)
 	} else {
-		err = t.model.TrainStep(pass, b.X, ofLogits)
+		err = t.model.ParamGradients(pass, b.X, ofLogits)
 	}
 	return loss, images, err
 }
@@ -298,7 +298,7 @@ func (t *Trainer) project(key rng.Key) error {
 	}
 	if t.cfg.Simplex != nil {
 		for _, p := range t.model.ConvexParams() {
-			if err := t.cfg.Simplex(p.Edit()[:p.Len()]); err != nil { // a vector, so the rest is padding
+			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // a vector, so the rest is padding
 				return fmt.Errorf("simplex: %s: %w", p.Name, err)
 			}
 		}
@@ -325,7 +325,7 @@ func (s *snapshot) take(t *Trainer) {
 // restore puts back what take kept.
 func (s *snapshot) restore(t *Trainer) {
 	for i, p := range t.state {
-		copy(p.Edit(), s.values[i])
+		copy(p.MutableData(), s.values[i])
 	}
 	t.updater.Steps, t.history = s.steps, s.history
 }

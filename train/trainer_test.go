@@ -91,8 +91,8 @@ type shrink struct{ Share float64 }
 
 func (s *shrink) Apply(p *autograd.Param, key rng.Key, _ int) error {
 	f := float32(1 - s.Share*key.Rand().Float64())
-	for i := range p.Edit() {
-		p.Edit()[i] *= f
+	for i := range p.MutableData() {
+		p.MutableData()[i] *= f
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func TestByHand(t *testing.T) {
 			for _, p := range other.Params() {
 				p.ClearGrad()
 			}
-			require.NoError(t, other.TrainStep(snn.Pass{Train: true, Gradient: snn.BPTR{}}, x.Slice(lo, hi), func(logits []float32) []float32 {
+			require.NoError(t, other.ParamGradients(snn.Pass{Train: true, Gradient: snn.BPTR{}}, x.Slice(lo, hi), func(logits []float32) []float32 {
 				losses, grad := make([]float64, hi-lo), make([]float32, len(logits))
 				autograd.CrossEntropy(losses, grad, logits, labels, 0.2)
 				for i, l := range losses {
@@ -345,7 +345,7 @@ func TestPerturbedImagesAreTrainedOn(t *testing.T) {
 	black.Adversary = perturb(func(x tensor.NCHW) (tensor.NCHW, error) { return tensor.NewNCHW(x.N, x.C, x.H, x.W), nil })
 	m1, m2 := tiny(t, nil), tiny(t, nil)
 	got := fit(t, m1, black)
-	set, err := dataset.New("black", dataset.NewMemory(1, 6, 6, make([]uint8, 22*36)), toy(t).Labels, toy(t).ClassNames)
+	set, err := dataset.New("black", dataset.NewMemory(1, 6, 6, make([]uint8, 22*36)), toy(t).Labels, toy(t).ClassNames())
 	require.NoError(t, err)
 	tr, err := train.New(m2, set, train.Default(1), rng.New(5))
 	require.NoError(t, err)
@@ -436,7 +436,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 			calls := 0
 			cfg.Simplex = func(v []float32) error {
 				if calls++; calls%3 == 0 && fails() {
-					model.Params()[0].Edit()[0] = float32(math.NaN())
+					model.Params()[0].MutableData()[0] = float32(math.NaN())
 				}
 				return good(v)
 			}
@@ -446,7 +446,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 			cfg.Adversary = adversary(func(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 				if fails() {
 					ps := model.Params()
-					ps[len(ps)-1].Edit()[0] = float32(math.NaN())
+					ps[len(ps)-1].MutableData()[0] = float32(math.NaN())
 				}
 				return good.Perturb(ctx, m, x, y, ids, key)
 			})

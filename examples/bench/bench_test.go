@@ -85,12 +85,12 @@ func export(t *testing.T, change func(batch, expect tensors)) string {
 	batch.floats(t, "x", x.Data, 2, 3, 32, 32)
 	batch.ints(t, "y", y...)
 	var rates []float32
-	logits, err := m.Evaluate(snn.Pass{Observe: func(_ string, s *tensor.Spikes) { rates = append(rates, float32(s.Rate())) }}, x)
+	logits, err := m.Logits(snn.Pass{OnSpikes: func(_ string, s *tensor.Spikes) { rates = append(rates, float32(s.Rate())) }}, x)
 	require.NoError(t, err)
 	expect.floats(t, "logits", logits, 2, 10)
 	expect.floats(t, "rates", rates, uint64(len(rates)))
 	for _, g := range gradients {
-		dx, err := m.Run(snn.Pass{Gradient: g.Gradient}, x, loss(y))
+		dx, err := m.InputGradient(snn.Pass{Gradient: g.Gradient}, x, loss(y))
 		require.NoError(t, err)
 		expect.floats(t, "grad_x."+g.name, dx.Data, 2, 3, 32, 32)
 	}

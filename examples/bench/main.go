@@ -188,7 +188,7 @@ func randomImages(n int, m *snn.Model) (tensor.NCHW, []int) {
 // warmUp sets the running statistics of batch norm on the images.
 func warmUp(m *snn.Model, x tensor.NCHW, y []int) error {
 	for range 20 {
-		if err := m.TrainStep(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }); err != nil {
+		if err := m.ParamGradients(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }); err != nil {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ func loss(y []int) func(logits []float32) []float32 {
 }
 
 func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
-	_, err = m.Evaluate(snn.Pass{Observe: func(_ string, s *tensor.Spikes) { rs = append(rs, math.Round(s.Rate()*1e3)/1e3) }}, x)
+	_, err = m.Logits(snn.Pass{OnSpikes: func(_ string, s *tensor.Spikes) { rs = append(rs, math.Round(s.Rate()*1e3)/1e3) }}, x)
 	return rs, err
 }
 
@@ -229,12 +229,12 @@ func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[str
 	reg := regularize.DefaultOrthogonal()
 	reg.Beta = 1e-12
 	jobs := map[string]func() error{
-		"forward": func() error { _, err := m.Logits(x, nil); return err },
+		"forward": func() error { _, err := m.Logits(snn.Pass{}, x); return err },
 		"train": func() error {
 			for _, p := range m.Params() {
 				p.ClearGrad()
 			}
-			if err := m.TrainStep(snn.Pass{Train: true, Sink: opt.Sink(0, m.Threads)}, x, loss(y)); err != nil {
+			if err := m.ParamGradients(snn.Pass{Train: true, FusedUpdate: opt.FusedUpdate(0, m.Threads)}, x, loss(y)); err != nil {
 				return err
 			}
 			opt.Step(0, m.Threads)

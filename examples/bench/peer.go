@@ -38,7 +38,7 @@ func loadPeer(m *snn.Model, dir string) (x tensor.NCHW, y []int, err error) {
 		return x, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	x = tensor.NCHW{N: t.Shape[0], C: t.Shape[1], H: t.Shape[2], W: t.Shape[3], Data: t.Floats}
-	if err := m.CheckImages(x); err != nil {
+	if err := m.ValidateImages(x); err != nil {
 		return x, nil, fmt.Errorf("%s: x: %w", path, err)
 	}
 	if y = f.Tensors["y"].Ints; len(y) != x.N {
@@ -59,7 +59,7 @@ func compare(m *snn.Model, x tensor.NCHW, y []int, path string) (cs []check, err
 		return nil, err
 	}
 	var counts, sizes []float64
-	logits, err := m.Evaluate(snn.Pass{Observe: func(_ string, s *tensor.Spikes) {
+	logits, err := m.Logits(snn.Pass{OnSpikes: func(_ string, s *tensor.Spikes) {
 		counts = append(counts, float64(s.Count()))
 		sizes = append(sizes, float64(s.Frames()*s.Neurons()))
 	}}, x)
@@ -87,7 +87,7 @@ func compare(m *snn.Model, x tensor.NCHW, y []int, path string) (cs []check, err
 	}
 	cs = append(cs, spikes)
 	for _, g := range gradients {
-		dx, err := m.Run(snn.Pass{Gradient: g.Gradient}, x, loss(y))
+		dx, err := m.InputGradient(snn.Pass{Gradient: g.Gradient}, x, loss(y))
 		if err != nil {
 			return nil, err
 		}

@@ -95,7 +95,7 @@ func sweepPoints(o options) ([]point, error) {
 			add(fmt.Sprintf("θ = %v", theta), o.batch, func(c *zoo.Config) { c.Threshold = theta })
 		}
 		// Half: with next to no memory, neurons fire when their current is positive.
-		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Leak = 1e-3, 1e-2 })
+		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Decay = 1e-3, 1e-2 })
 	default:
 		return nil, fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
 	}
@@ -128,9 +128,9 @@ func (p *point) measure(ctx context.Context, reps int, meter *term.Meter, sweep 
 	}
 	p.MB = map[string]float64{}
 	for i, job := range []func(m *snn.Model) error{
-		func(m *snn.Model) error { _, err := m.Logits(x, nil); return err },
-		func(m *snn.Model) error { _, err := m.Run(snn.Pass{}, x, loss(y)); return err },
-		func(m *snn.Model) error { return m.TrainStep(snn.Pass{Train: true}, x, loss(y)) },
+		func(m *snn.Model) error { _, err := m.Logits(snn.Pass{}, x); return err },
+		func(m *snn.Model) error { _, err := m.InputGradient(snn.Pass{}, x, loss(y)); return err },
+		func(m *snn.Model) error { return m.ParamGradients(snn.Pass{Train: true}, x, loss(y)) },
 	} {
 		fresh, err := zoo.New(p.cfg, rng.New(1))
 		if err != nil {

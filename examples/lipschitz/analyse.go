@@ -266,7 +266,7 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 	}
 	d := &figures.Distances{D2: make([]float64, len(sums)), PerNeuron: make([]float64, len(sums))}
 	for lo := 0; lo < j.Test.N; lo += batch {
-		x, adv, err := figures.Perturb(ctx, n.model, j.Test, lo, min(lo+batch, j.Test.N), trial.Perturber(), key)
+		x, adv, err := figures.Perturb(ctx, n.model, j.Test, lo, min(lo+batch, j.Test.N), trial.Adversary(), key)
 		if err != nil {
 			return fmt.Errorf("%v: %w", trial, err)
 		}

@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 			assert.Equal(t, []float64{gamma, defect, float64(rows), float64(cols)}, []float64{w.Gamma, w.Defect, float64(w.Rows), float64(w.Cols)})
 			product *= w.SigmaMax
 			// The last epoch's observation is of the same weights.
-			observed := n.Training[1].Observed
+			observed := n.Training[1].Measured
 			assert.InEpsilon(t, values[0], observed["sigma_max/"+p.Name], 0.05)
 			assert.Equal(t, defect, observed["defect/"+p.Name])
 		}
@@ -160,7 +160,7 @@ func TestFewImages(t *testing.T) {
 // Of a tiny residual network all is there, and the largest of what it says is finite.
 func TestResidual(t *testing.T) {
 	folder := t.TempDir()
-	_, stderr, code := clitest.Run(t, small("-out", folder, "-leak", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
+	_, stderr, code := clitest.Run(t, small("-out", folder, "-decay", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
 	require.Zero(t, code, stderr)
 	n := read(t, folder).Networks[1]
 	require.Len(t, n.Layers, 8)
@@ -183,7 +183,7 @@ func TestObservedAfterResume(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	run := func(stop int, resume bool) (observed []map[string]float64) {
 		cfg := train.Default(4)
-		cfg.Observer, cfg.Regularizer = lipschitz.NewTracker(regularize.Defect), regularize.DefaultOrthogonal()
+		cfg.Monitor, cfg.Regularizer = lipschitz.NewTracker(regularize.Defect), regularize.DefaultOrthogonal()
 		c := zoo.Default("conv6 A conv5 A | fc")
 		c.Channels, c.Height, c.Width, c.Steps, c.Mean, c.Std = 1, 28, 28, 2, nil, nil
 		m, err := zoo.New(c, rng.New(1))
@@ -201,7 +201,7 @@ func TestObservedAfterResume(t *testing.T) {
 		}
 		require.NoError(t, tr.Save(path))
 		for _, e := range tr.History() {
-			observed = append(observed, e.Observed)
+			observed = append(observed, e.Measured)
 		}
 		return observed
 	}

@@ -62,7 +62,7 @@ type options struct {
 	Width      float64 `json:"width"`
 	T          int     `json:"T"`
 	Theta      float64 `json:"theta"`
-	Leak       float64 `json:"leak"`
+	Decay      float64 `json:"decay"`
 	Epochs     int     `json:"epochs"`
 	Beta       float64 `json:"beta"`
 	LR         float64 `json:"lr"`
@@ -93,7 +93,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "training: multiplier of the network's width")
 	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "training: time steps")
 	cli.Var(fs, &o.Theta, "theta", 1, "(0, ∞)", "training: firing threshold θ")
-	cli.Var(fs, &o.Leak, "leak", 1, "(0, 1]", "training: membrane leak λ")
+	cli.Var(fs, &o.Decay, "decay", 1, "(0, 1]", "training: decay λ of the membrane potential; 1 is no leak")
 	cli.Var(fs, &o.Beta, "beta", 0.004, "[0, 1]", "training: step β of the orthogonal projection")
 	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "training: learning rate, falling along a cosine")
 	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training: images, 0 for all")

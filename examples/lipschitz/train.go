@@ -17,7 +17,7 @@ import (
 
 // Packages train and lipschitz do not import each other: that they fit together shows
 // here.
-var _ train.Observer = (*lipschitz.Tracker)(nil)
+var _ train.Monitor = (*lipschitz.Tracker)(nil)
 
 // network is one of those that are analysed.
 type network struct {
@@ -47,7 +47,7 @@ func (j *job) networks() (nets []*network, err error) {
 	if len(nets) == 0 {
 		cfg := zoo.Default(j.Arch)
 		cfg.WidthMultiplier, cfg.Steps = j.Width, j.T
-		cfg.Threshold, cfg.Leak = float32(j.Theta), float32(j.Leak)
+		cfg.Threshold, cfg.Decay = float32(j.Theta), float32(j.Decay)
 		cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.Train.C, j.Train.H, j.Train.W, j.Train.Classes
 		cfg.Mean, cfg.Std = j.Mean, j.Std
 		for _, name := range []string{"plain", "regularized"} { // of the same beginnings
@@ -77,7 +77,7 @@ func (j *job) networks() (nets []*network, err error) {
 func (j *job) trainOne(ctx context.Context, n *network) error {
 	cfg := train.Default(j.Epochs)
 	cfg.LR, cfg.Loader = j.LR, j.Loader
-	cfg.Observer = lipschitz.NewTracker(regularize.Defect)
+	cfg.Monitor = lipschitz.NewTracker(regularize.Defect)
 	if n.reg {
 		reg := regularize.DefaultOrthogonal()
 		reg.Beta = float32(j.Beta)
@@ -98,7 +98,7 @@ func (j *job) trainOne(ctx context.Context, n *network) error {
 		j.meter.Clear()
 		largest, defect := norms(e)
 		fmt.Fprintf(j.stdout, "%-11s  epoch %d: loss %.3f, accuracy %.1f %%; largest σ_max %.3f, product %.3g, ‖W·Wᵀ − I‖ %.3f\n",
-			n.Name, e.Epoch, e.Loss, 100*e.Accuracy, largest, e.Observed["sigma_max_product"], defect)
+			n.Name, e.Epoch, e.Loss, 100*e.Accuracy, largest, e.Measured["sigma_max_product"], defect)
 	}
 	n.Training = t.History()
 	return n.model.Save(filepath.Join(j.out, n.Name+".safetensors"))
@@ -107,7 +107,7 @@ func (j *job) trainOne(ctx context.Context, n *network) error {
 // norms returns the largest spectral norm of the weights after an epoch, and the root of
 // the sum of their squared defects.
 func norms(m train.Metrics) (largest, defect float64) {
-	for name, v := range m.Observed {
+	for name, v := range m.Measured {
 		switch kind, _, _ := strings.Cut(name, "/"); kind {
 		case "sigma_max":
 			largest = max(largest, v)

@@ -141,7 +141,7 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	}
 	var attacks []attack.Named
 	if t != trials.Clean {
-		attacks = append(attacks, attack.Named{Name: t.String(), Attack: t.Perturber()})
+		attacks = append(attacks, attack.Named{Name: t.String(), Attack: t.Adversary()})
 	}
 	done := 0
 	cfg.Progress = func(p attack.Progress) {

@@ -109,7 +109,7 @@ func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, err
 	}
 	for _, eps := range distanceRadii {
 		t := distanceTrial(l.options, eps)
-		d, err := figures.Measure(ctx, j.model, test, attack.Named{Name: t.String(), Attack: t.Perturber()}, l.archive.key())
+		d, err := figures.Measure(ctx, j.model, test, attack.Named{Name: t.String(), Attack: t.Adversary()}, l.archive.key())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", j.name, err)
 		}

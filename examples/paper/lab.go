@@ -242,7 +242,7 @@ func (l *lab) check() (work float64, err error) {
 	for s, n := range l.all() {
 		net := l.network(s, n)
 		for _, t := range n.toJudge() {
-			if err := t.Check(); err != nil {
+			if err := t.Validate(); err != nil {
 				return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
 			}
 			work += l.work(s, n, t)

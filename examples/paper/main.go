@@ -17,19 +17,19 @@ import (
 
 // options are the flags. Those with a name in JSON decide the results.
 type options struct {
-	Exp      string  `json:"experiment"`
-	Scale    string  `json:"scale"`
-	Width    float64 `json:"width"`
-	T        int     `json:"T"`
-	Train    int     `json:"train_images"`
-	Test     int     `json:"test_images"`
-	Epochs   int     `json:"epochs"`
-	Batch    int     `json:"batch"`
-	LR       float64 `json:"lr"`
-	Eps      float64 `json:"eps_255"`
-	Beta     float64 `json:"beta"`
-	RowShare float64 `json:"row_share"`
-	Decay    float64 `json:"weight_decay"`
+	Exp         string  `json:"experiment"`
+	Scale       string  `json:"scale"`
+	Width       float64 `json:"width"`
+	T           int     `json:"T"`
+	Train       int     `json:"train_images"`
+	Test        int     `json:"test_images"`
+	Epochs      int     `json:"epochs"`
+	Batch       int     `json:"batch"`
+	LR          float64 `json:"lr"`
+	Eps         float64 `json:"eps_255"`
+	Beta        float64 `json:"beta"`
+	RowShare    float64 `json:"row_share"`
+	WeightDecay float64 `json:"weight_decay"`
 
 	HIREPeriods int     `json:"hire_periods"`
 	HIREEps     float64 `json:"hire_eps_255"`
@@ -108,7 +108,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.betas = numbers{0.0005, 0.001, 0.002, 0.004}
 	fs.Var(&o.betas, "betas", "`list` of the steps β of figure2, increasing numbers in (0, 0.5] with commas between")
 	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
-	cli.Var(fs, &o.Decay, "decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
+	cli.Var(fs, &o.WeightDecay, "weight-decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
 	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")

@@ -104,7 +104,7 @@ func (o *options) newNetwork(s subject, m method) *network {
 	slow := 1.0
 	if m == rate {
 		coded := zoo.RateCoded(s.arch)
-		cfg.Poisson, cfg.Leak, cfg.SoftReset, cfg.Mean, cfg.Std = coded.Poisson, coded.Leak, coded.SoftReset, coded.Mean, coded.Std
+		cfg.Poisson, cfg.Decay, cfg.SoftReset, cfg.Mean, cfg.Std = coded.Poisson, coded.Decay, coded.SoftReset, coded.Mean, coded.Std
 		cfg.Steps = o.RateSteps
 		slow = float64(cfg.Steps) / float64(o.T)
 	}
@@ -121,7 +121,7 @@ func (o *options) newNetwork(s subject, m method) *network {
 	if m.Reg {
 		r.Beta, r.RowShare = o.beta(s.arch), o.RowShare
 	} else {
-		r.Decay = o.Decay
+		r.Decay = o.WeightDecay
 	}
 	n := &network{recipe: r, on: s.Data, slow: slow}
 	switch m {

@@ -220,7 +220,7 @@ func TestBlackBox(t *testing.T) {
 	cfg := attack.DefaultConfig()
 	cfg.Key, cfg.Source = rng.New(3).Derive("attacks", 0), network("source")
 	trial := trials.New("PGD", snn.BPTT{}, 64, 0.1, 7)
-	want, err := attack.Evaluate(t.Context(), network("vanilla"), test, []attack.Named{{Name: trial.String(), Attack: trial.Perturber()}}, cfg)
+	want, err := attack.Evaluate(t.Context(), network("vanilla"), test, []attack.Named{{Name: trial.String(), Attack: trial.Adversary()}}, cfg)
 	require.NoError(t, err)
 	seen := 0
 	for name, content := range files(t, out) {

@@ -75,13 +75,13 @@ func (l *lab) time(ctx context.Context, s subject) (*times, error) {
 	if err := set.Fill(x, indices); err != nil {
 		return nil, err
 	}
-	if t.Forward, err = medianOf(timedAttacks, x.N, func() error { _, err := model.Logits(x, nil); return err }); err != nil {
+	if t.Forward, err = medianOf(timedAttacks, x.N, func() error { _, err := model.Logits(snn.Pass{}, x); return err }); err != nil {
 		return nil, err
 	}
 	for _, name := range table1Attacks {
 		t.Attacks[name] = map[string]float64{}
 		for _, g := range trials.Gradients {
-			p := l.trial(name, g).Perturber()
+			p := l.trial(name, g).Adversary()
 			t.Attacks[name][fmt.Sprint(g)], err = medianOf(timedAttacks, x.N, func() error {
 				_, err := p.Perturb(ctx, model, x, y, nil, l.archive.key())
 				return err

@@ -54,7 +54,7 @@ func listTrials(o *options, white bool) (list []trials.Trial) {
 // checkAttacks returns an error if -test-eps makes an attack that is none.
 func checkAttacks(o *options) error {
 	for _, t := range listTrials(o, true) {
-		if err := t.Check(); err != nil {
+		if err := t.Validate(); err != nil {
 			return fmt.Errorf("-test-eps %v: %w", o.TestEps, err)
 		}
 	}
@@ -150,7 +150,7 @@ func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []tri
 	}
 	attacks, work := make([]attack.Named, len(list)), map[string]float64{"clean": float64(len(models))}
 	for i, t := range list {
-		attacks[i] = attack.Named{Name: t.String(), Attack: t.Perturber()}
+		attacks[i] = attack.Named{Name: t.String(), Attack: t.Adversary()}
 		work[attacks[i].Name] = t.Work(len(models))
 	}
 	done := 0

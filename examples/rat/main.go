@@ -54,7 +54,7 @@ type options struct {
 	Width      float64 `json:"width"`
 	T          int     `json:"T"`
 	Theta      float64 `json:"theta"`
-	Leak       float64 `json:"leak"`
+	Decay      float64 `json:"decay"`
 	Epochs     int     `json:"epochs"`
 	Eps        float64 `json:"eps_255"`
 	TestEps    float64 `json:"test_eps_255"`
@@ -80,7 +80,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
 	cli.Var(fs, &o.T, "T", 4, "[1, 1024]", "time steps")
 	cli.Var(fs, &o.Theta, "theta", 1, "(0, ∞)", "firing threshold θ")
-	cli.Var(fs, &o.Leak, "leak", 1, "(0, 1]", "membrane leak λ")
+	cli.Var(fs, &o.Decay, "decay", 1, "(0, 1]", "decay λ of the membrane potential; 1 is no leak")
 	cli.Var(fs, &o.Epochs, "epochs", 5, "[1, 1000000]", "epochs of training")
 	cli.Var(fs, &o.Eps, "eps", 8, "[0, 255]", "perturbation radius ε in training, in 255ths")
 	cli.Var(fs, &o.TestEps, "test-eps", 16, "(0, 255]", "perturbation radius ε at test, in 255ths")

@@ -110,7 +110,7 @@ func TestRun(t *testing.T) {
 		if name == "source" {
 			continue
 		}
-		logits, err := m.Logits(x, nil)
+		logits, err := m.Logits(snn.Pass{}, x)
 		require.NoError(t, err)
 		for i, class := range res.White[name].Outcomes[0].Predicted {
 			z := logits[10*i:][:10]
@@ -428,8 +428,8 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-theta", "0"}, []string{"-theta", `"0"`, "(0, ∞)"}},
 		{[]string{"-theta", "NaN"}, []string{"-theta", `"NaN"`, "(0, ∞)"}},
 		{[]string{"-theta", "1e-300"}, []string{"threshold 0", "positive"}},
-		{[]string{"-leak", "0"}, []string{"-leak", `"0"`, "(0, 1]"}},
-		{[]string{"-leak", "1.01"}, []string{"-leak", `"1.01"`, "(0, 1]"}},
+		{[]string{"-decay", "0"}, []string{"-decay", `"0"`, "(0, 1]"}},
+		{[]string{"-decay", "1.01"}, []string{"-decay", `"1.01"`, "(0, 1]"}},
 		{[]string{"-epochs", "0"}, []string{"-epochs", `"0"`, "[1, "}},
 		{[]string{"-eps", "-1"}, []string{"-eps", `"-1"`, "[0, 255]"}},
 		{[]string{"-eps", "256"}, []string{"-eps", `"256"`, "[0, 255]"}},

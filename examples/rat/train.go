@@ -19,8 +19,8 @@ import (
 // Packages train, attack and regularize do not import each other: that they fit
 // together shows here.
 var (
-	_ train.Adversary   = attack.Mix(nil)
-	_ train.Adversary   = (*attack.Attack)(nil)
+	_ snn.Adversary     = attack.Mix(nil)
+	_ snn.Adversary     = (*attack.Attack)(nil)
 	_ train.Regularizer = regularize.Orthogonal{}
 )
 
@@ -69,7 +69,7 @@ func (j *job) check() (*snn.Summary, error) {
 func (j *job) config() zoo.Config {
 	cfg := zoo.Default(j.Arch)
 	cfg.WidthMultiplier, cfg.Steps = j.Width, j.T
-	cfg.Threshold, cfg.Leak = float32(j.Theta), float32(j.Leak)
+	cfg.Threshold, cfg.Decay = float32(j.Theta), float32(j.Decay)
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.Train.C, j.Train.H, j.Train.W, j.Train.Classes
 	cfg.Mean, cfg.Std = j.Mean, j.Std
 	return cfg

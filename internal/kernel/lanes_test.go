@@ -159,7 +159,7 @@ func FuzzNeuronParity(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, pixels, steps, flags uint8, leak, threshold float32) {
 		on := func(i int) bool { return flags>>i&1 == 1 }
 		c := newNeuronCase(seed, 1, 2, 1+int(pixels), 1+int(steps)%40, on(0), on(1), on(2), on(3))
-		c.Leak, c.Threshold = leak, threshold
+		c.Decay, c.Threshold = leak, threshold
 		wild(rand.New(rand.NewPCG(seed, 3)), c.x)
 		parity(t, "NeuronForward", func(_ func(int) []float32, words func(int) []uint16) {
 			NeuronForward(words(c.Units*c.Steps*c.Pixels), c.x, c.norm, c.Neuron, c.Scan, 2)

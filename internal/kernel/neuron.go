@@ -5,11 +5,11 @@ import (
 	"unsafe"
 )
 
-// Neuron is the update rule of a spiking neuron: m ← Leak·m + cur; it fires when
+// Neuron is the update rule of a spiking neuron: m ← Decay·m + cur; it fires when
 // m ≥ Threshold and is then set to zero, or lowered by Threshold if Soft is set.
 type Neuron struct {
-	Leak, Threshold float32
-	Soft            bool
+	Decay, Threshold float32
+	Soft             bool
 }
 
 // Scan is the extent of a layer of neurons: Units = channel blocks × Images (unit
@@ -60,7 +60,7 @@ func (sc *Scan) run(u, lo, hi int, n Neuron, x []float32, norm Norm, s []uint16)
 		steps:     uint64(sc.Steps),
 		xStep:     uint64(stride(sc.CurrentSteps, sc.Pixels) * Lanes * 4),
 		sStep:     uint64(sc.Pixels * 2),
-		leak:      n.Leak,
+		leak:      n.Decay,
 		threshold: n.Threshold,
 		soft:      bit(n.Soft),
 	}
@@ -178,7 +178,7 @@ type NeuronGrad struct {
 //
 //	∂s(t) = dout(t) − p(t)·∂q(t)   (soft reset: − Threshold·∂q(t); detached: dout(t))
 //	∂p(t) = ∂s(t)·φ(t) + (1 − s(t))·∂q(t)   (soft reset: + ∂q(t))
-//	∂q(t−1) = Leak·∂p(t),  dcur(t) = ∂p(t),  dx(t) = A·dcur(t)
+//	∂q(t−1) = Decay·∂p(t),  dcur(t) = ∂p(t),  dx(t) = A·dcur(t)
 //
 // dx has CurrentSteps steps, and is overwritten, or added to if add is set. Inputs
 // of one step get the sum over time. dx may be g.Dout if both have the same number

@@ -48,7 +48,7 @@ func values(r *rand.Rand, n int, scale, shift float32) []float32 {
 func newNeuronCase(seed uint64, blocks, images, pixels, steps int, constIn, constOut, soft, normed bool) *neuronCase {
 	r := rand.New(rand.NewPCG(seed, uint64(pixels)))
 	c := &neuronCase{
-		Neuron:    Neuron{Leak: 0.9, Threshold: 1, Soft: soft},
+		Neuron:    Neuron{Decay: 0.9, Threshold: 1, Soft: soft},
 		Scan:      Scan{Units: blocks * images, Images: images, Pixels: pixels, Steps: steps, CurrentSteps: steps},
 		doutSteps: steps,
 	}
@@ -78,7 +78,7 @@ func (c *neuronCase) neuron(u, px, l int) (x, cur, p, dout []float32, s []bool) 
 		x = append(x, xt)
 		cur = append(cur, float32(a*xt)+b)
 		dout = append(dout, c.dout[((u*c.doutSteps+t%c.doutSteps)*c.Pixels+px)*Lanes+l])
-		m = float32(c.Leak*m) + cur[t]
+		m = float32(c.Decay*m) + cur[t]
 		p = append(p, m)
 		s = append(s, m >= c.Threshold)
 		if s[t] {
@@ -135,7 +135,7 @@ func (c *neuronCase) wantGrad(p, dout []float32, s []bool, w float64, detach boo
 				dqdp -= float64(p[t]) * phi
 			}
 		}
-		d[t] = float64(dout[t])*phi + next*float64(c.Leak)*dqdp
+		d[t] = float64(dout[t])*phi + next*float64(c.Decay)*dqdp
 		next = d[t]
 	}
 	return d

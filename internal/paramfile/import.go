@@ -86,9 +86,9 @@ func (f *File) ImportChecked(params map[string]*autograd.Param, check func() err
 func swap(a, b map[string]*autograd.Param) {
 	for name, p := range a {
 		held := &autograd.Param{Shape: p.Shape}
-		held.Take(p)
-		p.Take(b[name])
-		b[name].Take(held)
+		held.MoveFrom(p)
+		p.MoveFrom(b[name])
+		b[name].MoveFrom(held)
 	}
 }
 

@@ -43,8 +43,8 @@ func (c *checker) network() error {
 	}
 	m, err := zoo.New(zoo.Config{
 		Arch: c.Meta["arch"], WidthMultiplier: 1, Channels: x.C, Height: x.H, Width: x.W, Classes: logits.Shape[1],
-		Steps: int(v[0]), Leak: float32(v[1]), Threshold: float32(v[2]),
-		Surrogate: c.Meta["surrogate"], SurrogateWidth: float32(v[3]), BatchNorm: true,
+		Steps: int(v[0]), Decay: float32(v[1]), Threshold: float32(v[2]),
+		Surrogate: c.Meta["surrogate"], SurrogateParam: float32(v[3]), BatchNorm: true,
 		Mean: c.Tensors["param.mean"].Floats, Std: c.Tensors["param.std"].Floats,
 	}, rng.New(0))
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *checker) network() error {
 
 func (c *checker) evaluate(m *snn.Model, prefix string, g snn.Gradient, x tensor.NCHW, y []int, eps float32) error {
 	var rates []Result
-	p := snn.Pass{Gradient: g, Observe: func(layer string, s *tensor.Spikes) {
+	p := snn.Pass{Gradient: g, OnSpikes: func(layer string, s *tensor.Spikes) {
 		i := len(rates)
 		want := c.Tensors["rates"].Floats
 		r := Result{Name: fmt.Sprintf("%srates[%d] (%s)", prefix, i, layer), Spikes: 1}
@@ -80,7 +80,7 @@ func (c *checker) evaluate(m *snn.Model, prefix string, g snn.Gradient, x tensor
 		}
 		rates = append(rates, r)
 	}}
-	grad, err := m.Run(p, x, func(logits []float32) []float32 {
+	grad, err := m.InputGradient(p, x, func(logits []float32) []float32 {
 		c.compare(prefix+"logits", logits)
 		loss, d := meanLoss(logits, y)
 		c.compare(prefix+"loss", []float32{loss})
@@ -125,7 +125,7 @@ func meanLoss(logits []float32, y []int) (float32, []float32) {
 
 // train checks a forward and backward pass with batch statistics, and one update.
 func (c *checker) train(m *snn.Model, x tensor.NCHW, y []int, cfg train.SGD, lr float64) error {
-	err := m.TrainStep(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
+	err := m.ParamGradients(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
 		c.compare("train.logits", logits)
 		loss, d := meanLoss(logits, y)
 		c.compare("train.loss", []float32{loss})

@@ -21,8 +21,8 @@ func (c *checker) neuron() error {
 	if err != nil {
 		return err
 	}
-	n := snn.Neuron{Leak: float32(v[0]), Threshold: float32(v[1]), Surrogate: surrogate}
-	if err := n.Check(); err != nil {
+	n := snn.Neuron{Decay: float32(v[0]), Threshold: float32(v[1]), Surrogate: surrogate}
+	if err := n.Validate(); err != nil {
 		return err
 	}
 	x, err := c.Floats("x", 3)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
 )
@@ -18,7 +19,7 @@ func ExampleLoadTorch() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	logits, err := net.Logits(tensor.NewNCHW(1, 3, 8, 8), nil) // of a black image
+	logits, err := net.Logits(snn.Pass{}, tensor.NewNCHW(1, 3, 8, 8)) // of a black image
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -55,7 +56,7 @@ func TestLoadTorchAgrees(t *testing.T) {
 		x := tensor.NCHW{N: images.Shape[0], C: 3, H: images.Shape[2], W: images.Shape[3], Data: images.Floats}
 		m, err := zoo.LoadTorch("testdata/"+c.file, c.cfg)
 		require.NoError(t, err)
-		got, err := m.Logits(x, nil)
+		got, err := m.Logits(snn.Pass{}, x)
 		require.NoError(t, err)
 		largest := 0.0
 		for i, z := range want {
@@ -70,7 +71,7 @@ func TestLoadTorchAgrees(t *testing.T) {
 		again, cfg, err := zoo.Load(path)
 		require.NoError(t, err)
 		assert.Equal(t, c.cfg, cfg)
-		same, err := again.Logits(x, nil)
+		same, err := again.Logits(snn.Pass{}, x)
 		require.NoError(t, err)
 		assert.Equal(t, got, same)
 	}

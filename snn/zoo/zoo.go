@@ -49,12 +49,12 @@ type Config struct {
 	Width           int       `json:"width"`
 	Classes         int       `json:"classes"`
 	Steps           int       `json:"steps"`
-	Leak            float32   `json:"leak"`      // λ in (0,1]
+	Decay           float32   `json:"decay"`     // λ in (0,1]
 	Threshold       float32   `json:"threshold"` // θ > 0
 	SoftReset       bool      `json:"soft_reset,omitempty"`
 	Detach          bool      `json:"detach_reset,omitempty"`
-	Surrogate       string    `json:"surrogate"` // as in snn.NewSurrogate
-	SurrogateWidth  float32   `json:"surrogate_width"`
+	Surrogate       string    `json:"surrogate"`       // as in snn.NewSurrogate
+	SurrogateParam  float32   `json:"surrogate_param"` // as in snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`
 	Dropout         float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
 	Poisson         bool      `json:"poisson,omitempty"` // Poisson instead of direct input
@@ -62,12 +62,33 @@ type Config struct {
 	Std             []float32 `json:"std"`
 }
 
+// UnmarshalJSON implements [json.Unmarshaler]. It reads the keys of files that were
+// written when Decay was "leak" and SurrogateParam was "surrogate_width", too.
+func (c *Config) UnmarshalJSON(text []byte) error {
+	type plain Config
+	old := struct {
+		*plain
+		Leak  *float32 `json:"leak"`
+		Width *float32 `json:"surrogate_width"`
+	}{plain: (*plain)(c)}
+	if err := json.Unmarshal(text, &old); err != nil {
+		return err
+	}
+	if old.Leak != nil {
+		c.Decay = *old.Leak
+	}
+	if old.Width != nil {
+		c.SurrogateParam = *old.Width
+	}
+	return nil
+}
+
 // Default returns the paper's settings for an architecture: CIFAR-10, T = 8, IF
 // neurons with θ = 1, triangle surrogate of width 1, batch norm.
 func Default(arch string) Config {
 	return Config{
 		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
-		Steps: 8, Leak: 1, Threshold: 1, Surrogate: "triangle", SurrogateWidth: 1, BatchNorm: true,
+		Steps: 8, Decay: 1, Threshold: 1, Surrogate: "triangle", SurrogateParam: 1, BatchNorm: true,
 		Mean: []float32{0.4914, 0.4822, 0.4465}, Std: []float32{0.2023, 0.1994, 0.2010},
 	}
 }
@@ -83,7 +104,7 @@ func Default(arch string) Config {
 // the paper goes without, and begins from the weights of a converted ReLU network.
 func RateCoded(arch string) Config {
 	cfg := Default(arch)
-	cfg.Steps, cfg.Poisson, cfg.Leak, cfg.SoftReset = 100, true, 0.99, true
+	cfg.Steps, cfg.Poisson, cfg.Decay, cfg.SoftReset = 100, true, 0.99, true
 	cfg.Mean, cfg.Std = nil, nil
 	return cfg
 }
@@ -164,12 +185,12 @@ func build(cfg Config) (*snn.Model, error) {
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
-	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.SurrogateWidth)
+	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.SurrogateParam)
 	if err != nil {
 		return nil, err
 	}
-	neuron := snn.Neuron{Leak: cfg.Leak, Threshold: cfg.Threshold, SoftReset: cfg.SoftReset, DetachReset: cfg.Detach, Surrogate: s}
-	if err := neuron.Check(); err != nil {
+	neuron := snn.Neuron{Decay: cfg.Decay, Threshold: cfg.Threshold, SoftReset: cfg.SoftReset, DetachReset: cfg.Detach, Surrogate: s}
+	if err := neuron.Validate(); err != nil {
 		return nil, err
 	}
 	b := builder{cfg, neuron}

@@ -1,6 +1,7 @@
 package zoo_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -40,7 +41,7 @@ func TestArchitectures(t *testing.T) {
 					for i := range x.Data {
 						x.Data[i] = float32(i%10) / 10
 					}
-					logits, err := m.Logits(x, nil)
+					logits, err := m.Logits(snn.Pass{}, x)
 					require.NoError(t, err)
 					assert.Len(t, logits, 2*c.classes)
 				})
@@ -63,7 +64,7 @@ func TestEverySettingMatters(t *testing.T) {
 			x.Data[i] = float32(i*i%11) / 10
 		}
 		var out []float32
-		err = m.TrainStep(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
+		err = m.ParamGradients(snn.Pass{Train: true}, x, func(logits []float32) []float32 {
 			out = append(out, logits...)
 			return logits
 		})
@@ -74,12 +75,12 @@ func TestEverySettingMatters(t *testing.T) {
 	assert.Equal(t, base, run(func(*zoo.Config) {}))
 	for name, change := range map[string]func(c *zoo.Config){
 		"steps":           func(c *zoo.Config) { c.Steps = 5 },
-		"leak":            func(c *zoo.Config) { c.Leak = 0.8 },
+		"decay":           func(c *zoo.Config) { c.Decay = 0.8 },
 		"threshold":       func(c *zoo.Config) { c.Threshold = 0.8 },
 		"soft reset":      func(c *zoo.Config) { c.SoftReset = true },
 		"detached reset":  func(c *zoo.Config) { c.Detach = true },
 		"surrogate":       func(c *zoo.Config) { c.Surrogate = "sigmoid" },
-		"surrogate width": func(c *zoo.Config) { c.SurrogateWidth = 0.5 },
+		"surrogate width": func(c *zoo.Config) { c.SurrogateParam = 0.5 },
 		"batch norm":      func(c *zoo.Config) { c.BatchNorm = false },
 		"dropout":         func(c *zoo.Config) { c.Dropout = 0.5 },
 		"poisson":         func(c *zoo.Config) { c.Poisson = true },
@@ -249,8 +250,8 @@ func TestLoad(t *testing.T) {
 	for _, arch := range []string{"small", "wrn-16-4", "conv4 M conv6 | fc12 fc3", "WRN widths 4,8,8,16, 1 blocks a group, strides 1,1,2"} {
 		cfg := zoo.Default(arch)
 		cfg.WidthMultiplier, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 0.25, 12, 16, 3, 3
-		cfg.Leak, cfg.Threshold, cfg.SoftReset, cfg.Detach = 0.9, 0.7, true, true
-		cfg.Surrogate, cfg.SurrogateWidth, cfg.Poisson, cfg.Dropout = "arctan", 2.5, true, 0.25
+		cfg.Decay, cfg.Threshold, cfg.SoftReset, cfg.Detach = 0.9, 0.7, true, true
+		cfg.Surrogate, cfg.SurrogateParam, cfg.Poisson, cfg.Dropout = "arctan", 2.5, true, 0.25
 		m, err := zoo.New(cfg, rng.New(1))
 		require.NoError(t, err)
 		path := filepath.Join(t.TempDir(), "model.safetensors")
@@ -265,7 +266,7 @@ func TestLoad(t *testing.T) {
 		}
 		run := func(m *snn.Model) (out []float32) {
 			seed := func(l []float32) []float32 { out = append(out, l...); return l }
-			grad, err := m.Run(snn.Pass{}, x, seed)
+			grad, err := m.InputGradient(snn.Pass{}, x, seed)
 			require.NoError(t, err)
 			return append(out, grad.Data...)
 		}
@@ -341,10 +342,10 @@ func TestConfigErrors(t *testing.T) {
 		"image width 1000000: expected a number from 1": func(c *zoo.Config) { c.Width = 1_000_000 },
 		"classes 0":                            func(c *zoo.Config) { c.Classes = 0 },
 		"0 time steps":                         func(c *zoo.Config) { c.Steps = 0 },
-		"leak 1.5":                             func(c *zoo.Config) { c.Leak = 1.5 },
+		"decay 1.5":                            func(c *zoo.Config) { c.Decay = 1.5 },
 		"threshold 0":                          func(c *zoo.Config) { c.Threshold = 0 },
 		`surrogate "relu"`:                     func(c *zoo.Config) { c.Surrogate = "relu" },
-		"surrogate triangle: width 0":          func(c *zoo.Config) { c.SurrogateWidth = 0 },
+		"surrogate triangle: width 0":          func(c *zoo.Config) { c.SurrogateParam = 0 },
 		"dropout 1: expected":                  func(c *zoo.Config) { c.Dropout = 1 },
 		"dropout -0.5: expected":               func(c *zoo.Config) { c.Dropout = -0.5 },
 		"dropout NaN":                          func(c *zoo.Config) { c.Dropout = float32(nan) },
@@ -358,5 +359,21 @@ func TestConfigErrors(t *testing.T) {
 			require.ErrorContains(t, err, message)
 			assert.NotContains(t, err.Error(), "\n")
 		}
+	}
+}
+
+// Files whose metadata have the keys of before the neurons' decay and the surrogates'
+// parameters had their names are read.
+func TestOldKeys(t *testing.T) {
+	want := zoo.Default("small")
+	want.Decay, want.SurrogateParam = 0.5, 2
+	text, err := json.Marshal(want)
+	require.NoError(t, err)
+	old := strings.NewReplacer(`"decay":`, `"leak":`, `"surrogate_param":`, `"surrogate_width":`).Replace(string(text))
+	require.NotEqual(t, string(text), old)
+	for _, s := range []string{string(text), old} {
+		var got zoo.Config
+		require.NoError(t, json.Unmarshal([]byte(s), &got))
+		assert.Equal(t, want, got)
 	}
 }

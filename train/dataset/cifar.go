@@ -152,12 +152,12 @@ type records struct {
 	labels  int // label bytes of a record
 }
 
-// Shape implements [Images].
+// Shape implements [PixelSource].
 func (r *records) Shape() (n, c, h, w int) {
 	return len(r.files) * r.perFile, cifarC, cifarH, cifarW
 }
 
-// ReadImage implements [Images].
+// ReadImage implements [PixelSource].
 func (r *records) ReadImage(dst []uint8, i int) error {
 	f, k := r.files[i/r.perFile], i%r.perFile
 	if _, err := f.ReadAt(dst[:cifarPixels], int64(k)*int64(r.labels+cifarPixels)+int64(r.labels)); err != nil {

@@ -115,7 +115,7 @@ func TestReadCIFAR(t *testing.T) {
 				for _, set := range []*dataset.Set{train, test} {
 					assert.Equal(t, [4]int{3, 32, 32, l.classes}, [4]int{set.C, set.H, set.W, set.Classes})
 					for k := range l.classes {
-						assert.Equal(t, l.class(k), set.ClassNames[k])
+						assert.Equal(t, l.class(k), set.ClassNames()[k])
 					}
 					for i := range set.N {
 						require.Equal(t, l.label(first+i), set.Labels[i])
@@ -138,7 +138,7 @@ func TestReadCIFARTakesWindowsLines(t *testing.T) {
 	files[l.names] = bytes.ReplaceAll(files[l.names], []byte("\n"), []byte("\r\n"))
 	train, _, err := l.read(folder(t, files))
 	require.NoError(t, err)
-	assert.Equal(t, []string{"class 0", "class 1"}, train.ClassNames[:2])
+	assert.Equal(t, []string{"class 0", "class 1"}, train.ClassNames()[:2])
 }
 
 func TestReadCIFARRefusesBadFiles(t *testing.T) {

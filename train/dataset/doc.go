@@ -17,7 +17,7 @@
 //		}
 //	}
 //
-// A [Set] is labels and a source of images, [Images], which may lie in memory or
+// A [Set] is labels and a source of images, [PixelSource], which may lie in memory or
 // anywhere else that a byte can be read from. Pixels stay bytes until a batch is
 // made; there they become value/255, in [0,1]. Normalisation is part of the model,
 // which takes it from [Moments] or [CIFARNormalization].

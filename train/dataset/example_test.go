@@ -46,7 +46,7 @@ func ExampleNew() {
 	if err := set.Fill(x, []int{0}); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(x.Data, set.ClassNames[set.Labels[0]])
+	fmt.Println(x.Data, set.ClassNames()[set.Labels[0]])
 	// Output: [0 1] rising
 }
 
@@ -63,7 +63,7 @@ func ExampleReadCIFAR10() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(train.N, "and", test.N, "images of", train.ClassNames)
+	fmt.Println(train.N, "and", test.N, "images of", train.ClassNames())
 }
 
 // What a model's normalisation needs.

@@ -24,7 +24,7 @@ import (
 //
 // A class's label is its place among the subfolders of this folder: in a test folder that
 // lacks a class, those after it have other labels than in the training folder. Compare
-// the sets' ClassNames.
+// the sets' ClassNames().
 //
 // Files that lie beside the subfolders, and names that begin with a dot, are left out.
 // Every image is decoded once to check it, and again whenever it is asked for; the
@@ -138,10 +138,10 @@ func (f *folder) check() error {
 	return nil
 }
 
-// Shape implements [Images].
+// Shape implements [PixelSource].
 func (f *folder) Shape() (n, c, h, w int) { return len(f.paths), f.c, f.h, f.w }
 
-// ReadImage implements [Images].
+// ReadImage implements [PixelSource].
 func (f *folder) ReadImage(dst []uint8, i int) error {
 	img, err := decodeImage(f.paths[i])
 	if err != nil {

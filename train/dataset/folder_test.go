@@ -90,7 +90,7 @@ func TestReadFolder(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	assert.Equal(t, [5]int{8, 3, 2, 3, 3}, [5]int{set.N, set.C, set.H, set.W, set.Classes})
-	assert.Equal(t, []string{"cat", "dog", "eel"}, set.ClassNames)
+	assert.Equal(t, []string{"cat", "dog", "eel"}, set.ClassNames())
 	assert.Equal(t, []int{0, 0, 1, 1, 2, 2, 2, 2}, set.Labels)
 	same := func(r, g, b float32) (want []float32) {
 		for _, v := range []float32{r, g, b} {
@@ -201,7 +201,7 @@ func TestReadFolderFollowsLinks(t *testing.T) {
 	}
 	set, err := dataset.ReadFolder(dir)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"cat", "tom"}, set.ClassNames)
+	assert.Equal(t, []string{"cat", "tom"}, set.ClassNames())
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "cat", "b.png")))
 	_, err = dataset.ReadFolder(dir)
 	require.ErrorIs(t, err, os.ErrNotExist)

@@ -73,7 +73,7 @@ func TestReadIDX(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, [5]int{2, 1, 2, 3, 10}, [5]int{set.N, set.C, set.H, set.W, set.Classes})
 			assert.Equal(t, []int{4, 9}, set.Labels)
-			assert.Equal(t, strings.Fields("0 1 2 3 4 5 6 7 8 9"), set.ClassNames)
+			assert.Equal(t, strings.Fields("0 1 2 3 4 5 6 7 8 9"), set.ClassNames())
 			for i, v := range fill(t, set, 0, 1).Data {
 				assert.Equal(t, float32(goodImages[16+i])/255, v)
 			}

@@ -10,9 +10,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Images is a source of images of one shape, the pixels of a [Set]. Its methods
+// PixelSource is a source of images of one shape, the pixels of a [Set]. Its methods
 // must be safe for concurrent use.
-type Images interface {
+type PixelSource interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
 	// ReadImage writes image i, in [0, n), to dst as C·H·W bytes in [C][H][W] order.
@@ -35,10 +35,10 @@ func NewMemory(c, h, w int, data []uint8) *Memory {
 	return &Memory{len(data) / (c * h * w), c, h, w, data}
 }
 
-// Shape implements [Images].
+// Shape implements [PixelSource].
 func (m *Memory) Shape() (n, c, h, w int) { return m.n, m.c, m.h, m.w }
 
-// ReadImage implements [Images]; it never fails.
+// ReadImage implements [PixelSource]; it never fails.
 func (m *Memory) ReadImage(dst []uint8, i int) error {
 	size := m.c * m.h * m.w
 	copy(dst, m.data[i*size:][:size])
@@ -48,12 +48,12 @@ func (m *Memory) ReadImage(dst []uint8, i int) error {
 // Set is labelled images, at least one. It is read-only once made, and safe for
 // concurrent use.
 type Set struct {
-	N, C, H, W int      // number of images; channels, rows and columns of each
-	Classes    int      // number of classes
-	ClassNames []string // [Classes]
-	Labels     []int    // [N], each in [0, Classes)
+	N, C, H, W int   // number of images; channels, rows and columns of each
+	Classes    int   // number of classes
+	Labels     []int // [N], each in [0, Classes)
 
-	images Images
+	classNames []string // [Classes], or nil
+	images     PixelSource
 }
 
 // New returns the set of images with labels, one an image, of the classes that
@@ -62,12 +62,12 @@ type Set struct {
 // It returns an error, which begins with name (say, the file that the data came
 // from), when there are no images or no classes, when the numbers of images and
 // labels differ, and when a label is not in [0, len(classNames)).
-func New(name string, images Images, labels []int, classNames []string) (*Set, error) {
+func New(name string, images PixelSource, labels []int, classNames []string) (*Set, error) {
 	return newSet(name, name, images, labels, classNames)
 }
 
 // newSet is [New] for images and labels from different files.
-func newSet(imagesName, labelsName string, images Images, labels []int, classNames []string) (*Set, error) {
+func newSet(imagesName, labelsName string, images PixelSource, labels []int, classNames []string) (*Set, error) {
 	n, c, h, w := images.Shape()
 	switch {
 	case n < 1 || c < 1 || h < 1 || w < 1:
@@ -82,7 +82,7 @@ func newSet(imagesName, labelsName string, images Images, labels []int, classNam
 			return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, len(classNames)-1)
 		}
 	}
-	return &Set{N: n, C: c, H: h, W: w, Classes: len(classNames), ClassNames: classNames, Labels: labels, images: images}, nil
+	return &Set{N: n, C: c, H: h, W: w, Classes: len(classNames), classNames: classNames, Labels: labels, images: images}, nil
 }
 
 // numbered returns the names "0", "1", … of n classes.
@@ -96,6 +96,9 @@ func numbered(n int) []string {
 
 // Shape returns the number of images and the channels, rows and columns of each.
 func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
+
+// ClassNames returns the names of the classes in the order of their labels, [Classes].
+func (s *Set) ClassNames() []string { return s.classNames }
 
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
@@ -153,7 +156,7 @@ func (s *Set) PerClass(n int) (*Set, error) {
 	}
 	for y, have := range count {
 		if have < n {
-			return nil, fmt.Errorf("dataset: %d images a class, but class %d (%s) has %d", n, y, s.ClassNames[y], have)
+			return nil, fmt.Errorf("dataset: %d images a class, but class %d (%s) has %d", n, y, s.classNames[y], have)
 		}
 	}
 	return s.Subset(indices)
@@ -172,7 +175,7 @@ func (s *Set) Only(classes ...int) (*Set, error) {
 		if _, twice := label[y]; twice {
 			return nil, fmt.Errorf("dataset: only class %d, twice", y)
 		}
-		label[y], names = k, append(names, s.ClassNames[y])
+		label[y], names = k, append(names, s.classNames[y])
 	}
 	var indices []int
 	for i, y := range s.Labels {
@@ -190,7 +193,7 @@ func (s *Set) Only(classes ...int) (*Set, error) {
 	for i, y := range sub.Labels {
 		sub.Labels[i] = label[y]
 	}
-	sub.Classes, sub.ClassNames = len(names), names
+	sub.Classes, sub.classNames = len(names), names
 	return sub, nil
 }
 
@@ -215,17 +218,17 @@ func (s *Set) Subset(indices []int) (*Set, error) {
 
 // selection is the images of a subset.
 type selection struct {
-	from    Images
+	from    PixelSource
 	indices []int
 }
 
-// Shape implements [Images].
+// Shape implements [PixelSource].
 func (s *selection) Shape() (n, c, h, w int) {
 	_, c, h, w = s.from.Shape()
 	return len(s.indices), c, h, w
 }
 
-// ReadImage implements [Images].
+// ReadImage implements [PixelSource].
 func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
 
 // Fingerprint returns a digest of the labels and of the pixels of at most 256 images,

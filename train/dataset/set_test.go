@@ -39,7 +39,7 @@ func TestNewRefusesBadData(t *testing.T) {
 	two := dataset.NewMemory(1, 1, 1, []uint8{1, 2})
 	for _, c := range []struct {
 		name    string
-		images  dataset.Images
+		images  dataset.PixelSource
 		labels  []int
 		classes []string
 		want    string
@@ -166,7 +166,7 @@ func TestOnly(t *testing.T) {
 	set := newSet(t, 8, 2, 3, 4) // labels 0 1 2 0 1 2 0 1
 	part, err := set.Only(2, 0)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"c", "a"}, part.ClassNames)
+	assert.Equal(t, []string{"c", "a"}, part.ClassNames())
 	assert.Equal(t, [2]int{2, 5}, [2]int{part.Classes, part.N})
 	assert.Equal(t, []int{1, 0, 1, 0, 1}, part.Labels)
 	for k, i := range []int{0, 2, 3, 5, 6} {
@@ -175,7 +175,7 @@ func TestOnly(t *testing.T) {
 	assert.Equal(t, []int{0, 1, 2, 0, 1, 2, 0, 1}, set.Labels, "the set itself stays")
 	again, err := part.Only(1) // a, of a part
 	require.NoError(t, err)
-	assert.Equal(t, []string{"a"}, again.ClassNames)
+	assert.Equal(t, []string{"a"}, again.ClassNames())
 	assert.Equal(t, []int{0, 0, 0}, again.Labels)
 	assert.Equal(t, fill(t, set, 0, 3, 6), fill(t, again, 0, 1, 2))
 
@@ -209,7 +209,7 @@ func TestFingerprint(t *testing.T) {
 	for i := range pixels {
 		pixels[i] = uint8(i)
 	}
-	names := set.ClassNames
+	names := set.ClassNames()
 	assert.Equal(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), set.Labels, names)))
 	assert.NotEqual(t, want, digest(dataset.New("", dataset.NewMemory(1, 2, 2, pixels), []int{0, 1, 2, 0, 2}, names)))
 	pixels[19]++

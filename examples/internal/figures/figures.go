@@ -31,7 +31,7 @@ const batch = 32
 
 // Measure attacks m with a on all images of data and returns what that does to its
 // layers. The attacked images are those of attack.Evaluate with this key.
-func Measure(ctx context.Context, m *snn.Model, data attack.Images, a attack.Named, key rng.Key) (*Distances, error) {
+func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Named, key rng.Key) (*Distances, error) {
 	d := &Distances{}
 	n, _, _, _ := data.Shape()
 	for lo := 0; lo < n; lo += batch {
@@ -64,7 +64,7 @@ func Measure(ctx context.Context, m *snn.Model, data attack.Images, a attack.Nam
 
 // Perturb returns the images of data from lo to hi, clean and as a attacks them on m,
 // each with its index as its identity.
-func Perturb(ctx context.Context, m *snn.Model, data attack.Images, lo, hi int, a attack.Perturber, key rng.Key) (x, adv tensor.NCHW, err error) {
+func Perturb(ctx context.Context, m *snn.Model, data attack.Dataset, lo, hi int, a snn.Adversary, key rng.Key) (x, adv tensor.NCHW, err error) {
 	_, c, h, w := data.Shape()
 	x = tensor.NewNCHW(hi-lo, c, h, w)
 	indices, labels, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)

@@ -61,8 +61,8 @@ func Open(ctx context.Context, path string, progress func(done, total int64)) (*
 		return nil, fmt.Errorf("training images of %d×%d×%d, but test images of %d×%d×%d: expected the same size",
 			d.Train.C, d.Train.H, d.Train.W, d.Test.C, d.Test.H, d.Test.W)
 	}
-	if !slices.Equal(d.Train.ClassNames, d.Test.ClassNames) {
-		return nil, fmt.Errorf("training images of the classes %q, but test images of %q: expected the same", d.Train.ClassNames, d.Test.ClassNames)
+	if !slices.Equal(d.Train.ClassNames(), d.Test.ClassNames()) {
+		return nil, fmt.Errorf("training images of the classes %q, but test images of %q: expected the same", d.Train.ClassNames(), d.Test.ClassNames())
 	}
 	return d, nil
 }

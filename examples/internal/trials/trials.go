@@ -44,8 +44,8 @@ func (t Trial) String() string {
 	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
 }
 
-// Perturber returns what makes the images.
-func (t Trial) Perturber() attack.Perturber {
+// Adversary returns what makes the images.
+func (t Trial) Adversary() snn.Adversary {
 	eps, alpha := float32(t.Eps/255), float32(t.Alpha)
 	for _, g := range Gradients {
 		if fmt.Sprint(g) != t.Gradient {
@@ -65,10 +65,10 @@ func (t Trial) Perturber() attack.Perturber {
 	return attack.GaussianNoise{Std: eps}
 }
 
-// Check returns an error if the attack is none.
-func (t Trial) Check() error {
-	if a, ok := t.Perturber().(*attack.Attack); ok {
-		if err := a.Check(); err != nil {
+// Validate returns an error if the attack is none.
+func (t Trial) Validate() error {
+	if a, ok := t.Adversary().(*attack.Attack); ok {
+		if err := a.Validate(); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 	}
@@ -83,7 +83,7 @@ const GradientWork = 2.5
 // passes.
 func (t Trial) Work(networks int) float64 {
 	work := float64(networks)
-	if a, ok := t.Perturber().(*attack.Attack); ok {
+	if a, ok := t.Adversary().(*attack.Attack); ok {
 		work += GradientWork * float64(a.Steps)
 	}
 	return work

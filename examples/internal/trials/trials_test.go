@@ -14,7 +14,7 @@ func TestTrials(t *testing.T) {
 	for _, c := range []struct {
 		trial trials.Trial
 		name  string
-		want  attack.Perturber
+		want  snn.Adversary
 		work  float64 // of one image and two networks
 	}{
 		{trials.Clean, "clean", attack.GaussianNoise{}, 2},
@@ -25,10 +25,10 @@ func TestTrials(t *testing.T) {
 		{trials.New("BIM", snn.BPTT{}, 2, 0.01, 3), "BIM BPTT ε=2/255", attack.BIM(2./255, 0.01, 3, snn.BPTT{}), 9.5},
 	} {
 		assert.Equal(t, c.name, c.trial.String())
-		assert.Equal(t, c.want, c.trial.Perturber(), c.name)
+		assert.Equal(t, c.want, c.trial.Adversary(), c.name)
 		assert.Equal(t, c.work, c.trial.Work(2), c.name)
-		assert.NoError(t, c.trial.Check(), c.name)
+		assert.NoError(t, c.trial.Validate(), c.name)
 	}
 	assert.Equal(t, trials.New("FGSM", snn.CBA{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.02, 9), "steps are not FGSM's")
-	assert.ErrorContains(t, trials.New("PGD", snn.BPTT{}, 8, 0, 7).Check(), "PGD BPTT ε=8/255: ")
+	assert.ErrorContains(t, trials.New("PGD", snn.BPTT{}, 8, 0, 7).Validate(), "PGD BPTT ε=8/255: ")
 }

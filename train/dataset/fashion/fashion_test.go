@@ -28,7 +28,7 @@ func TestSets(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, [5]int{c.n, 1, 28, 28, 10}, [5]int{set.N, set.C, set.H, set.W, set.Classes})
 			assert.Equal(t, c.first, set.Labels[:10])
-			assert.Equal(t, "Ankle boot", set.ClassNames[set.Labels[0]])
+			assert.Equal(t, "Ankle boot", set.ClassNames()[set.Labels[0]])
 
 			all := make([]int, set.N)
 			for i := range all {
@@ -36,7 +36,7 @@ func TestSets(t *testing.T) {
 			}
 			x := tensor.NewNCHW(set.N, set.C, set.H, set.W)
 			require.NoError(t, set.Fill(x, all))
-			require.NoError(t, x.CheckRange(0, 1))
+			require.NoError(t, x.ValidateRange(0, 1))
 			var sum float64
 			for _, v := range x.Data {
 				sum += float64(v)
@@ -53,6 +53,6 @@ func Example() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%d images of %d×%d×%d, the first one of class %s\n",
-		test.N, test.C, test.H, test.W, test.ClassNames[test.Labels[0]])
+		test.N, test.C, test.H, test.W, test.ClassNames()[test.Labels[0]])
 	// Output: 1000 images of 1×28×28, the first one of class Ankle boot
 }

@@ -30,12 +30,12 @@ func TestSinkUpdatesAsStepDoes(t *testing.T) {
 		for range 3 {
 			pass := snn.Pass{Train: true}
 			if fused {
-				pass.Sink = u.Sink(0.1, 2)
+				pass.FusedUpdate = u.FusedUpdate(0.1, 2)
 			}
 			for _, p := range m.Params() {
 				p.ClearGrad()
 			}
-			require.NoError(t, m.TrainStep(pass, x, func(logits []float32) []float32 {
+			require.NoError(t, m.ParamGradients(pass, x, func(logits []float32) []float32 {
 				d := make([]float32, len(logits))
 				autograd.CrossEntropy(nil, d, logits, y, 0)
 				return d

@@ -19,7 +19,7 @@ type adder struct {
 	observe func() error
 }
 
-func (a *adder) Observe(_ context.Context, m *snn.Model, epochs int) (map[string]float64, error) {
+func (a *adder) Measure(_ context.Context, m *snn.Model, epochs int) (map[string]float64, error) {
 	if a.observe != nil {
 		if err := a.observe(); err != nil {
 			return nil, err
@@ -38,16 +38,16 @@ func TestObserver(t *testing.T) {
 	plain := tiny(t, nil)
 	fit(t, plain, rat())
 	cfg := rat()
-	cfg.Observer = &adder{}
+	cfg.Monitor = &adder{}
 	want := tiny(t, nil)
 	metrics := fit(t, want, cfg)
 	assert.Equal(t, values(plain), values(want))
-	assert.Nil(t, fit(t, plain, rat())[0].Observed)
+	assert.Nil(t, fit(t, plain, rat())[0].Measured)
 	var sum float64
 	for i, m := range metrics {
-		assert.Equal(t, float64(i+1), m.Observed["epochs"])
-		assert.NotEqual(t, sum, m.Observed["sum"])
-		sum = m.Observed["sum"]
+		assert.Equal(t, float64(i+1), m.Measured["epochs"])
+		assert.NotEqual(t, sum, m.Measured["sum"])
+		sum = m.Measured["sum"]
 	}
 
 	path := saveAt(t, cfg, 2)
@@ -58,13 +58,13 @@ func TestObserver(t *testing.T) {
 		assert.Equal(t, metrics[i], timeless(m))
 	}
 
-	cfg.Observer = nil // which the training does not depend on
+	cfg.Monitor = nil // which the training does not depend on
 	without := tiny(t, nil)
 	tr = trainer(t, without, cfg)
 	require.NoError(t, tr.Resume(path))
-	assert.Nil(t, finish(t, tr)[0].Observed)
+	assert.Nil(t, finish(t, tr)[0].Measured)
 	assert.Equal(t, values(want), values(without))
-	assert.Equal(t, metrics[1].Observed, tr.History()[1].Observed)
+	assert.Equal(t, metrics[1].Measured, tr.History()[1].Measured)
 }
 
 // An observer's error ends the epoch, which is then made again.
@@ -72,8 +72,8 @@ func TestObserverErrors(t *testing.T) {
 	want := tiny(t, nil)
 	wantMetrics := fit(t, want, rat())
 	for text, fail := range map[string]func(*adder, context.CancelFunc) error{
-		"train: epoch 2 of 3: observer: no measure":                       func(*adder, context.CancelFunc) error { return errors.New("no measure") },
-		"train: epoch 2 of 3: observer: sum is NaN, want a finite number": func(a *adder, _ context.CancelFunc) error { a.offset = math.NaN(); return nil },
+		"train: epoch 2 of 3: monitor: no measure":                       func(*adder, context.CancelFunc) error { return errors.New("no measure") },
+		"train: epoch 2 of 3: monitor: sum is NaN, want a finite number": func(a *adder, _ context.CancelFunc) error { a.offset = math.NaN(); return nil },
 		fmt.Sprintf("train: epoch 2 of 3: %v", context.Canceled):          func(_ *adder, cancel context.CancelFunc) error { cancel(); return nil },
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -87,7 +87,7 @@ func TestObserverErrors(t *testing.T) {
 			return nil
 		}
 		cfg := rat()
-		cfg.Observer = a
+		cfg.Monitor = a
 		model := tiny(t, nil)
 		tr := trainer(t, model, cfg)
 		var last error
@@ -98,11 +98,11 @@ func TestObserverErrors(t *testing.T) {
 		assert.Len(t, tr.History(), 1)
 		a.offset = 0
 		for i, m := range finish(t, tr) {
-			m.Observed = nil
+			m.Measured = nil
 			assert.Equal(t, wantMetrics[i+1], m)
 		}
 		assert.Equal(t, values(want), values(model))
 	}
 }
 
-var _ train.Observer = (*adder)(nil)
+var _ train.Monitor = (*adder)(nil)
