@@ -133,7 +133,7 @@ func TestLoadErrors(t *testing.T) {
 		{"it lacks none of the model's tensors, and has zz beside them", changed(func(ts tensors) { ts["zz"] = ts["fc.bias"] })},
 		{"tensor fc.bias has shape [1 5]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{1, 5}, make([]byte, 20)) })},
 		{"tensor fc.bias has shape [4]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{4}, make([]byte, 16)) })},
-		{"tensor fc.bias is of type F64: expected F32", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F64, []uint64{5}, make([]byte, 40)) })},
+		{"tensor fc.bias is of type I64: expected F32", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.I64, []uint64{5}, make([]byte, 40)) })},
 		{"tensor fc.bias, value 2 is NaN: expected a finite number", value(math.NaN())},
 		{"tensor fc.bias, value 2 is -Inf: expected a finite number", value(math.Inf(-1))},
 	} {

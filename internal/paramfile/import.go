@@ -223,8 +223,8 @@ func (t tensor) fill(p *autograd.Param) error {
 		if err != nil {
 			return 0, fmt.Errorf(", value %d: %w", i, err)
 		}
-		if y := float32(x); y-y != 0 {
-			return 0, fmt.Errorf(", value %d is %v: expected a finite float32", i, x)
+		if y := float32(x); x-x != 0 || y-y != 0 {
+			return 0, fmt.Errorf(", value %d is %v: expected a finite number of float32's range", i, x)
 		}
 		return float32(x), nil
 	})

@@ -168,9 +168,12 @@ func oldPickle(start []byte) bool {
 // Names returns the tensors' names, sorted.
 func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.tensors)) }
 
-// Shape returns a tensor's shape and type, such as F32, or false if there is no tensor
-// of the name.
-func (f *File) Shape(name string) (shape []int, dtype string, ok bool) {
+// Shape returns a tensor's shape, or false if there is no tensor of the name.
+func (f *File) Shape(name string) ([]int, bool) {
 	t, ok := f.tensors[name]
-	return slices.Clone(t.shape), t.dtype, ok
+	return slices.Clone(t.shape), ok
 }
+
+// Type returns the type of a tensor, such as F32, or nothing if there is no tensor of the
+// name.
+func (f *File) Type(name string) string { return f.tensors[name].dtype }

@@ -132,6 +132,10 @@ var globals = map[string]any{
 	"torch._utils._rebuild_tensor_v3":            function(rebuildTensor),
 	"torch._utils._rebuild_parameter":            function(rebuildParameter),
 	"torch._utils._rebuild_parameter_with_state": function(rebuildParameter),
+	"torch._tensor._rebuild_from_type_v2":        function(rebuildSubclass),
+	"torch._tensor.Tensor":                       plainTensor,
+	"torch.Tensor":                               plainTensor,
+	"torch.nn.parameter.Parameter":               plainTensor,
 	"torch.storage.UntypedStorage":               untyped,
 }
 
@@ -251,10 +255,29 @@ func rebuildParameter(args []any) (any, error) {
 	return args[0], nil
 }
 
+// plainTensor stands for the classes whose tensors are nothing but tensors.
+var plainTensor = &placeholder{"torch.Tensor"}
+
+// rebuildSubclass makes a tensor, which has attributes, of (function, class, the
+// function's arguments, attributes).
+func rebuildSubclass(args []any) (any, error) {
+	if len(args) < 3 {
+		return nil, errors.New("a tensor with attributes that is not made as torch.save does")
+	}
+	class, _ := args[1].(*placeholder)
+	f, ok1 := args[0].(function)
+	inner, ok2 := args[2].(*types.Tuple)
+	if class != plainTensor || !ok1 || !ok2 {
+		return &placeholder{describe(args[1])}, nil
+	}
+	return f(*inner)
+}
+
 // unpickle interprets a pickle, whose references load resolves, and returns the names of
 // what placeholders stand for.
 func unpickle(text []byte, load func(id any) (any, error), o *Options) (v any, skipped []string, err error) {
-	if err := vet(text, o); err != nil {
+	text, err = vet(text, o)
+	if err != nil {
 		return nil, nil, err
 	}
 	defer func() {
@@ -276,7 +299,7 @@ func unpickle(text []byte, load func(id any) (any, error), o *Options) (v any, s
 	}
 	u.PersistentLoad = load
 	if v, err = u.Load(); err != nil {
-		return nil, nil, fmt.Errorf("malformed: %.200s", err.Error())
+		return nil, nil, fmt.Errorf("%.200s", err.Error()) // which may print a whole list
 	}
 	for _, p := range names {
 		skipped = append(skipped, p.name)
@@ -305,13 +328,13 @@ func init() {
 		{"NQabestu01.\x85\x86\x87\x88\x89\x90\x93\x81\x92)", instruction{0, false, plain}},
 		{"\x94", instruction{0, false, memo}},
 		{"(]}\x8f\x91", instruction{0, false, container}},
-		{"R", instruction{0, false, call}},
+		{"Rc", instruction{0, false, call}},
 		{"Kh\x80", instruction{1, false, plain}},
 		{"q", instruction{1, false, memo}},
 		{"M", instruction{2, false, plain}},
 		{"Jj", instruction{4, false, plain}},
 		{"r", instruction{4, false, memo}},
-		{"G", instruction{8, false, plain}},
+		{"G\x95", instruction{8, false, plain}},
 		{"U\x8a\x8cC", instruction{1, true, plain}},
 		{"XB", instruction{4, true, plain}},
 		{"\x8d\x8e\x96", instruction{8, true, plain}},
@@ -322,12 +345,18 @@ func init() {
 	}
 }
 
-// vet returns an error if a pickle has instructions that Python does not write for
-// objects of protocols 2 to 5, is cut short, or takes more memory than the budget. What
-// is left can do nothing but build values: unpickle calls none but the functions of
-// globals, and of what else the pickle asks for nothing is built.
-func vet(text []byte, o *Options) error {
-	memory := 2 * uint64(len(text)) // of what strings and frames hold
+// asLists are instructions that make sets, and those that make lists of the same. gopickle's
+// sets cannot hold bytes.
+var asLists = map[byte]byte{'\x8f': ']', '\x90': 'e', '\x91': 'l'}
+
+// vet returns a pickle with lists in place of sets. It returns an error if the pickle has
+// instructions that Python does not write for objects in protocols 2 to 5, is cut short,
+// or takes more memory than the budget. What is left can do nothing but build values:
+// unpickle calls none but the functions of globals, and of what else the pickle asks for
+// nothing is built.
+func vet(text []byte, o *Options) ([]byte, error) {
+	memory := 3 * uint64(len(text)) // of this copy, strings and frames
+	text = bytes.Clone(text)
 	cut := errors.New("cut short")
 	for i := 0; i < len(text); {
 		op, rest := text[i], text[i+1:]
@@ -337,35 +366,33 @@ func vet(text []byte, o *Options) error {
 		case op == 'c':
 			lines := bytes.SplitN(rest, []byte("\n"), 3)
 			if len(lines) < 3 {
-				return cut
+				return nil, cut
 			}
-			n, in.memory = len(lines[0])+len(lines[1])+2, 400
-		case op == 0x95: // a frame, whose content follows
-			if len(rest) < 8 || binary.LittleEndian.Uint64(rest) > uint64(len(rest)-8) {
-				return cut
-			}
-			n = 8
-		case !ok || op == 0x8a && len(rest) > 0 && rest[0] == 0:
-			return fmt.Errorf("instruction %#02x at byte %d: expected those that torch.save writes for tensors", op, i)
-		case in.counted:
+			n = len(lines[0]) + len(lines[1]) + 2
+		case !ok || op == '\x8a' && len(rest) > 0 && rest[0] == 0:
+			return nil, fmt.Errorf("instruction %#02x at byte %d: expected those that torch.save writes for tensors", op, i)
+		case len(rest) < n:
+			return nil, cut
+		case in.counted || op == '\x95':
 			var count [8]byte
-			if len(rest) < n {
-				return cut
-			}
 			copy(count[:], rest[:n])
 			size := binary.LittleEndian.Uint64(count[:])
 			if size > uint64(len(rest)-n) {
-				return cut
+				return nil, cut
 			}
-			n += int(size)
+			if in.counted { // the content of a frame is instructions
+				n += int(size)
+			}
 		}
-		memory += uint64(in.memory)
-		if op == '.' {
-			return o.within("the structure of the tensors", memory)
+		if other, ok := asLists[op]; ok {
+			text[i] = other
+		}
+		if memory += uint64(in.memory); op == '.' {
+			return text, o.within("the structure of the tensors", memory)
 		}
 		i += 1 + n
 	}
-	return cut
+	return nil, cut
 }
 
 // list writes names in a line.

@@ -28,7 +28,11 @@ func (f *File) parseTorch(r io.ReaderAt, size int64) error {
 		return errors.New("it is a TorchScript archive: expected a state dict")
 	}
 	if a.records["byteorder"] != nil {
-		if order, err := a.read("byteorder"); err != nil || string(order) != "little" {
+		order, err := a.read("byteorder")
+		if err != nil {
+			return err
+		}
+		if string(order) != "little" {
 			return fmt.Errorf("byte order %.20q: expected little", order)
 		}
 	}
