@@ -320,20 +320,17 @@ type instruction struct {
 var instructions = map[byte]instruction{}
 
 func init() {
-	const plain, memo, container, call = 100, 200, 400, 800
+	const plain, container, call = 350, 500, 800 // with what slices and maps hold while they grow
 	for _, set := range []struct {
 		ops string
 		instruction
 	}{
-		{"NQabestu01.\x85\x86\x87\x88\x89\x90\x93\x81\x92)", instruction{0, false, plain}},
-		{"\x94", instruction{0, false, memo}},
+		{"NQabestu01.\x85\x86\x87\x88\x89\x90\x93\x81\x92\x94)", instruction{0, false, plain}},
 		{"(]}\x8f\x91", instruction{0, false, container}},
 		{"Rc", instruction{0, false, call}},
-		{"Kh\x80", instruction{1, false, plain}},
-		{"q", instruction{1, false, memo}},
+		{"Khq\x80", instruction{1, false, plain}},
 		{"M", instruction{2, false, plain}},
-		{"Jj", instruction{4, false, plain}},
-		{"r", instruction{4, false, memo}},
+		{"Jjr", instruction{4, false, plain}},
 		{"G\x95", instruction{8, false, plain}},
 		{"U\x8a\x8cC", instruction{1, true, plain}},
 		{"XB", instruction{4, true, plain}},

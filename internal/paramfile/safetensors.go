@@ -15,7 +15,7 @@ import (
 
 // A header of so many bytes takes at most headerCost times as much memory when it is
 // parsed.
-const headerCost = 64
+const headerCost = 96
 
 // parseSafetensors reads the header, its length and a JSON object. The tensors must
 // fill the bytes behind it one after the other.

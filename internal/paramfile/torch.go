@@ -104,16 +104,12 @@ func (a *archive) read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("record %s is compressed by method %d: expected 0, stored, or 8, deflated", name, f.Method)
 	}
 	left := f.UncompressedSize64
-	if f.Method == zip.Store {
-		left = min(left, a.size) // no record that is stored is longer
-	}
-	if err := a.options.within("record "+name, left); err != nil {
-		return nil, err
-	}
+	what, takes := "record "+name, min(left, a.size) // no stored record is longer than the archive
 	if f.Method == zip.Deflate {
-		if err := a.options.within(fmt.Sprintf("record %s with the compressed ones before it", name), a.unpacked+left); err != nil {
-			return nil, err
-		}
+		what, takes = what+" with the compressed ones before it", left+min(a.unpacked, math.MaxUint64-left)
+	}
+	if err := a.options.within(what, takes); err != nil {
+		return nil, err
 	}
 	r, err := f.Open()
 	if err != nil {
@@ -220,7 +216,7 @@ func (v *view) open() (io.Reader, error) {
 	if dims == 0 {
 		return bytes.NewReader(data[v.offset*width:][:run*width]), nil
 	}
-	out := make([]byte, 0, v.len()*width)
+	out := make([]byte, 0, v.tensor().len()*width)
 	var walk func(dim, at int)
 	walk = func(dim, at int) {
 		if dim == dims {
@@ -233,15 +229,6 @@ func (v *view) open() (io.Reader, error) {
 	}
 	walk(0, v.offset)
 	return bytes.NewReader(out), nil
-}
-
-// len returns the number of values of a view that is inside its storage.
-func (v *view) len() int {
-	n := 1
-	for _, d := range v.shape {
-		n *= d
-	}
-	return n
 }
 
 // inside returns an error if the view has more values than the budget's, or reaches out

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/paramfile"
 )
 
 // text pickles a string.
@@ -213,30 +215,48 @@ func TestTorchAllocatesWithinReason(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(10<<20))
 }
 
-// Nothing that a pickle says makes the reader panic.
+// Nothing that a pickle says makes the reader panic, or take more memory than the budget.
 func FuzzTorch(f *testing.F) {
 	good := view("0", 6, 0, numbers(2, 3), numbers(3, 1))
-	for _, s := range []string{dict("w", good), dict("state_dict", dict("w", good)), "ccollections\nOrderedDict\n)R(" + text("w") + good + "u}" + text("_metadata") + "}sb"} {
+	for _, s := range []string{
+		dict("w", good), dict("state_dict", dict("w", good)),
+		"ccollections\nOrderedDict\n)R(" + text("w") + good + "u}" + text("_metadata") + "}sb",
+		dict("w", good, "x", "cargparse\nNamespace\n)\x81}"+text("lr")+number(3)+"sb"),
+		dict("w", good, "x", "\x8f(C\x01aK\x01\x90", "y", "\x8c\x01a\x8c\x01b\x93)R\x94"),
+	} {
 		f.Add([]byte(program(s)))
 	}
 	f.Fuzz(func(t *testing.T, structure []byte) {
-		file, err := parse(archived(t, zip.Store, "x/data.pkl", string(structure), "x/data/0", strings.Repeat("0", 24)))
-		if err == nil {
-			_ = file.Import(map[string]*autograd.Param{"w": param(0, 2, 3)})
-		}
+		b := archived(t, zip.Store, "x/data.pkl", string(structure), "x/data/0", strings.Repeat("0", 24))
+		within(t, b)
 	})
 }
 
-// Nothing that a file says makes the reader panic.
-func FuzzParse(f *testing.F) {
-	b, err := os.ReadFile("../../snn/zoo/testdata/vgg_nobn.pth")
-	require.NoError(f, err)
-	f.Add(b)
-	f.Add(torch(f, dict("w", view("0", 6, 0, numbers(2, 3), numbers(3, 1)))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		file, err := parse(b)
+// within reads a file in every way within a budget of 1 MiB.
+func within(t *testing.T, b []byte) {
+	const budget = 1 << 20
+	taken := allocated(func() {
+		file, err := paramfile.Parse(b, paramfile.Options{Budget: budget, Note: func(string) {}, Settings: map[string][]float32{"beta": {1}}})
 		if err == nil {
-			_ = file.Import(map[string]*autograd.Param{"w": param(0, 2, 3)})
+			_ = file.Import(map[string]*autograd.Param{"w": autograd.NewParam(2, 3)})
 		}
 	})
+	if most := uint64(4*budget + 64*len(b)); taken > most { // one budget each for the structure, a record, and the values of a view
+		t.Fatalf("%d bytes allocated for a file of %d", taken, len(b))
+	}
+}
+
+// Nothing that a file says makes the reader panic, or take more memory than the budget.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("../../snn/zoo/testdata/checkpoints/*[ths]")
+	require.NoError(f, err)
+	require.NotEmpty(f, files)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(b)
+	}
+	f.Add(torch(f, dict("w", view("0", 6, 0, numbers(2, 3), numbers(3, 1)))))
+	f.Add(raw("F32", 4, make([]byte, 24)))
+	f.Fuzz(within)
 }

@@ -61,7 +61,7 @@ func (t tensor) values() (func() (float64, error), error) {
 	if err != nil {
 		return nil, fmt.Errorf(": %w", err)
 	}
-	b := bufio.NewReaderSize(r, 1<<16)
+	b := bufio.NewReaderSize(r, min(t.len()*d.width, 1<<16))
 	return func() (float64, error) {
 		raw, err := b.Peek(d.width)
 		if err != nil {
@@ -74,6 +74,15 @@ func (t tensor) values() (func() (float64, error), error) {
 		}
 		return x, nil
 	}, nil
+}
+
+// len returns the number of values, which open has found to fit in memory.
+func (t tensor) len() int {
+	n := 1
+	for _, d := range t.shape {
+		n *= d
+	}
+	return n
 }
 
 // Floats returns the values of a tensor in row-major order, those of F64 rounded to the
