@@ -66,7 +66,7 @@ func spikingVGGParams(names []string, m *snn.Model, cfg Config) (params map[stri
 		return params, func() {}, nil
 	}
 	outputs, channels := folded.Shape[0], folded.Shape[1]/(h*w)
-	if err := fits(outputs, channels, sjPool, sjPool); err != nil {
+	if err := fits("a layer with weights", outputs, channels, sjPool, sjPool); err != nil {
 		return nil, nil, err
 	}
 	params[first] = autograd.NewParam(outputs, channels*sjPool*sjPool)

@@ -14,6 +14,7 @@
 package zoo
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ const metaKey = "snnrat"
 // New builds the network and draws its parameters from key. It returns an error that
 // names the field or the layer that does not fit.
 func New(cfg Config, key rng.Key) (*snn.Model, error) {
-	m, err := build(cfg)
+	m, err := build(cfg, nil)
 	if err != nil {
 		return nil, fmt.Errorf("zoo: %w", err)
 	}
@@ -132,22 +133,26 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 var ErrNoDescription = errors.New("no description of the network in the file's metadata")
 
 // Load rebuilds a network that New built from the file that its Save wrote. The
-// error names the file.
-func Load(path string) (*snn.Model, Config, error) {
+// error names the file. Nothing is built unless the file holds the tensors of the network
+// that it describes.
+func Load(path string) (*snn.Model, Config, error) { return LoadWith(path, snn.LoadOptions{}) }
+
+// LoadWith is Load with options.
+func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	var cfg Config
-	m, err := rebuild(path, &cfg)
+	m, err := rebuild(path, &cfg, o)
 	if err != nil {
 		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
 	}
-	if err := m.Load(path); err != nil {
+	if err := m.LoadWith(path, o); err != nil {
 		return nil, cfg, err
 	}
 	return m, cfg, nil
 }
 
 // rebuild builds the network that a file's metadata describe.
-func rebuild(path string, cfg *Config) (*snn.Model, error) {
-	f, err := paramfile.Open(path)
+func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
+	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget})
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +164,7 @@ func rebuild(path string, cfg *Config) (*snn.Model, error) {
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
 	}
-	return build(*cfg)
+	return build(*cfg, f.Shape)
 }
 
 // resolve writes out a network that is named.
@@ -170,7 +175,9 @@ func resolve(arch string) string {
 	return arch
 }
 
-func build(cfg Config) (*snn.Model, error) {
+// build builds the network that cfg describes. If shape is not nil, it must return the
+// shapes of the network's weights by their names.
+func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error) {
 	arch := resolve(cfg.Arch)
 	if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
 		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
@@ -187,6 +194,12 @@ func build(cfg Config) (*snn.Model, error) {
 			return nil, fmt.Errorf("%s %d: expected a number from 1 to %d", field.name, field.v, largest)
 		}
 	}
+	if err := fits("images of shape", cfg.Channels, cfg.Height, cfg.Width); err != nil {
+		return nil, err
+	}
+	if cfg.Steps > largest {
+		return nil, fmt.Errorf("%d time steps: expected at most %d", cfg.Steps, largest)
+	}
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
@@ -198,7 +211,7 @@ func build(cfg Config) (*snn.Model, error) {
 	if err := neuron.Validate(); err != nil {
 		return nil, err
 	}
-	b := builder{cfg, neuron}
+	b := builder{cfg, neuron, shape}
 	var body *snn.Sequential
 	if strings.HasPrefix(arch, "WRN") {
 		body, err = b.wrn(arch)
@@ -237,6 +250,7 @@ func Names() string {
 type builder struct {
 	Config
 	neuron snn.Neuron
+	shape  func(name string) ([]int, bool) // of the weights in a file; nil if there is none
 }
 
 func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
@@ -245,20 +259,40 @@ func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
 
 // Limits on what a configuration, which may come from a file, can ask for: of a
-// number, and of the weights of a layer.
+// number, and of the values of an image and the weights of a layer.
 const (
-	largest     = 1 << 16
-	mostWeights = 1 << 28
+	largest    = 1 << 16
+	mostValues = 1 << 28
 )
 
-// fits returns an error if a layer with weights of that shape is out of bounds.
-func fits(shape ...int) error {
+// fits returns an error if what has that shape is out of bounds.
+func fits(what string, shape ...int) error {
 	n := 1.0
 	for _, d := range shape {
 		n *= float64(d)
 	}
-	if n > mostWeights {
-		return fmt.Errorf("a layer with weights %v: expected at most %d of them", shape, mostWeights)
+	if n > mostValues {
+		return fmt.Errorf("%s %v: expected at most %d values", what, shape, mostValues)
+	}
+	return nil
+}
+
+// weights returns an error if a layer must not be built: if its weights are out of bounds
+// or are not those of the file.
+func (b *builder) weights(layer string, shape ...int) error {
+	if err := fits("a layer with weights", shape...); err != nil {
+		return err
+	}
+	if b.shape == nil {
+		return nil
+	}
+	name := layer + ".weight"
+	has, ok := b.shape(name)
+	if !ok {
+		return fmt.Errorf("the file lacks tensor %s of the network that it describes", name)
+	}
+	if !slices.Equal(has, shape) {
+		return fmt.Errorf("tensor %s has shape %v: expected %v, as the network that the file describes", name, has, shape)
 	}
 	return nil
 }
@@ -299,7 +333,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				return nil, err
 			}
 			n = b.wide(n)
-			if err := fits(n, c, 3, 3); err != nil {
+			if err := b.weights(fmt.Sprintf("features.%d", len(features)), n, c, 3, 3); err != nil {
 				return nil, err
 			}
 			features = append(features, snn.NewConv2D(c, n, 3, 1, 1, true))
@@ -316,6 +350,9 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 		if h < 1 || w < 1 {
 			return nil, fmt.Errorf("images of %d×%d are too small for its pooling layers", b.Height, b.Width)
 		}
+	}
+	if err := fits("a classifier of values", c, h, w); err != nil {
+		return nil, err
 	}
 	in := c * h * w
 	words := strings.Fields(right)
@@ -337,7 +374,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				n = b.wide(v)
 			}
 		}
-		if err := fits(n, in); err != nil {
+		if err := b.weights(fmt.Sprintf("classifier.%d", len(classifier)), n, in); err != nil {
 			return nil, err
 		}
 		classifier = append(classifier, snn.NewLinear(in, n, true))
@@ -383,7 +420,10 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 		ws[i] = b.wide(ws[i])
 	}
 	widest := max(b.Channels, slices.Max(ws[:]))
-	if err := fits(widest, widest, 3, 3); err != nil {
+	if err := fits("a layer with weights", widest, widest, 3, 3); err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(b.weights("conv1", ws[0], b.Channels, 3, 3), b.weights("fc", b.Classes, ws[3])); err != nil {
 		return nil, err
 	}
 	body := (&snn.Sequential{}).Append("conv1", snn.NewConv2D(b.Channels, ws[0], 3, 1, 1, false))
@@ -397,6 +437,10 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 			}
 			if stride > 1 && c == ws[g+1] {
 				return nil, fmt.Errorf("group %d has stride %d and %d channels as the one before: its shortcut needs another width", g+1, stride, c)
+			}
+			name := fmt.Sprintf("blocks.%d.", len(group))
+			if err := cmp.Or(b.weights(name+"conv1", ws[g+1], c, 3, 3), b.weights(name+"conv2", ws[g+1], ws[g+1], 3, 3)); err != nil {
+				return nil, err
 			}
 			group = append(group, b.block(c, ws[g+1], stride))
 			c = ws[g+1]
