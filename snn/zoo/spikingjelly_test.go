@@ -87,7 +87,7 @@ func TestLoadTorchSpikingVGGRefuses(t *testing.T) {
 		{plain, "it lacks features.13.bias, features.13.weight"},
 		{drop, "dropout 0.5: expected 0"},
 		{residual, "it lacks block1.0.bn1.bias"},
-		{huge, "a layer with weights [4096 4096 7 7]: expected at most 268435456 of them"},
+		{huge, "a layer with weights [4096 4096 7 7]: expected at most 268435456"},
 	} {
 		m, err := zoo.LoadTorch(file, c.cfg)
 		assert.ErrorContains(t, err, c.want)
