@@ -140,11 +140,6 @@ func (m *Model) Params() []*autograd.Param {
 // value that is not finite, a running variance v with v + eps ≤ 0, or a standard deviation
 // that is not positive. Spikes do not show them: a neuron whose current is NaN never fires.
 func (m *Model) ValidateParams() error {
-	return m.validateParams(func(p *autograd.Param) *autograd.Param { return p })
-}
-
-// validateParams is ValidateParams for the values that parameters are to have.
-func (m *Model) validateParams(next func(*autograd.Param) *autograd.Param) error {
 	eps := map[*autograd.Param]float32{} // of running variances
 	for _, r := range m.summary.Rows {
 		if l, ok := r.Layer.(*BatchNorm); ok {
@@ -153,12 +148,11 @@ func (m *Model) validateParams(next func(*autograd.Param) *autograd.Param) error
 	}
 	for _, p := range m.State() {
 		e, variance := eps[p]
-		values := next(p)
-		if !variance && p != m.std && kernel.Finite(values.Data(), m.Threads) {
+		if !variance && p != m.std && kernel.Finite(p.Data(), m.Threads) {
 			continue
 		}
 		i := 0
-		for v := range values.Values() {
+		for v := range p.Values() {
 			switch {
 			case v-v != 0:
 				return fmt.Errorf("snn: %s: value %d is %v: expected a finite number", p.Name, i, v)

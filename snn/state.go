@@ -42,16 +42,34 @@ func (m *Model) named() map[string]*autograd.Param {
 	return named
 }
 
+// LoadOptions are how a file with a network's state is read.
+type LoadOptions struct {
+	// Budget bounds, in bytes, the memory that a file's own sizes can ask for: that of the
+	// description of its tensors, of each record, and of all compressed records together.
+	// 0 stands for 1 GiB.
+	Budget int64
+	// Note is told, one sentence each, what of the file is converted or passed over. nil
+	// stands for nobody.
+	Note func(string)
+}
+
 // Load sets the model's state from a safetensors file, or a PyTorch state dict as
 // torch.save writes it, and adds the file's metadata to Meta; entries that Meta has stay,
-// since they describe this model. The file must hold float32 tensors of just the
-// model's names and shapes (num_batches_tracked, which PyTorch's batch norm keeps, is
-// passed over). ValidateParams must hold for them. Load does not change the model's
-// settings: its number of steps and its neurons' may differ from the saved model's on
-// purpose; SetSettings takes them over. On an error, which names the file and the tensor,
-// the model is as it was.
-func (m *Model) Load(path string) error {
-	f, err := paramfile.Open(path)
+// since they describe this model. The file must hold the model's tensors under its names,
+// which may have a prefix in common such as module., and in its shapes. Values are F32, or
+// F16, BF16 or F64, which are converted. Tensors beside the model's are an error, but for
+// those that tools leave, such as num_batches_tracked, and those without the prefix.
+//
+// Load leaves the model's settings alone: its number of steps and its neurons may differ
+// from the saved model's on purpose. SetSettings takes them over.
+//
+// On an error, which names the file and the tensor, the model is as it was. That includes
+// the error of ValidateParams for the file's values.
+func (m *Model) Load(path string) error { return m.LoadWith(path, LoadOptions{}) }
+
+// LoadWith is Load with options.
+func (m *Model) LoadWith(path string, o LoadOptions) error {
+	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget, Note: o.Note})
 	if err == nil {
 		defer f.Close()
 		err = m.setState(f)
@@ -64,7 +82,7 @@ func (m *Model) Load(path string) error {
 
 // SetState is Load from the content of a file.
 func (m *Model) SetState(file []byte) error {
-	f, err := paramfile.Parse(file)
+	f, err := paramfile.Parse(file, paramfile.Options{})
 	if err != nil {
 		return err
 	}
@@ -72,21 +90,8 @@ func (m *Model) SetState(file []byte) error {
 }
 
 func (m *Model) setState(f *paramfile.File) error {
-	state := m.State()
-	read := make(map[*autograd.Param]*autograd.Param, len(state))
-	named := make(map[string]*autograd.Param, len(state))
-	for _, p := range state {
-		read[p] = autograd.NewParam(p.Shape...)
-		named[p.Name] = read[p]
-	}
-	if err := f.Import(named); err != nil {
+	if err := f.ImportChecked(m.named(), m.ValidateParams); err != nil {
 		return err
-	}
-	if err := m.validateParams(func(p *autograd.Param) *autograd.Param { return read[p] }); err != nil {
-		return err
-	}
-	for _, p := range state {
-		p.MoveFrom(read[p])
 	}
 	own := m.Meta
 	m.Meta = maps.Clone(f.Meta)

@@ -188,7 +188,7 @@ func TestSettingsAreSaved(t *testing.T) {
 
 // meta returns the metadata of a file.
 func meta(t *testing.T, path string) map[string]string {
-	f, err := paramfile.Open(path)
+	f, err := paramfile.Open(path, paramfile.Options{})
 	require.NoError(t, err)
 	defer f.Close()
 	return f.Meta

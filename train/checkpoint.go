@@ -85,7 +85,7 @@ func (t *Trainer) resume(path string) error {
 	if t.running {
 		return errors.New("an epoch is under way, want it completed")
 	}
-	file, err := paramfile.Open(path)
+	file, err := paramfile.Open(path, paramfile.Options{})
 	if err != nil {
 		return err
 	}

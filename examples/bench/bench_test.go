@@ -279,7 +279,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-batch", "-1"}, []string{"-batch", `"-1"`}},
 		{[]string{"-width", "x"}, []string{"-width", `"x"`, "(0, 64]"}},
 		{[]string{"-threads", "-1"}, []string{"-threads", `"-1"`}},
-		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, vgg11"}},
+		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, spiking_vgg11, "}},
 		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width or rate"}},
 		{[]string{"-sweep", "T", "-peer", good}, []string{"-sweep", "-peer"}},
 		{[]string{"-sweep", "T", "-peer-json", "x"}, []string{"-sweep", "-peer-json"}},

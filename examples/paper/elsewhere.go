@@ -13,21 +13,24 @@ import (
 
 // read returns a network that was trained elsewhere, and what describes it: one that this
 // library saved describes itself, a state dict of PyTorch is of a network of the flags'
-// settings.
-func (n *network) read() (*snn.Model, zoo.Config, error) {
+// settings. It tells note what of a state dict was converted or passed over.
+func (n *network) read(note func(string)) (*snn.Model, zoo.Config, error) {
 	m, cfg, err := zoo.Load(n.file)
 	if errors.Is(err, zoo.ErrNoDescription) || err != nil && strings.HasPrefix(filepath.Ext(n.file), ".pt") {
 		cfg = n.Network
-		m, err = zoo.LoadTorch(n.file, cfg)
+		m, err = zoo.LoadTorchWith(n.file, cfg, snn.LoadOptions{Note: func(s string) { note(n.file + ": " + s) }})
 	}
 	return m, cfg, err
 }
+
+// noteFile keeps a line on a file for run to write.
+func (l *lab) noteFile(line string) { l.fileNotes = append(l.fileNotes, line) }
 
 // open loads a network that was trained elsewhere, once, and returns an error if it is
 // not for the images that it is to be judged on.
 func (l *lab) open(n *network) error {
 	if l.loaded[n.name] == nil {
-		m, _, err := n.read()
+		m, _, err := n.read(l.noteFile)
 		if err != nil {
 			return err
 		}
@@ -49,7 +52,7 @@ func (l *lab) describe(on *sets.Data) error {
 	}
 	l.archs = l.archs[:1] // of the experiment's, if no flag says which
 	n := l.newNetwork(subject{Data: on, arch: l.archs[0]}, given)
-	m, cfg, err := n.read()
+	m, cfg, err := n.read(l.noteFile)
 	if err != nil {
 		return fmt.Errorf("-weights: %w", err)
 	}

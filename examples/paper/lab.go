@@ -80,11 +80,12 @@ func (o *options) experiment() (experiment, error) {
 // lab is where an experiment is made.
 type lab struct {
 	*options
-	subjects []subject
-	needs    []need
-	cabinet  cabinet
-	archive  archive
-	stdout   io.Writer
+	subjects  []subject
+	needs     []need
+	cabinet   cabinet
+	archive   archive
+	stdout    io.Writer
+	fileNotes []string // on the files of -weights and -source
 	// published are the paper's figures that are known.
 	published []publishedFigure
 	meter     *term.Meter
@@ -129,6 +130,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if e.work != nil {
 		work += e.work(l)
+	}
+	for _, line := range l.fileNotes {
+		fmt.Fprintln(stderr, line)
 	}
 	for _, folder := range []string{l.cabinet.folder, l.archive.folder} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {

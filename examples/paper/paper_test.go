@@ -344,6 +344,7 @@ func TestWeights(t *testing.T) {
 	stdout, stderr, code := clitest.Run(t, args(out, "-weights", pth)...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "Network of "+pth+", trained elsewhere: width 1, T = 4; 15 test images; seed 1\n")
+	assert.Equal(t, 1, strings.Count(stderr, pth+": layer1.1.num_batches_tracked, layer2.1.num_batches_tracked, "), "what was passed over: %s", stderr)
 	assert.NotRegexp(t, `\d \(`, stdout, "one network alone")
 	var got struct{ Results []comparison }
 	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
