@@ -84,32 +84,33 @@ func (a *Attack) Validate() error {
 	return nil
 }
 
-// Perturb implements [snn.Adversary]. What it returns has been checked: for every image,
-// Norm's Distance from the original, in float64, is at most Eps, and every value is
-// in [0,1]. It is an error if that fails, and if a logit or a gradient is not finite.
-// An image whose gradient is zero stays where it is for that step. The images are those of
-// the last step, which need not be the ones of the largest objective.
+// Perturb implements [snn.Adversary]. It checks what it returns: every image is within
+// the attack's [Threat], by Norm's Distance in float64. It returns an error if that check
+// fails, or if a logit or a gradient is not finite.
+//
+// An image whose gradient is zero does not move in that step. The images are those of the
+// last step. The objective may have been larger at an earlier one.
 func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
-	adv, _, err := a.attack(ctx, m, x, y, ids, key)
+	adv, _, err := a.PerturbDetail(ctx, m, x, y, ids, key)
 	return adv, err
 }
 
-// attack is Perturb. It tells of each image, too, whether every gradient was zero.
-func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, zero []bool, err error) {
+// PerturbDetail implements [Detailer].
+func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error) {
 	if err := a.Validate(); err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
 	ids, keys, err := prepare(m, x, y, ids, key)
 	if err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
 	target, err := a.targets(m.Classes(), y, ids)
 	if err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
-	adv, zero = x.Clone(), make([]bool, x.N)
+	adv, zero := x.Clone(), make([]bool, x.N)
 	if a.Eps == 0 {
-		return adv, zero, nil
+		return adv, Detail{target, zero}, nil
 	}
 	err = m.ForEachChunk(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
 		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], zero[lo:hi], lo}
@@ -119,9 +120,9 @@ func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 		return a.perturb(ctx, m, pass, &p)
 	})
 	if err != nil {
-		return tensor.NCHW{}, nil, fmt.Errorf("attack: %w", err)
+		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: %w", err)
 	}
-	return adv, zero, nil
+	return adv, Detail{target, zero}, nil
 }
 
 // part is some of the images that are attacked.
@@ -158,7 +159,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 			clip(image)
 		}
 	}
-	return a.recheck(p)
+	return Threat{a.Norm, a.Eps}.check(p.adv, p.x, p.first)
 }
 
 // gradient returns the objective's gradient by the attacked images.
@@ -198,19 +199,6 @@ func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 		}
 	}
 	return target, nil
-}
-
-// recheck holds the result against the promise, independently of how it was made.
-func (a *Attack) recheck(p *part) error {
-	for i := range p.x.N {
-		if d := a.Norm.Distance(p.adv.Image(i), p.x.Image(i)); !(d <= float64(a.Eps)) {
-			return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", p.first+i, a.Norm, d, a.Eps)
-		}
-		if k := slices.IndexFunc(p.adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
-			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", p.first+i, k, p.adv.Image(i)[k])
-		}
-	}
-	return nil
 }
 
 // prepare checks what every adversary of this package is given, and returns the ids and the key of

@@ -76,7 +76,7 @@ func TestEvaluateCounts(t *testing.T) {
 	toNext := attack.FGSM(0.25, snn.BPTT{})
 	toNext.Target = func(_ uint64, label int) int { return (label + 1) % 3 }
 	cfg := attack.DefaultConfig()
-	cfg.Batch = 3
+	cfg.Batch, cfg.Threat = 3, whole
 	var seen []attack.Progress
 	cfg.Progress = func(p attack.Progress) { seen = append(seen, p) }
 	r, err := attack.Evaluate(ctx, m, data, []attack.Named{

@@ -25,14 +25,20 @@ func RATMix(eps float32) Mix {
 	}
 }
 
-// Perturb implements [snn.Adversary]. A Mix of nothing is an error.
+// Perturb implements [snn.Adversary]. A Mix without attacks is an error.
 func (m Mix) Perturb(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	adv, _, err := m.PerturbDetail(ctx, model, x, y, ids, key)
+	return adv, err
+}
+
+// PerturbDetail implements [Detailer]: it returns the chosen attack's Detail.
+func (m Mix) PerturbDetail(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error) {
 	if len(m) == 0 {
-		return tensor.NCHW{}, errors.New("attack: a mix of no attacks: expected at least one")
+		return tensor.NCHW{}, Detail{}, errors.New("attack: a mix of no attacks: expected at least one")
 	}
 	if i := slices.Index(m, nil); i >= 0 {
-		return tensor.NCHW{}, fmt.Errorf("attack: attack %d of a mix is nil", i)
+		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: attack %d of a mix is nil", i)
 	}
 	chosen := m[key.Derive("mix", 0).Rand().IntN(len(m))]
-	return chosen.Perturb(ctx, model, x, y, ids, key)
+	return PerturbDetail(ctx, chosen, model, x, y, ids, key)
 }

@@ -22,6 +22,8 @@ type Objective interface {
 // divided by that probability, which changes no direction.
 type CrossEntropy struct{}
 
+func (CrossEntropy) String() string { return "cross-entropy" }
+
 // Gradient implements [Objective].
 func (CrossEntropy) Gradient(grad, logits []float32, y, target []int) {
 	labels, sign := y, float32(1)

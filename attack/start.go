@@ -1,6 +1,9 @@
 package attack
 
-import "math/rand/v2"
+import (
+	"fmt"
+	"math/rand/v2"
+)
 
 // Start is where an attack begins. What it chooses is then projected on the ball and
 // clipped to [0,1].
@@ -40,3 +43,9 @@ func (s RandomStep) Initialize(x []float32, n Norm, _ float32, r *rand.Rand) {
 	}
 	n.Step(x, d, s.Length)
 }
+
+func (AtImage) String() string { return "the image" }
+
+func (InBall) String() string { return "uniform in the ball" }
+
+func (s RandomStep) String() string { return fmt.Sprintf("a random step of length %v", s.Length) }

@@ -100,6 +100,9 @@ func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
 // ClassNames returns the names of the classes in the order of their labels, [Classes].
 func (s *Set) ClassNames() []string { return s.classNames }
 
+// NumClasses returns the number of classes.
+func (s *Set) NumClasses() int { return s.Classes }
+
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
 
