@@ -139,6 +139,17 @@ func TestThreatIsChecked(t *testing.T) {
 	assert.ErrorContains(t, err, "attacks bounded in L∞ and in L2: expected Config.Threat")
 }
 
+// The threat model of a Mix is the largest of its attacks'.
+func TestThreatOfMix(t *testing.T) {
+	got, known := attack.ThreatOf(attack.Mix{attack.FGSM(0.1, snn.BPTT{}), wrapped{attack.RATMix(0.3)}, attack.FGSM(0.2, snn.BPTT{})})
+	assert.True(t, known)
+	assert.Equal(t, attack.Threat{Norm: attack.LInf{}, Eps: 0.3}, got)
+	for _, unknown := range []snn.Adversary{attack.Mix{}, attack.Mix{nil}, opaque{attack.FGSM(0.1, snn.BPTT{})}} {
+		_, known = attack.ThreatOf(unknown)
+		assert.False(t, known)
+	}
+}
+
 // claims is an adversary that states a threat model.
 type claims struct {
 	snn.Adversary
