@@ -13,6 +13,7 @@ import (
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -301,6 +302,11 @@ func (s sorted) ClassNames() []string { return s.names }
 func TestOtherClasses(t *testing.T) {
 	m := brightest(t)
 	data := set{x: pixels(0, 1), y: []int{0, 1}}
+	folder := func(classes ...string) attack.Dataset {
+		s, err := dataset.New("folder", dataset.NewMemory(1, 1, 3, []uint8{255, 0, 0}), []int{0}, classes)
+		require.NoError(t, err)
+		return s
+	}
 	for _, c := range []struct {
 		data attack.Dataset
 		want string
@@ -308,6 +314,8 @@ func TestOtherClasses(t *testing.T) {
 		{sorted{data, 0, nil}, ""},
 		{sorted{data, 3, nil}, ""},
 		{sorted{data, 3, []string{"a", "b", "c"}}, ""},
+		{folder("cat", "deer", "dog"), ""},
+		{folder("images"), "attack: evaluate: snn: a data set of 1 classes: the network has 3"},
 		{sorted{data, 2, nil}, "attack: evaluate: snn: a data set of 2 classes: the network has 3"},
 		{sorted{data, 0, []string{"a", "b", "c", "d"}}, "attack: evaluate: snn: a data set of 4 classes: the network has 3"},
 	} {
