@@ -11,59 +11,61 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Attack is a gradient attack: from Start, Steps times,
+// Attack is a gradient attack. It begins at Start and repeats Steps times
 //
-//	x ← clip(Π(x + α·d)),  d the direction in Norm of the objective's gradient,
+//	x ← clip(Π(x + α·d)).
 //
-// Π being the projection on the ball of radius Eps around the image in Norm, and clip
-// that on [0,1]. The gradient is that of the sum of the images' objectives, and that
-// of the evaluated network (no batch statistics, no dropout).
+// Here d is the steepest direction of the objective in Norm, Π projects onto the ball of
+// radius Eps in Norm around the original image, and clip projects onto [0,1]. The gradient
+// is that of the network in evaluation mode, without batch statistics and dropout.
 //
-// FGSM, RFGSM, PGD and BIM fill an Attack; other combinations are made by changing
-// its fields. It may be used by several goroutines, and uses what its fields hold from
-// several.
+// FGSM, RFGSM, PGD and BIM return an Attack, whose fields may be changed for other
+// combinations. Several goroutines may use one Attack. An Attack calls the methods of its
+// fields from several goroutines at a time; a panic in one of them reaches the caller of
+// Perturb.
 type Attack struct {
-	Objective Objective    // what the attack raises
-	Gradient  snn.Gradient // how gradients cross the neurons
-	Norm      Norm         // that bounds the perturbation and shapes the step
-	Start     Start        // where in the ball the first step begins
-	Eps       float32      // ε ≥ 0, radius of the ball in Norm; pixels are in [0,1]
-	Alpha     float32      // α > 0, length of a step in Norm; may be 0 if Eps is
-	Steps     int          // ≥ 1, each a forward and a backward pass
+	Objective Objective    // the function of the logits that the attack raises
+	Gradient  snn.Gradient // the gradient approximation
+	Norm      Norm         // bounds the perturbation and shapes the step
+	Start     Start        // the point in the ball where the first step begins
+	Eps       float32      // ε ≥ 0, the radius of the ball in Norm; pixels are in [0,1]
+	Alpha     float32      // α > 0, the length of a step in Norm; may be 0 if Eps is 0
+	Steps     int          // ≥ 1; each is a forward and a backward pass
 
-	// Target makes the attack targeted: for an image's id and label it returns the
-	// class the network is to see, in [0, classes) and not the label. nil stands for
-	// an untargeted attack.
+	// Target makes the attack targeted. It returns the class to aim at for the id and the
+	// label of an image: a class in [0, classes) other than the label. A call of Perturb
+	// calls it once an image, from the caller's goroutine. Nil stands for an untargeted
+	// attack.
 	Target func(id uint64, label int) int
 }
 
-// FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L))
-// (Goodfellow et al. 2015). Set Norm to L2{} for the fast gradient method.
+// FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L)) (Goodfellow et
+// al. 2015). Set Norm to L2{} for the fast gradient method.
 func FGSM(eps float32, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, eps, 1, nil}
 }
 
-// RFGSM returns FGSM after a random step (Tramèr et al. 2018, with the two halves of
-// Ding et al. 2022): x' = clip(x + (ε/2)·sign(N(0,1))), and then an FGSM step of ε/2
-// from x'.
+// RFGSM returns FGSM after a random step (Tramèr et al. 2018). The random step is
+// x' = clip(x + (ε/2)·sign(N(0,1))), and an FGSM step of ε/2 from x' follows, as in Ding et
+// al. 2022.
 func RFGSM(eps float32, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, RandomStep{eps / 2}, eps, eps / 2, 1, nil}
 }
 
-// PGD returns projected gradient descent from a point drawn uniformly from the ball
-// (Madry et al. 2018). The paper's test settings are ε = 8/255, α = 0.01, 7 steps.
+// PGD returns projected gradient descent from a point drawn uniformly from the ball (Madry
+// et al. 2018). Ding et al. 2022 test with ε = 8/255, α = 0.01 and 7 steps.
 func PGD(eps, alpha float32, steps int, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, InBall{}, eps, alpha, steps, nil}
 }
 
-// BIM returns the basic iterative method, PGD from the image itself (Kurakin et al.
-// 2017).
+// BIM returns the basic iterative method: PGD that starts at the image itself (Kurakin et
+// al. 2017).
 func BIM(eps, alpha float32, steps int, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil}
 }
 
-// Validate returns an error that names the field that is missing or out of range.
-// Perturb begins with it.
+// Validate returns an error that names a field that is nil or out of range. Perturb calls
+// it first.
 func (a *Attack) Validate() error {
 	switch {
 	case a.Objective == nil:
@@ -125,13 +127,13 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	return adv, Detail{target, zero}, nil
 }
 
-// part is some of the images that are attacked.
+// part is a range of the images of a call.
 type part struct {
 	x, adv    tensor.NCHW
-	y, target []int // target is nil if the attack has none
+	y, target []int // target is nil for an untargeted attack
 	keys      []rng.Key
 	zero      []bool // whether every gradient was zero
-	first     int    // place of its first image among all
+	first     int    // index of the first image in the call
 }
 
 // perturb attacks the images of p.
@@ -162,7 +164,7 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 	return Threat{a.Norm, a.Eps}.check(p.adv, p.x, p.first)
 }
 
-// gradient returns the objective's gradient by the attacked images.
+// gradient returns the gradient of the objective with respect to the attacked images.
 func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tensor.NCHW, error) {
 	pass.Keys = make([]rng.Key, len(p.keys))
 	for i, k := range p.keys {
@@ -201,8 +203,7 @@ func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 	return target, nil
 }
 
-// prepare checks what every adversary of this package is given, and returns the ids and the key of
-// each image.
+// prepare validates the arguments of Perturb and returns the id and the key of each image.
 func prepare(m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) ([]uint64, []rng.Key, error) {
 	if err := m.ValidateImages(x); err != nil {
 		return nil, nil, fmt.Errorf("attack: %w", err)
@@ -236,8 +237,8 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 	return keys
 }
 
-// checkFinite returns an error that names the first of n images' values that is not
-// a finite number. The first image is image from.
+// checkFinite returns an error that names the first value that is not finite. Slice v holds
+// the values of n images, whose first is image from.
 func checkFinite(what string, v []float32, n, from int) error {
 	for i, f := range v {
 		if f-f != 0 { // NaN for a NaN and for infinities
@@ -248,8 +249,7 @@ func checkFinite(what string, v []float32, n, from int) error {
 	return nil
 }
 
-// clip moves values to [0,1]. Where the original is in [0,1], it moves none away from
-// the original.
+// clip moves values into [0,1]. It moves no value away from an original in [0,1].
 func clip(x []float32) {
 	for i, v := range x {
 		x[i] = min(max(v, 0), 1)

@@ -9,28 +9,29 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Detail is what an adversary tells about the images that it returned. The zero Detail
-// tells nothing.
+// Detail holds what an adversary knows about the images that it returned. The zero Detail
+// holds nothing.
 type Detail struct {
-	// Target holds the class that was aimed at for each image, −1 for none, [N]. It is nil
-	// for an untargeted attack.
+	// Target holds the class that the attack aimed at for each image, −1 for none, [N]. It
+	// is nil for an untargeted attack.
 	Target []int
 	// ZeroGradient tells of each image whether every gradient was zero, [N]. It is nil for
 	// an adversary that follows no gradient.
 	ZeroGradient []bool
 }
 
-// Detailer is an adversary that tells about the images that it returns. PerturbDetail is
-// Perturb with a Detail.
+// Detailer is an adversary that returns a Detail. PerturbDetail returns the images that
+// Perturb would return, and a Detail about them.
 //
 // A wrapper of another adversary implements it by calling the function [PerturbDetail] on
-// what it wraps. Otherwise Evaluate counts a targeted attack that is wrapped as an
-// untargeted one, and lists no zero gradients.
+// the adversary that it wraps. Evaluate counts an attack in any other wrapper as untargeted,
+// and lists no zero gradients for it. A type that embeds an *Attack and has a Perturb of its
+// own needs a PerturbDetail of its own too, since Evaluate prefers PerturbDetail.
 type Detailer interface {
 	PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error)
 }
 
-// PerturbDetail calls a's PerturbDetail if a is a [Detailer], and else its Perturb.
+// PerturbDetail calls a's PerturbDetail if a is a [Detailer], and otherwise its Perturb.
 func PerturbDetail(ctx context.Context, a snn.Adversary, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error) {
 	if d, ok := a.(Detailer); ok {
 		return d.PerturbDetail(ctx, m, x, y, ids, key)
@@ -55,7 +56,7 @@ func (d Detail) validate(n, classes, from int) error {
 
 // Settings describes an adversary in a report.
 type Settings struct {
-	Kind      string     `json:"kind"` // such as "gradient attack"; of a foreign adversary its Go type
+	Kind      string     `json:"kind"` // such as "gradient attack"; the Go type of an adversary that is no Describer
 	Objective string     `json:"objective,omitempty"`
 	Gradient  string     `json:"gradient,omitempty"` // the gradient approximation
 	Start     string     `json:"start,omitempty"`
@@ -71,7 +72,7 @@ type Describer interface {
 	Describe() Settings
 }
 
-// Describe returns a's own description if a is a [Describer], and else its Go type.
+// Describe returns a's own description if a is a [Describer], and otherwise its Go type.
 func Describe(a snn.Adversary) Settings {
 	if d, ok := a.(Describer); ok {
 		return d.Describe()
@@ -79,11 +80,11 @@ func Describe(a snn.Adversary) Settings {
 	return Settings{Kind: fmt.Sprintf("%T", a)}
 }
 
-// Describe implements [Describer]. An objective or a start that is a fmt.Stringer has that
-// as its name, another one its Go type.
+// Describe implements [Describer]. An objective or a start without a String method appears
+// as its Go type.
 func (a *Attack) Describe() Settings {
 	return Settings{
-		Kind: "gradient attack", Objective: named(a.Objective), Gradient: named(a.Gradient), Start: named(a.Start),
+		Kind: "gradient attack", Objective: nameOf(a.Objective), Gradient: nameOf(a.Gradient), Start: nameOf(a.Start),
 		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil,
 	}
 }
@@ -100,7 +101,7 @@ func (m Mix) Describe() Settings {
 	return s
 }
 
-func named(v any) string {
+func nameOf(v any) string {
 	if s, ok := v.(fmt.Stringer); ok {
 		return s.String()
 	}

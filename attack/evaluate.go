@@ -12,12 +12,13 @@ import (
 )
 
 // Dataset is a labelled data set, such as a dataset.Set. A Dataset that knows its classes
-// has one or both of the methods
+// may have one or both of these methods:
 //
 //	NumClasses() int      // 0 if unknown
 //	ClassNames() []string // in the order of the labels; nil if unknown
 //
-// and an evaluation then compares them with the network's ([snn.Model.ValidateClasses]).
+// An evaluation compares their results with the network's classes by
+// [snn.Model.ValidateClasses].
 type Dataset interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -27,7 +28,8 @@ type Dataset interface {
 	Fill(dst tensor.NCHW, indices []int) error
 }
 
-// Named is an attack under the name that its results and its random stream have.
+// Named is an attack and its name. The name identifies the attack's results and random
+// numbers.
 type Named struct {
 	Name   string
 	Attack snn.Adversary
@@ -35,49 +37,52 @@ type Named struct {
 
 // Config says how to evaluate. Start from DefaultConfig.
 type Config struct {
-	// Threat is the threat model that the worst case is for. The zero Threat stands for the
-	// smallest one that contains every attack that has a bound; their norms must then be
-	// the same.
+	// Threat is the threat model of the worst case. The zero Threat stands for the attacks'
+	// common norm and their largest Eps; it is an error if their norms differ.
 	//
-	// An adversary that is not [Bounded] is held to Threat. One whose own threat model does
-	// not lie within Threat, such as noise, is reported and does not count in the worst case.
+	// An adversary that is not [Bounded] is held to Threat. An adversary that states
+	// another norm, a larger Eps or no bound is reported and does not count in the worst
+	// case.
 	Threat Threat
-	// Batch is the number of images attacked together, ≥ 1. Results do not depend on
-	// it.
+	// Batch is the number of images attacked together, ≥ 1. Results do not depend on it.
 	Batch int
-	// Key is the key of all random numbers. Those of an image come from it, the attack's
-	// name and the image's index.
+	// Key is the key of all random numbers. The random numbers of an image come from Key,
+	// the attack's name and the image's index.
 	Key rng.Key
-	// Source, if not nil, is the network that images are made on (black-box). If it is
-	// nil, they are made on the network that is judged (white-box).
+	// Source, if not nil, is the network that images are made on (black-box). If it is nil,
+	// they are made on the network that is evaluated (white-box).
 	Source *snn.Model
 	// Progress, if not nil, is called after every attack on every batch, from the
 	// evaluation's goroutine.
 	Progress func(Progress)
 }
 
-// DefaultConfig returns batches of 64 images, the key of seed 0, white-box attacks, and the
-// attacks' own threat models.
+// DefaultConfig returns batches of 64 images, the key of seed 0, white-box attacks and the
+// zero Threat.
 func DefaultConfig() Config { return Config{Batch: 64, Key: rng.New(0)} }
 
 // Progress is how far an evaluation has come.
 type Progress struct {
-	Attack string // last finished, on the latest batch of images; "clean" for none
-	Done   int    // images judged, each counted once clean and once for each attack
-	Total  int    // what Done will be
+	Attack string // the attack that is finished on the present batch; "clean" for none
+	Done   int    // images classified, each counted once clean and once for each attack
+	Total  int    // Done at the end
 }
 
-// Evaluate attacks m with each of the attacks on all images of data, and judges it.
+// Evaluate runs each of the attacks on all images of data and classifies the clean and the
+// attacked images with m.
 //
-// It checks every image that an attack returns, whichever adversary made it: the image must
-// be within the attack's threat model, and within Config.Threat if the attack counts in the
-// worst case. An adversary gets copies of the images and labels.
+// It checks every attacked image, whichever adversary made it. The image must be within the
+// attack's threat model, and within the evaluation's if the attack counts in the worst
+// case. An adversary gets copies of the images and labels.
 //
-// If ctx is done it returns ctx's error with the report of the batches completed until
-// then. Every other error comes with a nil report and names what is at fault: a setting, an
-// attack without a name, with another's name or without a threat model, a data set whose
-// images, labels or classes do not fit the network, a parameter that is not finite, or an
-// attacked image outside its bound with its distance.
+// If ctx is done, Evaluate returns ctx's error with the report of the batches that are
+// complete. Every other error comes with a nil report and names what is at fault:
+//
+//   - a setting of cfg;
+//   - an attack without a name of its own, or without a threat model;
+//   - a data set whose images, labels or classes do not fit the network;
+//   - a parameter, a logit or a gradient that is not finite;
+//   - an attacked image outside the threat model, with its distance.
 func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, cfg Config) (*Report, error) {
 	reports, err := EvaluateAll(ctx, []*snn.Model{m}, data, attacks, cfg)
 	if reports == nil {
@@ -86,8 +91,8 @@ func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, 
 	return reports[0], err
 }
 
-// EvaluateAll is Evaluate for several networks. The images of a Source are made once and
-// shown to each of them.
+// EvaluateAll is Evaluate for several networks, with a report for each. Images from a
+// Source are made once and shown to each network.
 func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks []Named, cfg Config) ([]*Report, error) {
 	e := &evaluation{cfg, data, attacks, nil, models}
 	n, err := e.check()
@@ -123,8 +128,8 @@ type evaluation struct {
 	models  []*snn.Model
 }
 
-// check returns the number of images, or an error if the evaluation's parts do not
-// fit together.
+// check returns the number of images, or an error if the parts of the evaluation do not fit
+// together.
 func (e *evaluation) check() (n int, err error) {
 	models := e.models
 	if e.Batch < 1 {
@@ -208,8 +213,7 @@ func (e *evaluation) inWorstCase(t Threat) bool {
 	return t.Norm != nil && t.name() == e.Threat.name() && t.Eps <= e.Threat.Eps
 }
 
-// batch judges every network on images lo to hi−1, and adds to the reports when all is
-// done.
+// batch evaluates every network on images lo to hi−1, and then adds to the reports.
 func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Report) error {
 	_, c, h, w := e.data.Shape()
 	x := tensor.NewNCHW(hi-lo, c, h, w)
@@ -262,7 +266,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 	return nil
 }
 
-// perturb returns x as attack k makes it on m, checked against its threat model.
+// perturb runs attack k on m and checks the images that it returns.
 func (e *evaluation) perturb(ctx context.Context, k int, m *snn.Model, x tensor.NCHW, y []int, ids []uint64) (tensor.NCHW, Detail, error) {
 	key, first := e.Key.Derive("attack "+e.attacks[k].Name, 0), int(ids[0])
 	adv, detail, err := PerturbDetail(ctx, e.attacks[k].Attack, m, x.Clone(), slices.Clone(y), slices.Clone(ids), key)
@@ -278,7 +282,7 @@ func (e *evaluation) perturb(ctx context.Context, k int, m *snn.Model, x tensor.
 	return adv, detail, err
 }
 
-// predict returns the class that m sees in each image.
+// predict returns the class that m predicts for each image. The first image is image from.
 func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key, from int) ([]int, error) {
 	logits, err := m.Logits(snn.Pass{Keys: keys}, x)
 	if err == nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Mix is one of several attacks, chosen anew in every call, with equal chances, by
-// the call's key.Derive("mix", 0): for adversarial training, where a call is a mini-batch
-// and has a key of its own. Under one key it is always the same attack, for all images.
+// Mix chooses one of several attacks in every call of Perturb, with equal chances. The
+// choice is drawn from key.Derive("mix", 0), so that calls with the same key choose the same
+// attack. Adversarial training gives every mini-batch its own key. An evaluation uses one
+// key, and hence one attack of the Mix, for all images.
 type Mix []snn.Adversary
 
-// RATMix returns the mix of regularized adversarial training (Ding et al. 2022): FGSM
-// and RFGSM, each with BPTT and BPTR. The paper trains with ε = 2/255.
+// RATMix returns the mix of regularized adversarial training (Ding et al. 2022): FGSM and
+// RFGSM, each with BPTT and with BPTR. The paper trains with ε = 2/255.
 func RATMix(eps float32) Mix {
 	return Mix{
 		FGSM(eps, snn.BPTT{}), RFGSM(eps, snn.BPTT{}),

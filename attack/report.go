@@ -6,20 +6,21 @@ import (
 	"github.com/org/snnrat/internal/version"
 )
 
-// Report is how a network does under attacks. Accuracies are shares of Images, in [0,1]; 0
-// if there are none. The slices are in the order of the data. JSON keeps all of it.
+// Report is the result of an evaluation. Accuracies are shares of Images, in [0,1], and 0
+// if Images is 0. Slices are in the order of the data. A Report read back from its JSON is
+// equal to the original.
 type Report struct {
-	Images  int       `json:"images"` // judged: all, if nothing stopped the evaluation
+	Images  int       `json:"images"` // number evaluated: all, unless the evaluation was stopped
 	Labels  []int     `json:"labels"` // [Images]
 	Clean   Outcome   `json:"clean"`
 	Attacks []Outcome `json:"attacks"` // in the order they were given
-	// Survived tells of each image whether it is classified as labelled when clean
-	// and under every attack whose InWorstCase is set.
+	// Survived tells of each image whether it is classified as labelled when clean and
+	// under every attack whose InWorstCase is true.
 	Survived  []bool  `json:"survived"`            // [Images]
 	WorstCase float64 `json:"worst_case_accuracy"` // the share of Survived
 
-	// Norm and Eps are the threat model that WorstCase is for: every image that counts is
-	// within distance Eps of the original in Norm. Norm is "none" if there is no bound.
+	// Norm and Eps are the threat model of WorstCase: every attacked image that counts is
+	// within distance Eps of its original in Norm. Norm is "none" if no attack has a bound.
 	Norm string  `json:"norm"`
 	Eps  float32 `json:"eps"`
 	// BlackBox tells whether the images were made on another network, Config.Source.
@@ -30,28 +31,28 @@ type Report struct {
 	Library string `json:"library"`
 }
 
-// Outcome is what a network makes of one version of the images.
+// Outcome is the result for the clean images or for one attack.
 type Outcome struct {
 	Name      string  `json:"name"` // of the attack; "clean" for the images themselves
 	Accuracy  float64 `json:"accuracy"`
 	Predicted []int   `json:"predicted"` // [Images], the class of the largest logit; of equal ones the first
-	// Success tells of each image whether the attack had success. A targeted attack has it
-	// if the network predicts the target. An untargeted one has it if the network is right
-	// about the clean image and wrong about the attacked one. It is nil for clean images.
+	// Success tells of each image whether the attack succeeded. A targeted attack succeeds
+	// if the network predicts the target. An untargeted attack succeeds if the network is
+	// right about the clean image and wrong about the attacked one. Nil for clean images.
 	Success []bool `json:"success,omitempty"` // [Images]
 	// Target holds the class that the attack aimed at, −1 for none. It is nil for an
 	// untargeted attack.
 	Target []int `json:"target,omitempty"` // [Images]
-	// ZeroGradient lists the images for which every gradient of the attack was zero. Such
-	// an image has not been attacked, and that it survives proves nothing.
+	// ZeroGradient lists the images for which every gradient of the attack was zero. The
+	// attack could not choose a direction for them, and their survival proves nothing.
 	ZeroGradient []int `json:"zero_gradient,omitempty"`
 
-	// Norm and Eps are the attack's own threat model, which its images were held to. Norm
+	// Norm and Eps are the threat model that the attack's images were checked against. Norm
 	// is "none" for an adversary without a bound, and "" for clean images.
 	Norm string  `json:"norm,omitempty"`
 	Eps  float32 `json:"eps,omitempty"`
-	// InWorstCase tells whether the attack's threat model lies within the report's, so that
-	// Survived and WorstCase count it.
+	// InWorstCase tells whether Survived and WorstCase count the attack: its threat model
+	// lies within the report's.
 	InWorstCase bool      `json:"in_worst_case,omitempty"`
 	Settings    *Settings `json:"settings,omitempty"` // nil for clean images
 }
@@ -72,13 +73,13 @@ func newReport(e *evaluation) *Report {
 	return r
 }
 
-// shown is what a network saw in some of the images, in one version.
+// shown is a network's predictions for the images of a batch, clean or under one attack.
 type shown struct {
 	predicted []int
 	detail    Detail
 }
 
-// add adds what the network saw in images lo to hi−1, clean and under each attack.
+// add appends the predictions for a batch, clean and under each attack.
 func (r *Report) add(labels []int, versions []shown) {
 	first := r.Images
 	r.Images += len(labels)
@@ -103,7 +104,7 @@ func (r *Report) add(labels []int, versions []shown) {
 	}
 }
 
-// finish draws the conclusions from what the network predicted.
+// finish computes successes, accuracies and the worst case from the predictions.
 func (r *Report) finish() {
 	r.Clean.Accuracy = share(r.Images, func(i int) bool { return r.Clean.Predicted[i] == r.Labels[i] })
 	r.Survived = make([]bool, r.Images)

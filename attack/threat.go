@@ -9,18 +9,16 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Threat is a threat model: it bounds what an adversary may do to an image. A perturbed
-// image has a distance of at most Eps in Norm from the original, and values in [0,1].
-// The zero Threat has no Norm and sets no bound but [0,1].
-//
-// Two norms of the same name (their String) are taken for the same norm.
+// Threat is a threat model: the bound of a perturbation. An image within it has a distance
+// of at most Eps in Norm from the original, and values in [0,1]. The zero Threat has no
+// Norm and bounds the values alone.
 type Threat struct {
 	Norm Norm
 	Eps  float32 // ε ≥ 0, the radius; pixels are in [0,1]
 }
 
-// Bounded is an adversary that states its threat model. Known is false if it cannot, such
-// as a [Mix] of attacks in different norms.
+// Bounded is an adversary that states its threat model. Known is false if it has none to
+// state, as a [Mix] of attacks in different norms.
 type Bounded interface {
 	Threat() (t Threat, known bool)
 }
@@ -37,11 +35,11 @@ func ThreatOf(a snn.Adversary) (t Threat, known bool) {
 // Threat implements [Bounded].
 func (a *Attack) Threat() (Threat, bool) { return Threat{a.Norm, a.Eps}, true }
 
-// Threat implements [Bounded]: noise has no bound.
+// Threat implements [Bounded]. It returns the zero Threat: noise has no bound.
 func (GaussianNoise) Threat() (Threat, bool) { return Threat{}, true }
 
-// Threat implements [Bounded]. It returns the largest radius of the attacks' if all of
-// them state one in the same norm.
+// Threat implements [Bounded]. It returns the largest of the attacks' threat models if all
+// of them are known and in the same norm.
 func (m Mix) Threat() (Threat, bool) {
 	var largest Threat
 	for i, a := range m {
@@ -75,8 +73,8 @@ func (t Threat) validate() error {
 	return nil
 }
 
-// check returns an error that names the first image of adv that is not within t of that
-// of x. The first image is image from.
+// check returns an error that names the first image of adv outside t around its original
+// in x. The first image is image from.
 func (t Threat) check(adv, x tensor.NCHW, from int) error {
 	if adv.N != x.N || adv.C != x.C || adv.H != x.H || adv.W != x.W || len(adv.Data) != len(x.Data) {
 		return fmt.Errorf("returned %v with %d values for images %v: expected the same shape", adv, len(adv.Data), x)
@@ -94,7 +92,7 @@ func (t Threat) check(adv, x tensor.NCHW, from int) error {
 	return nil
 }
 
-// largestThreat returns the smallest threat model that contains all of those that have a
+// largestThreat returns the common norm and the largest radius of the threats that have a
 // norm, or an error if their norms differ.
 func largestThreat(threats []Threat) (largest Threat, err error) {
 	for _, t := range threats {
