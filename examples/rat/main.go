@@ -19,7 +19,8 @@
 // black_box have for each network outcomes: an attack with its gradient approximation
 // and its ε in 255ths, the accuracy under it in [0,1], and predicted, the class that
 // the network saw in each image. worst_case_accuracy is the share of images that it
-// classified as labelled when clean and under all attacks of the table. zero_gradient lists the
+// classified as labelled when clean and under all attacks of the table; noise is no attack.
+// zero_gradient lists the
 // images for which every gradient of an attack was zero, so that it did not know where to
 // go: that the network withstood it there says nothing. Below the table is what it has of
 // these.
