@@ -42,7 +42,7 @@ type Config struct {
 	//
 	// An adversary that is not [Bounded] is held to Threat. An adversary that states
 	// another norm, a larger Eps or no bound is reported and does not count in the worst
-	// case.
+	// case. It is an error if a Threat is given and no attack counts.
 	Threat Threat
 	// Batch is the number of images attacked together, ≥ 1. Results do not depend on it.
 	Batch int
@@ -204,8 +204,12 @@ func (e *evaluation) checkAttacks() (err error) {
 	}
 	if e.Threat.Norm == nil {
 		e.Threat, err = largestThreat(e.threats)
+		return err
 	}
-	return err
+	if len(e.threats) > 0 && !slices.ContainsFunc(e.threats, e.inWorstCase) {
+		return fmt.Errorf("no attack is bounded in %v with an eps of at most %v: expected one that the worst case of Config.Threat counts", e.Threat.Norm, e.Threat.Eps)
+	}
+	return nil
 }
 
 // inWorstCase tells whether an attack of threat model t counts in the worst case.

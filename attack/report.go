@@ -17,7 +17,7 @@ type Report struct {
 	// Survived tells of each image whether it is classified as labelled when clean and
 	// under every attack whose InWorstCase is true.
 	Survived  []bool  `json:"survived"`            // [Images]
-	WorstCase float64 `json:"worst_case_accuracy"` // the share of Survived
+	WorstCase float64 `json:"worst_case_accuracy"` // the share of Survived; without an attack that counts, Clean.Accuracy
 
 	// Norm and Eps are the threat model of WorstCase: every attacked image that counts is
 	// within distance Eps of its original in Norm. Norm is "none" if no attack has a bound.

@@ -125,7 +125,11 @@ func TestThreatIsChecked(t *testing.T) {
 	} {
 		cfg := attack.DefaultConfig()
 		cfg.Batch, cfg.Threat = 2, c.threat
-		r, err := attack.Evaluate(ctx, m, data, []attack.Named{{Name: "a", Attack: c.a}}, cfg)
+		attacks := []attack.Named{{Name: "a", Attack: c.a}}
+		if c.threat.Norm != nil && !(c.threat.Eps < 0) {
+			attacks = append(attacks, attack.Named{Name: "counted", Attack: claims{fixed{}, c.threat}})
+		}
+		r, err := attack.Evaluate(ctx, m, data, attacks, cfg)
 		if c.want == "" {
 			require.NoError(t, err)
 			assert.Equal(t, data.y, r.Labels)
@@ -138,6 +142,12 @@ func TestThreatIsChecked(t *testing.T) {
 		{Name: "a", Attack: attack.FGSM(0.1, snn.BPTT{})}, {Name: "b", Attack: l2(attack.FGSM(0.1, snn.BPTT{}))},
 	}, attack.DefaultConfig())
 	assert.ErrorContains(t, err, "attacks bounded in L∞ and in L2: expected Config.Threat")
+	cfg := attack.DefaultConfig()
+	cfg.Threat = linf(0.05)
+	_, err = attack.Evaluate(ctx, m, data, []attack.Named{
+		{Name: "a", Attack: attack.FGSM(0.1, snn.BPTT{})}, {Name: "b", Attack: attack.GaussianNoise{Std: 0.01}},
+	}, cfg)
+	assert.ErrorContains(t, err, "attack: evaluate: no attack is bounded in L∞ with an eps of at most 0.05: expected one that the worst case of Config.Threat counts")
 }
 
 // The threat model of a Mix is the largest of its attacks'.
