@@ -170,11 +170,7 @@ func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tenso
 	for i, k := range p.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
-	var bad error
 	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
-		if bad = checkFinite("logit", logits, p.adv.N, p.first); bad != nil {
-			return nil
-		}
 		d := make([]float32, len(logits)) // [N, classes]
 		a.Objective.Gradient(d, logits, p.y, p.target)
 		return d
@@ -182,10 +178,7 @@ func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tenso
 	if err != nil {
 		return grad, fmt.Errorf("images from %d on: %w", p.first, err)
 	}
-	if err = bad; err == nil {
-		err = checkFinite("gradient", grad.Data, p.adv.N, p.first)
-	}
-	return grad, err
+	return grad, checkFinite(grad, p.first)
 }
 
 // targets returns the target of each image, or nil if the attack is untargeted.
@@ -237,13 +230,12 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 	return keys
 }
 
-// checkFinite returns an error that names the first value that is not finite. Slice v holds
-// the values of n images, whose first is image from.
-func checkFinite(what string, v []float32, n, from int) error {
-	for i, f := range v {
-		if f-f != 0 { // NaN for a NaN and for infinities
-			per := len(v) / n
-			return fmt.Errorf("image %d: %s %d is %v: expected a finite number", from+i/per, what, i%per, f)
+// checkFinite returns an error that names the first value of a gradient that is not finite.
+// The first image is image from.
+func checkFinite(grad tensor.NCHW, from int) error {
+	for i, v := range grad.Data {
+		if v-v != 0 { // NaN for a NaN and for infinities
+			return fmt.Errorf("image %d: gradient %d is %v: expected a finite number", from+i/grad.Pixels(), i%grad.Pixels(), v)
 		}
 	}
 	return nil

@@ -308,9 +308,11 @@ type sorted struct {
 func (s sorted) NumClasses() int      { return s.n }
 func (s sorted) ClassNames() []string { return s.names }
 
-// A data set of another number of classes is refused, for each network that it is shown to.
+// A data set of other classes, by number or by name, is refused for every network that it
+// is shown to and for the source.
 func TestOtherClasses(t *testing.T) {
-	m := brightest(t)
+	m, unnamed := brightest(t), brightest(t)
+	m.Config.ClassNames = []string{"cat", "deer", "dog"}
 	data := set{x: pixels(0, 1), y: []int{0, 1}}
 	folder := func(classes ...string) attack.Dataset {
 		s, err := dataset.New("folder", dataset.NewMemory(1, 1, 3, []uint8{255, 0, 0}), []int{0}, classes)
@@ -323,17 +325,27 @@ func TestOtherClasses(t *testing.T) {
 	}{
 		{sorted{data, 0, nil}, ""},
 		{sorted{data, 3, nil}, ""},
-		{sorted{data, 3, []string{"a", "b", "c"}}, ""},
+		{sorted{data, 3, []string{"cat", "dog", "frog"}}, `attack: evaluate: snn: class 1 is "dog" in the data set and "deer" in the network`},
 		{folder("cat", "deer", "dog"), ""},
 		{folder("images"), "attack: evaluate: snn: a data set of 1 classes: the network has 3"},
 		{sorted{data, 2, nil}, "attack: evaluate: snn: a data set of 2 classes: the network has 3"},
 		{sorted{data, 0, []string{"a", "b", "c", "d"}}, "attack: evaluate: snn: a data set of 4 classes: the network has 3"},
 	} {
-		_, err := attack.Evaluate(ctx, m, c.data, nil, attack.DefaultConfig())
-		if c.want == "" {
-			assert.NoError(t, err)
-		} else {
-			assert.ErrorContains(t, err, c.want)
+		source := attack.DefaultConfig()
+		source.Source = m
+		for _, run := range []func() ([]*attack.Report, error){
+			func() ([]*attack.Report, error) {
+				return attack.EvaluateAll(ctx, []*snn.Model{unnamed, m}, c.data, nil, attack.DefaultConfig())
+			},
+			func() ([]*attack.Report, error) {
+				return attack.EvaluateAll(ctx, []*snn.Model{unnamed}, c.data, nil, source)
+			},
+		} {
+			if _, err := run(); c.want == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, c.want)
+			}
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (m *Model) ValidateClasses(n int, names []string) error {
 	}
 	known := m.ClassNames()
 	for i, name := range names {
-		if known != nil && name != known[i] {
+		if i < len(known) && name != known[i] {
 			return fmt.Errorf("snn: class %d is %q in the data set and %q in the network: expected the classes that it was trained on, in the same order", i, name, known[i])
 		}
 	}
