@@ -56,7 +56,7 @@
 // # Accuracies
 //
 // Every evaluation has a worst case: the share of the images that are classified as
-// labelled when clean and under all attacks of the table, which no attack alone shows.
+// labelled when clean and under all attacks of the table. Noise is no attack: it has no bound.
 // What an attack makes of an image depends on neither its batch nor the other attacks.
 // The paper's own figures are not built in, as they could not be verified in a public
 // source. -paper FILE puts those of a file below ours: an array of objects such as

@@ -19,10 +19,10 @@
 // black_box have for each network outcomes: an attack with its gradient approximation
 // and its ε in 255ths, the accuracy under it in [0,1], and predicted, the class that
 // the network saw in each image. worst_case_accuracy is the share of images that it
-// classified as labelled when clean and under all attacks of the table. zero_gradient lists the
-// images for which every gradient of an attack was zero, so that it did not know where to
-// go: that the network withstood it there says nothing. Below the table is what it has of
-// these.
+// classified as labelled when clean and under all attacks of the table. It does not count
+// noise, which has no bound. zero_gradient lists the images for which every gradient of an
+// attack was zero: the attack could not choose a direction, and the image's survival proves
+// nothing. The lines below the table name such attacks.
 //
 // PGD and BIM make 7 steps of α = ε/3, within ε = 16/255 in the table; RAT trains at
 // ε = 8/255. -test-eps and -eps change the two.

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
@@ -76,7 +77,7 @@ func TestRun(t *testing.T) {
 			worst := 20
 			for i := range 20 {
 				for _, o := range j.Outcomes {
-					if (o.Attack == "clean" || o.Eps == 16) && !right(o, i) {
+					if (o.Attack == "clean" || o.Eps == 16 && o.Attack != "noise") && !right(o, i) {
 						worst--
 						break
 					}
@@ -634,4 +635,16 @@ func TestPrintFails(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, run(context.Background(), o, full{}, io.Discard), "no space")
 	assert.FileExists(t, filepath.Join(folder, "results.json"))
+}
+
+// The worst case counts attacks at the table's ε, and neither noise nor other radii.
+func TestWorstCase(t *testing.T) {
+	list := []trials.Trial{trials.Noise(16), newTrial("FGSM", snn.CBA{}, 16), newTrial("PGD", snn.BPTT{}, 24)}
+	r := &attack.Report{Labels: []int{0, 0, 0, 0}, Clean: attack.Outcome{Predicted: []int{0, 0, 0, 0}}}
+	for i := range list {
+		predicted := []int{0, 0, 0, 0}
+		predicted[i] = 1
+		r.Attacks = append(r.Attacks, attack.Outcome{Predicted: predicted})
+	}
+	assert.Equal(t, 0.75, newJudgement(list, r, 16).WorstCase)
 }

@@ -45,7 +45,7 @@ type outcome struct {
 }
 
 // newJudgement takes from a report on trials what results.json keeps. The worst case
-// is that over the trials at ε = tableEps.
+// is that over the attacks at ε = tableEps.
 func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judgement {
 	j := &judgement{Outcomes: []outcome{{Trial: trials.Clean, Accuracy: r.Clean.Accuracy, Predicted: r.Clean.Predicted}}}
 	for i, t := range list {
@@ -55,7 +55,7 @@ func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judg
 	survived := 0
 	for i, label := range r.Labels {
 		fooled := func(o outcome) bool {
-			return (o.Trial == trials.Clean || o.Eps == tableEps) && o.Predicted[i] != label
+			return (o.Trial == trials.Clean || o.Eps == tableEps && o.InWorstCase()) && o.Predicted[i] != label
 		}
 		if !slices.ContainsFunc(j.Outcomes, fooled) {
 			survived++

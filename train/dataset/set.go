@@ -167,6 +167,9 @@ func (s *Set) WithClasses(names []string) (*Set, error) {
 // Shape returns the number of images and the channels, rows and columns of each.
 func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
 
+// NumClasses returns the number of classes.
+func (s *Set) NumClasses() int { return s.Classes }
+
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
 

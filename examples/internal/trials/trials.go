@@ -65,6 +65,10 @@ func (t Trial) Adversary() snn.Adversary {
 	return attack.GaussianNoise{Std: eps}
 }
 
+// InWorstCase tells whether a worst case counts the trial: clean images and attacks, which
+// stay within ε of them. Noise has no bound.
+func (t Trial) InWorstCase() bool { return t.Attack != "noise" }
+
 // Validate returns an error if the attack is none.
 func (t Trial) Validate() error {
 	if a, ok := t.Adversary().(*attack.Attack); ok {
