@@ -17,10 +17,15 @@ type Optimizer interface {
 	Validate() error
 	// Slots names the vectors kept for each parameter, which start at zero.
 	Slots() []string
-	// Update makes update number step ≥ 1 of the values w, of which grad is the
-	// gradient and slots[i] is what is kept under the name Slots()[i]. All of them
-	// have the layout of w, whose zeros of padding come with zero gradients and must
-	// stay.
+	// Update makes update number step ≥ 1 of a parameter. Its values w, its gradient grad
+	// and slots[i], the vector kept under the name Slots()[i], are whole and have the
+	// layout of autograd.Param. Padding is zero in all of them and must stay zero, so it
+	// does not count in the norms of layer-wise rules. Results must not depend on
+	// threads, the bound of Update's goroutines.
+	//
+	// [SGD] and [Adam] themselves, whose rules are elementwise, also get large parameters
+	// in parts, while the gradient is computed. An optimizer that embeds one of them gets
+	// whole parameters.
 	Update(w, grad []float32, slots [][]float32, lr float64, step, threads int)
 }
 
@@ -145,8 +150,13 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	}
 	names := o.Slots()
 	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
+	elementwise := false // by its type, since a method would be inherited by what embeds it
+	switch o.(type) {
+	case SGD, Adam:
+		elementwise = true
+	}
 	for i, p := range params {
-		if len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
+		if elementwise && len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
 			u.large[p] = i
 		}
 		for _, name := range names {
