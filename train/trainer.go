@@ -42,7 +42,8 @@ type Trainer struct {
 
 // New returns a trainer of model on set. All that is random about the training comes
 // from key. It returns an error that names the field of cfg that is out of its range,
-// or says how set does not fit model.
+// or says how set does not fit model. A batch in which batch norm sees one value a
+// channel is such an error, too: it has no variance.
 func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -51,6 +52,9 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 		return nil, err
 	}
 	if err := cfg.HIRE.validate(model.Steps); err != nil {
+		return nil, err
+	}
+	if err := validateBatchNorm(model, set, cfg); err != nil {
 		return nil, err
 	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
