@@ -14,8 +14,8 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// trait is one of the things that a training depends on, and that must be the same
-// for a checkpoint to be resumed.
+// trait is one property that a training depends on. A checkpoint is resumed only by a
+// training of the same traits.
 type trait struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -41,13 +41,13 @@ func compare(saved, now []trait) error {
 	return nil
 }
 
-// origin lists what the training depends on.
+// origin returns the traits of the training.
 func (t *Trainer) origin() (traits []trait, err error) {
 	add := func(name, format string, args ...any) {
 		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
 	}
 	cfg := t.cfg
-	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // no results depend on them
+	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // results do not depend on them
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
 		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i)))
 	}

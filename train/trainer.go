@@ -16,39 +16,42 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// Trainer trains a model on a set. It is not safe for concurrent use, and while it
-// trains, nothing else may change the model.
+// Trainer trains a model on a set. It is not safe for concurrent use. Nothing else may
+// change the model while it trains.
 type Trainer struct {
 	model   *snn.Model
 	set     *dataset.Set
 	cfg     Config
 	key     rng.Key
 	loader  *dataset.Loader
-	state   []*autograd.Param // all that training changes: the model's and the optimizer's
+	state   []*autograd.Param // all that training changes, of the model and the optimizer
 	updater *Updater
 
 	history  []Metrics // of the completed epochs
 	part     tally     // of the epoch under way
 	running  bool      // Epochs is making steps
 	changing bool      // a step is changing the state
-	before   snapshot  // of the state at the beginning of this run of the epoch
+	before   snapshot  // of the state when epoch was called
 	saving   autosave
 
-	// A step's own memory.
+	// Memory that a step reuses.
 	keys   []rng.Key // [N]
 	losses []float64 // [N]
 	grad   []float32 // [N, classes]
 }
 
-// New returns a trainer of model on set. All that is random about the training comes
-// from key. It returns an error that names the field of cfg that is out of its range,
-// or says how set does not fit model. A batch in which batch norm sees one value a
-// channel is such an error, too: it has no variance.
+// New returns a trainer of model on set. All random numbers of the training come from
+// key.
+//
+// New returns an error that names the first field of cfg that is out of its range. It
+// returns an error if the images or the classes of the set differ from the model's. It
+// also returns an error if a layer of batch norm would see a single value per channel in
+// some batch, since one value has no variance.
 func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := fits(model, set); err != nil {
+	if err := validateSet(model, set); err != nil {
 		return nil, err
 	}
 	if err := cfg.HIRE.validate(model.Steps); err != nil {
@@ -71,13 +74,15 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 	}, nil
 }
 
-func fits(model *snn.Model, set *dataset.Set) error {
+// validateSet returns an error if the images or the classes of the set differ from the
+// model's.
+func validateSet(model *snn.Model, set *dataset.Set) error {
 	if set.C != model.Channels || set.H != model.Height || set.W != model.Width {
 		return fmt.Errorf("train: the set's images are %d×%d×%d, want the model's %d×%d×%d",
 			set.C, set.H, set.W, model.Channels, model.Height, model.Width)
 	}
-	if set.Classes > model.Classes() {
-		return fmt.Errorf("train: the set has %d classes, want at most the model's %d", set.Classes, model.Classes())
+	if err := model.ValidateClasses(set.Classes, set.ClassNames()); err != nil {
+		return fmt.Errorf("train: %w", err)
 	}
 	return nil
 }
@@ -130,19 +135,19 @@ func (t *Trainer) Completed() float64 {
 	return float64(len(t.history)) + float64(t.part.Steps)/float64(t.loader.Batches())
 }
 
-// tally is the completed part of an epoch: what its metrics are the means of.
+// tally holds the sums over the completed steps of an epoch, from which its metrics come.
 type tally struct {
 	Steps   int     `json:"steps"`
 	Images  int     `json:"images"`
 	Seconds float64 `json:"seconds"`
-	Seen    int     `json:"seen"` // images, counted once for every update that they were part of
-	Correct int     `json:"correct"`
-	Loss    float64 `json:"loss"`
-	Spikes  int     `json:"spikes"`
-	Chances int     `json:"chances"` // of a neuron to fire: one a time step
+	Seen    int     `json:"seen"`    // images, counted once per update
+	Correct int     `json:"correct"` // of Seen, those classified as labelled
+	Loss    float64 `json:"loss"`    // sum over Seen
+	Spikes  int64   `json:"spikes"`
+	Chances int64   `json:"chances"` // neurons × time steps, over Seen
 }
 
-// epoch makes what is left of the epoch under way.
+// epoch makes the steps that are left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	epoch, steps := len(t.history), t.loader.Batches()
 	t.running = true
@@ -168,7 +173,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		tick()
 		if err != nil {
 			if ctx.Err() != nil && !t.changing {
-				err = ctx.Err() // plain, whoever noticed
+				err = ctx.Err() // the same error, whoever noticed
 			}
 			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, t.part.Steps+1, steps, err)
 		}
@@ -198,7 +203,8 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	return m, nil
 }
 
-// measure returns what the monitor, if there is one, measures after so many epochs.
+// measure returns the numbers of the monitor, if there is one, after the given number of
+// epochs.
 func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, error) {
 	if t.cfg.Monitor == nil {
 		return nil, nil
@@ -249,8 +255,8 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 	return total / float64(periods), nil
 }
 
-// update makes the update of one period of a batch, and returns its mean loss and,
-// if another period follows, the loss's gradient by the images.
+// update makes the update of one period of a batch and returns the mean loss. If another
+// period follows, it also returns the gradient of the loss by the images.
 func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tensor.NCHW, error) {
 	n := uint64(t.updater.Steps)
 	loss, grad, err := t.gradient(b, lr, period)
@@ -264,7 +270,7 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tens
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
 		return 0, grad, err
 	}
-	// Neurons are silent on NaN, so it need not show in the loss.
+	// NaN in a weight need not show in the loss, since neurons do not fire on it.
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return 0, grad, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
@@ -273,10 +279,10 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tens
 	return loss, grad, nil
 }
 
-// gradient computes the gradient of the mean loss of one period of a batch, of which
-// large weights take their part of the update at once, and returns that loss and, if
-// another period follows, its gradient by the images. If the loss is not finite there
-// is no gradient and no update.
+// gradient computes the gradient of the mean loss of one period of a batch and returns
+// the loss. If another period follows, it also returns the gradient by the images. Large
+// weights are updated at once; see Updater.FusedUpdate. If the loss is not finite, there is
+// no gradient and no update.
 func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
@@ -297,8 +303,8 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
 		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
 		OnSpikes: func(_ string, s *tensor.Spikes) {
-			sum.Spikes += s.Count()
-			sum.Chances += s.Neurons() * s.Frames()
+			sum.Spikes += int64(s.Count())
+			sum.Chances += int64(s.Neurons()) * int64(s.Frames())
 		},
 	}
 	ofLogits := func(logits []float32) []float32 {
@@ -328,7 +334,7 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 	return loss, images, err
 }
 
-// project applies what keeps parameters on their sets.
+// project applies the regularizer and the simplex projection.
 func (t *Trainer) project(key rng.Key) error {
 	if t.cfg.Regularizer != nil {
 		for _, p := range t.updater.params {
@@ -342,7 +348,7 @@ func (t *Trainer) project(key rng.Key) error {
 	}
 	if t.cfg.Simplex != nil {
 		for _, p := range t.model.ConvexParams() {
-			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // a vector, so the rest is padding
+			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // p is a vector, and the rest is padding
 				return fmt.Errorf("simplex: %s: %w", p.Name, err)
 			}
 		}

@@ -694,8 +694,17 @@ func TestNewRefuses(t *testing.T) {
 	}
 	_, err := train.New(tiny(t, func(c *zoo.Config) { c.Height = 8 }), toy(t), rat(), rng.New(1))
 	assert.EqualError(t, err, "train: the set's images are 1×6×6, want the model's 1×8×6")
-	_, err = train.New(tiny(t, func(c *zoo.Config) { c.Classes = 2 }), toy(t), rat(), rng.New(1))
-	assert.EqualError(t, err, "train: the set has 3 classes, want at most the model's 2")
+	// A set of fewer classes has other labels, as one of more has.
+	few, err := toy(t).Only(0, 2)
+	require.NoError(t, err)
+	for _, set := range []*dataset.Set{few, toy(t)} {
+		model := tiny(t, func(c *zoo.Config) { c.Classes = 5 - set.Classes })
+		want := fmt.Sprintf("train: snn: a data set of %d classes: the network has %d", set.Classes, 5-set.Classes)
+		_, err = train.New(model, set, rat(), rng.New(1))
+		assert.ErrorContains(t, err, want)
+		_, err = train.Accuracy(context.Background(), model, set, 4)
+		assert.ErrorContains(t, err, want)
+	}
 }
 
 // TestLearnsFashion trains a small network for an epoch on half of the embedded set.
