@@ -10,8 +10,9 @@ import (
 	"github.com/org/snnrat/internal/paramfile"
 )
 
-// Save writes the model's state and Meta to a safetensors file under PyTorch-style
-// names, whole or not at all.
+// Save writes the model's state, its settings and Meta to a safetensors file, whole or not
+// at all. Parameters and buffers have PyTorch-style names. Settings are the number of
+// steps, the encoder, and those of neurons, batch norm and dropout, as they now are.
 func (m *Model) Save(path string) error {
 	if err := atomicfile.Write(path, m.Write); err != nil {
 		return fmt.Errorf("save model: %w", err)
@@ -21,7 +22,16 @@ func (m *Model) Save(path string) error {
 
 // Write writes what Save does.
 func (m *Model) Write(w io.Writer) error {
-	return paramfile.Write(w, m.named(), m.Meta)
+	settings, err := m.settings()
+	if err != nil {
+		return err
+	}
+	meta := maps.Clone(m.Meta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta[settingsKey] = settings
+	return paramfile.Write(w, m.named(), meta)
 }
 
 func (m *Model) named() map[string]*autograd.Param {
@@ -36,8 +46,10 @@ func (m *Model) named() map[string]*autograd.Param {
 // torch.save writes it, and adds the file's metadata to Meta; entries that Meta has stay,
 // since they describe this model. The file must hold float32 tensors of just the
 // model's names and shapes (num_batches_tracked, which PyTorch's batch norm keeps, is
-// passed over). On an error, which names the file and the tensor, the model is as it
-// was.
+// passed over). ValidateParams must hold for them. Load does not change the model's
+// settings: its number of steps and its neurons' may differ from the saved model's on
+// purpose; SetSettings takes them over. On an error, which names the file and the tensor,
+// the model is as it was.
 func (m *Model) Load(path string) error {
 	f, err := paramfile.Open(path)
 	if err == nil {
@@ -60,14 +72,28 @@ func (m *Model) SetState(file []byte) error {
 }
 
 func (m *Model) setState(f *paramfile.File) error {
-	if err := f.Import(m.named()); err != nil {
+	state := m.State()
+	read := make(map[*autograd.Param]*autograd.Param, len(state))
+	named := make(map[string]*autograd.Param, len(state))
+	for _, p := range state {
+		read[p] = autograd.NewParam(p.Shape...)
+		named[p.Name] = read[p]
+	}
+	if err := f.Import(named); err != nil {
 		return err
+	}
+	if err := m.validateParams(func(p *autograd.Param) *autograd.Param { return read[p] }); err != nil {
+		return err
+	}
+	for _, p := range state {
+		p.MoveFrom(read[p])
 	}
 	own := m.Meta
 	m.Meta = maps.Clone(f.Meta)
 	if m.Meta == nil {
 		m.Meta = map[string]string{}
 	}
+	delete(m.Meta, settingsKey) // Write writes the model's own
 	maps.Copy(m.Meta, own)
 	return nil
 }

@@ -96,8 +96,8 @@ func validateSet(model *snn.Model, set *dataset.Set) error {
 //   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
 //     adversary, the monitor or the writing of a checkpoint fails. The trainer then stands
 //     after the last completed step. ctx is looked at before every step.
-//   - A step fails on its way: the pass returns an error, the loss or a parameter is no
-//     longer a finite number, or a projection fails. The trainer then goes back to the
+//   - A step fails on its way: a current, a logit or a parameter is not a finite number, or a
+//     projection fails. The trainer then goes back to the
 //     beginning of the epoch, or to the step at which this sequence went on with it.
 //
 // Panics of the caller's code leave the trainer likewise. In all cases Save writes where
@@ -263,9 +263,6 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tens
 	if err != nil {
 		return 0, grad, err
 	}
-	if !finite(loss) {
-		return 0, grad, fmt.Errorf("the loss is %v, want a finite number (a lower learning rate may help)", loss)
-	}
 	t.updater.Step(lr, t.model.Threads)
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
 		return 0, grad, err
@@ -281,8 +278,7 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tens
 
 // gradient computes the gradient of the mean loss of one period of a batch and returns
 // the loss. If another period follows, it also returns the gradient by the images. Large
-// weights are updated at once; see Updater.FusedUpdate. If the loss is not finite, there is
-// no gradient and no update.
+// weights are updated at once; see Updater.FusedUpdate.
 func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
@@ -318,9 +314,6 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 		}
 		sum.Seen += b.X.N
 		loss /= float64(b.X.N)
-		if !finite(loss) {
-			return nil
-		}
 		for i := range t.grad {
 			t.grad[i] /= float32(b.X.N)
 		}
