@@ -82,7 +82,7 @@ func trainFolder(ctx context.Context, data, checkpoint, network string, epochs i
 
 	arch := zoo.Default("conv8 A conv16 A | fc")
 	arch.Channels, arch.Height, arch.Width, arch.Classes = set.C, set.H, set.W, set.Classes
-	arch.Steps = 4 // time steps T
+	arch.Steps, arch.ClassNames = 4, set.ClassNames() // T = 4 time steps
 	if arch.Mean, arch.Std, err = dataset.Moments(set); err != nil {
 		return err
 	}
@@ -113,9 +113,13 @@ func trainFolder(ctx context.Context, data, checkpoint, network string, epochs i
 	return nil
 }
 
-// judge prints the accuracies of a network on a set.
-func judge(ctx context.Context, network string, test *dataset.Set) error {
+// judge prints the accuracies of a network on the folder data/test.
+func judge(ctx context.Context, data, network string) error {
 	model, _, err := zoo.Load(network)
+	if err != nil {
+		return err
+	}
+	test, err := dataset.ReadFolderAs(filepath.Join(data, "test"), model.ClassNames())
 	if err != nil {
 		return err
 	}
@@ -203,7 +207,8 @@ func TestDocsTrainFolder(t *testing.T) {
 	require.NoError(t, trainFolder(ctx, data, checkpoint, network, 3))
 	first, err := os.ReadFile(checkpoint)
 	require.NoError(t, err)
-	require.NoError(t, judge(ctx, network, set))
+	require.NoError(t, draw(filepath.Join(data, "test")))
+	require.NoError(t, judge(ctx, data, network))
 	model, _, err := zoo.Load(network)
 	require.NoError(t, err)
 	accuracy, err := train.Accuracy(ctx, model, set, 64)
