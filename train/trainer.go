@@ -16,38 +16,48 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// Trainer trains a model on a set. It is not safe for concurrent use, and while it
-// trains, nothing else may change the model.
+// Trainer trains a model on a set. It is not safe for concurrent use. Nothing else may
+// change the model while it trains.
 type Trainer struct {
 	model   *snn.Model
 	set     *dataset.Set
 	cfg     Config
 	key     rng.Key
 	loader  *dataset.Loader
-	state   []*autograd.Param // all that training changes: the model's and the optimizer's
+	state   []*autograd.Param // all that training changes, of the model and the optimizer
 	updater *Updater
 
-	history []Metrics // of the completed epochs
-	running bool
-	before  snapshot // of the current epoch
+	history  []Metrics // of the completed epochs
+	part     tally     // of the epoch under way
+	running  bool      // Epochs is making steps
+	changing bool      // a step is changing the state
+	before   snapshot  // of the state when epoch was called
+	saving   autosave
 
-	// A step's own memory.
+	// Memory that a step reuses.
 	keys   []rng.Key // [N]
 	losses []float64 // [N]
 	grad   []float32 // [N, classes]
 }
 
-// New returns a trainer of model on set. All that is random about the training comes
-// from key. It returns an error that names the field of cfg that is out of its range,
-// or says how set does not fit model.
+// New returns a trainer of model on set. All random numbers of the training come from
+// key.
+//
+// New returns an error that names the first field of cfg that is out of its range. It
+// returns an error if the images or the classes of the set differ from the model's. It
+// also returns an error if a layer of batch norm would see a single value per channel in
+// some batch, since one value has no variance.
 func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := fits(model, set); err != nil {
+	if err := validateSet(model, set); err != nil {
 		return nil, err
 	}
 	if err := cfg.HIRE.validate(model.Steps); err != nil {
+		return nil, err
+	}
+	if err := validateBatchNorm(model, set, cfg); err != nil {
 		return nil, err
 	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
@@ -64,13 +74,15 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 	}, nil
 }
 
-func fits(model *snn.Model, set *dataset.Set) error {
+// validateSet returns an error if the images or the classes of the set differ from the
+// model's.
+func validateSet(model *snn.Model, set *dataset.Set) error {
 	if set.C != model.Channels || set.H != model.Height || set.W != model.Width {
 		return fmt.Errorf("train: the set's images are %d×%d×%d, want the model's %d×%d×%d",
 			set.C, set.H, set.W, model.Channels, model.Height, model.Width)
 	}
-	if set.Classes > model.Classes() {
-		return fmt.Errorf("train: the set has %d classes, want at most the model's %d", set.Classes, model.Classes())
+	if err := model.ValidateClasses(set.Classes, set.ClassNames()); err != nil {
+		return fmt.Errorf("train: %w", err)
 	}
 	return nil
 }
@@ -78,15 +90,34 @@ func fits(model *snn.Model, set *dataset.Set) error {
 // Epochs trains for the epochs that are left and yields the metrics of each as it is
 // completed. Leave the loop and range over Epochs again to go on.
 //
-// An error ends the sequence, and then the model and the trainer are as they were
-// before the epoch that it names: when ctx is done, which is looked at before every
-// step (the error is ctx.Err(), wrapped); when the loss or a parameter is no longer a
-// finite number; when a batch cannot be loaded, perturbed or regularized; and when
-// Config.Monitor fails. The error names the step, too, where there is one.
+// An error ends the sequence. It names the epoch, and the step where there is one. There
+// are two kinds:
+//
+//   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
+//     adversary, the monitor or the writing of a checkpoint fails. The trainer then stands
+//     after the last completed step. ctx is looked at before every step.
+//   - A step fails on its way: a current, a logit or a parameter is not a finite number, or a
+//     projection fails. The trainer then goes back to the
+//     beginning of the epoch, or to the step at which this sequence went on with it.
+//
+// Panics of the caller's code leave the trainer likewise. In all cases Save writes where
+// the trainer stands, and Epochs goes on from there with the same results.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
+		if err := t.autosave(true); err != nil {
+			yield(Metrics{}, err)
+			return
+		}
 		for len(t.history) < t.cfg.Epochs {
 			m, err := t.epoch(ctx)
+			if saveErr := t.autosave(true); err == nil {
+				err = saveErr
+			} else if saveErr != nil {
+				err = fmt.Errorf("%w; %w", err, saveErr)
+			}
+			if err != nil {
+				m = Metrics{}
+			}
 			if !yield(m, err) || err != nil {
 				return
 			}
@@ -95,70 +126,85 @@ func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 }
 
 // History returns the metrics of the completed epochs, those before a resume
-// included. Their maps are shared: leave them as they are.
+// included. Their maps are shared and read-only.
 func (t *Trainer) History() []Metrics { return slices.Clone(t.history) }
 
-// tally adds up what an epoch's metrics are the means of.
-type tally struct {
-	images, correct int // an image counts once for every update that it was part of
-	loss            float64
-	spikes, chances int // a chance is one neuron in one step
+// Completed returns how many epochs of training are done. The fraction stands for the
+// completed steps of the epoch under way.
+func (t *Trainer) Completed() float64 {
+	return float64(len(t.history)) + float64(t.part.Steps)/float64(t.loader.Batches())
 }
 
-// epoch makes the next epoch, or no change.
+// tally holds the sums over the completed steps of an epoch, from which its metrics come.
+type tally struct {
+	Steps   int     `json:"steps"`
+	Images  int     `json:"images"`
+	Seconds float64 `json:"seconds"`
+	Seen    int     `json:"seen"`    // images, counted once per update
+	Correct int     `json:"correct"` // of Seen, those classified as labelled
+	Loss    float64 `json:"loss"`    // sum over Seen
+	Spikes  int64   `json:"spikes"`
+	Chances int64   `json:"chances"` // neurons × time steps, over Seen
+}
+
+// epoch makes the steps that are left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
-	epoch := len(t.history)
+	epoch, steps := len(t.history), t.loader.Batches()
 	t.running = true
 	t.before.take(t)
-	completed := false
 	defer func() {
 		t.running = false
-		if !completed { // by an error, or a panic of the caller's
+		if t.changing { // an error or a panic has ended a step on its way
 			t.before.restore(t)
 		}
 	}()
-
-	start := time.Now()
+	clock := time.Now()
+	tick := func() {
+		now := time.Now()
+		t.part.Seconds += now.Sub(clock).Seconds()
+		clock = now
+	}
 	lr := t.cfg.Schedule.Rate(t.cfg.LR, epoch, t.cfg.Epochs)
-	steps := t.loader.Batches()
-	var sum tally
-	step, images := 0, 0
-	for batch, err := range t.loader.Epoch(ctx, epoch) {
+	for batch, err := range t.loader.EpochFrom(ctx, epoch, t.part.Steps) {
 		var loss float64
 		if err == nil {
-			loss, err = t.step(ctx, batch, lr, &sum)
+			loss, err = t.step(ctx, batch, lr)
 		}
+		tick()
 		if err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err() // plain, whoever noticed
+			if ctx.Err() != nil && !t.changing {
+				err = ctx.Err() // the same error, whoever noticed
 			}
-			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, step+1, steps, err)
+			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, t.part.Steps+1, steps, err)
 		}
-		step++
-		images += batch.X.N
 		if t.cfg.Progress != nil {
-			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, step, steps, loss})
+			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, t.part.Steps, steps, loss})
+		}
+		if err := t.autosave(false); err != nil {
+			return Metrics{}, err
 		}
 	}
-	seconds := max(time.Since(start), 1).Seconds()
+	tick()
 	measured, err := t.measure(ctx, epoch+1)
 	if err != nil {
 		return Metrics{}, fmt.Errorf("train: epoch %d of %d: %w", epoch+1, t.cfg.Epochs, err)
 	}
-	completed = true
+	sum := t.part
+	seconds := max(sum.Seconds, 1e-9)
 	m := Metrics{
 		Epoch: epoch + 1, LR: lr,
-		Loss:       sum.loss / float64(sum.images),
-		Accuracy:   float64(sum.correct) / float64(sum.images),
-		FiringRate: float64(sum.spikes) / float64(max(sum.chances, 1)),
+		Loss:       sum.Loss / float64(sum.Seen),
+		Accuracy:   float64(sum.Correct) / float64(sum.Seen),
+		FiringRate: float64(sum.Spikes) / float64(max(sum.Chances, 1)),
 		Measured:   measured,
-		Seconds:    seconds, ImagesPerSecond: float64(images) / seconds,
+		Seconds:    seconds, ImagesPerSecond: float64(sum.Images) / seconds,
 	}
-	t.history = append(t.history, m)
+	t.history, t.part = append(t.history, m), tally{}
 	return m, nil
 }
 
-// measure returns what the monitor, if there is one, measures after so many epochs.
+// measure returns the numbers of the monitor, if there is one, after the given number of
+// epochs.
 func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, error) {
 	if t.cfg.Monitor == nil {
 		return nil, nil
@@ -179,7 +225,7 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 }
 
 // step trains on one batch and returns its mean loss.
-func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *tally) (float64, error) {
+func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float64, error) {
 	if t.cfg.Adversary != nil {
 		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
@@ -190,10 +236,11 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 		}
 		b.X = x
 	}
+	t.changing = true
 	periods := t.cfg.HIRE.periods()
 	total := 0.0
 	for period := range periods {
-		loss, grad, err := t.update(b, lr, period, sum)
+		loss, grad, err := t.update(b, lr, period)
 		if err != nil {
 			return 0, err
 		}
@@ -202,25 +249,25 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 			b.X = t.cfg.HIRE.move(b.X, grad)
 		}
 	}
+	t.part.Steps++
+	t.part.Images += b.X.N
+	t.changing = false
 	return total / float64(periods), nil
 }
 
-// update makes the update of one period of a batch, and returns its mean loss and,
-// if another period follows, the loss's gradient by the images.
-func (t *Trainer) update(b dataset.Batch, lr float64, period int, sum *tally) (float64, tensor.NCHW, error) {
+// update makes the update of one period of a batch and returns the mean loss. If another
+// period follows, it also returns the gradient of the loss by the images.
+func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tensor.NCHW, error) {
 	n := uint64(t.updater.Steps)
-	loss, grad, err := t.gradient(b, lr, period, sum)
+	loss, grad, err := t.gradient(b, lr, period)
 	if err != nil {
 		return 0, grad, err
-	}
-	if !finite(loss) {
-		return 0, grad, fmt.Errorf("the loss is %v, want a finite number (a lower learning rate may help)", loss)
 	}
 	t.updater.Step(lr, t.model.Threads)
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
 		return 0, grad, err
 	}
-	// Neurons are silent on NaN, so it need not show in the loss.
+	// NaN in a weight need not show in the loss, since neurons do not fire on it.
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return 0, grad, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
@@ -229,11 +276,10 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int, sum *tally) (f
 	return loss, grad, nil
 }
 
-// gradient computes the gradient of the mean loss of one period of a batch, of which
-// large weights take their part of the update at once, and returns that loss and, if
-// another period follows, its gradient by the images. If the loss is not finite there
-// is no gradient and no update.
-func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) (loss float64, images tensor.NCHW, err error) {
+// gradient computes the gradient of the mean loss of one period of a batch and returns
+// the loss. If another period follows, it also returns the gradient by the images. Large
+// weights are updated at once; see Updater.FusedUpdate.
+func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
 	t.grad = slices.Grow(t.grad[:0], b.X.N*classes)[:b.X.N*classes]
@@ -248,29 +294,26 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) 
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
-	periods := t.cfg.HIRE.periods()
+	periods, sum := t.cfg.HIRE.periods(), &t.part
 	pass := snn.Pass{
 		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
 		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
 		OnSpikes: func(_ string, s *tensor.Spikes) {
-			sum.spikes += s.Count()
-			sum.chances += s.Neurons() * s.Frames()
+			sum.Spikes += int64(s.Count())
+			sum.Chances += int64(s.Neurons()) * int64(s.Frames())
 		},
 	}
 	ofLogits := func(logits []float32) []float32 {
 		autograd.CrossEntropy(t.losses, t.grad, logits, b.Y, t.cfg.LabelSmoothing)
 		for i, l := range t.losses {
-			sum.loss += l
+			sum.Loss += l
 			loss += l
 			if argmax(logits[i*classes:][:classes]) == b.Y[i] {
-				sum.correct++
+				sum.Correct++
 			}
 		}
-		sum.images += b.X.N
+		sum.Seen += b.X.N
 		loss /= float64(b.X.N)
-		if !finite(loss) {
-			return nil
-		}
 		for i := range t.grad {
 			t.grad[i] /= float32(b.X.N)
 		}
@@ -284,7 +327,7 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) 
 	return loss, images, err
 }
 
-// project applies what keeps parameters on their sets.
+// project applies the regularizer and the simplex projection.
 func (t *Trainer) project(key rng.Key) error {
 	if t.cfg.Regularizer != nil {
 		for _, p := range t.updater.params {
@@ -298,34 +341,10 @@ func (t *Trainer) project(key rng.Key) error {
 	}
 	if t.cfg.Simplex != nil {
 		for _, p := range t.model.ConvexParams() {
-			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // a vector, so the rest is padding
+			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // p is a vector, and the rest is padding
 				return fmt.Errorf("simplex: %s: %w", p.Name, err)
 			}
 		}
 	}
 	return nil
-}
-
-// snapshot is a copy of what training changes.
-type snapshot struct {
-	values  [][]float32 // of Trainer.state
-	steps   int
-	history []Metrics
-}
-
-// take keeps the state of t, in the memory of the last snapshot.
-func (s *snapshot) take(t *Trainer) {
-	s.values = slices.Grow(s.values, len(t.state))[:len(t.state)]
-	for i, p := range t.state {
-		s.values[i] = append(s.values[i][:0], p.Data()...)
-	}
-	s.steps, s.history = t.updater.Steps, t.history
-}
-
-// restore puts back what take kept.
-func (s *snapshot) restore(t *Trainer) {
-	for i, p := range t.state {
-		copy(p.MutableData(), s.values[i])
-	}
-	t.updater.Steps, t.history = s.steps, s.history
 }
