@@ -60,6 +60,16 @@ func TestBudgetOfCompressedRecords(t *testing.T) {
 	require.NoError(t, imports(b, 0))
 }
 
+// A stored record is refused before it is read.
+func TestBudgetOfStoredRecords(t *testing.T) {
+	const values = 1 << 20
+	b := archived(t, zip.Store, "data.pkl", program(dict("w", view("0", values, 0, numbers(2, 3), numbers(3, 1)))), "data/0", strings.Repeat("\x00", 4*values))
+	var err error
+	assert.Less(t, allocated(func() { err = imports(b, 1<<20) }), uint64(1<<20))
+	assert.EqualValues(t, 4*values, needs(t, err))
+	require.NoError(t, imports(b, 4*values))
+}
+
 // Compressed records count together.
 func TestBudgetOfAllCompressedRecords(t *testing.T) {
 	const values = 1 << 18
