@@ -229,3 +229,15 @@ func (t tensor) fill(p *autograd.Param) error {
 		return float32(x), nil
 	})
 }
+
+// list writes names in a line.
+func list(names []string) string {
+	const most = 8
+	switch n := len(names); {
+	case n == 0:
+		return "none"
+	case n > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
+	}
+	return strings.Join(names, ", ")
+}
