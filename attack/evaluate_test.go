@@ -347,9 +347,9 @@ func TestEvaluateErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "no networks")
 	m.Params()[0].Import([]float32{1, 0, 0, 3e38, 1, 0, 0, 0, 1})
 	m.Params()[1].Import([]float32{0, 3e38, 0})
-	assert.ErrorContains(t, run(good, cfg), "images 0 to 1: clean: image 0: logit 1 is +Inf: expected a finite number")
+	assert.ErrorContains(t, run(good, cfg), "images 0 to 1: clean: snn: image 0: logit 1 is +Inf: expected a finite number")
 	m.Params()[1].Import([]float32{0, float32(math.NaN()), 0})
-	assert.ErrorContains(t, run(good, cfg), "attack: evaluate: snn: classifier.0.bias holds a value that is not a finite number")
+	assert.ErrorContains(t, run(good, cfg), "attack: evaluate: snn: classifier.0.bias: value 1 is NaN: expected a finite number")
 }
 
 // fewer loses an image.

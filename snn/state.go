@@ -10,8 +10,9 @@ import (
 	"github.com/org/snnrat/internal/paramfile"
 )
 
-// Save writes the model's state and Meta to a safetensors file under PyTorch-style
-// names, whole or not at all.
+// Save writes the model's state, its settings and Meta to a safetensors file, whole or not
+// at all. Parameters and buffers have PyTorch-style names. Settings are the number of
+// steps, the encoder, and those of neurons, batch norm and dropout, as they now are.
 func (m *Model) Save(path string) error {
 	if err := atomicfile.Write(path, m.Write); err != nil {
 		return fmt.Errorf("save model: %w", err)
@@ -21,7 +22,16 @@ func (m *Model) Save(path string) error {
 
 // Write writes what Save does.
 func (m *Model) Write(w io.Writer) error {
-	return paramfile.Write(w, m.named(), m.Meta)
+	settings, err := m.settings()
+	if err != nil {
+		return err
+	}
+	meta := maps.Clone(m.Meta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta[settingsKey] = settings
+	return paramfile.Write(w, m.named(), meta)
 }
 
 func (m *Model) named() map[string]*autograd.Param {
@@ -49,9 +59,11 @@ type LoadOptions struct {
 // which may have a prefix in common such as module., and in its shapes. Values are F32, or
 // F16, BF16 or F64, which are converted. Tensors beside the model's are an error, but for
 // those that tools leave, such as num_batches_tracked, and those without the prefix.
+// ValidateParams must hold for the values.
 //
-// On an error, which names the file and the tensor, the model is as it was. That includes
-// the error of ValidateParams for the file's values.
+// Load does not change the model's settings: its number of steps and its neurons' may
+// differ from the saved model's on purpose; SetSettings takes them over. On an error, which
+// names the file and the tensor, the model is as it was.
 func (m *Model) Load(path string) error { return m.LoadWith(path, LoadOptions{}) }
 
 // LoadWith is Load with options.
@@ -85,6 +97,7 @@ func (m *Model) setState(f *paramfile.File) error {
 	if m.Meta == nil {
 		m.Meta = map[string]string{}
 	}
+	delete(m.Meta, settingsKey) // Write writes the model's own
 	maps.Copy(m.Meta, own)
 	return nil
 }

@@ -450,7 +450,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good.Perturb(ctx, m, x, y, ids, key)
 			})
-		}, "the loss is NaN, want a finite number"},
+		}, "logit 0 is NaN: expected a finite number"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			model, cfg := tiny(t, nil), rat()
@@ -697,7 +697,7 @@ func TestAccuracy(t *testing.T) {
 
 	bias.Import([]float32{0, float32(math.NaN()), 0})
 	_, err = train.Accuracy(ctx, blind, set, 4)
-	assert.EqualError(t, err, "train: accuracy: snn: fc.bias holds a value that is not a finite number")
+	assert.EqualError(t, err, "train: accuracy: snn: fc.bias: value 1 is NaN: expected a finite number")
 	_, err = train.Accuracy(ctx, model, set, 0)
 	assert.ErrorContains(t, err, "LoaderConfig.BatchSize is 0, want")
 	_, err = train.Accuracy(ctx, tiny(t, func(c *zoo.Config) { c.Channels, c.Mean, c.Std = 3, nil, nil }), set, 4)

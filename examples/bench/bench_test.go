@@ -73,8 +73,7 @@ func (ts tensors) ints(t *testing.T, name string, v ...int) {
 // which are our own, but for what a test changes.
 func export(t *testing.T, change func(batch, expect tensors)) string {
 	folder := t.TempDir()
-	cfg := zoo.Default(arch)
-	cfg.Steps = 2
+	cfg := options{arch: arch, width: 1, steps: 2}.config()
 	m, err := zoo.New(cfg, rng.New(5))
 	require.NoError(t, err)
 	x, y := randomImages(2, m)

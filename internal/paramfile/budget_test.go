@@ -176,12 +176,12 @@ func TestViewsBeyondIntegers(t *testing.T) {
 	if bits.UintSize < 64 {
 		t.Skip("a pickle's number of 63 bits is not an int")
 	}
-	huge := "\x8a\x08" + string(binary.LittleEndian.AppendUint64(nil, 1<<62))
-	w := strings.NewReplacer(number(6)+"tQ", huge+"tQ", numbers(7, 1), "("+huge+number(1)+"t").Replace(view("0", 6, 0, numbers(5, 1), numbers(7, 1)))
+	huge := "\x8a\x08" + string(binary.LittleEndian.AppendUint64(nil, 1<<61))
+	w := strings.NewReplacer(number(6)+"tQ", huge+"tQ", numbers(7, 1), "("+huge+number(1)+"t").Replace(view("0", 6, 0, numbers(9, 1), numbers(7, 1)))
 	f, err := parse(torch(t, dict("w", w)))
 	require.NoError(t, err)
 	_, err = f.Floats("w")
-	assert.ErrorContains(t, err, "shape [5 1] with strides [4611686018427387904 1] from 0 on exceeds a storage of")
+	assert.ErrorContains(t, err, "shape [9 1] with strides [2305843009213693952 1] from 0 on exceeds a storage of 2305843009213693952 values")
 }
 
 // A storage that many tensors view is read once.

@@ -22,7 +22,7 @@ import (
 
 // reference returns the settings of the networks of testdata/reference.py.
 func reference(arch string, size int) zoo.Config {
-	cfg := zoo.Default(arch)
+	cfg := cifar10(arch)
 	cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = size, size, 5, 4
 	return cfg
 }
@@ -126,7 +126,7 @@ func tensors(t *testing.T, path string) map[string]safetensors.TensorView {
 func TestTorchNames(t *testing.T) {
 	for arch := range zoo.Architectures {
 		for _, norm := range []bool{true, false} {
-			cfg := zoo.Default(arch)
+			cfg := cifar10(arch)
 			cfg.WidthMultiplier, cfg.BatchNorm = 0.1, norm
 			m, err := zoo.New(cfg, rng.New(1))
 			require.NoError(t, err)

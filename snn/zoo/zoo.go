@@ -57,9 +57,10 @@ type Config struct {
 	Surrogate       string    `json:"surrogate"`       // as in snn.NewSurrogate
 	SurrogateParam  float32   `json:"surrogate_param"` // as in snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`
-	Dropout         float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
-	Poisson         bool      `json:"poisson,omitempty"` // Poisson instead of direct input
-	Mean            []float32 `json:"mean"`              // images are normalized by Mean and Std; nil for none
+	Dropout         float32   `json:"dropout,omitempty"`     // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
+	Poisson         bool      `json:"poisson,omitempty"`     // Poisson instead of direct input
+	ClassNames      []string  `json:"class_names,omitempty"` // [Classes], in the order of the labels; nil if unknown
+	Mean            []float32 `json:"mean"`                  // images are normalized by Mean and Std; nil for none
 	Std             []float32 `json:"std"`
 }
 
@@ -84,14 +85,36 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Default returns the paper's settings for an architecture: CIFAR-10, T = 8, IF
-// neurons with θ = 1, triangle surrogate of width 1, batch norm.
+// Default returns the paper's settings for an architecture: T = 8, IF neurons with
+// θ = 1, a triangle surrogate of width 1, batch norm, and images of 3×32×32 in 10 classes,
+// which are not normalized. [Config.For] describes the images of a data set instead.
 func Default(arch string) Config {
 	return Config{
 		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
 		Steps: 8, Decay: 1, Threshold: 1, Surrogate: "triangle", SurrogateParam: 1, BatchNorm: true,
-		Mean: []float32{0.4914, 0.4822, 0.4465}, Std: []float32{0.2023, 0.1994, 0.2010},
 	}
+}
+
+// Images describes the images and classes of a data set; dataset.Set is one.
+type Images interface {
+	// Shape returns the number of images and the channels, rows and columns of each.
+	Shape() (n, c, h, w int)
+	// NumClasses returns the number of classes.
+	NumClasses() int
+	// ClassNames returns the names of the classes, or nil if they are unknown.
+	ClassNames() []string
+	// Normalization returns the mean and the standard deviation of each channel that
+	// networks on these images are to normalize by, or nil and nil for none.
+	Normalization() (mean, std []float32)
+}
+
+// For returns the configuration for the images and classes of a data set: their shape,
+// number, names and normalization.
+func (c Config) For(set Images) Config {
+	_, c.Channels, c.Height, c.Width = set.Shape()
+	c.Classes, c.ClassNames = set.NumClasses(), set.ClassNames()
+	c.Mean, c.Std = set.Normalization()
+	return c
 }
 
 // RateCoded returns the settings of the networks that Sharmin et al. (Inherent
@@ -127,9 +150,11 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 // of, such as PyTorch's, which LoadTorch reads.
 var ErrNoDescription = errors.New("no description of the network in the file's metadata")
 
-// Load rebuilds a network that New built from the file that its Save wrote. The
-// error names the file. Nothing is built unless the file holds the tensors of the network
-// that it describes.
+// Load rebuilds a network that New built from the file that its Save wrote: its
+// parameters, its number of steps, its encoder, and the settings of its layers, as they
+// were when it was saved. The Config is the one that New was given. The error names the
+// file. Nothing is built unless the file holds the tensors of the network that it
+// describes.
 func Load(path string) (*snn.Model, Config, error) { return LoadWith(path, snn.LoadOptions{}) }
 
 // LoadWith is Load with options.
@@ -159,7 +184,11 @@ func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
 	}
-	return build(*cfg, f.Shape)
+	m, err := build(*cfg, f.Shape)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.SetSettings(f.Meta)
 }
 
 // resolve writes out a network that is named.
@@ -192,9 +221,6 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if err := fits("images of shape", cfg.Channels, cfg.Height, cfg.Width); err != nil {
 		return nil, err
 	}
-	if cfg.Steps > largest {
-		return nil, fmt.Errorf("%d time steps: expected at most %d", cfg.Steps, largest)
-	}
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
@@ -216,7 +242,7 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if err != nil {
 		return nil, fmt.Errorf("architecture %q: %w", cfg.Arch, err)
 	}
-	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std}
+	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std, ClassNames: cfg.ClassNames}
 	if cfg.Poisson {
 		mc.Encoder = snn.Poisson{}
 	}
