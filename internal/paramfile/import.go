@@ -230,14 +230,21 @@ func (t tensor) fill(p *autograd.Param) error {
 	})
 }
 
-// list writes names in a line.
+// list writes names in a line, long or unprintable ones cut and quoted.
 func list(names []string) string {
-	const most = 8
+	const most, longest = 8, 200
+	var shown []string
+	for _, name := range names[:min(most, len(names))] {
+		if quoted := fmt.Sprintf("%.*q", longest, name); quoted != `"`+name+`"` {
+			name = quoted
+		}
+		shown = append(shown, name)
+	}
 	switch n := len(names); {
 	case n == 0:
 		return "none"
 	case n > most:
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
+		return fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), n-most)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(shown, ", ")
 }
