@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
@@ -79,7 +80,11 @@ func (t *Trainer) origin() (traits []trait, err error) {
 
 	s := t.set
 	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
-	add("the set's classes", "%s", strings.Join(s.ClassNames(), ", "))
+	names := s.ClassNames()
+	for y := len(names); y < s.Classes; y++ { // a class without a name is its number
+		names = append(names, strconv.Itoa(y))
+	}
+	add("the set's classes", "%s", strings.Join(names, ", "))
 	content, err := s.Fingerprint()
 	if err != nil {
 		return nil, err

@@ -2,7 +2,7 @@
 //
 //	go run ./examples/paper -exp table2 -data FOLDER
 //
-// where FOLDER holds CIFAR-10 or CIFAR-100 in the official binary layout; cifar10 and
+// where FOLDER holds CIFAR-10 or CIFAR-100 in the official binary or Python version; cifar10 and
 // cifar100 in its place download them from the official address, once. The experiments
 // are
 //

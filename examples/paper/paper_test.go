@@ -543,12 +543,16 @@ func TestBadData(t *testing.T) {
 		data string
 		want []string
 	}{
-		"batch cut short":  {edit(cifar(t), "data_batch_3.bin", half), []string{"data_batch_3.bin"}},
-		"label too large":  {edit(cifar(t), "test_batch.bin", func(b []byte) []byte { b[0] = 10; return b }), []string{"test_batch.bin", "label 10"}},
-		"archive cut":      {archive, []string{"cifar-10-binary.tar.gz"}},
-		"broken image":     {edit(pngs(t), one, half), []string{one}},
-		"image's size":     {edit(pngs(t), one, other), []string{one, "9"}},
-		"classes of parts": {func() string { f := pngs(t); require.NoError(t, os.RemoveAll(filepath.Join(f, "test", "4"))); return f }(), []string{"classes"}},
+		"batch cut short": {edit(cifar(t), "data_batch_3.bin", half), []string{"data_batch_3.bin"}},
+		"label too large": {edit(cifar(t), "test_batch.bin", func(b []byte) []byte { b[0] = 10; return b }), []string{"test_batch.bin", "label 10"}},
+		"archive cut":     {archive, []string{"cifar-10-binary.tar.gz"}},
+		"broken image":    {edit(pngs(t), one, half), []string{one}},
+		"image's size":    {edit(pngs(t), one, other), []string{one, "9"}},
+		"classes of parts": {func() string {
+			f := pngs(t)
+			require.NoError(t, os.Rename(filepath.Join(f, "test", "4"), filepath.Join(f, "test", "other")))
+			return f
+		}(), []string{filepath.Join("test", "other"), "classes"}},
 	} {
 		if c.data == archive {
 			require.NoError(t, os.WriteFile(archive, whole[:len(whole)/2], 0o644))
