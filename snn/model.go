@@ -17,7 +17,7 @@ import (
 // Config is what a model needs beside its layers.
 type Config struct {
 	Channels, Height, Width int       // of its images
-	Steps                   int       // T ≥ 1
+	Steps                   int       // T from 1 to 65536
 	Mean, Std               []float32 // of each channel; images are normalized by them. nil for none
 	Encoder                 Encoder   // nil stands for Direct
 	// ClassNames holds the name of each class, in the order of the logits; nil if they are
@@ -104,9 +104,15 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 	return m, nil
 }
 
+// mostSteps bounds T, which a file can ask for and memory grows with.
+const mostSteps = 1 << 16
+
 func validateSteps(steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("snn: %d time steps: expected at least 1", steps)
+	}
+	if steps > mostSteps {
+		return fmt.Errorf("snn: %d time steps: expected at most %d", steps, mostSteps)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -58,6 +59,16 @@ func TestBudgetOfCompressedRecords(t *testing.T) {
 	require.NoError(t, imports(b, needs(t, err)))
 	assert.Error(t, imports(b, needs(t, err)-1))
 	require.NoError(t, imports(b, 0))
+}
+
+// A stored record is refused before it is read.
+func TestBudgetOfStoredRecords(t *testing.T) {
+	const values = 1 << 20
+	b := archived(t, zip.Store, "data.pkl", program(dict("w", view("0", values, 0, numbers(2, 3), numbers(3, 1)))), "data/0", strings.Repeat("\x00", 4*values))
+	var err error
+	assert.Less(t, allocated(func() { err = imports(b, 1<<20) }), uint64(1<<20))
+	assert.EqualValues(t, 4*values, needs(t, err))
+	require.NoError(t, imports(b, 4*values))
 }
 
 // Compressed records count together.
@@ -158,6 +169,19 @@ func TestBudgetOfViews(t *testing.T) {
 		assert.Less(t, allocated(func() { _, err = f.Floats("w") }), uint64(1<<16))
 		assert.ErrorContains(t, err, "the reader's budget")
 	}
+}
+
+// A place in a storage that is beyond what an integer holds is not inside it.
+func TestViewsBeyondIntegers(t *testing.T) {
+	if bits.UintSize < 64 {
+		t.Skip("a pickle's number of 63 bits is not an int")
+	}
+	huge := "\x8a\x08" + string(binary.LittleEndian.AppendUint64(nil, 1<<61))
+	w := strings.NewReplacer(number(6)+"tQ", huge+"tQ", numbers(7, 1), "("+huge+number(1)+"t").Replace(view("0", 6, 0, numbers(9, 1), numbers(7, 1)))
+	f, err := parse(torch(t, dict("w", w)))
+	require.NoError(t, err)
+	_, err = f.Floats("w")
+	assert.ErrorContains(t, err, "shape [9 1] with strides [2305843009213693952 1] from 0 on exceeds a storage of 2305843009213693952 values")
 }
 
 // A storage that many tensors view is read once.

@@ -187,6 +187,8 @@ func TestPrefixes(t *testing.T) {
 		{[]string{"m.a.w", "m.b.w", "n.a.w", "n.b.w"}, "several times, with the prefixes m., n.: expected them once"},
 		{[]string{"m.a.w", "n.b.w"}, "lacks m.b.w of the model's tensors, and has n.b.w beside"},
 		{[]string{"m.a.w", "m.c.w", "m.n_averaged"}, "lacks m.b.w of the model's tensors, and has m.c.w beside"},
+		{[]string{"a.w", "b\n.w"}, `lacks b.w of the model's tensors, and has "b\n.w" beside`},
+		{[]string{"a.w", strings.Repeat("b", 300)}, `lacks b.w of the model's tensors, and has "` + strings.Repeat("b", 200) + `" beside`},
 		{[]string{"xa.w", "xb.w"}, "lacks a.w, b.w of the model's tensors, and has xa.w, xb.w beside"},
 	} {
 		file := map[string]*autograd.Param{}

@@ -229,3 +229,22 @@ func (t tensor) fill(p *autograd.Param) error {
 		return float32(x), nil
 	})
 }
+
+// list writes names in a line, long or unprintable ones cut and quoted.
+func list(names []string) string {
+	const most, longest = 8, 200
+	var shown []string
+	for _, name := range names[:min(most, len(names))] {
+		if quoted := fmt.Sprintf("%.*q", longest, name); quoted != `"`+name+`"` {
+			name = quoted
+		}
+		shown = append(shown, name)
+	}
+	switch n := len(names); {
+	case n == 0:
+		return "none"
+	case n > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), n-most)
+	}
+	return strings.Join(shown, ", ")
+}

@@ -234,7 +234,7 @@ func (v *view) open() (io.Reader, error) {
 // inside returns an error if the view has more values than the budget's, or reaches out
 // of its storage.
 func (v *view) inside() error {
-	held := uint64(v.storage.size) * uint64(v.storage.width) / uint64(v.kind.width)
+	held := uint64(v.storage.size) / uint64(v.kind.width/v.storage.width) // a storage has values, or bytes
 	n, last := uint64(v.kind.width), min(uint64(v.offset), held)
 	for i, d := range v.shape {
 		over, product := bits.Mul64(n, uint64(d))

@@ -1,7 +1,6 @@
 package paramfile
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -61,14 +60,24 @@ func (t tensor) values() (func() (float64, error), error) {
 	if err != nil {
 		return nil, fmt.Errorf(": %w", err)
 	}
-	b := bufio.NewReaderSize(r, min(t.len()*d.width, 1<<16))
+	raw := make([]byte, max(d.width, min(t.len()*d.width, 1<<16))) // whole values, since widths are powers of two
+	var left []byte
 	return func() (float64, error) {
-		raw, err := b.Peek(d.width)
-		if err != nil {
-			return 0, err
+		if len(left) < d.width {
+			if err != nil {
+				return 0, err
+			}
+			var n int
+			if n, err = io.ReadFull(r, raw); err == io.ErrUnexpectedEOF {
+				err = io.EOF
+			}
+			if n < d.width {
+				return 0, err
+			}
+			left = raw[:n]
 		}
-		x := d.value(raw)
-		b.Discard(len(raw))
+		x := d.value(left)
+		left = left[d.width:]
 		if t.neg {
 			x = -x
 		}

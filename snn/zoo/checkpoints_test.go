@@ -100,6 +100,7 @@ func TestCheckpointsRefused(t *testing.T) {
 		"leaky.pth":      "tensor lif1.beta, value 0 is 0.8999999761581421: expected 1, as the model's settings say",
 		"normalized.pth": "tensor model.mean, value 0 is 0.5: expected 0, as the model's settings say",
 		"twice.pth":      "the file holds the model's tensors several times, with the prefixes ema., model.: expected them once",
+		"variance.pth":   "snn: features.1.running_var: value 0 is -0.33650118: expected a variance that is positive with batch norm's eps",
 		"overflow.pth":   "tensor layer1.0.bias, value 0 is 2.913888990879059e+299: expected a finite number of float32's range",
 	} {
 		_, err := zoo.LoadTorch("testdata/checkpoints/"+file, checkpoint())

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,7 +50,6 @@ func TestLoadBuildsNothingForClaims(t *testing.T) {
 		{func(c *zoo.Config) { c.Arch, c.Channels, c.Mean, c.Std = "conv1 | fc8192 fc8192 fc", 1, nil, nil }, "the file lacks tensor classifier.0.weight"},
 		{func(c *zoo.Config) { c.Arch = "WRN widths 1,1,1,1, 65536 blocks a group, strides 1,1,1" }, "the file lacks tensor conv1.weight"},
 		{func(c *zoo.Config) { c.Arch, c.WidthMultiplier = "wrn-28-10", 4 }, "the file lacks tensor conv1.weight"},
-		{func(c *zoo.Config) { c.Steps = 1<<31 - 1 }, "2147483647 time steps: expected at most 65536"},
 		{func(c *zoo.Config) { c.Height, c.Width = 65536, 65536 }, "images of shape [3 65536 65536]: expected at most 268435456 values"},
 		{func(c *zoo.Config) { c.Arch, c.Channels, c.Height, c.Width = "A A A conv65536 | fc", 65536, 64, 64 }, "a layer with weights [65536 65536 3 3]: expected at most"},
 		{func(c *zoo.Config) { c.Arch, c.Channels, c.Height, c.Width = "conv1 | fc", 1, 16384, 16384 }, "a layer with weights [10 268435456]: expected at most"},
@@ -64,6 +64,28 @@ func TestLoadBuildsNothingForClaims(t *testing.T) {
 		assert.ErrorContains(t, err, c.want)
 		assert.Less(t, taken, uint64(1<<20), c.want)
 	}
+}
+
+// A number of steps that no memory holds is refused, in the description and in the
+// settings.
+func TestLoadRefusesSteps(t *testing.T) {
+	const huge = 1<<31 - 1
+	cfg := checkpoint()
+	cfg.Steps = huge
+	_, err := zoo.New(cfg, rng.New(1))
+	assert.EqualError(t, err, "zoo: snn: 2147483647 time steps: expected at most 65536")
+	m, err := zoo.New(checkpoint(), rng.New(1))
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "model.safetensors")
+	m.Steps = huge
+	require.NoError(t, m.Save(path))
+	_, _, err = zoo.Load(path)
+	assert.ErrorContains(t, err, "2147483647 time steps: expected at most 65536")
+	m.Steps = 4
+	m.Meta["snnrat"] = strings.Replace(m.Meta["snnrat"], `"steps":4`, `"steps":2147483647`, 1)
+	require.NoError(t, m.Save(path))
+	_, _, err = zoo.Load(path)
+	assert.ErrorContains(t, err, "2147483647 time steps: expected at most 65536")
 }
 
 // The budget of a load is the caller's.

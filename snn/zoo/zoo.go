@@ -226,9 +226,6 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if err := fits("images of shape", cfg.Channels, cfg.Height, cfg.Width); err != nil {
 		return nil, err
 	}
-	if cfg.Steps > largest {
-		return nil, fmt.Errorf("%d time steps: expected at most %d", cfg.Steps, largest)
-	}
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
