@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/race"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -234,6 +235,9 @@ func TestValueUsedTwice(t *testing.T) {
 // A warm step takes its values from the arena: what it allocates is bookkeeping, a
 // small part of a first step's memory in a bounded number of objects.
 func TestWarmStepAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("pools drop what they hold under the race detector")
+	}
 	both(t, func(t *testing.T, rate bool) {
 		net := newDeepNet(rate)
 		tape := &autograd.Tape{Params: true, Threads: 1}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/org/snnrat/internal/race"
 )
 
 // levels returns the levels that this machine can run.
@@ -550,12 +552,9 @@ func TestConvThreadsAndLevels(t *testing.T) {
 	}
 }
 
-// raceDetector is set under the race detector, where pools drop what they hold.
-var raceDetector bool
-
 // A warm call allocates only what starting its goroutines takes.
 func TestConvAllocations(t *testing.T) {
-	if raceDetector {
+	if race.Enabled {
 		t.Skip("pools drop what they hold under the race detector")
 	}
 	c, _ := geometry(8, 40, 8, 8, 40, 3, 1, 1)
