@@ -1,24 +1,33 @@
-// Package atomicfile writes files that are either whole or not there.
+// Package atomicfile writes files that are either complete or absent.
 package atomicfile
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
-// Write calls write with a buffered temporary file beside path, and renames it to
-// path when all of it is on disk. On an error, and when write panics, path is as it
-// was and nothing lies beside it.
+// suffix ends the name of a temporary file, which is .BASE.NUMBER.tmp for a file BASE.
+const suffix = ".tmp"
+
+var temporary = regexp.MustCompile(`^\..+\.[0-9]+\.tmp$`)
+
+// Write calls write with a buffered temporary file in the folder of path, and renames
+// the file to path when all of it is on disk. After an error or a panic of write, path
+// is as before and the temporary file is removed. A killed process can leave a
+// temporary file, which [Clean] removes.
 func Write(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*"+suffix)
 	if err != nil {
 		return err
 	}
-	whole := false
+	complete := false
 	defer func() {
-		if !whole {
+		if !complete {
 			f.Close()
 			os.Remove(f.Name())
 		}
@@ -42,6 +51,32 @@ func Write(path string, write func(io.Writer) error) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	whole = true
+	complete = true
+	return nil
+}
+
+// Probe returns the error that [Write] would return for a file at path with the content
+// of write. It writes a temporary file and removes it. It leaves path unchanged.
+func Probe(path string, write func(path string) error) error {
+	probe := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".0"+suffix)
+	defer os.Remove(probe)
+	return write(probe)
+}
+
+// Clean removes the temporary files that killed processes left in a folder. No process
+// may be writing to the folder. A folder that does not exist is clean.
+func Clean(folder string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !temporary.MatchString(e.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(folder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }
