@@ -16,8 +16,8 @@ func ExampleOrthogonal() {
 		1, 1, 0,
 		0, 1, 0.5,
 	})
-	reg := regularize.DefaultOrthogonal()
-	reg.Beta = 0.1
+	reg := regularize.ForVGG()
+	reg.Beta = 0.1 // to see it work in few steps
 	root := rng.New(42)
 	for step := range 41 {
 		if step%20 == 0 {

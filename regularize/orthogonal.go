@@ -26,12 +26,17 @@ type Orthogonal struct {
 	MinRows int
 }
 
-// DefaultOrthogonal returns β = 0.004 on whole matrices. The authors' code differs
-// in that it takes 30 % of the rows of linear layers of 200 rows or more: set
-// RowShare to 0.3 for that.
-func DefaultOrthogonal() Orthogonal {
-	return Orthogonal{Beta: 0.004, RowShare: 1, MinRows: 200}
-}
+// ForVGG returns the paper's projection for VGG-11 and networks like it: β = 0.001 on
+// whole matrices (Ding et al. 2022, Sec. 5). The authors' code projects 30 % of the rows
+// of a linear layer of 200 rows or more; a RowShare of 0.3 does the same.
+func ForVGG() Orthogonal { return Orthogonal{Beta: 0.001, RowShare: 1, MinRows: 200} }
+
+// ForWRN returns the paper's projection for WRN-16 and networks like it: β = 0.004, and
+// otherwise the settings of [ForVGG].
+func ForWRN() Orthogonal { return Orthogonal{Beta: 0.004, RowShare: 1, MinRows: 200} }
+
+// DefaultOrthogonal returns [ForWRN]'s settings.
+func DefaultOrthogonal() Orthogonal { return ForWRN() }
 
 // Validate returns an error that names the first field out of its range.
 func (o Orthogonal) Validate() error {

@@ -99,7 +99,7 @@ func must[T any](v T, err error) T {
 func TestGolden(t *testing.T) {
 	f := must(golden.Read("testdata/regularize.safetensors"))
 	apply := func(p *autograd.Param, beta float64, steps int) []float32 {
-		o := regularize.DefaultOrthogonal()
+		o := regularize.ForWRN()
 		o.Beta = float32(beta)
 		for range steps {
 			if err := o.Apply(p, key, 2); err != nil {
@@ -348,7 +348,7 @@ func TestErrors(t *testing.T) {
 			}
 		})
 	}
-	if err := regularize.DefaultOrthogonal().Validate(); err != nil {
+	if err := regularize.ForWRN().Validate(); err != nil {
 		t.Error(err)
 	}
 }
@@ -359,7 +359,7 @@ func TestApplyPanicsOnVector(t *testing.T) {
 			t.Errorf("panic %q, want one that names the shape", s)
 		}
 	}()
-	_ = regularize.DefaultOrthogonal().Apply(random(1, 1, 7), key, 1)
+	_ = regularize.ForWRN().Apply(random(1, 1, 7), key, 1)
 }
 
 func TestSimplex(t *testing.T) {
@@ -479,5 +479,12 @@ func BenchmarkOrthogonal(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// The steps β of Ding et al. 2022, Sec. 5.
+func TestPaperSettings(t *testing.T) {
+	if vgg, wrn := regularize.ForVGG(), regularize.ForWRN(); vgg.Beta != 0.001 || wrn.Beta != 0.004 {
+		t.Errorf("β is %v for VGG and %v for WRN, want 0.001 and 0.004", vgg.Beta, wrn.Beta)
 	}
 }

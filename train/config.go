@@ -59,15 +59,34 @@ type Config struct {
 	Progress func(Progress)
 }
 
-// Default returns the paper's way to train for so many epochs, plainly: SGD with
-// momentum 0.9 and weight decay 5e-4, a learning rate of 0.1 that falls along a
-// cosine, batches of 64, backpropagation through time. Set Adversary, Regularizer
-// and Simplex for RAT.
+// Default returns the settings of the paper's vanilla network for so many epochs: SGD
+// with momentum 0.9 and weight decay 5e-4, a learning rate of 0.1 on a cosine schedule,
+// batches of 64 images, and backpropagation through time. See [RAT] for the robust
+// network.
 func Default(epochs int) Config {
 	return Config{
 		Epochs: epochs, LR: 0.1, Schedule: Cosine{}, Optimizer: DefaultSGD(),
 		Loader: dataset.DefaultTraining(), Gradient: snn.BPTT{},
 	}
+}
+
+// RAT returns the settings of regularized adversarial training (Ding et al. 2022) for so
+// many epochs. Each batch is perturbed by mix (MIX). After each update, reg projects the
+// weights and simplex the convex combinations (REG). REG replaces weight decay, so the
+// optimizer is SGD with momentum 0.9 and without weight decay. All else is as in
+// [Default].
+//
+// The paper's settings are attack.RATMix(2./255), regularize.Simplex, and
+// regularize.ForVGG() or regularize.ForWRN(). A nil mix trains by REG alone. RAT panics
+// if reg or simplex is nil.
+func RAT(epochs int, mix snn.Adversary, reg Regularizer, simplex func(v []float32) error) Config {
+	if reg == nil || simplex == nil {
+		panic("train: RAT: the regularizer or the simplex projection is nil")
+	}
+	cfg := Default(epochs)
+	cfg.Optimizer = SGD{Momentum: 0.9}
+	cfg.Adversary, cfg.Regularizer, cfg.Simplex = mix, reg, simplex
+	return cfg
 }
 
 // Progress tells how far training is.

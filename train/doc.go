@@ -19,17 +19,19 @@
 //
 // # RAT
 //
-// RAT trains on perturbed images (MIX) and projects the weights after each update
-// (REG). Each is a field of [Config] of its own, so the four rows of the paper's
-// ablation are four configurations:
+// [RAT] returns the settings of regularized adversarial training, which trains on
+// perturbed images (MIX) and projects the weights after each update (REG). REG replaces
+// weight decay. The four rows of the paper's ablation are four configurations:
 //
-//	vanilla     cfg
-//	MIX         cfg.Adversary = mix
-//	REG         cfg.Regularizer, cfg.Simplex = orthogonal, regularize.Simplex
-//	RAT         both
+//	mix, reg := attack.RATMix(2./255), regularize.ForVGG()
 //
-// for an attack.Mix mix and a regularize.Orthogonal orthogonal. This package knows
-// neither of them: a [snn.Adversary] and a [Regularizer] have one method each.
+//	vanilla     cfg := train.Default(epochs)
+//	MIX         cfg := train.Default(epochs); cfg.Adversary = mix
+//	REG         cfg := train.RAT(epochs, nil, reg, regularize.Simplex)
+//	RAT         cfg := train.RAT(epochs, mix, reg, regularize.Simplex)
+//
+// Package train imports neither attack nor regularize. An [snn.Adversary] and a
+// [Regularizer] are interfaces of one method each.
 //
 // An earlier defence that changes the step itself is [HIRE], Config.HIRE.
 //

@@ -74,7 +74,7 @@ func TestObserverErrors(t *testing.T) {
 	for text, fail := range map[string]func(*adder, context.CancelFunc) error{
 		"train: epoch 2 of 3: monitor: no measure":                       func(*adder, context.CancelFunc) error { return errors.New("no measure") },
 		"train: epoch 2 of 3: monitor: sum is NaN, want a finite number": func(a *adder, _ context.CancelFunc) error { a.offset = math.NaN(); return nil },
-		fmt.Sprintf("train: epoch 2 of 3: %v", context.Canceled):          func(_ *adder, cancel context.CancelFunc) error { cancel(); return nil },
+		fmt.Sprintf("train: epoch 2 of 3: %v", context.Canceled):         func(_ *adder, cancel context.CancelFunc) error { cancel(); return nil },
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()

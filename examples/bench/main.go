@@ -226,7 +226,7 @@ func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[str
 	if err != nil {
 		return nil, err
 	}
-	reg := regularize.DefaultOrthogonal()
+	reg := regularize.ForVGG()
 	reg.Beta = 1e-12
 	jobs := map[string]func() error{
 		"forward": func() error { _, err := m.Logits(snn.Pass{}, x); return err },

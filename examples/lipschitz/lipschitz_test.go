@@ -183,7 +183,7 @@ func TestObservedAfterResume(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	run := func(stop int, resume bool) (observed []map[string]float64) {
 		cfg := train.Default(4)
-		cfg.Monitor, cfg.Regularizer = lipschitz.NewTracker(regularize.Defect), regularize.DefaultOrthogonal()
+		cfg.Monitor, cfg.Regularizer = lipschitz.NewTracker(regularize.Defect), regularize.ForWRN()
 		c := zoo.Default("conv6 A conv5 A | fc")
 		c.Channels, c.Height, c.Width, c.Steps, c.Mean, c.Std = 1, 28, 28, 2, nil, nil
 		m, err := zoo.New(c, rng.New(1))

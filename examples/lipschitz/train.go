@@ -76,14 +76,13 @@ func (j *job) networks() (nets []*network, err error) {
 // trainOne trains a network, saves it, and prints how its weights come along.
 func (j *job) trainOne(ctx context.Context, n *network) error {
 	cfg := train.Default(j.Epochs)
+	if n.reg {
+		reg := regularize.ForVGG()
+		reg.Beta = float32(j.Beta)
+		cfg = train.RAT(j.Epochs, nil, reg, regularize.Simplex)
+	}
 	cfg.LR, cfg.Loader = j.LR, j.Loader
 	cfg.Monitor = lipschitz.NewTracker(regularize.Defect)
-	if n.reg {
-		reg := regularize.DefaultOrthogonal()
-		reg.Beta = float32(j.Beta)
-		cfg.Regularizer, cfg.Simplex = reg, regularize.Simplex
-		cfg.Optimizer = train.SGD{Momentum: 0.9} // no weight decay, which pulls against it
-	}
 	cfg.Progress = func(p train.Progress) {
 		j.meter.Add(j.trainingWork()/float64(p.Epochs*p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.Name, p.Epoch, p.Epochs, p.Loss))
 	}

@@ -21,9 +21,8 @@ func main() {
 	cfg.Mean, cfg.Std = []float32{0.286}, []float32{0.353}
 	net := must(zoo.New(cfg, rng.New(1)))
 
-	rat := train.Default(1)                          // One epoch,
-	rat.Adversary = attack.RATMix(8. / 255)          // on adversarial examples (MIX),
-	rat.Regularizer = regularize.DefaultOrthogonal() // with projected weights (REG).
+	mix, reg := attack.RATMix(8./255), regularize.ForVGG()
+	rat := train.RAT(1, mix, reg, regularize.Simplex) // 1 epoch
 	trainer := must(train.New(net, must(fashion.Train()), rat, rng.New(1)))
 	for epoch, err := range trainer.Epochs(ctx) {
 		fmt.Printf("epoch %d: loss %.3f\n", must(epoch, err).Epoch, epoch.Loss)
