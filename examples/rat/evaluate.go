@@ -97,16 +97,16 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 		White: map[string]*judgement{}, Black: map[string]*judgement{},
 	}
 	for _, e := range evaluations {
-		list := listTrials(j.options, e.source == "")
-		reports := j.journal.Reports[e.title]
-		if fit(reports, e, list, j.Test.Labels) {
+		list := append([]trials.Trial{trials.Clean}, listTrials(j.options, e.source == "")...)
+		judged := j.journal.Judged[e.title]
+		if j.fit(judged, e, list) {
 			j.meter.Skip(float64(j.Test.N) * e.work(j.options))
 		} else {
 			var err error
-			if reports, err = j.judge(ctx, nets, e, list); err != nil {
+			if judged, err = j.judge(ctx, nets, e, list); err != nil {
 				return nil, err
 			}
-			j.journal.Reports[e.title] = reports
+			j.journal.Judged[e.title] = judged
 			if err := j.journal.save(); err != nil {
 				return nil, err
 			}
@@ -117,23 +117,23 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 			to = res.Black
 		}
 		for i, name := range e.judged {
-			to[name] = newJudgement(list, reports[i], j.TestEps)
+			to[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps)
 		}
 	}
 	return res, nil
 }
 
-// fit reports whether a journal's reports are of an evaluation.
-func fit(reports []*attack.Report, e evaluation, list []trials.Trial, labels []int) bool {
-	if len(reports) != len(e.judged) {
+// fit reports whether a journal's outcomes are those of an evaluation.
+func (j *job) fit(judged [][]trials.Outcome, e evaluation, list []trials.Trial) bool {
+	if len(judged) != len(e.judged) {
 		return false
 	}
-	for _, r := range reports {
-		if r == nil || !slices.Equal(r.Labels, labels) || len(r.Clean.Predicted) != len(labels) || len(r.Attacks) != len(list) {
+	for _, outcomes := range judged {
+		if len(outcomes) != len(list) {
 			return false
 		}
-		for i, o := range r.Attacks {
-			if o.Name != list[i].String() || len(o.Predicted) != len(labels) {
+		for i, o := range outcomes {
+			if o.Trial != list[i] || o.Validate(j.Test.Labels, j.Train.Classes) != nil {
 				return false
 			}
 		}
@@ -141,17 +141,22 @@ func fit(reports []*attack.Report, e evaluation, list []trials.Trial, labels []i
 	return true
 }
 
-func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trials.Trial) ([]*attack.Report, error) {
+// judge returns for each network of an evaluation the outcomes of the trials, the first of
+// which is of clean images.
+func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trials.Trial) ([][]trials.Outcome, error) {
 	cfg := attack.DefaultConfig()
 	cfg.Key, cfg.Source = rng.New(j.Seed).Derive("attacks", 0), nets.models[e.source]
 	var models []*snn.Model
 	for _, name := range e.judged {
 		models = append(models, nets.models[name])
 	}
-	attacks, work := make([]attack.Named, len(list)), map[string]float64{"clean": float64(len(models))}
+	var attacks []attack.Named
+	work := map[string]float64{}
 	for i, t := range list {
-		attacks[i] = attack.Named{Name: t.String(), Attack: t.Adversary()}
-		work[attacks[i].Name] = t.Work(len(models))
+		if i > 0 {
+			attacks = append(attacks, attack.Named{Name: t.String(), Attack: t.Adversary()})
+		}
+		work[t.String()] = t.Work(len(models))
 	}
 	done := 0
 	cfg.Progress = func(p attack.Progress) {
@@ -162,5 +167,11 @@ func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []tri
 	if err != nil {
 		return nil, fmt.Errorf("attacks: %s: %w", e.title, err)
 	}
-	return reports, nil
+	judged := make([][]trials.Outcome, len(reports))
+	for i, r := range reports {
+		for k, o := range append([]attack.Outcome{r.Clean}, r.Attacks...) {
+			judged[i] = append(judged[i], trials.NewOutcome(list[k], o))
+		}
+	}
+	return judged, nil
 }

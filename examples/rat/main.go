@@ -41,6 +41,7 @@ import (
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn/zoo"
@@ -144,7 +145,15 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if j.journal, err = openJournal(o); err != nil {
+	if o.resume && !exists(o.out) {
+		return nothingToResume(o)
+	}
+	folder, err := runs.Open(o.out)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
+	}
+	defer folder.Close()
+	if j.journal, err = openJournal(o, j.Test.N); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.Train.N, j.Test.N, o.Data)
@@ -170,5 +179,5 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "\nTook %.0f s. The networks, results.json and accuracy.png are in %s.\n", res.Seconds, o.out)
-	return j.journal.remove()
+	return j.journal.complete()
 }

@@ -75,6 +75,65 @@ func (t Trial) Validate() error {
 	return nil
 }
 
+// Outcome is what a network made of the test images in a trial.
+type Outcome struct {
+	Trial
+	Accuracy  float64 `json:"accuracy"`  // in [0,1]
+	Predicted []int   `json:"predicted"` // class of each test image
+	// ZeroGradient lists the images, in increasing order, for which every gradient of the
+	// attack was zero.
+	ZeroGradient []int `json:"zero_gradient,omitempty"`
+}
+
+// NewOutcome returns the outcome of a trial from an attack's report.
+func NewOutcome(t Trial, o attack.Outcome) Outcome {
+	return Outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient}
+}
+
+// Validate returns an error if o is not an outcome of images with these labels, which are
+// in [0, classes).
+func (o Outcome) Validate(labels []int, classes int) error {
+	if len(labels) == 0 || len(o.Predicted) != len(labels) {
+		return fmt.Errorf("%v: %d predictions: expected %d", o.Trial, len(o.Predicted), len(labels))
+	}
+	right := 0
+	for i, class := range o.Predicted {
+		if class < 0 || class >= classes {
+			return fmt.Errorf("%v: class %d of image %d: expected a number in [0, %d)", o.Trial, class, i, classes)
+		}
+		if class == labels[i] {
+			right++
+		}
+	}
+	if accuracy := float64(right) / float64(len(labels)); o.Accuracy != accuracy {
+		return fmt.Errorf("%v: accuracy %v: expected %v, as the predictions say", o.Trial, o.Accuracy, accuracy)
+	}
+	last := -1
+	for _, i := range o.ZeroGradient {
+		if i <= last || i >= len(labels) {
+			return fmt.Errorf("%v: image %d has a zero gradient: expected a number in [%d, %d)", o.Trial, i, last+1, len(labels))
+		}
+		last = i
+	}
+	return nil
+}
+
+// WorstCase returns the share of the images that are classified as labelled in all of
+// the outcomes, which are valid for the labels.
+func WorstCase(labels []int, outcomes []Outcome) float64 {
+	survived := 0
+	for i, label := range labels {
+		right := true
+		for _, o := range outcomes {
+			right = right && o.Predicted[i] == label
+		}
+		if right {
+			survived++
+		}
+	}
+	return float64(survived) / float64(len(labels))
+}
+
 // GradientWork is the work of a gradient step of an attack on one image, in forward
 // passes: one, a backward pass to the image, and the step.
 const GradientWork = 2.5
