@@ -37,7 +37,7 @@ func curve(o *options) (list []trials.Trial) {
 func reportFigure1(_ context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string][]*summary{}
-	r.text = fmt.Sprintf("Accuracy in %% under PGD (BPTT, %d steps of %v) against ε (255ths)\n", l.TestSteps, l.TestAlpha)
+	r.text = fmt.Sprintf("Accuracy in %% under PGD (BPTT, %d steps of %v) against ε (255ths)\n%s", l.TestSteps, l.TestAlpha, l.aboutPaper())
 	for _, s := range l.subjects {
 		f := plots.Figure{
 			Title:  fmt.Sprintf("accuracy under PGD (BPTT, %d steps)", l.TestSteps),

@@ -68,6 +68,7 @@ type anatomy struct {
 func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string]*anatomy{}
+	r.text = l.aboutPaper()
 	for _, s := range l.subjects {
 		a := &anatomy{map[string]*summary{}, map[string]*portrait{}}
 		for _, n := range l.needs {

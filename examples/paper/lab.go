@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -85,16 +85,18 @@ type lab struct {
 	cabinet  cabinet
 	archive  archive
 	stdout   io.Writer
-	// published are the paper's figures that are known.
-	published []publishedFigure
-	meter     *term.Meter
-	described zoo.Config // the network of -weights, if there is one
+	meter    *term.Meter
+	// described is the network of -weights, if there is one.
+	described zoo.Config
 
 	// All that follows is by the network's name.
 	networks map[string]*network
 	loaded   map[string]*judged
 	history  map[string][]train.Metrics
 }
+
+// Below the folder -out.
+const networksFolder, evaluationsFolder = "networks", "evaluations"
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	e, err := o.experiment()
@@ -104,19 +106,18 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
+	version, err := runs.Version()
+	if err != nil {
+		return err
+	}
 	l := &lab{
 		options: o, stdout: stdout,
-		cabinet:  cabinet{filepath.Join(o.out, "networks"), false},
-		archive:  archive{filepath.Join(o.out, "evaluations"), o.Seed},
+		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
+		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version},
 		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{},
 	}
 	if o.models != "" {
 		l.cabinet = cabinet{o.models, true}
-	}
-	if o.paper != "" {
-		if l.published, err = readPublished(o.paper); err != nil {
-			return fmt.Errorf("-paper: %w", err)
-		}
 	}
 	if err := l.openData(ctx, stderr); err != nil {
 		return err
@@ -130,11 +131,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if e.work != nil {
 		work += e.work(l)
 	}
-	for _, folder := range []string{l.cabinet.folder, l.archive.folder} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
-		}
+	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
 	}
+	defer folder.Close()
 	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
 	l.meter = term.NewMeter(stderr, work)
 	defer l.meter.Clear()
@@ -304,9 +305,12 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 		return err
 	}
 	if !held {
-		if err := l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished); err != nil {
-			return err
-		}
+		err = l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished)
+	} else if !l.cabinet.readOnly { // a killed run may have left its checkpoint
+		err = runs.Remove(l.cabinet.checkpoint(n))
+	}
+	if err != nil {
+		return err
 	}
 	model, history, err := l.cabinet.load(n)
 	if err != nil {

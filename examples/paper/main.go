@@ -42,7 +42,6 @@ type options struct {
 
 	data, archs list
 	betas       numbers
-	paper       string // file of the paper's figures
 	models      string // a folder of networks that are not to be trained; "" trains
 	weights     string // file of a network to be judged in place of RAT's and vanilla
 	source      string // file of the source of black-box attacks
@@ -119,7 +118,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
 		"state dict of the reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
-	fs.StringVar(&o.paper, "paper", "", "`file` with figures of the paper, to stand below ours: a JSON array, see the program's documentation")
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")

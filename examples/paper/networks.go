@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
@@ -53,7 +54,7 @@ type recipe struct {
 	LR      float64    `json:"lr"`
 
 	Eps      float64 `json:"eps_255,omitempty"`
-	Beta     float64 `json:"beta,omitempty"`
+	Beta     float32 `json:"beta,omitempty"`
 	RowShare float64 `json:"row_share,omitempty"`
 	Decay    float64 `json:"weight_decay,omitempty"`
 	Seed     uint64  `json:"seed"`
@@ -65,6 +66,7 @@ type recipe struct {
 const (
 	recipeKey  = "snnrat.paper.recipe"
 	historyKey = "snnrat.paper.history"
+	digestKey  = "snnrat.paper.sha256"
 )
 
 // subject is a data set and an architecture, on which an experiment is made.
@@ -119,7 +121,10 @@ func (o *options) newNetwork(s subject, m method) *network {
 		r.HIRE = &train.HIRE{Periods: o.HIREPeriods, Eps: float32(o.HIREEps / 255)}
 	}
 	if m.Reg {
-		r.Beta, r.RowShare = o.beta(s.arch), o.RowShare
+		r.Beta, r.RowShare = float32(o.Beta), o.RowShare
+		if o.Beta == 0 {
+			r.Beta = projection(s.arch).Beta
+		}
 	} else {
 		r.Decay = o.WeightDecay
 	}
@@ -140,15 +145,12 @@ func (o *options) newNetwork(s subject, m method) *network {
 	return n
 }
 
-// beta returns the step of the projection for an architecture.
-func (o *options) beta(arch string) float64 {
-	switch {
-	case o.Beta != 0:
-		return o.Beta
-	case strings.HasPrefix(strings.ToLower(arch), "wrn"):
-		return 0.004
+// projection returns the paper's settings of REG for an architecture.
+func projection(arch string) regularize.Orthogonal {
+	if strings.HasPrefix(strings.ToLower(arch), "wrn") {
+		return regularize.ForWRN()
 	}
-	return 0.001
+	return regularize.ForVGG()
 }
 
 func (r recipe) text() string {
@@ -181,18 +183,17 @@ func (n *network) key(purpose string) rng.Key {
 // config returns how the network is trained.
 func (n *network) config() train.Config {
 	cfg := train.Default(n.Epochs)
-	cfg.LR, cfg.Loader = n.LR, n.on.Loader
-	cfg.Loader.BatchSize = n.Batch
 	cfg.Optimizer = train.SGD{Momentum: 0.9, WeightDecay: n.Decay}
-	cfg.HIRE = n.HIRE
+	if n.Method.Reg {
+		o := projection(n.Network.Arch)
+		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)
+		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
+	}
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}
-	if n.Method.Reg {
-		o := regularize.DefaultOrthogonal()
-		o.Beta, o.RowShare, o.MinRows = float32(n.Beta), float32(n.RowShare), 200
-		cfg.Regularizer, cfg.Simplex = o, regularize.Simplex
-	}
+	cfg.HIRE, cfg.LR, cfg.Loader = n.HIRE, n.LR, n.on.Loader
+	cfg.Loader.BatchSize = n.Batch
 	return cfg
 }
 
@@ -237,6 +238,10 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	if got := m.Meta[recipeKey]; got != n.text() {
 		return nil, nil, fmt.Errorf("%s: expected the network of the recipe %s, but it is that of %q: remove it", path, n.text(), got)
 	}
+	// Networks of earlier versions have no digest.
+	if said := m.Meta[digestKey]; said != "" && said != fullDigest(m) {
+		return nil, nil, fmt.Errorf("%s: the content does not have the SHA-256 %q that the file says: it is corrupt, remove it", path, said)
+	}
 	var history []train.Metrics
 	if err := json.Unmarshal([]byte(m.Meta[historyKey]), &history); err != nil {
 		return nil, nil, fmt.Errorf("%s: metadata %s: %w", path, historyKey, err)
@@ -244,50 +249,41 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	return m, history, nil
 }
 
-// trainer returns the trainer of a network, where its checkpoint left it if there is one.
-func (c cabinet) trainer(n *network, cfg train.Config) (*train.Trainer, *snn.Model, error) {
+// train makes the network, or goes on with it from its checkpoint. step is called with
+// the work that was done and what it was done on.
+func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
 	m, err := n.build()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	t, err := train.New(m, n.on.Train, cfg, n.key("train"))
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := t.Resume(c.checkpoint(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w (remove the file to train anew)", err)
-	}
-	return t, m, nil
-}
-
-// train makes the network, or goes on with it, and keeps a checkpoint of every epoch.
-// step is called with the work that was done and what it was done on.
-func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
 	cfg := n.config()
 	cfg.Progress = func(p train.Progress) {
 		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
 	}
-	t, m, err := c.trainer(n, cfg)
+	metrics, err := runs.Training{
+		Checkpoint: c.checkpoint(n), Interval: runs.DefaultInterval,
+		Resumed: func(epochs float64) { skip(epochs * n.work()) },
+		Epoch: func(e train.Metrics) {
+			epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
+		},
+	}.Run(ctx, m, n.on.Train, cfg, n.key("train"))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", n.name, err)
 	}
-	skip(float64(len(t.History())) * n.work())
-	for e, err := range t.Epochs(ctx) {
-		if err != nil {
-			return fmt.Errorf("%s: %w", n.name, err)
-		}
-		if err := t.Save(c.checkpoint(n)); err != nil {
-			return err
-		}
-		epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
-	}
-	history, err := json.Marshal(t.History())
+	history, err := json.Marshal(metrics)
 	if err != nil {
 		return err
 	}
 	m.Meta[historyKey] = string(history)
+	m.Meta[digestKey] = fullDigest(m)
 	if err := m.Save(c.path(n)); err != nil {
 		return err
 	}
-	return os.Remove(c.checkpoint(n))
+	return runs.Remove(c.checkpoint(n))
+}
+
+// fullDigest identifies a network with its recipe and its history.
+func fullDigest(m *snn.Model) string {
+	sum := sha256.Sum256([]byte(digest(m) + m.Meta[recipeKey] + m.Meta[historyKey]))
+	return hex.EncodeToString(sum[:])
 }

@@ -19,7 +19,8 @@ type summary struct {
 	Outcomes  []score `json:"outcomes"`
 }
 
-// score is the accuracy in a trial, in [0,1], and the paper's if it is known.
+// score is the accuracy in a trial, in [0,1], and the paper's at the same settings if it
+// reports one.
 type score struct {
 	trials.Trial
 	Accuracy     float64  `json:"accuracy"`
@@ -34,25 +35,26 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 		return nil, err
 	}
 	sum := &summary{Network: r.Network, Source: r.Source}
-	list := append([]trials.Trial{trials.Clean}, n.trials...)
-	for _, t := range list {
+	var outcomes []trials.Outcome
+	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
 		o := r.find(t)
 		if o == nil {
 			return nil, fmt.Errorf("%s: no outcome of %v: expected nobody to remove it meanwhile", r.Network, t)
 		}
+		outcomes = append(outcomes, *o)
 		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}
-		if p, ok := l.publishedIn(s, n, t); ok {
+		if p, ok := l.paperFigure(s, n, t); ok {
 			p /= 100
 			sc.Paper = &p
 		}
 		sum.Outcomes = append(sum.Outcomes, sc)
 	}
-	sum.WorstCase = r.worst(list)
+	sum.WorstCase = trials.WorstCase(r.Labels, outcomes)
 	return sum, nil
 }
 
-// percent returns the accuracy in a trial, as a table has it, and the paper's, "–" if
-// it is not known.
+// percent returns the accuracy in a trial, as a table has it, and the paper's, "–" if it
+// reports none at the same settings.
 func (s *summary) percent(t trials.Trial) (ours, paper string) {
 	for _, o := range s.Outcomes {
 		if o.Trial != t {

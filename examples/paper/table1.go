@@ -41,12 +41,12 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 		all[s.String()] = sum
 		t.score(s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
 	}
-	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n\n%v\n%s", l.TestEps, t, l.notes())
+	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n%s\n%v\n%s", l.TestEps, l.aboutPaper(), t, worstCaseNote)
 	return &report{text: text, results: all}, nil
 }
 
 // score adds a row of a network's accuracies and its worst case, and below it the
-// paper's where one is known.
+// paper's where it reports one.
 func (t *table) score(name string, sum *summary, list []trials.Trial) {
 	ours, paper := []string{name}, []string{"  paper"}
 	known := false

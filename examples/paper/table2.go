@@ -78,7 +78,7 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 	if l.weights != "" {
 		what = l.weights
 	}
-	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n", l.TestEps, what)
+	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n%s", l.TestEps, what, l.aboutPaper())
 	for _, s := range l.subjects {
 		c := comparison{s.String(), map[string]*summary{}, map[string]*summary{}}
 		for _, n := range l.needs {
@@ -95,16 +95,13 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 		all = append(all, c)
 		text += fmt.Sprintf("\n%v\n%v", s, c.table(l.options))
 	}
-	return &report{text: text + "\n" + l.notes(), results: all}, nil
+	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
 }
 
-// notes explain the tables.
-func (l *lab) notes() string {
-	return "Worst case: images classified as labelled when clean and under every attack of the table's part.\n" + l.aboutPaper()
-}
+// worstCaseNote explains the tables.
+const worstCaseNote = "Worst case: images classified as labelled when clean and under every attack of the table's part.\n"
 
-// table writes the comparison in the form of the paper's, its figures below ours where
-// they are known.
+// table writes the comparison in the form of the paper's, its figures below ours.
 func (c comparison) table(o *options) table {
 	cell := func(in map[string]*summary, text func(*summary) string) string {
 		var cell string

@@ -24,7 +24,7 @@ var table3 = experiment{
 func reportTable3(_ context.Context, l *lab) (*report, error) {
 	all := map[string]map[string]*summary{}
 	text := fmt.Sprintf("Accuracy in %% under white-box attacks at ε = %v/255, with (+) and without (-) adversarial examples (MIX)\n"+
-		"and the projection of the weights (REG; L2 weight decay without)\n", l.TestEps)
+		"and the projection of the weights (REG; L2 weight decay without)\n%s", l.TestEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
 		t := table{{"", "", "", "BPTR", "", "", "", "BPTT"}, {"MIX REG", "clean", "noise"}}
@@ -47,5 +47,5 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\n" + l.notes(), results: all}, nil
+	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
 }
