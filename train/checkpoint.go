@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -27,13 +28,14 @@ const (
 type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
+	Part    tally     `json:"part"` // of the epoch under way
 	Origin  []trait   `json:"origin"`
 }
 
-// Save writes a checkpoint, whole or not at all: a safetensors file with the state of
-// the model and of the optimizer, the metrics of the completed epochs, and what
-// identifies the training. Call it after an epoch, not from Config.Progress. The
-// error names the file.
+// Save writes a checkpoint, whole or not at all. It is a safetensors file with the state
+// of the model and of the optimizer, the metrics, and what identifies the training. Save
+// may be called between any two steps: after an epoch, after an error, or from
+// Config.Progress. See SaveEvery to have Epochs call it. The error names the file.
 func (t *Trainer) Save(path string) error {
 	if err := t.save(path); err != nil {
 		return fmt.Errorf("train: save %s: %w", path, err)
@@ -41,15 +43,46 @@ func (t *Trainer) Save(path string) error {
 	return nil
 }
 
+// SaveEvery has Epochs save a checkpoint to path: before the first step, after each
+// epoch, after a step if so much time has passed since the last checkpoint, and when
+// Epochs ends. A process that is killed so loses at most that time, and a context that is
+// done loses nothing. An error of Save ends the sequence of Epochs.
+func (t *Trainer) SaveEvery(interval time.Duration, path string) {
+	t.saving = autosave{path: path, interval: interval, at: -1}
+}
+
+// autosave is what SaveEvery asks for.
+type autosave struct {
+	path     string
+	interval time.Duration
+	last     time.Time // of the last checkpoint
+	at       int       // position of the last checkpoint
+}
+
+// autosave saves a checkpoint if SaveEvery asks for one, and if the last one is both
+// behind the trainer and, unless now is set, old enough.
+func (t *Trainer) autosave(now bool) error {
+	position := t.updater.Steps + len(t.history)
+	s := &t.saving
+	if s.path == "" || position <= s.at || !now && time.Since(s.last) < s.interval {
+		return nil
+	}
+	if err := t.Save(s.path); err != nil {
+		return err
+	}
+	s.last, s.at = time.Now(), position
+	return nil
+}
+
 func (t *Trainer) save(path string) error {
-	if t.running {
-		return errors.New("an epoch is under way, want it completed")
+	if t.changing {
+		return errors.New("a step is under way, want it completed")
 	}
 	origin, err := t.origin()
 	if err != nil {
 		return err
 	}
-	state := checkpoint{Steps: t.updater.Steps, History: t.history, Origin: origin}
+	state := checkpoint{Steps: t.updater.Steps, History: t.history, Part: t.part, Origin: origin}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return err
@@ -61,19 +94,19 @@ func (t *Trainer) save(path string) error {
 	})
 }
 
-// Resume goes to where the trainer that saved the checkpoint was; the epochs that are
-// left then come out, to the bit, as if that trainer had gone on. t must be made as
-// that one was: of the same configuration (but for Loader.Prefetch, Monitor and
-// Progress), an alike model, whose parameters do not matter, the same set and the same
-// key.
+// Resume brings t to where the trainer that saved the checkpoint stood, within an epoch or
+// between two. The rest of the training then gives the same bits as if that trainer had
+// gone on. t must be made as that one was: of the same configuration (except
+// Loader.Prefetch, Monitor and Progress), the same layers, the same set and the same key.
+// The values of the model's parameters do not matter.
 //
-// What is compared of a configuration and of a layer is its exported fields. Of a
-// function, such as Config.Simplex or an attack's Target, it is only whether there is
-// one: that it is the same is the caller's to see to.
+// Resume compares the exported fields of the configuration and of the layers. Of a
+// function or a channel, it compares only whether there is one; that it is the same is
+// the caller's to see to.
 //
-// It returns an error that names the file, and leaves the trainer and the model as
-// they were, if the file cannot be read, is not a checkpoint or is corrupt, or if
-// something differs, which the error names.
+// It returns an error that names the file, and changes nothing, if the file cannot be
+// read, is not a checkpoint or is corrupt, or if something differs, which the error
+// names.
 func (t *Trainer) Resume(path string) error {
 	if err := t.resume(path); err != nil {
 		return fmt.Errorf("train: resume %s: %w", path, err)
@@ -105,12 +138,16 @@ func (t *Trainer) resume(path string) error {
 	if err := compare(p.Origin, origin); err != nil {
 		return err
 	}
+	done := len(p.History)*t.loader.Batches() + p.Part.Steps // steps
+	if p.Part.Steps < 0 || p.Part.Steps > t.loader.Batches() || p.Steps != done*t.cfg.HIRE.periods() {
+		return fmt.Errorf("metadata %q: %d updates after %d epochs and %d steps of %d: it is corrupt", progressKey, p.Steps, len(p.History), p.Part.Steps, t.loader.Batches())
+	}
 	var before snapshot
 	before.take(t)
 	if err := file.Import(t.tensors()); err != nil {
 		return err
 	}
-	t.updater.Steps, t.history = p.Steps, p.History
+	t.updater.Steps, t.history, t.part = p.Steps, p.History, p.Part
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)
 		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])

@@ -5,8 +5,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -61,33 +64,132 @@ func TestResumeRepeats(t *testing.T) {
 	}
 }
 
-// TestResumeAfterCancel cancels in the middle of an epoch and resumes in a new
-// trainer from the checkpoint that the loop had written.
+// TestResumeWithinEpoch resumes after every step, and then goes on at another number of
+// threads.
+func TestResumeWithinEpoch(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	adam, hire := rat(), rat()
+	adam.Optimizer, adam.LR = train.DefaultAdam(), 0.01
+	hire.HIRE = &train.HIRE{Periods: 3, Eps: 0.05}
+	for name, cfg := range map[string]train.Config{"SGD": rat(), "Adam": adam, "HIRE": hire} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			path := func(step int) string { return filepath.Join(folder, strconv.Itoa(step)) }
+			var tr *train.Trainer
+			step := 0
+			cfg.Progress = func(train.Progress) {
+				step++
+				require.NoError(t, tr.Save(path(step)))
+				assert.ErrorContains(t, tr.Resume(path(step)), "an epoch is under way")
+			}
+			want := tiny(t, nil)
+			tr = trainer(t, want, cfg)
+			wantMetrics := finish(t, tr)
+			require.Equal(t, 9, step)
+			cfg.Progress = nil
+			for k := 1; k <= step; k++ {
+				runtime.GOMAXPROCS(1 + k%2)
+				model := tiny(t, nil)
+				model.Init(rng.New(99))
+				cfg.Loader.Prefetch = k
+				tr := trainer(t, model, cfg)
+				require.NoError(t, tr.Resume(path(k)))
+				require.InDelta(t, float64(k)/3, tr.Completed(), 1e-9)
+				history := tr.History()
+				finish(t, tr)
+				require.True(t, slices.EqualFunc(values(want), values(model), slices.Equal), "from step %d", k)
+				for i, m := range tr.History() {
+					require.Equal(t, wantMetrics[i], timeless(m), "from step %d", k)
+					require.Greater(t, m.Seconds, 0.0)
+				}
+				require.ElementsMatch(t, history, tr.History()[:len(history)])
+			}
+		})
+	}
+}
+
+// A context that is done loses no step, and the time that was spent before it counts.
 func TestResumeAfterCancel(t *testing.T) {
 	want := tiny(t, nil)
-	fit(t, want, rat())
+	wantMetrics := fit(t, want, rat())
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	cfg := rat()
 	cfg.Progress = func(p train.Progress) {
 		if p.Epoch == 3 && p.Step == 2 {
+			time.Sleep(50 * time.Millisecond)
 			cancel()
 		}
 	}
+	var last error
 	first := trainer(t, tiny(t, nil), cfg)
+	first.SaveEvery(time.Hour, path)
 	for _, err := range first.Epochs(ctx) {
-		if err != nil {
-			require.ErrorIs(t, err, context.Canceled)
-			break
-		}
-		require.NoError(t, first.Save(path))
+		last = err
 	}
+	require.EqualError(t, last, "train: epoch 3 of 3, step 3 of 3: context canceled")
 	model := tiny(t, nil)
 	tr := trainer(t, model, rat())
 	require.NoError(t, tr.Resume(path))
-	require.Len(t, tr.History(), 2)
-	finish(t, tr)
+	require.InDelta(t, 2+2./3, tr.Completed(), 1e-9)
+	assert.Equal(t, wantMetrics[2:], finish(t, tr))
+	assert.Equal(t, values(want), values(model))
+	assert.Greater(t, tr.History()[2].Seconds, 0.05)
+}
+
+// TestSaveEvery looks at the checkpoint during the training.
+func TestSaveEvery(t *testing.T) {
+	for interval, behind := range map[time.Duration]func(p train.Progress) float64{
+		0:         func(p train.Progress) float64 { return float64(p.Epoch-1) + float64(p.Step-1)/3 },
+		time.Hour: func(p train.Progress) float64 { return float64(p.Epoch - 1) },
+	} {
+		path := filepath.Join(t.TempDir(), "checkpoint")
+		other := trainer(t, tiny(t, nil), rat())
+		cfg, calls := rat(), 0
+		cfg.Progress = func(p train.Progress) {
+			calls++
+			require.NoError(t, other.Resume(path))
+			require.InDelta(t, behind(p), other.Completed(), 1e-9)
+		}
+		tr := trainer(t, tiny(t, nil), cfg)
+		tr.SaveEvery(interval, path)
+		finish(t, tr)
+		require.Equal(t, 9, calls)
+		require.NoError(t, other.Resume(path))
+		require.Equal(t, 3.0, other.Completed())
+	}
+}
+
+// A checkpoint that cannot be written is known before the first step, and later ends the
+// sequence without loss.
+func TestSaveEveryErrors(t *testing.T) {
+	nowhere := filepath.Join(t.TempDir(), "nowhere", "checkpoint")
+	cfg, steps := rat(), 0
+	var tr *train.Trainer
+	cfg.Progress = func(p train.Progress) {
+		if steps++; p.Epoch == 2 && p.Step == 1 {
+			tr.SaveEvery(0, nowhere)
+		}
+	}
+	want := tiny(t, nil)
+	wantMetrics := fit(t, want, rat())
+	model := tiny(t, nil)
+	tr = trainer(t, model, cfg)
+	tr.SaveEvery(0, nowhere)
+	for _, err := range tr.Epochs(context.Background()) {
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.ErrorContains(t, err, "train: save "+nowhere+": ")
+	}
+	require.Zero(t, steps)
+	tr.SaveEvery(0, "")
+	var last error
+	for _, last = range tr.Epochs(context.Background()) {
+	}
+	require.ErrorIs(t, last, os.ErrNotExist)
+	require.InDelta(t, 1+1./3, tr.Completed(), 1e-9)
+	tr.SaveEvery(0, "")
+	assert.Equal(t, wantMetrics[1:], finish(t, tr))
 	assert.Equal(t, values(want), values(model))
 }
 
@@ -265,17 +367,23 @@ func TestResumeRefusesBadFiles(t *testing.T) {
 	require.NoError(t, tr.Resume(good))
 }
 
+// TestSaveRefuses asks for a checkpoint in the middle of a step.
 func TestSaveRefuses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "nowhere", "checkpoint")
+	path := filepath.Join(t.TempDir(), "checkpoint")
 	cfg := rat()
 	var tr *train.Trainer
-	cfg.Progress = func(train.Progress) {
-		assert.ErrorContains(t, tr.Save(path), "an epoch is under way")
-		assert.ErrorContains(t, tr.Resume(path), "an epoch is under way")
+	calls := 0
+	cfg.Simplex = func([]float32) error {
+		calls++
+		assert.ErrorContains(t, tr.Save(path), "train: save "+path+": a step is under way")
+		return nil
 	}
 	tr = trainer(t, tiny(t, nil), cfg)
 	finish(t, tr)
-	err := tr.Save(path)
+	assert.Equal(t, 27, calls)
+	assert.NoFileExists(t, path)
+	nowhere := filepath.Join(t.TempDir(), "nowhere", "checkpoint")
+	err := tr.Save(nowhere)
 	require.ErrorIs(t, err, os.ErrNotExist)
-	assert.ErrorContains(t, err, "train: save "+path+": ")
+	assert.ErrorContains(t, err, "train: save "+nowhere+": ")
 }

@@ -27,9 +27,12 @@ type Trainer struct {
 	state   []*autograd.Param // all that training changes: the model's and the optimizer's
 	updater *Updater
 
-	history []Metrics // of the completed epochs
-	running bool
-	before  snapshot // of the current epoch
+	history  []Metrics // of the completed epochs
+	part     tally     // of the epoch under way
+	running  bool      // Epochs is making steps
+	changing bool      // a step is changing the state
+	before   snapshot  // of the state at the beginning of this run of the epoch
+	saving   autosave
 
 	// A step's own memory.
 	keys   []rng.Key // [N]
@@ -78,15 +81,34 @@ func fits(model *snn.Model, set *dataset.Set) error {
 // Epochs trains for the epochs that are left and yields the metrics of each as it is
 // completed. Leave the loop and range over Epochs again to go on.
 //
-// An error ends the sequence, and then the model and the trainer are as they were
-// before the epoch that it names: when ctx is done, which is looked at before every
-// step (the error is ctx.Err(), wrapped); when the loss or a parameter is no longer a
-// finite number; when a batch cannot be loaded, perturbed or regularized; and when
-// Config.Monitor fails. The error names the step, too, where there is one.
+// An error ends the sequence. It names the epoch, and the step where there is one. There
+// are two kinds:
+//
+//   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
+//     adversary, the monitor or the writing of a checkpoint fails. The trainer then stands
+//     after the last completed step. ctx is looked at before every step.
+//   - A step fails on its way: the pass returns an error, the loss or a parameter is no
+//     longer a finite number, or a projection fails. The trainer then goes back to the
+//     beginning of the epoch, or to the step at which this sequence went on with it.
+//
+// Panics of the caller's code leave the trainer likewise. In all cases Save writes where
+// the trainer stands, and Epochs goes on from there with the same results.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
+		if err := t.autosave(true); err != nil {
+			yield(Metrics{}, err)
+			return
+		}
 		for len(t.history) < t.cfg.Epochs {
 			m, err := t.epoch(ctx)
+			if saveErr := t.autosave(true); err == nil {
+				err = saveErr
+			} else if saveErr != nil {
+				err = fmt.Errorf("%w; %w", err, saveErr)
+			}
+			if err != nil {
+				m = Metrics{}
+			}
 			if !yield(m, err) || err != nil {
 				return
 			}
@@ -95,66 +117,80 @@ func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 }
 
 // History returns the metrics of the completed epochs, those before a resume
-// included. Their maps are shared: leave them as they are.
+// included. Their maps are shared and read-only.
 func (t *Trainer) History() []Metrics { return slices.Clone(t.history) }
 
-// tally adds up what an epoch's metrics are the means of.
-type tally struct {
-	images, correct int // an image counts once for every update that it was part of
-	loss            float64
-	spikes, chances int // a chance is one neuron in one step
+// Completed returns how many epochs of training are done. The fraction stands for the
+// completed steps of the epoch under way.
+func (t *Trainer) Completed() float64 {
+	return float64(len(t.history)) + float64(t.part.Steps)/float64(t.loader.Batches())
 }
 
-// epoch makes the next epoch, or no change.
+// tally is the completed part of an epoch: what its metrics are the means of.
+type tally struct {
+	Steps   int     `json:"steps"`
+	Images  int     `json:"images"`
+	Seconds float64 `json:"seconds"`
+	Seen    int     `json:"seen"` // images, counted once for every update that they were part of
+	Correct int     `json:"correct"`
+	Loss    float64 `json:"loss"`
+	Spikes  int     `json:"spikes"`
+	Chances int     `json:"chances"` // of a neuron to fire: one a time step
+}
+
+// epoch makes what is left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
-	epoch := len(t.history)
+	epoch, steps := len(t.history), t.loader.Batches()
 	t.running = true
 	t.before.take(t)
-	completed := false
 	defer func() {
 		t.running = false
-		if !completed { // by an error, or a panic of the caller's
+		if t.changing { // an error or a panic has ended a step on its way
 			t.before.restore(t)
 		}
 	}()
-
-	start := time.Now()
+	clock := time.Now()
+	tick := func() {
+		now := time.Now()
+		t.part.Seconds += now.Sub(clock).Seconds()
+		clock = now
+	}
 	lr := t.cfg.Schedule.Rate(t.cfg.LR, epoch, t.cfg.Epochs)
-	steps := t.loader.Batches()
-	var sum tally
-	step, images := 0, 0
-	for batch, err := range t.loader.Epoch(ctx, epoch) {
+	for batch, err := range t.loader.EpochFrom(ctx, epoch, t.part.Steps) {
 		var loss float64
 		if err == nil {
-			loss, err = t.step(ctx, batch, lr, &sum)
+			loss, err = t.step(ctx, batch, lr)
 		}
+		tick()
 		if err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil && !t.changing {
 				err = ctx.Err() // plain, whoever noticed
 			}
-			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, step+1, steps, err)
+			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, t.part.Steps+1, steps, err)
 		}
-		step++
-		images += batch.X.N
 		if t.cfg.Progress != nil {
-			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, step, steps, loss})
+			t.cfg.Progress(Progress{epoch + 1, t.cfg.Epochs, t.part.Steps, steps, loss})
+		}
+		if err := t.autosave(false); err != nil {
+			return Metrics{}, err
 		}
 	}
-	seconds := max(time.Since(start), 1).Seconds()
+	tick()
 	measured, err := t.measure(ctx, epoch+1)
 	if err != nil {
 		return Metrics{}, fmt.Errorf("train: epoch %d of %d: %w", epoch+1, t.cfg.Epochs, err)
 	}
-	completed = true
+	sum := t.part
+	seconds := max(sum.Seconds, 1e-9)
 	m := Metrics{
 		Epoch: epoch + 1, LR: lr,
-		Loss:       sum.loss / float64(sum.images),
-		Accuracy:   float64(sum.correct) / float64(sum.images),
-		FiringRate: float64(sum.spikes) / float64(max(sum.chances, 1)),
+		Loss:       sum.Loss / float64(sum.Seen),
+		Accuracy:   float64(sum.Correct) / float64(sum.Seen),
+		FiringRate: float64(sum.Spikes) / float64(max(sum.Chances, 1)),
 		Measured:   measured,
-		Seconds:    seconds, ImagesPerSecond: float64(images) / seconds,
+		Seconds:    seconds, ImagesPerSecond: float64(sum.Images) / seconds,
 	}
-	t.history = append(t.history, m)
+	t.history, t.part = append(t.history, m), tally{}
 	return m, nil
 }
 
@@ -179,7 +215,7 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 }
 
 // step trains on one batch and returns its mean loss.
-func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *tally) (float64, error) {
+func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float64, error) {
 	if t.cfg.Adversary != nil {
 		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
@@ -190,10 +226,11 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 		}
 		b.X = x
 	}
+	t.changing = true
 	periods := t.cfg.HIRE.periods()
 	total := 0.0
 	for period := range periods {
-		loss, grad, err := t.update(b, lr, period, sum)
+		loss, grad, err := t.update(b, lr, period)
 		if err != nil {
 			return 0, err
 		}
@@ -202,14 +239,17 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64, sum *ta
 			b.X = t.cfg.HIRE.move(b.X, grad)
 		}
 	}
+	t.part.Steps++
+	t.part.Images += b.X.N
+	t.changing = false
 	return total / float64(periods), nil
 }
 
 // update makes the update of one period of a batch, and returns its mean loss and,
 // if another period follows, the loss's gradient by the images.
-func (t *Trainer) update(b dataset.Batch, lr float64, period int, sum *tally) (float64, tensor.NCHW, error) {
+func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tensor.NCHW, error) {
 	n := uint64(t.updater.Steps)
-	loss, grad, err := t.gradient(b, lr, period, sum)
+	loss, grad, err := t.gradient(b, lr, period)
 	if err != nil {
 		return 0, grad, err
 	}
@@ -233,7 +273,7 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int, sum *tally) (f
 // large weights take their part of the update at once, and returns that loss and, if
 // another period follows, its gradient by the images. If the loss is not finite there
 // is no gradient and no update.
-func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) (loss float64, images tensor.NCHW, err error) {
+func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
 	t.grad = slices.Grow(t.grad[:0], b.X.N*classes)[:b.X.N*classes]
@@ -248,25 +288,25 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int, sum *tally) 
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
-	periods := t.cfg.HIRE.periods()
+	periods, sum := t.cfg.HIRE.periods(), &t.part
 	pass := snn.Pass{
 		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
 		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
 		OnSpikes: func(_ string, s *tensor.Spikes) {
-			sum.spikes += s.Count()
-			sum.chances += s.Neurons() * s.Frames()
+			sum.Spikes += s.Count()
+			sum.Chances += s.Neurons() * s.Frames()
 		},
 	}
 	ofLogits := func(logits []float32) []float32 {
 		autograd.CrossEntropy(t.losses, t.grad, logits, b.Y, t.cfg.LabelSmoothing)
 		for i, l := range t.losses {
-			sum.loss += l
+			sum.Loss += l
 			loss += l
 			if argmax(logits[i*classes:][:classes]) == b.Y[i] {
-				sum.correct++
+				sum.Correct++
 			}
 		}
-		sum.images += b.X.N
+		sum.Seen += b.X.N
 		loss /= float64(b.X.N)
 		if !finite(loss) {
 			return nil
@@ -304,28 +344,4 @@ func (t *Trainer) project(key rng.Key) error {
 		}
 	}
 	return nil
-}
-
-// snapshot is a copy of what training changes.
-type snapshot struct {
-	values  [][]float32 // of Trainer.state
-	steps   int
-	history []Metrics
-}
-
-// take keeps the state of t, in the memory of the last snapshot.
-func (s *snapshot) take(t *Trainer) {
-	s.values = slices.Grow(s.values, len(t.state))[:len(t.state)]
-	for i, p := range t.state {
-		s.values[i] = append(s.values[i][:0], p.Data()...)
-	}
-	s.steps, s.history = t.updater.Steps, t.history
-}
-
-// restore puts back what take kept.
-func (s *snapshot) restore(t *Trainer) {
-	for i, p := range t.state {
-		copy(p.MutableData(), s.values[i])
-	}
-	t.updater.Steps, t.history = s.steps, s.history
 }

@@ -1,12 +1,10 @@
 package train_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -376,14 +374,15 @@ func TestSimplex(t *testing.T) {
 
 var errBroken = errors.New("broken")
 
-// TestFailedEpochChangesNothing fails the second epoch in its second step in all
-// ways, and then goes on as if that had not been.
-func TestFailedEpochChangesNothing(t *testing.T) {
+// TestFailedStep fails the second epoch in its second step in all ways, and then goes on
+// as if that had not been. Before the step changes anything, the first step is kept.
+func TestFailedStep(t *testing.T) {
 	want := tiny(t, nil)
 	wantMetrics := fit(t, want, rat())
 	for name, c := range map[string]struct {
 		fail func(cfg *train.Config, model *snn.Model, fails func() bool, cancel func())
 		want string
+		kept int // steps of the epoch
 	}{
 		"cancelled": {func(cfg *train.Config, _ *snn.Model, fails func() bool, cancel func()) {
 			cfg.Progress = func(p train.Progress) {
@@ -392,7 +391,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 					cancel()
 				}
 			}
-		}, "context canceled"},
+		}, "context canceled", 1},
 		"cancelled while perturbing": {func(cfg *train.Config, _ *snn.Model, fails func() bool, cancel func()) {
 			good := cfg.Adversary
 			cfg.Adversary = adversary(func(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
@@ -402,16 +401,16 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good.Perturb(ctx, m, x, y, ids, key)
 			})
-		}, "context canceled"},
-		"adversary": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return x, errBroken }), "adversary: broken"},
+		}, "context canceled", 1},
+		"adversary": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return x, errBroken }), "adversary: broken", 1},
 		"adversary out of range": {broken(func(x tensor.NCHW) (tensor.NCHW, error) {
 			x = x.Clone()
 			x.Data[5] = 1.5
 			return x, nil
-		}), "1.5"},
+		}), "1.5", 0},
 		"adversary drops images": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return x.Slice(0, 3), nil }),
-			"adversary: 3×1×6×6 images for a batch of 8×1×6×6"},
-		"adversary changes shape": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return tensor.NewNCHW(x.N, 1, 5, 5), nil }), "8×1×5×5"},
+			"adversary: 3×1×6×6 images for a batch of 8×1×6×6", 1},
+		"adversary changes shape": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return tensor.NewNCHW(x.N, 1, 5, 5), nil }), "8×1×5×5", 0},
 		"regularizer": {func(cfg *train.Config, _ *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Regularizer
 			cfg.Regularizer = regularizer(func(p *autograd.Param, key rng.Key, threads int) error {
@@ -420,7 +419,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good.Apply(p, key, threads)
 			})
-		}, "regularizer: broken"},
+		}, "regularizer: broken", 0},
 		"simplex": {func(cfg *train.Config, _ *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Simplex
 			calls := 0
@@ -430,7 +429,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good(v)
 			}
-		}, "simplex: blocks.2.convex.comb: broken"},
+		}, "simplex: blocks.2.convex.comb: broken", 0},
 		"NaN in a weight": {func(cfg *train.Config, model *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Simplex
 			calls := 0
@@ -440,7 +439,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good(v)
 			}
-		}, "conv1.weight holds a value that is not a finite number"},
+		}, "conv1.weight holds a value that is not a finite number", 0},
 		"NaN in the loss": {func(cfg *train.Config, model *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Adversary
 			cfg.Adversary = adversary(func(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
@@ -450,7 +449,7 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 				}
 				return good.Perturb(ctx, m, x, y, ids, key)
 			})
-		}, "the loss is NaN, want a finite number"},
+		}, "the loss is NaN, want a finite number", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			model, cfg := tiny(t, nil), rat()
@@ -458,9 +457,18 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 			defer cancel()
 			calls := 0
 			c.fail(&cfg, model, func() bool { calls++; return calls == 5 }, cancel)
+			var before [][]float32
+			progress := cfg.Progress
+			cfg.Progress = func(p train.Progress) {
+				if c.kept > 0 && p.Epoch == 2 {
+					before = values(model)
+				}
+				if progress != nil {
+					progress(p)
+				}
+			}
 			tr := trainer(t, model, cfg)
 			path := filepath.Join(t.TempDir(), "checkpoint")
-			var before [][]float32
 			failed := 0
 			for m, err := range tr.Epochs(ctx) {
 				if err != nil {
@@ -476,19 +484,20 @@ func TestFailedEpochChangesNothing(t *testing.T) {
 					continue
 				}
 				before = values(model)
-				require.NoError(t, tr.Save(path))
 			}
 			require.Equal(t, 1, failed)
-			require.Equal(t, before, values(model))
-			require.Len(t, tr.History(), 1)
+			require.True(t, slices.EqualFunc(before, values(model), slices.Equal))
+			require.InDelta(t, 1+float64(c.kept)/3, tr.Completed(), 1e-9)
 
-			kept, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.NoError(t, tr.Save(path)) // of the last completed epoch, again
-			again, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.True(t, bytes.Equal(kept, again))
-
+			require.NoError(t, tr.Save(path))
+			resumed := tiny(t, nil)
+			other := trainer(t, resumed, rat())
+			if err := other.Resume(path); err == nil { // refused where the case has another adversary
+				assert.Equal(t, wantMetrics[1:], finish(t, other))
+				assert.Equal(t, values(want), values(resumed))
+			} else {
+				require.ErrorContains(t, err, ", but the checkpoint has ")
+			}
 			assert.Equal(t, wantMetrics[1:], finish(t, tr))
 			assert.Equal(t, values(want), values(model))
 		})
@@ -533,18 +542,80 @@ func TestDiverges(t *testing.T) {
 	assert.Equal(t, before, values(model))
 }
 
-func TestPanicOfProgressChangesNothing(t *testing.T) {
-	cfg := rat()
-	cfg.Progress = func(p train.Progress) {
-		if p.Epoch == 1 && p.Step == 2 {
+// A panic of the caller's code, between two steps and in the middle of one, is the
+// caller's, who may go on.
+func TestPanics(t *testing.T) {
+	want := tiny(t, nil)
+	fit(t, want, rat())
+	calls := 0
+	stop := func() {
+		if calls++; calls == 2 {
 			panic("stop")
 		}
 	}
+	for name, c := range map[string]struct {
+		panics func(cfg *train.Config)
+		kept   float64
+	}{
+		"progress": {func(cfg *train.Config) { cfg.Progress = func(train.Progress) { stop() } }, 2},
+		"adversary": {func(cfg *train.Config) {
+			good := cfg.Adversary
+			cfg.Adversary = adversary(func(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+				stop()
+				return good.Perturb(ctx, m, x, y, ids, key)
+			})
+		}, 1},
+		"regularizer": {func(cfg *train.Config) {
+			good := cfg.Regularizer
+			cfg.Regularizer = regularizer(func(p *autograd.Param, key rng.Key, threads int) error {
+				if p.Name == "fc.weight" {
+					stop()
+				}
+				return good.Apply(p, key, threads)
+			})
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls = 0
+			cfg := rat()
+			c.panics(&cfg)
+			model := tiny(t, nil)
+			tr := trainer(t, model, cfg)
+			assert.PanicsWithValue(t, "stop", func() { finish(t, tr) })
+			assert.InDelta(t, c.kept/3, tr.Completed(), 1e-9)
+			finish(t, tr)
+			assert.Equal(t, values(want), values(model))
+		})
+	}
+}
+
+// explosive is a source of images whose image 5 panics once.
+type explosive struct {
+	*dataset.Memory
+	done *bool
+}
+
+func (e explosive) ReadImage(dst []uint8, i int) error {
+	if i == 5 && !*e.done {
+		*e.done = true
+		panic("no image 5")
+	}
+	return e.Memory.ReadImage(dst, i)
+}
+
+// A panic of the source of the images, which is read on another goroutine, reaches the
+// caller.
+func TestPanicOfSource(t *testing.T) {
+	want := tiny(t, nil)
+	fit(t, want, rat())
+	set, err := dataset.New("", explosive{toyImages(t), new(bool)}, toy(t).Labels, toy(t).ClassNames())
+	require.NoError(t, err)
 	model := tiny(t, nil)
-	before := values(model)
-	tr := trainer(t, model, cfg)
-	assert.PanicsWithValue(t, "stop", func() { finish(t, tr) })
-	assert.Equal(t, before, values(model))
+	tr, err := train.New(model, set, rat(), rng.New(5))
+	require.NoError(t, err)
+	require.PanicsWithValue(t, "no image 5", func() { finish(t, tr) })
+	finish(t, tr)
+	assert.Equal(t, values(want), values(model))
 }
 
 func TestEpochsGoesOn(t *testing.T) {

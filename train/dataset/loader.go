@@ -86,20 +86,31 @@ func (l *Loader) Batches() int {
 	return (l.set.N-1)/l.cfg.BatchSize + 1
 }
 
-// Epoch returns the batches of an epoch, numbered from 0; the same number gives the
-// same batches. A goroutine prepares batches ahead of the caller's loop; it has done
-// its last work when the loop is left, in whatever way.
+// Epoch returns the batches of an epoch, numbered from 0. The same number gives the same
+// batches. A goroutine prepares batches ahead of the caller's loop. It has ended when the
+// loop is left, in whatever way.
 //
-// When ctx is done or an image cannot be read, an error and an empty batch come in
-// place of the next batch and end the sequence. It panics if epoch is negative.
+// If ctx is done or an image cannot be read, an error and an empty batch come in place of
+// the next batch and end the sequence. A panic of the set's source reaches the caller's
+// loop. Epoch panics if epoch is negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
+	return l.EpochFrom(ctx, epoch, 0)
+}
+
+// EpochFrom is [Loader.Epoch] without the epoch's batches before number first, whose
+// images it does not read. It panics if first is not in [0, l.Batches()].
+func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batch, error] {
 	if epoch < 0 {
 		panic(fmt.Sprintf("dataset: Loader.Epoch: epoch %d", epoch))
 	}
+	if first < 0 || first > l.Batches() {
+		panic(fmt.Sprintf("dataset: Loader.EpochFrom: batch %d of %d", first, l.Batches()))
+	}
 	return func(yield func(Batch, error) bool) {
 		type result struct {
-			batch Batch
-			err   error
+			batch    Batch
+			err      error
+			panicked any // what the set's source panicked with
 		}
 		// The producer holds one batch when the channel is full.
 		ready := make(chan result, l.cfg.Prefetch-1)
@@ -110,21 +121,29 @@ func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 		producer.Go(func() {
 			key := l.key.Derive("epoch", uint64(epoch))
 			order := l.order(key)
-			for k := range l.Batches() {
+			next := func(k int) (r result) {
+				defer func() { r.panicked = recover() }()
 				lo := k * l.cfg.BatchSize
-				batch, err := l.batch(key, order[lo:min(lo+l.cfg.BatchSize, len(order))])
+				r.batch, r.err = l.batch(key, order[lo:min(lo+l.cfg.BatchSize, len(order))])
+				return r
+			}
+			for k := first; k < l.Batches(); k++ {
+				r := next(k)
 				select {
-				case ready <- result{batch, err}:
+				case ready <- r:
 				case <-quit:
 					return
 				}
-				if err != nil {
+				if r.err != nil || r.panicked != nil {
 					return
 				}
 			}
 		})
-		for k := range l.Batches() {
+		for k := first; k < l.Batches(); k++ {
 			next := <-ready
+			if next.panicked != nil {
+				panic(next.panicked)
+			}
 			if err := ctx.Err(); err != nil {
 				next = result{err: err}
 			}

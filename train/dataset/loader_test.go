@@ -417,3 +417,59 @@ func TestConcurrentEpochs(t *testing.T) {
 		assert.Equal(t, want, <-done)
 	}
 }
+
+// recording is a source that notes which of its images are read.
+type recording struct {
+	dataset.PixelSource
+	read *[]int
+}
+
+func (r recording) ReadImage(dst []uint8, i int) error {
+	*r.read = append(*r.read, i)
+	return r.PixelSource.ReadImage(dst, i)
+}
+
+// An epoch from a batch on is the rest of the whole epoch, and the images before it are
+// not read.
+func TestEpochFrom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 40).Draw(t, "n")
+		var read []int
+		set, err := dataset.New("", recording{dataset.NewMemory(1, 4, 5, make([]uint8, n*20)), &read}, make([]int, n), []string{"a"})
+		require.NoError(t, err)
+		cfg, key := drawConfig(t), rng.New(rapid.Uint64().Draw(t, "seed"))
+		whole := epoch(t, set, cfg, key, 3)
+		first := rapid.IntRange(0, len(whole)).Draw(t, "first")
+		loader, err := dataset.NewLoader(set, cfg, key)
+		require.NoError(t, err)
+		read = nil
+		var rest []dataset.Batch
+		for b, err := range loader.EpochFrom(context.Background(), 3, first) {
+			require.NoError(t, err)
+			rest = append(rest, b)
+		}
+		require.Equal(t, whole[first:], append([]dataset.Batch{}, rest...))
+		require.Len(t, read, max(0, n-first*cfg.BatchSize))
+		require.Panics(t, func() { loader.EpochFrom(context.Background(), 0, len(whole)+1) })
+		require.Panics(t, func() { loader.EpochFrom(context.Background(), 0, -1) })
+	})
+}
+
+type panicking struct{ dataset.PixelSource }
+
+func (panicking) ReadImage([]uint8, int) error { panic("no pixels") }
+
+// A panic of the source, which is read on another goroutine, reaches the loop.
+func TestPanicOfTheSource(t *testing.T) {
+	set, err := dataset.New("", panicking{dataset.NewMemory(1, 1, 1, []uint8{1, 2})}, []int{0, 0}, []string{"a"})
+	require.NoError(t, err)
+	for _, prefetch := range []int{1, 3} {
+		loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 1, Prefetch: prefetch}, rng.New(1))
+		require.NoError(t, err)
+		require.PanicsWithValue(t, "no pixels", func() {
+			for range loader.Epoch(context.Background(), 0) {
+				t.Error("a batch")
+			}
+		})
+	}
+}
