@@ -88,6 +88,8 @@ type lab struct {
 	meter    *term.Meter
 	// described is the network of -weights, if there is one.
 	described zoo.Config
+	// stateDicts is set if -weights or -source is a state dict.
+	stateDicts bool
 
 	// All that follows is by the network's name.
 	networks map[string]*network
@@ -125,6 +127,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	// What can be wrong is found before anything is written and before the first hour.
 	l.needs = e.plan(o)
 	work, err := l.check()
+	if err == nil && !l.stateDicts {
+		err = o.elsewhere.refuse(o, "the files describe themselves")
+	}
 	if err != nil {
 		return err
 	}

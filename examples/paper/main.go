@@ -45,6 +45,7 @@ type options struct {
 	models      string // a folder of networks that are not to be trained; "" trains
 	weights     string // file of a network to be judged in place of RAT's and vanilla
 	source      string // file of the source of black-box attacks
+	elsewhere   elsewhere
 	out         string
 	threads     int
 	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
@@ -116,8 +117,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
-		"state dict of the reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
+		"state dict of the reference implementation (.pth or .safetensors), which -arch, -width, -T and the flags for state dicts describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
+	o.elsewhere.define(fs)
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
@@ -139,6 +141,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
+	}
+	if err := o.elsewhere.check(o); err != nil {
+		return nil, err
 	}
 	if o.weights != "" && len(o.archs) > 1 {
 		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)

@@ -11,9 +11,7 @@ import (
 	"regexp"
 )
 
-// suffix ends the name of a temporary file, which is .BASE.NUMBER.tmp for a file BASE.
-const suffix = ".tmp"
-
+// temporary matches the names of temporary files: .BASE.NUMBER.tmp for a file BASE.
 var temporary = regexp.MustCompile(`^\..+\.[0-9]+\.tmp$`)
 
 // Write calls write with a buffered temporary file in the folder of path, and renames
@@ -21,7 +19,7 @@ var temporary = regexp.MustCompile(`^\..+\.[0-9]+\.tmp$`)
 // is as before and the temporary file is removed. A killed process can leave a
 // temporary file, which [Clean] removes.
 func Write(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*"+suffix)
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
 	}
@@ -53,14 +51,6 @@ func Write(path string, write func(io.Writer) error) error {
 	}
 	complete = true
 	return nil
-}
-
-// Probe returns the error that [Write] would return for a file at path with the content
-// of write. It writes a temporary file and removes it. It leaves path unchanged.
-func Probe(path string, write func(path string) error) error {
-	probe := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".0"+suffix)
-	defer os.Remove(probe)
-	return write(probe)
 }
 
 // Clean removes the temporary files that killed processes left in a folder. No process

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
@@ -26,35 +25,33 @@ type Training struct {
 
 	// Resumed, if not nil, is called once with the epochs that the checkpoint completed.
 	Resumed func(epochs float64)
-	// Epoch, if not nil, is called after every epoch, when its checkpoint is saved.
+	// Epoch, if not nil, is called after every epoch whose checkpoint is saved.
 	Epoch func(train.Metrics)
 }
 
-// Run trains model on set for the epochs that are left, and returns the metrics of all.
-// It saves the state after every epoch, and after Interval within one. Before the first step
-// it tries to write a checkpoint. Errors name the file or the step.
+// Run trains model on set for the epochs that are left, and returns the metrics of all. It
+// saves a checkpoint before the first step, so a read-only folder or a full disk shows at
+// once, and then after every epoch, after every Interval, and when ctx is done. A training
+// that fails in its first epoch leaves no checkpoint. Errors name the file or the step.
 func (t Training) Run(ctx context.Context, model *snn.Model, set *dataset.Set, cfg train.Config, key rng.Key) ([]train.Metrics, error) {
 	trainer, err := train.New(model, set, cfg, key)
 	if err != nil {
 		return nil, err
 	}
-	switch err := trainer.Resume(t.Checkpoint); {
-	case errors.Is(err, fs.ErrNotExist):
-		// A read-only folder or a full disk shows here, hours before the first checkpoint.
-		if err := atomicfile.Probe(t.Checkpoint, trainer.Save); err != nil {
-			return nil, fmt.Errorf("expected room for a checkpoint: %w", err)
-		}
-	case err != nil:
+	if err := trainer.Resume(t.Checkpoint); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (remove the file to train anew)", err)
 	}
+	trainer.SaveEvery(t.Interval, t.Checkpoint)
 	if t.Resumed != nil {
-		t.Resumed(float64(len(trainer.History())))
+		t.Resumed(trainer.Completed())
 	}
 	for m, err := range trainer.Epochs(ctx) {
 		if err != nil {
-			return nil, err
-		}
-		if err := trainer.Save(t.Checkpoint); err != nil {
+			if ctx.Err() == nil && trainer.Completed() == 0 {
+				if left := Remove(t.Checkpoint); left != nil {
+					err = fmt.Errorf("%w; %w", err, left)
+				}
+			}
 			return nil, err
 		}
 		if t.Epoch != nil {
