@@ -13,6 +13,7 @@ import (
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/train"
 )
 
 // options are the flags. Those with a name in JSON decide the results.
@@ -91,6 +92,7 @@ func (n *numbers) Set(s string) error {
 
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
+	paper := train.Default(200)
 	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
 	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
 	fs.StringVar(&o.Scale, "scale", "full", "`name` of the values that size and training have where no flag gives them: "+scaleNames())
@@ -100,15 +102,15 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.T, "T", 8, "[1, 1024]", "time steps")
 	cli.Var(fs, &o.Train, "train", 0, "[0, ∞)", "training images, 0 for all")
 	cli.Var(fs, &o.Test, "test", 0, "[0, ∞)", "test images, 0 for all")
-	cli.Var(fs, &o.Epochs, "epochs", 200, "[1, 1000000]", "epochs of training")
-	cli.Var(fs, &o.Batch, "batch", 64, "[1, 65536]", "images in a mini-batch")
-	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
+	cli.Var(fs, &o.Epochs, "epochs", paper.Epochs, "[1, 1000000]", "epochs of training")
+	cli.Var(fs, &o.Batch, "batch", paper.Loader.BatchSize, "[1, 65536]", "images in a mini-batch")
+	cli.Var(fs, &o.LR, "lr", paper.LR, "(0, ∞)", "learning rate, falling along a cosine")
 	cli.Var(fs, &o.Eps, "eps", 2, "[0, 255]", "perturbation radius ε in training, in 255ths")
 	cli.Var(fs, &o.Beta, "beta", 0, "[0, 0.5]", "step β of the orthogonal projection, 0 for the paper's (0.004 for wide residual networks, else 0.001)")
 	o.betas = numbers{0.0005, 0.001, 0.002, 0.004}
 	fs.Var(&o.betas, "betas", "`list` of the steps β of figure2, increasing numbers in (0, 0.5] with commas between")
 	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
-	cli.Var(fs, &o.WeightDecay, "weight-decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
+	cli.Var(fs, &o.WeightDecay, "weight-decay", train.DefaultSGD().WeightDecay, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
 	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")

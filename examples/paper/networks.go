@@ -183,7 +183,9 @@ func (n *network) key(purpose string) rng.Key {
 // config returns how the network is trained.
 func (n *network) config() train.Config {
 	cfg := train.Default(n.Epochs)
-	cfg.Optimizer = train.SGD{Momentum: 0.9, WeightDecay: n.Decay}
+	sgd := train.DefaultSGD()
+	sgd.WeightDecay = n.Decay
+	cfg.Optimizer = sgd
 	if n.Method.Reg {
 		o := projection(n.Network.Arch)
 		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -27,7 +28,7 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 		"and the projection of the weights (REG; L2 weight decay without)\n%s", l.TestEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
-		t := table{{"", "", "", "BPTR", "", "", "", "BPTT"}, {"MIX REG", "clean", "noise"}}
+		t := tables.Table{{"", "", "", "BPTR", "", "", "", "BPTT"}, {"MIX REG", "clean", "noise"}}
 		columns := []trials.Trial{trials.Clean, trials.Noise(l.TestEps)}
 		for _, g := range []snn.Gradient{snn.BPTR{}, snn.BPTT{}} {
 			for _, name := range attackNames {
@@ -43,7 +44,7 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 			}
 			all[s.String()][n.method.Name] = sum
 			sign := map[bool]string{true: "+", false: "-"}
-			t.score(fmt.Sprintf(" %s   %s", sign[n.method.Mix], sign[n.method.Reg]), sum, columns)
+			addScore(&t, fmt.Sprintf(" %s   %s", sign[n.method.Mix], sign[n.method.Reg]), sum, columns)
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}

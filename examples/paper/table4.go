@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -43,7 +44,7 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 		l.TestEps, l.RateSteps, l.HIREPeriods, l.HIREEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
-		t := table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
+		t := tables.Table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
 		for range 2 {
 			t[1] = append(t[1], table1Attacks...)
 		}
@@ -54,7 +55,7 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 				return nil, err
 			}
 			all[s.String()][n.method.Name] = sum
-			t.score(defences[n.method], sum, n.toJudge())
+			addScore(&t, defences[n.method], sum, n.toJudge())
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}

@@ -105,7 +105,7 @@ func (j *job) trainAll(ctx context.Context) (*trained, error) {
 func (j *job) trainOne(ctx context.Context, m *snn.Model, n network) ([]train.Metrics, error) {
 	cfg := train.Default(j.Epochs)
 	if n.rat {
-		reg := regularize.DefaultOrthogonal()
+		reg := regularize.ForVGG()
 		reg.Beta = float32(j.Beta)
 		cfg = train.RAT(j.Epochs, attack.RATMix(float32(j.Eps/255)), reg, regularize.Simplex)
 	}
