@@ -127,8 +127,8 @@ func (l *lab) read(n *network) (*snn.Model, zoo.Config, error) {
 	return m, cfg, err
 }
 
-// open loads a network that was trained elsewhere, once, and returns an error if it is
-// not for the images that it is to be judged on.
+// open loads a network that was trained elsewhere, once. It returns an error if the network
+// does not fit the data set's images.
 func (l *lab) open(n *network) error {
 	if l.loaded[n.name] == nil {
 		m, _, err := l.read(n)
@@ -145,8 +145,8 @@ func (l *lab) open(n *network) error {
 	return nil
 }
 
-// describe loads the network of -weights, if there is one, and lets what describes it
-// take the place of the flags, which must not say otherwise.
+// describe loads the network of -weights, if there is one. Its description replaces the
+// flags, which must not contradict it.
 func (l *lab) describe(on *sets.Data) error {
 	if l.weights == "" {
 		return nil
@@ -176,7 +176,7 @@ func (l *lab) describe(on *sets.Data) error {
 	return nil
 }
 
-// written returns a network that may be named, written out, in one way.
+// written returns an architecture written out in one way, whether it has a name or not.
 func written(arch string) string {
 	if a, ok := zoo.Architectures[strings.ToLower(arch)]; ok {
 		arch = a
@@ -184,9 +184,8 @@ func written(arch string) string {
 	return strings.Join(strings.Fields(strings.ReplaceAll(arch, "|", " | ")), " ")
 }
 
-// settings are what the results' JSON says of how they were made: the flags, but for a
-// network that was trained elsewhere what describes it and the flags by which it was
-// judged.
+// settings returns the settings for the results' JSON: the flags, or for a network that was
+// trained elsewhere its description and the flags of its evaluation.
 func (l *lab) settings() any {
 	if l.weights == "" {
 		return l.options

@@ -20,8 +20,7 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// record is a file of the outcomes of one network, on images that were made on it or
-// on another.
+// record is the file of an evaluation: the outcomes of one network.
 type record struct {
 	Network  string           `json:"network"`
 	Source   string           `json:"source,omitempty"` // of black-box attacks
@@ -39,7 +38,7 @@ type judged struct {
 
 func newJudged(name string, m *snn.Model) *judged { return &judged{name, m, digest(m)} }
 
-// digest identifies a network by its parameters and what it is built from.
+// digest identifies a network by its parameters and its architecture.
 func digest(m *snn.Model) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %d×%d×%d %T\n%v\n", m.Steps, m.Channels, m.Height, m.Width, m.Encoder, m.Summary())
@@ -55,8 +54,8 @@ func digest(m *snn.Model) string {
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// duel is a judgement: a network's, on test images attacked on source or, if that is
-// nil, on the network itself.
+// duel is a network and the network that its test images are attacked on: source, or the
+// network itself if source is nil.
 type duel struct {
 	network, source *judged
 	test            *dataset.Set
@@ -128,8 +127,8 @@ func (r *record) find(t trials.Trial) *trials.Outcome {
 	return nil
 }
 
-// judge makes a trial of a duel and keeps its outcome and that of clean images.
-// progress is called with the share that is newly done.
+// judge makes a trial of a duel, and saves its outcome and that of clean images. It calls
+// progress with the share of the images that were judged since the last call.
 func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(share float64)) error {
 	r, path, err := a.open(d)
 	if err != nil {

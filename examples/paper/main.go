@@ -16,7 +16,7 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// options are the flags. Those with a name in JSON decide the results.
+// options are the flags. The results depend on those with a name in JSON.
 type options struct {
 	Exp         string  `json:"experiment"`
 	Scale       string  `json:"scale"`
@@ -65,7 +65,7 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
-// numbers is a flag of several steps β.
+// numbers is a flag of increasing steps β.
 type numbers []float64
 
 func (n *numbers) String() string {
@@ -95,7 +95,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	paper := train.Default(200)
 	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
 	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
-	fs.StringVar(&o.Scale, "scale", "full", "`name` of the values that size and training have where no flag gives them: "+scaleNames())
+	fs.StringVar(&o.Scale, "scale", "full", "`name` of the defaults of the flags for size and training: "+scaleNames())
 	fs.Var(&o.data, "data", "`set` of images: "+sets.Expected+"; several times for several sets")
 	fs.Var(&o.archs, "arch", "`network`: a name ("+zoo.Names()+"), or one written out; several times for several (default the experiment's)")
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
@@ -116,7 +116,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
-	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
+	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
 		"state dict of the reference implementation (.pth or .safetensors), which -arch, -width, -T and the flags for state dicts describe")

@@ -42,7 +42,7 @@ var (
 	given = method{Name: "weights"} // trained elsewhere
 )
 
-// recipe is all that makes a network. Fields that do not count are zero.
+// recipe is all that a network depends on. Fields that its method does not use are zero.
 type recipe struct {
 	Method  method     `json:"method"`
 	Data    string     `json:"data"` // fingerprint of the training images
@@ -69,7 +69,7 @@ const (
 	digestKey  = "snnrat.paper.sha256"
 )
 
-// subject is a data set and an architecture, on which an experiment is made.
+// subject is a data set and an architecture of an experiment.
 type subject struct {
 	*sets.Data
 	digest string // of the training images
@@ -78,7 +78,7 @@ type subject struct {
 
 func (s subject) String() string { return s.arch + ", " + s.Name }
 
-// slug makes a part of a file's name of a text.
+// slug turns a text into a part of a file's name.
 func slug(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
@@ -93,11 +93,11 @@ type network struct {
 	recipe
 	on   *sets.Data // its training images
 	name string     // of its file: the architecture, the method and a digest of the recipe
-	file string     // that it was trained elsewhere and is read from, or ""
-	slow float64    // what it does with an image takes so many times what vanilla does
+	file string     // of a network that was trained elsewhere, or ""
+	slow float64    // the work of an image, relative to vanilla
 }
 
-// newNetwork returns the network that a method makes of a subject.
+// newNetwork returns the network of a method on a subject.
 func (o *options) newNetwork(s subject, m method) *network {
 	cfg := zoo.Default(s.arch)
 	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
@@ -161,8 +161,8 @@ func (r recipe) text() string {
 	return string(b)
 }
 
-// build returns the untrained network. All methods start from the same parameters but
-// for the source, which has its own.
+// build returns the untrained network. All methods except source start from the same
+// parameters.
 func (n *network) build() (*snn.Model, error) {
 	m, err := zoo.New(n.Network, n.key("init"))
 	if err != nil {
@@ -199,9 +199,9 @@ func (n *network) config() train.Config {
 	return cfg
 }
 
-// work is that of training on all images once, in forward passes of an image: one, a
-// backward pass to the weights and the layers' inputs, which is two, and for MIX a
-// gradient step. (Measured on VGG-11 of a quarter's width; the projection is small.)
+// work is the work of an epoch, in forward passes of an image: 1 for the forward pass, 2
+// for the backward pass, and for MIX the gradient step of the attack. (Measured on VGG-11 of
+// a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
 	work := 3.0
 	if n.Method.Mix {
@@ -210,8 +210,8 @@ func (n *network) work() float64 {
 	return n.slow * work * float64(n.Images)
 }
 
-// cabinet is the folder that trained networks are kept in: one safetensors file each,
-// which holds its recipe, and beside it a checkpoint while it is being trained.
+// cabinet is the folder of the trained networks. Each has a safetensors file, which holds
+// its recipe. A network in training has a checkpoint.
 type cabinet struct {
 	folder   string
 	readOnly bool
@@ -230,7 +230,7 @@ func (c cabinet) holds(n *network) (bool, error) {
 	return err == nil, err
 }
 
-// load returns a trained network, and the course of its training.
+// load returns a trained network and the metrics of its training.
 func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	path := c.path(n)
 	m, _, err := zoo.Load(path)

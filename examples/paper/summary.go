@@ -6,8 +6,8 @@ import (
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
-// summary is how a network did, in an experiment's results. What it saw in each image
-// is in the evaluations.
+// summary holds the accuracies of a network in an experiment's results. The evaluations
+// hold the predictions.
 type summary struct {
 	Network string `json:"network"`
 	Source  string `json:"source,omitempty"` // of black-box attacks
@@ -26,7 +26,7 @@ type score struct {
 	ZeroGradient int      `json:"zero_gradient_images,omitempty"` // for which every gradient of the attack was zero
 }
 
-// summarize returns how a network did in a need that has been met.
+// summarize returns the summary of a need. Its trials must have been made.
 func (l *lab) summarize(s subject, n need) (*summary, error) {
 	r, err := l.record(s, n)
 	if err != nil {
@@ -37,7 +37,7 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
 		o := r.find(t)
 		if o == nil {
-			return nil, fmt.Errorf("%s: no outcome of %v: expected nobody to remove it meanwhile", r.Network, t)
+			return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
 		}
 		outcomes = append(outcomes, *o)
 		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}

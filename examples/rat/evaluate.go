@@ -21,7 +21,7 @@ var (
 // curve lists the radii of the curves, in 255ths.
 var curve = []float64{2, 4, 6, 8, 12, 16, 24}
 
-// The steps of PGD and BIM: so many of α = ε/alphaShare.
+// PGD and BIM make this number of steps of α = ε/alphaShare.
 const iterations, alphaShare = 7, 3
 
 // newTrial returns an attack with radius eps, in 255ths.
@@ -29,8 +29,8 @@ func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
 	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
 
-// listTrials lists what a pair of networks is judged under beside clean images: the
-// table's attacks and the curves', each once.
+// listTrials returns the trials of an evaluation, except that of the clean images: those of
+// the table and those of the curves, each once.
 func listTrials(o *options, white bool) (list []trials.Trial) {
 	if white {
 		list = append(list, trials.Noise(o.TestEps))
@@ -51,7 +51,7 @@ func listTrials(o *options, white bool) (list []trials.Trial) {
 	return list
 }
 
-// checkAttacks returns an error if -test-eps makes an attack that is none.
+// checkAttacks returns an error if -test-eps gives an attack that is not valid.
 func checkAttacks(o *options) error {
 	for _, t := range listTrials(o, true) {
 		if err := t.Validate(); err != nil {
@@ -74,7 +74,7 @@ var evaluations = []evaluation{
 	{"black-box", []string{"rat", "vanilla"}, "source"},
 }
 
-// work is that of the evaluation of one image.
+// work is the work of the evaluation of one image, in forward passes.
 func (e evaluation) work(o *options) float64 {
 	work := float64(len(e.judged)) // clean
 	for _, t := range listTrials(o, e.source == "") {
@@ -90,7 +90,7 @@ func (j *job) evaluationWork() (work float64) {
 	return work
 }
 
-// evaluate judges the RAT and the plain network, white-box and black-box.
+// evaluate makes all evaluations that the journal does not hold.
 func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 	res := &results{
 		Options: *j.options, Training: nets.metrics, Labels: j.Test.Labels,

@@ -15,8 +15,8 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// results is what the run found, and what results.json holds. Networks go by their
-// names in files.
+// results is the content of results.json. The keys of the maps are the names of the
+// networks' files.
 type results struct {
 	Options  options                    `json:"options"`
 	Seconds  float64                    `json:"seconds"` // since the program's last start
@@ -26,7 +26,7 @@ type results struct {
 	Black    map[string]*judgement      `json:"black_box"`
 }
 
-// judgement is how a network did.
+// judgement holds the outcomes of a network.
 type judgement struct {
 	// WorstCase is the share of the images that are classified as labelled when clean
 	// and under all attacks of the table.
@@ -96,8 +96,9 @@ func (r *results) print(out io.Writer) error {
 	return err
 }
 
-// zeroGradients says of which images the table's attacks had no gradient: that a network
-// withstands these says nothing. Black-box attacks have theirs of the source network.
+// zeroGradients returns a line for each attack of the table that had a zero gradient for
+// some images. The accuracy on these images shows no robustness. Black-box attacks have the
+// gradients of the source network.
 func (r *results) zeroGradients() (lines string) {
 	for _, in := range []struct {
 		*judgement

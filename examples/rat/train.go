@@ -15,8 +15,8 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// Packages train, attack and regularize do not import each other: that they fit
-// together shows here.
+// Packages train, attack and regularize do not import each other. Their types fit each
+// other's interfaces.
 var (
 	_ snn.Adversary     = attack.Mix(nil)
 	_ snn.Adversary     = (*attack.Attack)(nil)
@@ -37,8 +37,8 @@ var networks = []network{
 	{name: "source", title: "source network"},
 }
 
-// work is that of training on one image, in forward passes: one, a backward pass to
-// the weights and the image's layers, which is two, and for RAT a gradient step.
+// work is the work of training on one image, in forward passes: 1 for the forward pass, 2
+// for the backward pass, and for RAT the gradient step of the attack.
 func (n network) work() float64 {
 	if n.rat {
 		return 3 + trials.GradientWork
@@ -46,14 +46,14 @@ func (n network) work() float64 {
 	return 3
 }
 
-// trained are the networks and the course of their training, by name.
+// trained are the networks and the metrics of their training, by name.
 type trained struct {
 	models  map[string]*snn.Model
 	metrics map[string][]train.Metrics
 }
 
-// check builds a network and describes it, and returns an error if a flag does not fit
-// the others.
+// check returns the summary of a network of the flags, or an error that names a flag that
+// does not fit the others.
 func (j *job) check() (*snn.Summary, error) {
 	m, err := zoo.New(j.config(), rng.New(j.Seed))
 	if err != nil {
