@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -209,4 +210,26 @@ func TestChangedNetwork(t *testing.T) {
 	m.Meta[historyKey] = "[]"
 	require.NoError(t, m.Save(networks[0]))
 	refused(t, out, []string{networks[0], "corrupt"}, small("table1", data, out)...)
+}
+
+// Whatever an evaluation's file says, it is refused or is one of the test images.
+func FuzzEvaluation(f *testing.F) {
+	want := &record{Network: "n", Identity: "i", Labels: []int{0, 1, 1}}
+	valid := *want
+	valid.Outcomes = []trials.Outcome{{Trial: trials.Clean, Accuracy: 2. / 3, Predicted: []int{0, 1, 0}, ZeroGradient: []int{2}}}
+	require.NoError(f, valid.validate(want, 2))
+	seed, err := json.Marshal(valid)
+	require.NoError(f, err)
+	f.Add(seed)
+	f.Add([]byte(`{"network":"n","identity":"i","labels":[0,1,1],"outcomes":[{}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := &record{}
+		if json.Unmarshal(body, r) != nil || r.validate(want, 2) != nil {
+			return
+		}
+		for i, o := range r.Outcomes {
+			assert.Same(t, &r.Outcomes[i], r.find(o.Trial))
+			assert.Equal(t, o.Accuracy, trials.WorstCase(want.Labels, []trials.Outcome{o}))
+		}
+	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -184,4 +188,35 @@ func TestUnfitEvaluations(t *testing.T) {
 	again, err = openJournal(o, 20)
 	require.NoError(t, err)
 	assert.Empty(t, again.Judged)
+}
+
+// Whatever run.json says, it is refused, or its outcomes are of the evaluation or made anew.
+func FuzzJournal(f *testing.F) {
+	set, err := dataset.New("", dataset.NewMemory(1, 1, 1, make([]uint8, 3)), []int{0, 1, 1}, []string{"a", "b"})
+	require.NoError(f, err)
+	o := &options{TestEps: 16, given: map[string]string{"seed": "1"}}
+	e := evaluations[0]
+	list := append([]trials.Trial{trials.Clean}, listTrials(o, true)...)
+	valid := &journal{Flags: o.given, Version: "v1", Judged: map[string][][]trials.Outcome{e.title: {nil}}}
+	for _, t := range list {
+		valid.Judged[e.title][0] = append(valid.Judged[e.title][0], trials.Outcome{Trial: t, Accuracy: 2. / 3, Predicted: []int{0, 1, 0}})
+	}
+	seed, err := json.Marshal(valid)
+	require.NoError(f, err)
+	f.Add(seed)
+	f.Add([]byte(`{"flags":{"seed":"1"},"version":"v1","judged":{"white-box, plain":[[{}]]}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		old, opened := &journal{}, &journal{Flags: o.given, Version: "v1"}
+		if json.Unmarshal(body, old) != nil || opened.goOn(old) != nil {
+			return
+		}
+		j := &job{options: o, Data: &sets.Data{Train: set, Test: set}}
+		if kept := opened.Judged[e.title]; j.fit(kept, e, list) {
+			for _, outcome := range newJudgement(set.Labels, kept[0], o.TestEps).Outcomes {
+				assert.Equal(t, outcome.Accuracy, trials.WorstCase(set.Labels, []trials.Outcome{outcome}))
+			}
+		} else if string(body) == string(seed) {
+			t.Error("a valid journal does not fit")
+		}
+	})
 }

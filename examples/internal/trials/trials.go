@@ -1,4 +1,5 @@
-// Package trials names what the examples judge networks under, in tables and files.
+// Package trials names the attacks of the examples in tables and files, and holds their
+// outcomes.
 package trials
 
 import (
@@ -8,7 +9,7 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Trial is something that a network is judged under. Trials can be compared.
+// Trial is clean images, noise, or an attack with its settings. Trials can be compared.
 type Trial struct {
 	Attack   string  `json:"attack"`             // clean, noise, FGSM, RFGSM, PGD or BIM
 	Gradient string  `json:"gradient,omitempty"` // the approximation that the attack uses
@@ -23,11 +24,11 @@ var Clean = Trial{Attack: "clean"}
 // Noise is Gaussian noise of standard deviation eps, in 255ths.
 func Noise(eps float64) Trial { return Trial{Attack: "noise", Eps: eps} }
 
-// Gradients are the approximations that attacks go by.
+// Gradients are the gradient approximations of the attacks.
 var Gradients = []snn.Gradient{snn.CBA{}, snn.BPTR{}, snn.BPTT{}}
 
-// New returns the trial by an attack with radius eps, in 255ths. Steps and their
-// length alpha are those of PGD and BIM; others take none.
+// New returns the trial of an attack with radius eps, in 255ths. PGD and BIM make steps of
+// length alpha. The other attacks ignore alpha and steps.
 func New(name string, g snn.Gradient, eps, alpha float64, steps int) Trial {
 	t := Trial{Attack: name, Gradient: fmt.Sprint(g), Eps: eps}
 	if name == "PGD" || name == "BIM" {
@@ -36,7 +37,7 @@ func New(name string, g snn.Gradient, eps, alpha float64, steps int) Trial {
 	return t
 }
 
-// String returns the trial's name, which is that of its random stream too.
+// String returns the trial's name. It names the trial's random stream, too.
 func (t Trial) String() string {
 	if t == Clean {
 		return t.Attack
@@ -44,7 +45,7 @@ func (t Trial) String() string {
 	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
 }
 
-// Adversary returns what makes the images.
+// Adversary returns the attack, or the noise.
 func (t Trial) Adversary() snn.Adversary {
 	eps, alpha := float32(t.Eps/255), float32(t.Alpha)
 	for _, g := range Gradients {
@@ -65,7 +66,7 @@ func (t Trial) Adversary() snn.Adversary {
 	return attack.GaussianNoise{Std: eps}
 }
 
-// Validate returns an error if the attack is none.
+// Validate returns an error if a setting of the attack is out of its range.
 func (t Trial) Validate() error {
 	if a, ok := t.Adversary().(*attack.Attack); ok {
 		if err := a.Validate(); err != nil {
@@ -134,12 +135,12 @@ func WorstCase(labels []int, outcomes []Outcome) float64 {
 	return float64(survived) / float64(len(labels))
 }
 
-// GradientWork is the work of a gradient step of an attack on one image, in forward
-// passes: one, a backward pass to the image, and the step.
+// GradientWork is the work of a gradient step of an attack on one image, in forward passes.
+// It counts the forward pass, the backward pass to the image, and the step.
 const GradientWork = 2.5
 
-// Work is that of making one image and showing it to so many networks, in forward
-// passes.
+// Work returns the work of attacking one image and of classifying it by so many networks, in
+// forward passes.
 func (t Trial) Work(networks int) float64 {
 	work := float64(networks)
 	if a, ok := t.Adversary().(*attack.Attack); ok {
