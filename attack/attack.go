@@ -11,59 +11,61 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Attack is a gradient attack: from Start, Steps times,
+// Attack is a gradient attack. It begins at Start and repeats Steps times
 //
-//	x ← clip(Π(x + α·d)),  d the direction in Norm of the objective's gradient,
+//	x ← clip(Π(x + α·d)).
 //
-// Π being the projection on the ball of radius Eps around the image in Norm, and clip
-// that on [0,1]. The gradient is that of the sum of the images' objectives, and that
-// of the evaluated network (no batch statistics, no dropout).
+// Here d is the steepest direction of the objective in Norm, Π projects onto the ball of
+// radius Eps in Norm around the original image, and clip projects onto [0,1]. The gradient
+// is that of the network in evaluation mode, without batch statistics and dropout.
 //
-// FGSM, RFGSM, PGD and BIM fill an Attack; other combinations are made by changing
-// its fields. It may be used by several goroutines, and uses what its fields hold from
-// several.
+// FGSM, RFGSM, PGD and BIM return an Attack, whose fields may be changed for other
+// combinations. Several goroutines may use one Attack. An Attack calls the methods of its
+// fields from several goroutines at a time; a panic in one of them reaches the caller of
+// Perturb.
 type Attack struct {
-	Objective Objective    // what the attack raises
-	Gradient  snn.Gradient // how gradients cross the neurons
-	Norm      Norm         // that bounds the perturbation and shapes the step
-	Start     Start        // where in the ball the first step begins
-	Eps       float32      // ε ≥ 0, radius of the ball in Norm; pixels are in [0,1]
-	Alpha     float32      // α > 0, length of a step in Norm; may be 0 if Eps is
-	Steps     int          // ≥ 1, each a forward and a backward pass
+	Objective Objective    // the function of the logits that the attack raises
+	Gradient  snn.Gradient // the gradient approximation
+	Norm      Norm         // bounds the perturbation and shapes the step
+	Start     Start        // the point in the ball where the first step begins
+	Eps       float32      // ε ≥ 0, the radius of the ball in Norm; pixels are in [0,1]
+	Alpha     float32      // α > 0, the length of a step in Norm; may be 0 if Eps is 0
+	Steps     int          // ≥ 1; each is a forward and a backward pass
 
-	// Target makes the attack targeted: for an image's id and label it returns the
-	// class the network is to see, in [0, classes) and not the label. nil stands for
-	// an untargeted attack.
+	// Target makes the attack targeted. It returns the class to aim at for the id and the
+	// label of an image: a class in [0, classes) other than the label. A call of Perturb
+	// calls it once an image, from the caller's goroutine. Nil stands for an untargeted
+	// attack.
 	Target func(id uint64, label int) int
 }
 
-// FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L))
-// (Goodfellow et al. 2015). Set Norm to L2{} for the fast gradient method.
+// FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L)) (Goodfellow et
+// al. 2015). Set Norm to L2{} for the fast gradient method.
 func FGSM(eps float32, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, eps, 1, nil}
 }
 
-// RFGSM returns FGSM after a random step (Tramèr et al. 2018, with the two halves of
-// Ding et al. 2022): x' = clip(x + (ε/2)·sign(N(0,1))), and then an FGSM step of ε/2
-// from x'.
+// RFGSM returns FGSM after a random step (Tramèr et al. 2018). The random step is
+// x' = clip(x + (ε/2)·sign(N(0,1))), and an FGSM step of ε/2 from x' follows, as in Ding et
+// al. 2022.
 func RFGSM(eps float32, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, RandomStep{eps / 2}, eps, eps / 2, 1, nil}
 }
 
-// PGD returns projected gradient descent from a point drawn uniformly from the ball
-// (Madry et al. 2018). The paper's test settings are ε = 8/255, α = 0.01, 7 steps.
+// PGD returns projected gradient descent from a point drawn uniformly from the ball (Madry
+// et al. 2018). Ding et al. 2022 test with ε = 8/255, α = 0.01 and 7 steps.
 func PGD(eps, alpha float32, steps int, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, InBall{}, eps, alpha, steps, nil}
 }
 
-// BIM returns the basic iterative method, PGD from the image itself (Kurakin et al.
-// 2017).
+// BIM returns the basic iterative method: PGD that starts at the image itself (Kurakin et
+// al. 2017).
 func BIM(eps, alpha float32, steps int, g snn.Gradient) *Attack {
 	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil}
 }
 
-// Validate returns an error that names the field that is missing or out of range.
-// Perturb begins with it.
+// Validate returns an error that names a field that is nil or out of range. Perturb calls
+// it first.
 func (a *Attack) Validate() error {
 	switch {
 	case a.Objective == nil:
@@ -84,32 +86,33 @@ func (a *Attack) Validate() error {
 	return nil
 }
 
-// Perturb implements [snn.Adversary]. What it returns has been checked: for every image,
-// Norm's Distance from the original, in float64, is at most Eps, and every value is
-// in [0,1]. It is an error if that fails, and if a logit or a gradient is not finite.
-// An image whose gradient is zero stays where it is for that step. The images are those of
-// the last step, which need not be the ones of the largest objective.
+// Perturb implements [snn.Adversary]. It checks what it returns: every image is within
+// the attack's [Threat], by Norm's Distance in float64. It returns an error if that check
+// fails, or if a logit or a gradient is not finite.
+//
+// An image whose gradient is zero does not move in that step. The images are those of the
+// last step. The objective may have been larger at an earlier one.
 func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
-	adv, _, err := a.attack(ctx, m, x, y, ids, key)
+	adv, _, err := a.PerturbDetail(ctx, m, x, y, ids, key)
 	return adv, err
 }
 
-// attack is Perturb. It tells of each image, too, whether every gradient was zero.
-func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, zero []bool, err error) {
+// PerturbDetail implements [Detailer].
+func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error) {
 	if err := a.Validate(); err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
 	ids, keys, err := prepare(m, x, y, ids, key)
 	if err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
 	target, err := a.targets(m.Classes(), y, ids)
 	if err != nil {
-		return tensor.NCHW{}, nil, err
+		return tensor.NCHW{}, Detail{}, err
 	}
-	adv, zero = x.Clone(), make([]bool, x.N)
+	adv, zero := x.Clone(), make([]bool, x.N)
 	if a.Eps == 0 {
-		return adv, zero, nil
+		return adv, Detail{target, zero}, nil
 	}
 	err = m.ForEachChunk(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
 		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], zero[lo:hi], lo}
@@ -119,18 +122,18 @@ func (a *Attack) attack(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 		return a.perturb(ctx, m, pass, &p)
 	})
 	if err != nil {
-		return tensor.NCHW{}, nil, fmt.Errorf("attack: %w", err)
+		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: %w", err)
 	}
-	return adv, zero, nil
+	return adv, Detail{target, zero}, nil
 }
 
-// part is some of the images that are attacked.
+// part is a range of the images of a call.
 type part struct {
 	x, adv    tensor.NCHW
-	y, target []int // target is nil if the attack has none
+	y, target []int // target is nil for an untargeted attack
 	keys      []rng.Key
 	zero      []bool // whether every gradient was zero
-	first     int    // place of its first image among all
+	first     int    // index of the first image in the call
 }
 
 // perturb attacks the images of p.
@@ -158,20 +161,16 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 			clip(image)
 		}
 	}
-	return a.recheck(p)
+	return Threat{a.Norm, a.Eps}.check(p.adv, p.x, p.first)
 }
 
-// gradient returns the objective's gradient by the attacked images.
+// gradient returns the gradient of the objective with respect to the attacked images.
 func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tensor.NCHW, error) {
 	pass.Keys = make([]rng.Key, len(p.keys))
 	for i, k := range p.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
-	var bad error
 	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
-		if bad = checkFinite("logit", logits, p.adv.N, p.first); bad != nil {
-			return nil
-		}
 		d := make([]float32, len(logits)) // [N, classes]
 		a.Objective.Gradient(d, logits, p.y, p.target)
 		return d
@@ -179,10 +178,7 @@ func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tenso
 	if err != nil {
 		return grad, fmt.Errorf("images from %d on: %w", p.first, err)
 	}
-	if err = bad; err == nil {
-		err = checkFinite("gradient", grad.Data, p.adv.N, p.first)
-	}
-	return grad, err
+	return grad, checkFinite(grad, p.first)
 }
 
 // targets returns the target of each image, or nil if the attack is untargeted.
@@ -200,21 +196,7 @@ func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 	return target, nil
 }
 
-// recheck holds the result against the promise, independently of how it was made.
-func (a *Attack) recheck(p *part) error {
-	for i := range p.x.N {
-		if d := a.Norm.Distance(p.adv.Image(i), p.x.Image(i)); !(d <= float64(a.Eps)) {
-			return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", p.first+i, a.Norm, d, a.Eps)
-		}
-		if k := slices.IndexFunc(p.adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
-			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", p.first+i, k, p.adv.Image(i)[k])
-		}
-	}
-	return nil
-}
-
-// prepare checks what every adversary of this package is given, and returns the ids and the key of
-// each image.
+// prepare validates the arguments of Perturb and returns the id and the key of each image.
 func prepare(m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) ([]uint64, []rng.Key, error) {
 	if err := m.ValidateImages(x); err != nil {
 		return nil, nil, fmt.Errorf("attack: %w", err)
@@ -248,20 +230,18 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 	return keys
 }
 
-// checkFinite returns an error that names the first of n images' values that is not
-// a finite number. The first image is image from.
-func checkFinite(what string, v []float32, n, from int) error {
-	for i, f := range v {
-		if f-f != 0 { // NaN for a NaN and for infinities
-			per := len(v) / n
-			return fmt.Errorf("image %d: %s %d is %v: expected a finite number", from+i/per, what, i%per, f)
+// checkFinite returns an error that names the first value of a gradient that is not finite.
+// The first image is image from.
+func checkFinite(grad tensor.NCHW, from int) error {
+	for i, v := range grad.Data {
+		if v-v != 0 { // NaN for a NaN and for infinities
+			return fmt.Errorf("image %d: gradient %d is %v: expected a finite number", from+i/grad.Pixels(), i%grad.Pixels(), v)
 		}
 	}
 	return nil
 }
 
-// clip moves values to [0,1]. Where the original is in [0,1], it moves none away from
-// the original.
+// clip moves values into [0,1]. It moves no value away from an original in [0,1].
 func clip(x []float32) {
 	for i, v := range x {
 		x[i] = min(max(v, 0), 1)

@@ -626,7 +626,7 @@ func TestErrors(t *testing.T) {
 		{run(attack.PGD(0.1, nan, 3, snn.BPTT{}), x, y, ids), "attack: alpha NaN: expected a positive number"},
 		{run(attack.PGD(0.1, 0.1, 0, snn.BPTT{}), x, y, ids), "attack: 0 steps: expected at least 1"},
 		{run(attack.FGSM(0.1, nil), x, y, ids), "attack: no gradient approximation: expected one such as snn.BPTT{}"},
-		{run(attack.FGSM(0.1, snn.BPTT{Surrogate: snn.Triangle{}}), x, y, ids), "attack: snn: BPTT: surrogate triangle: width 0: expected a positive number"},
+		{run(attack.FGSM(0.1, snn.BPTT{Surrogate: snn.Triangle{}}), x, y, ids), "attack: snn: BPTT: surrogate triangle 0: expected a positive number"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = nil }), x, y, ids), "attack: no norm: expected one such as LInf{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Start = nil }), x, y, ids), "attack: no start: expected one such as AtImage{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Objective = nil }), x, y, ids), "attack: no objective: expected one such as CrossEntropy{}"},
@@ -666,7 +666,7 @@ func TestErrors(t *testing.T) {
 
 	w := m.Params()[0]
 	w.Import(append(w.Export()[:len(w.Export())-1], nan))
-	assert.ErrorContains(t, run(good, x, y, ids), "attack: step 1: image 0: logit 2 is NaN: expected a finite number")
+	assert.ErrorContains(t, run(good, x, y, ids), "attack: step 1: images from 0 on: snn: image 0: logit 2 is NaN: expected a finite number")
 }
 
 // Starts are what they say: PGD's first images fill the ball, BIM's are the originals.

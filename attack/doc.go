@@ -1,5 +1,5 @@
-// Package attack makes adversarial images for spiking networks and counts who
-// survives them:
+// Package attack makes adversarial images for spiking networks and evaluates networks
+// under attack.
 //
 //	pgd := attack.PGD(8./255, 0.01, 7, snn.BPTT{})
 //	adv, err := pgd.Perturb(ctx, model, x, labels, ids, key)
@@ -9,32 +9,53 @@
 //		{Name: "PGD", Attack: pgd},
 //	}, attack.DefaultConfig())
 //
-// An [Attack] is composed of an objective, an approximation of the gradient (any
-// [snn.Gradient]), a norm that bounds the perturbation, a start and a step, each a
-// value of its own; [FGSM], [RFGSM], [PGD] and [BIM] are fillings of it. A new
-// objective, norm or start works with all of the others.
+// # Attacks
 //
-// White-box attacks make images on the network that is judged, black-box attacks on
-// another one, [Config.Source].
+// An [Attack] has five parts, and each of them is a value of its own: an objective, a
+// gradient approximation (any [snn.Gradient]), a norm, a start and a step rule. [FGSM],
+// [RFGSM], [PGD] and [BIM] return an Attack with the parts of that method. A new
+// objective, norm or start works with all other parts.
 //
-// Images have values in [0,1]; normalization is part of the model. A perturbation of
-// radius ε is bounded exactly: see [Attack.Perturb]. What is random for an image is
-// keyed by the image, and a [Mix]'s choice by the call, so results depend neither on
-// batches nor on threads.
+// White-box attacks make images on the network that is evaluated. Black-box attacks make
+// them on another network, [Config.Source].
+//
+// Images have values in [0,1]. Normalization is part of the model.
+//
+// # Threat models
+//
+// A [Threat] is a norm and a radius ε. Every attack is evaluated within one: that of the
+// adversary, if it is [Bounded], and otherwise [Config.Threat]. [Evaluate] measures the
+// distance of every attacked image from its original, in float64 and without tolerance,
+// whichever adversary made the image. An image outside the ball or outside [0,1] is an
+// error.
+//
+// The worst case of a [Report] belongs to one threat model. It counts an image as lost if
+// the network misclassifies it clean or under any attack within that model. An adversary
+// without a bound, such as [GaussianNoise], is reported and not counted.
+//
+// # Repeatability
+//
+// The random numbers of an image come from a key and the image's index. The choice of a
+// [Mix] comes from the key of the call. Results therefore depend neither on the size of a
+// batch nor on the number of threads.
 //
 // # How far to trust an accuracy under attack
 //
-// A network may seem robust because its gradient is of no use (Athalye et al. 2018;
-// Carlini et al. 2019). What speaks for that, and how to see it:
+// An accuracy under attack is an upper bound on robustness: a stronger attack may exist. A
+// network can also look robust because its gradient is useless to the attack (Athalye et
+// al. 2018; Carlini et al. 2019). Signs of that are:
 //
-//   - Outcome.ZeroGradient lists images: the gradient was zero for them.
-//   - An attack with ε = 1, which may paint any image, leaves some accuracy.
-//   - One step does more than many, or black-box attacks more than white-box ones.
-//   - More steps, smaller ones, another surrogate ([snn.BPTT] takes one), another objective,
-//     or another start take much more. The same attack under several names starts from as
-//     many points, and Report.WorstCase counts an image as lost if one of them succeeds.
+//   - Outcome.ZeroGradient lists many images: the attack did not move them.
+//   - An attack with ε = 1, which may change every pixel to any value, leaves some accuracy.
+//   - One step is stronger than many steps, or a black-box attack than a white-box one.
+//   - The accuracy falls much further with more steps, smaller steps, another surrogate
+//     ([snn.BPTT] takes one), another objective or another start.
 //
-// An attack returns the images of its last step, which need not be the best that it has
-// seen. A network with Poisson encoding is shown new spikes at every step; gradients are not
+// An attack with a random start can be given several times, each time under another name.
+// Each then starts from other points, and Report.WorstCase counts an image as lost if one
+// of them succeeds.
+//
+// An attack returns the images of its last step. An earlier step may have been better. A
+// network with Poisson encoding gets new spikes at every step, and the gradient is not
 // averaged over several draws.
 package attack

@@ -4,13 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Dataset is a labelled data set, such as a dataset.Set.
+// Dataset is a labelled data set, such as a dataset.Set. A Dataset that knows its classes
+// may have one or both of these methods:
+//
+//	NumClasses() int      // 0 if unknown
+//	ClassNames() []string // in the order of the labels; nil if unknown
+//
+// An evaluation compares their results with the network's classes by
+// [snn.Model.ValidateClasses].
 type Dataset interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -20,7 +28,8 @@ type Dataset interface {
 	Fill(dst tensor.NCHW, indices []int) error
 }
 
-// Named is an attack under the name that its results and its random stream have.
+// Named is an attack and its name. The name identifies the attack's results and random
+// numbers.
 type Named struct {
 	Name   string
 	Attack snn.Adversary
@@ -28,63 +37,52 @@ type Named struct {
 
 // Config says how to evaluate. Start from DefaultConfig.
 type Config struct {
-	// Batch is the number of images attacked together, ≥ 1. Results do not depend on
-	// it.
+	// Threat is the threat model of the worst case. The zero Threat stands for the attacks'
+	// common norm and their largest Eps; it is an error if their norms differ.
+	//
+	// An adversary that is not [Bounded] is held to Threat. An adversary that states
+	// another norm, a larger Eps or no bound is reported and does not count in the worst
+	// case. It is an error if a Threat is given and no attack counts.
+	Threat Threat
+	// Batch is the number of images attacked together, ≥ 1. Results do not depend on it.
 	Batch int
-	// Key is that of all random numbers: an image's are keyed by it, the attack's
-	// name and the image's index.
+	// Key is the key of all random numbers. The random numbers of an image come from Key,
+	// the attack's name and the image's index.
 	Key rng.Key
-	// Source, if not nil, is the network that images are made on (black-box); if it
-	// is nil, they are made on the network that is judged (white-box).
+	// Source, if not nil, is the network that images are made on (black-box). If it is nil,
+	// they are made on the network that is evaluated (white-box).
 	Source *snn.Model
 	// Progress, if not nil, is called after every attack on every batch, from the
 	// evaluation's goroutine.
 	Progress func(Progress)
 }
 
-// DefaultConfig returns batches of 64 images, the key of seed 0 and white-box attacks.
+// DefaultConfig returns batches of 64 images, the key of seed 0, white-box attacks and the
+// zero Threat.
 func DefaultConfig() Config { return Config{Batch: 64, Key: rng.New(0)} }
 
 // Progress is how far an evaluation has come.
 type Progress struct {
-	Attack string // last finished, on the latest batch of images; "clean" for none
-	Done   int    // images judged, each counted once clean and once for each attack
-	Total  int    // what Done will be
+	Attack string // the attack that is finished on the present batch; "clean" for none
+	Done   int    // images classified, each counted once clean and once for each attack
+	Total  int    // Done at the end
 }
 
-// Report is how a network does under attacks. Accuracies are shares of Images, in
-// [0,1]; 0 if there are none. The slices are in the order of the data.
-type Report struct {
-	Images  int       `json:"images"` // judged: all, if nothing stopped the evaluation
-	Labels  []int     `json:"labels"` // [Images]
-	Clean   Outcome   `json:"clean"`
-	Attacks []Outcome `json:"attacks"` // in the order they were given
-	// Survived tells of each image whether it is classified as labelled when clean
-	// and under every attack.
-	Survived  []bool  `json:"survived"`            // [Images]
-	WorstCase float64 `json:"worst_case_accuracy"` // the share of Survived
-}
-
-// Outcome is what a network makes of one version of the images.
-type Outcome struct {
-	Name      string  `json:"name"` // of the attack; "clean" for the images themselves
-	Accuracy  float64 `json:"accuracy"`
-	Predicted []int   `json:"predicted"` // [Images], the class of the largest logit; of equal ones the first
-	// Success tells of each image whether the attack had success: an Attack with a
-	// Target, if the network sees the target; any other, if the network was right
-	// about the clean image and is wrong about the attacked one. nil for clean images.
-	Success []bool `json:"success,omitempty"` // [Images]
-	// ZeroGradient lists the images for which every gradient of an Attack was zero: it did not
-	// know where to go, and that they survived it says nothing. Other adversaries list none.
-	ZeroGradient []int `json:"zero_gradient,omitempty"`
-}
-
-// Evaluate attacks m with each of the attacks on all images of data, and judges it.
+// Evaluate runs each of the attacks on all images of data and classifies the clean and the
+// attacked images with m.
 //
-// If ctx is done it returns ctx's error with the report of the batches completed
-// until then. Other errors, with a nil report, name what is at fault: a setting, an
-// attack without a name or with that of another, images or labels that do not fit the
-// network, a parameter that is not finite, what an attack returned.
+// It checks every attacked image, whichever adversary made it. The image must be within the
+// attack's threat model, and within the evaluation's if the attack counts in the worst
+// case. An adversary gets copies of the images and labels.
+//
+// If ctx is done, Evaluate returns ctx's error with the report of the batches that are
+// complete. Every other error comes with a nil report and names what is at fault:
+//
+//   - a setting of cfg;
+//   - an attack without a name of its own, or without a threat model;
+//   - a data set whose images, labels or classes do not fit the network;
+//   - a parameter, a logit or a gradient that is not finite;
+//   - an attacked image outside the threat model, with its distance.
 func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, cfg Config) (*Report, error) {
 	reports, err := EvaluateAll(ctx, []*snn.Model{m}, data, attacks, cfg)
 	if reports == nil {
@@ -93,33 +91,28 @@ func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, 
 	return reports[0], err
 }
 
-// EvaluateAll is Evaluate for several networks. A Source's images are made once and
-// shown to each of them.
+// EvaluateAll is Evaluate for several networks, with a report for each. Images from a
+// Source are made once and shown to each network.
 func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks []Named, cfg Config) ([]*Report, error) {
-	e := evaluation{cfg, data, attacks, nil}
-	n, err := e.check(models)
+	e := &evaluation{cfg, data, attacks, nil, models}
+	n, err := e.check()
 	if err != nil {
 		return nil, fmt.Errorf("attack: evaluate: %w", err)
 	}
-	for _, m := range models {
-		r := &Report{Clean: Outcome{Name: "clean"}, Attacks: make([]Outcome, len(attacks))}
-		for k, a := range attacks {
-			r.Attacks[k].Name = a.Name
-		}
-		e.judges = append(e.judges, &judge{m, r})
+	reports := make([]*Report, len(models))
+	for i := range reports {
+		reports[i] = newReport(e)
 	}
 	total := n * (1 + len(attacks))
 	for lo := 0; lo < n && err == nil; lo += cfg.Batch {
 		hi := min(lo+cfg.Batch, n)
-		err = e.batch(ctx, lo, hi, total)
+		err = e.batch(ctx, lo, hi, total, reports)
 		if err != nil && !errors.Is(err, ctx.Err()) {
-			return nil, fmt.Errorf("attack: evaluate: images %d to %d: %w", lo, hi-1, err)
+			return nil, fmt.Errorf("attack: evaluate: %w", err)
 		}
 	}
-	reports := make([]*Report, len(models))
-	for i, j := range e.judges {
-		j.finish(attacks)
-		reports[i] = j.report
+	for _, r := range reports {
+		r.finish()
 	}
 	if err != nil {
 		return reports, ctx.Err()
@@ -131,18 +124,14 @@ type evaluation struct {
 	Config
 	data    Dataset
 	attacks []Named
-	judges  []*judge
+	threats []Threat // of each attack
+	models  []*snn.Model
 }
 
-// judge is a network and its report.
-type judge struct {
-	model  *snn.Model
-	report *Report
-}
-
-// check returns the number of images, or an error if the evaluation's parts do not
-// fit together.
-func (e *evaluation) check(models []*snn.Model) (n int, err error) {
+// check returns the number of images, or an error if the parts of the evaluation do not fit
+// together.
+func (e *evaluation) check() (n int, err error) {
+	models := e.models
 	if e.Batch < 1 {
 		return 0, fmt.Errorf("batches of %d images: expected at least 1", e.Batch)
 	}
@@ -157,12 +146,22 @@ func (e *evaluation) check(models []*snn.Model) (n int, err error) {
 	if e.Source != nil {
 		models = append([]*snn.Model{e.Source}, models...)
 	}
+	known, classNames := 0, []string(nil)
+	if d, ok := e.data.(interface{ NumClasses() int }); ok {
+		known = d.NumClasses()
+	}
+	if d, ok := e.data.(interface{ ClassNames() []string }); ok {
+		classNames = d.ClassNames()
+	}
 	for _, m := range models {
 		if err := m.ValidateParams(); err != nil {
 			return 0, err
 		}
 		if m.Channels != c || m.Height != h || m.Width != w {
 			return 0, fmt.Errorf("images of %d×%d×%d: the network expects %d×%d×%d", c, h, w, m.Channels, m.Height, m.Width)
+		}
+		if err := m.ValidateClasses(known, classNames); err != nil {
+			return 0, err
 		}
 		if m.Classes() != classes {
 			return 0, fmt.Errorf("networks of %d and %d classes: expected the same number", classes, m.Classes())
@@ -173,105 +172,123 @@ func (e *evaluation) check(models []*snn.Model) (n int, err error) {
 			return 0, fmt.Errorf("image %d: label %d: expected 0 to %d", i, y, classes-1)
 		}
 	}
+	return n, e.checkAttacks()
+}
+
+// checkAttacks returns an error if attacks cannot be told apart or state no valid threat
+// model. It completes the evaluation's threat models.
+func (e *evaluation) checkAttacks() (err error) {
+	if err := e.Threat.validate(); err != nil {
+		return fmt.Errorf("threat model: %w", err)
+	}
 	names := map[string]bool{}
 	for i, a := range e.attacks {
 		switch {
 		case a.Name == "" || names[a.Name]:
-			return 0, fmt.Errorf("attack %d has the name %q: expected one of its own", i, a.Name)
+			return fmt.Errorf("attack %d has the name %q: expected one of its own", i, a.Name)
 		case a.Attack == nil:
-			return 0, fmt.Errorf("attack %s is nil", a.Name)
+			return fmt.Errorf("attack %s is nil", a.Name)
 		}
 		names[a.Name] = true
+		t, known := ThreatOf(a.Attack)
+		if !known {
+			t = e.Threat
+		}
+		if !known && t.Norm == nil {
+			return fmt.Errorf("attack %s states no threat model: expected Config.Threat, or an adversary that is Bounded", a.Name)
+		}
+		if err := t.validate(); err != nil {
+			return fmt.Errorf("attack %s: %w", a.Name, err)
+		}
+		e.threats = append(e.threats, t)
 	}
-	return n, nil
+	if e.Threat.Norm == nil {
+		e.Threat, err = largestThreat(e.threats)
+		return err
+	}
+	if len(e.threats) > 0 && !slices.ContainsFunc(e.threats, e.inWorstCase) {
+		return fmt.Errorf("no attack is bounded in %v with an eps of at most %v: expected one that the worst case of Config.Threat counts", e.Threat.Norm, e.Threat.Eps)
+	}
+	return nil
 }
 
-// batch judges every network on images lo to hi−1, and adds to the reports when all
-// is done.
-func (e *evaluation) batch(ctx context.Context, lo, hi, total int) error {
-	x := tensor.NewNCHW(hi-lo, e.judges[0].model.Channels, e.judges[0].model.Height, e.judges[0].model.Width)
+// inWorstCase tells whether an attack of threat model t counts in the worst case.
+func (e *evaluation) inWorstCase(t Threat) bool {
+	return t.Norm != nil && t.name() == e.Threat.name() && t.Eps <= e.Threat.Eps
+}
+
+// batch evaluates every network on images lo to hi−1, and then adds to the reports.
+func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Report) error {
+	_, c, h, w := e.data.Shape()
+	x := tensor.NewNCHW(hi-lo, c, h, w)
 	indices, y, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)
 	for i := range indices {
 		indices[i], y[i], ids[i] = lo+i, e.data.Label(lo+i), uint64(lo+i)
 	}
-	if err := e.data.Fill(x, indices); err != nil {
-		return err
+	err := e.data.Fill(x, indices)
+	if err == nil {
+		err = Threat{}.check(x, x, lo)
+	}
+	if err != nil {
+		return fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
 	}
 	keys := imageKeys(e.Key.Derive("judge", 0), ids)
 	done := lo * (1 + len(e.attacks))
-	progress := func(name string) {
+	all := make([][]shown, len(e.models)) // [networks][clean and attacks]
+	for k := range 1 + len(e.attacks) {
+		name := "clean"
+		if k > 0 {
+			name = e.attacks[k-1].Name
+		}
+		adv, detail := x, Detail{}
+		for i, m := range e.models {
+			err := ctx.Err()
+			if err == nil && k > 0 && (i == 0 || e.Source == nil) {
+				on := m
+				if e.Source != nil {
+					on = e.Source
+				}
+				adv, detail, err = e.perturb(ctx, k-1, on, x, y, ids)
+			}
+			var predicted []int
+			if err == nil {
+				predicted, err = predict(m, adv, keys)
+			}
+			if err != nil {
+				return fmt.Errorf("images %d to %d: %s: %w", lo, hi-1, name, err)
+			}
+			all[i] = append(all[i], shown{predicted, detail})
+		}
 		done += x.N
 		if e.Progress != nil {
 			e.Progress(Progress{name, done, total})
 		}
 	}
-	predicted := make([][][]int, 1+len(e.attacks)) // [clean and attacks][networks][images]
-	zero := make([][][]int, 1+len(e.attacks))      // the same, but some images
-	for k := range predicted {
-		name := "clean"
-		if k > 0 {
-			name = e.attacks[k-1].Name
-		}
-		predicted[k], zero[k] = make([][]int, len(e.judges)), make([][]int, len(e.judges))
-		adv := x
-		var without []int
-		for i, j := range e.judges {
-			err := ctx.Err()
-			if err == nil && k > 0 && (i == 0 || e.Source == nil) {
-				on := e.Source
-				if on == nil {
-					on = j.model
-				}
-				adv, without, err = perturb(ctx, e.attacks[k-1].Attack, on, x, y, ids, e.Key.Derive("attack "+name, 0))
-				if err == nil && adv.N != x.N {
-					err = fmt.Errorf("%d images made of %d", adv.N, x.N)
-				}
-			}
-			if err == nil {
-				zero[k][i] = without
-				predicted[k][i], err = predict(j.model, adv, keys)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-		progress(name)
-	}
-	for i, j := range e.judges {
-		r := j.report
-		r.Images += x.N
-		r.Labels = append(r.Labels, y...)
-		r.Clean.Predicted = append(r.Clean.Predicted, predicted[0][i]...)
-		for k := range r.Attacks {
-			r.Attacks[k].Predicted = append(r.Attacks[k].Predicted, predicted[k+1][i]...)
-			r.Attacks[k].ZeroGradient = append(r.Attacks[k].ZeroGradient, zero[k+1][i]...)
-		}
+	for i, r := range reports {
+		r.add(y, all[i])
 	}
 	return nil
 }
 
-// perturb is a.Perturb, with the ids of the images for which an Attack had no gradient.
-func perturb(ctx context.Context, a snn.Adversary, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (adv tensor.NCHW, without []int, err error) {
-	g, ok := a.(*Attack)
-	if !ok {
-		adv, err = a.Perturb(ctx, m, x, y, ids, key)
-		return adv, nil, err
+// perturb runs attack k on m and checks the images that it returns.
+func (e *evaluation) perturb(ctx context.Context, k int, m *snn.Model, x tensor.NCHW, y []int, ids []uint64) (tensor.NCHW, Detail, error) {
+	key, first := e.Key.Derive("attack "+e.attacks[k].Name, 0), int(ids[0])
+	adv, detail, err := PerturbDetail(ctx, e.attacks[k].Attack, m, x.Clone(), slices.Clone(y), slices.Clone(ids), key)
+	if err == nil {
+		err = e.threats[k].check(adv, x, first)
 	}
-	adv, zero, err := g.attack(ctx, m, x, y, ids, key)
-	for i, b := range zero {
-		if b {
-			without = append(without, int(ids[i]))
-		}
+	if err == nil && e.inWorstCase(e.threats[k]) {
+		err = e.Threat.check(adv, x, first)
 	}
-	return adv, without, err
+	if err == nil {
+		err = detail.validate(x.N, m.Classes(), first)
+	}
+	return adv, detail, err
 }
 
-// predict returns the class that m sees in each image.
+// predict returns the class that m predicts for each image.
 func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key) ([]int, error) {
 	logits, err := m.Logits(snn.Pass{Keys: keys}, x)
-	if err == nil {
-		err = checkFinite("logit", logits, x.N, 0)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -285,40 +302,4 @@ func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key) ([]int, error) {
 		}
 	}
 	return classes, nil
-}
-
-// finish draws the conclusions from what the network predicted.
-func (j *judge) finish(attacks []Named) {
-	r := j.report
-	r.Clean.Accuracy = share(r.Images, func(i int) bool { return r.Clean.Predicted[i] == r.Labels[i] })
-	r.Survived = make([]bool, r.Images)
-	for i, y := range r.Labels {
-		r.Survived[i] = r.Clean.Predicted[i] == y
-	}
-	for k := range r.Attacks {
-		o := &r.Attacks[k]
-		o.Success = make([]bool, r.Images)
-		a, _ := attacks[k].Attack.(*Attack)
-		for i, y := range r.Labels {
-			if a != nil && a.Target != nil {
-				o.Success[i] = o.Predicted[i] == a.Target(uint64(i), y)
-			} else {
-				o.Success[i] = r.Clean.Predicted[i] == y && o.Predicted[i] != y
-			}
-			r.Survived[i] = r.Survived[i] && o.Predicted[i] == y
-		}
-		o.Accuracy = share(r.Images, func(i int) bool { return o.Predicted[i] == r.Labels[i] })
-	}
-	r.WorstCase = share(r.Images, func(i int) bool { return r.Survived[i] })
-}
-
-// share returns the share of n images for which has is true.
-func share(n int, has func(i int) bool) float64 {
-	count := 0
-	for i := range n {
-		if has(i) {
-			count++
-		}
-	}
-	return float64(count) / float64(max(n, 1))
 }

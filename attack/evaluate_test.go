@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/org/snnrat/attack"
@@ -69,6 +70,17 @@ func pixels(bright ...int) tensor.NCHW {
 	return x
 }
 
+// results returns a report without what it says of how it was made.
+func results(r *attack.Report) *attack.Report {
+	c := *r
+	c.Norm, c.Eps, c.Key, c.Library, c.Attacks = "", 0, "", "", slices.Clone(r.Attacks)
+	for k := range c.Attacks {
+		o := &c.Attacks[k]
+		o.Norm, o.Eps, o.InWorstCase, o.Settings = "", 0, false, nil
+	}
+	return &c
+}
+
 // The counts of a case that is done by hand.
 func TestEvaluateCounts(t *testing.T) {
 	m := brightest(t)
@@ -76,7 +88,7 @@ func TestEvaluateCounts(t *testing.T) {
 	toNext := attack.FGSM(0.25, snn.BPTT{})
 	toNext.Target = func(_ uint64, label int) int { return (label + 1) % 3 }
 	cfg := attack.DefaultConfig()
-	cfg.Batch = 3
+	cfg.Batch, cfg.Threat = 3, whole
 	var seen []attack.Progress
 	cfg.Progress = func(p attack.Progress) { seen = append(seen, p) }
 	r, err := attack.Evaluate(ctx, m, data, []attack.Named{
@@ -91,10 +103,10 @@ func TestEvaluateCounts(t *testing.T) {
 		Attacks: []attack.Outcome{
 			{Name: "first", Accuracy: 0.75, Predicted: []int{1, 1, 2, 1}, Success: []bool{true, false, false, false}},
 			{Name: "second", Accuracy: 0.5, Predicted: []int{0, 1, 0, 0}, Success: []bool{false, false, true, false}},
-			{Name: "target", Accuracy: 0.75, Predicted: []int{0, 1, 2, 0}, Success: []bool{false, false, false, false}},
+			{Name: "target", Accuracy: 0.75, Predicted: []int{0, 1, 2, 0}, Success: []bool{false, false, false, false}, Target: []int{1, 2, 0, 2}},
 		},
 		Survived: []bool{false, true, false, false}, WorstCase: 0.25,
-	}, r)
+	}, results(r))
 	assert.Equal(t, []attack.Progress{
 		{Attack: "clean", Done: 3, Total: 16}, {Attack: "first", Done: 6, Total: 16},
 		{Attack: "second", Done: 9, Total: 16}, {Attack: "target", Done: 12, Total: 16},
@@ -114,8 +126,8 @@ func TestEvaluateCounts(t *testing.T) {
 	r, err = attack.Evaluate(ctx, m, data, []attack.Named{{Name: "astray", Attack: &astray}}, cfg)
 	require.NoError(t, err)
 	assert.Equal(t, attack.Outcome{
-		Name: "astray", Predicted: []int{2, 0, 1, 0}, Success: []bool{false, false, false, false},
-	}, r.Attacks[0])
+		Name: "astray", Predicted: []int{2, 0, 1, 0}, Success: []bool{false, false, false, false}, Target: []int{1, 2, 0, 2},
+	}, results(r).Attacks[0])
 	assert.Equal(t, []bool{false, false, false, false}, r.Survived)
 	assert.Zero(t, r.WorstCase)
 
@@ -131,7 +143,7 @@ func TestEvaluateCounts(t *testing.T) {
 		[]attack.Named{{Name: "help", Attack: made{pixels(1)}}}, cfg)
 	require.NoError(t, err)
 	assert.Equal(t, []int{0}, r.Clean.Predicted)
-	assert.Equal(t, attack.Outcome{Name: "help", Accuracy: 1, Predicted: []int{1}, Success: []bool{false}}, r.Attacks[0])
+	assert.Equal(t, attack.Outcome{Name: "help", Accuracy: 1, Predicted: []int{1}, Success: []bool{false}}, results(r).Attacks[0])
 	assert.Equal(t, []bool{false}, r.Survived)
 }
 
@@ -194,6 +206,7 @@ func TestEvaluateIndependence(t *testing.T) {
 	m := model(t, small, true)
 	x, y, _ := images(m, 7, 0, 1)
 	cfg := attack.DefaultConfig()
+	cfg.Threat = whole
 	run := func(batch, threads int) *attack.Report {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
 		cfg.Batch = batch
@@ -246,7 +259,7 @@ func TestEvaluateAll(t *testing.T) {
 	pgd := []attack.Named{{Name: "PGD", Attack: counted{attack.PGD(0.3, 0.1, 4, snn.BPTT{}), &on}}}
 	for _, src := range []*snn.Model{nil, source} {
 		cfg := attack.DefaultConfig()
-		cfg.Source, on = src, nil
+		cfg.Source, cfg.Threat, on = src, whole, nil
 		both, err := attack.EvaluateAll(ctx, []*snn.Model{a, b}, data, pgd, cfg)
 		require.NoError(t, err)
 		if src == nil {
@@ -311,6 +324,7 @@ func TestEvaluateErrors(t *testing.T) {
 	m := brightest(t)
 	good := set{x: pixels(0, 1), y: []int{0, 1}}
 	cfg := attack.DefaultConfig()
+	cfg.Threat = whole
 	run := func(data attack.Dataset, cfg attack.Config, attacks ...attack.Named) error {
 		r, err := attack.Evaluate(ctx, m, data, attacks, cfg)
 		assert.Nil(t, r)
@@ -336,10 +350,11 @@ func TestEvaluateErrors(t *testing.T) {
 		{run(good, cfg, attack.Named{Name: "a", Attack: fgsm}, attack.Named{Name: "a", Attack: fgsm}), `attack 1 has the name "a"`},
 		{run(good, cfg, attack.Named{Name: "a"}), "attack: evaluate: attack a is nil"},
 		{run(set{x: pixels(0, 1), y: []int{0, 1}, fail: errors.New("unreadable")}, cfg), "attack: evaluate: images 0 to 1: unreadable"},
-		{run(good, cfg, attack.Named{Name: "a", Attack: attack.FGSM(-1, snn.BPTT{})}), "images 0 to 1: a: attack: eps -1"},
-		// An attack that leaves [0,1] is caught where its images are judged.
-		{run(good, cfg, attack.Named{Name: "a", Attack: made{outside}}), "images 0 to 1: a: snn: image 1, value 1: 1.5 outside [0, 1]"},
-		{run(good, cfg, attack.Named{Name: "a", Attack: fewer{}}), "a: 1 images made of 2"},
+		{run(good, cfg, attack.Named{Name: "a", Attack: attack.FGSM(-1, snn.BPTT{})}), "attack: evaluate: attack a: eps -1"},
+		// Images outside [0,1] are refused, whoever made them.
+		{run(good, cfg, attack.Named{Name: "a", Attack: made{outside}}), "images 0 to 1: a: image 1, value 1: 1.5: expected a number in [0, 1]"},
+		{run(set{x: outside, y: []int{0, 1}}, cfg), "images 0 to 1: image 1, value 1: 1.5: expected a number in [0, 1]"},
+		{run(good, cfg, attack.Named{Name: "a", Attack: fewer{}}), "a: returned 1×1×1×3 with 3 values for images 2×1×1×3: expected the same shape"},
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
@@ -347,9 +362,9 @@ func TestEvaluateErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "no networks")
 	m.Params()[0].Import([]float32{1, 0, 0, 3e38, 1, 0, 0, 0, 1})
 	m.Params()[1].Import([]float32{0, 3e38, 0})
-	assert.ErrorContains(t, run(good, cfg), "images 0 to 1: clean: image 0: logit 1 is +Inf: expected a finite number")
+	assert.ErrorContains(t, run(good, cfg), "images 0 to 1: clean: snn: image 0: logit 1 is +Inf: expected a finite number")
 	m.Params()[1].Import([]float32{0, float32(math.NaN()), 0})
-	assert.ErrorContains(t, run(good, cfg), "attack: evaluate: snn: classifier.0.bias holds a value that is not a finite number")
+	assert.ErrorContains(t, run(good, cfg), "attack: evaluate: snn: classifier.0.bias: value 1 is NaN: expected a finite number")
 }
 
 // fewer loses an image.

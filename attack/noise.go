@@ -10,15 +10,14 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// GaussianNoise adds noise from N(0, Std²) to every value and clips to [0,1]. It asks
-// the network nothing and is no attack but a baseline. Unlike an Attack's, what it
-// adds is not bounded by a ball: at Std = ε, a third of the values change by more
-// than ε, but for clipping.
+// GaussianNoise adds noise from N(0, Std²) to every value and clips the result to [0,1]. It
+// is a baseline and does not use the network. Its perturbation has no bound: at Std = ε,
+// and before clipping, a third of the values change by more than ε.
 type GaussianNoise struct {
-	Std float32 // ≥ 0; the paper's is ε
+	Std float32 // standard deviation ≥ 0, for pixels in [0,1]; the paper's is ε
 }
 
-// Perturb implements [snn.Adversary].
+// Perturb implements [snn.Adversary]. It returns an error if Std is out of range.
 func (g GaussianNoise) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	if !(g.Std >= 0) || math.IsInf(float64(g.Std), 0) {
 		return tensor.NCHW{}, fmt.Errorf("attack: standard deviation %v: expected a number of at least 0", g.Std)

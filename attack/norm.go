@@ -6,24 +6,25 @@ import (
 	"math/rand/v2"
 )
 
-// Norm measures perturbations of an image, and knows the steepest step and the ball
-// that belong to it. Slices hold the values of one image.
+// Norm measures perturbations of an image, and makes the steps and projections that belong
+// to it. Each slice holds the values of one image, [C·H·W]. The String of a norm is its
+// name in reports; norms of the same name are taken for the same norm.
 type Norm interface {
 	fmt.Stringer
 	// Distance returns the norm of x − y, computed in float64.
 	Distance(x, y []float32) float64
-	// Step adds to x the vector of norm alpha along which a function of gradient g
-	// rises most; nothing if g is zero.
+	// Step adds to x the vector of norm alpha along which a function with gradient g
+	// rises most. It leaves x as it is if g is zero.
 	Step(x, g []float32, alpha float32)
-	// Project moves x to the point nearest to it whose Distance from center is at
-	// most eps, up to rounding, which is towards center.
+	// Project moves x to the nearest point whose Distance from center is at most eps. It
+	// rounds towards center.
 	Project(x, center []float32, eps float32)
-	// Uniform fills dst with a point drawn uniformly from the ball of radius eps
-	// around zero.
+	// Uniform fills dst with a point drawn uniformly from the ball of radius eps around
+	// zero.
 	Uniform(dst []float32, eps float32, r *rand.Rand)
 }
 
-// LInf is the maximum norm: no value changes by more than ε.
+// LInf is the maximum norm: every value changes by at most ε.
 type LInf struct{}
 
 // L2 is the Euclidean norm over the values of an image.
@@ -70,6 +71,7 @@ func (LInf) Uniform(dst []float32, eps float32, r *rand.Rand) {
 	}
 }
 
+// String returns "L∞".
 func (LInf) String() string { return "L∞" }
 
 // Distance implements [Norm].
@@ -103,15 +105,15 @@ func (n L2) Project(x, center []float32, eps float32) {
 	if d <= float64(eps) {
 		return
 	}
-	// The last factor is for the rounding of the float64 sum, here and in Distance.
+	// The last factor allows for the rounding of the float64 sum, here and in Distance.
 	scale := float64(eps) / d * (1 - 1e-9)
 	for i, v := range x {
 		x[i] = offset(center[i], scale*(float64(v)-float64(center[i])))
 	}
 }
 
-// Uniform implements [Norm]: a Gaussian direction, and a length whose power of the
-// dimension is uniform.
+// Uniform implements [Norm]. It draws a Gaussian direction, and a length ε·u^(1/n) for u
+// uniform in [0,1) and n values.
 func (L2) Uniform(dst []float32, eps float32, r *rand.Rand) {
 	sum := 0.0
 	for i := range dst {
@@ -125,10 +127,10 @@ func (L2) Uniform(dst []float32, eps float32, r *rand.Rand) {
 	}
 }
 
+// String returns "L2".
 func (L2) String() string { return "L2" }
 
-// offset returns the float32 nearest to c + d among those not farther from c than
-// |d|.
+// offset returns the float32 nearest to c + d whose distance from c is at most |d|.
 func offset(c float32, d float64) float32 {
 	v := float32(float64(c) + d)
 	if math.Abs(float64(v)-float64(c)) > math.Abs(d) {

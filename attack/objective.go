@@ -6,21 +6,26 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// Objective is what an attack raises: a function of an image's logits.
+// Objective is the function of an image's logits that an attack raises. An objective with
+// a String method has that as its name in reports.
 type Objective interface {
-	// Gradient writes to grad the gradient by logits of the sum of the images'
-	// objectives, both row-major [N, classes]. y holds the labels; target the classes
-	// that a targeted attack aims at, nil for an untargeted one.
+	// Gradient writes to grad the gradient of the sum of the images' objectives with
+	// respect to logits. Both are row-major, [N, classes], and grad is zero before the
+	// call. Slice y holds the labels, [N]. Slice target holds the classes that a targeted
+	// attack aims at, [N]; it is nil for an untargeted attack.
 	Gradient(grad, logits []float32, y, target []int)
 }
 
-// CrossEntropy is the softmax cross-entropy with the label; for a targeted attack,
-// minus that with the target.
+// CrossEntropy is the softmax cross-entropy of the logits with the label. For a targeted
+// attack it is minus the cross-entropy with the target.
 //
-// Of an image that the network is sure of, a gradient which is the probability of the other
-// classes would vanish in rounding, and the attack with it. Below 2⁻²⁰ it is therefore
-// divided by that probability, which changes no direction.
+// The gradient is proportional to the probability of the classes other than the label. For
+// an image that the network is sure of it would vanish in rounding. If that probability is
+// below 2⁻²⁰, the gradient is divided by it, which keeps its direction.
 type CrossEntropy struct{}
+
+// String returns "cross-entropy".
+func (CrossEntropy) String() string { return "cross-entropy" }
 
 // Gradient implements [Objective].
 func (CrossEntropy) Gradient(grad, logits []float32, y, target []int) {
@@ -42,7 +47,8 @@ func (CrossEntropy) Gradient(grad, logits []float32, y, target []int) {
 }
 
 // others writes to grad the gradient of the cross-entropy of the logits z with the label,
-// divided by the probability of all other classes: the softmax over them, and −1.
+// divided by the probability of all other classes. That is the softmax over the other
+// classes, and −1 for the label.
 func others(grad, z []float32, label int) {
 	top := math.Inf(-1)
 	for k, v := range z {

@@ -1,12 +1,15 @@
 package attack
 
-import "math/rand/v2"
+import (
+	"fmt"
+	"math/rand/v2"
+)
 
-// Start is where an attack begins. What it chooses is then projected on the ball and
-// clipped to [0,1].
+// Start chooses the point where an attack begins. The attack projects the point onto the
+// ball and clips it to [0,1]. A start with a String method has that as its name in reports.
 type Start interface {
-	// Initialize moves x, the values of one image, to the start of an attack of radius eps
-	// in norm n.
+	// Initialize moves x, the values of one image, [C·H·W], to the start of an attack of
+	// radius eps in norm n. Its random numbers come from r.
 	Initialize(x []float32, n Norm, eps float32, r *rand.Rand)
 }
 
@@ -16,8 +19,8 @@ type AtImage struct{}
 // InBall starts at a point drawn uniformly from the ball of the attack's norm.
 type InBall struct{}
 
-// RandomStep starts a step of the attack's norm away, of that length, along a vector
-// drawn from N(0, I): in L∞, length·sign(N(0,1)) for each value.
+// RandomStep starts one step of the attack's norm away from the image, along a vector drawn
+// from N(0, I). In L∞ that adds Length·sign(N(0,1)) to each value.
 type RandomStep struct{ Length float32 }
 
 // Initialize implements [Start].
@@ -40,3 +43,12 @@ func (s RandomStep) Initialize(x []float32, n Norm, _ float32, r *rand.Rand) {
 	}
 	n.Step(x, d, s.Length)
 }
+
+// String returns "the image".
+func (AtImage) String() string { return "the image" }
+
+// String returns "uniform in the ball".
+func (InBall) String() string { return "uniform in the ball" }
+
+// String names the start and its length.
+func (s RandomStep) String() string { return fmt.Sprintf("a random step of length %v", s.Length) }

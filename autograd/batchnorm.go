@@ -62,6 +62,7 @@ type batchNormEval struct {
 // parameters.
 func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	s.check(x)
+	x.mustBeOwned("BatchNormEval")
 	if x.spikes != nil {
 		x = Densify(t, x)
 	}

@@ -60,7 +60,7 @@ func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
 		Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
 		Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
 	}}
-	t.read(x)
+	t.input("Conv2D", x)
 	op.y = t.value(out, x.needsGrad || t.Params)
 	op.y.deferred = op
 	t.keep(x)

@@ -19,6 +19,7 @@ type currents struct {
 // take takes over the batch norm that y waits for, unless its constants are to be
 // trained.
 func (t *Tape) take(y *Value, steps int) currents {
+	y.mustBeOwned("neurons")
 	sh := y.shape
 	if y.spikes != nil || (sh.Steps != 1 && sh.Steps != steps) {
 		panic(fmt.Sprintf("autograd: neurons of %d steps need dense currents, got %v", steps, sh))
@@ -35,7 +36,9 @@ func (t *Tape) take(y *Value, steps int) currents {
 // fire runs neurons on their currents.
 func (t *Tape) fire(c *currents, d Dynamics, needsGrad bool) *Value {
 	s := t.spikes(c.x.shape.WithSteps(c.scan.Steps), needsGrad)
-	kernel.NeuronForward(s.spikes, c.x.dense, c.norm, d.kernel(), c.scan, t.Threads)
+	if !kernel.NeuronForward(s.spikes, c.x.dense, c.norm, d.kernel(), c.scan, t.Threads) {
+		t.nonFinite = true
+	}
 	return s
 }
 
@@ -73,7 +76,9 @@ func (t *Tape) fireOnce(c *currents, d Dynamics, needsGrad bool) *Value {
 		}
 		cur, fired := t.arena.Floats(some(out).Floats()), t.arena.Words(some(s.shape).Words())
 		op.run(t, cur, x, spikes, geom)
-		kernel.NeuronForward(fired, cur, c.norm, d.kernel(), scan, t.Threads)
+		if !kernel.NeuronForward(fired, cur, c.norm, d.kernel(), scan, t.Threads) {
+			t.nonFinite = true
+		}
 		putImages(s.spikes, fired, s.shape, lo, n)
 		t.arena.FreeFloats(x)
 		t.arena.FreeFloats(cur)

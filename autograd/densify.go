@@ -6,7 +6,7 @@ type densify struct{ x, y *Value }
 
 // Densify returns x with its spikes as zeros and ones; dense values as they are.
 func Densify(t *Tape, x *Value) *Value {
-	t.read(x)
+	t.input("Densify", x)
 	if x.spikes == nil {
 		return x
 	}

@@ -12,7 +12,7 @@ func Flatten(t *Tape, x *Value) *Value {
 	}
 	out := sh
 	out.C, out.H, out.W = sh.Neurons(), 1, 1
-	t.read(x)
+	t.input("Flatten", x)
 	op := &flatten{x: x}
 	if x.spikes != nil {
 		op.y = t.spikes(out, x.needsGrad)

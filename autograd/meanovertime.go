@@ -7,13 +7,13 @@ import (
 
 type meanOverTime struct{ x, y *Value }
 
-// MeanOverTime returns the mean of x over its steps.
+// MeanOverTime returns the mean of x over its steps, as dense values.
 func MeanOverTime(t *Tape, x *Value) *Value {
 	sh := x.shape
 	if sh.Steps == 1 {
-		return x
+		return Densify(t, x)
 	}
-	t.read(x)
+	t.input("MeanOverTime", x)
 	op := &meanOverTime{x: x, y: t.dense(sh.WithSteps(1), x.needsGrad)}
 	scale := 1 / float32(sh.Steps)
 	if x.spikes != nil {

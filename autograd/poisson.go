@@ -13,7 +13,7 @@ type poisson struct{ x, y *Value }
 // ∂x = Σₜ ∂y(t), since E[y(t)] = x. The spikes of image n come from keys[n] alone.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	sh := x.shape
-	t.read(x)
+	t.input("Poisson", x)
 	if x.dense == nil || sh.Steps != 1 || steps < 1 || len(keys) != sh.N {
 		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
 	}

@@ -32,7 +32,7 @@ type avgPool struct {
 // AvgPool returns the mean of every kh × kw window, without padding.
 func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("AvgPool", x.shape, kh, kw, stride)
-	t.read(x)
+	t.input("AvgPool", x)
 	op := &avgPool{x: x, geom: geom}
 	op.y = t.dense(out, x.needsGrad)
 	if x.spikes != nil {
@@ -79,13 +79,14 @@ type maxPool struct {
 // differs between them behind MaxPool, and layers before it carry back all of them.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
-	t.read(x)
+	t.input("MaxPool", x)
 	op := &maxPool{x: x, geom: geom}
 	if x.spikes != nil {
 		op.y = t.spikes(out, x.needsGrad)
 		kernel.MaxPoolSpikes(op.y.spikes, x.spikes, op.geom, t.Threads)
 	} else {
 		op.y = t.dense(out, x.needsGrad)
+		t.nonFinite = t.nonFinite || !kernel.Finite(x.dense, t.Threads)
 		kernel.MaxPool(op.y.dense, x.dense, op.geom, t.Threads)
 	}
 	if x.needsGrad {

@@ -9,6 +9,7 @@ type reLU struct{ x, y *Value }
 func ReLU(t *Tape, x *Value) *Value {
 	x = Densify(t, x)
 	op := &reLU{x: x, y: t.dense(x.shape, x.needsGrad)}
+	t.nonFinite = t.nonFinite || !kernel.Finite(x.dense, t.Threads)
 	kernel.ReLU(op.y.dense, x.dense, t.Threads)
 	if op.y.needsGrad {
 		t.keep(op.y)

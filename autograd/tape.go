@@ -23,6 +23,9 @@ type Tape struct {
 	ops    []Op
 	values []*Value
 	used   int
+
+	spent     bool // Backward has used up the operations
+	nonFinite bool // a membrane potential or an activation was not a finite number
 }
 
 // FusedUpdate takes the gradient of weights in parts, as soon as it is known, so that it is
@@ -57,6 +60,7 @@ func (t *Tape) Reset() {
 	}
 	clear(t.ops)
 	t.ops, t.used = t.ops[:0], 0
+	t.spent, t.nonFinite = false, false
 }
 
 // Leaf puts an image on the tape, at Steps = 1. If grad is set, Backward computes
@@ -81,19 +85,35 @@ func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
 	return v
 }
 
-// Release says that the forward pass will not read v again; v's memory is taken back
-// as soon as no recorded operation needs it. Saying so is optional.
-func (t *Tape) Release(v *Value) { t.drop(v) }
+// Retain keeps v readable until one more call of Release. A layer that keeps a value for
+// a later layer, as a long skip connection does, retains it.
+func (t *Tape) Retain(v *Value) {
+	v.mustBeOwned("Retain")
+	v.owners++
+}
+
+// Release says that the forward pass no longer reads v. Once every Retain has its
+// Release, and one more call has been made, the tape takes v's memory back as soon as
+// no recorded operation needs it. Reading v in the forward pass is then a panic.
+// Releasing a value is optional.
+func (t *Tape) Release(v *Value) {
+	v.mustBeOwned("Release")
+	if v.owners--; v.owners == 0 {
+		t.drop(v)
+	}
+}
 
 // Backward carries the gradient seed of y, row-major [N, C·H·W], back to the leaves
 // and parameters that asked for one. Parameters' gradients are added to what they
-// hold since ClearGrad. It panics if y has more than one step.
+// hold since ClearGrad. It uses up the recorded operations: a second backward pass
+// needs a Reset and another forward pass. It panics if y has more than one step, or if
+// a backward pass was made since the last Reset.
 func (t *Tape) Backward(y *Value, seed []float32) {
 	sh := y.shape
 	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
 		panic(fmt.Sprintf("autograd: Backward: a seed of %d values for %v", len(seed), sh))
 	}
-	if !y.needsGrad {
+	if !t.begin("Backward", y) {
 		return
 	}
 	s := t.open(y, 1)
@@ -109,7 +129,7 @@ func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if y.shape.WithSteps(seed.Steps) != seed.Shape {
 		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))
 	}
-	if !y.needsGrad {
+	if !t.begin("BackwardFrom", y) {
 		return
 	}
 	s := t.open(y, seed.Steps)
@@ -118,8 +138,27 @@ func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	t.reverse()
 }
 
+// begin reports whether y wants a gradient. It panics if the operations are used up.
+func (t *Tape) begin(op string, y *Value) bool {
+	if t.spent {
+		panic(fmt.Sprintf("autograd: %s: a backward pass has used up this tape's operations: expected Reset and a forward pass before another", op))
+	}
+	return y.needsGrad
+}
+
+// TakeNonFinite reports whether neurons or rectifiers have met a value that is not a
+// finite number since its last call or Reset: neurons, a membrane potential; ReLU and
+// MaxPool, an input. Their outputs may hide it, since a neuron whose potential is NaN
+// never fires.
+func (t *Tape) TakeNonFinite() bool {
+	was := t.nonFinite
+	t.nonFinite = false
+	return was
+}
+
 // reverse runs the operations' backward passes, last first.
 func (t *Tape) reverse() {
+	t.spent = true
 	for i := len(t.ops) - 1; i >= 0; i-- {
 		op := t.ops[i]
 		t.ops[i] = nil
@@ -170,7 +209,7 @@ func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
 	}
 	v := t.values[t.used]
 	t.used++
-	*v = Value{shape: s, needsGrad: needsGrad, refs: 1, tape: t}
+	*v = Value{shape: s, needsGrad: needsGrad, refs: 1, owners: 1, tape: t}
 	return v
 }
 

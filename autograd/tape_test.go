@@ -311,6 +311,50 @@ func TestReset(t *testing.T) {
 	assert.Equal(t, float32(3), y.Grad().At(0, 0, 0, 0, 0))
 }
 
+// A second backward pass would find no operations left, and give no gradient without a
+// word.
+func TestSecondBackward(t *testing.T) {
+	tape := &autograd.Tape{}
+	x := tape.Leaf(tensor.NewNCHW(1, 1, 1, 1), true)
+	y := autograd.Add(tape, x, x)
+	tape.Backward(y, []float32{3})
+	assert.Equal(t, float32(6), x.Grad().At(0, 0, 0, 0, 0))
+	assert.PanicsWithValue(t, "autograd: Backward: a backward pass has used up this tape's operations: expected Reset and a forward pass before another",
+		func() { tape.Backward(y, []float32{3}) })
+	assert.Panics(t, func() { tape.BackwardFrom(y, tensor.NewDense(y.Shape())) })
+	tape.Reset()
+	x = tape.Leaf(tensor.NewNCHW(1, 1, 1, 1), true)
+	tape.Backward(autograd.Add(tape, x, x), []float32{3})
+	assert.Equal(t, float32(6), x.Grad().At(0, 0, 0, 0, 0))
+}
+
+// A released value is not read any more, whether its memory was taken back or not.
+func TestRelease(t *testing.T) {
+	for _, grad := range []bool{false, true} {
+		tape := &autograd.Tape{}
+		x := tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), grad)
+		tape.Retain(x)
+		tape.Release(x)
+		y := autograd.ReLU(tape, x)
+		tape.Release(x)
+		for name, read := range map[string]func(){
+			"Densify":       func() { autograd.ReLU(tape, x) },
+			"Conv2D":        func() { autograd.Conv2D(tape, x, autograd.NewParam(1, 1, 1, 1), nil, 1, 0) },
+			"AvgPool":       func() { autograd.AvgPool(tape, x, 1, 1, 1) },
+			"MaxPool":       func() { autograd.MaxPool(tape, x, 1, 1, 1) },
+			"Flatten":       func() { autograd.Flatten(tape, x) },
+			"BatchNormEval": func() { autograd.BatchNormEval(tape, x, batchNorm(vectors(1), filled(1, 0, 0), filled(1, 1, 0))) },
+			"neurons":       func() { autograd.FireThroughRate(tape, x, autograd.Dynamics{Decay: 1, Threshold: 1}, 1) },
+			"Release":       func() { tape.Release(x) },
+			"Retain":        func() { tape.Retain(x) },
+		} {
+			assert.PanicsWithValue(t, "autograd: "+name+": value 1×1×1×2×2 was released; Tape.Retain keeps one that is read later", read)
+		}
+		tape.Release(y)
+		assert.Panics(t, func() { autograd.ReLU(tape, y) })
+	}
+}
+
 // A leaf that did not ask for a gradient gets none, even if it is the output.
 func TestBackwardLeavesOthersAlone(t *testing.T) {
 	tape := &autograd.Tape{}

@@ -32,6 +32,7 @@ type Value struct {
 	deferred  deferred // nil, or how to compute the data
 	needsGrad bool     // whether anything that wants a gradient lies upstream
 	refs      int      // readers to come: the forward pass, and ops that keep the value
+	owners    int      // Release calls to come until the forward pass may read it no more
 }
 
 // deferred is work put off until a value is read. A reader that can do it in one pass
@@ -48,6 +49,19 @@ type needer interface {
 	// need returns the bits, laid out as spikes of so many steps, of the elements that
 	// it uses; or nil for all.
 	need(t *Tape, steps int) []uint16
+}
+
+// input makes sure that v has its data, for an op that the forward pass hands it to.
+func (t *Tape) input(op string, v *Value) {
+	v.mustBeOwned(op)
+	t.read(v)
+}
+
+// mustBeOwned panics if the forward pass has released v.
+func (v *Value) mustBeOwned(op string) {
+	if v.owners == 0 {
+		panic(fmt.Sprintf("autograd: %s: value %v was released; Tape.Retain keeps one that is read later", op, v.shape))
+	}
 }
 
 // read makes sure that v has its data.

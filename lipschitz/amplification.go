@@ -12,50 +12,55 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// BoundSearch says how hard [Bound] tries.
+// BoundSearch sets the effort of [Connection.Bound].
 type BoundSearch struct {
 	Lambda LambdaSearch
 	Conv   ConvSearch
 }
 
-// DefaultBoundSearch returns the defaults of both.
+// DefaultBoundSearch returns the defaults of both searches.
 func DefaultBoundSearch() BoundSearch {
 	return BoundSearch{Lambda: DefaultLambdaSearch(), Conv: DefaultConvSearch()}
 }
 
-// PathBounds is what bounds a [Path].
+// PathBounds holds the bounds of a [Path].
 type PathBounds struct {
-	// Lambda is that of Map's matrix C_out × C_in·k·k, whose columns are spikes unless
-	// the path begins at an image.
+	// Lambda bounds Λ of the matrix C_out × C_in·k·k of the path's Map. The inputs of the
+	// path are spikes, except for a path from the image.
 	Lambda LambdaBounds
-	// Norm is that of Map as a map of the image.
+	// Norm bounds the norm of Map as a map of images.
 	Norm ConvNorm
-	// Upper is a proven bound of ‖Map·Δ‖₂/‖Δ‖₂: the smaller of Norm.Upper and, if the Δ
-	// are differences of spikes, √n·Lambda.Upper, with no input in more than n windows,
-	// which bounds it as ByOverlaps of [Conv.Norm] does.
+	// Upper is a proven upper bound of ‖Map·Δ‖₂/‖Δ‖₂. Δ is a difference of spikes, or of
+	// images if the path begins at the image. Upper is Norm.Upper. For spikes it is the
+	// smaller of Norm.Upper and √n·Lambda.Upper, where no input is in more than n windows;
+	// the reason is that of ByOverlaps in [Conv.Norm].
 	Upper float64
 }
 
-// ConnectionBounds is what bounds a [Connection] and the neurons behind it.
+// ConnectionBounds holds the bounds of a [Connection] and of the neurons that it feeds.
 type ConnectionBounds struct {
 	Connection
-	Bounds []PathBounds // of each of Paths
-	// Gamma is γ of all paths together; see [Gamma].
+	Bounds []PathBounds // one for each of Paths
+	// Gamma is γ of all paths together, see [Gamma].
 	Gamma float64
-	// Lo and Hi bound the membrane potentials before their comparison with the
-	// threshold; see [MembraneBounds]. Γ is their difference. They are 0 for the
-	// logits, and for neurons with soft reset.
+	// PaperGamma is γ of Eq. 15 of all paths together, see [PaperGamma].
+	PaperGamma float64
+	// PaperConstant is Γ of Eq. 15, see [Dynamics.Theorem1]. It is 0 for the logits and for
+	// neurons with soft reset.
+	PaperConstant float64
+	// Lo and Hi bound the membrane potentials before the comparison with the threshold, see
+	// [MembraneBounds]. They are 0 for the logits and for neurons with soft reset.
 	Lo, Hi float64
-	// MostDifferences bounds D₂² of what comes out, whatever comes in; see
-	// [Response.MostDifferences]. It is 0 for the logits.
-	MostDifferences int
+	// MaxDifferences bounds D₂² of the output for any two inputs, see
+	// [Dynamics.MaxDifferences]. It is 0 for the logits and for neurons with soft reset.
+	MaxDifferences int
 
-	response Response
+	dynamics Dynamics
 }
 
-// Bound computes the bounds of a connection for neurons that run for T = steps. The
-// errors are those of [Lambda] and [Conv.Norm], which name the layer; if ctx ends the
-// search, ctx.Err().
+// Bound computes the bounds of a connection whose neurons run for T = steps. It returns the
+// errors of [Lambda] and [Conv.Norm] with the name of the layer. It returns ctx.Err() if ctx
+// ends the search.
 func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*ConnectionBounds, error) {
 	b := &ConnectionBounds{Connection: c}
 	for _, p := range c.Paths {
@@ -65,8 +70,8 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 			return nil, fmt.Errorf("%w (from %s to %s)", err, p.From, c.Layer)
 		}
 		search := o.Conv
-		if m.Overlaps() == 1 { // ByOverlaps is the norm
-			search.Grid, search.MostDense = 0, 0
+		if m.Overlaps() == 1 { // ByOverlaps equals the norm
+			search.Grid, search.MaxDense = 0, 0
 		}
 		n, err := m.Norm(ctx, search)
 		if ctx.Err() != nil {
@@ -81,76 +86,76 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 		}
 		b.Bounds = append(b.Bounds, pb)
 	}
-	b.Gamma = slices.Max(c.Positive) + slices.Max(c.Negative)
+	most := rowSums{pos: slices.Max(c.Positive), neg: slices.Max(c.Negative)}
+	b.Gamma, b.PaperGamma = addUp(most.pos, most.neg), most.paperGamma()
 	if c.Neurons == nil || c.Neurons.SoftReset {
 		return b, nil
 	}
-	b.response = Response{Decay: float64(c.Neurons.Decay), Threshold: float64(c.Neurons.Threshold), Steps: steps}
-	if err := b.response.validate("Connection.Bound"); err != nil {
+	b.dynamics = Dynamics{Decay: float64(c.Neurons.Decay), Threshold: float64(c.Neurons.Threshold), Steps: steps}
+	if err := b.dynamics.validate("Connection.Bound"); err != nil {
 		return nil, err
 	}
 	b.Lo, b.Hi = math.Inf(1), math.Inf(-1)
-	terms := 0 // of a current
-	for _, p := range c.Paths {
-		terms += p.Map.Cin * p.Map.KH * p.Map.KW
-	}
 	for i, bias := range c.Bias {
-		lo, hi := b.response.potentials(bias-c.Negative[i], bias+c.Positive[i])
+		least, most := addDown(bias, -c.Negative[i]), addUp(bias, c.Positive[i])
+		lo, hi := b.dynamics.potentials(least, most)
 		b.Lo, b.Hi = min(b.Lo, lo), max(b.Hi, hi)
-		slack := gammaOf(terms+2) * (c.Positive[i] + c.Negative[i] + 2*math.Abs(bias))
-		b.MostDifferences += b.response.mostDifferences(bias-c.Negative[i], bias+c.Positive[i], slack)
+		b.MaxDifferences += b.dynamics.maxDifferences(least, most)
 	}
 	h, w := c.Paths[0].Map.Out()
-	b.MostDifferences *= h * w
-	return b, nil
+	b.MaxDifferences *= h * w
+	var err error
+	b.PaperConstant, err = b.dynamics.Theorem1(0, b.PaperGamma, 0, len(c.Bias)*h*w)
+	return b, err
 }
 
-// Amplification is what a perturbation did to a layer of neurons, for each of N images,
-// and what bounds it. Squares of D₂ count the spikes that differ.
-type Amplification struct {
+// LayerAmplification compares the effect of a perturbation on a layer of neurons with its
+// bounds. Every slice has one value for each of the N images. Squares of D₂ count the
+// spikes that differ.
+type LayerAmplification struct {
 	Layer          string
 	Neurons, Steps int
-	// In is D₂ between the trains of spikes that come in, over all paths; that of an
-	// image's path is the distance of the images over all steps. Out is D₂ between those
-	// that go out.
+	// In is D₂ of the input over all paths. A path from the image contributes the distance
+	// of the images over all steps. Out is D₂ of the output spikes.
 	In, Out []float64
-	// Currents is the distance ‖I − I'‖₂ over all neurons and steps, and MostCurrents
-	// is Σ_p Upper_p·D₂ over the paths p, which bounds it.
-	Currents, MostCurrents []float64
-	// ByMargin bounds Out² by [Response.MarginBound] from MostCurrents, and
-	// ByCurrents, to tell what is lost where, from the measured Currents.
+	// Currents is the measured distance ‖I − I'‖₂ of the currents over all neurons and
+	// steps. CurrentBound is its bound Σ_p Upper_p·D₂ over the paths p.
+	Currents, CurrentBound []float64
+	// ByMargin bounds Out² by [Dynamics.MarginBound] with the energy CurrentBound².
+	// ByCurrents does so with the energy Currents². The comparison of the two shows how
+	// much of the slack comes from CurrentBound.
 	ByMargin, ByCurrents []int
-	// ByReset bounds Out² by [Response.ResetBound] from MostCurrents.
-	ByReset []float64
-	// Most bounds Out² whatever comes in: the smaller of Neurons·Steps and
-	// MostDifferences.
-	Most int
+	// ByTheorem1 is the right-hand side of Eq. 13 for PaperGamma, with CurrentBound in place
+	// of Λ·D₂, see [Dynamics.Theorem1]. It does not bound Out² for neurons with a bias, so
+	// Bound ignores it. It is +Inf for soft reset, which Theorem 1 does not cover.
+	ByTheorem1 []float64
+	// MaxOut bounds Out² for any input: it is the smaller of Neurons·Steps and
+	// MaxDifferences.
+	MaxOut int
 }
 
-// Bound returns the smallest of the bounds of Out² of image n that do not rest on
-// measured currents.
-func (a Amplification) Bound(n int) float64 {
-	return min(float64(a.ByMargin[n]), a.ByReset[n], float64(a.Most))
-}
+// Bound returns the smallest bound of Out² of image n that follows from the weights and the
+// clean image.
+func (a LayerAmplification) Bound(n int) int { return min(a.ByMargin[n], a.MaxOut) }
 
-// Amplify returns what the perturbation of the images clean does to every layer of
-// neurons of m, and the two sides of the bounds of it. bounds are those of all
-// [Connections] of m, in their order. Batches and keys are those of [Profile], and so
-// are the errors. The bounds of neurons with soft reset are Neurons·Steps.
+// MeasureAmplification runs m on the images clean and perturbed. It returns the measured
+// effect of the perturbation on every layer of neurons, together with its bounds. bounds
+// belongs to all [Connections] of m, in their order. The batches, the keys and the errors
+// are those of [SpikeDistances]. All bounds of neurons with soft reset are Neurons·Steps.
 //
-// The bounds are those of neurons that compute exactly: rounding of a potential that
-// is at its threshold is not accounted for.
-func Amplify(m *snn.Model, bounds []*ConnectionBounds, clean, perturbed tensor.NCHW, keys []rng.Key) ([]Amplification, error) {
+// The bounds hold for neurons that compute exactly. They do not account for the rounding of
+// a potential at the threshold.
+func MeasureAmplification(m *snn.Model, bounds []*ConnectionBounds, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerAmplification, error) {
 	both, keys, err := joined(m, clean, perturbed, keys)
 	if err != nil {
-		return nil, fmt.Errorf("lipschitz: Amplify: %w", err)
+		return nil, fmt.Errorf("lipschitz: MeasureAmplification: %w", err)
 	}
-	d := map[string][]float64{} // D₂ of what comes from a layer
-	var layers []Amplification
+	d := map[string][]float64{} // D₂ of the output of each layer
+	var layers []LayerAmplification
 	between := func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
 		var failed error
-		if d[layer], failed = D(2, a, b); failed != nil {
+		if d[layer], failed = Distance(2, a, b); failed != nil {
 			err = failed
 		}
 	}
@@ -171,7 +176,7 @@ func Amplify(m *snn.Model, bounds []*ConnectionBounds, clean, perturbed tensor.N
 			case n >= len(bounds) || bounds[n].Layer != layer:
 				err = fmt.Errorf("no bounds of %s; expected those of all connections, in their order", layer)
 			default:
-				var a Amplification
+				var a LayerAmplification
 				a, err = bounds[n].amplify(current, steps, d)
 				layers = append(layers, a)
 			}
@@ -187,35 +192,35 @@ func Amplify(m *snn.Model, bounds []*ConnectionBounds, clean, perturbed tensor.N
 		err = failed
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lipschitz: Amplify: %w", err)
+		return nil, fmt.Errorf("lipschitz: MeasureAmplification: %w", err)
 	}
 	return layers, nil
 }
 
-// amplify returns all but what goes out, from the currents of both batches and the
-// distances d of what comes in.
-func (b *ConnectionBounds) amplify(current *tensor.Dense, steps int, d map[string][]float64) (Amplification, error) {
-	a := Amplification{Layer: b.Layer, Neurons: current.Neurons(), Steps: steps, Currents: denseD(2, current, steps)}
+// amplify returns everything except Out. current holds the currents of both batches, and d
+// holds D₂ of the output of each layer before.
+func (b *ConnectionBounds) amplify(current *tensor.Dense, steps int, d map[string][]float64) (LayerAmplification, error) {
+	a := LayerAmplification{Layer: b.Layer, Neurons: current.Neurons(), Steps: steps, Currents: denseD(2, current, steps)}
 	images := len(a.Currents)
-	a.In, a.MostCurrents = make([]float64, images), make([]float64, images)
+	a.In, a.CurrentBound = make([]float64, images), make([]float64, images)
 	for i, p := range b.Paths {
 		for n, v := range d[p.From] {
 			a.In[n] += v * v
-			a.MostCurrents[n] += b.Bounds[i].Upper * v
+			a.CurrentBound[n] += b.Bounds[i].Upper * v
 		}
 	}
 	for n := range a.In {
 		a.In[n] = math.Sqrt(a.In[n])
-		a.MostCurrents[n] = up(a.MostCurrents[n])
+		a.CurrentBound[n] = up(a.CurrentBound[n])
 	}
 	all := a.Neurons * steps
-	a.Most = all
+	a.MaxOut = all
 	a.ByMargin, a.ByCurrents = slices.Repeat([]int{all}, images), slices.Repeat([]int{all}, images)
-	a.ByReset = slices.Repeat([]float64{math.Inf(1)}, images)
+	a.ByTheorem1 = slices.Repeat([]float64{math.Inf(1)}, images)
 	if b.Neurons == nil || b.Neurons.SoftReset {
 		return a, nil
 	}
-	a.Most = min(all, b.MostDifferences)
+	a.MaxOut = min(all, b.MaxDifferences)
 	first := firstHalf(current)
 	energy := func(distances []float64) []float64 {
 		e := make([]float64, images)
@@ -225,14 +230,14 @@ func (b *ConnectionBounds) amplify(current *tensor.Dense, steps int, d map[strin
 		return e
 	}
 	var err error
-	if a.ByMargin, err = b.response.MarginBound(first, energy(a.MostCurrents)); err != nil {
+	if a.ByMargin, err = b.dynamics.MarginBound(first, energy(a.CurrentBound)); err != nil {
 		return a, err
 	}
-	if a.ByCurrents, err = b.response.MarginBound(first, energy(a.Currents)); err != nil {
+	if a.ByCurrents, err = b.dynamics.MarginBound(first, energy(a.Currents)); err != nil {
 		return a, err
 	}
-	for n, v := range a.MostCurrents {
-		if a.ByReset[n], err = b.response.ResetBound(v, b.Lo, b.Hi, a.Neurons); err != nil {
+	for n, v := range a.CurrentBound { // Λ·D₂ = 1·v
+		if a.ByTheorem1[n], err = b.dynamics.Theorem1(1, b.PaperGamma, v, a.Neurons); err != nil {
 			return a, err
 		}
 	}

@@ -3,6 +3,7 @@ package lipschitz_test
 import (
 	"context"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/org/snnrat/lipschitz"
@@ -11,15 +12,15 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// quick returns a search that takes little time.
+// quick returns a fast search.
 func quick() lipschitz.BoundSearch {
 	o := lipschitz.DefaultBoundSearch()
 	o.Lambda = lipschitz.LambdaSearch{Starts: 4}
-	o.Conv.Lanczos.Tol, o.Conv.MostDense = 0.01, 0
+	o.Conv.Lanczos.Tol, o.Conv.MaxDense = 0.01, 0
 	return o
 }
 
-// bound returns the bounds of all connections of m, searched for in little time.
+// bound returns the bounds of all connections of m, from a fast search.
 func bound(t testing.TB, m *snn.Model) (bounds []*lipschitz.ConnectionBounds) {
 	t.Helper()
 	connections, err := lipschitz.Connections(m)
@@ -36,9 +37,9 @@ func bound(t testing.TB, m *snn.Model) (bounds []*lipschitz.ConnectionBounds) {
 	return bounds
 }
 
-// Both sides of every bound, in networks of every kind, for perturbations from one
-// pixel to all.
-func TestAmplify(t *testing.T) {
+// TestMeasureAmplification checks every bound against the measured value. It uses networks
+// with every kind of layer and perturbations of one pixel up to all pixels.
+func TestMeasureAmplification(t *testing.T) {
 	for name, m := range networks(t) {
 		t.Run(name, func(t *testing.T) {
 			bounds := bound(t, m)
@@ -54,15 +55,15 @@ func TestAmplify(t *testing.T) {
 				}
 			}
 			keys := []rng.Key{rng.New(1), rng.New(2), rng.New(3), rng.New(4)}
-			got, err := lipschitz.Amplify(m, bounds, clean, perturbed, keys)
+			got, err := lipschitz.MeasureAmplification(m, bounds, clean, perturbed, keys)
 			if err != nil {
 				t.Fatal(err)
 			}
-			profile, err := lipschitz.Profile(m, 2, clean, perturbed, keys)
+			profile, err := lipschitz.SpikeDistances(m, 2, clean, perturbed, keys)
 			if err != nil {
 				t.Fatal(err)
 			}
-			currents, err := lipschitz.ProfileCurrents(m, 2, clean, perturbed, keys)
+			currents, err := lipschitz.CurrentDistances(m, 2, clean, perturbed, keys)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,6 +81,17 @@ func TestAmplify(t *testing.T) {
 				if width := b.Hi - b.Lo; !b.Neurons.SoftReset && !(width > 0 && b.Gamma > 0) {
 					t.Errorf("%s: γ %v, potentials in [%v, %v]", a.Layer, b.Gamma, b.Lo, b.Hi)
 				}
+				if p := 2 * max(slices.Max(b.Positive), slices.Max(b.Negative)); b.PaperGamma != p || b.PaperGamma < b.Gamma {
+					t.Errorf("%s: the paper's γ is %v, want %v, at least %v", a.Layer, b.PaperGamma, p, b.Gamma)
+				}
+				if ratio, want := b.PaperGamma/float64(b.Neurons.Threshold), 0.0; !b.Neurons.SoftReset {
+					// Eq. 15
+					want = float64(a.Neurons*m.Steps*(m.Steps+1)) / float64(b.Neurons.Decay) * (ratio + ratio*ratio)
+					near(t, a.Layer+": Γ", b.PaperConstant, want, 1e-12)
+					for n, v := range a.CurrentBound {
+						near(t, a.Layer+": Theorem 1", a.ByTheorem1[n], math.Pow(v/float64(b.Neurons.Threshold), 2)+want, 1e-12)
+					}
+				}
 				for n := range clean.N {
 					near(t, a.Layer+": out", a.Out[n], profile[k].D[n], 0)
 					near(t, a.Layer+": currents", a.Currents[n], currents[k].D[n], 0)
@@ -92,15 +104,15 @@ func TestAmplify(t *testing.T) {
 					if b.Paths[0].From != lipschitz.Image {
 						near(t, a.Layer+": in", a.In[n], math.Sqrt(in), 1e-12)
 					}
-					if a.Currents[n] > a.MostCurrents[n]*(1+1e-5) {
-						t.Errorf("%s, image %d: currents are %v apart, more than %v", a.Layer, n, a.Currents[n], a.MostCurrents[n])
+					if a.Currents[n] > a.CurrentBound[n]*(1+1e-5) {
+						t.Errorf("%s, image %d: currents are %v apart, more than %v", a.Layer, n, a.Currents[n], a.CurrentBound[n])
 					}
-					if a.MostCurrents[n] > 0 {
-						tight = max(tight, a.Currents[n]/a.MostCurrents[n])
+					if a.CurrentBound[n] > 0 {
+						tight = max(tight, a.Currents[n]/a.CurrentBound[n])
 					}
 					d2 := a.Out[n] * a.Out[n] * (1 - 1e-12)
 					for by, bound := range map[string]float64{
-						"margin": float64(a.ByMargin[n]), "currents": float64(a.ByCurrents[n]), "reset": a.ByReset[n], "most": float64(a.Most), "Bound": a.Bound(n),
+						"margin": float64(a.ByMargin[n]), "currents": float64(a.ByCurrents[n]), "Theorem 1": a.ByTheorem1[n], "MaxOut": float64(a.MaxOut), "Bound": float64(a.Bound(n)),
 					} {
 						if d2 > bound {
 							t.Errorf("%s, image %d: D₂² = %v > %v by %s", a.Layer, n, d2, bound, by)
@@ -109,7 +121,7 @@ func TestAmplify(t *testing.T) {
 					if n == 1 && (a.Out[n] != 0 || a.Bound(n) != 0 && !b.Neurons.SoftReset) {
 						t.Errorf("%s: D₂ = %v ≤ %v without a perturbation", a.Layer, a.Out[n], a.Bound(n))
 					}
-					if b.Neurons.SoftReset && a.Bound(n) != float64(a.Neurons*a.Steps) {
+					if b.Neurons.SoftReset && a.Bound(n) != a.Neurons*a.Steps {
 						t.Errorf("%s: a bound of %v for soft reset", a.Layer, a.Bound(n))
 					}
 				}
@@ -121,8 +133,8 @@ func TestAmplify(t *testing.T) {
 	}
 }
 
-// The image's distance counts at every step: against the images themselves.
-func TestAmplifyOfImage(t *testing.T) {
+// The distance of the image counts at every step.
+func TestMeasureAmplificationOfImage(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	clean := images(1, m.Channels, m.Height, m.Width, 3)
 	perturbed := tensor.NewNCHW(1, clean.C, clean.H, clean.W)
@@ -130,23 +142,23 @@ func TestAmplifyOfImage(t *testing.T) {
 	d := perturbed.Data[5]
 	perturbed.Data[5] = 1 - d
 	d -= 1 - d
-	got, err := lipschitz.Amplify(m, bound(t, m), clean, perturbed, nil)
+	got, err := lipschitz.MeasureAmplification(m, bound(t, m), clean, perturbed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	near(t, "in", got[0].In[0], math.Abs(float64(d))*math.Sqrt(3), 1e-6)
 }
 
-func TestAmplifyErrors(t *testing.T) {
+func TestMeasureAmplificationErrors(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	bounds := bound(t, m)
 	x := images(2, m.Channels, m.Height, m.Width, 3)
 	other := networks(t)["M conv6 | fc3"]
 	other.Steps = m.Steps
 	for says, call := range map[string]func() error{
-		"Amplify: 2 clean and 1 perturbed images": func() error { return failure(lipschitz.Amplify(m, bounds, x, x.Slice(0, 1), nil)) },
-		"Amplify: no bounds of features.3":        func() error { return failure(lipschitz.Amplify(m, bounds[1:], x, x, nil)) },
-		"Amplify: no bounds of features.":         func() error { return failure(lipschitz.Amplify(m, nil, x, x, nil)) },
+		"MeasureAmplification: 2 clean and 1 perturbed images": func() error { return failure(lipschitz.MeasureAmplification(m, bounds, x, x.Slice(0, 1), nil)) },
+		"MeasureAmplification: no bounds of features.3":        func() error { return failure(lipschitz.MeasureAmplification(m, bounds[1:], x, x, nil)) },
+		"MeasureAmplification: no bounds of features.":         func() error { return failure(lipschitz.MeasureAmplification(m, nil, x, x, nil)) },
 	} {
 		wantError(t, call(), says)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// ascent looks for an s of large ‖W·s‖₂/‖s‖₂. Entries of s are −1, 0 and 1, kept as
-// floats to multiply with.
+// ascent searches for an s with a large ‖W·s‖₂/‖s‖₂. The entries of s are −1, 0 and 1, stored
+// as floats.
 type ascent struct {
 	*columns
 	rand  *rand.Rand
@@ -27,7 +27,7 @@ func newAscent(m *columns) *ascent {
 	}
 }
 
-// largestColumn makes it the best so far.
+// largestColumn makes the largest column the best s.
 func (a *ascent) largestColumn() {
 	for j, n2 := range a.norm2 {
 		if n2 > a.ratio {
@@ -37,7 +37,7 @@ func (a *ascent) largestColumn() {
 	}
 }
 
-// search climbs from several starts, the first of them v.
+// search climbs from several starts. The first one is v.
 func (a *ascent) search(ctx context.Context, v []float64, starts int) {
 	for i := 0; i < starts && ctx.Err() == nil; i++ {
 		switch {
@@ -45,13 +45,13 @@ func (a *ascent) search(ctx context.Context, v []float64, starts int) {
 			a.round(v)
 		case i == 1:
 			copy(a.s, a.best)
-		case i%3 == 0: // a random direction of the output
+		case i%3 == 0: // a random output direction
 			y := make([]float64, a.rows)
 			for i := range y {
 				y[i] = a.rand.NormFloat64()
 			}
 			a.round(a.transposeTimes(y))
-		case i%3 == 1: // any s
+		case i%3 == 1: // a random s
 			for j := range a.s {
 				a.s[j] = float64(a.rand.IntN(3) - 1)
 			}
@@ -67,7 +67,7 @@ func (a *ascent) search(ctx context.Context, v []float64, starts int) {
 	}
 }
 
-// round sets s to that of the largest hᵀs/‖s‖₂.
+// round sets s to the maximizer of hᵀs/‖s‖₂.
 func (a *ascent) round(h []float64) {
 	order := make([]int, len(h))
 	for j := range order {
@@ -104,10 +104,11 @@ func squares(v []float64) (sum float64) {
 	return sum
 }
 
-// better is by how much a ratio must grow to count, beyond rounding.
+// better is the factor by which a ratio must grow to count as an improvement. Rounding
+// errors are smaller.
 const better = 1 + 1e-12
 
-// climb improves s until no step that it knows does, and keeps it if it is the best.
+// climb improves s until no step improves it further. It keeps s if s is the best so far.
 func (a *ascent) climb(ctx context.Context) {
 	ones := squares(a.s)
 	if ones == 0 {
@@ -150,7 +151,7 @@ func (a *ascent) climb(ctx context.Context) {
 	}
 }
 
-// dot sums in four interleaved parts, so that no addition waits for the last.
+// dot sums in four interleaved parts, so that additions do not wait for each other.
 func dot(row []float32, v []float64) float64 {
 	var s [4]float64
 	v = v[:len(row)]

@@ -5,45 +5,56 @@ import (
 	"math"
 )
 
-// Gamma returns γ of the row-major rows × cols matrix w: the largest sum of a row's
-// positive weights plus the largest sum, in magnitude, of a row's negative weights,
-// which need not be the same row's. It is computed in float64. It returns an error
-// if w holds a value that is not finite.
+// Gamma returns γ of the row-major rows × cols matrix w,
+//
+//	γ = max_i Σ_j max(w_ij, 0) + max_i Σ_j max(−w_ij, 0)
+//
+// The two maxima can come from different rows. γ is the range of the currents W·s over
+// all rows and all spikes s in {0,1}ⁿ. The authors' code computes this quantity. Eq. 15 as
+// printed defines another one, see [PaperGamma].
+//
+// The result is the exact γ, or it is rounded upwards. Gamma returns an error if w holds a
+// value that is not finite.
 func Gamma(w []float32, rows, cols int) (float64, error) {
 	sums, err := signedRowSums("Gamma", w, rows, cols)
-	var most rowSums
-	for _, s := range sums {
-		most.pos, most.neg = max(most.pos, s.pos), max(most.neg, s.neg)
-	}
-	return most.pos + most.neg, err
+	most := largestSums(sums)
+	return addUp(most.pos, most.neg), err
 }
 
-// MembraneBounds returns an interval [lo, hi] that holds every membrane potential
-// before its comparison with the threshold, of any neuron of the layer, at any of
-// the steps 1 to T, for any spikes x(t) in {0,1}ⁿ that come in:
+// MembraneBounds returns an interval [lo, hi] that holds the membrane potentials of a
+// layer of neurons with hard reset. It covers every neuron, every step from 1 to T = steps
+// and all input spikes x(t) in {0,1}ⁿ. A potential m(t) is the value before the comparison
+// with the threshold:
 //
 //	m(t) = λ·m(t−1)·(1 − s(t−1)) + W·x(t) + b,  s(t) = 1[m(t) ≥ θ],  m(0) = 0
 //
-// with decay λ in (0,1], threshold θ > 0, T = steps ≥ 1, w the row-major rows × cols
-// matrix W, and the bias b, [rows], or nil for none. With p and −n the sums of a row's
-// positive and negative weights, and its bias added to both, a neuron's currents lie in
-// [−n, p], and its potentials in
+// The decay is λ in (0,1] and the threshold is θ > 0. w is the row-major rows × cols
+// matrix W. bias is b, [rows], or nil for none.
 //
-//	lo = −n·Σ_{k<T} λ^k, or −n if that is not negative
-//	hi = min(p·Σ_{k<T} λ^k, λ·θ + p), or p if that is not positive
+// The currents of a neuron lie in [least, most]: least is its bias minus the magnitudes of
+// its negative weights, and most is its bias plus its positive weights. Its potentials lie
+// in the interval from
 //
-// lo is attained. hi is a bound: what a neuron carries into a step is below θ, or it
-// would have been reset, and not above what p at every step adds up to. (How close to θ
-// it comes is a question of which sums the weights have, which is as hard to answer as
-// the subset sum problem.) Returned are
-// the lowest lo and the highest hi of all rows.
+//	lo = least·Σ_{k<T} λ^k                       or least if least ≥ 0
 //
-// Γ = hi − lo bounds how far two such potentials can be apart; for T = 1, without
-// bias, it is γ. MembraneBounds returns an error if w or bias holds a value that is not
-// finite or if another argument is out of its range.
+// to
+//
+//	hi = min(most·Σ_{k<T} λ^k, λ·θ + most)       or most if most ≤ 0
+//
+// The result is the lowest lo and the highest hi of all rows. The inputs of the lowest
+// current at every step attain lo. hi is an upper bound, for two reasons. A neuron carries
+// less than θ into a step, because it would have fired otherwise. Without a reset, its
+// potential is at most what the current most at every step adds up to.
+//
+// lo is rounded downwards and hi upwards; both are exact if no operation rounds. The
+// difference R = hi − lo is the membrane range. It bounds the difference of any two
+// potentials. For T = 1 without a bias, R is γ of [Gamma]. R is not Γ of Eq. 15.
+//
+// MembraneBounds returns an error if w or bias holds a value that is not finite, or if
+// another argument is out of its range.
 func MembraneBounds(w, bias []float32, rows, cols int, decay, threshold float64, steps int) (lo, hi float64, err error) {
-	r := Response{Decay: decay, Threshold: threshold, Steps: steps}
-	if err := r.validate("MembraneBounds"); err != nil {
+	d := Dynamics{Decay: decay, Threshold: threshold, Steps: steps}
+	if err := d.validate("MembraneBounds"); err != nil {
 		return 0, 0, err
 	}
 	sums, err := signedRowSums("MembraneBounds", w, rows, cols)
@@ -55,36 +66,37 @@ func MembraneBounds(w, bias []float32, rows, cols int, decay, threshold float64,
 	}
 	lo, hi = math.Inf(1), math.Inf(-1)
 	for i, s := range sums {
-		l, h := r.potentials(s.plus(bias, i))
+		l, h := d.potentials(s.currents(bias, i))
 		lo, hi = min(lo, l), max(hi, h)
 	}
 	return lo, hi, nil
 }
 
-// potentials returns the bounds of a neuron's potentials whose currents lie between
-// least and most.
-func (r Response) potentials(least, most float64) (lo, hi float64) {
-	sum := powers(r.Decay, r.Steps)
+// potentials returns the bounds of the potentials of a neuron whose currents lie in
+// [least, most].
+func (d Dynamics) potentials(least, most float64) (lo, hi float64) {
+	sum := powersUp(d.Decay, d.Steps)
 	lo, hi = least, most
 	if least < 0 {
-		lo *= sum
+		lo = -mulUp(-least, sum)
 	}
 	if most > 0 {
-		hi = min(most*sum, r.Decay*r.Threshold+most)
+		hi = min(mulUp(most, sum), addUp(mulUp(d.Decay, d.Threshold), most))
 	}
 	return lo, hi
 }
 
-// rowSums are the sums of a row's positive weights and of the magnitudes of its
-// negative ones.
+// rowSums holds the sum of a row's positive weights and the sum of the magnitudes of its
+// negative weights, both rounded upwards.
 type rowSums struct{ pos, neg float64 }
 
-// plus returns the least and the largest current of row i, whose sums s are.
-func (s rowSums) plus(bias []float32, i int) (least, most float64) {
+// currents returns the interval of the currents of row i, rounded outwards. s belongs to
+// that row.
+func (s rowSums) currents(bias []float32, i int) (least, most float64) {
 	if bias == nil {
 		return -s.neg, s.pos
 	}
-	return float64(bias[i]) - s.neg, float64(bias[i]) + s.pos
+	return addDown(float64(bias[i]), -s.neg), addUp(float64(bias[i]), s.pos)
 }
 
 func signedRowSums(op string, w []float32, rows, cols int) ([]rowSums, error) {
@@ -94,15 +106,23 @@ func signedRowSums(op string, w []float32, rows, cols int) ([]rowSums, error) {
 	sums := make([]rowSums, rows)
 	for r := range rows {
 		for _, v := range w[r*cols:][:cols] {
-			sums[r].pos += max(float64(v), 0)
-			sums[r].neg += max(-float64(v), 0)
+			sums[r].pos = addUp(sums[r].pos, max(float64(v), 0))
+			sums[r].neg = addUp(sums[r].neg, max(-float64(v), 0))
 		}
 	}
 	return sums, nil
 }
 
-// checkBias panics if bias is not nil and has not a value for each row, and returns an
-// error if one is not finite.
+// largestSums returns the largest sum of either sign.
+func largestSums(sums []rowSums) (most rowSums) {
+	for _, s := range sums {
+		most.pos, most.neg = max(most.pos, s.pos), max(most.neg, s.neg)
+	}
+	return most
+}
+
+// checkBias panics if bias is not nil and its length is not rows. It returns an error if a
+// value is not finite.
 func checkBias(op string, bias []float32, rows int) error {
 	if bias != nil && len(bias) != rows {
 		panic(fmt.Sprintf("lipschitz: %s: a bias of %d values for %d rows", op, len(bias), rows))
@@ -115,8 +135,8 @@ func checkBias(op string, bias []float32, rows int) error {
 	return nil
 }
 
-// check panics if w is not rows × cols and returns an error that names the first
-// value that is not finite.
+// check panics if w is not rows × cols. It returns an error that names the first value
+// that is not finite.
 func check(op string, w []float32, rows, cols int) error {
 	if rows < 1 || cols < 1 || len(w) != rows*cols {
 		panic(fmt.Sprintf("lipschitz: %s: %d values for a %d × %d matrix", op, len(w), rows, cols))

@@ -13,14 +13,14 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// branch narrows Λ ≤ upper by branch and bound and improves a.best. It returns the
-// bound that it proved and the nodes that it visited.
+// branch lowers the bound Λ ≤ upper by branch and bound, and it improves a.best. It returns
+// the proven bound and the number of visited nodes.
 func (a *ascent) branch(ctx context.Context, upper float64, maxNodes int64) (float64, int64) {
 	n := len(a.at)
 	wide := newGram(a.rowMajor(), a.rows, n, false)
 	b := &brancher{ctx: ctx, maxNodes: maxNodes, n: n, gram: wide, order: wide.byPart()}
 	share := 0.5
-	if n <= 32 { // too little work to be worth intermediate results
+	if n <= 32 { // the search is short, so it needs no intermediate results
 		share = 0
 	}
 	for {
@@ -31,7 +31,7 @@ func (a *ascent) branch(ctx context.Context, upper float64, maxNodes int64) (flo
 			before := a.ratio
 			copy(a.s, found)
 			a.climb(ctx)
-			if a.ratio == before { // better by rounding only
+			if a.ratio == before { // an improvement by rounding only
 				return upper, b.nodes
 			}
 			continue
@@ -48,8 +48,8 @@ func (a *ascent) branch(ctx context.Context, upper float64, maxNodes int64) (flo
 	}
 }
 
-// byPart orders the entries: always that of the largest part in the largest
-// eigenvector of those that are left.
+// byPart orders the entries. The next entry is always the one with the largest part in the
+// largest eigenvector of the remaining entries.
 func (g *gram) byPart() []int {
 	left, order := make([]int, g.n), make([]int, 0, g.n)
 	for i := range left {
@@ -75,8 +75,8 @@ func (g *gram) byPart() []int {
 	return order
 }
 
-// brancher searches the tree of all s of {−1,0,1}ⁿ, whose first entry that is not
-// zero is 1, for one of sᵀM·s > 0. Indices are those of order.
+// brancher searches all s of {−1,0,1}ⁿ for one with sᵀM·s > 0. The first entry of s that is
+// not 0 is 1. Indices refer to order.
 type brancher struct {
 	ctx             context.Context
 	nodes, maxNodes int64
@@ -85,24 +85,25 @@ type brancher struct {
 	order           []int
 
 	m      []float64 // [n][n], M = WᵀW − ρ·I
-	tie    float64   // what rounding may add to a computed sᵀM·s; no more counts as none
-	slack  float64   // Λ² ≤ ρ + slack if there is no s of sᵀM·s > 0
+	tie    float64   // bounds the rounding error of a computed sᵀM·s; a value up to tie counts as 0
+	slack  float64   // Λ² ≤ ρ + slack if no s has sᵀM·s > 0
 	depths []depth
 	s      []float64
-	b      [][3][]float64 // M·s over the fixed entries, for the three children at a depth
+	b      [][3][]float64 // M·s over the fixed entries, for the three children at each depth
 }
 
-// depth holds what bounds the nodes whose first n − r entries are fixed.
+// depth holds the bound of the nodes whose first n − r entries are fixed.
 type depth struct {
 	r       int
-	inverse []float64 // at least P⁻¹: [r·(r+1)/2], lower triangle by rows, halved on the diagonal
-	base    float64   // Σ d_i, and what rounding may take from the bound of a node
-	// Whether M_RR has no positive eigenvalue, so that 0 is the best after zeros.
+	inverse []float64 // [r·(r+1)/2], at least P⁻¹: lower triangle by rows, with half the diagonal
+	base    float64   // Σ d_i plus a bound of the rounding error of a node's bound
+	// concave reports that M_RR has no positive eigenvalue. If all fixed entries are 0, no
+	// other entries give a positive sᵀM·s.
 	concave bool
 }
 
-// search looks for an s of sᵀM·s > 0. It returns it, in W's columns; or whether it
-// has shown that there is none.
+// search searches for an s with sᵀM·s > 0 and returns it, indexed by the columns of W. If it
+// finds none, done reports that none exists.
 func (b *brancher) search(rho float64, best []float64) (found []float64, done bool) {
 	n := b.n
 	b.m = make([]float64, n*n)
@@ -149,8 +150,8 @@ func (b *brancher) search(rho float64, best []float64) (found []float64, done bo
 	return found, false
 }
 
-// visit searches below a node: the entries before d are fixed, value is their sᵀM·s,
-// m the products of M with them, and zero says that they are all 0.
+// visit searches below a node. The entries before d are fixed, value is their sᵀM·s, and m
+// holds the products of M with them. zero reports that they are all 0.
 func (b *brancher) visit(d int, value float64, m []float64, zero bool) (found, done bool) {
 	n := b.n
 	if d == n {
@@ -213,7 +214,7 @@ func (d *depth) quadratic(b []float64) float64 {
 	return 2 * sum
 }
 
-// near returns vectors like s, s among them, to fit bounds to.
+// near returns s and random changes of s. The bounds are fitted to these vectors.
 func near(s []float64) [][]float64 {
 	samples := make([][]float64, 40)
 	r := rng.New(0).Derive("lipschitz.Lambda.near", 0).Rand()
@@ -251,8 +252,8 @@ func (b *brancher) depth(fixed int, rho float64, samples [][]float64) depth {
 	}
 	b.fit(d, p, rho, samples)
 
-	// Raise D until P − τ·I is proven to be positive definite, for a τ that keeps
-	// what rounding does to the inverse small.
+	// Raise D until P − τ·I is proven to be positive definite. τ keeps the rounding error of
+	// the inverse small.
 	tau, trace := 1e-4*rho, 0.0
 	for raise := 0.0; ; raise = max(2*raise, tau) {
 		trace = 0
@@ -267,14 +268,14 @@ func (b *brancher) depth(fixed int, rho float64, samples [][]float64) depth {
 			break
 		}
 	}
-	tau /= 2 // λmin(P) is at least this
+	tau /= 2 // a lower bound of λmin(P)
 	full := plusDiagonal(p, d, 0)
 	inverse, ok := invert(full, r)
 	if !ok {
 		return depth{r: r, base: math.Inf(1), inverse: make([]float64, r*(r+1)/2), concave: out.concave}
 	}
-	// With E = I − inverse·P, xᵀ(P⁻¹ − inverse)·x = xᵀE·P⁻¹x ≤ √κ(P)·‖E‖₂·xᵀP⁻¹x, so
-	// that inverse/(1 − √κ·‖E‖) is at least P⁻¹.
+	// Let E = I − inverse·P. Then xᵀ(P⁻¹ − inverse)·x = xᵀE·P⁻¹x ≤ √κ(P)·‖E‖₂·xᵀP⁻¹x. Hence
+	// inverse/(1 − √κ·‖E‖) is at least P⁻¹.
 	var e2, a2, p2 float64
 	for i := range r {
 		for j := range r {
@@ -296,9 +297,9 @@ func (b *brancher) depth(fixed int, rho float64, samples [][]float64) depth {
 	}
 	scale := up(1 / (1 - up(e)))
 
-	// A node computes its value and b from sums of no more than 3·n products, and the
-	// quadratic from those of b: each is off by no more than γ_8n times the sum of its
-	// terms' magnitudes, of which these are the largest.
+	// A node computes its value and b from sums of at most 3·n products, and the quadratic
+	// from b. Each is off by at most γ_8n times the sum of the magnitudes of its terms. The
+	// following loops bound these sums for all nodes.
 	magnitude := make([]float64, r) // Σ_F |M_if|
 	var terms float64
 	for i := range n {
@@ -326,11 +327,11 @@ func (b *brancher) depth(fixed int, rho float64, samples [][]float64) depth {
 	return out
 }
 
-// fit lowers the d, which must make D + p positive definite, towards the least
-// Σ d_i + bᵀ(D + p)⁻¹b, on average over b = M_RF·s_F of the samples and over a random
-// b of small variance. One d_i is changed at a time, which has a closed form: with
-// A = (D + p)⁻¹, adding δ to d_i turns bᵀA·b to bᵀA·b − δ·(A·b)_i²/(1 + δ·a_ii), and
-// the sum is the least for 1 + δ·a_ii = |A·b|_i.
+// fit lowers the d towards the least average of Σ d_i + bᵀ(D + p)⁻¹b. The average covers
+// b = M_RF·s_F of the samples and a random b of small variance. D + p must be positive
+// definite. fit changes one d_i at a time, with a closed form: Let A = (D + p)⁻¹. Adding δ to
+// d_i changes bᵀA·b to bᵀA·b − δ·(A·b)_i²/(1 + δ·a_ii), and the sum is smallest for
+// 1 + δ·a_ii = |A·b|_i.
 func (b *brancher) fit(d, p []float64, rho float64, samples [][]float64) {
 	n, r, count := b.n, len(d), len(samples)
 	fixed := n - r
@@ -376,7 +377,7 @@ func (b *brancher) fit(d, p []float64, rho float64, samples [][]float64) {
 	}
 }
 
-// plusDiagonal returns p with d_i + x added to its diagonal.
+// plusDiagonal returns a copy of p with d_i + x added to its diagonal.
 func plusDiagonal(p, d []float64, x float64) []float64 {
 	sum := slices.Clone(p)
 	for i := range d {
@@ -385,13 +386,14 @@ func plusDiagonal(p, d []float64, x float64) []float64 {
 	return sum
 }
 
-// potrf factorizes a in place, of which it reads the upper triangle.
+// potrf factorizes a in place. It reads the upper triangle.
 func potrf(a []float64, n int) (blas64.Triangular, bool) {
 	t, ok := lapack64.Potrf(blas64.Symmetric{Uplo: blas.Upper, N: n, Stride: n, Data: a})
 	return blas64.Triangular(t), ok
 }
 
-// invert returns about the inverse of the positive definite p, symmetric to the bit.
+// invert returns the approximate inverse of the positive definite p. The result is exactly
+// symmetric.
 func invert(p []float64, n int) ([]float64, bool) {
 	a := slices.Clone(p)
 	t, ok := potrf(a, n)

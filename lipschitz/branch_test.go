@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The bound of a node holds all that lies below it, at every depth, for any fixed
-// entries and any ρ.
+// The bound of a node holds for every leaf below it, at every depth, for random fixed entries
+// and random ρ.
 func TestNodeBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, rows := rapid.IntRange(2, 7).Draw(t, "n"), rapid.IntRange(1, 9).Draw(t, "rows")
@@ -24,7 +24,7 @@ func TestNodeBounds(t *testing.T) {
 		a.largestColumn()
 		g := newGram(m.rowMajor(), rows, n, false)
 		b := &brancher{ctx: context.Background(), n: n, gram: g, order: g.byPart()}
-		// With no nodes to visit, search prepares the bounds only.
+		// Without nodes to visit, search only prepares the bounds.
 		b.search(a.ratio*rapid.Float64Range(0.5, 1.5).Draw(t, "rho"), a.best)
 
 		s := make([]float64, n)
@@ -77,8 +77,7 @@ func (b *brancher) form(x, y []float64, lo, hi int) (sum float64) {
 	return sum
 }
 
-// From the worst start, and without local search but for what it finds itself, branch
-// and bound ends at the same Λ.
+// Branch and bound finds the same Λ from the worst start, without a local search before it.
 func TestBranchFromAnyStart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, rows := rapid.IntRange(2, 16).Draw(t, "n"), rapid.IntRange(1, 16).Draw(t, "rows")
@@ -100,9 +99,9 @@ func TestBranchFromAnyStart(t *testing.T) {
 	})
 }
 
-// What is proven to be below t is, and what is clearly below it is proven.
+// The method below proves only true bounds, and it proves every bound that clearly holds.
 func TestGramBelow(t *testing.T) {
-	// Eigenvalues 1 and 3.
+	// The eigenvalues are 1 and 3.
 	g := &gram{n: 2, g: []float64{2, 1, 0, 2}, trace: 4}
 	for _, c := range []struct {
 		t  float64
@@ -113,7 +112,7 @@ func TestGramBelow(t *testing.T) {
 			t.Errorf("below(%v) = %v, %v", c.t, bound, ok)
 		}
 	}
-	// 3·z·zᵀ taken off for z = (1, 1)/√2 leaves 1 and 0.
+	// G − 3·z·zᵀ has the eigenvalues 1 and 0 for z = (1, 1)/√2.
 	rest := g.minus(3, []float64{math.Sqrt(0.5), math.Sqrt(0.5)}, 0)
 	for near, most := range map[float64]float64{0: 1.2, 0.5: 1.2, 1: 1 + 1e-8, 3: 3 + 1e-8} {
 		if bound := rest.above(near); bound < 1 || bound > most {

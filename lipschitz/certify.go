@@ -9,34 +9,25 @@ import (
 	"gonum.org/v1/gonum/lapack/lapack64"
 )
 
-// unit is the unit roundoff of float64.
-const unit = 0x1p-53
-
-// gammaOf returns at least γ_k = k·u/(1 − k·u), the relative error of k roundings.
-func gammaOf(k int) float64 { return 1.01 * float64(k) * unit }
-
-// up returns at least x ≥ 0, of which rounding took less than a part of 1e-13.
-func up(x float64) float64 { return x * (1 + 1e-13) }
-
-// down returns at most x ≥ 0, to which rounding added less than a part of 1e-13.
-func down(x float64) float64 { return x * (1 - 1e-13) }
-
-// SpectralUpper returns an upper bound of the spectral norm ‖W‖₂ of the row-major
-// rows × cols matrix w that is proven, rounding included. near is where to look,
-// such as the Sigma of [SpectralNorm]: the result is the first that can be proven of
-// √(near²·(1 + 10^k)), k = −10, −9, …, −1, and then in steps of about a twentieth,
-// plus rounding of about 1e-16·n² relatively, with n the smaller extent. Every
-// attempt takes n³/6 multiplications; n² times half the larger extent come first.
+// SpectralUpper returns a proven upper bound of the spectral norm ‖W‖₂ of the row-major
+// rows × cols matrix w. The bound accounts for every rounding of its computation.
 //
-// The proof is a Cholesky factorization (Rump: Verification of positive
-// definiteness, BIT 46, 2006). Let G be the smaller of W·Wᵀ and Wᵀ·W. If it runs to
-// its end on t·I − G, its factor R has RᵀR = t·I − G + E with ‖E‖₂ ≤ γ_{n+1}/(1 −
-// γ_{n+1})·tr(t·I − G) (Higham: Accuracy and Stability of Numerical Algorithms,
-// Theorem 10.3), whatever the order of its sums. RᵀR having no negative eigenvalue,
-// ‖W‖₂² = λmax(G) ≤ t + ‖E‖₂, to which the rounding of G and of t·I − G is added.
+// near is an estimate of the norm, such as Sigma of [SpectralNorm]. SpectralUpper tries
+// √(near²·(1 + 10^k)) for k = −10, −9, …, −1, and then steps of about a twentieth. It
+// returns the first candidate that it can prove, plus about 1e-16·n² relatively for
+// rounding. n is the smaller extent of w. An attempt takes n³/6 multiplications. The Gram
+// matrix takes n² times half the larger extent.
 //
-// The norm of a zero matrix is 0. SpectralUpper returns an error if w holds a value
-// that is not finite, or if near is negative or not finite.
+// The proof is a Cholesky factorization (Rump: Verification of positive definiteness, BIT
+// 46, 2006). Let G be the smaller of W·Wᵀ and Wᵀ·W. If the factorization of t·I − G
+// succeeds, its factor R satisfies RᵀR = t·I − G + E. For every order of the sums,
+// ‖E‖₂ ≤ γ_{n+1}/(1 − γ_{n+1})·tr(t·I − G), where γ_k is the relative error of k roundings
+// (Higham: Accuracy and Stability of Numerical Algorithms, Theorem 10.3). RᵀR has no negative
+// eigenvalue. Hence ‖W‖₂² = λmax(G) is at most t + ‖E‖₂ plus the rounding errors of G and of
+// t·I − G.
+//
+// The norm of a zero matrix is 0. SpectralUpper returns an error if w holds a value that is
+// not finite, or if near is negative or not finite.
 func SpectralUpper(w []float32, rows, cols int, near float64) (float64, error) {
 	if err := check("SpectralUpper", w, rows, cols); err != nil {
 		return 0, err
@@ -48,18 +39,18 @@ func SpectralUpper(w []float32, rows, cols int, near float64) (float64, error) {
 	return up(math.Sqrt(g.above(near * near))), nil
 }
 
-// gram is a symmetric matrix G, of which only the upper triangle is stored, with a
-// bound of its distance from what it stands for.
+// gram is a symmetric matrix G. It stands for an exact matrix, and err bounds the distance
+// of the two.
 type gram struct {
 	n     int
 	g     []float64 // [n][n], upper triangle
-	trace float64   // at least that of the Gram matrix it comes from
-	err   float64   // at least ‖G − what G stands for‖₂
+	trace float64   // at least the trace of the Gram matrix that G comes from
+	err   float64   // at least ‖G − exact matrix‖₂
 }
 
-// newGram returns W·Wᵀ or, if ofRows is false, Wᵀ·W. Products of float32 values are
-// exact in float64, so that the sums alone are rounded: an entry is off by no more
-// than γ_k·‖w_i‖·‖w_j‖ in sums of k, and G by no more than γ_k·‖W‖_F² = γ_k·tr G.
+// newGram returns W·Wᵀ or, if ofRows is false, Wᵀ·W. Products of float32 values are exact
+// in float64, so only the sums round. A sum of k products is off by at most
+// γ_k·‖w_i‖·‖w_j‖. Hence G is off by at most γ_k·‖W‖_F² = γ_k·tr G.
 func newGram(w []float32, rows, cols int, ofRows bool) *gram {
 	wide := make([]float64, len(w))
 	for i, x := range w {
@@ -83,8 +74,8 @@ func newGram(w []float32, rows, cols int, ofRows bool) *gram {
 // at returns the entry of row i and column j.
 func (g *gram) at(i, j int) float64 { return g.g[min(i, j)*g.n+max(i, j)] }
 
-// minus returns G − c·z·zᵀ, for c ≥ 0 and z that is off by no more than zErr in
-// length.
+// minus returns G − c·z·zᵀ for c ≥ 0. The exact z differs from z by a vector of length
+// zErr at most.
 func (g *gram) minus(c float64, z []float64, zErr float64) *gram {
 	d := &gram{n: g.n, g: make([]float64, len(g.g)), trace: g.trace}
 	var zz float64
@@ -95,24 +86,25 @@ func (g *gram) minus(c float64, z []float64, zErr float64) *gram {
 		}
 	}
 	zz *= 1 + gammaOf(g.n)
-	// Three roundings of an entry; |g_ij| ≤ √(g_ii·g_jj), so that ‖|G|‖₂ ≤ tr G.
+	// Every entry has three roundings. ‖|G|‖₂ ≤ tr G because |g_ij| ≤ √(g_ii·g_jj).
 	d.err = up(g.err + gammaOf(3)*(g.trace+c*zz) + c*zErr*(2*math.Sqrt(zz)+zErr))
 	return d
 }
 
-// above returns a proven bound of λmax(G), close above near if λmax is there.
+// above returns a proven upper bound of λmax of the exact matrix. The bound is close if
+// near is.
 func (g *gram) above(near float64) float64 {
 	if g.trace == 0 {
 		return 0
 	}
-	// The largest eigenvalue is at least the mean of all.
+	// The largest eigenvalue is at least the mean of all eigenvalues.
 	var sum float64
 	for i := range g.n {
 		sum += g.at(i, i)
 	}
 	start := max(near, sum/float64(g.n), unit*g.trace)
 	for delta := 1e-10; ; delta = min(10*delta, 0.1+1.1*delta) {
-		// The trace of a Gram matrix is an upper bound itself.
+		// The trace of a Gram matrix is an upper bound too.
 		t := start * (1 + delta)
 		if t >= g.trace {
 			return up(g.trace + g.err)
@@ -123,8 +115,8 @@ func (g *gram) above(near float64) float64 {
 	}
 }
 
-// below reports whether λmax(G) is below about t, and returns the bound of λmax of
-// what G stands for that this proves.
+// below reports whether it can prove that λmax(G) is below about t. bound is then a proven
+// upper bound of λmax of the exact matrix.
 func (g *gram) below(t float64) (bound float64, ok bool) {
 	n := g.n
 	a := make([]float64, len(g.g))
@@ -142,7 +134,7 @@ func (g *gram) below(t float64) (bound float64, ok bool) {
 	if _, ok = lapack64.Potrf(blas64.Symmetric{Uplo: blas.Upper, N: n, Stride: n, Data: a}); !ok {
 		return 0, false
 	}
-	// a_ii lies in (0, t + |g_ii|], and its rounding is relative.
+	// a_ii lies in (0, t + |g_ii|], and its rounding error is relative.
 	e := gammaOf(n+2)*trace*(1+1e-9) + unit*trace
 	return up(t + e + g.err), true
 }

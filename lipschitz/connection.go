@@ -8,44 +8,47 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Image and Logits are the names that a model's ends have among those of its layers
-// of neurons.
+// Image and Logits name the input and the output of a model among its layers of neurons.
 const (
 	Image  = "image"
 	Logits = "logits"
 )
 
-// Connection is what a layer of neurons, or the logits, are fed by, up to the layers of
-// neurons before it: a sum of linear maps of their spikes, and a bias. At a step,
+// Connection describes the input current of a layer of neurons, or the logits. The current
+// is a sum of linear maps of the spikes of earlier layers, plus a bias. At a step,
 //
 //	I = Bias + Σ_p Paths[p].Map·s_p
 //
-// with all that lies between folded in: average pooling, the scale of batch norm in
-// evaluation, the weights of convex combinations, and the 1/std of the image's
-// normalization. Where neurons come behind maximum pooling, s_p are the pooled spikes,
-// which differ no more than the spikes do.
+// The maps include average pooling, the scale of batch norm in evaluation mode, the weights
+// of convex combinations, and the 1/std of the image normalization. Behind maximum pooling,
+// s_p are the pooled spikes; pooling does not increase the number of differences.
+//
+// The weights of a Map are rounded to float32, and Bias is computed in float64. The network
+// itself rounds in another order. The bounds of a connection hold for its maps as they are.
 type Connection struct {
 	Layer   string      // name of the neurons, or Logits
 	Neurons *snn.Neuron // nil for the logits
 	Paths   []Path
-	// Bias is that of each channel, without the image's mean.
+	// Bias has a value for each channel. It does not include the mean of the image
+	// normalization.
 	Bias []float64
-	// Positive and Negative are how far above and below Bias the current of each channel
-	// can be, for any spikes and for any image with values in [0,1].
+	// Positive and Negative bound the distance of the current of each channel above and
+	// below Bias. They cover all spikes and all images with values in [0,1], and they are
+	// rounded upwards.
 	Positive, Negative []float64
 }
 
 // Path is one of the linear maps of a [Connection].
 type Path struct {
-	From   string          // name of the layer of neurons that it begins at, or Image
-	Weight *autograd.Param // of its convolution or linear layer; nil for none
-	Map    Conv            // all of it; a linear layer is a convolution of one window
+	From   string          // name of the layer of neurons at its start, or Image
+	Weight *autograd.Param // weight of its convolution or linear layer; nil for none
+	Map    Conv            // the whole map; a linear layer is a convolution with one window
 }
 
-// Connections returns the connections of m, in the order in which their neurons run;
-// the last is that to the logits. It returns an error that names the layer if one is
-// of a type that it does not know, or if the maps are not linear between neurons:
-// pooling by maximum of a sum of maps, or a second convolution or linear layer.
+// Connections returns the connections of m, in the order in which their neurons run. The
+// last one belongs to the logits. Connections returns an error that names the layer if a
+// layer has an unknown type, or if a map between neurons is not supported: maximum pooling
+// behind a linear map, or two convolutions or linear layers in a row.
 func Connections(m *snn.Model) ([]Connection, error) {
 	w := &walker{model: m, after: Image}
 	s := signal{c: m.Channels, h: m.Height, w: m.Width, parts: []part{{from: Image}}}
@@ -59,7 +62,7 @@ func Connections(m *snn.Model) ([]Connection, error) {
 	return w.found, nil
 }
 
-// signal is an affine map of spikes: what is on the way to the next neurons.
+// signal is an affine map of spikes. It describes the values between two layers of neurons.
 type signal struct {
 	c, h, w int
 	parts   []part
@@ -71,10 +74,10 @@ type part struct {
 	from   string
 	weight *autograd.Param
 	pools  []int // windows of average pooling before the convolution
-	conv   *Conv // nil as long as there is none
+	conv   *Conv // nil before the first convolution
 }
 
-// mapped returns p with a convolution, which is the identity if there was none.
+// mapped returns the convolution of p, or the identity if p has none.
 func (p part) mapped(s signal) Conv {
 	if p.conv != nil {
 		return *p.conv
@@ -86,7 +89,7 @@ func (p part) mapped(s signal) Conv {
 	return c
 }
 
-// each returns s with what fn makes of the convolutions of its parts.
+// each applies fn to the convolutions of all parts of s.
 func (s signal) each(fn func(Conv) Conv) signal {
 	s.parts = slices.Clone(s.parts)
 	for i, p := range s.parts {
@@ -96,7 +99,7 @@ func (s signal) each(fn func(Conv) Conv) signal {
 	return s
 }
 
-// scale returns s with channel i multiplied by scale[i] and raised by shift[i].
+// scale multiplies channel i of s by scale[i] and then adds shift[i].
 func (s signal) scale(scale []float32, shift []float64) signal {
 	s = s.each(func(c Conv) Conv { return c.Scale(scale) })
 	bias := slices.Clone(shift)
@@ -107,12 +110,12 @@ func (s signal) scale(scale []float32, shift []float64) signal {
 	return s
 }
 
-// uniform returns s, all of it multiplied by x.
+// uniform multiplies all of s by x.
 func (s signal) uniform(x float32) signal {
 	return s.scale(slices.Repeat([]float32{x}, s.c), make([]float64, s.c))
 }
 
-// plus returns the sum of two signals of one shape.
+// plus returns the sum of two signals with the same shape.
 func (s signal) plus(r signal) signal {
 	s.parts = slices.Concat(s.parts, r.parts)
 	s.bias = slices.Clone(s.bias)
@@ -122,7 +125,7 @@ func (s signal) plus(r signal) signal {
 	return s
 }
 
-// linear returns s through the convolution c, which fits it.
+// linear applies the convolution c to s. The shapes fit.
 func (s signal) linear(c Conv, weight, bias *autograd.Param) (signal, error) {
 	if len(s.parts) != 1 || s.parts[0].conv != nil || s.bias != nil {
 		return s, fmt.Errorf("%s: expected neurons between it and the linear layer before it", weight.Name)
@@ -141,14 +144,14 @@ func (s signal) linear(c Conv, weight, bias *autograd.Param) (signal, error) {
 	return s, nil
 }
 
-// walker finds the connections of a model.
+// walker collects the connections of a model.
 type walker struct {
 	model *snn.Model
-	after string // name of the last neurons
+	after string // name of the last layer of neurons, for errors
 	found []Connection
 }
 
-// walk returns the signal s after the layer l, and keeps the connections on the way.
+// walk returns the signal behind the layer l, and collects the connections inside l.
 func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 	switch l := l.(type) {
 	case *snn.Sequential:
@@ -180,7 +183,7 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 		}
 		s.h, s.w = s.h/l.K, s.w/l.K
 		return s, nil
-	case *snn.Dropout, snn.Flatten: // a linear layer sees C × H × W in this order
+	case *snn.Dropout, snn.Flatten: // a linear layer reads C × H × W in this order
 		return s, nil
 	case *snn.Neuron:
 		if err := w.connect(l.Name(), l, s); err != nil {
@@ -194,7 +197,7 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 	return s, fmt.Errorf("a layer of type %T: expected one of package snn", l)
 }
 
-// averaged returns s after average pooling by k × k, or by all of the image if k is 0.
+// averaged applies average pooling over k × k windows to s, or over the image if k is 0.
 func (s signal) averaged(k int) (signal, error) {
 	if k == 0 {
 		if k = s.h; s.h != s.w {
@@ -241,7 +244,7 @@ func (w *walker) residual(b *snn.Residual, x signal) (signal, error) {
 	return short.uniform(comb[0]).plus(r.uniform(comb[1])), nil
 }
 
-// connect keeps the connection that a signal makes to a layer.
+// connect collects the connection of the signal s to a layer.
 func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
 	c := Connection{
 		Layer: layer, Neurons: n, Bias: make([]float64, s.c),
@@ -251,7 +254,7 @@ func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
 	for _, p := range s.parts {
 		m := p.mapped(s)
 		for _, k := range slices.Backward(p.pools) {
-			m = m.AfterAvgPool(k, k*m.Height, k*m.Width) // the rest is in no window
+			m = m.AfterAvgPool(k, k*m.Height, k*m.Width) // a remainder of the image is in no window
 		}
 		lo, hi := slices.Repeat([]float32{0}, m.Cin), slices.Repeat([]float32{1}, m.Cin)
 		if p.from == Image && w.model.Mean != nil {
@@ -265,8 +268,8 @@ func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
 		for i, v := range m.Weight {
 			o, in := i/(m.Cin*m.KH*m.KW), i/(m.KH*m.KW)%m.Cin
 			a, b := float64(v)*float64(lo[in]), float64(v)*float64(hi[in])
-			c.Positive[o] += max(a, b, 0) // 0 beyond the image's border
-			c.Negative[o] += max(-a, -b, 0)
+			c.Positive[o] = addUp(c.Positive[o], max(a, b, 0)) // 0 beyond the border of the image
+			c.Negative[o] = addUp(c.Negative[o], max(-a, -b, 0))
 		}
 		c.Paths = append(c.Paths, Path{From: p.from, Weight: p.weight, Map: m})
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// networks are of every kind of layer, with statistics of batch norm that differ.
+// networks returns networks with every kind of layer. Each batch norm has its own statistics.
 func networks(t testing.TB) map[string]*snn.Model {
 	models := map[string]*snn.Model{}
 	for name, change := range map[string]func(*zoo.Config){
@@ -64,7 +64,7 @@ func pooled(x []float32, s tensor.Shape, k int) (y []float32) {
 	return y
 }
 
-// taps shows the encoded image and the currents of a pass, by layer.
+// taps passes the encoded image and the currents of every layer to show.
 type taps struct {
 	snn.BPTT
 	show func(layer string, v *autograd.Value)
@@ -81,8 +81,8 @@ func (g taps) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autogra
 	return g.BPTT.Fire(p, n, current)
 }
 
-// Every current that a layer sees is Bias + Σ Map·s of the spikes that came in, but
-// for the image's mean; and lies in the range that the connection says.
+// Every input current is Bias + Σ Map·s of the input spikes, apart from the mean of the
+// image. It lies in the range of the connection.
 func TestConnections(t *testing.T) {
 	for name, m := range networks(t) {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Two images: the difference of what they cause is linear in that of the inputs.
+			// The difference of the currents of two images is linear in the difference of the images.
 			x := images(2, m.Channels, m.Height, m.Width, 3)
 			currents := map[string]*tensor.Dense{}
 			clone := func(d *tensor.Dense) *tensor.Dense {
@@ -125,7 +125,7 @@ func TestConnections(t *testing.T) {
 					t.Fatalf("connection %d is to %s, want %v", k, c.Layer, order)
 				}
 				for step := range m.Steps {
-					// Σ Map·s of either image.
+					// Σ Map·s of each image
 					sums := [2][]float64{}
 					for n := range 2 {
 						for _, p := range c.Paths {
@@ -134,7 +134,7 @@ func TestConnections(t *testing.T) {
 							if p.Map.Height < s.H && p.Map.Cin*p.Map.Height*p.Map.Width < len(v) { // behind maximum pooling
 								v = pooled(v, s.Shape, s.H/p.Map.Height)
 							}
-							if p.Map.Height < s.H { // the rest of average pooling is in no window
+							if p.Map.Height < s.H { // average pooling ignores the remainder of the image
 								v = crop(v, s, p.Map.Height, p.Map.Width)
 							}
 							for i, y := range apply(p.Map, v) {
@@ -191,7 +191,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// frame returns image n's values at a step, [C][H][W].
+// frame returns the values of image n at a step, [C][H][W].
 func frame(d *tensor.Dense, n, step int) (v []float32) {
 	for c := range d.C {
 		for i := range d.Pixels() {
@@ -201,7 +201,7 @@ func frame(d *tensor.Dense, n, step int) (v []float32) {
 	return v
 }
 
-// crop returns the upper left of the frame v of s.
+// crop returns the upper left part of the frame v of s.
 func crop(v []float32, s *tensor.Dense, h, w int) (y []float32) {
 	if len(v) != s.C*s.H*s.W {
 		return v

@@ -10,9 +10,8 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Conv is a convolution as the linear map that it is of an image with zeros around
-// it; see [autograd.Conv2D]. Batch norm and average pooling can be folded into it,
-// which leaves a convolution.
+// Conv is a convolution as a linear map of an image with zero padding, see
+// [autograd.Conv2D]. Its methods fold batch norm and average pooling into the convolution.
 type Conv struct {
 	Weight        []float32 // [Cout][Cin][KH][KW]
 	Cout, Cin     int
@@ -21,9 +20,9 @@ type Conv struct {
 	Height, Width int // of the image
 }
 
-// NewConv returns the convolution with the weight p, of Shape [Cout, Cin, KH, KW],
-// for images of height × width pixels. It panics if p has another shape, if stride <
-// 1, if pad < 0 or if a window exceeds the image.
+// NewConv returns the convolution with the weight p for images of height × width pixels. p
+// has the Shape [Cout, Cin, KH, KW]. NewConv panics if p has another shape, if stride < 1, if
+// pad < 0, or if a window exceeds the padded image.
 func NewConv(p *autograd.Param, stride, pad, height, width int) Conv {
 	if len(p.Shape) != 4 {
 		panic(fmt.Sprintf("lipschitz: NewConv: %s%v is no convolution's weight", p.Name, p.Shape))
@@ -46,8 +45,8 @@ func (c Conv) check(op string) {
 	}
 }
 
-// BatchNormScale returns what batch norm multiplies its channels by in evaluation,
-// γ/√(var + eps), to be folded into the layer before it by [Conv.Scale] or [Scale].
+// BatchNormScale returns the factor γ/√(var + eps) of each channel of a batch norm in
+// evaluation mode. [Conv.Scale] or [Scale] folds it into the layer before the batch norm.
 func BatchNormScale(s *autograd.BatchNormState) []float32 {
 	gamma, variance := s.Weight.Export(), s.RunningVar.Export()
 	for i, v := range variance {
@@ -56,8 +55,8 @@ func BatchNormScale(s *autograd.BatchNormState) []float32 {
 	return gamma
 }
 
-// Scale returns the row-major matrix w with its row i multiplied by scale[i], rounded
-// to float32. It panics if w does not hold a whole number of columns.
+// Scale multiplies row i of the row-major matrix w by scale[i] and returns the result,
+// rounded to float32. It panics if len(w) is not a multiple of len(scale).
 func Scale(w, scale []float32) []float32 {
 	if len(scale) == 0 || len(w)%len(scale) != 0 {
 		panic(fmt.Sprintf("lipschitz: Scale: %d values for %d rows", len(w), len(scale)))
@@ -70,7 +69,8 @@ func Scale(w, scale []float32) []float32 {
 	return scaled
 }
 
-// Scale returns c with output channel i multiplied by scale[i].
+// Scale multiplies output channel i of c by scale[i] and returns the result. It panics if the
+// number of factors is not Cout.
 func (c Conv) Scale(scale []float32) Conv {
 	if len(scale) != c.Cout {
 		panic(fmt.Sprintf("lipschitz: Conv.Scale: %d factors for %d channels", len(scale), c.Cout))
@@ -79,7 +79,7 @@ func (c Conv) Scale(scale []float32) Conv {
 	return c
 }
 
-// scaleInput returns c with input channel i multiplied by scale[i] before it.
+// scaleInput multiplies input channel i of c by scale[i] and returns the result.
 func (c Conv) scaleInput(scale []float32) Conv {
 	weight := make([]float32, len(c.Weight))
 	for i, v := range c.Weight {
@@ -89,20 +89,21 @@ func (c Conv) scaleInput(scale []float32) Conv {
 	return c
 }
 
-// AfterAvgPool returns c of the averages over windows of k × k with stride k, which c
-// sees the image through, as one convolution; height and width are those of the
-// image before it. It panics if ⌊height/k⌋ × ⌊width/k⌋ is not the size of c's image.
+// AfterAvgPool returns average pooling followed by c as one convolution. The pooling has
+// windows of k × k with stride k, and height × width is the size of the image before it.
+// AfterAvgPool panics if ⌊height/k⌋ × ⌊width/k⌋ is not the size of c's image.
 func (c Conv) AfterAvgPool(k, height, width int) Conv {
 	if k < 1 || height/k != c.Height || width/k != c.Width {
 		panic(fmt.Sprintf("lipschitz: AfterAvgPool: averages over %d×%d of %d×%d for an image of %d×%d", k, k, height, width, c.Height, c.Width))
 	}
 	return c.spread(k*c.KH, k*c.KW, k, k, 1, Conv{
-		Stride: c.Stride * k, Pad: c.Pad * k, Height: c.Height * k, Width: c.Width * k, // the rest is in no window
+		Stride: c.Stride * k, Pad: c.Pad * k, Height: c.Height * k, Width: c.Width * k, // a remainder of the image is in no window
 	})
 }
 
-// BeforeAvgPool returns the averages over windows of k × k with stride k of what c
-// puts out, as one convolution. It panics if c's output is smaller than a window.
+// BeforeAvgPool returns c followed by average pooling as one convolution. The pooling has
+// windows of k × k with stride k. BeforeAvgPool panics if the output of c is smaller than a
+// window.
 func (c Conv) BeforeAvgPool(k int) Conv {
 	out := c.spread(c.KH+(k-1)*c.Stride, c.KW+(k-1)*c.Stride, k, 1, c.Stride, Conv{
 		Stride: c.Stride * k, Pad: c.Pad, Height: c.Height, Width: c.Width,
@@ -111,8 +112,8 @@ func (c Conv) BeforeAvgPool(k int) Conv {
 	return out
 }
 
-// spread returns the weight of kh × kw with w[ky][kx]/k² added at ky·scale + a·step,
-// kx·scale + b·step for all a, b < k.
+// spread returns a convolution with a weight of kh × kw. It adds w[ky][kx]/k² at the position
+// (ky·scale + a·step, kx·scale + b·step) for all a, b < k. to supplies the other fields.
 func (c Conv) spread(kh, kw, k, scale, step int, to Conv) Conv {
 	wide := make([]float64, c.Cout*c.Cin*kh*kw)
 	for i, v := range c.Weight {
@@ -136,7 +137,7 @@ func (c Conv) Out() (height, width int) {
 	return (c.Height+2*c.Pad-c.KH)/c.Stride + 1, (c.Width+2*c.Pad-c.KW)/c.Stride + 1
 }
 
-// Overlaps returns the largest number of windows that a pixel is in.
+// Overlaps returns the largest number of windows that contain the same pixel.
 func (c Conv) Overlaps() int {
 	h, w := c.Out()
 	most := func(size, k, out int) (most int) {
@@ -154,8 +155,8 @@ func (c Conv) Overlaps() int {
 	return most(c.Height, c.KH, h) * most(c.Width, c.KW, w)
 }
 
-// Dense returns the matrix of the map, row-major, with a row for every output channel
-// and pixel and a column for every input channel and pixel.
+// Dense returns the row-major matrix of the map. It has a row for every output channel and
+// pixel, and a column for every input channel and pixel.
 func (c Conv) Dense() (w []float32, rows, cols int) {
 	h, wd := c.Out()
 	rows, cols = c.Cout*h*wd, c.Cin*c.Height*c.Width
@@ -174,74 +175,85 @@ func (c Conv) Dense() (w []float32, rows, cols int) {
 	return w, rows, cols
 }
 
-// ConvSearch says how hard [Conv.Norm] tries.
+// ConvSearch sets the effort of [Conv.Norm].
 type ConvSearch struct {
-	// Lanczos is when the iteration for Lower stops. Its products are in float32, which
-	// keeps residuals of about 1e-6 out of reach.
+	// Lanczos sets when the iteration for Lower stops. Its products are in float32, which
+	// limits residuals to about 1e-6.
 	Lanczos Lanczos
-	// Grid is the number of frequencies in either direction for the bound by
-	// frequencies, at least [Conv.MinGrid], or 0 to leave it out. It takes
-	// Grid²/2 Cholesky factorizations of twice as many rows as the convolution has
-	// channels, in or out, whichever are fewer.
+	// Grid is the number of frequencies in either direction for the bound by frequencies.
+	// It is at least [Conv.MinGrid], or 0 to turn this bound off. The bound takes Grid²/2
+	// Cholesky factorizations. Their matrices have twice as many rows as the convolution
+	// has input or output channels, whichever are fewer.
 	Grid int
-	// MostDense is the number of inputs or outputs, whichever are fewer, up to which
-	// the map is bounded as a dense matrix, which needs memory for that.
-	MostDense int
+	// MaxDense is the largest number of inputs or outputs, whichever are fewer, for the
+	// bound by the dense matrix. That matrix needs the corresponding memory.
+	MaxDense int
 }
 
 // DefaultConvSearch returns a tolerance of 1e-5, 5,000 iterations, 32 frequencies, and
-// dense matrices of up to 1024.
+// dense matrices of up to 1024 inputs or outputs.
 func DefaultConvSearch() ConvSearch {
-	return ConvSearch{Lanczos: Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 32, MostDense: 1024}
+	return ConvSearch{Lanczos: Lanczos{Tol: 1e-5, MaxIterations: 5000}, Grid: 32, MaxDense: 1024}
 }
 
-// MinGrid returns the least Grid for c, 2·⌈K/Stride⌉ − 1.
+// MinGrid returns the smallest Grid for c, 2·⌈K/Stride⌉ − 1.
 func (c Conv) MinGrid() int { return 2*((max(c.KH, c.KW)+c.Stride-1)/c.Stride) - 1 }
 
-// ConvNorm is what [Conv.Norm] found: Lower ≤ ‖conv‖₂ ≤ Upper.
+// ConvNorm is the result of [Conv.Norm]: Lower ≤ ‖conv‖₂ ≤ Upper. All bounds are proven. The
+// proofs cover the rounding of the computation.
 type ConvNorm struct {
-	Lower, Upper float64 // both proven, rounding included
-	// Reshaped is a proven upper bound of the norm of the matrix C_out × C_in·KH·KW, and
-	// ByOverlaps that of the map which follows from it.
+	Lower, Upper float64
+	// Reshaped is an upper bound of the norm of the matrix C_out × C_in·KH·KW. ByOverlaps is
+	// the bound of the map that follows from it.
 	Reshaped, ByOverlaps float64
-	// ByFrequencies and ByDense are bounds of the map, or +Inf if they were left out.
+	// ByFrequencies and ByDense are further upper bounds of the map. They are +Inf if they
+	// are turned off.
 	ByFrequencies, ByDense float64
-	Iterations             int // products of two images with the convolution and its transpose; one more is the last
+	// Iterations is the number of products of up to two images with the convolution and its
+	// transpose. A final product is not counted.
+	Iterations int
 }
 
-// Norm bounds the largest singular value of the convolution as a map of the image,
-// that is what it can make of a perturbation at most.
+// Norm bounds the largest singular value of the convolution as a map of images. This value
+// is the largest amplification of a perturbation.
 //
-// Lower is ‖conv(v)‖₂/‖v‖₂ in float64, rounded down, for the v of an iteration
-// with the convolution and its transpose. Upper is the smallest of three bounds.
+// Lower is ‖conv(v)‖₂/‖v‖₂ in float64, rounded down. The image v comes from an iteration with
+// the convolution and its transpose. Upper is the smallest of three bounds.
 //
-// By overlaps: with the matrix W of C_out × C_in·KH·KW, the windows P_i(x), and no
-// pixel in more than n of them,
+// # Bound by overlaps
+//
+// Let W be the matrix C_out × C_in·KH·KW and P_i(x) the windows of the image x. If no pixel is
+// in more than n windows,
 //
 //	‖conv(x)‖² = Σ_i ‖W·P_i(x)‖² ≤ ‖W‖₂²·Σ_i ‖P_i(x)‖² ≤ n·‖W‖₂²·‖x‖²
 //
-// so that ‖conv‖₂ ≤ √n·‖W‖₂, n = 9 for a 3×3 convolution with stride 1. On the other
-// hand ‖W‖₂ ≤ ‖conv‖₂ if a window lies wholly within the image: x may be W's singular
-// vector there and 0 elsewhere.
+// Hence ‖conv‖₂ ≤ √n·‖W‖₂, with n = 9 for a 3×3 convolution with stride 1. Conversely,
+// ‖W‖₂ ≤ ‖conv‖₂ if a window lies inside the image: x can be the singular vector of W in
+// this window and 0 elsewhere.
 //
-// By frequencies: an image is, with zeros around it, one without end, on which the
-// convolution with stride 1 is the multiplication of its Fourier transform by
-// Ŵ(ω) = Σ_k W_k·exp(i·k·ω), C_out × C_in; hence ‖conv‖₂ ≤ max_ω ‖Ŵ(ω)‖₂. With a
-// larger stride S, it is one with stride 1 of the S² images of every S-th pixel. For
-// any u of length 1, u*·Ŵ·Ŵ*·u is a trigonometric polynomial q ≥ 0 of degree
-// m = ⌈K/S⌉ − 1 in either frequency. Around its maximum at ω₀,
-// q(ω) ≥ q(ω₀)·cos(m·(ω − ω₀)) for |ω − ω₀| ≤ π/m in one of them (M. Riesz), and on
-// a grid of N frequencies one is no further away than π/N, so that
+// # Bound by frequencies
+//
+// With zeros around it, an image is an image of infinite size. There, the convolution with
+// stride 1 multiplies the Fourier transform by Ŵ(ω) = Σ_k W_k·exp(i·k·ω), C_out × C_in.
+// Hence ‖conv‖₂ ≤ max_ω ‖Ŵ(ω)‖₂. A convolution with a larger stride S is a convolution with
+// stride 1 of the S² images that take every S-th pixel. For every unit vector u,
+// q(ω) = u*·Ŵ·Ŵ*·u ≥ 0 is a trigonometric polynomial of degree m = ⌈K/S⌉ − 1 in each
+// frequency. Let ω₀ be its maximum. In one frequency, q(ω) ≥ q(ω₀)·cos(m·(ω − ω₀)) for
+// |ω − ω₀| ≤ π/m (M. Riesz). A grid of N frequencies has a point within π/N of ω₀. So
 //
 //	max_ω ‖Ŵ(ω)‖₂² ≤ max over the grid/cos(π·m/N)²
 //
-// which is proven on the grid by Cholesky factorizations, as in [SpectralUpper]. This
-// is close for images that are large compared to K.
+// Cholesky factorizations prove the bound on the grid, as in [SpectralUpper]. The bound is
+// close if the image is large compared to K.
 //
-// By the dense matrix, by [SpectralUpper], for small images.
+// # Bound by the dense matrix
 //
-// Norm returns an error if the weight holds a value that is not finite, if a field of
-// o is out of its range, if the iteration does not converge, or ctx.Err().
+// For small images, [SpectralUpper] bounds the norm of the matrix of [Conv.Dense].
+//
+// # Errors
+//
+// Norm returns an error if the weight holds a value that is not finite, if a field of o is
+// out of its range, or if the iteration does not converge. It returns ctx.Err() if ctx ends.
 func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	c.check("Conv.Norm")
 	if err := o.Lanczos.validate("Conv.Norm"); err != nil {
@@ -250,8 +262,8 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	switch {
 	case o.Grid != 0 && o.Grid < c.MinGrid():
 		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: Grid is %d; expected 0 or at least %d", o.Grid, c.MinGrid())
-	case o.MostDense < 0:
-		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MostDense is %d; expected at least 0", o.MostDense)
+	case o.MaxDense < 0:
+		return ConvNorm{}, fmt.Errorf("lipschitz: Conv.Norm: MaxDense is %d; expected at least 0", o.MaxDense)
 	}
 	cols := c.Cin * c.KH * c.KW
 	if err := check("Conv.Norm", c.Weight, c.Cout, cols); err != nil {
@@ -284,7 +296,7 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 		n.ByFrequencies = up(math.Sqrt(bound))
 	}
 	h, wd := c.Out()
-	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MostDense {
+	if min(c.Cout*h*wd, c.Cin*c.Height*c.Width) <= o.MaxDense {
 		m, rows, cols := c.Dense()
 		g := newGram(m, rows, cols, rows <= cols)
 		near, _ := g.top()
@@ -294,10 +306,10 @@ func (c Conv) Norm(ctx context.Context, o ConvSearch) (ConvNorm, error) {
 	return n, nil
 }
 
-// iterate returns an image, [Cin][Height][Width], close to the right singular vector, and
-// the number of products.
+// iterate returns an image, [Cin][Height][Width], that is close to the right singular vector.
+// It also returns the number of iterations.
 func (c Conv) iterate(ctx context.Context, o Lanczos, most float64) (v []float64, iterations int, err error) {
-	// A power of two brings weights near 1, where float32 has room for squares.
+	// A power of two scales the weights to about 1, so that squares fit into float32.
 	_, exp := math.Frexp(most)
 	w := autograd.NewParam(c.Cout, c.Cin, c.KH, c.KW)
 	scaled := make([]float32, len(c.Weight))

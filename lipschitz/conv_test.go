@@ -25,7 +25,7 @@ func drawConv(t *rapid.T) lipschitz.Conv {
 	return c
 }
 
-// apply runs the convolution as the networks do.
+// apply runs the convolution in the way of the networks.
 func apply(c lipschitz.Conv, x []float32) []float32 {
 	w := autograd.NewParam(c.Cout, c.Cin, c.KH, c.KW)
 	w.Import(c.Weight)
@@ -63,7 +63,7 @@ func TestConvDenseIsTheConvolution(t *testing.T) {
 	})
 }
 
-// From one vector, the iteration comes to rest at the second singular value, a fifteenth
+// An iteration from one vector would stop at the second singular value here, a fifteenth
 // below the first.
 func TestConvNormIsTheLargest(t *testing.T) {
 	c := lipschitz.Conv{
@@ -78,8 +78,8 @@ func TestConvNormIsTheLargest(t *testing.T) {
 	near(t, "Lower", got.Lower, svdNorm(w, rows, cols), 1e-3)
 }
 
-// Both ends hold the norm of the dense matrix, as its singular values have it, and so does every bound;
-// the reshaped matrix is related to it as documented.
+// All bounds hold for the largest singular value of the dense matrix. The norm of the
+// reshaped matrix has the documented relation to it.
 func TestConvNormAgainstSVD(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConv(t)
@@ -119,8 +119,8 @@ func TestConvNormAgainstSVD(t *testing.T) {
 	})
 }
 
-// A box filter multiplies a large even image by 9, and nothing by more: the bounds by
-// overlaps and by frequencies are both 9, the image's border keeps the map below.
+// A box filter multiplies a large constant image by 9. The bounds by overlaps and by
+// frequencies are both 9. The border of the image keeps the norm below 9.
 func TestConvNormOfBox(t *testing.T) {
 	c := lipschitz.Conv{Weight: make([]float32, 9), Cout: 1, Cin: 1, KH: 3, KW: 3, Stride: 1, Pad: 1, Height: 30, Width: 30}
 	for i := range c.Weight {
@@ -130,18 +130,18 @@ func TestConvNormOfBox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// (1 + 2·cos(π/31))² are the eigenvalues of the two tridiagonal factors.
+	// The largest eigenvalue of each of the two tridiagonal factors is 1 + 2·cos(π/31).
 	near(t, "Lower", got.Lower, math.Pow(1+2*math.Cos(math.Pi/31), 2), 1e-5)
 	near(t, "Reshaped", got.Reshaped, 3, 1e-8)
 	near(t, "ByOverlaps", got.ByOverlaps, 9, 1e-8)
 	near(t, "ByFrequencies", got.ByFrequencies, 9/math.Cos(2*math.Pi/256), 1e-6)
 	if !math.IsInf(got.ByDense, 1) {
-		t.Errorf("ByDense is %v without MostDense", got.ByDense)
+		t.Errorf("ByDense is %v without MaxDense", got.ByDense)
 	}
 }
 
-// The bound by frequencies holds whatever the grid, and approaches the norm of the
-// map on a large image.
+// The bound by frequencies holds for every grid. It approaches the norm of the map on a
+// large image.
 func TestConvNormGrids(t *testing.T) {
 	for _, stride := range []int{1, 2} {
 		c := lipschitz.Conv{Weight: randomWeights(3, 2*9, 8), Cout: 3, Cin: 2, KH: 3, KW: 3, Stride: stride, Pad: 1, Height: 24, Width: 24}
@@ -163,12 +163,12 @@ func TestConvNormGrids(t *testing.T) {
 	}
 }
 
-// The bound by frequencies is close above the norms of Ŵ(ω), computed one by one.
+// The bound by frequencies is at least every norm ‖Ŵ(ω)‖ on another grid, and it is close.
 func TestConvNormByFrequencies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConv(t)
 		o := lipschitz.DefaultConvSearch()
-		o.Lanczos.Tol, o.Lanczos.MaxIterations, o.MostDense = 0.1, 100_000, 0
+		o.Lanczos.Tol, o.Lanczos.MaxIterations, o.MaxDense = 0.1, 100_000, 0
 		got, err := c.Norm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +201,7 @@ func TestConvNormByFrequencies(t *testing.T) {
 		if got.ByFrequencies < most {
 			t.Errorf("ByFrequencies is %v, ‖Ŵ(ω)‖ reaches %v", got.ByFrequencies, most)
 		}
-		// m is 3 at most, in both directions.
+		// m is at most 3 in both directions.
 		if got.ByFrequencies*math.Cos(3*math.Pi/32) > most/math.Cos(3*math.Pi/n)*(1+1e-6) {
 			t.Errorf("ByFrequencies is %v, ‖Ŵ(ω)‖ reaches %v on a grid of %d", got.ByFrequencies, most, n)
 		}
@@ -228,7 +228,7 @@ func TestConvFoldsAveragePooling(t *testing.T) {
 			return y
 		}
 
-		// The image is cut to the windows; the rest is seen by none.
+		// No window contains the remainder of the image.
 		h, w := c.Height*k, c.Width*k
 		folded := c.AfterAvgPool(k, h+k-1, w)
 		x := randomWeights(1, c.Cin*h*w, 6)
@@ -278,9 +278,9 @@ func TestConvNormErrors(t *testing.T) {
 	_, err = c.Norm(t.Context(), bad)
 	wantError(t, err, "Grid is 4", "expected 0 or at least 5")
 	bad = ok
-	bad.MostDense = -1
+	bad.MaxDense = -1
 	_, err = c.Norm(t.Context(), bad)
-	wantError(t, err, "MostDense is -1")
+	wantError(t, err, "MaxDense is -1")
 	bad = ok
 	bad.Lanczos = lipschitz.Lanczos{Tol: 1e-5, MaxIterations: 3}
 	_, err = c.Norm(t.Context(), bad)
@@ -302,8 +302,8 @@ func TestConvNormErrors(t *testing.T) {
 	_, _ = c.Norm(t.Context(), ok)
 }
 
-// A convolution of single pixels has the singular values of its weight, once for every
-// pixel. Gonum's SVD finds the largest 3e-6 too large here.
+// A 1×1 convolution has the singular values of its weight, once for every pixel. The largest
+// value of gonum's SVD is 3e-6 too large here.
 func TestSingularValuesThatAreEqual(t *testing.T) {
 	c := lipschitz.Conv{Cout: 4, Cin: 4, KH: 1, KW: 1, Stride: 1, Pad: 1, Height: 7, Width: 8, Weight: randomWeights(4, 4, 0)}
 	of := func(w []float32, rows, cols int) []float64 {
@@ -326,8 +326,8 @@ func TestSingularValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Their squares are the eigenvalues of W·Wᵀ, whose trace and determinant are those
-		// of the squares.
+		// The squares are the eigenvalues of W·Wᵀ. Their sum is its trace, and their product is
+		// its determinant.
 		rows, cols := shape[0], p.Len()/shape[0]
 		if len(got) != min(rows, cols) {
 			t.Fatalf("%d values of %d × %d", len(got), rows, cols)

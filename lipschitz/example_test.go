@@ -9,13 +9,13 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-func ExampleD() {
+func ExampleDistance() {
 	shape := tensor.Shape{N: 1, Steps: 4, C: 3, H: 1, W: 1}
 	a, b := tensor.NewSpikes(shape), tensor.NewSpikes(shape)
 	a.Set(0, 0, 1, 0, 0, true) // neuron 1 fires at step 0 in a,
 	b.Set(0, 2, 1, 0, 0, true) // at step 2 in b: two differences
 	for _, p := range []float64{1, 2} {
-		d, err := lipschitz.D(p, a, b)
+		d, err := lipschitz.Distance(p, a, b)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -60,7 +60,7 @@ func ExampleLambda() {
 	// Output: Λ = 6.7082 for s = [1 1 0], exact: true
 }
 
-// pixel returns a network of one pixel and one neuron, with weights 1 and 2, and T = 4.
+// pixel returns a network with one pixel, one neuron, the weights 1 and 2, and T = 4.
 func pixel() (*snn.Model, error) {
 	first, last := snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	first.Weight.Import([]float32{1})
@@ -68,9 +68,9 @@ func pixel() (*snn.Model, error) {
 	return snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4}, snn.NewSequential(first, snn.IF(), last))
 }
 
-// The current 0.4 fires the neuron in the third of four steps, 0.5 in the second and the
-// fourth: three spikes differ. The bound allows for all that a change of 0.1 a step can do.
-func ExampleAmplify() {
+// The current 0.4 fires the neuron at step 3 of 4, and the current 0.5 at steps 2 and 4. So
+// three spikes differ. The bound covers every change of the current with the same norm.
+func ExampleMeasureAmplification() {
 	m, err := pixel()
 	if err != nil {
 		fmt.Println(err)
@@ -92,7 +92,7 @@ func ExampleAmplify() {
 	}
 	clean := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.4}}
 	perturbed := tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.5}}
-	layers, err := lipschitz.Amplify(m, bounds, clean, perturbed, nil)
+	layers, err := lipschitz.MeasureAmplification(m, bounds, clean, perturbed, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -103,8 +103,8 @@ func ExampleAmplify() {
 	// Output: neurons 1: D₂ in 0.20, out 1.73; D₂² = 3 ≤ 3
 }
 
-// After every epoch a trainer that has the tracker as its train.Config.Monitor does
-// this, and keeps it in its metrics.
+// A trainer with the tracker as its train.Config.Monitor does this after every epoch. It keeps
+// the result in its metrics.
 func ExampleTracker() {
 	m, err := pixel()
 	if err != nil {

@@ -11,95 +11,106 @@ import (
 	"gonum.org/v1/gonum/floats"
 )
 
-// LambdaSearch says how hard [Lambda] tries.
+// LambdaSearch sets the effort of [Lambda].
 type LambdaSearch struct {
-	// Starts, at least 1, is the number of local searches for the lower end. One takes
-	// some 100 products with W.
+	// Starts, at least 1, is the number of local searches for the lower bound. A search
+	// takes about 100 products with W.
 	Starts int
-	// MaxNodes, at least 0, is when branch and bound gives up, in nodes of its tree,
-	// of which it visits about a million a second; 0 leaves it out.
+	// MaxNodes, at least 0, limits the nodes of the branch-and-bound tree. About a million
+	// nodes a second are usual. 0 turns branch and bound off.
 	MaxNodes int64
 }
 
 // DefaultLambdaSearch returns 32 starts and 100 million nodes.
 func DefaultLambdaSearch() LambdaSearch { return LambdaSearch{Starts: 32, MaxNodes: 100_000_000} }
 
-// LambdaBounds is what [Lambda] found: Lower ≤ Λ ≤ Upper.
+// LambdaBounds is the result of [Lambda]: Lower ≤ Λ ≤ Upper.
 type LambdaBounds struct {
 	// Lower is ‖W·S‖₂/‖S‖₂, rounded down.
 	Lower float64
-	// Upper is proven, rounding included.
+	// Upper is a proven upper bound. The proof covers the rounding of the computation.
 	Upper float64
-	// S, of values −1, 0 and 1 in W's columns, the first that is not zero being 1, attains
-	// Lower. It is nil for a zero matrix.
+	// S attains Lower. It has a value of −1, 0 or 1 for each column of W, and its first
+	// value that is not 0 is 1. It is nil for a zero matrix.
 	S []int8
-	// Exact says that Upper is above Lower by a part of 1e-9 or less, which is where
-	// branch and bound ends: S is optimal.
+	// Exact reports that Upper exceeds Lower by a part of at most 1e-9. S is then optimal up
+	// to that part.
 	Exact bool
-	// Nodes counts the nodes that branch and bound visited.
+	// Nodes is the number of nodes that branch and bound visited.
 	Nodes int64
 }
 
-// maxBranch is the number of columns, zero ones not counted, up to which branch and
-// bound is tried.
+// maxBranch is the largest number of columns for branch and bound. Zero columns do not
+// count.
 const maxBranch = 96
 
 // Lambda bounds the spiking Lipschitz constant of the row-major rows × cols matrix w
 // (Eq. 14 of Ding et al. 2022),
 //
-//	Λ = max ‖W·s‖₂/‖s‖₂ over the s of {−1,0,1}ⁿ that are not 0, n = cols,
+//	Λ = max ‖W·s‖₂/‖s‖₂ over the s of {−1,0,1}ⁿ that are not 0, n = cols.
 //
-// {−1,0,1}ⁿ being what two vectors of spikes can differ by. Λ is at least the largest
-// norm of a column and at most ‖W‖₂. The same matrix and o always give the same bits,
-// unless ctx ends the search.
+// {−1,0,1}ⁿ holds the differences of two vectors of spikes. Λ is at least the largest norm
+// of a column and at most ‖W‖₂ (Proposition 1). The result has the same bits for the same
+// arguments, unless ctx ends the search.
 //
-// Lower comes from local searches: from a vector y of currents to the s that
-// maximizes yᵀW·s/‖s‖₂, from that to y = W·s, and so on, which never decreases
-// ‖W·s‖₂/‖s‖₂; then by changes of single entries. They start at the largest singular
-// vector, the largest column, random vectors and random changes of the best s.
+// # Lower bound
 //
-// Upper is the smaller of two bounds. One is [SpectralUpper]. The other uses that an
-// s of {−1,0,1}ⁿ cannot point along just any vector v: if k of its entries are not
-// zero, |vᵀs|/‖s‖₂ is at most the sum of the k largest |v_i| over √k. With c(v) the
-// largest of these over k, about 0.9 for a random v of length 1, and with
+// Lower comes from local searches. A search alternates between two steps: it takes the s
+// with the largest yᵀW·s/‖s‖₂ for a vector y of currents, and then y = W·s. Neither step
+// decreases ‖W·s‖₂/‖s‖₂. Then it changes single entries of s. The searches start at the
+// largest singular vector, at the largest column, at random vectors, and at random changes
+// of the best s.
 //
-//	WᵀW ⪯ t·I + β·v·vᵀ  for some t, β ≥ 0
+// # Upper bound
 //
-// it follows that Λ² ≤ t + β·c(v)². For the largest right singular vector v, t = σ₂²
-// and β = σ₁² − σ₂² are the best, but any will do: they are proven to satisfy this by
-// a Cholesky factorization, as in [SpectralUpper], of the smaller of t·I + β·v·vᵀ −
-// Wᵀ·W and of t·I + κ·W·v·(W·v)ᵀ − W·Wᵀ. The latter proves it for
-// β = κ·t/(1 − κ·‖v‖²), as WᵀW ⪯ M is the same as W·M⁻¹·Wᵀ ⪯ I.
+// Upper is the smaller of two bounds. One is the bound of [SpectralUpper]. The other one
+// uses that s cannot have the direction of an arbitrary vector v. If k entries of s are not
+// 0, |vᵀs|/‖s‖₂ is at most the sum of the k largest |v_i| over √k. Let c(v) be the largest of
+// these values over k; it is about 0.9 for a random v of length 1. Then
 //
-// For up to 96 columns that are not zero, branch and bound then narrows the interval
-// to Λ, as far as MaxNodes and ctx let it. docs/lipschitz.md has what it takes for
-// matrices of Gaussian weights: hundredths of a second for 24 columns, a minute for 64.
-// Weights whose first singular value stands out are easier, those with many optimal s,
-// such as many equal blocks on the diagonal, harder.
+//	WᵀW ⪯ t·I + β·v·vᵀ  for t, β ≥ 0  implies  Λ² ≤ t + β·c(v)².
 //
-// It fixes one entry of s after the other to show that
+// The best choice for the largest right singular vector v is t = σ₂² and β = σ₁² − σ₂². Any
+// choice that satisfies the left side is valid. A Cholesky factorization proves the left
+// side, as in [SpectralUpper]. It factorizes the smaller of the two matrices
+// t·I + β·v·vᵀ − Wᵀ·W and t·I + κ·W·v·(W·v)ᵀ − W·Wᵀ. The second matrix proves it for
+// β = κ·t/(1 − κ·‖v‖²), because WᵀW ⪯ M is equivalent to W·M⁻¹·Wᵀ ⪯ I.
 //
-//	sᵀ(WᵀW − ρ·I)·s ≤ 0 for all s in {−1,0,1}ⁿ, that is Λ² ≤ ρ
+// # Branch and bound
 //
-// for a ρ that approaches Lower² from above by halves of the interval, and then for
-// ρ = Lower². With M = WᵀW − ρ·I, F the fixed entries, R the others and a diagonal
-// D ≥ 0 such that P = D − M_RR is positive definite, whatever the other entries are
+// For up to 96 columns that are not zero, branch and bound narrows the interval until it is
+// exact, or until MaxNodes or ctx ends it. docs/lipschitz.md has times for matrices of
+// Gaussian weights: hundredths of a second for 24 columns, a minute for 64. A dominant first
+// singular value makes a matrix easier. Many optimal s make it harder, for example many
+// equal blocks on the diagonal.
 //
-//	sᵀM·s ≤ s_FᵀM_FF·s_F + Σ_R d_i + bᵀP⁻¹b,   b = M_RF·s_F
+// The search fixes the entries of s one by one. It proves
 //
-// since 2·bᵀx + xᵀM_RR·x = 2·bᵀx − xᵀP·x + Σ d_i·x_i², where the first two terms are
-// at most bᵀP⁻¹b for any real x and the last at most Σ d_i. That is the dual of the
-// relaxation from {−1,0,1} to the interval between. A node where it is not positive
-// holds nothing better than ρ. There is one D for each depth, found by coordinate
-// descent on Σ d_i + bᵀP⁻¹b averaged over vectors like the best s. Entries
-// are fixed in the order of their part in the largest singular vector of what is
-// left, so that M_RR soon has no positive eigenvalue. s and −s being alike, the first
-// entry that is not zero is 1.
+//	sᵀ(WᵀW − ρ·I)·s ≤ 0 for all s in {−1,0,1}ⁿ, that is Λ² ≤ ρ,
 //
-// When ctx ends the search, the interval reached is returned, not an error; if that
-// is before its first bounds are known, Upper is the Frobenius norm and S the largest
-// column. Lambda returns an error if w holds a value that is not finite or if a field
-// of o is out of its range.
+// for values ρ that halve the distance to Lower² repeatedly, and finally for ρ = Lower².
+// Let M = WᵀW − ρ·I, let F be the fixed entries and R the others. Let D ≥ 0 be a diagonal
+// matrix such that P = D − M_RR is positive definite. Then all values of the other entries
+// satisfy
+//
+//	sᵀM·s ≤ s_FᵀM_FF·s_F + Σ_R d_i + bᵀP⁻¹b,   b = M_RF·s_F.
+//
+// Proof: For the other entries x, 2·bᵀx + xᵀM_RR·x = 2·bᵀx − xᵀP·x + Σ d_i·x_i². The first
+// two terms are at most bᵀP⁻¹b for every real x. The last one is at most Σ d_i. This bound is
+// the dual of the relaxation of {−1,0,1} to [−1,1]. If it is not positive, the node holds
+// nothing better than ρ.
+//
+// Each depth has its own D. Coordinate descent finds it; the objective is the average of
+// Σ d_i + bᵀP⁻¹b over vectors near the best s. The order of the entries follows their part in
+// the largest singular vector of the remaining columns. With this order M_RR soon has no
+// positive eigenvalue. s and −s have the same ratio, so the first entry that is not 0 is 1.
+//
+// # Interruption and errors
+//
+// If ctx ends the search, Lambda returns the interval that it has reached, and no error.
+// Before the first bounds are known, Upper is the Frobenius norm and S is the largest
+// column. Lambda returns an error if w holds a value that is not finite, or if a field of o
+// is out of its range.
 func Lambda(ctx context.Context, w []float32, rows, cols int, o LambdaSearch) (LambdaBounds, error) {
 	switch {
 	case o.Starts < 1:
@@ -144,11 +155,11 @@ func Lambda(ctx context.Context, w []float32, rows, cols int, o LambdaSearch) (L
 	return b, nil
 }
 
-// columns is W by columns, without those that are zero, in float32 as it came.
+// columns holds the columns of W that are not zero, in float32.
 type columns struct {
 	rows      int
 	w         []float32 // [len(at)][rows]
-	at        []int     // the columns of W
+	at        []int     // index of each column in W
 	norm2     []float64 // squared norms of the columns
 	frobenius float64   // at least ‖W‖_F
 }
@@ -227,14 +238,14 @@ func (m *columns) lower(s []float64) float64 {
 	}
 	var y2 float64
 	for i := range y {
-		// Each sum of n terms is off by no more than γ_n times that of magnitudes.
+		// A sum of n terms is off by at most γ_n times the sum of the magnitudes.
 		y2 += math.Pow(max(0, math.Abs(y[i])-gammaOf(n)*up(abs[i])), 2)
 	}
 	return down(math.Sqrt(y2 * (1 - gammaOf(m.rows+2)) / float64(n)))
 }
 
-// flatUpper returns the second bound of [Lambda]; g is the smaller Gram matrix and v
-// close to the largest right singular vector, of length about 1.
+// flatUpper returns the second upper bound of [Lambda]. g is the smaller Gram matrix. v is
+// close to the largest right singular vector, and its length is about 1.
 func (m *columns) flatUpper(g *gram, v []float64) float64 {
 	var v2 float64
 	for _, x := range v {
@@ -246,10 +257,10 @@ func (m *columns) flatUpper(g *gram, v []float64) float64 {
 	for _, x := range z {
 		sigma2 += x * x
 	}
-	const most = 1 - 1e-6 // of κ, which 1 − κ·‖v‖² must not come too close to
+	const most = 1 - 1e-6 // keeps 1 − κ·‖v‖² away from 0
 	var t, beta float64
 	if g.n == m.rows {
-		// Either way of summing W·v is off by no more than γ_n·‖W‖_F·‖v‖.
+		// W·v is off by at most γ_n·‖W‖_F·‖v‖, for every order of its sums.
 		zErr := up(gammaOf(len(v)+1) * m.frobenius * math.Sqrt(v2))
 		next, _ := g.minus(1, z, zErr).top()
 		kappa := min(most, max(0, 1-next/sigma2))
@@ -266,7 +277,7 @@ func (m *columns) flatUpper(g *gram, v []float64) float64 {
 	return up(math.Sqrt(t + beta*flatness(v)))
 }
 
-// flatness returns at least the largest (vᵀs)²/sᵀs over the s of {−1,0,1}ⁿ.
+// flatness returns an upper bound of (vᵀs)²/sᵀs over the s of {−1,0,1}ⁿ.
 func flatness(v []float64) float64 {
 	abs := make([]float64, len(v))
 	for i, x := range v {
@@ -281,8 +292,8 @@ func flatness(v []float64) float64 {
 	return most * (1 + 2*gammaOf(len(v)+3))
 }
 
-// top returns a lower bound, up to rounding, of the largest eigenvalue of a G that has no
-// negative one, and the vector, of length 1, where it is attained.
+// top returns a lower bound of the largest eigenvalue of a positive semidefinite G, up to
+// rounding, and the unit vector that attains it.
 func (g *gram) top() (lambda float64, v []float64) {
 	sym := blas64.Symmetric{Uplo: blas.Upper, N: g.n, Stride: g.n, Data: g.g}
 	vector := func(data []float64) blas64.Vector { return blas64.Vector{N: g.n, Inc: 1, Data: data} }

@@ -16,15 +16,15 @@ import (
 	"github.com/org/snnrat/lipschitz"
 )
 
-// svdNorm returns ‖W‖₂ by the singular values. Gonum's are off, by up to hundredths, for
-// some matrices that fall into blocks.
+// svdNorm returns ‖W‖₂ by SingularValues. The values of gonum's SVD are off by up to
+// hundredths for some matrices that consist of blocks.
 func svdNorm(w []float32, rows, cols int) float64 {
 	p := autograd.NewParam(rows, cols)
 	p.Import(w)
 	return must(lipschitz.SingularValues(p))[0]
 }
 
-// amplification returns ‖W·s‖₂/‖s‖₂ straight from its definition.
+// amplification returns ‖W·s‖₂/‖s‖₂ from its definition.
 func amplification[T int8 | float32](w []float32, rows, cols int, s []T) float64 {
 	var num, den float64
 	for r := range rows {
@@ -69,7 +69,7 @@ func lambda(t rapid.TB, w []float32, rows, cols int) lipschitz.LambdaBounds {
 	return b
 }
 
-// checkLambda checks what Lambda promises of every result.
+// checkLambda checks the documented properties of a result.
 func checkLambda(t rapid.TB, b lipschitz.LambdaBounds, w []float32, rows, cols int) {
 	t.Helper()
 	if !(b.Lower <= b.Upper) {
@@ -106,8 +106,8 @@ func TestLambdaGolden(t *testing.T) {
 	}
 }
 
-// drawWeights draws Gaussian weights, or few integers, of which many s tie and some
-// columns are zero.
+// drawWeights draws Gaussian weights or small integers. Small integers make many s equally
+// good and some columns zero.
 func drawWeights(t *rapid.T, most int) (w []float32, rows, cols int) {
 	rows, cols = rapid.IntRange(1, 12).Draw(t, "rows"), rapid.IntRange(1, most).Draw(t, "cols")
 	w = randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
@@ -131,7 +131,7 @@ func TestLambdaByEnumeration(t *testing.T) {
 		if got.Upper < want {
 			t.Errorf("Upper %v is below Λ = %v", got.Upper, want)
 		}
-		// The bounds that hold without branch and bound, from the one local search.
+		// The bounds of one local search, without branch and bound.
 		loose, err := lipschitz.Lambda(context.Background(), w, rows, cols, lipschitz.LambdaSearch{Starts: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -183,8 +183,8 @@ func TestLambdaProperties(t *testing.T) {
 	})
 }
 
-// Hard cases for the bounds' arithmetic: a tiny and a huge scale, columns of very
-// different size, equal singular values, a single row.
+// Hard cases for the arithmetic: a tiny and a huge scale, columns of very different size,
+// equal singular values, a single row.
 func TestLambdaOfExtremes(t *testing.T) {
 	identity := make([]float32, 36)
 	for i := range 6 {
@@ -212,7 +212,7 @@ func TestLambdaOfExtremes(t *testing.T) {
 	}
 }
 
-// Interval, node count and S are the same at any GOMAXPROCS.
+// The interval, the number of nodes and S do not depend on GOMAXPROCS.
 func TestLambdaOf32Columns(t *testing.T) {
 	w := randomWeights(40, 32, 5)
 	var first lipschitz.LambdaBounds
@@ -232,8 +232,8 @@ func TestLambdaOf32Columns(t *testing.T) {
 	}
 }
 
-// A layer too large for branch and bound, whose first singular value stands out, as
-// those of trained layers do.
+// This layer is too large for branch and bound. Its first singular value is dominant, as in
+// the first layers of trained networks.
 func TestLambdaSandwich(t *testing.T) {
 	const rows, cols = 64, 288
 	w := randomWeights(rows, cols, 6)
@@ -302,8 +302,8 @@ func TestLambdaErrors(t *testing.T) {
 	wantError(t, err, "MaxNodes is -1")
 }
 
-// The bound is above the SVD's value, and close. Norms of matrices a·bᵀ of integers
-// are known exactly: ‖a‖·‖b‖.
+// The bound is at least the largest singular value, and close. The norm of an integer matrix
+// a·bᵀ is exactly ‖a‖·‖b‖.
 func TestSpectralUpper(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows, cols := rapid.IntRange(1, 40).Draw(t, "rows"), rapid.IntRange(1, 40).Draw(t, "cols")
@@ -355,7 +355,7 @@ func TestSpectralUpperErrors(t *testing.T) {
 	wantError(t, err, "SpectralUpper", "row 0, column 0", "+Inf")
 }
 
-// The proof of Λ for Gaussian weights, for as many rows as columns.
+// BenchmarkLambda proves Λ of square Gaussian matrices.
 func BenchmarkLambda(b *testing.B) {
 	for _, n := range []int{24, 32, 48} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

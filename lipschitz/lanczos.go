@@ -11,16 +11,17 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Lanczos says when an iteration for the largest singular value of a map stops. It is
-// Lanczos' of WᵀW, by two vectors at a time, with full orthogonalization and restarts (Wu
-// and Simon: Thick-restart Lanczos method, SIAM J. Matrix Anal. Appl. 22, 2000). Its start
-// is pseudo-random and always the same, so that the same map always gives the same bits.
+// Lanczos sets when an iteration for the largest singular value of a map W stops. The
+// iteration is the Lanczos method for WᵀW with blocks of two vectors, full
+// orthogonalization and restarts (Wu and Simon: Thick-restart Lanczos method, SIAM J. Matrix
+// Anal. Appl. 22, 2000). Its start vectors are pseudo-random and always the same, so the
+// same map gives the same bits.
 type Lanczos struct {
-	// Tol, in (0, 1), is the relative residual to reach, three times in a row:
-	// ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ² for the unit vector v and σ = ‖W·v‖₂. Rounding keeps
-	// about 1e-15·√n out of reach.
+	// Tol, in (0, 1), is the relative residual that three iterations in a row must reach:
+	// ‖WᵀW·v − σ²·v‖₂ ≤ Tol·σ² for the unit vector v and σ = ‖W·v‖₂. Rounding limits the
+	// residual to about 1e-15·√n.
 	Tol float64
-	// MaxIterations, at least 1, is when to give up. Some dozens are usual.
+	// MaxIterations, at least 1, limits the iterations. Some dozens are usual.
 	MaxIterations int
 }
 
@@ -37,29 +38,29 @@ func (o Lanczos) validate(op string) error {
 	return nil
 }
 
-// block is how many vectors an iteration multiplies, basis how many a subspace has at most,
-// and kept how many of them, the best, are left then. On the way to the largest eigenvalue
-// an iteration may pass close by another's vector, the closer the nearer both are. So the
-// tolerance must be reached in as many iterations in a row as settled, and two vectors tell
-// two such eigenvalues apart.
+// block is the number of vectors that an iteration multiplies. basis is the largest dimension
+// of the subspace. A restart keeps the best kept vectors. An iteration can pass close to the
+// vector of a smaller eigenvalue, the closer the nearer the two eigenvalues are. For that
+// reason settled iterations in a row must reach the tolerance, and a block of two vectors
+// separates two such eigenvalues.
 const block, basis, kept, settled = 2, 16, 6, 3
 
-// eigen is what an iteration found of a symmetric matrix A.
+// eigen is the result of an iteration for a symmetric matrix A.
 type eigen struct {
-	value      float64   // vᵀ·A·v, which the largest eigenvalue is never below but for rounding
+	value      float64   // vᵀ·A·v; up to rounding a lower bound of the largest eigenvalue
 	vector     []float64 // v, of length 1
 	residual   float64   // ‖A·v − value·v‖/value
 	converged  bool
 	iterations int
 }
 
-// largest returns the largest eigenvalue of the symmetric n × n matrix A, which must not be
-// negative. It looks for it in a subspace that begins with pseudo-random vectors and grows
-// by the residuals of its best ones (Rayleigh–Ritz), which are what Lanczos adds, until that
-// of the best has been at most o.Tol a few times or o.MaxIterations are made. times sets z
-// to A·v, for the one or two v.
+// largest returns the largest eigenvalue of the positive semidefinite n × n matrix A. The
+// search uses the Rayleigh–Ritz method in a subspace. The subspace starts with pseudo-random
+// vectors and grows by the residuals of its best vectors, which are the directions of the
+// Lanczos method. The search ends when the best residual has been at most o.Tol several times,
+// or after o.MaxIterations. times sets z to A·v for one or two vectors v.
 //
-// It returns an error if times does.
+// largest returns the error of times.
 func largest(n int, o Lanczos, times func(z, v [][]float64) error) (e eigen, err error) {
 	next := vectors(block, n)
 	r := rng.New(0).Derive("lipschitz.Lanczos", 0).Rand()
@@ -78,7 +79,7 @@ func largest(n int, o Lanczos, times func(z, v [][]float64) error) (e eigen, err
 				b = append(b, v)
 			}
 		}
-		if len(b) == size { // the subspace is all there is
+		if len(b) == size { // the subspace is invariant
 			reached = settled
 			break
 		}
@@ -120,7 +121,7 @@ func largest(n int, o Lanczos, times func(z, v [][]float64) error) (e eigen, err
 			reached = 0
 		}
 	}
-	// Once more, without what rounding has added up to over restarts.
+	// A final product, free of the rounding errors that restarts accumulate.
 	e.vector = slices.Clone(e.vector)
 	floats.Scale(1/floats.Norm(e.vector, 2), e.vector)
 	image := vectors(1, n)
@@ -145,7 +146,8 @@ func vectors(count, n int) [][]float64 {
 	return v
 }
 
-// combine returns the first sums of the rows of b, each with a column of by.
+// combine returns linear combinations of the rows of b. The first count columns of by hold
+// the coefficients.
 func combine(b [][]float64, by *mat.Dense, count int) [][]float64 {
 	sums := vectors(count, len(b[0]))
 	for j := range sums {
@@ -156,11 +158,11 @@ func combine(b [][]float64, by *mat.Dense, count int) [][]float64 {
 	return sums
 }
 
-// orthonormalize makes v orthogonal to the orthonormal b, and 1 long. It reports whether v
-// was not in their span.
+// orthonormalize makes v a unit vector that is orthogonal to the orthonormal b. It returns
+// false if v is in their span up to rounding.
 func orthonormalize(v []float64, b [][]float64) bool {
 	before := floats.Norm(v, 2)
-	for range 2 { // once leaves rounding's share of what is taken away
+	for range 2 { // one pass leaves rounding errors
 		for _, u := range b {
 			floats.AddScaled(v, -floats.Dot(u, v), u)
 		}
@@ -173,13 +175,14 @@ func orthonormalize(v []float64, b [][]float64) bool {
 	return true
 }
 
-// eigenSym returns the eigenvalues, largest first, of a symmetric matrix that has none below
-// zero but for rounding, and the vectors if they are wanted, a column each. It reports
-// whether the matrix is not zero and the eigenvalues were found.
+// eigenSym returns the eigenvalues of a positive semidefinite matrix, largest first. If
+// withVectors is set, it also returns the eigenvectors as columns. ok is false if the matrix
+// is zero or if the eigenvalues were not found.
 //
-// They are off by about 1e-16 of the trace. The trace is brought to the diagonal, in equal
-// shares, and taken off the eigenvalues again: gonum is wrong without limits about matrices
-// that fall into blocks of which one is next to nothing (and mat.SVD is off by hundredths).
+// The eigenvalues are off by about 1e-16 of the trace. eigenSym adds equal shares of the trace
+// to the diagonal and subtracts them from the eigenvalues. It does so because gonum's
+// eigenvalues are wrong without limit for matrices that consist of blocks, one of which is
+// nearly zero; mat.SVD is off by hundredths for such matrices.
 func eigenSym(a mat.Symmetric, withVectors bool) (values []float64, vectors *mat.Dense, ok bool) {
 	n := a.SymmetricDim()
 	trace := mat.Trace(a)

@@ -24,7 +24,7 @@ func near(t rapid.TB, what string, got, want, rel float64) {
 	}
 }
 
-// wantError fails unless err says all of it.
+// wantError fails unless err contains all strings.
 func wantError(t *testing.T, err error, says ...string) {
 	t.Helper()
 	if err == nil {
@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 		near(t, "‖W‖∞", normInf(w.Floats, w.Shape[0], w.Shape[1]), inf, 1e-6)
 	}
 
-	// Rows are steps, columns neurons.
+	// Rows are steps and columns are neurons.
 	train := func(name string) *tensor.Spikes {
 		v := f.Tensors[name]
 		s := tensor.NewSpikes(tensor.Shape{N: 1, Steps: v.Shape[0], C: v.Shape[1], H: 1, W: 1})
@@ -92,7 +92,7 @@ func TestGolden(t *testing.T) {
 		return s
 	}
 	for p := 1; p <= 3; p++ {
-		d, err := lipschitz.D(float64(p), train("d.a"), train("d.b"))
+		d, err := lipschitz.Distance(float64(p), train("d.a"), train("d.b"))
 		if err != nil || len(d) != 1 {
 			t.Fatal(d, err)
 		}
@@ -100,7 +100,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// D is Eq. 12 taken literally, image by image.
+// Distance equals Eq. 12, evaluated literally for each image.
 func TestDAgainstEquation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := tensor.Shape{
@@ -113,7 +113,7 @@ func TestDAgainstEquation(t *testing.T) {
 		p := rapid.Float64Range(1, 5).Draw(t, "p")
 		seed := rapid.Uint64().Draw(t, "seed")
 		a, b := randomSpikes(s, 0.4, seed), randomSpikes(s, 0.4, seed+1)
-		got, err := lipschitz.D(p, a, b)
+		got, err := lipschitz.Distance(p, a, b)
 		if err != nil || len(got) != s.N {
 			t.Fatalf("%d distances, %v; want %d", len(got), err, s.N)
 		}
@@ -142,7 +142,7 @@ func TestDIsAMetric(t *testing.T) {
 			x[i] = randomSpikes(s, rapid.Float64Range(0, 1).Draw(t, "rate"), rapid.Uint64().Draw(t, "seed"))
 		}
 		d := func(a, b *tensor.Spikes) []float64 {
-			v, err := lipschitz.D(p, a, b)
+			v, err := lipschitz.Distance(p, a, b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,10 +167,10 @@ func TestDErrors(t *testing.T) {
 	s := tensor.Shape{N: 2, Steps: 3, C: 20, H: 2, W: 2}
 	a := tensor.NewSpikes(s)
 	for _, p := range []float64{0.999, 0, -1, math.NaN(), math.Inf(1)} {
-		_, err := lipschitz.D(p, a, a)
+		_, err := lipschitz.Distance(p, a, a)
 		wantError(t, err, fmt.Sprintf("p is %v", p))
 	}
-	_, err := lipschitz.D(2, a, tensor.NewSpikes(s.WithSteps(4)))
+	_, err := lipschitz.Distance(2, a, tensor.NewSpikes(s.WithSteps(4)))
 	wantError(t, err, "2×3×20×2×2", "2×4×20×2×2")
 }
 
@@ -178,8 +178,7 @@ func TestSpectralNormAgainstSVD(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows, cols := rapid.IntRange(1, 30).Draw(t, "rows"), rapid.IntRange(1, 30).Draw(t, "cols")
 		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
-		// Scales down to where squares underflow float32, and up to where they
-		// overflow it.
+		// The squares of these scales underflow and overflow float32.
 		scale := math.Exp2(float64(rapid.IntRange(-100, 100).Draw(t, "scale")))
 		m := mat.NewDense(rows, cols, nil)
 		for i := range w {
@@ -210,7 +209,7 @@ func TestSpectralNormAgainstSVD(t *testing.T) {
 	})
 }
 
-// The all-ones vector, a common start, is orthogonal to the answer here.
+// The all-ones vector is a common start. It is orthogonal to the singular vector here.
 func TestSpectralNormOfZeroRowSums(t *testing.T) {
 	got, err := lipschitz.SpectralNorm([]float32{5, -5, 1, 1}, 2, 2, lipschitz.DefaultLanczos())
 	if err != nil {
@@ -219,9 +218,9 @@ func TestSpectralNormOfZeroRowSums(t *testing.T) {
 	near(t, "‖W‖₂", got.Sigma, math.Sqrt(50), 1e-9)
 }
 
-// On the way to the largest singular value the iteration passes close by the vector of
-// another: of these Gaussian matrices by chance, and of values that are nearly equal but for
-// one whenever the start has little of that one's vector.
+// An iteration can pass close to another singular vector on its way to the largest one. It
+// does so by chance for these Gaussian matrices. It also does so if all values but one are
+// nearly equal and the start is almost orthogonal to that one's vector.
 func TestSpectralNormIsTheLargest(t *testing.T) {
 	for _, c := range []struct {
 		rows, cols int
@@ -252,7 +251,7 @@ func TestSpectralNormIsTheLargest(t *testing.T) {
 	}
 }
 
-// Spectra that are hard, and tolerances down to rounding, at sizes that need restarts.
+// Hard spectra and tolerances down to rounding, at sizes that need restarts.
 func TestSpectralNormOfSpectra(t *testing.T) {
 	const rows, cols = 200, 300
 	diagonal := func(value func(i int) float64) []float32 {
@@ -347,7 +346,7 @@ func TestSameBitsAtAnyThreads(t *testing.T) {
 	}
 }
 
-// normInf returns ‖W‖∞, the largest sum of a row's magnitudes.
+// normInf returns ‖W‖∞, the largest sum of magnitudes of a row.
 func normInf(w []float32, rows, cols int) (most float64) {
 	for r := range rows {
 		sum := 0.0
@@ -359,9 +358,8 @@ func normInf(w []float32, rows, cols int) (most float64) {
 	return most
 }
 
-// What the norms of a matrix, which REG moves, bound: Λ is at most ‖W‖₂, and at least
-// ‖W‖∞/√cols; γ is between ‖W‖∞ and 2·‖W‖∞, which is at
-// most 2·√cols·‖W‖₂. With orthonormal columns Λ is 1.
+// Norms of a matrix bound Λ and γ: ‖W‖∞/√cols ≤ Λ ≤ ‖W‖₂ (Proposition 1), and
+// ‖W‖∞ ≤ γ ≤ 2·‖W‖∞ ≤ 2·√cols·‖W‖₂. With orthonormal columns, Λ is 1.
 func TestNormsBoundLambdaAndGamma(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, rows, cols := drawWeights(t, 10)
@@ -374,7 +372,7 @@ func TestNormsBoundLambdaAndGamma(t *testing.T) {
 		if gamma*slack < inf || gamma > 2*inf*slack || inf > math.Sqrt(float64(cols))*norm*slack {
 			t.Errorf("γ = %v, ‖W‖∞ = %v, ‖W‖₂ = %v of %d columns", gamma, inf, norm, cols)
 		}
-		// For signs s of the row of the largest sum, ‖W·s‖₂/‖s‖₂ ≥ ‖W‖∞/√cols.
+		// The signs s of the row with the largest sum have ‖W·s‖₂/‖s‖₂ ≥ ‖W‖∞/√cols.
 		if l.Upper*slack < inf/math.Sqrt(float64(cols)) {
 			t.Errorf("Λ ≤ %v < ‖W‖∞/√%d = %v", l.Upper, cols, inf/math.Sqrt(float64(cols)))
 		}
@@ -424,13 +422,13 @@ func TestGammaScalesAndIgnoresColumnOrder(t *testing.T) {
 	}
 }
 
-// For every pair of inputs, all of them enumerated: γ is what currents can differ
-// by, and Γ holds every membrane potential.
+// For all input trains, γ is the range of the currents, and the membrane bounds hold for every
+// potential.
 func TestBoundsByEnumeration(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rows, cols = 2, 3
 		steps := rapid.IntRange(1, 4).Draw(t, "T")
-		leak := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "leak")
+		decay := rapid.SampledFrom([]float64{1, 0.9, 0.5}).Draw(t, "decay")
 		theta := rapid.SampledFrom([]float64{0.3, 1, 2.5}).Draw(t, "threshold")
 		w := randomWeights(rows, cols, rapid.Uint64().Draw(t, "seed"))
 		var bias []float32
@@ -446,7 +444,7 @@ func TestBoundsByEnumeration(t *testing.T) {
 					if m >= theta {
 						m = 0
 					}
-					m *= leak
+					m *= decay
 					if bias != nil {
 						m += float64(bias[r])
 					}
@@ -459,7 +457,7 @@ func TestBoundsByEnumeration(t *testing.T) {
 				}
 			}
 		}
-		lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, leak, theta, steps)
+		lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, decay, theta, steps)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -474,15 +472,15 @@ func TestBoundsByEnumeration(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			near(t, "Γ for T = 1", hi-lo, g, 1e-12)
+			near(t, "R for T = 1", hi-lo, g, 1e-12)
 			near(t, "the range of currents", highest-lowest, g, 1e-9)
 		}
 	})
 }
 
-// A weight of 0.75 is carried below θ = 1 into the second step, which adds 0.75.
-// A weight of −2 reaches −2·(1 + ½ + ¼) in three steps of leak ½, and 0.75 no more
-// than ½·θ + 0.75.
+// The weight 0.75 leaves the potential 0.75 below θ = 1, and the second step adds 0.75. The
+// weight −2 reaches −2·(1 + ½ + ¼) in three steps with the decay ½. The weight 0.75 then
+// reaches at most ½·θ + 0.75.
 func TestMembraneBoundsByHand(t *testing.T) {
 	lo, hi, err := lipschitz.MembraneBounds([]float32{0.75}, nil, 1, 1, 1, 1, 2)
 	if lo != 0 || hi != 1.5 || err != nil {
@@ -503,9 +501,9 @@ func TestBoundsErrors(t *testing.T) {
 	_, _, err = lipschitz.MembraneBounds([]float32{1, 1}, []float32{0, nan}, 2, 1, 1, 1, 1)
 	wantError(t, err, "MembraneBounds", "the bias of row 1 is NaN")
 	for _, c := range []struct {
-		leak, threshold float64
-		steps           int
-		says            string
+		decay, threshold float64
+		steps            int
+		says             string
 	}{
 		{0, 1, 1, "decay is 0"},
 		{1.5, 1, 1, "decay is 1.5"},
@@ -515,7 +513,7 @@ func TestBoundsErrors(t *testing.T) {
 		{1, math.NaN(), 1, "threshold is NaN"},
 		{1, 1, 0, "0 steps"},
 	} {
-		_, _, err := lipschitz.MembraneBounds([]float32{1}, nil, 1, 1, c.leak, c.threshold, c.steps)
+		_, _, err := lipschitz.MembraneBounds([]float32{1}, nil, 1, 1, c.decay, c.threshold, c.steps)
 		wantError(t, err, c.says)
 	}
 }

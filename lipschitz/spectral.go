@@ -7,24 +7,24 @@ import (
 	"gonum.org/v1/gonum/floats"
 )
 
-// Norm is what an iteration found.
+// Norm is the result of an iteration for the largest singular value of a matrix W.
 type Norm struct {
-	Sigma      float64   // ‖W·Vector‖₂, which the spectral norm is never below
-	Vector     []float64 // the right singular vector, of length 1
-	Residual   float64   // ‖WᵀW·v − σ²·v‖₂/σ², at most Tol if it converged
-	Iterations int       // products of two vectors with WᵀW; one more is the last
+	Sigma      float64   // ‖W·Vector‖₂; up to rounding a lower bound of ‖W‖₂
+	Vector     []float64 // the right singular vector v, of length 1
+	Residual   float64   // ‖WᵀW·v − σ²·v‖₂/σ² for σ = Sigma; at most Tol after convergence
+	Iterations int       // products of up to two vectors with WᵀW; a final product is not counted
 }
 
-// SpectralNorm returns the largest singular value ‖W‖₂ of the row-major rows × cols
-// matrix w, in float64, by an iteration as in [Lanczos].
+// SpectralNorm returns the largest singular value ‖W‖₂ of the row-major rows × cols matrix
+// w. It computes in float64, with the iteration of [Lanczos].
 //
-// Sigma is a lower bound of ‖W‖₂ up to rounding, and within Tol·Sigma of a singular
-// value. That this is the largest is not proven: of several that are nearly as large it may
-// be another. For an upper bound that is proven see [SpectralUpper].
+// Sigma is a lower bound of ‖W‖₂ up to rounding, and within Tol·Sigma of a singular value.
+// The iteration does not prove that this singular value is the largest. If several are nearly
+// equal, Sigma can belong to another one. [SpectralUpper] proves an upper bound.
 //
-// The norm of a zero matrix is 0, with an arbitrary Vector. SpectralNorm returns an
-// error if w holds a value that is not finite, if a field of o is out of its range,
-// or if the tolerance is not reached in MaxIterations.
+// The norm of a zero matrix is 0, with an arbitrary Vector. SpectralNorm returns an error if
+// w holds a value that is not finite, if a field of o is out of its range, or if
+// MaxIterations do not reach the tolerance.
 func SpectralNorm(w []float32, rows, cols int, o Lanczos) (Norm, error) {
 	if err := o.validate("SpectralNorm"); err != nil {
 		return Norm{}, err
@@ -40,7 +40,7 @@ func SpectralNorm(w []float32, rows, cols int, o Lanczos) (Norm, error) {
 	return n, nil
 }
 
-// spectralNorm returns what is reached in o.MaxIterations, converged or not.
+// spectralNorm returns the result after at most o.MaxIterations, and whether it converged.
 func spectralNorm(w []float32, rows, cols int, o Lanczos) (n Norm, converged bool) {
 	wide := make([]float64, cols)
 	e, _ := largest(cols, o, func(z, v [][]float64) error {

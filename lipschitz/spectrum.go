@@ -8,12 +8,13 @@ import (
 	"gonum.org/v1/gonum/blas/blas64"
 )
 
-// spectrum returns a proven bound of max_ω ‖Ŵ(ω)‖₂², from n frequencies in either
-// direction, or ctx.Err(); near is where to look for it. See [Conv.Norm].
+// spectrum returns a proven upper bound of max_ω ‖Ŵ(ω)‖₂² from n frequencies in either
+// direction, see [Conv.Norm]. near is an estimate of the bound. spectrum returns ctx.Err() if
+// ctx ends.
 func (c Conv) spectrum(ctx context.Context, n int, near float64) (float64, error) {
 	f := c.transform()
 	ny, nx := n, n
-	if f.kh == 1 { // the same at every frequency
+	if f.kh == 1 { // Ŵ does not depend on this frequency
 		ny = 1
 	}
 	if f.kw == 1 {
@@ -39,15 +40,15 @@ func (c Conv) spectrum(ctx context.Context, n int, near float64) (float64, error
 	return up(bound / fine), nil
 }
 
-// transform is Ŵ·Ŵ* or, if it is smaller, Ŵ*·Ŵ, as a sum over lags: with R_r =
-// Σ_k W_(k+r)·W_kᵀ it is R_0 + Σ_r (R_r + R_rᵀ)·cos(r·ω) + i·(R_r − R_rᵀ)·sin(r·ω)
-// over half of the lags r.
+// transform is Ŵ·Ŵ* or Ŵ*·Ŵ, whichever is smaller, as a sum over lags. With
+// R_r = Σ_k W_(k+r)·W_kᵀ, it is R_0 + Σ_r (R_r + R_rᵀ)·cos(r·ω) + i·(R_r − R_rᵀ)·sin(r·ω) over
+// half of the lags r.
 type transform struct {
 	n      int // rows
-	kh, kw int // of the convolution with stride 1
+	kh, kw int // size of the window of the convolution with stride 1
 	lags   []lag
-	trace  float64 // at least that of Ŵ·Ŵ*
-	err    float64 // at least what rounding has done to it
+	trace  float64 // at least the trace of Ŵ·Ŵ*
+	err    float64 // at least the rounding error, as a matrix norm
 }
 
 type lag struct {
@@ -59,7 +60,7 @@ func (c Conv) transform() transform {
 	s := c.Stride
 	f := transform{kh: (c.KH + s - 1) / s, kw: (c.KW + s - 1) / s}
 	in := c.Cin * s * s
-	w := make([][]float64, f.kh*f.kw) // of [Cout][in], for every position
+	w := make([][]float64, f.kh*f.kw) // [Cout][in] for every position
 	for i := range w {
 		w[i] = make([]float64, c.Cout*in)
 	}
@@ -84,7 +85,7 @@ func (c Conv) transform() transform {
 					b.Data = w[y*f.kw+x]
 					if c.Cout <= in {
 						blas64.Gemm(blas.NoTrans, blas.Trans, 1, a, b, 1, r)
-					} else { // conjugate, which has the same eigenvalues
+					} else { // the conjugate has the same eigenvalues
 						blas64.Gemm(blas.Trans, blas.NoTrans, 1, a, b, 1, r)
 					}
 				}
@@ -102,21 +103,21 @@ func (c Conv) transform() transform {
 			f.lags = append(f.lags, l)
 		}
 	}
-	// The terms of an entry are products of entries of W_k and W_l, for all k and l, and
-	// Σ_kl ‖|W_k|·|W_l|ᵀ‖ ≤ (Σ_k ‖W_k‖_F)² ≤ kh·kw·‖W‖_F². 64 roundings are more than
-	// the angles and their functions take.
+	// The terms of an entry are products of entries of W_k and W_l for all k and l, and
+	// Σ_kl ‖|W_k|·|W_l|ᵀ‖ ≤ (Σ_k ‖W_k‖_F)² ≤ kh·kw·‖W‖_F². The angles and their sines and
+	// cosines take fewer than 64 roundings.
 	most := float64(f.kh*f.kw) * norm2 * (1 + gammaOf(len(c.Weight)))
 	f.trace = most
 	f.err = up(2 * gammaOf(max(in, c.Cout)+f.kh*f.kw+len(f.lags)+64) * most)
 	return f
 }
 
-// at returns the Hermitian matrix A + i·B at a frequency as the symmetric
+// at returns the Hermitian matrix A + i·B at a frequency as the symmetric matrix
 //
 //	A  −B
 //	B   A
 //
-// which has its eigenvalues, twice.
+// The symmetric matrix has the same eigenvalues, each twice.
 func (f *transform) at(y, x float64) *gram {
 	n := f.n
 	g := &gram{n: 2 * n, g: make([]float64, 4*n*n), trace: 2 * f.trace, err: f.err}

@@ -9,15 +9,17 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// SingularValues returns the singular values of the weight p, largest first: of the
-// matrix C_out × C_in, or C_out × C_in·k·k if it is a convolution's. There are as
-// many as the smaller extent, n. They are the roots of the eigenvalues of the smaller Gram
-// matrix, whose error is about 1e-16 of the sum of all; so those below 1e-7 of the largest
-// singular value are rounding alone. It takes about n²·(m/2 + 4·n/3) multiplications, m
-// being the larger extent.
+// SingularValues returns the singular values of the weight p, largest first. The weight is
+// the matrix C_out × C_in, or C_out × C_in·k·k for a convolution. The number of values is the
+// smaller extent n.
 //
-// It returns an error if p holds a value that is not finite, or if the iteration for the
-// eigenvalues fails. It panics if p is a vector.
+// The values are the square roots of the eigenvalues of the smaller Gram matrix. The error
+// of an eigenvalue is about 1e-16 of the sum of all. Hence rounding dominates a singular
+// value below 1e-7 of the largest one. The cost is about n²·(m/2 + 4·n/3) multiplications,
+// where m is the larger extent.
+//
+// SingularValues returns an error if p holds a value that is not finite, or if the
+// eigenvalue iteration fails. It panics if p is a vector.
 func SingularValues(p *autograd.Param) ([]float64, error) {
 	w, rows, cols := Matrix(p)
 	if err := check("SingularValues", w, rows, cols); err != nil {
@@ -38,9 +40,8 @@ func SingularValues(p *autograd.Param) ([]float64, error) {
 	return values, nil
 }
 
-// Matrix returns the weight p as the row-major matrix that the functions of this
-// package take: C_out × C_in, or C_out × C_in·k·k if it is a convolution's. It
-// panics if p is a vector.
+// Matrix returns the weight p as the row-major matrix that the functions of this package
+// take: C_out × C_in, or C_out × C_in·k·k for a convolution. It panics if p is a vector.
 func Matrix(p *autograd.Param) (w []float32, rows, cols int) {
 	if len(p.Shape) < 2 {
 		panic(fmt.Sprintf("lipschitz: Matrix: %s%v is a vector", p.Name, p.Shape))

@@ -8,9 +8,9 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// Gonum's eigenvalues of WᵀW are wrong here: it falls into blocks, one of them is nothing
-// but rounding, and the next is scaled as that one was. Those of W·Wᵀ are right, and the
-// same but for zeros.
+// Gonum's eigenvalues of WᵀW are wrong here. The matrix consists of blocks, one of them holds
+// rounding errors only, and gonum scales the next block like that one. Gonum's eigenvalues of
+// W·Wᵀ are right. Both matrices have the same eigenvalues apart from zeros.
 func TestEigenvaluesOfBlocks(t *testing.T) {
 	c := Conv{Cout: 2, Cin: 4, KH: 2, KW: 1, Stride: 3, Height: 5, Width: 8, Weight: make([]float32, 2*4*2)}
 	r := rand.New(rand.NewPCG(27275, 0))

@@ -9,34 +9,35 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Tracker follows the weights of a model while it is trained; it is a train.Monitor.
-// For every weight of two extents or more, such as features.0.weight, it measures
+// Tracker measures the weights of a model during training. It is a train.Monitor. For every
+// weight with at least two extents, such as features.0.weight, it returns
 //
-//	sigma_max/features.0.weight           ‖W·v‖₂ for the v, of length 1, of an iteration as in [Lanczos]
-//	sigma_max_residual/features.0.weight  of that v; see [Norm]
-//	gamma/features.0.weight               γ; see [Gamma]
+//	sigma_max/features.0.weight           ‖W·v‖₂ for the unit vector v of a [Lanczos] iteration
+//	sigma_max_residual/features.0.weight  the residual of v, see [Norm]
+//	gamma/features.0.weight               γ of [Gamma]
 //	defect/features.0.weight              ‖W·Wᵀ − I‖_F, if Defect is set
 //
-// and sigma_max_product, the product of the former over all of them.
+// It also returns sigma_max_product, the product of sigma_max over all weights.
 //
-// An iteration stops at the latest after Lanczos.MaxIterations, converged or not: sigma_max
-// is never above ‖W‖₂, but for rounding, and within sigma_max_residual·sigma_max of a
-// singular value.
+// An iteration stops after Lanczos.MaxIterations, even if it has not converged. Up to
+// rounding, sigma_max is a lower bound of ‖W‖₂, and it is within
+// sigma_max_residual·sigma_max of a singular value.
 type Tracker struct {
 	Lanczos Lanczos
-	// Defect returns ‖W·Wᵀ − I‖_F of a weight, such as regularize.Defect; nil leaves it
-	// out.
+	// Defect returns ‖W·Wᵀ − I‖_F of a weight, such as regularize.Defect. nil leaves the
+	// defect out.
 	Defect func(p *autograd.Param, threads int) (float64, error)
 }
 
-// NewTracker returns a tracker with a tolerance of 1e-3 and 30 iterations, which take
-// 122 multiplications a weight, and the given Defect, which may be nil.
+// NewTracker returns a tracker with the tolerance 1e-3 and at most 30 iterations, which are
+// 122 multiplications for each weight value. defect becomes Defect and can be nil.
 func NewTracker(defect func(p *autograd.Param, threads int) (float64, error)) *Tracker {
 	return &Tracker{Lanczos: Lanczos{Tol: 1e-3, MaxIterations: 30}, Defect: defect}
 }
 
-// Measure measures m. It returns an error if a weight holds a value that is not
-// finite, if a field of Lanczos is out of its range, if Defect does, or ctx.Err().
+// Measure returns the values that [Tracker] lists for the model m. It returns an error if a
+// weight holds a value that is not finite, if a field of Lanczos is out of its range, or if
+// Defect returns one. It returns ctx.Err() if ctx ends.
 func (t *Tracker) Measure(ctx context.Context, m *snn.Model, _ int) (map[string]float64, error) {
 	if err := t.Lanczos.validate("Tracker"); err != nil {
 		return nil, err

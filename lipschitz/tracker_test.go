@@ -36,7 +36,7 @@ func observe(t testing.TB, tr *lipschitz.Tracker, m *snn.Model) map[string]float
 	return o
 }
 
-// What is observed is what the functions for one matrix say.
+// The tracker returns the values of the functions for single matrices.
 func TestTracker(t *testing.T) {
 	m := tracked(t)
 	tr := lipschitz.NewTracker(func(p *autograd.Param, _ int) (float64, error) { return float64(p.Len()), nil })
@@ -69,7 +69,7 @@ func TestTracker(t *testing.T) {
 	}
 }
 
-// The default converges for Gaussian weights, whose largest singular values are close.
+// The default converges for Gaussian weights, although their largest singular values are close.
 func TestTrackerConverges(t *testing.T) {
 	cfg := zoo.Default("conv32 conv256 | fc3")
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 1, 4, 4, 3, 2

@@ -15,14 +15,14 @@ import (
 
 // Orthogonal is the projection W ← W − β·(W·Wᵀ·W − W), Eq. 20 of Ding et al. 2022.
 type Orthogonal struct {
-	// Beta is the step β, finite and at least 0; 0 changes nothing.
+	// Beta is the step β, finite and at least 0. A step of 0 changes nothing.
 	Beta float32
-	// RowShare, in (0, 1], is the share of its rows that a linear layer of MinRows
-	// rows or more has projected, as a matrix of their own; ⌊RowShare·rows⌋ of them,
-	// but at least one, are drawn without replacement. 1 projects all rows at once.
+	// RowShare, in (0, 1], is the share of rows that a step projects in a linear layer of
+	// MinRows rows or more. ⌊RowShare·rows⌋ rows, but at least one, are drawn without
+	// replacement and projected as a matrix of their own. 1 projects all rows.
 	RowShare float32
-	// MinRows, at least 0, is the number of rows from which on RowShare counts.
-	// Smaller layers and convolutions are always projected whole.
+	// MinRows, at least 0, is the smallest number of rows to which RowShare applies.
+	// Smaller layers and convolutions are projected whole.
 	MinRows int
 }
 
@@ -51,13 +51,13 @@ func (o Orthogonal) Validate() error {
 	return nil
 }
 
-// Apply projects the weight p once, from at most threads goroutines (GOMAXPROCS if
-// threads is not positive). The result does not depend on threads. key draws the
-// rows, where RowShare asks for it: give every step and parameter its own.
+// Apply projects the weight p once. It uses at most threads goroutines, or GOMAXPROCS if
+// threads is not positive. The result does not depend on threads. Where RowShare applies,
+// the rows are drawn from key, so give every step and parameter a key of its own.
 //
-// It returns an error, and leaves p as it was, if a field of o is out of range or if
-// p's weights are not finite, or so large that projected ones might not be. It panics
-// if p is a vector.
+// Apply returns an error, and does not change p, if a field of o is out of range, or if
+// the weights are not finite or so large that the projected weights might not be. It
+// panics if p is a vector.
 func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -92,9 +92,9 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	return nil
 }
 
-// bounded returns an error unless all that the projection of a matrix computes from
-// its Gram matrix g of n blocks is finite: with d the largest element of g's diagonal,
-// which is that of g as well, a weight is at most √d and one of G·W at most R·d·√d.
+// bounded returns an error if the projection of a matrix with the Gram matrix g of n
+// blocks might overflow. The largest element d of g lies on its diagonal. A weight is at
+// most √d, and with R rows an element of G·W is at most R·d·√d.
 func (o Orthogonal) bounded(p *autograd.Param, g []float32, n int) error {
 	d := 0.0
 	for r := range n * tensor.Lanes {
@@ -114,8 +114,8 @@ type workspace struct {
 	perm       []int
 }
 
-// kept is the memory of the last projection, for the next one: one for the process,
-// as large as the largest layer, where a sync.Pool may hold one a processor.
+// kept is the memory of the last projection, which the next one reuses. There is one per
+// process, since a sync.Pool may keep the size of the largest layer for every processor.
 var kept atomic.Pointer[workspace]
 
 // resize makes *buf n elements long, of any content.
@@ -124,7 +124,7 @@ func resize[E any](buf *[]E, n int) []E {
 	return *buf
 }
 
-// draw picks n of the rows, in order of memory.
+// draw returns n of the rows at random, in increasing order.
 func (t *workspace) draw(key rng.Key, rows, n int) []int {
 	p := resize(&t.perm, rows)
 	for i := range p {
@@ -135,10 +135,9 @@ func (t *workspace) draw(key rng.Key, rows, n int) []int {
 	return p[:n]
 }
 
-// Defect returns ‖W·Wᵀ − I‖_F of the weight p, 0 for orthonormal rows. With more
-// rows than columns it is at least √(rows − columns). It returns an error if p
-// holds a value that is not finite, or so large that its square is not, and panics
-// if p is a vector.
+// Defect returns ‖W·Wᵀ − I‖_F of the weight p. It is 0 for orthonormal rows. With more
+// rows than columns, it is at least √(rows − columns). Defect returns an error if p holds
+// a value that is not finite or whose square is not. It panics if p is a vector.
 func Defect(p *autograd.Param, threads int) (float64, error) {
 	w, rows, cols := matrix("Defect", p)
 	n := blocks(rows)
@@ -160,8 +159,8 @@ func Defect(p *autograd.Param, threads int) (float64, error) {
 	return math.Sqrt(sum), nil
 }
 
-// matrix returns p's values as a blocked matrix [⌈rows/16⌉][cols][16]. Its columns
-// are those of the row-major weight in another order, and zero columns.
+// matrix returns p's values as a blocked matrix [⌈rows/16⌉][cols][16]. Its columns are
+// those of the row-major weight in another order, with zero columns between.
 func matrix(op string, p *autograd.Param) (w []float32, rows, cols int) {
 	if len(p.Shape) < 2 {
 		panic(fmt.Sprintf("regularize: %s: %s has shape %v; expected a weight [out, in] or [C_out, C_in, k, k]", op, p.Name, p.Shape))
@@ -172,7 +171,7 @@ func matrix(op string, p *autograd.Param) (w []float32, rows, cols int) {
 
 func blocks(rows int) int { return (rows + tensor.Lanes - 1) / tensor.Lanes }
 
-// gather writes the picked rows of a blocked matrix as one of their own.
+// gather writes the picked rows of a blocked matrix to dst as a matrix of their own.
 func gather(dst, w []float32, picked []int, cols, threads int) {
 	eachRun(picked, cols, threads, func(rows []int, first, lo, hi int) {
 		if len(rows) < tensor.Lanes {
@@ -185,7 +184,7 @@ func gather(dst, w []float32, picked []int, cols, threads int) {
 	})
 }
 
-// scatter puts rows that gather took back in their places.
+// scatter writes the rows that gather took to their places in w.
 func scatter(w, src []float32, picked []int, cols, threads int) {
 	eachRun(picked, cols, threads, func(rows []int, first, lo, hi int) {
 		for i, to := range rows {
@@ -194,8 +193,8 @@ func scatter(w, src []float32, picked []int, cols, threads int) {
 	})
 }
 
-// eachRun calls fn for the picked rows, 16 at a time, the first of them being the
-// first'th, and for their columns from lo to hi.
+// eachRun calls fn for the picked rows, 16 at a time, and for their columns from lo to
+// hi − 1. rows[0] is picked[first].
 func eachRun(picked []int, cols, threads int, fn func(rows []int, first, lo, hi int)) {
 	const strip = 256 // columns: 16 KB, a row's lanes lying 64 bytes apart
 	strips := (cols + strip - 1) / strip
@@ -205,7 +204,7 @@ func eachRun(picked []int, cols, threads int, fn func(rows []int, first, lo, hi 
 	})
 }
 
-// moveRow copies the columns from lo to hi of a row.
+// moveRow copies the columns from lo to hi − 1 of a row.
 func moveRow(dst, src []float32, to, from, cols, lo, hi int) {
 	at := func(row, col int) int {
 		return (row/tensor.Lanes*cols+col)*tensor.Lanes + row%tensor.Lanes

@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Simplex replaces v by the nearest point, in the Euclidean sense, of the
-// probability simplex {x : xᵢ ≥ 0, Σxᵢ = 1}: max(v − τ, 0), with the τ that makes
-// the sum 1 (Duchi et al.: Efficient Projections onto the ℓ1-Ball, ICML 2008,
-// Fig. 1). It returns an error, and leaves v as it was, if a value is not finite,
-// and panics if v is empty.
+// Simplex replaces v by the nearest point, in Euclidean distance, of the probability
+// simplex {x : xᵢ ≥ 0, Σxᵢ = 1}. That point is max(v − τ, 0) for the τ that makes the sum 1
+// (Duchi et al.: Efficient Projections onto the ℓ1-Ball, ICML 2008, Fig. 1). Simplex
+// returns an error, and does not change v, if a value is not finite. It panics if v is
+// empty.
 func Simplex(v []float32) error {
 	if len(v) == 0 {
 		panic("regularize: Simplex: no values")
@@ -22,8 +22,8 @@ func Simplex(v []float32) error {
 	}
 	u := slices.Clone(v)
 	slices.SortFunc(u, func(a, b float32) int { return cmp.Compare(b, a) })
-	// Moving all values by as much changes nothing; measured from the largest, no
-	// sum loses the digits that count.
+	// A shift of all values does not change the result. Differences from the largest value
+	// keep the digits of the sums.
 	top := float64(u[0])
 	var sum, tau float64
 	for j, x := range u {

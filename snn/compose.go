@@ -96,6 +96,9 @@ func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, 
 	if l == nil {
 		return in, &layerError{name, errors.New("nil: expected a layer")}
 	}
+	if first, again := s.note(l, name); again {
+		return in, &layerError{name, fmt.Errorf("it is the same %T as layer %s: expected an object of its own for each layer", l, first)}
+	}
 	out, err := l.Describe(s, name, in)
 	if _, named := err.(*layerError); err != nil && !named {
 		err = &layerError{name, err}

@@ -113,12 +113,16 @@ func (l *Linear) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 
 // BatchNorm normalizes every channel over images, steps and pixels; see
 // [autograd.BatchNormTrain].
-type BatchNorm struct{ autograd.BatchNormState }
+type BatchNorm struct {
+	autograd.BatchNormState
+
+	name string
+}
 
 // NewBatchNorm returns batch norm for c channels with PyTorch's defaults: eps 1e-5,
 // momentum 0.1, weight 1, bias 0, running mean 0 and variance 1.
 func NewBatchNorm(c int) *BatchNorm {
-	l := &BatchNorm{autograd.BatchNormState{
+	l := &BatchNorm{BatchNormState: autograd.BatchNormState{
 		Weight: autograd.NewParam(c), Bias: autograd.NewParam(c),
 		RunningMean: autograd.NewBuffer(c), RunningVar: autograd.NewBuffer(c),
 		Eps: 1e-5, Momentum: 0.1,
@@ -139,8 +143,13 @@ func (l *BatchNorm) Init(rng.Key) {
 	clear(l.RunningMean.MutableData())
 }
 
-// Forward implements [Layer].
+// Forward implements [Layer]. Training with one value a channel fails: its variance is
+// zero, so that the output would be the bias whatever the input.
 func (l *BatchNorm) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	if sh := x.Shape(); p.Train && sh.Frames()*sh.Pixels() == 1 {
+		p.Fail(fmt.Errorf("layer %s: batch norm in training has one value a channel (one image of one pixel, the same at every step): expected more images in the batch", l.name))
+		return autograd.BatchNormEval(p.Tape, x, &l.BatchNormState)
+	}
 	if p.Train {
 		return autograd.BatchNormTrain(p.Tape, x, &l.BatchNormState, p.Steps)
 	}
@@ -149,13 +158,14 @@ func (l *BatchNorm) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (l *BatchNorm) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	l.name = name
 	if in.C != l.Weight.Shape[0] {
 		return in, fmt.Errorf("%d channels: expected %d", in.C, l.Weight.Shape[0])
 	}
 	s.add(Row{Name: name, Kind: "batch norm", In: in, Out: in, Layer: l, Params: params(name, map[string]*autograd.Param{
 		"weight": l.Weight, "bias": l.Bias, "running_mean": l.RunningMean, "running_var": l.RunningVar,
 	})})
-	return in, nil
+	return in, validateBatchNorm(&l.BatchNormState)
 }
 
 // AvgPool averages windows of K × K with stride K, or of the whole image if K is 0
@@ -224,11 +234,15 @@ func (l *Dropout) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 // Describe implements [Layer].
 func (l *Dropout) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
 	l.name = name
-	if !(l.P >= 0 && l.P < 1) {
-		return in, fmt.Errorf("dropout probability %v: expected a number in [0, 1)", l.P)
-	}
 	s.add(Row{Name: name, Kind: fmt.Sprintf("dropout %v", l.P), In: in, Out: in, Layer: l})
-	return in, nil
+	return in, l.validate()
+}
+
+func (l *Dropout) validate() error {
+	if !(l.P >= 0 && l.P < 1) {
+		return fmt.Errorf("dropout probability %v: expected a number in [0, 1)", l.P)
+	}
+	return nil
 }
 
 // Flatten turns C × H × W into C·H·W features, in that order.

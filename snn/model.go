@@ -17,9 +17,12 @@ import (
 // Config is what a model needs beside its layers.
 type Config struct {
 	Channels, Height, Width int       // of its images
-	Steps                   int       // T ≥ 1
+	Steps                   int       // T from 1 to 65536
 	Mean, Std               []float32 // of each channel; images are normalized by them. nil for none
 	Encoder                 Encoder   // nil stands for Direct
+	// ClassNames holds the name of each class, in the order of the logits; nil if they are
+	// unknown.
+	ClassNames []string
 }
 
 // Model is a spiking network: images with values in [0,1] in, logits out, the mean
@@ -54,7 +57,7 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		cfg.Encoder = Direct{}
 	}
 	m := &Model{Config: cfg, body: body}
-	if err := checkSteps(cfg.Steps); err != nil {
+	if err := validateSteps(cfg.Steps); err != nil {
 		return nil, err
 	}
 	if (cfg.Mean == nil) != (cfg.Std == nil) {
@@ -82,6 +85,9 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		return nil, fmt.Errorf("snn: the network ends in %d×%d×%d: expected one pixel of classes", out.C, out.H, out.W)
 	}
 	m.classes = out.C
+	if cfg.ClassNames != nil && len(cfg.ClassNames) != m.classes {
+		return nil, fmt.Errorf("snn: %d names for the %d classes that the network ends in", len(cfg.ClassNames), m.classes)
+	}
 	named := map[string]bool{}
 	for _, p := range m.State() {
 		if p.Name == "" {
@@ -98,9 +104,15 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 	return m, nil
 }
 
-func checkSteps(steps int) error {
+// mostSteps bounds T, which a file can ask for and memory grows with.
+const mostSteps = 1 << 16
+
+func validateSteps(steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("snn: %d time steps: expected at least 1", steps)
+	}
+	if steps > mostSteps {
+		return fmt.Errorf("snn: %d time steps: expected at most %d", steps, mostSteps)
 	}
 	return nil
 }
@@ -115,8 +127,12 @@ func (m *Model) Init(key rng.Key) {
 // Body returns the layers, as they were given to NewModel.
 func (m *Model) Body() Layer { return m.body }
 
-// Classes returns the number of logits.
+// Classes returns the number of classes, which is that of the logits of an image.
 func (m *Model) Classes() int { return m.classes }
+
+// ClassNames returns the name of each class, in the order of the logits, or nil if they
+// are unknown.
+func (m *Model) ClassNames() []string { return m.Config.ClassNames }
 
 // Summary describes the layers.
 func (m *Model) Summary() *Summary { return &m.summary }
@@ -126,12 +142,32 @@ func (m *Model) Params() []*autograd.Param {
 	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
 }
 
-// ValidateParams returns an error that names a parameter or running statistic with a value
-// that is not finite. Neurons hide such: one whose current is not a number never fires.
+// ValidateParams returns an error that names a parameter or running statistic with a
+// value that is not finite, a running variance v with v + eps ≤ 0, or a standard deviation
+// that is not positive. Spikes do not show them: a neuron whose current is NaN never fires.
 func (m *Model) ValidateParams() error {
+	eps := map[*autograd.Param]float32{} // of running variances
+	for _, r := range m.summary.Rows {
+		if l, ok := r.Layer.(*BatchNorm); ok {
+			eps[l.RunningVar] = l.Eps
+		}
+	}
 	for _, p := range m.State() {
-		if !kernel.Finite(p.Data(), m.Threads) {
-			return fmt.Errorf("snn: %s holds a value that is not a finite number", p.Name)
+		e, variance := eps[p]
+		if !variance && p != m.std && kernel.Finite(p.Data(), m.Threads) {
+			continue
+		}
+		i := 0
+		for v := range p.Values() {
+			switch {
+			case v-v != 0:
+				return fmt.Errorf("snn: %s: value %d is %v: expected a finite number", p.Name, i, v)
+			case variance && !(v+e > 0):
+				return fmt.Errorf("snn: %s: value %d is %v: expected a variance that is positive with batch norm's eps, %v", p.Name, i, v, e)
+			case p == m.std && !(v > 0):
+				return fmt.Errorf("snn: %s: value %d is %v: expected a positive number", p.Name, i, v)
+			}
+			i++
 		}
 	}
 	return nil
@@ -219,29 +255,29 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 // It returns an error if the images do not fit the model or hold a value that is not
 // a number in [0,1].
 func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
-	if err := m.checkRun(&p, x); err != nil {
+	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
 	}
-	return m.run(p, x, true, false, fn), nil
+	return m.run(p, x, true, false, fn)
 }
 
 // ParamGradients is InputGradient for the parameters' gradients instead of the images'; they are
 // added to what the parameters hold since ClearGrad.
 func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
-	if err := m.checkRun(&p, x); err != nil {
+	if err := m.validateRun(&p, x); err != nil {
 		return err
 	}
-	m.run(p, x, false, true, fn)
-	return nil
+	_, err := m.run(p, x, false, true, fn)
+	return err
 }
 
 // Gradients is InputGradient and ParamGradients in one pass: it returns the images' gradient and adds
 // to the parameters'.
 func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
-	if err := m.checkRun(&p, x); err != nil {
+	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
 	}
-	return m.run(p, x, true, true, fn), nil
+	return m.run(p, x, true, true, fn)
 }
 
 // Logits evaluates the network on the images x and returns its logits, row-major
@@ -251,17 +287,20 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 //
 // A pass without OnSpikes and without Train is split into chunks; see ForEachChunk.
 func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
-	if err := m.checkRun(&p, x); err != nil {
+	if err := m.validateRun(&p, x); err != nil {
 		return nil, err
 	}
 	out := make([]float32, x.N*m.classes)
 	run := func(lo, hi int, p Pass) error {
 		p.Keys = p.Keys[lo:hi]
-		m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
+		_, err := m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
 			copy(out[lo*m.classes:], logits)
 			return nil
 		})
-		return nil
+		if err != nil && lo > 0 {
+			return fmt.Errorf("images from %d on: %w", lo, err)
+		}
+		return err
 	}
 	if p.OnSpikes != nil || p.Train {
 		return out, run(0, x.N, p)
@@ -315,15 +354,18 @@ func (m *Model) setDefaults(p *Pass) error {
 		p.Threads = m.Threads
 	}
 	if g, ok := p.Gradient.(BPTT); ok && g.Surrogate != nil {
-		if err := checkSurrogate(g.Surrogate); err != nil {
+		if err := validateSurrogate(g.Surrogate); err != nil {
 			return fmt.Errorf("snn: BPTT: %w", err)
 		}
 	}
-	return checkSteps(p.Steps)
+	if err := m.validateSettings(); err != nil {
+		return err
+	}
+	return validateSteps(p.Steps)
 }
 
-// checkRun checks a pass over x, and fills in what it leaves to the model.
-func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
+// validateRun checks a pass over x, and fills in what it leaves to the model.
+func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 	if err := m.setDefaults(p); err != nil {
 		return err
 	}
@@ -343,7 +385,7 @@ func (m *Model) checkRun(p *Pass, x tensor.NCHW) error {
 }
 
 // run makes a checked pass.
-func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW) {
+func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
 	}
@@ -352,15 +394,31 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(&p, in)
-	seed := fn(out.Dense().Unpack().Data)
+	if p.Tape.TakeNonFinite() {
+		p.Fail(errors.New("the input of a max pooling layer is not a finite number"))
+	}
+	if p.err != nil {
+		return grad, fmt.Errorf("snn: %w", p.err)
+	}
+	logits := out.Dense().Unpack().Data
+	for i, v := range logits {
+		if v-v != 0 {
+			return grad, fmt.Errorf("snn: image %d: logit %d is %v: expected a finite number", i/m.classes, i%m.classes, v)
+		}
+	}
+	seed := fn(logits)
 	if seed == nil {
-		return grad
+		return grad, nil
 	}
 	p.Tape.Backward(out, seed)
 	if input {
-		grad = in.Grad().Unpack()
+		g := in.Grad()
+		if g == nil {
+			return grad, errors.New("snn: no gradient reaches the images: a layer has a result that is not recorded as an operation on its input")
+		}
+		grad = g.Unpack()
 	}
-	return grad
+	return grad, nil
 }
 
 // tape returns an idle tape: the one that has the most memory, so that others stay as

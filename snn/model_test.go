@@ -626,9 +626,9 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer 0: decay NaN", good, snn.NewSequential(snn.LIF(nan))},
 		{"layer 0: threshold 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = 0 }))},
 		{"layer 0: threshold +Inf", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = float32(math.Inf(1)) }))},
-		{"layer 0: surrogate rectangle: width 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Rectangle{} }))},
-		{"layer 0: surrogate sigmoid: width -4", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Sigmoid{Alpha: -4} }))},
-		{"layer 0: surrogate arctan: width NaN", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Arctan{Alpha: nan} }))},
+		{"layer 0: surrogate rectangle 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Rectangle{} }))},
+		{"layer 0: surrogate sigmoid -4", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Sigmoid{Alpha: -4} }))},
+		{"layer 0: surrogate arctan NaN", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Arctan{Alpha: nan} }))},
 		{"layer 0: no surrogate", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = nil }))},
 		{"layer blocks.0.bn1: 2 channels: expected 3", good, block(func(b *snn.Residual) { b.BN1 = snn.NewBatchNorm(3) })},
 		{"layer blocks.0.n2: decay 2", good, block(func(b *snn.Residual) { b.N2 = snn.LIF(2) })},
@@ -641,7 +641,7 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer blocks.0: a layer is nil: expected N1, Conv1, N2 and Conv2", good, block(func(b *snn.Residual) { b.N2 = nil })},
 		{"a parameter of shape [3] has no name", good, &nameless{}},
 		{"the network ends in 3×4×4: expected one pixel of classes", good, conv()},
-		{"two parameters are named 1.weight", good, snn.NewSequential(twice, twice, snn.Flatten{}, snn.NewLinear(32, 2, true))},
+		{"layer 1: it is the same *snn.Conv2D as layer 0", good, snn.NewSequential(twice, twice, snn.Flatten{}, snn.NewLinear(32, 2, true))},
 		{"two parameters are named a.weight", good, (&snn.Sequential{}).Append("a", conv()).Append("a", snn.NewConv2D(3, 3, 4, 1, 0, true))},
 	} {
 		_, err := snn.NewModel(c.cfg, c.body)
@@ -650,9 +650,11 @@ func TestConstructionErrors(t *testing.T) {
 }
 
 func TestNewSurrogateErrors(t *testing.T) {
-	for _, width := range []float32{0, -1, float32(math.NaN()), float32(math.Inf(1))} {
-		_, err := snn.NewSurrogate("triangle", width)
-		assert.ErrorContains(t, err, fmt.Sprintf("surrogate triangle: width %v: expected a positive number", width))
+	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid"} {
+		for _, v := range []float32{0, -0.3, -1, float32(math.NaN()), float32(math.Inf(1))} {
+			_, err := snn.NewSurrogate(name, v)
+			assert.ErrorContains(t, err, fmt.Sprintf("surrogate %s %v: expected a positive number", name, v))
+		}
 	}
 	_, err := snn.NewSurrogate("relu", 1)
 	assert.ErrorContains(t, err, `surrogate "relu": expected triangle, rectangle, sigmoid, arctan or fast_sigmoid`)

@@ -47,15 +47,16 @@ func (n *Neuron) Validate() error {
 		return fmt.Errorf("decay %v: expected a number in (0, 1]", n.Decay)
 	case !(n.Threshold > 0) || math.IsInf(float64(n.Threshold), 0):
 		return fmt.Errorf("threshold %v: expected a positive number", n.Threshold)
-	case n.Surrogate == nil:
-		return fmt.Errorf("no surrogate: expected one such as Triangle{1}")
 	}
-	return checkSurrogate(n.Surrogate)
+	return validateSurrogate(n.Surrogate)
 }
 
 // Forward implements [Layer].
 func (n *Neuron) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	y := p.Gradient.Fire(p, n, x)
+	if p.Tape.TakeNonFinite() {
+		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.name))
+	}
 	if p.OnSpikes != nil {
 		if s := y.Spikes(); s != nil {
 			p.OnSpikes(n.name, s)

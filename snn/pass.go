@@ -27,7 +27,22 @@ type Pass struct {
 	// OnSpikes, if not nil, is shown the spikes of every layer of neurons, under the
 	// layer's name. They are valid during the call.
 	OnSpikes func(layer string, s *tensor.Spikes)
+
+	err error // the first that a layer had
 }
+
+// Fail ends the pass with an error: the call of Model that made the pass returns the
+// first error that a layer gives here, and nothing that the pass computed. A layer calls
+// it for what it finds wrong with data, and returns any value of the right shape.
+func (p *Pass) Fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+// Err returns the first error given to Fail, or nil. Who calls Model.Forward on a pass of
+// their own asks for it.
+func (p *Pass) Err() error { return p.err }
 
 // keys derives a key for each image from a purpose.
 func (p *Pass) keys(purpose string) []rng.Key {

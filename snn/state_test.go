@@ -133,7 +133,7 @@ func TestLoadErrors(t *testing.T) {
 		{"it lacks none of the model's tensors, and has zz beside them", changed(func(ts tensors) { ts["zz"] = ts["fc.bias"] })},
 		{"tensor fc.bias has shape [1 5]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{1, 5}, make([]byte, 20)) })},
 		{"tensor fc.bias has shape [4]: expected [5]", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F32, []uint64{4}, make([]byte, 16)) })},
-		{"tensor fc.bias is of type F64: expected F32", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.F64, []uint64{5}, make([]byte, 40)) })},
+		{"tensor fc.bias is of type I64: expected F32", changed(func(ts tensors) { ts["fc.bias"] = view(t, safetensors.I64, []uint64{5}, make([]byte, 40)) })},
 		{"tensor fc.bias, value 2 is NaN: expected a finite number", value(math.NaN())},
 		{"tensor fc.bias, value 2 is -Inf: expected a finite number", value(math.Inf(-1))},
 	} {
@@ -245,4 +245,39 @@ func TestInit(t *testing.T) {
 	b.Init(rng.New(2))
 	assert.NotEqual(t, state(a)["fc.weight"], state(b)["fc.weight"])
 	assert.NotEqual(t, state(a)["block.conv2.weight"][:100], state(a)["block.conv1.weight"][:100])
+}
+
+// A state of other names and types is converted, and what was done is said; a lower
+// budget refuses it.
+func TestLoadWith(t *testing.T) {
+	m := newModel(t, defaults())
+	warmStatistics(t, m, images(m, 2))
+	var b bytes.Buffer
+	require.NoError(t, m.Write(&b))
+	st, err := safetensors.Deserialize(b.Bytes())
+	require.NoError(t, err)
+	ts := tensors{"n_averaged": view(t, safetensors.I64, []uint64{1}, make([]byte, 8))}
+	for _, n := range st.Tensors() {
+		var double []byte
+		for raw := range slices.Chunk(n.TensorView.Data(), 4) {
+			x := math.Float32frombits(binary.LittleEndian.Uint32(raw))
+			double = binary.LittleEndian.AppendUint64(double, math.Float64bits(float64(x)))
+		}
+		ts["module."+n.Name] = view(t, safetensors.F64, n.TensorView.Shape(), double)
+	}
+	path := filepath.Join(t.TempDir(), "averaged.safetensors")
+	require.NoError(t, os.WriteFile(path, ts.bytes(t), 0o644))
+
+	other := newModel(t, defaults())
+	var notes []string
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Note: func(s string) { notes = append(notes, s) }}))
+	assert.Equal(t, state(m), state(other))
+	require.Len(t, notes, 3)
+	assert.Contains(t, notes[0], "n_averaged, which the model computes nothing with")
+	assert.Equal(t, "the prefix module. of the tensors' names is passed over", notes[1])
+	assert.Contains(t, notes[2], "tensors of type F64 are rounded to the nearest float32")
+
+	err = other.LoadWith(path, snn.LoadOptions{Budget: 1 << 12})
+	assert.ErrorContains(t, err, "load model: "+path)
+	assert.ErrorContains(t, err, "the reader's budget, which can be raised")
 }

@@ -2,6 +2,7 @@ package snn
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 
@@ -23,7 +24,27 @@ type Row struct {
 }
 
 // Summary lists a model's layers in the order in which they run.
-type Summary struct{ Rows []Row }
+type Summary struct {
+	Rows []Row
+
+	names map[Layer]string // of the layers described so far that are pointers
+}
+
+// note keeps the name of a layer. If the layer has one already, note returns that.
+// Pointers alone tell layers apart, and those to types of no size do not.
+func (s *Summary) note(l Layer, name string) (first string, again bool) {
+	if t := reflect.TypeOf(l); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
+		return "", false
+	}
+	if first, again = s.names[l]; again {
+		return first, true
+	}
+	if s.names == nil {
+		s.names = map[Layer]string{}
+	}
+	s.names[l] = name
+	return "", false
+}
 
 func (s *Summary) add(r Row) { s.Rows = append(s.Rows, r) }
 

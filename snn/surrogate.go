@@ -1,82 +1,88 @@
 package snn
 
 import (
+	"errors"
 	"fmt"
 	"math"
-	"strings"
+	"reflect"
 
 	"github.com/org/snnrat/autograd"
 )
 
-// Surrogate stands in for the derivative of the Heaviside step that a neuron fires
-// by. Each has one parameter, Width > 0; u is the membrane potential minus the
-// threshold.
+// Surrogate stands in for the derivative of the Heaviside step by which a neuron fires.
+// Below, u is the membrane potential minus the threshold.
+//
+// A neuron or BPTT refuses a surrogate whose derivative is not positive at u = 0 or not
+// finite at one of some further points.
 type Surrogate interface {
 	autograd.Surrogate
 	fmt.Stringer
 }
 
-// Triangle is max(0, Width − |u|)/Width² (Bellec et al. 2018; Ding et al. 2022).
+// Triangle is max(0, Width − |u|)/Width² (Bellec et al. 2018; Ding et al. 2022). It is
+// zero from a distance of Width to the threshold on.
 type Triangle struct{ Width float32 }
 
 // Rectangle is 1[|u| < Width/2]/Width (Wu et al. 2018).
 type Rectangle struct{ Width float32 }
 
-// Sigmoid is Width·σ(Width·u)·(1 − σ(Width·u)), σ the logistic function.
+// Sigmoid is Alpha·σ(Alpha·u)·(1 − σ(Alpha·u)), where σ is the logistic function. A larger
+// Alpha is steeper. SpikingJelly's Sigmoid(alpha) is the same.
 type Sigmoid struct{ Alpha float32 }
 
-// Arctan is (Width/2)/(1 + (π·Width·u/2)²) (Fang et al. 2021).
+// Arctan is (Alpha/2)/(1 + (π·Alpha·u/2)²) (Fang et al. 2021). A larger Alpha is steeper.
+// SpikingJelly's ATan(alpha) is the same.
 type Arctan struct{ Alpha float32 }
 
-// FastSigmoid is 1/(1 + Width·|u|)² (Zenke and Ganguli 2018).
+// FastSigmoid is 1/(1 + Slope·|u|)² (Zenke and Ganguli 2018). A larger Slope is steeper.
+// snnTorch's fast_sigmoid(slope) is the same.
 type FastSigmoid struct{ Slope float32 }
 
-// NewSurrogate returns the surrogate of that name: triangle, rectangle, sigmoid,
-// arctan or fast_sigmoid. It returns an error for another name and for a width that
-// is not positive and finite.
-func NewSurrogate(name string, width float32) (Surrogate, error) {
+// NewSurrogate returns the surrogate of that name: triangle, rectangle, sigmoid, arctan
+// or fast_sigmoid. The parameter is the Width of the first two, the Alpha of the next
+// two, and the Slope of the last. NewSurrogate returns an error for another name, and for
+// a parameter whose derivative is not finite, or not positive at the threshold.
+func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 	var s Surrogate
 	switch name {
 	case "triangle":
-		s = Triangle{width}
+		s = Triangle{parameter}
 	case "rectangle":
-		s = Rectangle{width}
+		s = Rectangle{parameter}
 	case "sigmoid":
-		s = Sigmoid{width}
+		s = Sigmoid{parameter}
 	case "arctan":
-		s = Arctan{width}
+		s = Arctan{parameter}
 	case "fast_sigmoid":
-		s = FastSigmoid{width}
+		s = FastSigmoid{parameter}
 	default:
 		return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan or fast_sigmoid", name)
 	}
-	if err := checkSurrogate(s); err != nil {
+	if err := validateSurrogate(s); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// checkSurrogate returns an error if the width is not positive and finite: the derivative is
-// zero then, or points down, and whatever it attacks looks robust.
-func checkSurrogate(s Surrogate) error {
-	var width float32
-	switch s := s.(type) {
-	case Triangle:
-		width = s.Width
-	case Rectangle:
-		width = s.Width
-	case Sigmoid:
-		width = s.Alpha
-	case Arctan:
-		width = s.Alpha
-	case FastSigmoid:
-		width = s.Slope
-	default:
-		return nil
+// validateSurrogate returns an error if the derivative is not positive at the threshold
+// or not finite somewhere: whatever it attacks would look robust.
+func validateSurrogate(s Surrogate) error {
+	if v := reflect.ValueOf(s); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return errors.New("no surrogate: expected one such as Triangle{1}")
 	}
-	if !(width > 0) || math.IsInf(float64(width), 0) {
-		name, _, _ := strings.Cut(s.String(), " ")
-		return fmt.Errorf("surrogate %s: width %v: expected a positive number", name, width)
+	if p, ok := s.(interface{ parameter() float32 }); ok && !(p.parameter() > 0 && p.parameter() <= math.MaxFloat32) {
+		return fmt.Errorf("surrogate %v: expected a positive number", s)
+	}
+	u := [...]float32{0, 1e-30, -1e-30, 1e-6, -1e-6, 0.1, -0.1, 0.5, -0.5, 1, -1, 10, -10, 1e3, -1e3, 1e30, -1e30}
+	var d [len(u)]float32
+	s.Derivative(d[:], u[:])
+	if !(d[0] > 0) {
+		return fmt.Errorf("surrogate %v: its derivative at the threshold is %v: expected a positive number", s, d[0])
+	}
+	for i, v := range d {
+		if v-v != 0 {
+			return fmt.Errorf("surrogate %v: its derivative at %v from the threshold is %v: expected a finite number", s, u[i], v)
+		}
 	}
 	return nil
 }
@@ -139,17 +145,24 @@ func (s FastSigmoid) Derivative(dst, u []float32) {
 	}
 }
 
-// String returns the name and the width, as NewSurrogate takes them.
+// Pointers to these types, and types that embed them, have the method too.
+func (s Triangle) parameter() float32    { return s.Width }
+func (s Rectangle) parameter() float32   { return s.Width }
+func (s Sigmoid) parameter() float32     { return s.Alpha }
+func (s Arctan) parameter() float32      { return s.Alpha }
+func (s FastSigmoid) parameter() float32 { return s.Slope }
+
+// String returns the name and the parameter, as NewSurrogate takes them.
 func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
 
-// String returns the name and the width, as NewSurrogate takes them.
+// String returns the name and the parameter, as NewSurrogate takes them.
 func (s Rectangle) String() string { return fmt.Sprintf("rectangle %v", s.Width) }
 
-// String returns the name and the width, as NewSurrogate takes them.
+// String returns the name and the parameter, as NewSurrogate takes them.
 func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Alpha) }
 
-// String returns the name and the width, as NewSurrogate takes them.
+// String returns the name and the parameter, as NewSurrogate takes them.
 func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Alpha) }
 
-// String returns the name and the width, as NewSurrogate takes them.
+// String returns the name and the parameter, as NewSurrogate takes them.
 func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Slope) }

@@ -9,15 +9,16 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// Accuracy returns the share, in [0,1], of a set's images that the model classifies
-// as labelled, in evaluation mode and batches of so many images, whose number changes
-// nothing. Of equal logits the first counts.
+// Accuracy returns the share, in [0,1], of the set's images that the model classifies as
+// labelled. The model runs in evaluation mode, on batches of the given size, which does
+// not affect the result. Among equal logits, the first one counts as the largest.
 //
-// It returns an error if batch < 1, if the set does not fit the model, if ctx is done
-// (which is looked at before every batch; the error is ctx.Err(), wrapped), and if an
-// image cannot be read or a parameter or logit is not finite.
+// Accuracy checks ctx before every batch and returns ctx.Err(), wrapped, once ctx is done.
+// It also returns an error if batch < 1, if the images or the classes of the set differ
+// from the model's, if an image cannot be read, or if a parameter or a logit is not a
+// finite number.
 func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int) (float64, error) {
-	if err := fits(model, set); err != nil {
+	if err := validateSet(model, set); err != nil {
 		return 0, err
 	}
 	if err := model.ValidateParams(); err != nil {

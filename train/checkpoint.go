@@ -24,7 +24,7 @@ const (
 	digestKey   = "snnrat.train.sha256"
 )
 
-// checkpoint is what a checkpoint file holds beside tensors.
+// checkpoint is the metadata of a checkpoint file, which otherwise holds tensors.
 type checkpoint struct {
 	Steps   int       `json:"steps"` // updates made
 	History []Metrics `json:"history"`
@@ -43,24 +43,25 @@ func (t *Trainer) Save(path string) error {
 	return nil
 }
 
-// SaveEvery has Epochs save a checkpoint to path: before the first step, after each
-// epoch, after a step if so much time has passed since the last checkpoint, and when
-// Epochs ends. A process that is killed so loses at most that time, and a context that is
-// done loses nothing. An error of Save ends the sequence of Epochs.
+// SaveEvery makes Epochs save checkpoints to path. Epochs then saves one before its first
+// step, after each epoch, when it ends, and after a step if the interval has passed since
+// the last checkpoint. A killed process loses at most the interval and one step. A context
+// that is done loses nothing. An error of Save ends the sequence. An empty path turns this
+// off.
 func (t *Trainer) SaveEvery(interval time.Duration, path string) {
 	t.saving = autosave{path: path, interval: interval, at: -1}
 }
 
-// autosave is what SaveEvery asks for.
+// autosave is the setting of SaveEvery and the state of its last checkpoint.
 type autosave struct {
 	path     string
 	interval time.Duration
 	last     time.Time // of the last checkpoint
-	at       int       // position of the last checkpoint
+	at       int       // position of the last checkpoint, −1 for none
 }
 
-// autosave saves a checkpoint if SaveEvery asks for one, and if the last one is both
-// behind the trainer and, unless now is set, old enough.
+// autosave saves the checkpoint that SaveEvery asks for, if the trainer has gone further
+// than the last one. Unless now is set, it waits for the interval to pass.
 func (t *Trainer) autosave(now bool) error {
 	position := t.updater.Steps + len(t.history)
 	s := &t.saving
@@ -118,7 +119,7 @@ func (t *Trainer) resume(path string) error {
 	if t.running {
 		return errors.New("an epoch is under way, want it completed")
 	}
-	file, err := paramfile.Open(path)
+	file, err := paramfile.Open(path, paramfile.Options{})
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,8 @@ func (t *Trainer) resume(path string) error {
 	return nil
 }
 
-// tensors lists what training changes under the names of a checkpoint.
+// tensors returns all parameters and vectors that training changes, by their names in a
+// checkpoint.
 func (t *Trainer) tensors() map[string]*autograd.Param {
 	named := map[string]*autograd.Param{}
 	for _, p := range t.model.State() {
@@ -167,8 +169,8 @@ func (t *Trainer) tensors() map[string]*autograd.Param {
 	return named
 }
 
-// digest returns the SHA-256 of a checkpoint's text and, in the order of their names,
-// the tensors.
+// digest returns the SHA-256 of a checkpoint's metadata followed by its tensors in the
+// order of their names.
 func (t *Trainer) digest(text string) string {
 	h := sha256.New()
 	io.WriteString(h, text)

@@ -367,6 +367,40 @@ func TestResumeRefusesBadFiles(t *testing.T) {
 	require.NoError(t, tr.Resume(good))
 }
 
+// A step that fails on its way takes the trainer back to the beginning of the epoch, but
+// leaves the checkpoint of the steps before it.
+func TestFailedStepKeepsCheckpoint(t *testing.T) {
+	want := tiny(t, nil)
+	fit(t, want, rat())
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	cfg, calls := rat(), 0
+	good := cfg.Simplex
+	cfg.Simplex = func(v []float32) error {
+		if calls++; calls == 14 { // three convex combinations a step
+			return errBroken
+		}
+		return good(v)
+	}
+	model := tiny(t, nil)
+	tr := trainer(t, model, cfg)
+	tr.SaveEvery(0, path)
+	var last error
+	for _, last = range tr.Epochs(context.Background()) {
+	}
+	require.ErrorIs(t, last, errBroken)
+	require.Equal(t, 1.0, tr.Completed())
+	resumed := tiny(t, nil)
+	other := trainer(t, resumed, rat())
+	require.NoError(t, other.Resume(path))
+	require.InDelta(t, 1+1./3, other.Completed(), 1e-9)
+	finish(t, other)
+	assert.Equal(t, values(want), values(resumed))
+	finish(t, tr)
+	assert.Equal(t, values(want), values(model))
+	require.NoError(t, other.Resume(path))
+	assert.Equal(t, 3.0, other.Completed())
+}
+
 // TestSaveRefuses asks for a checkpoint in the middle of a step.
 func TestSaveRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")

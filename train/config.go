@@ -11,51 +11,52 @@ import (
 )
 
 // Regularizer projects the weights of linear and convolutional layers after every
-// update, such as regularize.Orthogonal.
+// update. regularize.Orthogonal is one.
 type Regularizer interface {
-	// Apply projects p, of Shape [out, in] or [Cout, Cin, k, k], from at most threads
-	// goroutines (GOMAXPROCS if threads is not positive), and draws from key alone.
+	// Apply projects the weight p of shape [out, in] or [C_out, C_in, k, k] in place. It
+	// uses at most threads goroutines, or GOMAXPROCS if threads is not positive. All its
+	// random numbers come from key. An error ends the training.
 	Apply(p *autograd.Param, key rng.Key, threads int) error
 }
 
-// Monitor measures the model after every epoch, such as lipschitz.Tracker.
+// Monitor measures the model after every epoch. lipschitz.Tracker is one.
 type Monitor interface {
-	// Measure returns what it measured of m, which it leaves alone, after so many
-	// epochs: finite numbers by name. Layers' come as quantity/parameter, such as
-	// sigma_max/features.0.weight.
+	// Measure returns finite numbers by name, measured on m after the given number of
+	// epochs. The name of a layer's number is quantity/parameter, such as
+	// sigma_max/features.0.weight. Measure must not change m. An error ends the training.
 	Measure(ctx context.Context, m *snn.Model, epochs int) (map[string]float64, error)
 }
 
-// Config says how a [Trainer] trains.
+// Config holds the settings of a [Trainer].
 type Config struct {
 	Epochs         int                  // passes over the set, at least 1
 	LR             float64              // base learning rate, finite and positive
-	Schedule       Schedule             // of the learning rate over the epochs
-	Optimizer      Optimizer            // makes the updates
+	Schedule       Schedule             // learning rate of each epoch
+	Optimizer      Optimizer            // update rule
 	Loader         dataset.LoaderConfig // batches, their order and augmentation
 	Gradient       snn.Gradient         // how the gradient of the weights crosses neurons
-	LabelSmoothing float64              // share of the target that is spread over all classes, in [0, 1)
+	LabelSmoothing float64              // share of the target that is spread evenly over all classes, in [0, 1)
 
-	// Adversary makes the images of a step from those of the batch: MIX of RAT. Nil
-	// leaves them as they are.
+	// Adversary perturbs the images of every batch (MIX of RAT). Nil trains on the
+	// images as they are.
 	Adversary snn.Adversary
-	// HIRE moves the images within a step, from one update to the next. Nil makes one
-	// update a step.
+	// HIRE perturbs the images between the updates of a step. Nil makes one update a
+	// step.
 	HIRE *HIRE
-	// Regularizer projects every weight of two extents or more after each update: REG
-	// of RAT. Nil leaves them as they are.
+	// Regularizer projects every weight of two or more extents after each update (REG
+	// of RAT). Nil projects none.
 	Regularizer Regularizer
-	// Simplex projects the weights of a convex combination onto the probability
-	// simplex, after each update, in place: regularize.Simplex. Nil leaves them free.
+	// Simplex projects the weights v of a convex combination onto the probability
+	// simplex in place, after each update. regularize.Simplex does so. Nil projects
+	// none.
 	Simplex func(v []float32) error
 
-	// Monitor measures the model at the end of every epoch, for Metrics.Measured, or
-	// not if it is nil. The training does not depend on it, so that a resumed one may
-	// have another.
+	// Monitor, if not nil, measures the model after every epoch for Metrics.Measured.
+	// It does not affect the training, so a resumed training may have another.
 	Monitor Monitor
 
-	// Progress, if not nil, is called after every step, from the goroutine that
-	// ranges over Epochs.
+	// Progress, if not nil, is called after every step by the goroutine that ranges
+	// over Epochs. It may call Trainer.Save.
 	Progress func(Progress)
 }
 
@@ -89,32 +90,33 @@ func RAT(epochs int, mix snn.Adversary, reg Regularizer, simplex func(v []float3
 	return cfg
 }
 
-// Progress tells how far training is.
+// Progress is the state of a training after a step.
 type Progress struct {
-	Epoch, Epochs int // the current one, from 1, and how many there will be
-	Step, Steps   int // the steps of the epoch that are done, and how many it has
-	Loss          float64
+	Epoch, Epochs int     // the current epoch, from 1, and the number of all
+	Step, Steps   int     // the completed steps of the epoch, and the number of all
+	Loss          float64 // mean loss of the step's images
 }
 
 // Metrics are the measurements of an epoch.
 type Metrics struct {
 	Epoch int     `json:"epoch"` // from 1
 	LR    float64 `json:"lr"`    // learning rate
-	// Loss and Accuracy, in [0,1], are means over the images that were trained on,
-	// perturbed if there is an Adversary, at the time they were, in training mode.
+	// Loss and Accuracy are means over the images of the epoch's steps. The pass of the
+	// update computes both, in training mode, on the perturbed images if there is an
+	// Adversary. Accuracy is in [0,1].
 	Loss     float64 `json:"loss"`
 	Accuracy float64 `json:"accuracy"`
-	// FiringRate is the mean number of spikes a neuron and step, in [0,1]; 0 under
-	// snn.CBA, which has none.
+	// FiringRate is the mean number of spikes per neuron and time step, in [0,1]. It is
+	// 0 under snn.CBA, which has no spikes.
 	FiringRate float64 `json:"firing_rate"`
-	// Measured is what Config.Monitor measured after the epoch; nil without one.
+	// Measured holds what Config.Monitor returned after the epoch. It is nil without one.
 	Measured        map[string]float64 `json:"measured,omitempty"`
-	Seconds         float64            `json:"seconds"` // but for the Monitor's
+	Seconds         float64            `json:"seconds"` // wall time without that of the Monitor
 	ImagesPerSecond float64            `json:"images_per_second"`
 }
 
-// validate returns an error that names the first field that is out of its range;
-// those of Optimizer and Loader are checked where they are used.
+// validate returns an error that names the first field that is out of its range. The
+// fields of Optimizer and Loader are checked by their users.
 func (c Config) validate() error {
 	switch {
 	case c.Epochs < 1:

@@ -1,5 +1,5 @@
-// Package train trains spiking networks, plainly or with regularized adversarial
-// training (RAT: Ding, Bu, Yu, Huang, Liu: SNN-RAT: Robustness-enhanced Spiking
+// Package train trains spiking networks, in the ordinary way or with regularized
+// adversarial training (RAT; Ding, Bu, Yu, Huang, Liu: SNN-RAT: Robustness-enhanced Spiking
 // Neural Network through Regularized Adversarial Training, NeurIPS 2022):
 //
 //	cfg := train.Default(5) // epochs
@@ -7,14 +7,12 @@
 //	if err != nil {
 //		return err
 //	}
+//	trainer.SaveEvery(10*time.Minute, "checkpoint.safetensors")
 //	for m, err := range trainer.Epochs(ctx) {
 //		if err != nil {
 //			return err
 //		}
 //		fmt.Printf("epoch %d: loss %.3f\n", m.Epoch, m.Loss)
-//		if err := trainer.Save("checkpoint.safetensors"); err != nil {
-//			return err
-//		}
 //	}
 //
 // # RAT
@@ -33,25 +31,30 @@
 // Package train imports neither attack nor regularize. An [snn.Adversary] and a
 // [Regularizer] are interfaces of one method each.
 //
-// An earlier defence that changes the step itself is [HIRE], Config.HIRE.
+// [HIRE] is an earlier defence, which changes the step itself. Config.HIRE turns it on.
 //
 // # A step
 //
-// A step perturbs the batch, if there is an adversary, with the network in evaluation
-// mode; computes in training mode the gradient of the mean cross-entropy of the mean
-// output over time; makes the optimizer's update; and then projects the weights and
-// the convex combinations.
+// A step takes one batch and does the following, in this order:
 //
-// # Watching
+//  1. The adversary, if there is one, perturbs the images. The network runs in evaluation
+//     mode.
+//  2. A pass in training mode computes the mean cross-entropy of the mean output over time,
+//     and its gradient.
+//  3. The optimizer updates the parameters.
+//  4. The regularizer projects the weights, and the simplex projection the weights of
+//     convex combinations.
 //
-// The [Metrics] of an epoch hold what a [Config].Monitor measured after it: with a
-// lipschitz.Tracker, the spectral norm of every layer, which shows REG at work.
-// Metrics are kept in checkpoints and marshal to JSON.
+// # Metrics
+//
+// [Trainer.Epochs] yields the [Metrics] of every epoch. They include the numbers that
+// Config.Monitor measures after the epoch. A lipschitz.Tracker, for example, measures the
+// spectral norm of every layer. Checkpoints keep all metrics, and Metrics marshal to JSON.
 //
 // # Repeating and resuming
 //
-// All that is random comes from the key given to [New], by epoch, step, image and
-// parameter. The same key gives the same bits, whatever the number of threads. A
-// training that was stopped and resumed from its last checkpoint gives the same bits
-// as one that was not.
+// All random numbers come from the key given to [New], by epoch, step, image and parameter.
+// The same key gives the same bits at any number of threads. A training that stops and
+// resumes from a checkpoint gives the same bits as one that runs through. A checkpoint can
+// be saved after any step, within an epoch or between two.
 package train

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"math"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -49,16 +50,50 @@ func TestSinkUpdatesAsStepDoes(t *testing.T) {
 			}
 		}
 		want := 0
-		if fused {
+		if _, whole := o.(lars); fused && !whole {
 			want = 2 // 130→270, 3×3, and 4320→1030
 		}
 		require.Equal(t, want, taken)
 		return append(m.State(), u.State()...)
 	}
-	for _, o := range []Optimizer{DefaultSGD(), DefaultAdam()} {
+	for _, o := range []Optimizer{DefaultSGD(), DefaultAdam(), lars{DefaultSGD(), t}} {
 		apart, fused := train(false, o), train(true, o)
 		for i, p := range apart {
 			require.Equal(t, p.Data(), fused[i].Data(), p.Name)
 		}
 	}
+}
+
+// lars scales the gradient of a parameter to the norm of its values, as layer-wise rules
+// do (You, Gitman, Ginsburg: LARS, 2017), and is otherwise the SGD that it embeds.
+type lars struct {
+	SGD
+	t *testing.T
+}
+
+func (o lars) Update(w, grad []float32, slots [][]float32, lr float64, step, threads int) {
+	norm := func(v []float32) (sum float64) {
+		for _, x := range v {
+			sum += float64(x) * float64(x)
+		}
+		return math.Sqrt(sum)
+	}
+	require.Len(o.t, grad, len(w))
+	require.Len(o.t, slots[0], len(w))
+	if g := norm(grad); g > 0 {
+		lr *= 0.001 * norm(w) / g
+	}
+	o.SGD.Update(w, grad, slots, lr, step, threads)
+}
+
+// A layer-wise optimizer sees every parameter once and whole, whatever its size.
+func TestLayerwiseOptimizerGetsWholeParameters(t *testing.T) {
+	large := autograd.NewParam(1100, 300)
+	require.Greater(t, large.Len(), 1<<18)
+	u, err := NewUpdater(lars{DefaultSGD(), t}, []*autograd.Param{large})
+	require.NoError(t, err)
+	require.False(t, u.FusedUpdate(0.1, 1).Handles(large))
+	u, err = NewUpdater(DefaultSGD(), []*autograd.Param{large})
+	require.NoError(t, err)
+	require.True(t, u.FusedUpdate(0.1, 1).Handles(large))
 }

@@ -7,27 +7,30 @@ import (
 )
 
 // HIRE is training with crafted input noise (Kundu, Pedram, Beerel: HIRE-SNN, ICCV
-// 2021). A step splits the T time steps into equal periods. Each is a pass of T/Periods
-// steps over the images, and an update; between two of them every pixel moves so as to
-// raise the loss,
+// 2021). A training step splits the T time steps into equal periods. Each period is a
+// pass of T/Periods time steps over the images, followed by an update. Between two
+// periods, every pixel moves by Eps in the direction that raises the loss:
 //
 //	x ← clip(x + Eps·sign(∂L/∂x)),  clip to [0,1]
 //
-// so a batch is seen in Periods versions, at most (Periods − 1)·Eps from the original,
-// at about the cost of a pass over T steps.
+// The network thus sees Periods versions of a batch. They differ from the original by at
+// most (Periods − 1)·Eps. The cost is about that of one pass over T time steps.
 //
-// The paper's training code is not public. Where its text leaves room, membrane
-// potentials begin at zero in every period, the loss is that of the mean output over
-// the period, ∂L/∂x comes from the same pass as the gradient of the weights (a second
-// one would not be free, as the paper's is), there is no ball beside [0,1], and the
-// next batch begins with its own images.
+// The paper's training code is not public. This implementation makes the following
+// choices where the text leaves room:
+//
+//   - Membrane potentials start at zero in every period.
+//   - The loss is that of the mean output over the period.
+//   - ∂L/∂x comes from the same pass as the gradient of the weights.
+//   - The noise is bounded by [0,1] alone, without an ε-ball.
+//   - Every batch starts with its own images, without noise.
 type HIRE struct {
 	Periods int     // at least 1, a divisor of the model's number of steps; 1 is plain training
 	Eps     float32 // ε_s in [0, 1]
 }
 
 // validate returns an error that names the field that is out of its range, for a model
-// of so many steps. Nil stands for no noise.
+// with the given number of time steps. A nil h is valid.
 func (h *HIRE) validate(steps int) error {
 	switch {
 	case h == nil:
@@ -40,7 +43,7 @@ func (h *HIRE) validate(steps int) error {
 	return nil
 }
 
-// periods returns the number of passes, and updates, that a step has.
+// periods returns the number of updates of a step.
 func (h *HIRE) periods() int {
 	if h == nil {
 		return 1
@@ -48,8 +51,8 @@ func (h *HIRE) periods() int {
 	return h.Periods
 }
 
-// move returns the images of the period after that of x, in which the loss had the
-// gradient grad.
+// move returns the images of the next period. In the current one, the images were x and
+// the gradient of the loss was grad.
 func (h *HIRE) move(x, grad tensor.NCHW) tensor.NCHW {
 	x = x.Clone()
 	for i, g := range grad.Data {

@@ -9,34 +9,40 @@ import (
 	"github.com/org/snnrat/internal/kernel"
 )
 
-// Optimizer is the rule by which parameters follow their gradients: [SGD] or [Adam].
-// It is a value without memory; what it keeps from one update to the next, an
-// [Updater] does.
+// Optimizer is an update rule for parameters, such as [SGD] and [Adam]. It is a value
+// without state. An [Updater] keeps the vectors that the rule carries from one update to
+// the next.
 type Optimizer interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
-	// Slots names the vectors kept for each parameter, which start at zero.
+	// Slots names the vectors that are kept for each parameter. They start at zero.
 	Slots() []string
-	// Update makes update number step ≥ 1 of the values w, of which grad is the
-	// gradient and slots[i] is what is kept under the name Slots()[i]. All of them
-	// have the layout of w, whose zeros of padding come with zero gradients and must
-	// stay.
+	// Update makes update number step ≥ 1 of a parameter. Its values w, its gradient grad
+	// and slots[i], the vector kept under the name Slots()[i], are whole and have the
+	// layout of autograd.Param. Padding is zero in all of them and must stay zero, so it
+	// does not count in the norms of layer-wise rules. Results must not depend on
+	// threads, the bound of Update's goroutines.
+	//
+	// [SGD] and [Adam] themselves, whose rules are elementwise, also get large parameters
+	// in parts, while the gradient is computed. An optimizer that embeds one of them gets
+	// whole parameters.
 	Update(w, grad []float32, slots [][]float32, lr float64, step, threads int)
 }
 
-// SGD is stochastic gradient descent with momentum, as PyTorch defines it, without
-// dampening:
+// SGD is stochastic gradient descent with momentum as PyTorch defines it, without
+// dampening. From v = 0, an update is
 //
 //	d = ∇w + WeightDecay·w;  v ← Momentum·v + d;  w ← w − lr·v
 //
-// from v = 0, or with Nesterov w ← w − lr·(d + Momentum·v).
+// With Nesterov, the last part is w ← w − lr·(d + Momentum·v).
 type SGD struct {
 	Momentum    float64 // in [0, 1); 0 for none
 	WeightDecay float64 // factor of the L2 penalty ½·WeightDecay·‖w‖² of all parameters, at least 0
-	Nesterov    bool    // needs momentum
+	Nesterov    bool    // Nesterov's momentum; needs Momentum > 0
 }
 
-// DefaultSGD returns the paper's momentum of 0.9 and weight decay of 5e-4.
+// DefaultSGD returns momentum 0.9 and weight decay 5e-4. Training with REG replaces
+// weight decay; see [RAT].
 func DefaultSGD() SGD { return SGD{Momentum: 0.9, WeightDecay: 5e-4} }
 
 // Validate implements [Optimizer].
@@ -69,21 +75,20 @@ func (o SGD) Update(w, grad []float32, slots [][]float32, lr float64, step, thre
 	kernel.SGD(w, grad, v, float32(lr), float32(o.Momentum), float32(o.WeightDecay), o.Nesterov, threads)
 }
 
-// Adam follows the mean of the gradients, scaled by that of their squares, as PyTorch
-// defines it (Kingma and Ba, ICLR 2015). In update number t
+// Adam is adaptive moment estimation as PyTorch defines it (Kingma and Ba, ICLR 2015).
+// From m = v = 0, update number t is
 //
 //	d = ∇w + WeightDecay·w
 //	m ← Beta1·m + (1 − Beta1)·d;  v ← Beta2·v + (1 − Beta2)·d²
 //	w ← w − lr·m̂/(√v̂ + Eps),  m̂ = m/(1 − Beta1ᵗ),  v̂ = v/(1 − Beta2ᵗ)
-//
-// from m = v = 0.
 type Adam struct {
 	Beta1, Beta2 float64 // in [0, 1)
 	Eps          float64 // in [1e-30, 1]
 	WeightDecay  float64 // factor of the L2 penalty ½·WeightDecay·‖w‖² of all parameters, at least 0
 }
 
-// DefaultAdam returns PyTorch's settings: 0.9, 0.999, 1e-8, and no weight decay.
+// DefaultAdam returns PyTorch's defaults: Beta1 0.9, Beta2 0.999, Eps 1e-8, and no weight
+// decay.
 func DefaultAdam() Adam { return Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8} }
 
 // Validate implements [Optimizer].
@@ -116,11 +121,11 @@ func (o Adam) Update(w, grad []float32, slots [][]float32, lr float64, step, thr
 	}, threads)
 }
 
-// Updater applies an optimizer to parameters and keeps what it remembers. A
-// [Trainer] has one; use it alone in a training loop of your own.
+// Updater applies an optimizer to parameters and keeps its vectors. A [Trainer] has one.
+// A training loop of your own can use one without a Trainer.
 type Updater struct {
-	// Steps is the number of updates made. It and State are all that an Updater
-	// remembers.
+	// Steps is the number of updates made. Steps and State together are the Updater's
+	// whole state.
 	Steps int
 
 	optimizer Optimizer
@@ -128,25 +133,30 @@ type Updater struct {
 	state     []*autograd.Param // [params][slots]
 	slots     [][]float32       // of one parameter
 
-	lr      float64 // of the update under way
+	lr      float64 // learning rate of the update under way
 	threads int
 	large   map[*autograd.Param]int // places of the large parameters in params
 }
 
 // large is the number of weights from which on a layer is updated while its gradient is
-// computed, which saves the memory of that gradient and two passes over it.
+// computed. This saves the memory of the gradient and two passes over it.
 const large = 1 << 18
 
-// NewUpdater returns an updater of params that has made no update. It returns an
-// error that names the field of the optimizer that is out of its range.
+// NewUpdater returns an updater of params that has made no update. It returns an error
+// that names the first field of the optimizer that is out of its range.
 func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	names := o.Slots()
 	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
+	elementwise := false // by its type, since a method would be inherited by what embeds it
+	switch o.(type) {
+	case SGD, Adam:
+		elementwise = true
+	}
 	for i, p := range params {
-		if len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
+		if elementwise && len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
 			u.large[p] = i
 		}
 		for _, name := range names {
@@ -158,16 +168,16 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	return u, nil
 }
 
-// FusedUpdate begins an update with the learning rate lr, from at most threads goroutines,
-// and returns what a backward pass can hand the gradients of large layers to:
-// they are then updated at once, with the same result. Step with the same lr must
-// follow, and makes the rest of the update.
+// FusedUpdate begins an update with the learning rate lr and at most threads goroutines.
+// The backward pass hands the gradients of large layers to the returned value, which
+// updates these layers at once. Step with the same lr must follow; it updates the other
+// parameters. The result is the same as that of Step alone.
 func (u *Updater) FusedUpdate(lr float64, threads int) autograd.FusedUpdate {
 	u.lr, u.threads = lr, threads
 	return sink{u}
 }
 
-// sink is an Updater in its update.
+// sink is an Updater whose update is under way.
 type sink struct{ *Updater }
 
 // Handles implements [autograd.FusedUpdate].
@@ -182,9 +192,9 @@ func (s sink) Update(p *autograd.Param, at int, grad []float32) {
 	s.optimizer.Update(p.MutableData()[at:][:len(grad)], grad, s.slots, s.lr, s.Steps+1, s.threads)
 }
 
-// Step updates the parameters by their gradients, which it leaves as they are, with
-// the learning rate lr, from at most threads goroutines (GOMAXPROCS if threads is
-// not positive). Parameters without a gradient are passed over.
+// Step updates every parameter that has a gradient, with the learning rate lr. It uses at
+// most threads goroutines, or GOMAXPROCS if threads is not positive. It does not change
+// the gradients.
 func (u *Updater) Step(lr float64, threads int) {
 	u.Steps++
 	for i, p := range u.params {
@@ -199,8 +209,8 @@ func (u *Updater) Step(lr float64, threads int) {
 	}
 }
 
-// State returns the vectors kept for the parameters, shared with the updater, under
-// names such as momentum.features.0.weight.
+// State returns the vectors that are kept for the parameters, under names such as
+// momentum.features.0.weight. They are shared with the updater.
 func (u *Updater) State() []*autograd.Param { return u.state }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -8,13 +8,14 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
 )
 
-// trait is one of the things that a training depends on, and that must be the same
-// for a checkpoint to be resumed.
+// trait is one property that a training depends on. A checkpoint is resumed only by a
+// training of the same traits.
 type trait struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -40,21 +41,21 @@ func compare(saved, now []trait) error {
 	return nil
 }
 
-// origin lists what the training depends on.
+// origin returns the traits of the training.
 func (t *Trainer) origin() (traits []trait, err error) {
 	add := func(name, format string, args ...any) {
 		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
 	}
 	cfg := t.cfg
-	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // no results depend on them
+	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // results do not depend on them
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
-		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i), 0))
+		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i)))
 	}
 
 	m := t.model
 	add("the model's input", "%d×%d×%d", m.Channels, m.Height, m.Width)
 	add("the model's number of steps", "%d", m.Steps)
-	add("the model's encoder", "%s", describe(reflect.ValueOf(m.Encoder), 0))
+	add("the model's encoder", "%s", describe(reflect.ValueOf(m.Encoder)))
 	var settings []trait
 	named := map[string]int{}
 	for _, row := range m.Summary().Rows {
@@ -63,7 +64,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 			name += fmt.Sprintf(" (%d)", named[name])
 		}
 		add(name, "%s, %d×%d×%d to %d×%d×%d", row.Kind, row.In.C, row.In.H, row.In.W, row.Out.C, row.Out.H, row.Out.W)
-		settings = append(settings, trait{"the setting of " + name, describe(reflect.ValueOf(row.Layer), 0)})
+		settings = append(settings, trait{"the setting of " + name, describe(reflect.ValueOf(row.Layer))})
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Meta)) {
 		var fields map[string]json.RawMessage
@@ -79,7 +80,11 @@ func (t *Trainer) origin() (traits []trait, err error) {
 
 	s := t.set
 	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
-	add("the set's classes", "%s", strings.Join(s.ClassNames(), ", "))
+	names := s.ClassNames()
+	for y := len(names); y < s.Classes; y++ { // a class without a name is its number
+		names = append(names, strconv.Itoa(y))
+	}
+	add("the set's classes", "%s", strings.Join(names, ", "))
 	content, err := s.Fingerprint()
 	if err != nil {
 		return nil, err
@@ -95,38 +100,79 @@ func shortHash(b []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// describe writes out a value with its types and its exported fields, the same in
-// every process, but for parameters, whose values a checkpoint has anyway. Of a function
-// it says only that there is one.
-func describe(v reflect.Value, depth int) string {
-	const deepest = 16 // of a value that is a cycle
+// describe writes out a value: its types, and the content of its exported and embedded
+// fields, maps and slices. The text is the same in every process. Of a function, a channel
+// or an unsafe pointer, it says only that there is one. Parameters are left out, since a
+// checkpoint has their values.
+func describe(v reflect.Value) string { return describer{}.describe(v) }
+
+// describer holds the addresses that are being described, to notice a cycle.
+type describer map[visit]bool
+
+type visit struct {
+	kind reflect.Type
+	at   uintptr
+	len  int
+}
+
+func (d describer) describe(v reflect.Value) string {
 	switch v.Kind() {
-	case reflect.Interface, reflect.Pointer:
-		if v.IsNil() || depth > deepest {
-			return "none"
-		}
-		return describe(v.Elem(), depth+1)
-	case reflect.Func:
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface, reflect.Func, reflect.Chan:
 		if v.IsNil() {
 			return "none"
 		}
-		return "a function"
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		here := visit{kind: v.Type(), at: v.Pointer()}
+		if v.Kind() == reflect.Slice {
+			here.len = v.Len()
+		}
+		if d[here] {
+			return "a cycle"
+		}
+		d[here] = true
+		defer delete(d, here)
+	}
+	switch v.Kind() {
+	case reflect.Invalid:
+		return "none"
+	case reflect.Interface, reflect.Pointer:
+		return d.describe(v.Elem())
 	case reflect.Struct:
 		var fields []string
 		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.IsExported() && f.Type != reflect.TypeFor[*autograd.Param]() {
-				fields = append(fields, f.Name+":"+describe(v.Field(i), depth+1))
+			f := v.Type().Field(i)
+			if (f.IsExported() || f.Anonymous) && f.Type != reflect.TypeFor[*autograd.Param]() {
+				fields = append(fields, f.Name+":"+d.describe(v.Field(i)))
 			}
 		}
-		return v.Type().String() + "{" + strings.Join(fields, " ") + "}"
+		return braces(v, fields)
 	case reflect.Slice, reflect.Array:
 		elems := make([]string, v.Len())
 		for i := range elems {
-			elems[i] = describe(v.Index(i), depth+1)
+			elems[i] = d.describe(v.Index(i))
 		}
-		return v.Type().String() + "{" + strings.Join(elems, " ") + "}"
-	case reflect.Invalid:
-		return "none"
+		return braces(v, elems)
+	case reflect.Map:
+		var entries []string
+		for iter := v.MapRange(); iter.Next(); {
+			entries = append(entries, d.describe(iter.Key())+":"+d.describe(iter.Value()))
+		}
+		slices.Sort(entries)
+		return braces(v, entries)
+	case reflect.String:
+		return strconv.Quote(v.String())
+	case reflect.Func:
+		return "a function"
+	case reflect.Chan:
+		return "a channel"
+	case reflect.UnsafePointer:
+		return "a pointer"
 	}
-	return fmt.Sprint(v)
+	return fmt.Sprint(v) // a number or a bool
+}
+
+func braces(v reflect.Value, parts []string) string {
+	return v.Type().String() + "{" + strings.Join(parts, " ") + "}"
 }

@@ -5,17 +5,17 @@ import (
 	"math"
 )
 
-// Schedule lowers the learning rate from epoch to epoch: [Constant], [Cosine] or
-// [StepDecay].
+// Schedule gives the learning rate of each epoch. [Constant], [Cosine] and [StepDecay] are
+// schedules.
 type Schedule interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
-	// Rate returns the learning rate of an epoch, numbered from 0, out of epochs, for
-	// the base rate lr of epoch 0.
+	// Rate returns the learning rate of the given epoch. Epochs are numbered from 0 to
+	// epochs − 1, and lr is the base learning rate.
 	Rate(lr float64, epoch, epochs int) float64
 }
 
-// Constant leaves the learning rate as it is.
+// Constant is a learning rate that stays at its base value.
 type Constant struct{}
 
 // Validate implements [Schedule].
@@ -24,12 +24,13 @@ func (Constant) Validate() error { return nil }
 // Rate implements [Schedule].
 func (Constant) Rate(lr float64, epoch, epochs int) float64 { return lr }
 
-// Cosine lowers the learning rate along half a wave, down to Floor after the last
-// epoch (Loshchilov and Hutter, SGDR, ICLR 2017; PyTorch's CosineAnnealingLR):
+// Cosine lowers the learning rate along half a cosine wave. The rate would reach Floor in
+// the epoch after the last (Loshchilov and Hutter, SGDR, ICLR 2017; PyTorch's
+// CosineAnnealingLR):
 //
 //	Floor + ½·(lr − Floor)·(1 + cos(π·epoch/epochs))
 type Cosine struct {
-	Floor float64 // at least 0
+	Floor float64 // lowest learning rate, at least 0
 }
 
 // Validate implements [Schedule].
@@ -45,11 +46,11 @@ func (s Cosine) Rate(lr float64, epoch, epochs int) float64 {
 	return s.Floor + (lr-s.Floor)*(1+math.Cos(math.Pi*float64(epoch)/float64(epochs)))/2
 }
 
-// StepDecay multiplies the learning rate by Gamma after every Every epochs
+// StepDecay multiplies the learning rate by Gamma each time that Every epochs have passed
 // (PyTorch's StepLR).
 type StepDecay struct {
-	Every int     // at least 1
-	Gamma float64 // in (0, 1]
+	Every int     // epochs between two changes, at least 1
+	Gamma float64 // factor of a change, in (0, 1]
 }
 
 // Validate implements [Schedule].

@@ -16,41 +16,48 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// Trainer trains a model on a set. It is not safe for concurrent use, and while it
-// trains, nothing else may change the model.
+// Trainer trains a model on a set. It is not safe for concurrent use. Nothing else may
+// change the model while it trains.
 type Trainer struct {
 	model   *snn.Model
 	set     *dataset.Set
 	cfg     Config
 	key     rng.Key
 	loader  *dataset.Loader
-	state   []*autograd.Param // all that training changes: the model's and the optimizer's
+	state   []*autograd.Param // all that training changes, of the model and the optimizer
 	updater *Updater
 
 	history  []Metrics // of the completed epochs
 	part     tally     // of the epoch under way
 	running  bool      // Epochs is making steps
 	changing bool      // a step is changing the state
-	before   snapshot  // of the state at the beginning of this run of the epoch
+	before   snapshot  // of the state when epoch was called
 	saving   autosave
 
-	// A step's own memory.
+	// Memory that a step reuses.
 	keys   []rng.Key // [N]
 	losses []float64 // [N]
 	grad   []float32 // [N, classes]
 }
 
-// New returns a trainer of model on set. All that is random about the training comes
-// from key. It returns an error that names the field of cfg that is out of its range,
-// or says how set does not fit model.
+// New returns a trainer of model on set. All random numbers of the training come from
+// key.
+//
+// New returns an error that names the first field of cfg that is out of its range. It
+// returns an error if the images or the classes of the set differ from the model's. It
+// also returns an error if a layer of batch norm would see a single value per channel in
+// some batch, since one value has no variance.
 func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := fits(model, set); err != nil {
+	if err := validateSet(model, set); err != nil {
 		return nil, err
 	}
 	if err := cfg.HIRE.validate(model.Steps); err != nil {
+		return nil, err
+	}
+	if err := validateBatchNorm(model, set, cfg); err != nil {
 		return nil, err
 	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
@@ -67,13 +74,15 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 	}, nil
 }
 
-func fits(model *snn.Model, set *dataset.Set) error {
+// validateSet returns an error if the images or the classes of the set differ from the
+// model's.
+func validateSet(model *snn.Model, set *dataset.Set) error {
 	if set.C != model.Channels || set.H != model.Height || set.W != model.Width {
 		return fmt.Errorf("train: the set's images are %d×%d×%d, want the model's %d×%d×%d",
 			set.C, set.H, set.W, model.Channels, model.Height, model.Width)
 	}
-	if set.Classes > model.Classes() {
-		return fmt.Errorf("train: the set has %d classes, want at most the model's %d", set.Classes, model.Classes())
+	if err := model.ValidateClasses(set.Classes, set.ClassNames()); err != nil {
+		return fmt.Errorf("train: %w", err)
 	}
 	return nil
 }
@@ -87,8 +96,8 @@ func fits(model *snn.Model, set *dataset.Set) error {
 //   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
 //     adversary, the monitor or the writing of a checkpoint fails. The trainer then stands
 //     after the last completed step. ctx is looked at before every step.
-//   - A step fails on its way: the pass returns an error, the loss or a parameter is no
-//     longer a finite number, or a projection fails. The trainer then goes back to the
+//   - A step fails on its way: a current, a logit or a parameter is not a finite number, or a
+//     projection fails. The trainer then goes back to the
 //     beginning of the epoch, or to the step at which this sequence went on with it.
 //
 // Panics of the caller's code leave the trainer likewise. In all cases Save writes where
@@ -126,19 +135,19 @@ func (t *Trainer) Completed() float64 {
 	return float64(len(t.history)) + float64(t.part.Steps)/float64(t.loader.Batches())
 }
 
-// tally is the completed part of an epoch: what its metrics are the means of.
+// tally holds the sums over the completed steps of an epoch, from which its metrics come.
 type tally struct {
 	Steps   int     `json:"steps"`
 	Images  int     `json:"images"`
 	Seconds float64 `json:"seconds"`
-	Seen    int     `json:"seen"` // images, counted once for every update that they were part of
-	Correct int     `json:"correct"`
-	Loss    float64 `json:"loss"`
-	Spikes  int     `json:"spikes"`
-	Chances int     `json:"chances"` // of a neuron to fire: one a time step
+	Seen    int     `json:"seen"`    // images, counted once per update
+	Correct int     `json:"correct"` // of Seen, those classified as labelled
+	Loss    float64 `json:"loss"`    // sum over Seen
+	Spikes  int64   `json:"spikes"`
+	Chances int64   `json:"chances"` // neurons × time steps, over Seen
 }
 
-// epoch makes what is left of the epoch under way.
+// epoch makes the steps that are left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	epoch, steps := len(t.history), t.loader.Batches()
 	t.running = true
@@ -164,7 +173,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		tick()
 		if err != nil {
 			if ctx.Err() != nil && !t.changing {
-				err = ctx.Err() // plain, whoever noticed
+				err = ctx.Err() // the same error, whoever noticed
 			}
 			return Metrics{}, fmt.Errorf("train: epoch %d of %d, step %d of %d: %w", epoch+1, t.cfg.Epochs, t.part.Steps+1, steps, err)
 		}
@@ -194,7 +203,8 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	return m, nil
 }
 
-// measure returns what the monitor, if there is one, measures after so many epochs.
+// measure returns the numbers of the monitor, if there is one, after the given number of
+// epochs.
 func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, error) {
 	if t.cfg.Monitor == nil {
 		return nil, nil
@@ -245,22 +255,19 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 	return total / float64(periods), nil
 }
 
-// update makes the update of one period of a batch, and returns its mean loss and,
-// if another period follows, the loss's gradient by the images.
+// update makes the update of one period of a batch and returns the mean loss. If another
+// period follows, it also returns the gradient of the loss by the images.
 func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tensor.NCHW, error) {
 	n := uint64(t.updater.Steps)
 	loss, grad, err := t.gradient(b, lr, period)
 	if err != nil {
 		return 0, grad, err
 	}
-	if !finite(loss) {
-		return 0, grad, fmt.Errorf("the loss is %v, want a finite number (a lower learning rate may help)", loss)
-	}
 	t.updater.Step(lr, t.model.Threads)
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
 		return 0, grad, err
 	}
-	// Neurons are silent on NaN, so it need not show in the loss.
+	// NaN in a weight need not show in the loss, since neurons do not fire on it.
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return 0, grad, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
@@ -269,10 +276,9 @@ func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tens
 	return loss, grad, nil
 }
 
-// gradient computes the gradient of the mean loss of one period of a batch, of which
-// large weights take their part of the update at once, and returns that loss and, if
-// another period follows, its gradient by the images. If the loss is not finite there
-// is no gradient and no update.
+// gradient computes the gradient of the mean loss of one period of a batch and returns
+// the loss. If another period follows, it also returns the gradient by the images. Large
+// weights are updated at once; see Updater.FusedUpdate.
 func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
 	classes := t.model.Classes()
 	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
@@ -293,8 +299,8 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
 		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
 		OnSpikes: func(_ string, s *tensor.Spikes) {
-			sum.Spikes += s.Count()
-			sum.Chances += s.Neurons() * s.Frames()
+			sum.Spikes += int64(s.Count())
+			sum.Chances += int64(s.Neurons()) * int64(s.Frames())
 		},
 	}
 	ofLogits := func(logits []float32) []float32 {
@@ -308,9 +314,6 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 		}
 		sum.Seen += b.X.N
 		loss /= float64(b.X.N)
-		if !finite(loss) {
-			return nil
-		}
 		for i := range t.grad {
 			t.grad[i] /= float32(b.X.N)
 		}
@@ -324,7 +327,7 @@ func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float6
 	return loss, images, err
 }
 
-// project applies what keeps parameters on their sets.
+// project applies the regularizer and the simplex projection.
 func (t *Trainer) project(key rng.Key) error {
 	if t.cfg.Regularizer != nil {
 		for _, p := range t.updater.params {
@@ -338,7 +341,7 @@ func (t *Trainer) project(key rng.Key) error {
 	}
 	if t.cfg.Simplex != nil {
 		for _, p := range t.model.ConvexParams() {
-			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // a vector, so the rest is padding
+			if err := t.cfg.Simplex(p.MutableData()[:p.Len()]); err != nil { // p is a vector, and the rest is padding
 				return fmt.Errorf("simplex: %s: %w", p.Name, err)
 			}
 		}

@@ -440,7 +440,7 @@ func TestFailedStep(t *testing.T) {
 				return good(v)
 			}
 		}, "conv1.weight holds a value that is not a finite number", 0},
-		"NaN in the loss": {func(cfg *train.Config, model *snn.Model, fails func() bool, _ func()) {
+		"NaN in a logit": {func(cfg *train.Config, model *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Adversary
 			cfg.Adversary = adversary(func(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 				if fails() {
@@ -449,7 +449,7 @@ func TestFailedStep(t *testing.T) {
 				}
 				return good.Perturb(ctx, m, x, y, ids, key)
 			})
-		}, "the loss is NaN, want a finite number", 0},
+		}, "logit 0 is NaN: expected a finite number", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			model, cfg := tiny(t, nil), rat()
@@ -527,6 +527,29 @@ func broken(wrong func(x tensor.NCHW) (tensor.NCHW, error)) func(*train.Config, 
 			return good.Perturb(ctx, m, x, y, ids, key)
 		})
 	}
+}
+
+// Weights whose currents overflow end the training with an error that names the step and
+// the layer.
+func TestCurrentsThatAreNotFinite(t *testing.T) {
+	model := tiny(t, func(c *zoo.Config) { c.Arch, c.BatchNorm, c.Poisson = "conv4 conv4 | fc", false, false })
+	for _, p := range model.Params() {
+		if p.Name == "features.3.weight" {
+			v := p.Export()
+			for i := range v {
+				v[i] = 3e38
+			}
+			p.Import(v)
+		}
+		if p.Name == "features.0.bias" { // all neurons fire
+			p.Import([]float32{100, 100, 100, 100})
+		}
+	}
+	var last error
+	for _, last = range trainer(t, model, train.Default(1)).Epochs(context.Background()) {
+	}
+	require.ErrorContains(t, last, "train: epoch 1 of 1, step 1 of 1: ")
+	assert.ErrorContains(t, last, "layer features.4")
 }
 
 // TestDiverges has too high a learning rate.
@@ -694,8 +717,24 @@ func TestNewRefuses(t *testing.T) {
 	}
 	_, err := train.New(tiny(t, func(c *zoo.Config) { c.Height = 8 }), toy(t), rat(), rng.New(1))
 	assert.EqualError(t, err, "train: the set's images are 1×6×6, want the model's 1×8×6")
-	_, err = train.New(tiny(t, func(c *zoo.Config) { c.Classes = 2 }), toy(t), rat(), rng.New(1))
-	assert.EqualError(t, err, "train: the set has 3 classes, want at most the model's 2")
+	// A set of fewer classes has other labels, as one of more has.
+	few, err := toy(t).Only(0, 2)
+	require.NoError(t, err)
+	for _, set := range []*dataset.Set{few, toy(t)} {
+		model := tiny(t, func(c *zoo.Config) { c.Classes = 5 - set.Classes })
+		want := fmt.Sprintf("train: snn: a data set of %d classes: the network has %d", set.Classes, 5-set.Classes)
+		_, err = train.New(model, set, rat(), rng.New(1))
+		assert.ErrorContains(t, err, want)
+		_, err = train.Accuracy(context.Background(), model, set, 4)
+		assert.ErrorContains(t, err, want)
+	}
+	// So has one of the same classes in another order, where the model knows its own.
+	model := tiny(t, func(c *zoo.Config) { c.ClassNames = []string{"dark", "bright", "grey"} })
+	_, err = train.New(model, toy(t), rat(), rng.New(1))
+	want := `train: snn: class 1 is "grey" in the data set and "bright" in the network`
+	assert.ErrorContains(t, err, want)
+	_, err = train.Accuracy(context.Background(), model, toy(t), 4)
+	assert.ErrorContains(t, err, want)
 }
 
 // TestLearnsFashion trains a small network for an epoch on half of the embedded set.
@@ -768,7 +807,7 @@ func TestAccuracy(t *testing.T) {
 
 	bias.Import([]float32{0, float32(math.NaN()), 0})
 	_, err = train.Accuracy(ctx, blind, set, 4)
-	assert.EqualError(t, err, "train: accuracy: snn: fc.bias holds a value that is not a finite number")
+	assert.EqualError(t, err, "train: accuracy: snn: fc.bias: value 1 is NaN: expected a finite number")
 	_, err = train.Accuracy(ctx, model, set, 0)
 	assert.ErrorContains(t, err, "LoaderConfig.BatchSize is 0, want")
 	_, err = train.Accuracy(ctx, tiny(t, func(c *zoo.Config) { c.Channels, c.Mean, c.Std = 3, nil, nil }), set, 4)

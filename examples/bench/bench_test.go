@@ -73,8 +73,7 @@ func (ts tensors) ints(t *testing.T, name string, v ...int) {
 // which are our own, but for what a test changes.
 func export(t *testing.T, change func(batch, expect tensors)) string {
 	folder := t.TempDir()
-	cfg := zoo.Default(arch)
-	cfg.Steps = 2
+	cfg := options{arch: arch, width: 1, steps: 2}.config()
 	m, err := zoo.New(cfg, rng.New(5))
 	require.NoError(t, err)
 	x, y := randomImages(2, m)
@@ -280,7 +279,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-batch", "-1"}, []string{"-batch", `"-1"`}},
 		{[]string{"-width", "x"}, []string{"-width", `"x"`, "(0, 64]"}},
 		{[]string{"-threads", "-1"}, []string{"-threads", `"-1"`}},
-		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, vgg11"}},
+		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, spiking_vgg11, "}},
 		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width or rate"}},
 		{[]string{"-sweep", "T", "-peer", good}, []string{"-sweep", "-peer"}},
 		{[]string{"-sweep", "T", "-peer-json", "x"}, []string{"-sweep", "-peer-json"}},

@@ -100,6 +100,14 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	return o, nil
 }
 
+// config describes the network: for CIFAR-10, with its normalization.
+func (o options) config() zoo.Config {
+	cfg := zoo.Default(o.arch)
+	cfg.Steps, cfg.WidthMultiplier = o.steps, o.width
+	cfg.Mean, cfg.Std = []float32{0.4914, 0.4822, 0.4465}, []float32{0.2023, 0.1994, 0.2010}
+	return cfg
+}
+
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := o.save(nil); err != nil {
 		return err
@@ -108,8 +116,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if o.sweep != "" {
 		return sweep(ctx, o, stdout, stderr)
 	}
-	cfg := zoo.Default(o.arch)
-	cfg.Steps, cfg.WidthMultiplier = o.steps, o.width
+	cfg := o.config()
 	m, err := zoo.New(cfg, rng.New(1))
 	if err != nil {
 		return fmt.Errorf("network of -arch %q: %w", o.arch, err)

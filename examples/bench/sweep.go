@@ -72,8 +72,7 @@ func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
 func sweepPoints(o options) ([]point, error) {
 	var points []point
 	add := func(label string, batch int, set func(c *zoo.Config)) {
-		c := zoo.Default(o.arch)
-		c.Steps, c.WidthMultiplier = o.steps, o.width
+		c := o.config()
 		set(&c)
 		points = append(points, point{Label: label, cfg: c, batch: batch})
 	}

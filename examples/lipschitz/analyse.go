@@ -14,29 +14,29 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// radii are those of the attacks, in 255ths.
+// radii are the radii of the attacks, in 255ths.
 var radii = []float64{2, 4, 8}
 
-// newTrial returns the attack at a radius: PGD in 7 steps of a third of it.
+// newTrial returns the attack at a radius: PGD with 7 steps of a third of the radius.
 func newTrial(eps float64) trials.Trial { return trials.New("PGD", snn.BPTT{}, eps, eps/255/3, 7) }
 
-// analysis is what is found about a network.
+// analysis holds the results for a network.
 type analysis struct {
 	Weights []weight `json:"weights"`
 	Layers  []layer  `json:"layers"`
-	// SigmaProduct and LambdaProduct are the products of SigmaMax and of LambdaUpper
-	// over all weights.
+	// SigmaProduct and LambdaProduct are the products of SigmaMax and of the upper bound of
+	// Λ over all weights.
 	SigmaProduct  float64 `json:"sigma_max_product"`
 	LambdaProduct float64 `json:"lambda_upper_product"`
-	// Violations counts images whose spikes differed by more than the bound, over layers
-	// and radii.
+	// Violations counts the images whose differences exceed the bound, over all layers and
+	// radii.
 	Violations int `json:"violations"`
 
 	connections []lipschitz.Connection
-	distances   []*figures.Distances // at each radius
+	distances   []*figures.Distances // one for each radius
 }
 
-// interval is what lower ≤ Λ ≤ upper says.
+// interval holds the bounds of Λ.
 type interval struct {
 	Lower float64 `json:"lambda_lower"`
 	Upper float64 `json:"lambda_upper"`
@@ -56,43 +56,50 @@ func (i interval) width() string {
 	return fmt.Sprintf("%.2f", 100*(i.Upper-i.Lower)/i.Upper)
 }
 
-// weight is a weight as it is, as the matrix C_out × C_in·k·k.
+// weight describes a weight as the matrix C_out × C_in·k·k.
 type weight struct {
 	figures.Spectrum
 	Rows int `json:"rows"`
 	Cols int `json:"cols"`
 	interval
-	SigmaMax float64 `json:"sigma_max"` // a proven upper end
+	SigmaMax float64 `json:"sigma_max"` // a proven upper bound
 	Gamma    float64 `json:"gamma"`
-	Defect   float64 `json:"defect"`
+	// PaperGamma is γ of Eq. 15 as printed.
+	PaperGamma float64 `json:"gamma_eq15"`
+	Defect     float64 `json:"defect"`
 }
 
-// layer is what feeds a layer of neurons, or the logits, and what an attack does there.
+// layer describes a layer of neurons, or the logits, with what feeds it and what an attack
+// does to it.
 type layer struct {
-	Layer           string      `json:"layer"`
-	Paths           []path      `json:"paths"`
-	Gamma           float64     `json:"gamma"`
-	Lo              float64     `json:"lowest_potential"`
-	Hi              float64     `json:"highest_potential"` // Γ is the difference
-	MostDifferences int         `json:"most_differences"`
-	Neurons         int         `json:"neurons"`
-	Steps           int         `json:"steps"`
-	Attacked        []*attacked `json:"attacked"` // at each radius; none for the logits
+	Layer string  `json:"layer"`
+	Paths []path  `json:"paths"`
+	Gamma float64 `json:"gamma"`
+	// PaperGamma and PaperConstant are γ and Γ of Eq. 15 as printed.
+	PaperGamma    float64 `json:"gamma_eq15"`
+	PaperConstant float64 `json:"constant_eq15"`
+	// The membrane range R is the difference of these two.
+	Lo             float64     `json:"lowest_potential"`
+	Hi             float64     `json:"highest_potential"`
+	MaxDifferences int         `json:"max_differences"`
+	Neurons        int         `json:"neurons"`
+	Steps          int         `json:"steps"`
+	Attacked       []*attacked `json:"attacked"` // one for each radius; none for the logits
 }
 
-// path is one of the maps, with all folded in.
+// path is one of the linear maps that feed a layer, with everything folded in.
 type path struct {
 	From   string `json:"from"`
 	Weight string `json:"weight,omitempty"`
 	Map    string `json:"map"`
 	interval
-	Matrix     float64 `json:"sigma_max_matrix"` // C_out × C_in·k·k; a proven upper end
+	Matrix     float64 `json:"sigma_max_matrix"` // C_out × C_in·k·k; a proven upper bound
 	ImageLower float64 `json:"sigma_max_image_lower"`
 	ImageUpper float64 `json:"sigma_max_image_upper"`
-	Upper      float64 `json:"upper"` // of what differences of spikes are amplified by
+	Upper      float64 `json:"upper"` // bounds the amplification of differences of spikes
 }
 
-// attacked is what an attack does to a layer: means over the images. Squares count
+// attacked holds the effect of an attack on a layer, as means over the images. Squares count
 // spikes.
 type attacked struct {
 	Eps           float64 `json:"eps_255"`
@@ -101,20 +108,21 @@ type attacked struct {
 	Amplification float64 `json:"amplification"`         // D₂ out over D₂ in
 	Largest       float64 `json:"largest_amplification"` // of all images
 	Currents      float64 `json:"currents"`
-	MostCurrents  float64 `json:"currents_bound"`
+	CurrentBound  float64 `json:"currents_bound"`
 	Differences   float64 `json:"d2_out_squared"`
 	ByMargin      float64 `json:"bound_by_margin"`
 	ByCurrents    float64 `json:"bound_by_measured_currents"`
-	ByReset       float64 `json:"bound_by_reset"`
-	Bound         float64 `json:"bound"` // of d2_out_squared
+	// Theorem1 is the right-hand side of Eq. 13 as printed.
+	Theorem1 float64 `json:"eq13_right_side"`
+	Bound    float64 `json:"bound"` // of d2_out_squared
 }
 
-// trainingWork is that of training a network, in forward passes of an image.
+// trainingWork is the work of training a network, in forward passes of an image.
 func (j *job) trainingWork() float64 { return 3 * float64(j.Epochs*j.Train.N) }
 
-// boundWork is that of the bounds of a weight, alike: a guess from what the search for Λ
-// and the Cholesky factorizations of a grid take, in multiplications, of which a forward
-// pass makes a dozen in the time of one.
+// boundWork estimates the work of the bounds of a weight in the same unit. It counts the
+// multiplications of the search for Λ and of the Cholesky factorizations on a grid. A forward
+// pass makes a dozen multiplications in the time of one of these.
 func (j *job) boundWork(n *network, rows, cols int, grid bool) float64 {
 	macs := 1
 	for _, r := range n.model.Summary().Rows {
@@ -129,10 +137,10 @@ func (j *job) boundWork(n *network, rows, cols int, grid bool) float64 {
 	return 12 * work / float64(macs)
 }
 
-// attackWork is that of the attacks on an image.
+// attackWork is the work of the attack on an image.
 func attackWork(eps float64) float64 { return newTrial(eps).Work(2) }
 
-// work is that of all that is to be done for a network.
+// work is the work of everything that a network needs.
 func (j *job) work(n *network) (work float64) {
 	if n.train {
 		work = j.trainingWork()
@@ -156,7 +164,7 @@ func (j *job) connectionWork(n *network, c lipschitz.Connection) (work float64) 
 	return work
 }
 
-// weights returns the network's matrices.
+// weights returns the weights of the network that are matrices.
 func (n *network) weights() (ps []*autograd.Param) {
 	for _, p := range n.model.Params() {
 		if len(p.Shape) > 1 {
@@ -166,10 +174,10 @@ func (n *network) weights() (ps []*autograd.Param) {
 	return ps
 }
 
-// analyse fills in n's analysis.
+// analyse fills in the analysis of n.
 func (j *job) analyse(ctx context.Context, n *network) error {
 	var err error
-	if n.train { // the weights are others now
+	if n.train { // training has changed the weights
 		if n.connections, err = lipschitz.Connections(n.model); err != nil {
 			return err
 		}
@@ -188,7 +196,8 @@ func (j *job) analyse(ctx context.Context, n *network) error {
 		}
 		bounds = append(bounds, b)
 		l := layer{
-			Layer: c.Layer, Gamma: b.Gamma, Lo: b.Lo, Hi: b.Hi, MostDifferences: b.MostDifferences, Steps: n.model.Steps,
+			Layer: c.Layer, Gamma: b.Gamma, PaperGamma: b.PaperGamma, PaperConstant: b.PaperConstant,
+			Lo: b.Lo, Hi: b.Hi, MaxDifferences: b.MaxDifferences, Steps: n.model.Steps,
 		}
 		for i, p := range c.Paths {
 			m, pb := p.Map, b.Bounds[i]
@@ -240,6 +249,9 @@ func (j *job) analyseWeights(ctx context.Context, n *network) error {
 			to.Gamma, err = lipschitz.Gamma(w, rows, cols)
 		}
 		if err == nil {
+			to.PaperGamma, err = lipschitz.PaperGamma(w, rows, cols)
+		}
+		if err == nil {
 			to.Defect, err = regularize.Defect(p, 0)
 		}
 		if err != nil {
@@ -253,10 +265,10 @@ func (j *job) analyseWeights(ctx context.Context, n *network) error {
 	return nil
 }
 
-// batch is the number of images that are attacked together.
+// batch is the number of images in an attack.
 const batch = 25
 
-// attack measures what the attack at a radius does to the layers.
+// attack measures the effect of the attack at a radius on the layers.
 func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.ConnectionBounds, eps float64) error {
 	trial := newTrial(eps)
 	key := rng.New(j.Seed).Derive("attacks", 0).Derive(trial.String(), 0)
@@ -270,7 +282,7 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 		if err != nil {
 			return fmt.Errorf("%v: %w", trial, err)
 		}
-		layers, err := lipschitz.Amplify(n.model, bounds, x, adv, nil)
+		layers, err := lipschitz.MeasureAmplification(n.model, bounds, x, adv, nil)
 		if err != nil {
 			return fmt.Errorf("%v: %w", trial, err)
 		}
@@ -292,8 +304,8 @@ func (j *job) attack(ctx context.Context, n *network, bounds []*lipschitz.Connec
 	return nil
 }
 
-// add adds image i of a to the means, and returns 1 if a bound does not hold.
-func (s *attacked) add(a lipschitz.Amplification, i int, share float64) (violations int) {
+// add adds image i of a to the means. It returns 1 if the bound does not hold.
+func (s *attacked) add(a lipschitz.LayerAmplification, i int, share float64) (violations int) {
 	differences := math.Round(a.Out[i] * a.Out[i])
 	ratio := 0.0
 	if a.In[i] > 0 {
@@ -304,14 +316,14 @@ func (s *attacked) add(a lipschitz.Amplification, i int, share float64) (violati
 		v  float64
 	}{
 		{&s.In, a.In[i]}, {&s.Out, a.Out[i]}, {&s.Amplification, ratio},
-		{&s.Currents, a.Currents[i]}, {&s.MostCurrents, a.MostCurrents[i]}, {&s.Differences, differences},
+		{&s.Currents, a.Currents[i]}, {&s.CurrentBound, a.CurrentBound[i]}, {&s.Differences, differences},
 		{&s.ByMargin, float64(a.ByMargin[i])}, {&s.ByCurrents, float64(a.ByCurrents[i])},
-		{&s.ByReset, min(a.ByReset[i], math.MaxFloat32)}, {&s.Bound, a.Bound(i)},
+		{&s.Theorem1, min(a.ByTheorem1[i], math.MaxFloat32)}, {&s.Bound, float64(a.Bound(i))},
 	} {
 		*v.to += v.v * share
 	}
 	s.Largest = max(s.Largest, ratio)
-	if differences > a.Bound(i) {
+	if differences > float64(a.Bound(i)) {
 		return 1
 	}
 	return 0

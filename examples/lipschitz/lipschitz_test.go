@@ -79,6 +79,9 @@ func TestRun(t *testing.T) {
 			matrix, rows, cols := lipschitz.Matrix(p)
 			gamma, err := lipschitz.Gamma(matrix, rows, cols)
 			require.NoError(t, err)
+			paper, err := lipschitz.PaperGamma(matrix, rows, cols)
+			require.NoError(t, err)
+			assert.Equal(t, paper, w.PaperGamma)
 			defect, err := regularize.Defect(p, 0)
 			require.NoError(t, err)
 			assert.Equal(t, []float64{gamma, defect, float64(rows), float64(cols)}, []float64{w.Gamma, w.Defect, float64(w.Rows), float64(w.Cols)})
@@ -96,9 +99,11 @@ func TestRun(t *testing.T) {
 			for j, a := range l.Attacked {
 				assert.Equal(t, radii[j], a.Eps)
 				assert.LessOrEqual(t, a.Differences, a.Bound)
-				assert.LessOrEqual(t, a.Currents, a.MostCurrents*(1+1e-5))
+				assert.LessOrEqual(t, a.Currents, a.CurrentBound*(1+1e-5))
 				assert.LessOrEqual(t, a.Bound, float64(l.Neurons*l.Steps))
-				assert.Greater(t, a.ByReset, float64(l.Neurons*l.Steps))
+				assert.Greater(t, a.Theorem1, l.PaperConstant)
+				assert.Greater(t, l.PaperConstant, 2*float64(l.Neurons*l.Steps), "Γ says nothing, as these neurons can fire")
+				assert.Contains(t, stdout, number(a.Theorem1/float64(l.Neurons*l.Steps)))
 				if i > 0 { // what comes in is what went out before
 					assert.InEpsilon(t, n.Layers[i-1].Attacked[j].Out, a.In, 1e-9)
 				}
@@ -281,7 +286,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-starts", "0"}, []string{"-starts", `"0"`, "[1, "}},
 		{[]string{"-nodes", "-1"}, []string{"-nodes", `"-1"`, "[0, "}},
 		{[]string{"-grid", "2"}, []string{"-grid 2", "expected 0 or at least 5", "from image to features.2"}},
-		{[]string{"-arch", "resnet18"}, []string{"-arch", "resnet18", "expected small, vgg11"}},
+		{[]string{"-arch", "resnet18"}, []string{"-arch", "resnet18", "expected small, spiking_vgg11, "}},
 		{[]string{"-out", file}, []string{"-out " + file, "expected a folder"}},
 		{[]string{"-out", ""}, []string{"-out is empty"}},
 		{[]string{"more"}, []string{`unexpected argument "more"`}},

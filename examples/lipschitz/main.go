@@ -1,34 +1,41 @@
-// Lipschitz says how much the layers of a spiking network amplify a perturbation, and
-// what bounds it: the analysis of Sec. 4 of Ding et al. 2022, with certificates.
+// Lipschitz analyses how much the layers of a spiking network amplify a perturbation (Sec. 4
+// of Ding et al. 2022). It prints measured values beside proven bounds.
 //
-//	go run ./examples/lipschitz                        # trains a small pair first
+//	go run ./examples/lipschitz                        # trains two small networks first
 //	go run ./examples/lipschitz -model FILE            # a network that another command saved
 //	go run ./examples/lipschitz -model A -model B      # two of them
 //
-// Without -model it trains two small networks on Fashion-MNIST images, which are
-// embedded: a plain one, and one whose weights are projected towards orthogonality
-// (REG), and shows spectral norms and orthogonality defects after every epoch.
+// Without -model it trains two small networks on the embedded Fashion-MNIST images: a plain
+// one, and one with the orthogonal projection of its weights (REG). It prints spectral norms
+// and orthogonality defects after every epoch.
 //
-// It prints for every network three tables. The first is of the weights as they are, as
-// matrices C_out × C_in·k·k: the spiking Lipschitz constant Λ from both sides, the
-// spectral norm σ_max, γ, and ‖W·Wᵀ − I‖. The second is of what the neurons see, the
-// same weights with average pooling, batch norm's scale and the weights of residual
-// blocks folded in: Λ, the spectral norms of the matrix and, from both sides, of the map
-// of the image, γ, and Γ, the range of the membrane potentials. The third is measured:
-// how much further apart the spikes that go out are than those that come in under PGD
-// at ε = 2, 4 and 8/255, the share of spikes that differ, and the bound of that share.
-// What comes into the first layer is the image, whose distance is that of its pixels at
-// all steps.
+// It prints four tables for every network.
 //
-// It writes to a folder
+// The first table describes the weights as matrices C_out × C_in·k·k: bounds of the spiking
+// Lipschitz constant Λ, the spectral norm σ_max, γ, γ of Eq. 15, and ‖W·Wᵀ − I‖.
 //
-//	results.json                all of it, and the singular values of every weight
+// The second table describes the maps between layers of neurons. They are the weights with
+// average pooling, the scale of batch norm and the weights of residual blocks folded in. The
+// columns are bounds of Λ, the spectral norm of the matrix, bounds of the norm of the map of
+// images, γ, and R, the range of the membrane potentials.
+//
+// The third table is measured under PGD at ε = 2, 4 and 8/255: the ratio of the output distance
+// D₂ to the input distance, the share of spikes that differ, and the bound of that share. The
+// input of the first layer is the image. Its distance counts the pixels at all steps.
+//
+// The fourth table has γ and Γ of Eq. 15 as printed, the right-hand side of Eq. 13, and the
+// bound of the third table. The last two are divided by N·T, the number of spikes that N neurons
+// can fire in T steps. A value of 1 or more says nothing.
+//
+// It writes these files to a folder:
+//
+//	results.json                everything, and the singular values of every weight
 //	distances.svg, .png         Figure 2(c): distances of spikes against depth
 //	singular.svg, .png          Figure 2(d): the distribution of singular values
 //	plain.safetensors, regularized.safetensors, training.svg, .png
-//	                            the networks that it trained, and their norms by epoch
+//	                            the trained networks, and their norms by epoch
 //
-// Ctrl-C or SIGTERM stops it; networks that are trained are kept, for -model.
+// Ctrl-C or SIGTERM stops it. It keeps the networks that it has trained, for -model.
 package main
 
 import (
@@ -57,7 +64,7 @@ type options struct {
 	Nodes  int      `json:"nodes"`
 	Grid   int      `json:"grid"`
 
-	// Of the training.
+	// Options of the training.
 	Arch       string  `json:"arch"`
 	Width      float64 `json:"width"`
 	T          int     `json:"T"`
@@ -69,10 +76,10 @@ type options struct {
 	TrainCount int     `json:"train_images"`
 	Seed       uint64  `json:"seed"`
 
-	// Results do not depend on these.
+	// The results do not depend on these.
 	threads int
 	out     string
-	atMost  bool // that Images is the default, of which a set may have fewer
+	atMost  bool // Images is the default; a smaller data set is allowed
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -144,7 +151,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if j.Test, err = sets.First("-images", j.Test, o.Images); err != nil {
 		return err
 	}
-	// What can be wrong is found before anything is written and before the first hour.
+	// All inputs are checked before the first output and before the training.
 	nets, err := j.networks()
 	if err != nil {
 		return err

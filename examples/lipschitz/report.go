@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"strings"
 
@@ -15,14 +14,14 @@ import (
 	"github.com/org/snnrat/lipschitz"
 )
 
-// results is what the run found, and what results.json holds.
+// results holds the results of a run, and the contents of results.json.
 type results struct {
 	Options  options    `json:"options"`
 	Seconds  float64    `json:"seconds"`
 	Networks []*network `json:"networks"`
 }
 
-// number writes x in few characters.
+// number formats x with few characters.
 func number(x float64) string {
 	switch {
 	case x == 0:
@@ -35,7 +34,7 @@ func number(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
-// print writes the tables, and the networks beside each other if there are several.
+// print writes the tables. It then compares the networks if there are several.
 func (r *results) print(out io.Writer) error {
 	for _, n := range r.Networks {
 		if err := n.print(out); err != nil {
@@ -45,7 +44,7 @@ func (r *results) print(out io.Writer) error {
 	if len(r.Networks) < 2 {
 		return nil
 	}
-	fmt.Fprintf(out, "\nBeside each other\n\n")
+	fmt.Fprintf(out, "\nComparison\n\n")
 	var t tables.Table
 	row := func(name string, cell func(n *network) string) {
 		cells := []string{name}
@@ -56,9 +55,9 @@ func (r *results) print(out io.Writer) error {
 	}
 	row("", func(n *network) string { return n.Name })
 	row("largest σ_max", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.SigmaMax })) })
-	row("largest Λ, at most", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.Upper })) })
+	row("upper bound of the largest Λ", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.Upper })) })
 	row("product of σ_max", func(n *network) string { return number(n.SigmaProduct) })
-	row("product of Λ, at most", func(n *network) string { return number(n.LambdaProduct) })
+	row("product of the upper bounds of Λ", func(n *network) string { return number(n.LambdaProduct) })
 	row("largest ‖W·Wᵀ − I‖", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.Defect })) })
 	for i, eps := range radii {
 		row(fmt.Sprintf("differing spikes in the last layer, ε = %v/255 (%%)", eps), func(n *network) string {
@@ -78,21 +77,21 @@ func (n *network) largest(of func(weight) float64) (most float64) {
 }
 
 func (n *network) print(out io.Writer) error {
-	fmt.Fprintf(out, "\n%s: weights as they are, C_out × C_in·k·k\n\n", n.Name)
+	fmt.Fprintf(out, "\n%s: weights as matrices C_out × C_in·k·k\n\n", n.Name)
 	var t tables.Table
-	t.Add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "‖W·Wᵀ − I‖")
+	t.Add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "γ Eq. 15", "‖W·Wᵀ − I‖")
 	for _, w := range n.Weights {
 		t.Add(strings.TrimSuffix(w.Weight, ".weight"), fmt.Sprintf("%d×%d", w.Rows, w.Cols), number(w.Lower), number(w.Upper),
-			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.Defect))
+			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.PaperGamma), number(w.Defect))
 	}
-	t.Add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "")
+	t.Add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "", "")
 	if _, err := io.WriteString(out, t.String()); err != nil {
 		return err
 	}
 
-	fmt.Fprintf(out, "\n%s: what the neurons see, with pooling, batch norm and blocks' weights folded in\n\n", n.Name)
+	fmt.Fprintf(out, "\n%s: maps between layers of neurons, with pooling, batch norm and block weights folded in\n\n", n.Name)
 	t = tables.Table{}
-	t.Add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "Γ")
+	t.Add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "R")
 	for _, l := range n.Layers {
 		for i, p := range l.Paths {
 			cells := []string{l.Layer, p.From, number(p.Lower), number(p.interval.Upper), p.width(), number(p.Matrix),
@@ -100,7 +99,7 @@ func (n *network) print(out io.Writer) error {
 			if l.Layer == lipschitz.Logits {
 				cells[9] = "" // no potentials
 			}
-			if i > 0 { // the others are the layer's
+			if i > 0 { // the other columns belong to the layer
 				cells[0], cells[8], cells[9] = "", "", ""
 			}
 			t.Add(cells...)
@@ -110,9 +109,9 @@ func (n *network) print(out io.Writer) error {
 		return err
 	}
 
-	fmt.Fprintf(out, "\n%s: PGD, D₂ of the spikes that go out over that of what comes in; spikes that differ, in %%;\nand the bound of that share\n\n", n.Name)
+	fmt.Fprintf(out, "\n%s: PGD; D₂ of the output over D₂ of the input; spikes that differ, and their bound, in %%\n\n", n.Name)
 	t = tables.Table{}
-	head := []string{"", "spikes at most"}
+	head := []string{"", "N·T"}
 	for _, eps := range radii {
 		head = append(head, fmt.Sprintf("ε=%v/255", eps), "differ", "bound")
 	}
@@ -128,20 +127,36 @@ func (n *network) print(out io.Writer) error {
 	if _, err := io.WriteString(out, t.String()); err != nil {
 		return err
 	}
-	least, most := math.Inf(1), 0.0
-	for _, l := range n.Layers {
-		for _, a := range l.Attacked {
-			times := a.ByReset / float64(l.Neurons*l.Steps)
-			least, most = min(least, times), max(most, times)
+	if !n.Config.SoftReset {
+		if err := n.printTheorem1(out); err != nil {
+			return err
 		}
 	}
-	if !n.Config.SoftReset {
-		fmt.Fprintf(out, "\nA bound of Theorem 1's form, by Λ·D₂ and what potentials can differ by, is %s to %s times all spikes.\n", number(least), number(most))
-	}
 	if n.Violations > 0 {
-		fmt.Fprintf(out, "%d times the spikes of an image differed by more than the bound: rounding of a potential at its threshold\n", n.Violations)
+		fmt.Fprintf(out, "the bound does not hold for %d images, by rounding of a potential at its threshold\n", n.Violations)
 	}
 	return nil
+}
+
+// printTheorem1 writes the right-hand side of Theorem 1 as printed, beside the bound.
+func (n *network) printTheorem1(out io.Writer) error {
+	fmt.Fprintf(out, "\n%s: Theorem 1 as printed; right-hand side of Eq. 13, and the bound, divided by N·T\n\n", n.Name)
+	var t tables.Table
+	head := []string{"", "γ Eq. 15", "Γ Eq. 15"}
+	for _, eps := range radii {
+		head = append(head, fmt.Sprintf("ε=%v/255", eps), "bound")
+	}
+	t.Add(head...)
+	for _, l := range n.Layers[:len(n.Layers)-1] {
+		all := float64(l.Neurons * l.Steps)
+		cells := []string{l.Layer, number(l.PaperGamma), number(l.PaperConstant)}
+		for _, a := range l.Attacked {
+			cells = append(cells, number(a.Theorem1/all), number(a.Bound/all))
+		}
+		t.Add(cells...)
+	}
+	_, err := io.WriteString(out, t.String())
+	return err
 }
 
 // save writes results.json and the pictures.
@@ -190,5 +205,5 @@ func (r *results) save(folder string) error {
 	return figures.DrawSpectra("Singular values of the weights", spectra).Save(folder, "singular")
 }
 
-// short returns the name of a network's file without its folder, for a legend.
+// short returns the file name of a network without its folder, for a legend.
 func short(name string) string { return strings.TrimSuffix(filepath.Base(name), ".safetensors") }

@@ -15,11 +15,10 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// Packages train and lipschitz do not import each other: that they fit together shows
-// here.
+// Packages train and lipschitz do not import each other. This line checks that they fit.
 var _ train.Monitor = (*lipschitz.Tracker)(nil)
 
-// network is one of those that are analysed.
+// network is a network of the analysis.
 type network struct {
 	Name     string          `json:"name"`
 	Config   zoo.Config      `json:"config"`
@@ -27,11 +26,11 @@ type network struct {
 	analysis
 
 	model *snn.Model
-	train bool // which it is to be
+	train bool // to be trained
 	reg   bool // with REG
 }
 
-// networks returns those of -model, or the pair to train.
+// networks returns the networks of -model, or two networks to train.
 func (j *job) networks() (nets []*network, err error) {
 	for _, path := range j.Models {
 		m, cfg, err := zoo.Load(path)
@@ -50,7 +49,7 @@ func (j *job) networks() (nets []*network, err error) {
 		cfg.Threshold, cfg.Decay = float32(j.Theta), float32(j.Decay)
 		cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = j.Train.C, j.Train.H, j.Train.W, j.Train.Classes
 		cfg.Mean, cfg.Std = j.Mean, j.Std
-		for _, name := range []string{"plain", "regularized"} { // of the same beginnings
+		for _, name := range []string{"plain", "regularized"} { // both start with the same weights
 			m, err := zoo.New(cfg, rng.New(j.Seed).Derive("network", 0))
 			if err != nil {
 				return nil, fmt.Errorf("network of -arch %q: %w", j.Arch, err)
@@ -73,7 +72,7 @@ func (j *job) networks() (nets []*network, err error) {
 	return nets, nil
 }
 
-// trainOne trains a network, saves it, and prints how its weights come along.
+// trainOne trains a network and saves it. It prints the norms of the weights after every epoch.
 func (j *job) trainOne(ctx context.Context, n *network) error {
 	cfg := train.Default(j.Epochs)
 	if n.reg {
@@ -103,8 +102,8 @@ func (j *job) trainOne(ctx context.Context, n *network) error {
 	return n.model.Save(filepath.Join(j.out, n.Name+".safetensors"))
 }
 
-// norms returns the largest spectral norm of the weights after an epoch, and the root of
-// the sum of their squared defects.
+// norms returns the largest spectral norm of the weights after an epoch, and the root of the
+// sum of their squared defects.
 func norms(m train.Metrics) (largest, defect float64) {
 	for name, v := range m.Measured {
 		switch kind, _, _ := strings.Cut(name, "/"); kind {

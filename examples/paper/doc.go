@@ -3,8 +3,8 @@
 //
 //	go run ./examples/paper -exp table2 -data FOLDER
 //
-// FOLDER holds CIFAR-10 or CIFAR-100 in the official binary layout. The names cifar10 and
-// cifar100 in its place download the data set once. The experiments are
+// FOLDER holds CIFAR-10 or CIFAR-100 in the official binary or Python version. The names
+// cifar10 and cifar100 in its place download the data set once. The experiments are
 //
 //	table1   the gradient approximations CBA, BPTR and BPTT in attacks on vanilla networks
 //	table2   RAT and vanilla training under all attacks, white-box and black-box
@@ -67,8 +67,9 @@
 // # Accuracies
 //
 // Every evaluation has a worst case: the share of the images that are classified as
-// labelled when clean and under every attack of the table. It is at most the accuracy under
-// any of them. The attacked image depends neither on its batch nor on the other attacks.
+// labelled when clean and under every attack of the table. Noise is not one of these attacks,
+// because it has no bound. The attacked image depends neither on its batch nor on the other
+// attacks.
 //
 // The accuracies of the paper's Tables 1 to 4 are built in. A row "paper" below ours has
 // them where the data set, the architecture, the method with its β, and the attack with its

@@ -113,7 +113,8 @@ func (c *channels) Set(s string) error {
 }
 
 // read returns a network that was trained elsewhere, and its description. A network that
-// this library saved describes itself. The flags describe that of a state dict.
+// this library saved describes itself. The flags describe that of a state dict. read notes
+// what of a state dict was converted or passed over.
 func (l *lab) read(n *network) (*snn.Model, zoo.Config, error) {
 	m, cfg, err := zoo.Load(n.file)
 	if errors.Is(err, zoo.ErrNoDescription) || err != nil && strings.HasPrefix(filepath.Ext(n.file), ".pt") {
@@ -122,7 +123,8 @@ func (l *lab) read(n *network) (*snn.Model, zoo.Config, error) {
 		if err := l.elsewhere.describe(&cfg); err != nil {
 			return nil, cfg, err
 		}
-		m, err = zoo.LoadTorch(n.file, cfg)
+		note := func(s string) { l.fileNotes = append(l.fileNotes, n.file+": "+s) }
+		m, err = zoo.LoadTorchWith(n.file, cfg, snn.LoadOptions{Note: note})
 	}
 	return m, cfg, err
 }

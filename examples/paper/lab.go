@@ -79,12 +79,13 @@ func (o *options) experiment() (experiment, error) {
 // lab holds the state of an experiment.
 type lab struct {
 	*options
-	subjects []subject
-	needs    []need
-	cabinet  cabinet
-	archive  archive
-	stdout   io.Writer
-	meter    *term.Meter
+	subjects  []subject
+	needs     []need
+	cabinet   cabinet
+	archive   archive
+	stdout    io.Writer
+	meter     *term.Meter
+	fileNotes []string // on the files of -weights and -source
 	// described is the network of -weights, if there is one.
 	described zoo.Config
 	// stateDicts is set if -weights or -source is a state dict.
@@ -134,6 +135,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if e.work != nil {
 		work += e.work(l)
+	}
+	for _, line := range l.fileNotes {
+		fmt.Fprintln(stderr, line)
 	}
 	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
 	if err != nil {

@@ -12,7 +12,7 @@ type summary struct {
 	Network string `json:"network"`
 	Source  string `json:"source,omitempty"` // of black-box attacks
 	// WorstCase is the share of the images that are classified as labelled when clean
-	// and in all of the outcomes.
+	// and under all attacks of the outcomes; noise is none.
 	WorstCase float64 `json:"worst_case_accuracy"`
 	Outcomes  []score `json:"outcomes"`
 }

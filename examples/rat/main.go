@@ -25,7 +25,8 @@
 // network saw in each image. zero_gradient lists the images for which every gradient of the
 // attack was zero: the attack had no direction there, so their accuracy shows no
 // robustness. worst_case_accuracy is the share of the images that are classified as
-// labelled when clean and under every attack of the table.
+// labelled when clean and under every attack of the table. Noise has no bound and does not
+// count.
 //
 // PGD and BIM make 7 steps of α = ε/3. In the table, ε is 16/255. RAT trains at ε = 8/255.
 // The flags -test-eps and -eps change the two.

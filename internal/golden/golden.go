@@ -3,14 +3,11 @@
 package golden
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
-	"os"
 	"strconv"
 	"strings"
 
-	"github.com/nlpodyssey/safetensors"
+	"github.com/org/snnrat/internal/paramfile"
 )
 
 // Tensor is a tensor of a file in row-major order; the integers of an int64 tensor
@@ -27,42 +24,53 @@ type File struct {
 	Meta    map[string]string
 }
 
-// Read reads a file. The error names it.
-func Read(path string) (*File, error) {
-	b, err := os.ReadFile(path)
+// Read reads a file within paramfile's default budget. The error names it.
+func Read(path string) (*File, error) { return ReadWithin(path, 0) }
+
+// ReadWithin is Read with a budget in bytes; see [paramfile.Options].
+func ReadWithin(path string, budget int64) (*File, error) {
+	f, err := paramfile.Open(path, paramfile.Options{Budget: budget})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.Close()
+	g, err := convert(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}
+
+// Parse is Read for the content of a file.
+func Parse(b []byte) (*File, error) {
+	f, err := paramfile.Parse(b, paramfile.Options{})
 	if err != nil {
 		return nil, err
 	}
-	st, err := safetensors.Deserialize(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: not a safetensors file: %w", path, err)
-	}
-	_, meta, err := safetensors.ReadMetadata(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: not a safetensors file: %w", path, err)
-	}
-	f := &File{map[string]Tensor{}, meta.Metadata()}
-	for _, t := range st.Tensors() {
-		v := Tensor{}
-		for _, d := range t.TensorView.Shape() {
-			v.Shape = append(v.Shape, int(d))
-		}
-		raw := t.TensorView.Data()
-		switch t.TensorView.DType() {
-		case safetensors.F32:
-			for i := 0; i < len(raw); i += 4 {
-				v.Floats = append(v.Floats, math.Float32frombits(binary.LittleEndian.Uint32(raw[i:])))
-			}
-		case safetensors.I64:
-			for i := 0; i < len(raw); i += 8 {
-				v.Ints = append(v.Ints, int(binary.LittleEndian.Uint64(raw[i:])))
-			}
+	return convert(f)
+}
+
+// convert reads all tensors of a file.
+func convert(f *paramfile.File) (*File, error) {
+	g := &File{map[string]Tensor{}, f.Meta}
+	for _, name := range f.Names() {
+		var t Tensor
+		var err error
+		switch dtype := f.Type(name); dtype {
+		case "F32":
+			t.Floats, err = f.Floats(name)
+		case "I64":
+			t.Ints, err = f.Ints(name)
 		default:
-			return nil, fmt.Errorf("%s: tensor %s is of type %v: expected F32 or I64", path, t.Name, t.TensorView.DType())
+			err = fmt.Errorf("tensor %s is of type %s: expected F32 or I64", name, dtype)
 		}
-		f.Tensors[t.Name] = v
+		if err != nil {
+			return nil, err
+		}
+		t.Shape, _ = f.Shape(name)
+		g.Tensors[name] = t
 	}
-	return f, nil
+	return g, nil
 }
 
 // Floats returns a float32 tensor of that many dimensions.

@@ -23,13 +23,14 @@ func vector32(p unsafe.Pointer, off uint64) *[Lanes]float32 {
 
 // neuronForwardPortable runs all steps of a run of neurons and writes s.
 func neuronForwardPortable(r *neuronRun) {
-	a, b := vector32(r.a, 0), vector32(r.b, 0)
+	a, b, check := vector32(r.a, 0), vector32(r.b, 0), vector32(r.check, 0)
 	for t := range r.steps {
 		for px := range r.pixels {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
 			var fires uint16
 			for l, v := range m {
 				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
+				check[l] += 0 * v
 				if v >= r.threshold {
 					fires |= 1 << l
 					v = r.reset(v)

@@ -41,215 +41,233 @@ DATA absMask<>+60(SB)/4, $0x7fffffff
 GLOBL absMask<>(SB), RODATA|NOPTR, $64
 
 // func neuronForwardAVX2(r *neuronRun)
-// Requires: AVX, MMX+
+// Requires: AVX, FMA3, MMX+
 TEXT ·neuronForwardAVX2(SB), NOSPLIT, $0-8
+	VXORPS       Y8, Y8, Y8
+	VXORPS       Y9, Y9, Y9
 	MOVQ         r+0(FP), DX
-	VBROADCASTSS 160(DX), Y15
-	VBROADCASTSS 164(DX), Y14
+	VBROADCASTSS 168(DX), Y15
+	VBROADCASTSS 172(DX), Y14
 	MOVQ         16(DX), AX
 	MOVQ         24(DX), CX
 	VMOVUPS      (AX), Y13
 	VMOVUPS      (CX), Y11
 	VMOVUPS      32(AX), Y12
 	VMOVUPS      32(CX), Y10
-	MOVQ         112(DX), BX
+	MOVQ         120(DX), BX
 	MOVQ         (DX), SI
 	MOVQ         8(DX), DI
 	MOVQ         32(DX), R8
 
 step:
-	MOVQ  120(DX), R11
+	MOVQ  128(DX), R11
 	CMPQ  BX, $0x01
 	JNE   prefetch
-	MOVQ  112(DX), R9
+	MOVQ  120(DX), R9
 	DECQ  R9
 	NEGQ  R9
 	IMULQ R9, R11
-	MOVQ  104(DX), R9
+	MOVQ  112(DX), R9
 	SHLQ  $0x06, R9
 	ADDQ  R9, R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 104(DX), R12
+	MOVQ 112(DX), R12
 
 px4more:
-	CMPQ       R12, $0x04
-	JLT        px4done
-	CMPL       176(DX), $0x00
-	JNE        px4soft
-	PREFETCHT0 (SI)(R11*1)
-	VMULPS     (SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     (R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDNPS    Y0, Y1, Y0
-	VMOVUPS    Y0, (R8)(R10*1)
-	VMULPS     32(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     32(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, (DI)(R9*2)
-	VANDNPS    Y2, Y3, Y2
-	VMOVUPS    Y2, 32(R8)(R10*1)
-	PREFETCHT0 64(SI)(R11*1)
-	VMULPS     64(SI)(R10*1), Y13, Y5
-	VADDPS     Y11, Y5, Y5
-	VMULPS     64(R8)(R10*1), Y15, Y4
-	VADDPS     Y5, Y4, Y4
-	VCMPPS     $0x0d, Y14, Y4, Y5
-	VMOVMSKPS  Y5, AX
-	VANDNPS    Y4, Y5, Y4
-	VMOVUPS    Y4, 64(R8)(R10*1)
-	VMULPS     96(SI)(R10*1), Y12, Y7
-	VADDPS     Y10, Y7, Y7
-	VMULPS     96(R8)(R10*1), Y15, Y6
-	VADDPS     Y7, Y6, Y6
-	VCMPPS     $0x0d, Y14, Y6, Y7
-	VMOVMSKPS  Y7, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 2(DI)(R9*2)
-	VANDNPS    Y6, Y7, Y6
-	VMOVUPS    Y6, 96(R8)(R10*1)
-	PREFETCHT0 128(SI)(R11*1)
-	VMULPS     128(SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     128(R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDNPS    Y0, Y1, Y0
-	VMOVUPS    Y0, 128(R8)(R10*1)
-	VMULPS     160(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     160(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 4(DI)(R9*2)
-	VANDNPS    Y2, Y3, Y2
-	VMOVUPS    Y2, 160(R8)(R10*1)
-	PREFETCHT0 192(SI)(R11*1)
-	VMULPS     192(SI)(R10*1), Y13, Y5
-	VADDPS     Y11, Y5, Y5
-	VMULPS     192(R8)(R10*1), Y15, Y4
-	VADDPS     Y5, Y4, Y4
-	VCMPPS     $0x0d, Y14, Y4, Y5
-	VMOVMSKPS  Y5, AX
-	VANDNPS    Y4, Y5, Y4
-	VMOVUPS    Y4, 192(R8)(R10*1)
-	VMULPS     224(SI)(R10*1), Y12, Y7
-	VADDPS     Y10, Y7, Y7
-	VMULPS     224(R8)(R10*1), Y15, Y6
-	VADDPS     Y7, Y6, Y6
-	VCMPPS     $0x0d, Y14, Y6, Y7
-	VMOVMSKPS  Y7, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 6(DI)(R9*2)
-	VANDNPS    Y6, Y7, Y6
-	VMOVUPS    Y6, 224(R8)(R10*1)
-	JMP        px4next
+	CMPQ        R12, $0x04
+	JLT         px4done
+	CMPL        184(DX), $0x00
+	JNE         px4soft
+	PREFETCHT0  (SI)(R11*1)
+	VMULPS      (SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      (R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDNPS     Y0, Y1, Y0
+	VMOVUPS     Y0, (R8)(R10*1)
+	VMULPS      32(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      32(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, (DI)(R9*2)
+	VANDNPS     Y2, Y3, Y2
+	VMOVUPS     Y2, 32(R8)(R10*1)
+	PREFETCHT0  64(SI)(R11*1)
+	VMULPS      64(SI)(R10*1), Y13, Y5
+	VADDPS      Y11, Y5, Y5
+	VMULPS      64(R8)(R10*1), Y15, Y4
+	VADDPS      Y5, Y4, Y4
+	VFMADD231PS Y8, Y4, Y9
+	VCMPPS      $0x0d, Y14, Y4, Y5
+	VMOVMSKPS   Y5, AX
+	VANDNPS     Y4, Y5, Y4
+	VMOVUPS     Y4, 64(R8)(R10*1)
+	VMULPS      96(SI)(R10*1), Y12, Y7
+	VADDPS      Y10, Y7, Y7
+	VMULPS      96(R8)(R10*1), Y15, Y6
+	VADDPS      Y7, Y6, Y6
+	VFMADD231PS Y8, Y6, Y9
+	VCMPPS      $0x0d, Y14, Y6, Y7
+	VMOVMSKPS   Y7, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 2(DI)(R9*2)
+	VANDNPS     Y6, Y7, Y6
+	VMOVUPS     Y6, 96(R8)(R10*1)
+	PREFETCHT0  128(SI)(R11*1)
+	VMULPS      128(SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      128(R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDNPS     Y0, Y1, Y0
+	VMOVUPS     Y0, 128(R8)(R10*1)
+	VMULPS      160(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      160(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 4(DI)(R9*2)
+	VANDNPS     Y2, Y3, Y2
+	VMOVUPS     Y2, 160(R8)(R10*1)
+	PREFETCHT0  192(SI)(R11*1)
+	VMULPS      192(SI)(R10*1), Y13, Y5
+	VADDPS      Y11, Y5, Y5
+	VMULPS      192(R8)(R10*1), Y15, Y4
+	VADDPS      Y5, Y4, Y4
+	VFMADD231PS Y8, Y4, Y9
+	VCMPPS      $0x0d, Y14, Y4, Y5
+	VMOVMSKPS   Y5, AX
+	VANDNPS     Y4, Y5, Y4
+	VMOVUPS     Y4, 192(R8)(R10*1)
+	VMULPS      224(SI)(R10*1), Y12, Y7
+	VADDPS      Y10, Y7, Y7
+	VMULPS      224(R8)(R10*1), Y15, Y6
+	VADDPS      Y7, Y6, Y6
+	VFMADD231PS Y8, Y6, Y9
+	VCMPPS      $0x0d, Y14, Y6, Y7
+	VMOVMSKPS   Y7, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 6(DI)(R9*2)
+	VANDNPS     Y6, Y7, Y6
+	VMOVUPS     Y6, 224(R8)(R10*1)
+	JMP         px4next
 
 px4soft:
-	PREFETCHT0 (SI)(R11*1)
-	VMULPS     (SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     (R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDPS     Y14, Y1, Y1
-	VSUBPS     Y1, Y0, Y0
-	VMOVUPS    Y0, (R8)(R10*1)
-	VMULPS     32(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     32(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, (DI)(R9*2)
-	VANDPS     Y14, Y3, Y3
-	VSUBPS     Y3, Y2, Y2
-	VMOVUPS    Y2, 32(R8)(R10*1)
-	PREFETCHT0 64(SI)(R11*1)
-	VMULPS     64(SI)(R10*1), Y13, Y5
-	VADDPS     Y11, Y5, Y5
-	VMULPS     64(R8)(R10*1), Y15, Y4
-	VADDPS     Y5, Y4, Y4
-	VCMPPS     $0x0d, Y14, Y4, Y5
-	VMOVMSKPS  Y5, AX
-	VANDPS     Y14, Y5, Y5
-	VSUBPS     Y5, Y4, Y4
-	VMOVUPS    Y4, 64(R8)(R10*1)
-	VMULPS     96(SI)(R10*1), Y12, Y7
-	VADDPS     Y10, Y7, Y7
-	VMULPS     96(R8)(R10*1), Y15, Y6
-	VADDPS     Y7, Y6, Y6
-	VCMPPS     $0x0d, Y14, Y6, Y7
-	VMOVMSKPS  Y7, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 2(DI)(R9*2)
-	VANDPS     Y14, Y7, Y7
-	VSUBPS     Y7, Y6, Y6
-	VMOVUPS    Y6, 96(R8)(R10*1)
-	PREFETCHT0 128(SI)(R11*1)
-	VMULPS     128(SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     128(R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDPS     Y14, Y1, Y1
-	VSUBPS     Y1, Y0, Y0
-	VMOVUPS    Y0, 128(R8)(R10*1)
-	VMULPS     160(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     160(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 4(DI)(R9*2)
-	VANDPS     Y14, Y3, Y3
-	VSUBPS     Y3, Y2, Y2
-	VMOVUPS    Y2, 160(R8)(R10*1)
-	PREFETCHT0 192(SI)(R11*1)
-	VMULPS     192(SI)(R10*1), Y13, Y5
-	VADDPS     Y11, Y5, Y5
-	VMULPS     192(R8)(R10*1), Y15, Y4
-	VADDPS     Y5, Y4, Y4
-	VCMPPS     $0x0d, Y14, Y4, Y5
-	VMOVMSKPS  Y5, AX
-	VANDPS     Y14, Y5, Y5
-	VSUBPS     Y5, Y4, Y4
-	VMOVUPS    Y4, 192(R8)(R10*1)
-	VMULPS     224(SI)(R10*1), Y12, Y7
-	VADDPS     Y10, Y7, Y7
-	VMULPS     224(R8)(R10*1), Y15, Y6
-	VADDPS     Y7, Y6, Y6
-	VCMPPS     $0x0d, Y14, Y6, Y7
-	VMOVMSKPS  Y7, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, 6(DI)(R9*2)
-	VANDPS     Y14, Y7, Y7
-	VSUBPS     Y7, Y6, Y6
-	VMOVUPS    Y6, 224(R8)(R10*1)
+	PREFETCHT0  (SI)(R11*1)
+	VMULPS      (SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      (R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDPS      Y14, Y1, Y1
+	VSUBPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R8)(R10*1)
+	VMULPS      32(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      32(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, (DI)(R9*2)
+	VANDPS      Y14, Y3, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     Y2, 32(R8)(R10*1)
+	PREFETCHT0  64(SI)(R11*1)
+	VMULPS      64(SI)(R10*1), Y13, Y5
+	VADDPS      Y11, Y5, Y5
+	VMULPS      64(R8)(R10*1), Y15, Y4
+	VADDPS      Y5, Y4, Y4
+	VFMADD231PS Y8, Y4, Y9
+	VCMPPS      $0x0d, Y14, Y4, Y5
+	VMOVMSKPS   Y5, AX
+	VANDPS      Y14, Y5, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 64(R8)(R10*1)
+	VMULPS      96(SI)(R10*1), Y12, Y7
+	VADDPS      Y10, Y7, Y7
+	VMULPS      96(R8)(R10*1), Y15, Y6
+	VADDPS      Y7, Y6, Y6
+	VFMADD231PS Y8, Y6, Y9
+	VCMPPS      $0x0d, Y14, Y6, Y7
+	VMOVMSKPS   Y7, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 2(DI)(R9*2)
+	VANDPS      Y14, Y7, Y7
+	VSUBPS      Y7, Y6, Y6
+	VMOVUPS     Y6, 96(R8)(R10*1)
+	PREFETCHT0  128(SI)(R11*1)
+	VMULPS      128(SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      128(R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDPS      Y14, Y1, Y1
+	VSUBPS      Y1, Y0, Y0
+	VMOVUPS     Y0, 128(R8)(R10*1)
+	VMULPS      160(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      160(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 4(DI)(R9*2)
+	VANDPS      Y14, Y3, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     Y2, 160(R8)(R10*1)
+	PREFETCHT0  192(SI)(R11*1)
+	VMULPS      192(SI)(R10*1), Y13, Y5
+	VADDPS      Y11, Y5, Y5
+	VMULPS      192(R8)(R10*1), Y15, Y4
+	VADDPS      Y5, Y4, Y4
+	VFMADD231PS Y8, Y4, Y9
+	VCMPPS      $0x0d, Y14, Y4, Y5
+	VMOVMSKPS   Y5, AX
+	VANDPS      Y14, Y5, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 192(R8)(R10*1)
+	VMULPS      224(SI)(R10*1), Y12, Y7
+	VADDPS      Y10, Y7, Y7
+	VMULPS      224(R8)(R10*1), Y15, Y6
+	VADDPS      Y7, Y6, Y6
+	VFMADD231PS Y8, Y6, Y9
+	VCMPPS      $0x0d, Y14, Y6, Y7
+	VMOVMSKPS   Y7, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, 6(DI)(R9*2)
+	VANDPS      Y14, Y7, Y7
+	VSUBPS      Y7, Y6, Y6
+	VMOVUPS     Y6, 224(R8)(R10*1)
 
 px4next:
 	ADDQ $0x04, R9
@@ -260,55 +278,59 @@ px4next:
 
 px4done:
 px1more:
-	CMPQ       R12, $0x01
-	JLT        px1done
-	CMPL       176(DX), $0x00
-	JNE        px1soft
-	PREFETCHT0 (SI)(R11*1)
-	VMULPS     (SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     (R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDNPS    Y0, Y1, Y0
-	VMOVUPS    Y0, (R8)(R10*1)
-	VMULPS     32(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     32(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, (DI)(R9*2)
-	VANDNPS    Y2, Y3, Y2
-	VMOVUPS    Y2, 32(R8)(R10*1)
-	JMP        px1next
+	CMPQ        R12, $0x01
+	JLT         px1done
+	CMPL        184(DX), $0x00
+	JNE         px1soft
+	PREFETCHT0  (SI)(R11*1)
+	VMULPS      (SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      (R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDNPS     Y0, Y1, Y0
+	VMOVUPS     Y0, (R8)(R10*1)
+	VMULPS      32(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      32(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, (DI)(R9*2)
+	VANDNPS     Y2, Y3, Y2
+	VMOVUPS     Y2, 32(R8)(R10*1)
+	JMP         px1next
 
 px1soft:
-	PREFETCHT0 (SI)(R11*1)
-	VMULPS     (SI)(R10*1), Y13, Y1
-	VADDPS     Y11, Y1, Y1
-	VMULPS     (R8)(R10*1), Y15, Y0
-	VADDPS     Y1, Y0, Y0
-	VCMPPS     $0x0d, Y14, Y0, Y1
-	VMOVMSKPS  Y1, AX
-	VANDPS     Y14, Y1, Y1
-	VSUBPS     Y1, Y0, Y0
-	VMOVUPS    Y0, (R8)(R10*1)
-	VMULPS     32(SI)(R10*1), Y12, Y3
-	VADDPS     Y10, Y3, Y3
-	VMULPS     32(R8)(R10*1), Y15, Y2
-	VADDPS     Y3, Y2, Y2
-	VCMPPS     $0x0d, Y14, Y2, Y3
-	VMOVMSKPS  Y3, CX
-	SHLL       $0x08, CX
-	ORL        AX, CX
-	MOVW       CX, (DI)(R9*2)
-	VANDPS     Y14, Y3, Y3
-	VSUBPS     Y3, Y2, Y2
-	VMOVUPS    Y2, 32(R8)(R10*1)
+	PREFETCHT0  (SI)(R11*1)
+	VMULPS      (SI)(R10*1), Y13, Y1
+	VADDPS      Y11, Y1, Y1
+	VMULPS      (R8)(R10*1), Y15, Y0
+	VADDPS      Y1, Y0, Y0
+	VFMADD231PS Y8, Y0, Y9
+	VCMPPS      $0x0d, Y14, Y0, Y1
+	VMOVMSKPS   Y1, AX
+	VANDPS      Y14, Y1, Y1
+	VSUBPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R8)(R10*1)
+	VMULPS      32(SI)(R10*1), Y12, Y3
+	VADDPS      Y10, Y3, Y3
+	VMULPS      32(R8)(R10*1), Y15, Y2
+	VADDPS      Y3, Y2, Y2
+	VFMADD231PS Y8, Y2, Y9
+	VCMPPS      $0x0d, Y14, Y2, Y3
+	VMOVMSKPS   Y3, CX
+	SHLL        $0x08, CX
+	ORL         AX, CX
+	MOVW        CX, (DI)(R9*2)
+	VANDPS      Y14, Y3, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     Y2, 32(R8)(R10*1)
 
 px1next:
 	ADDQ $0x01, R9
@@ -318,10 +340,13 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(DX), SI
-	ADDQ 128(DX), DI
-	DECQ BX
-	JNZ  step
+	ADDQ    128(DX), SI
+	ADDQ    136(DX), DI
+	DECQ    BX
+	JNZ     step
+	MOVQ    104(DX), AX
+	VADDPS  (AX), Y9, Y9
+	VMOVUPS Y9, (AX)
 	VZEROUPPER
 	RET
 
@@ -329,47 +354,47 @@ px1done:
 // Requires: AVX, MMX+
 TEXT ·neuronSupportAVX2(SB), NOSPLIT, $0-8
 	MOVQ         r+0(FP), DX
-	VBROADCASTSS 160(DX), Y15
-	VBROADCASTSS 164(DX), Y14
+	VBROADCASTSS 168(DX), Y15
+	VBROADCASTSS 172(DX), Y14
 	MOVQ         16(DX), AX
 	MOVQ         24(DX), CX
 	VMOVUPS      (AX), Y13
 	VMOVUPS      (CX), Y11
 	VMOVUPS      32(AX), Y12
 	VMOVUPS      32(CX), Y10
-	MOVQ         112(DX), BX
+	MOVQ         120(DX), BX
 	MOVQ         (DX), SI
 	MOVQ         8(DX), DI
 	MOVQ         32(DX), R8
 
 step:
-	MOVQ  120(DX), R11
+	MOVQ  128(DX), R11
 	CMPQ  BX, $0x01
 	JNE   prefetch
-	MOVQ  112(DX), R9
+	MOVQ  120(DX), R9
 	DECQ  R9
 	NEGQ  R9
 	IMULQ R9, R11
-	MOVQ  104(DX), R9
+	MOVQ  112(DX), R9
 	SHLQ  $0x06, R9
 	ADDQ  R9, R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 104(DX), R12
+	MOVQ 112(DX), R12
 
 px4more:
 	CMPQ         R12, $0x04
 	JLT          px4done
-	CMPL         176(DX), $0x00
+	CMPL         184(DX), $0x00
 	JNE          px4soft
 	PREFETCHT0   (SI)(R11*1)
 	VMULPS       (SI)(R10*1), Y13, Y1
 	VADDPS       Y11, Y1, Y1
 	VMULPS       (R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -381,7 +406,7 @@ px4more:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       32(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -397,7 +422,7 @@ px4more:
 	VADDPS       Y11, Y5, Y5
 	VMULPS       64(R8)(R10*1), Y15, Y4
 	VADDPS       Y5, Y4, Y4
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y4, Y5
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VCMPPS       $0x19, Y8, Y5, Y5
@@ -409,7 +434,7 @@ px4more:
 	VADDPS       Y10, Y7, Y7
 	VMULPS       96(R8)(R10*1), Y15, Y6
 	VADDPS       Y7, Y6, Y6
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y6, Y7
 	VANDPS       absMask<>+0(SB), Y7, Y7
 	VCMPPS       $0x19, Y8, Y7, Y7
@@ -425,7 +450,7 @@ px4more:
 	VADDPS       Y11, Y1, Y1
 	VMULPS       128(R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -437,7 +462,7 @@ px4more:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       160(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -453,7 +478,7 @@ px4more:
 	VADDPS       Y11, Y5, Y5
 	VMULPS       192(R8)(R10*1), Y15, Y4
 	VADDPS       Y5, Y4, Y4
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y4, Y5
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VCMPPS       $0x19, Y8, Y5, Y5
@@ -465,7 +490,7 @@ px4more:
 	VADDPS       Y10, Y7, Y7
 	VMULPS       224(R8)(R10*1), Y15, Y6
 	VADDPS       Y7, Y6, Y6
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y6, Y7
 	VANDPS       absMask<>+0(SB), Y7, Y7
 	VCMPPS       $0x19, Y8, Y7, Y7
@@ -484,7 +509,7 @@ px4soft:
 	VADDPS       Y11, Y1, Y1
 	VMULPS       (R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -497,7 +522,7 @@ px4soft:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       32(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -514,7 +539,7 @@ px4soft:
 	VADDPS       Y11, Y5, Y5
 	VMULPS       64(R8)(R10*1), Y15, Y4
 	VADDPS       Y5, Y4, Y4
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y4, Y5
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VCMPPS       $0x19, Y8, Y5, Y5
@@ -527,7 +552,7 @@ px4soft:
 	VADDPS       Y10, Y7, Y7
 	VMULPS       96(R8)(R10*1), Y15, Y6
 	VADDPS       Y7, Y6, Y6
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y6, Y7
 	VANDPS       absMask<>+0(SB), Y7, Y7
 	VCMPPS       $0x19, Y8, Y7, Y7
@@ -544,7 +569,7 @@ px4soft:
 	VADDPS       Y11, Y1, Y1
 	VMULPS       128(R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -557,7 +582,7 @@ px4soft:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       160(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -574,7 +599,7 @@ px4soft:
 	VADDPS       Y11, Y5, Y5
 	VMULPS       192(R8)(R10*1), Y15, Y4
 	VADDPS       Y5, Y4, Y4
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y4, Y5
 	VANDPS       absMask<>+0(SB), Y5, Y5
 	VCMPPS       $0x19, Y8, Y5, Y5
@@ -587,7 +612,7 @@ px4soft:
 	VADDPS       Y10, Y7, Y7
 	VMULPS       224(R8)(R10*1), Y15, Y6
 	VADDPS       Y7, Y6, Y6
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y6, Y7
 	VANDPS       absMask<>+0(SB), Y7, Y7
 	VCMPPS       $0x19, Y8, Y7, Y7
@@ -611,14 +636,14 @@ px4done:
 px1more:
 	CMPQ         R12, $0x01
 	JLT          px1done
-	CMPL         176(DX), $0x00
+	CMPL         184(DX), $0x00
 	JNE          px1soft
 	PREFETCHT0   (SI)(R11*1)
 	VMULPS       (SI)(R10*1), Y13, Y1
 	VADDPS       Y11, Y1, Y1
 	VMULPS       (R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -630,7 +655,7 @@ px1more:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       32(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -649,7 +674,7 @@ px1soft:
 	VADDPS       Y11, Y1, Y1
 	VMULPS       (R8)(R10*1), Y15, Y0
 	VADDPS       Y1, Y0, Y0
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y0, Y1
 	VANDPS       absMask<>+0(SB), Y1, Y1
 	VCMPPS       $0x19, Y8, Y1, Y1
@@ -662,7 +687,7 @@ px1soft:
 	VADDPS       Y10, Y3, Y3
 	VMULPS       32(R8)(R10*1), Y15, Y2
 	VADDPS       Y3, Y2, Y2
-	VBROADCASTSS 168(DX), Y8
+	VBROADCASTSS 176(DX), Y8
 	VSUBPS       Y14, Y2, Y3
 	VANDPS       absMask<>+0(SB), Y3, Y3
 	VCMPPS       $0x19, Y8, Y3, Y3
@@ -683,8 +708,8 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(DX), SI
-	ADDQ 128(DX), DI
+	ADDQ 128(DX), SI
+	ADDQ 136(DX), DI
 	DECQ BX
 	JNZ  step
 	VZEROUPPER
@@ -694,15 +719,15 @@ px1done:
 // Requires: AVX, AVX2, MMX+
 TEXT ·neuronMembranesAVX2(SB), NOSPLIT, $0-8
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Y15
-	VBROADCASTSS 164(AX), Y14
+	VBROADCASTSS 168(AX), Y15
+	VBROADCASTSS 172(AX), Y14
 	MOVQ         16(AX), CX
 	MOVQ         24(AX), DX
 	VMOVUPS      (CX), Y13
 	VMOVUPS      (DX), Y11
 	VMOVUPS      32(CX), Y12
 	VMOVUPS      32(DX), Y10
-	MOVQ         112(AX), CX
+	MOVQ         120(AX), CX
 	MOVQ         (AX), DX
 	MOVQ         8(AX), BX
 	MOVQ         40(AX), SI
@@ -710,26 +735,26 @@ TEXT ·neuronMembranesAVX2(SB), NOSPLIT, $0-8
 	MOVQ         32(AX), R8
 
 step:
-	MOVQ  120(AX), R11
+	MOVQ  128(AX), R11
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), R9
+	MOVQ  120(AX), R9
 	DECQ  R9
 	NEGQ  R9
 	IMULQ R9, R11
-	MOVQ  104(AX), R9
+	MOVQ  112(AX), R9
 	SHLQ  $0x06, R9
 	ADDQ  R9, R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 104(AX), R12
+	MOVQ 112(AX), R12
 
 px4more:
 	CMPQ       R12, $0x04
 	JLT        px4done
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px4soft
 	PREFETCHT0 (DX)(R11*1)
 	VMULPS     (DX)(R10*1), Y13, Y1
@@ -1018,7 +1043,7 @@ px4done:
 px1more:
 	CMPQ       R12, $0x01
 	JLT        px1done
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px1soft
 	PREFETCHT0 (DX)(R11*1)
 	VMULPS     (DX)(R10*1), Y13, Y1
@@ -1100,10 +1125,10 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(AX), DX
-	ADDQ 128(AX), BX
-	ADDQ 152(AX), SI
-	ADDQ 152(AX), DI
+	ADDQ 128(AX), DX
+	ADDQ 136(AX), BX
+	ADDQ 160(AX), SI
+	ADDQ 160(AX), DI
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -1113,54 +1138,54 @@ px1done:
 // Requires: AVX, AVX2, MMX+
 TEXT ·neuronBackwardAVX2(SB), NOSPLIT, $8-8
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Y15
-	VBROADCASTSS 164(AX), Y14
-	VBROADCASTSS 168(AX), Y13
-	VBROADCASTSS 172(AX), Y12
-	MOVQ         112(AX), CX
+	VBROADCASTSS 168(AX), Y15
+	VBROADCASTSS 172(AX), Y14
+	VBROADCASTSS 176(AX), Y13
+	VBROADCASTSS 180(AX), Y12
+	MOVQ         120(AX), CX
 	MOVQ         (AX), DX
 	LEAQ         -1(CX), BX
-	IMULQ        120(AX), BX
+	IMULQ        128(AX), BX
 	ADDQ         BX, DX
 	MOVQ         8(AX), BX
 	LEAQ         -1(CX), SI
-	IMULQ        128(AX), SI
+	IMULQ        136(AX), SI
 	ADDQ         SI, BX
 	MOVQ         40(AX), SI
 	LEAQ         -1(CX), DI
-	IMULQ        152(AX), DI
+	IMULQ        160(AX), DI
 	ADDQ         DI, SI
 	MOVQ         48(AX), DI
 	LEAQ         -1(CX), R8
-	IMULQ        152(AX), R8
+	IMULQ        160(AX), R8
 	ADDQ         R8, DI
 	MOVQ         56(AX), R8
 	LEAQ         -1(CX), R9
-	IMULQ        136(AX), R9
+	IMULQ        144(AX), R9
 	ADDQ         R9, R8
 	MOVQ         64(AX), R9
 	LEAQ         -1(CX), R10
-	IMULQ        144(AX), R10
+	IMULQ        152(AX), R10
 	ADDQ         R10, R9
 	MOVQ         32(AX), R10
 
 step:
-	MOVQ  136(AX), R13
+	MOVQ  144(AX), R13
 	NEGQ  R13
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), R11
+	MOVQ  120(AX), R11
 	DECQ  R11
 	NEGQ  R11
 	IMULQ R11, R13
-	MOVQ  104(AX), R11
+	MOVQ  112(AX), R11
 	SHLQ  $0x06, R11
 	ADDQ  R11, R13
 
 prefetch:
 	XORQ R11, R11
 	XORQ R12, R12
-	MOVQ 104(AX), R14
+	MOVQ 112(AX), R14
 
 px2more:
 	CMPQ    R14, $0x02
@@ -1207,9 +1232,9 @@ px2spikes:
 	PREFETCHT0 64(R8)(R13*1)
 	VMOVUPS    64(R8)(R12*1), Y8
 	VMOVUPS    96(R8)(R12*1), Y11
-	CMPL       180(AX), $0x00
+	CMPL       188(AX), $0x00
 	JNE        px2detached
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px2soft
 	VMULPS     (R10)(R12*1), Y0, Y0
 	VSUBPS     Y0, Y2, Y2
@@ -1236,7 +1261,7 @@ px2detached:
 	VMULPS       Y4, Y5, Y5
 	VMULPS       Y7, Y8, Y8
 	VMULPS       Y10, Y11, Y11
-	CMPL         176(AX), $0x00
+	CMPL         184(AX), $0x00
 	JNE          px2all
 	VPBROADCASTW (BX)(R11*2), Y0
 	VPAND        laneBits<>+0(SB), Y0, Y0
@@ -1371,7 +1396,7 @@ px2summed:
 	VMULPS     32(R15), Y5, Y5
 	VMULPS     (R15), Y8, Y8
 	VMULPS     32(R15), Y11, Y11
-	CMPL       184(AX), $0x00
+	CMPL       192(AX), $0x00
 	JE         px2store
 	VADDPS     (R9)(R12*1), Y2, Y2
 	VADDPS     32(R9)(R12*1), Y5, Y5
@@ -1420,9 +1445,9 @@ px1spikes:
 	PREFETCHT0 (R8)(R13*1)
 	VMOVUPS    (R8)(R12*1), Y2
 	VMOVUPS    32(R8)(R12*1), Y5
-	CMPL       180(AX), $0x00
+	CMPL       188(AX), $0x00
 	JNE        px1detached
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px1soft
 	VMULPS     (R10)(R12*1), Y0, Y0
 	VSUBPS     Y0, Y2, Y2
@@ -1439,7 +1464,7 @@ px1soft:
 px1detached:
 	VMULPS       Y1, Y2, Y2
 	VMULPS       Y4, Y5, Y5
-	CMPL         176(AX), $0x00
+	CMPL         184(AX), $0x00
 	JNE          px1all
 	VPBROADCASTW (BX)(R11*2), Y0
 	VPAND        laneBits<>+0(SB), Y0, Y0
@@ -1525,7 +1550,7 @@ px1summed:
 	PREFETCHT0 (R9)(R13*1)
 	VMULPS     (R15), Y2, Y2
 	VMULPS     32(R15), Y5, Y5
-	CMPL       184(AX), $0x00
+	CMPL       192(AX), $0x00
 	JE         px1store
 	VADDPS     (R9)(R12*1), Y2, Y2
 	VADDPS     32(R9)(R12*1), Y5, Y5
@@ -1542,12 +1567,12 @@ px1stored:
 	JMP  px1more
 
 px1done:
-	SUBQ 120(AX), DX
-	SUBQ 128(AX), BX
-	SUBQ 152(AX), SI
-	SUBQ 152(AX), DI
-	SUBQ 136(AX), R8
-	SUBQ 144(AX), R9
+	SUBQ 128(AX), DX
+	SUBQ 136(AX), BX
+	SUBQ 160(AX), SI
+	SUBQ 160(AX), DI
+	SUBQ 144(AX), R8
+	SUBQ 152(AX), R9
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -3531,115 +3556,125 @@ px1done:
 // func neuronForwardAVX512(r *neuronRun)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronForwardAVX512(SB), NOSPLIT, $0-8
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Z31
-	VBROADCASTSS 164(AX), Z30
+	VBROADCASTSS 168(AX), Z31
+	VBROADCASTSS 172(AX), Z30
 	MOVQ         16(AX), CX
 	MOVQ         24(AX), DX
 	VMOVUPS      (CX), Z29
 	VMOVUPS      (DX), Z28
-	MOVQ         112(AX), CX
+	MOVQ         120(AX), CX
 	MOVQ         (AX), DX
 	MOVQ         8(AX), BX
 	MOVQ         32(AX), SI
 
 step:
-	MOVQ  120(AX), R9
+	MOVQ  128(AX), R9
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), DI
+	MOVQ  120(AX), DI
 	DECQ  DI
 	NEGQ  DI
 	IMULQ DI, R9
-	MOVQ  104(AX), DI
+	MOVQ  112(AX), DI
 	SHLQ  $0x06, DI
 	ADDQ  DI, R9
 
 prefetch:
 	XORQ DI, DI
 	XORQ R8, R8
-	MOVQ 104(AX), R10
+	MOVQ 112(AX), R10
 
 px4more:
-	CMPQ       R10, $0x04
-	JLT        px4done
-	CMPL       176(AX), $0x00
-	JNE        px4soft
-	PREFETCHT0 (DX)(R9*1)
-	VMULPS     (DX)(R8*1), Z29, Z1
-	VADDPS     Z28, Z1, Z1
-	VMULPS     (SI)(R8*1), Z31, Z0
-	VADDPS     Z1, Z0, Z0
-	VCMPPS     $0x0d, Z30, Z0, K1
-	KMOVW      K1, (BX)(DI*2)
-	VPXORD     Z0, Z0, K1, Z0
-	VMOVUPS    Z0, (SI)(R8*1)
-	PREFETCHT0 64(DX)(R9*1)
-	VMULPS     64(DX)(R8*1), Z29, Z3
-	VADDPS     Z28, Z3, Z3
-	VMULPS     64(SI)(R8*1), Z31, Z2
-	VADDPS     Z3, Z2, Z2
-	VCMPPS     $0x0d, Z30, Z2, K1
-	KMOVW      K1, 2(BX)(DI*2)
-	VPXORD     Z2, Z2, K1, Z2
-	VMOVUPS    Z2, 64(SI)(R8*1)
-	PREFETCHT0 128(DX)(R9*1)
-	VMULPS     128(DX)(R8*1), Z29, Z5
-	VADDPS     Z28, Z5, Z5
-	VMULPS     128(SI)(R8*1), Z31, Z4
-	VADDPS     Z5, Z4, Z4
-	VCMPPS     $0x0d, Z30, Z4, K1
-	KMOVW      K1, 4(BX)(DI*2)
-	VPXORD     Z4, Z4, K1, Z4
-	VMOVUPS    Z4, 128(SI)(R8*1)
-	PREFETCHT0 192(DX)(R9*1)
-	VMULPS     192(DX)(R8*1), Z29, Z7
-	VADDPS     Z28, Z7, Z7
-	VMULPS     192(SI)(R8*1), Z31, Z6
-	VADDPS     Z7, Z6, Z6
-	VCMPPS     $0x0d, Z30, Z6, K1
-	KMOVW      K1, 6(BX)(DI*2)
-	VPXORD     Z6, Z6, K1, Z6
-	VMOVUPS    Z6, 192(SI)(R8*1)
-	JMP        px4next
+	CMPQ        R10, $0x04
+	JLT         px4done
+	CMPL        184(AX), $0x00
+	JNE         px4soft
+	PREFETCHT0  (DX)(R9*1)
+	VMULPS      (DX)(R8*1), Z29, Z1
+	VADDPS      Z28, Z1, Z1
+	VMULPS      (SI)(R8*1), Z31, Z0
+	VADDPS      Z1, Z0, Z0
+	VFMADD231PS Z8, Z0, Z9
+	VCMPPS      $0x0d, Z30, Z0, K1
+	KMOVW       K1, (BX)(DI*2)
+	VPXORD      Z0, Z0, K1, Z0
+	VMOVUPS     Z0, (SI)(R8*1)
+	PREFETCHT0  64(DX)(R9*1)
+	VMULPS      64(DX)(R8*1), Z29, Z3
+	VADDPS      Z28, Z3, Z3
+	VMULPS      64(SI)(R8*1), Z31, Z2
+	VADDPS      Z3, Z2, Z2
+	VFMADD231PS Z8, Z2, Z9
+	VCMPPS      $0x0d, Z30, Z2, K1
+	KMOVW       K1, 2(BX)(DI*2)
+	VPXORD      Z2, Z2, K1, Z2
+	VMOVUPS     Z2, 64(SI)(R8*1)
+	PREFETCHT0  128(DX)(R9*1)
+	VMULPS      128(DX)(R8*1), Z29, Z5
+	VADDPS      Z28, Z5, Z5
+	VMULPS      128(SI)(R8*1), Z31, Z4
+	VADDPS      Z5, Z4, Z4
+	VFMADD231PS Z8, Z4, Z9
+	VCMPPS      $0x0d, Z30, Z4, K1
+	KMOVW       K1, 4(BX)(DI*2)
+	VPXORD      Z4, Z4, K1, Z4
+	VMOVUPS     Z4, 128(SI)(R8*1)
+	PREFETCHT0  192(DX)(R9*1)
+	VMULPS      192(DX)(R8*1), Z29, Z7
+	VADDPS      Z28, Z7, Z7
+	VMULPS      192(SI)(R8*1), Z31, Z6
+	VADDPS      Z7, Z6, Z6
+	VFMADD231PS Z8, Z6, Z9
+	VCMPPS      $0x0d, Z30, Z6, K1
+	KMOVW       K1, 6(BX)(DI*2)
+	VPXORD      Z6, Z6, K1, Z6
+	VMOVUPS     Z6, 192(SI)(R8*1)
+	JMP         px4next
 
 px4soft:
-	PREFETCHT0 (DX)(R9*1)
-	VMULPS     (DX)(R8*1), Z29, Z1
-	VADDPS     Z28, Z1, Z1
-	VMULPS     (SI)(R8*1), Z31, Z0
-	VADDPS     Z1, Z0, Z0
-	VCMPPS     $0x0d, Z30, Z0, K1
-	KMOVW      K1, (BX)(DI*2)
-	VSUBPS     Z30, Z0, K1, Z0
-	VMOVUPS    Z0, (SI)(R8*1)
-	PREFETCHT0 64(DX)(R9*1)
-	VMULPS     64(DX)(R8*1), Z29, Z3
-	VADDPS     Z28, Z3, Z3
-	VMULPS     64(SI)(R8*1), Z31, Z2
-	VADDPS     Z3, Z2, Z2
-	VCMPPS     $0x0d, Z30, Z2, K1
-	KMOVW      K1, 2(BX)(DI*2)
-	VSUBPS     Z30, Z2, K1, Z2
-	VMOVUPS    Z2, 64(SI)(R8*1)
-	PREFETCHT0 128(DX)(R9*1)
-	VMULPS     128(DX)(R8*1), Z29, Z5
-	VADDPS     Z28, Z5, Z5
-	VMULPS     128(SI)(R8*1), Z31, Z4
-	VADDPS     Z5, Z4, Z4
-	VCMPPS     $0x0d, Z30, Z4, K1
-	KMOVW      K1, 4(BX)(DI*2)
-	VSUBPS     Z30, Z4, K1, Z4
-	VMOVUPS    Z4, 128(SI)(R8*1)
-	PREFETCHT0 192(DX)(R9*1)
-	VMULPS     192(DX)(R8*1), Z29, Z7
-	VADDPS     Z28, Z7, Z7
-	VMULPS     192(SI)(R8*1), Z31, Z6
-	VADDPS     Z7, Z6, Z6
-	VCMPPS     $0x0d, Z30, Z6, K1
-	KMOVW      K1, 6(BX)(DI*2)
-	VSUBPS     Z30, Z6, K1, Z6
-	VMOVUPS    Z6, 192(SI)(R8*1)
+	PREFETCHT0  (DX)(R9*1)
+	VMULPS      (DX)(R8*1), Z29, Z1
+	VADDPS      Z28, Z1, Z1
+	VMULPS      (SI)(R8*1), Z31, Z0
+	VADDPS      Z1, Z0, Z0
+	VFMADD231PS Z8, Z0, Z9
+	VCMPPS      $0x0d, Z30, Z0, K1
+	KMOVW       K1, (BX)(DI*2)
+	VSUBPS      Z30, Z0, K1, Z0
+	VMOVUPS     Z0, (SI)(R8*1)
+	PREFETCHT0  64(DX)(R9*1)
+	VMULPS      64(DX)(R8*1), Z29, Z3
+	VADDPS      Z28, Z3, Z3
+	VMULPS      64(SI)(R8*1), Z31, Z2
+	VADDPS      Z3, Z2, Z2
+	VFMADD231PS Z8, Z2, Z9
+	VCMPPS      $0x0d, Z30, Z2, K1
+	KMOVW       K1, 2(BX)(DI*2)
+	VSUBPS      Z30, Z2, K1, Z2
+	VMOVUPS     Z2, 64(SI)(R8*1)
+	PREFETCHT0  128(DX)(R9*1)
+	VMULPS      128(DX)(R8*1), Z29, Z5
+	VADDPS      Z28, Z5, Z5
+	VMULPS      128(SI)(R8*1), Z31, Z4
+	VADDPS      Z5, Z4, Z4
+	VFMADD231PS Z8, Z4, Z9
+	VCMPPS      $0x0d, Z30, Z4, K1
+	KMOVW       K1, 4(BX)(DI*2)
+	VSUBPS      Z30, Z4, K1, Z4
+	VMOVUPS     Z4, 128(SI)(R8*1)
+	PREFETCHT0  192(DX)(R9*1)
+	VMULPS      192(DX)(R8*1), Z29, Z7
+	VADDPS      Z28, Z7, Z7
+	VMULPS      192(SI)(R8*1), Z31, Z6
+	VADDPS      Z7, Z6, Z6
+	VFMADD231PS Z8, Z6, Z9
+	VCMPPS      $0x0d, Z30, Z6, K1
+	KMOVW       K1, 6(BX)(DI*2)
+	VSUBPS      Z30, Z6, K1, Z6
+	VMOVUPS     Z6, 192(SI)(R8*1)
 
 px4next:
 	ADDQ $0x04, DI
@@ -3650,31 +3685,33 @@ px4next:
 
 px4done:
 px1more:
-	CMPQ       R10, $0x01
-	JLT        px1done
-	CMPL       176(AX), $0x00
-	JNE        px1soft
-	PREFETCHT0 (DX)(R9*1)
-	VMULPS     (DX)(R8*1), Z29, Z1
-	VADDPS     Z28, Z1, Z1
-	VMULPS     (SI)(R8*1), Z31, Z0
-	VADDPS     Z1, Z0, Z0
-	VCMPPS     $0x0d, Z30, Z0, K1
-	KMOVW      K1, (BX)(DI*2)
-	VPXORD     Z0, Z0, K1, Z0
-	VMOVUPS    Z0, (SI)(R8*1)
-	JMP        px1next
+	CMPQ        R10, $0x01
+	JLT         px1done
+	CMPL        184(AX), $0x00
+	JNE         px1soft
+	PREFETCHT0  (DX)(R9*1)
+	VMULPS      (DX)(R8*1), Z29, Z1
+	VADDPS      Z28, Z1, Z1
+	VMULPS      (SI)(R8*1), Z31, Z0
+	VADDPS      Z1, Z0, Z0
+	VFMADD231PS Z8, Z0, Z9
+	VCMPPS      $0x0d, Z30, Z0, K1
+	KMOVW       K1, (BX)(DI*2)
+	VPXORD      Z0, Z0, K1, Z0
+	VMOVUPS     Z0, (SI)(R8*1)
+	JMP         px1next
 
 px1soft:
-	PREFETCHT0 (DX)(R9*1)
-	VMULPS     (DX)(R8*1), Z29, Z1
-	VADDPS     Z28, Z1, Z1
-	VMULPS     (SI)(R8*1), Z31, Z0
-	VADDPS     Z1, Z0, Z0
-	VCMPPS     $0x0d, Z30, Z0, K1
-	KMOVW      K1, (BX)(DI*2)
-	VSUBPS     Z30, Z0, K1, Z0
-	VMOVUPS    Z0, (SI)(R8*1)
+	PREFETCHT0  (DX)(R9*1)
+	VMULPS      (DX)(R8*1), Z29, Z1
+	VADDPS      Z28, Z1, Z1
+	VMULPS      (SI)(R8*1), Z31, Z0
+	VADDPS      Z1, Z0, Z0
+	VFMADD231PS Z8, Z0, Z9
+	VCMPPS      $0x0d, Z30, Z0, K1
+	KMOVW       K1, (BX)(DI*2)
+	VSUBPS      Z30, Z0, K1, Z0
+	VMOVUPS     Z0, (SI)(R8*1)
 
 px1next:
 	ADDQ $0x01, DI
@@ -3684,10 +3721,13 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(AX), DX
-	ADDQ 128(AX), BX
-	DECQ CX
-	JNZ  step
+	ADDQ    128(AX), DX
+	ADDQ    136(AX), BX
+	DECQ    CX
+	JNZ     step
+	MOVQ    104(AX), AX
+	VADDPS  (AX), Z9, Z9
+	VMOVUPS Z9, (AX)
 	VZEROUPPER
 	RET
 
@@ -3695,45 +3735,45 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronSupportAVX512(SB), NOSPLIT, $0-8
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Z31
-	VBROADCASTSS 164(AX), Z30
+	VBROADCASTSS 168(AX), Z31
+	VBROADCASTSS 172(AX), Z30
 	MOVQ         16(AX), CX
 	MOVQ         24(AX), DX
 	VMOVUPS      (CX), Z29
 	VMOVUPS      (DX), Z28
-	MOVQ         112(AX), CX
+	MOVQ         120(AX), CX
 	MOVQ         (AX), DX
 	MOVQ         8(AX), BX
 	MOVQ         32(AX), SI
 
 step:
-	MOVQ  120(AX), R9
+	MOVQ  128(AX), R9
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), DI
+	MOVQ  120(AX), DI
 	DECQ  DI
 	NEGQ  DI
 	IMULQ DI, R9
-	MOVQ  104(AX), DI
+	MOVQ  112(AX), DI
 	SHLQ  $0x06, DI
 	ADDQ  DI, R9
 
 prefetch:
 	XORQ DI, DI
 	XORQ R8, R8
-	MOVQ 104(AX), R10
+	MOVQ 112(AX), R10
 
 px4more:
 	CMPQ         R10, $0x04
 	JLT          px4done
-	CMPL         176(AX), $0x00
+	CMPL         184(AX), $0x00
 	JNE          px4soft
 	PREFETCHT0   (DX)(R9*1)
 	VMULPS       (DX)(R8*1), Z29, Z1
 	VADDPS       Z28, Z1, Z1
 	VMULPS       (SI)(R8*1), Z31, Z0
 	VADDPS       Z1, Z0, Z0
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z0, Z1
 	VPANDD       absMask<>+0(SB), Z1, Z1
 	VCMPPS       $0x19, Z8, Z1, K1
@@ -3746,7 +3786,7 @@ px4more:
 	VADDPS       Z28, Z3, Z3
 	VMULPS       64(SI)(R8*1), Z31, Z2
 	VADDPS       Z3, Z2, Z2
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z2, Z3
 	VPANDD       absMask<>+0(SB), Z3, Z3
 	VCMPPS       $0x19, Z8, Z3, K1
@@ -3759,7 +3799,7 @@ px4more:
 	VADDPS       Z28, Z5, Z5
 	VMULPS       128(SI)(R8*1), Z31, Z4
 	VADDPS       Z5, Z4, Z4
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z4, Z5
 	VPANDD       absMask<>+0(SB), Z5, Z5
 	VCMPPS       $0x19, Z8, Z5, K1
@@ -3772,7 +3812,7 @@ px4more:
 	VADDPS       Z28, Z7, Z7
 	VMULPS       192(SI)(R8*1), Z31, Z6
 	VADDPS       Z7, Z6, Z6
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z6, Z7
 	VPANDD       absMask<>+0(SB), Z7, Z7
 	VCMPPS       $0x19, Z8, Z7, K1
@@ -3788,7 +3828,7 @@ px4soft:
 	VADDPS       Z28, Z1, Z1
 	VMULPS       (SI)(R8*1), Z31, Z0
 	VADDPS       Z1, Z0, Z0
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z0, Z1
 	VPANDD       absMask<>+0(SB), Z1, Z1
 	VCMPPS       $0x19, Z8, Z1, K1
@@ -3801,7 +3841,7 @@ px4soft:
 	VADDPS       Z28, Z3, Z3
 	VMULPS       64(SI)(R8*1), Z31, Z2
 	VADDPS       Z3, Z2, Z2
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z2, Z3
 	VPANDD       absMask<>+0(SB), Z3, Z3
 	VCMPPS       $0x19, Z8, Z3, K1
@@ -3814,7 +3854,7 @@ px4soft:
 	VADDPS       Z28, Z5, Z5
 	VMULPS       128(SI)(R8*1), Z31, Z4
 	VADDPS       Z5, Z4, Z4
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z4, Z5
 	VPANDD       absMask<>+0(SB), Z5, Z5
 	VCMPPS       $0x19, Z8, Z5, K1
@@ -3827,7 +3867,7 @@ px4soft:
 	VADDPS       Z28, Z7, Z7
 	VMULPS       192(SI)(R8*1), Z31, Z6
 	VADDPS       Z7, Z6, Z6
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z6, Z7
 	VPANDD       absMask<>+0(SB), Z7, Z7
 	VCMPPS       $0x19, Z8, Z7, K1
@@ -3847,14 +3887,14 @@ px4done:
 px1more:
 	CMPQ         R10, $0x01
 	JLT          px1done
-	CMPL         176(AX), $0x00
+	CMPL         184(AX), $0x00
 	JNE          px1soft
 	PREFETCHT0   (DX)(R9*1)
 	VMULPS       (DX)(R8*1), Z29, Z1
 	VADDPS       Z28, Z1, Z1
 	VMULPS       (SI)(R8*1), Z31, Z0
 	VADDPS       Z1, Z0, Z0
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z0, Z1
 	VPANDD       absMask<>+0(SB), Z1, Z1
 	VCMPPS       $0x19, Z8, Z1, K1
@@ -3870,7 +3910,7 @@ px1soft:
 	VADDPS       Z28, Z1, Z1
 	VMULPS       (SI)(R8*1), Z31, Z0
 	VADDPS       Z1, Z0, Z0
-	VBROADCASTSS 168(AX), Z8
+	VBROADCASTSS 176(AX), Z8
 	VSUBPS       Z30, Z0, Z1
 	VPANDD       absMask<>+0(SB), Z1, Z1
 	VCMPPS       $0x19, Z8, Z1, K1
@@ -3887,8 +3927,8 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(AX), DX
-	ADDQ 128(AX), BX
+	ADDQ 128(AX), DX
+	ADDQ 136(AX), BX
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -3898,13 +3938,13 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronMembranesAVX512(SB), NOSPLIT, $0-8
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Z31
-	VBROADCASTSS 164(AX), Z30
+	VBROADCASTSS 168(AX), Z31
+	VBROADCASTSS 172(AX), Z30
 	MOVQ         16(AX), CX
 	MOVQ         24(AX), DX
 	VMOVUPS      (CX), Z29
 	VMOVUPS      (DX), Z28
-	MOVQ         112(AX), CX
+	MOVQ         120(AX), CX
 	MOVQ         (AX), DX
 	MOVQ         8(AX), BX
 	MOVQ         40(AX), SI
@@ -3912,26 +3952,26 @@ TEXT ·neuronMembranesAVX512(SB), NOSPLIT, $0-8
 	MOVQ         32(AX), R8
 
 step:
-	MOVQ  120(AX), R11
+	MOVQ  128(AX), R11
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), R9
+	MOVQ  120(AX), R9
 	DECQ  R9
 	NEGQ  R9
 	IMULQ R9, R11
-	MOVQ  104(AX), R9
+	MOVQ  112(AX), R9
 	SHLQ  $0x06, R9
 	ADDQ  R9, R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 104(AX), R12
+	MOVQ 112(AX), R12
 
 px4more:
 	CMPQ       R12, $0x04
 	JLT        px4done
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px4soft
 	PREFETCHT0 (DX)(R11*1)
 	VMULPS     (DX)(R10*1), Z29, Z1
@@ -4068,7 +4108,7 @@ px4done:
 px1more:
 	CMPQ       R12, $0x01
 	JLT        px1done
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px1soft
 	PREFETCHT0 (DX)(R11*1)
 	VMULPS     (DX)(R10*1), Z29, Z1
@@ -4112,10 +4152,10 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 120(AX), DX
-	ADDQ 128(AX), BX
-	ADDQ 152(AX), SI
-	ADDQ 152(AX), DI
+	ADDQ 128(AX), DX
+	ADDQ 136(AX), BX
+	ADDQ 160(AX), SI
+	ADDQ 160(AX), DI
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -4125,10 +4165,10 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronBackwardAVX512(SB), NOSPLIT, $0-8
 	MOVQ         r+0(FP), AX
-	VBROADCASTSS 160(AX), Z31
-	VBROADCASTSS 164(AX), Z30
-	VBROADCASTSS 168(AX), Z29
-	VBROADCASTSS 172(AX), Z28
+	VBROADCASTSS 168(AX), Z31
+	VBROADCASTSS 172(AX), Z30
+	VBROADCASTSS 176(AX), Z29
+	VBROADCASTSS 180(AX), Z28
 	MOVQ         88(AX), CX
 	TESTQ        CX, CX
 	JZ           nosums0
@@ -4145,50 +4185,50 @@ nosums0:
 	VMOVUPD 64(CX), Z17
 
 nomean1:
-	MOVQ  112(AX), CX
+	MOVQ  120(AX), CX
 	MOVQ  (AX), DX
 	LEAQ  -1(CX), BX
-	IMULQ 120(AX), BX
+	IMULQ 128(AX), BX
 	ADDQ  BX, DX
 	MOVQ  8(AX), BX
 	LEAQ  -1(CX), SI
-	IMULQ 128(AX), SI
+	IMULQ 136(AX), SI
 	ADDQ  SI, BX
 	MOVQ  40(AX), SI
 	LEAQ  -1(CX), DI
-	IMULQ 152(AX), DI
+	IMULQ 160(AX), DI
 	ADDQ  DI, SI
 	MOVQ  48(AX), DI
 	LEAQ  -1(CX), R8
-	IMULQ 152(AX), R8
+	IMULQ 160(AX), R8
 	ADDQ  R8, DI
 	MOVQ  56(AX), R8
 	LEAQ  -1(CX), R9
-	IMULQ 136(AX), R9
+	IMULQ 144(AX), R9
 	ADDQ  R9, R8
 	MOVQ  64(AX), R9
 	LEAQ  -1(CX), R10
-	IMULQ 144(AX), R10
+	IMULQ 152(AX), R10
 	ADDQ  R10, R9
 	MOVQ  32(AX), R10
 
 step:
-	MOVQ  136(AX), R13
+	MOVQ  144(AX), R13
 	NEGQ  R13
 	CMPQ  CX, $0x01
 	JNE   prefetch
-	MOVQ  112(AX), R11
+	MOVQ  120(AX), R11
 	DECQ  R11
 	NEGQ  R11
 	IMULQ R11, R13
-	MOVQ  104(AX), R11
+	MOVQ  112(AX), R11
 	SHLQ  $0x06, R11
 	ADDQ  R11, R13
 
 prefetch:
 	XORQ R11, R11
 	XORQ R12, R12
-	MOVQ 104(AX), R14
+	MOVQ 112(AX), R14
 
 px4more:
 	CMPQ    R14, $0x04
@@ -4237,9 +4277,9 @@ px4spikes:
 	VMOVUPS    128(R8)(R12*1), Z8
 	PREFETCHT0 192(R8)(R13*1)
 	VMOVUPS    192(R8)(R12*1), Z11
-	CMPL       180(AX), $0x00
+	CMPL       188(AX), $0x00
 	JNE        px4detached
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px4soft
 	VMULPS     (R10)(R12*1), Z0, Z0
 	VSUBPS     Z0, Z2, Z2
@@ -4266,7 +4306,7 @@ px4detached:
 	VMULPS Z4, Z5, Z5
 	VMULPS Z7, Z8, Z8
 	VMULPS Z10, Z11, Z11
-	CMPL   176(AX), $0x00
+	CMPL   184(AX), $0x00
 	JNE    px4all
 	KMOVW  (BX)(R11*2), K1
 	KNOTW  K1, K1
@@ -4377,7 +4417,7 @@ px4summed:
 	VMULPS     (R15), Z5, Z5
 	VMULPS     (R15), Z8, Z8
 	VMULPS     (R15), Z11, Z11
-	CMPL       184(AX), $0x00
+	CMPL       192(AX), $0x00
 	JE         px4store
 	VADDPS     (R9)(R12*1), Z2, Z2
 	VADDPS     64(R9)(R12*1), Z5, Z5
@@ -4418,9 +4458,9 @@ px1triangle:
 px1spikes:
 	PREFETCHT0 (R8)(R13*1)
 	VMOVUPS    (R8)(R12*1), Z2
-	CMPL       180(AX), $0x00
+	CMPL       188(AX), $0x00
 	JNE        px1detached
-	CMPL       176(AX), $0x00
+	CMPL       184(AX), $0x00
 	JNE        px1soft
 	VMULPS     (R10)(R12*1), Z0, Z0
 	VSUBPS     Z0, Z2, Z2
@@ -4432,7 +4472,7 @@ px1soft:
 
 px1detached:
 	VMULPS Z1, Z2, Z2
-	CMPL   176(AX), $0x00
+	CMPL   184(AX), $0x00
 	JNE    px1all
 	KMOVW  (BX)(R11*2), K1
 	KNOTW  K1, K1
@@ -4474,7 +4514,7 @@ px1summed:
 	MOVQ       72(AX), R15
 	PREFETCHT0 (R9)(R13*1)
 	VMULPS     (R15), Z2, Z2
-	CMPL       184(AX), $0x00
+	CMPL       192(AX), $0x00
 	JE         px1store
 	VADDPS     (R9)(R12*1), Z2, Z2
 
@@ -4489,12 +4529,12 @@ px1stored:
 	JMP  px1more
 
 px1done:
-	SUBQ    120(AX), DX
-	SUBQ    128(AX), BX
-	SUBQ    152(AX), SI
-	SUBQ    152(AX), DI
-	SUBQ    136(AX), R8
-	SUBQ    144(AX), R9
+	SUBQ    128(AX), DX
+	SUBQ    136(AX), BX
+	SUBQ    160(AX), SI
+	SUBQ    160(AX), DI
+	SUBQ    144(AX), R8
+	SUBQ    152(AX), R9
 	DECQ    CX
 	JNZ     step
 	MOVQ    88(AX), AX

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"math"
+	"slices"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -91,12 +93,14 @@ func (r *neuronRun) advance(n int) {
 	r.x, r.s = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.s, n*2)
 }
 
-// NeuronForward runs all steps of every neuron.
+// NeuronForward runs all steps of every neuron. It reports whether all membrane
+// potentials, before their resets, are finite numbers. Spikes do not show it: a neuron
+// whose potential is NaN never fires.
 //
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
-func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) {
-	sc.forward(false, s, x, norm, n, 0, threads)
+func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) (finite bool) {
+	return sc.forward(false, s, x, norm, n, 0, threads)
 }
 
 // NeuronSupport runs the neurons like NeuronForward, but writes where a surrogate
@@ -107,30 +111,37 @@ func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, wid
 
 // forward takes no routine as an argument: the runs, one for each piece of work, would be
 // allocated.
-func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) {
+func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) (finite bool) {
 	l := CurrentLevel()
+	var bad atomic.Bool
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := sc.run(u, lo, hi, n, x, norm, s)
 		r.width = width
 		tile := sc.tilePixels(hi - lo)
-		buf := scratch(tile * Lanes)
+		buf := scratch((1 + tile) * Lanes)
 		defer release(buf)
-		r.state = unsafe.Pointer(&(*buf)[0])
+		check := (*buf)[:Lanes]
+		clear(check)
+		r.check, r.state = unsafe.Pointer(&check[0]), unsafe.Pointer(&(*buf)[Lanes])
 		for {
 			n := min(tile, hi-lo)
 			r.pixels = uint64(n)
-			clear(*buf)
+			clear((*buf)[Lanes:])
 			if support {
 				l.neuronSupport(&r)
 			} else {
 				l.neuronForward(&r)
 			}
 			if lo += n; lo == hi {
-				return
+				break
 			}
 			r.advance(n)
 		}
+		if slices.ContainsFunc(check, func(v float32) bool { return v != 0 }) {
+			bad.Store(true)
+		}
 	})
+	return !bad.Load()
 }
 
 // Surrogate stands in for the derivative of the Heaviside step. One that is a

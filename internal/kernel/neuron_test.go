@@ -167,6 +167,37 @@ func TestNeuronForward(t *testing.T) {
 	})
 }
 
+// A potential that is not finite is reported, whatever unit, pixel, lane or step it is
+// in, and whether the neuron fires or not; finite ones are not.
+func TestNeuronForwardReportsNonFinite(t *testing.T) {
+	inf := float32(math.Inf(1))
+	forNeuronCases(t, func(t *testing.T, c *neuronCase) {
+		s := make([]uint16, c.Units*c.Steps*c.Pixels)
+		if !NeuronForward(s, c.x, c.norm, c.Neuron, c.Scan, 0) {
+			t.Fatal("finite potentials are reported")
+		}
+		for k, bad := range []float32{float32(math.NaN()), inf, -inf} {
+			for i := k * 7; i < len(c.x); i += 1 + len(c.x)/23 {
+				was := c.x[i]
+				c.x[i] = bad
+				if NeuronForward(s, c.x, c.norm, c.Neuron, c.Scan, 2) {
+					t.Fatalf("%v at %d of %d is not reported", bad, i, len(c.x))
+				}
+				c.x[i] = was
+			}
+		}
+		// Potentials overflow where currents do not.
+		if c.CurrentSteps == 1 && c.Steps > 2 && c.Decay > 0.5 {
+			was := c.x[0]
+			c.x[0] = -3e38
+			if NeuronForward(s, c.x, c.norm, c.Neuron, c.Scan, 1) && c.norm.A == nil {
+				t.Fatal("an overflow is not reported")
+			}
+			c.x[0] = was
+		}
+	})
+}
+
 // The support is where the membrane before the reset is near the threshold, or lost.
 func TestNeuronSupport(t *testing.T) {
 	const width = 0.4

@@ -20,6 +20,10 @@ func Threads(n int) int {
 // goroutines, in no fixed order, and returns when all calls have. The calls must
 // not depend on each other: results are then the same at any number of threads.
 //
+// If a call panics, For stops handing out calls, waits for those that run, and panics
+// with the same value on the caller's goroutine. If several panic, it takes one of
+// their values. A call that ends its goroutine by runtime.Goexit counts as a panic.
+//
 // The goroutines stay for a moment, since loops come one after the other: it can
 // take a sleeping processor 100 µs to begin.
 func For(threads, n int, fn func(i int)) {
@@ -41,10 +45,8 @@ func For(threads, n int, fn func(i int)) {
 			go new(helper).run(l)
 		}
 	}
+	defer l.finish() // also if a call on this goroutine ends it
 	l.work()
-	l.wait()
-	l.fn = nil
-	loops.Put(l)
 }
 
 // loop is a call of For that runs.
@@ -52,15 +54,42 @@ type loop struct {
 	fn      func(i int)
 	n       int64
 	next    atomic.Int64
-	running atomic.Int64  // goroutines that have not finished, the caller included
-	done    chan struct{} // closed by the last of them if the caller blocks
+	running atomic.Int64        // goroutines that have not finished, the caller included
+	done    chan struct{}       // closed by the last of them if the caller blocks
+	failure atomic.Pointer[any] // what the first call that panicked did so with
 }
 
 var loops = sync.Pool{New: func() any { return new(loop) }}
 
+// work makes calls until none is left or one has panicked.
 func (l *loop) work() {
+	completed := false
+	defer func() {
+		if completed {
+			return
+		}
+		l.next.Store(l.n)
+		v := recover()
+		if v == nil {
+			v = "parallel: a call ended its goroutine by runtime.Goexit"
+		}
+		l.failure.CompareAndSwap(nil, &v)
+	}()
 	for i := l.next.Add(1) - 1; i < l.n; i = l.next.Add(1) - 1 {
 		l.fn(int(i))
+	}
+	completed = true
+}
+
+// finish waits for the helpers and passes a panic on.
+func (l *loop) finish() {
+	l.wait()
+	failure := l.failure.Load()
+	l.fn, l.done = nil, nil
+	l.failure.Store(nil)
+	loops.Put(l)
+	if failure != nil {
+		panic(*failure)
 	}
 }
 
@@ -80,10 +109,7 @@ type helper struct{ job atomic.Pointer[loop] }
 
 func (h *helper) run(l *loop) {
 	for {
-		l.work()
-		if l.running.Add(-1) == 0 {
-			close(l.done)
-		}
+		l.help()
 		h.job.Store(nil)
 		helpers.push(h)
 		if !linger(func() bool { return h.job.Load() != nil }) && helpers.remove(h) {
@@ -94,6 +120,16 @@ func (h *helper) run(l *loop) {
 		}
 		l = h.job.Load()
 	}
+}
+
+// help is work on a helper's goroutine.
+func (l *loop) help() {
+	defer func() { // also if a call ends the goroutine
+		if l.running.Add(-1) == 0 {
+			close(l.done)
+		}
+	}()
+	l.work()
 }
 
 // linger waits for a condition, and returns whether it came true in about the time

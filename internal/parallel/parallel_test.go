@@ -91,6 +91,52 @@ func TestForWaits(t *testing.T) {
 	}
 }
 
+// A panic in any call reaches the caller of For, once the others have returned, and
+// leaves the helpers fit for the next loop.
+func TestForPassesPanicsOn(t *testing.T) {
+	for _, threads := range []int{1, 2, 4} {
+		for i := range 8 {
+			var running atomic.Int64
+			assert.PanicsWithValue(t, "boom", func() {
+				parallel.For(threads, 8, func(k int) {
+					running.Add(1)
+					defer running.Add(-1)
+					runtime.Gosched()
+					if k == i {
+						panic("boom")
+					}
+				})
+			}, "threads %d, call %d", threads, i)
+			assert.Zero(t, running.Load())
+			var calls atomic.Int64
+			parallel.For(threads, 100, func(int) { calls.Add(1) })
+			assert.Equal(t, int64(100), calls.Load())
+		}
+	}
+}
+
+// A call that ends its goroutine, as a test's FailNow does, does not leave For waiting.
+func TestForSurvivesGoexit(t *testing.T) {
+	for i := range 4 {
+		ended := make(chan any)
+		go func() {
+			defer func() { ended <- recover() }()
+			parallel.For(4, 4, func(k int) {
+				if k == i {
+					runtime.Goexit()
+				}
+				time.Sleep(time.Millisecond)
+			})
+			t.Error("For returned")
+		}()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Fatal("For waits for a goroutine that has ended")
+		}
+	}
+}
+
 // Two calls meet only if they run at the same time.
 func TestForRunsAtTheSameTime(t *testing.T) {
 	met := make(chan struct{})

@@ -3,22 +3,18 @@
 package paramfile
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math"
-	"math/bits"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/nlpodyssey/safetensors"
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/regular"
 )
 
 // Write writes parameters under the names that they are listed by. It refuses what Import
@@ -62,32 +58,70 @@ func (v writer) Data() []byte {
 
 func (v writer) DataLen() uint64 { return 4 * uint64(v.Len()) }
 
+// DefaultBudget is the Budget of the zero Options.
+const DefaultBudget = 1 << 30
+
+// Options are how a file is read.
+type Options struct {
+	// Budget bounds, in bytes, what a file's own sizes can ask for: the memory of the
+	// description of its tensors, each record, and all compressed records together. 0
+	// stands for DefaultBudget.
+	Budget int64
+	// Note is told, one sentence each, what is converted or passed over; nil for none.
+	Note func(string)
+	// Settings are values that a network has as settings and not as tensors. A tensor
+	// beside the parameters whose name ends in a key must hold the values, or is refused.
+	// A single value stands for any number of equal ones.
+	Settings map[string][]float32
+}
+
+func (o *Options) budget() int64 {
+	if o.Budget == 0 {
+		return DefaultBudget
+	}
+	return o.Budget
+}
+
+// within returns an error if what needs that many bytes is out of the budget.
+func (o *Options) within(what string, bytes uint64) error {
+	if b := max(0, o.budget()); bytes > uint64(b) {
+		return fmt.Errorf("%s takes %d bytes: expected at most %d, the reader's budget, which can be raised", what, bytes, b)
+	}
+	return nil
+}
+
+func (o *Options) note(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
+}
+
 // File is a file whose tensors are read when they are asked for.
 type File struct {
 	Meta    map[string]string
+	options Options
 	tensors map[string]tensor
+	others  map[string]string // what has a tensor's place and is none
 	close   func() error
 }
 
 // tensor is a tensor of a file.
 type tensor struct {
-	shape []int
-	dtype string                    // F32, I64, …
-	open  func() (io.Reader, error) // of its values, little-endian and in row-major order
+	shape  []int
+	dtype  string                    // F32, I64, …
+	source string                    // the record that it is a part of; tensors of one are best read in turn
+	neg    bool                      // its values are those of open with the sign changed
+	open   func() (io.Reader, error) // of its values, little-endian and in row-major order
 }
 
 // Open opens a file: safetensors, or a PyTorch state dict as torch.save writes it. The
-// caller closes it.
-func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+// caller closes it. What is no regular file is refused with regular.ErrNotRegular.
+func Open(path string, o Options) (*File, error) {
+	f, size, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	stat, err := f.Stat()
-	var file *File
-	if err == nil {
-		file, err = parse(f, stat.Size())
-	}
+	file, err := parse(f, size, o)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -97,164 +131,49 @@ func Open(path string) (*File, error) {
 }
 
 // Parse is Open for the content of a file; it need not be closed.
-func Parse(b []byte) (*File, error) {
-	return parse(bytes.NewReader(b), int64(len(b)))
+func Parse(b []byte, o Options) (*File, error) {
+	return parse(bytes.NewReader(b), int64(len(b)), o)
 }
 
 // Close closes a file that Open opened.
 func (f *File) Close() error { return f.close() }
 
-func parse(r io.ReaderAt, size int64) (*File, error) {
+func parse(r io.ReaderAt, size int64, o Options) (*File, error) {
 	var start [8]byte
 	n, err := r.ReadAt(start[:], 0)
+	f := &File{options: o}
 	switch {
 	case err != nil && err != io.EOF:
 		return nil, err
 	case bytes.HasPrefix(start[:n], []byte("PK\x03\x04")):
-		tensors, err := parseTorch(r, size)
-		if err != nil {
+		if err := f.parseTorch(r, size); err != nil {
 			return nil, fmt.Errorf("not a PyTorch state dict: %w", err)
 		}
-		return &File{tensors: tensors}, nil
-	case bytes.HasPrefix(start[:n], []byte("\x80\x02")):
+		return f, nil
+	case oldPickle(start[:n]) && binary.LittleEndian.Uint64(start[:]) > uint64(size):
 		return nil, errors.New("a pickle as PyTorch wrote it before 1.6: expected its zip format, or safetensors")
 	}
-	f, err := parseSafetensors(r, size)
-	if err != nil {
+	if err := f.parseSafetensors(r, size); err != nil {
 		return nil, fmt.Errorf("not a safetensors file: %w", err)
 	}
 	return f, nil
 }
 
-// largestHeader bounds the memory that a header of any content can ask for; it is the
-// format's own limit.
-const largestHeader = 100_000_000
-
-// parseSafetensors reads the header, its length and a JSON object. The tensors must
-// fill the bytes behind it one after the other.
-func parseSafetensors(r io.ReaderAt, size int64) (*File, error) {
-	var length [8]byte
-	if _, err := r.ReadAt(length[:], 0); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
-	}
-	n := binary.LittleEndian.Uint64(length[:])
-	if n > largestHeader || int64(n) > size-8 {
-		return nil, fmt.Errorf("a header of %d bytes in a file of %d", n, size)
-	}
-	text := make([]byte, n)
-	if _, err := r.ReadAt(text, 8); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
-	}
-	var header safetensors.Metadata
-	if err := header.UnmarshalJSON(text); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
-	}
-	infos := header.Tensors()
-	names := slices.SortedFunc(maps.Keys(infos), func(a, b string) int {
-		x, y := infos[a].DataOffsets, infos[b].DataOffsets
-		return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1]))
-	})
-	f := &File{Meta: header.Metadata(), tensors: map[string]tensor{}}
-	data := io.NewSectionReader(r, 8+int64(n), size-8-int64(n))
-	at := uint64(0)
-	for _, name := range names {
-		info := infos[name]
-		t := tensor{dtype: fmt.Sprint(info.DType)}
-		bytes := info.DType.Size()
-		for _, d := range info.Shape {
-			var over uint64
-			if over, bytes = bits.Mul64(bytes, d); over > 0 {
-				return nil, fmt.Errorf("tensor %s has shape %v", name, info.Shape)
-			}
-			t.shape = append(t.shape, int(d))
-		}
-		lo, hi := info.DataOffsets[0], info.DataOffsets[1]
-		if lo != at || hi < lo || hi-lo != bytes {
-			return nil, fmt.Errorf("tensor %s of %d bytes lies at %d to %d: expected it from %d on", name, bytes, lo, hi, at)
-		}
-		t.open = func() (io.Reader, error) { return io.NewSectionReader(data, int64(lo), int64(bytes)), nil }
-		f.tensors[name] = t
-		at = hi
-	}
-	if at != uint64(data.Size()) {
-		return nil, fmt.Errorf("tensors of %d bytes in all, and %d bytes of them", at, data.Size())
-	}
-	return f, nil
+// oldPickle reports whether a file begins as torch.save's did: a pickle of a long number.
+// A safetensors file can begin so, too, with the length of its header.
+func oldPickle(start []byte) bool {
+	return len(start) > 2 && start[0] == 0x80 && start[1] >= 2 && start[1] <= 5 && (start[2] == 0x8a || start[2] == 0x95)
 }
 
 // Names returns the tensors' names, sorted.
 func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.tensors)) }
 
-// Import sets the parameters from the tensors that they are listed by. The file must
-// hold float32 tensors of just these names and of the parameters' shapes, with finite
-// values; num_batches_tracked, which PyTorch's batch norm keeps, is passed over. On an
-// error, which names the tensors, all parameters are as they were.
-func (f *File) Import(params map[string]*autograd.Param) error {
-	var missing, unknown []string
-	names := slices.Sorted(maps.Keys(params))
-	for _, name := range names {
-		if _, ok := f.tensors[name]; !ok {
-			missing = append(missing, name)
-		}
-	}
-	for _, name := range f.Names() {
-		if params[name] == nil && !strings.HasSuffix(name, ".num_batches_tracked") {
-			unknown = append(unknown, name)
-		}
-	}
-	if missing != nil || unknown != nil {
-		return fmt.Errorf("the file is of another architecture: it lacks %s of the model's tensors, and has %s beside them",
-			list(missing), list(unknown))
-	}
-	read := make([]*autograd.Param, len(names))
-	for i, name := range names {
-		p, t := params[name], f.tensors[name]
-		if !slices.Equal(t.shape, p.Shape) {
-			return fmt.Errorf("tensor %s has shape %v: expected %v", name, t.shape, p.Shape)
-		}
-		if t.dtype != "F32" {
-			return fmt.Errorf("tensor %s is of type %s: expected F32", name, t.dtype)
-		}
-		read[i] = autograd.NewParam(p.Shape...)
-		if err := t.fill(read[i]); err != nil {
-			return fmt.Errorf("tensor %s%w", name, err)
-		}
-	}
-	for i, name := range names {
-		params[name].MoveFrom(read[i])
-	}
-	return nil
+// Shape returns a tensor's shape, or false if there is no tensor of the name.
+func (f *File) Shape(name string) ([]int, bool) {
+	t, ok := f.tensors[name]
+	return slices.Clone(t.shape), ok
 }
 
-// fill sets p to the tensor's values.
-func (t *tensor) fill(p *autograd.Param) error {
-	r, err := t.open()
-	if err != nil {
-		return fmt.Errorf(": %w", err)
-	}
-	b := bufio.NewReaderSize(r, 1<<16)
-	return p.Fill(func(i int) (float32, error) {
-		raw, err := b.Peek(4)
-		if err != nil {
-			return 0, fmt.Errorf(", value %d: %w", i, err)
-		}
-		b.Discard(len(raw))
-		x := math.Float32frombits(binary.LittleEndian.Uint32(raw))
-		if x-x != 0 {
-			return 0, fmt.Errorf(", value %d is %v: expected a finite number", i, x)
-		}
-		return x, nil
-	})
-}
-
-// list writes names in a line.
-func list(names []string) string {
-	const most = 8
-	switch n := len(names); {
-	case n == 0:
-		return "none"
-	case n > most:
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
-	}
-	return strings.Join(names, ", ")
-}
+// Type returns the type of a tensor, such as F32, or nothing if there is no tensor of the
+// name.
+func (f *File) Type(name string) string { return f.tensors[name].dtype }

@@ -27,6 +27,8 @@ func param(v float32, shape ...int) *autograd.Param {
 	return p
 }
 
+func parse(b []byte) (*paramfile.File, error) { return paramfile.Parse(b, paramfile.Options{}) }
+
 func written(t *testing.T, params map[string]*autograd.Param) []byte {
 	var b bytes.Buffer
 	require.NoError(t, paramfile.Write(&b, params, map[string]string{"k": "v"}))
@@ -35,7 +37,7 @@ func written(t *testing.T, params map[string]*autograd.Param) []byte {
 
 func TestRoundTrip(t *testing.T) {
 	params := map[string]*autograd.Param{"b": param(1, 17), "w": param(2, 3, 18), "c.w": param(-3, 5, 4, 3, 3)}
-	f, err := paramfile.Parse(written(t, params))
+	f, err := parse(written(t, params))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"k": "v"}, f.Meta)
 	read := map[string]*autograd.Param{"b": param(0, 17), "w": param(0, 3, 18), "c.w": param(0, 5, 4, 3, 3)}
@@ -54,7 +56,7 @@ func TestImportRefuses(t *testing.T) {
 		"lacks none of the model's tensors, and has c b":        {"a": param(1, 4), "b": param(1, 4), "c": param(1, 4)},
 		"lacks none of the model's tensors, and has bn.tracked": {"a": param(1, 4), "b": param(1, 4), "bn.tracked": param(1, 4)},
 	} {
-		f, err := paramfile.Parse(written(t, params))
+		f, err := parse(written(t, params))
 		require.NoError(t, err)
 		a, b := param(8, 4), param(9, 4)
 		err = f.Import(map[string]*autograd.Param{"a": a, "b": b})
@@ -64,12 +66,12 @@ func TestImportRefuses(t *testing.T) {
 	nan := param(7, 4)
 	little := binary.LittleEndian.AppendUint32(nil, math.Float32bits(nan.Data()[2]))
 	raw := bytes.Replace(written(t, map[string]*autograd.Param{"a": param(1, 4), "b": nan}), little, []byte{0, 0, 0xc0, 0x7f}, 1)
-	f, err := paramfile.Parse(raw)
+	f, err := parse(raw)
 	require.NoError(t, err)
 	err = f.Import(map[string]*autograd.Param{"a": param(8, 4), "b": param(9, 4)})
 	assert.ErrorContains(t, err, "tensor b, value 2 is NaN: expected a finite number")
 
-	f, err = paramfile.Parse(written(t, map[string]*autograd.Param{"a": param(1, 4), "bn.num_batches_tracked": param(1, 2)}))
+	f, err = parse(written(t, map[string]*autograd.Param{"a": param(1, 4), "bn.num_batches_tracked": param(1, 2)}))
 	require.NoError(t, err)
 	a := param(8, 4)
 	require.NoError(t, f.Import(map[string]*autograd.Param{"a": a}))
@@ -89,7 +91,7 @@ func TestWriteRefuses(t *testing.T) {
 
 func TestImportRefusesOtherTypes(t *testing.T) {
 	raw := bytes.ReplaceAll(written(t, map[string]*autograd.Param{"a": param(1, 4)}), []byte(`"F32"`), []byte(`"I32"`))
-	f, err := paramfile.Parse(raw)
+	f, err := parse(raw)
 	require.NoError(t, err)
 	assert.ErrorContains(t, f.Import(map[string]*autograd.Param{"a": param(1, 4)}), "tensor a is of type I32: expected F32")
 }
@@ -97,7 +99,7 @@ func TestImportRefusesOtherTypes(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	good := written(t, map[string]*autograd.Param{"a": param(1, 4)})
 	for n := range good {
-		_, err := paramfile.Parse(good[:n])
+		_, err := parse(good[:n])
 		require.Error(t, err, "cut off after %d bytes", n)
 		require.True(t, strings.HasPrefix(err.Error(), "not a safetensors file: "), err.Error())
 	}
@@ -113,7 +115,7 @@ func TestParseRefusesOtherSizes(t *testing.T) {
 	} {
 		changed := bytes.Replace(good, []byte(c[0]), []byte(c[1]), 1)
 		require.NotEqual(t, good, changed, c)
-		_, err := paramfile.Parse(changed)
+		_, err := parse(changed)
 		assert.ErrorContains(t, err, "not a safetensors file: tensor", c)
 	}
 }
@@ -122,7 +124,7 @@ func TestParseRefusesOtherSizes(t *testing.T) {
 func TestImportIsWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(path, written(t, map[string]*autograd.Param{"a": param(1, 4), "b": param(1, 3, 2)}), 0o644))
-	f, err := paramfile.Open(path)
+	f, err := paramfile.Open(path, paramfile.Options{})
 	require.NoError(t, err)
 	defer f.Close()
 	info, err := os.Stat(path)

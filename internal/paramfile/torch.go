@@ -3,78 +3,130 @@ package paramfile
 import (
 	"archive/zip"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"math"
+	"math/bits"
 	"strings"
 
-	"github.com/nlpodyssey/gopickle/pickle"
 	"github.com/nlpodyssey/gopickle/types"
 )
 
-// stateKeys are the keys under which checkpoints keep a state dict.
-var stateKeys = []string{"state_dict", "model_state_dict", "model", "net"}
-
 // parseTorch reads what torch.save writes since PyTorch 1.6 of a state dict, or of a
-// dict that has one under one of stateKeys: a zip archive, without compression, of a
-// pickle of the structure and a record of raw values for each storage.
+// dict that has one in it: a zip archive of a pickle of the structure and a record of raw
+// values for each storage.
 //
-// Nothing that the pickle says is executed, and it is refused if it asks for anything
-// but tensors and plain containers; see vet. Values are read when they are asked for.
-func parseTorch(r io.ReaderAt, size int64) (map[string]tensor, error) {
-	z, err := zip.NewReader(r, size)
+// Nothing that the pickle says is executed; see vet. Values are read when they are asked
+// for.
+func (f *File) parseTorch(r io.ReaderAt, size int64) error {
+	a, err := openArchive(r, size, &f.options)
 	if err != nil {
-		return nil, err
-	}
-	a := &archive{map[string]*zip.File{}, uint64(size)}
-	for _, f := range z.File {
-		_, name, _ := strings.Cut(f.Name, "/") // they are in a folder that has any name
-		a.records[name] = f
+		return err
 	}
 	if a.records["constants.pkl"] != nil {
-		return nil, errors.New("it is a TorchScript archive: expected a state dict")
+		return errors.New("it is a TorchScript archive: expected a state dict")
 	}
 	if a.records["byteorder"] != nil {
-		if order, err := a.read("byteorder"); err != nil || string(order) != "little" {
-			return nil, fmt.Errorf("byte order %q: expected little", order)
+		order, err := a.read("byteorder")
+		if err != nil {
+			return err
+		}
+		if string(order) != "little" {
+			return fmt.Errorf("byte order %.20q: expected little", order)
 		}
 	}
 	text, err := a.read("data.pkl")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	v, err := unpickle(text, a.storage)
+	v, skipped, err := unpickle(text, a.storage, &f.options)
 	if err != nil {
-		return nil, fmt.Errorf("data.pkl: %w", err)
+		return fmt.Errorf("data.pkl: %w", err)
 	}
-	return stateDict(v)
+	if f.tensors, f.others, err = stateDict(v, &f.options); err != nil {
+		return err
+	}
+	if skipped != nil {
+		f.options.note("objects of %s are skipped: tensors and containers alone are built", list(skipped))
+	}
+	return nil
 }
 
 // archive is a zip archive.
 type archive struct {
-	records map[string]*zip.File // by their names within the archive's folder
-	size    uint64               // bytes of the archive
+	records   map[string]*zip.File // by their names within the archive's folder
+	options   *Options
+	size      uint64 // bytes of the archive
+	unchecked bool   // it has no checksums
+	unpacked  uint64 // bytes that were decompressed
+	key       string // of the storage that was read last
+	data      []byte // its values
 }
 
-// read returns the content of a record, whose checksum is checked.
+func openArchive(r io.ReaderAt, size int64, o *Options) (*archive, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{records: map[string]*zip.File{}, options: o, size: uint64(size), unchecked: true}
+	const pickle = "data.pkl"
+	folder := "" // it has any name, or none if the archive was zipped anew
+	for _, f := range z.File {
+		if in, ok := strings.CutSuffix(f.Name, "/"+pickle); ok && (folder == "" || len(in) < len(folder)) {
+			folder = in + "/"
+		}
+		a.unchecked = a.unchecked && f.CRC32 == 0
+	}
+	for _, f := range z.File {
+		if name, ok := strings.CutPrefix(f.Name, folder); ok {
+			a.records[name] = f
+		}
+	}
+	if f := a.records[pickle]; f != nil && a.unchecked {
+		o.note("the archive has no checksums: its content is not checked")
+	}
+	return a, nil
+}
+
+// read returns the content of a record, whose checksum is checked if the archive has
+// checksums.
 func (a *archive) read(name string) ([]byte, error) {
 	f := a.records[name]
 	if f == nil {
 		return nil, fmt.Errorf("no record %s in the archive", name)
 	}
-	if f.Method != zip.Store { // so that no record is longer than the file
-		return nil, fmt.Errorf("record %s is compressed: expected it as torch.save writes it", name)
+	const encrypted = 1
+	switch {
+	case f.Flags&encrypted != 0:
+		return nil, fmt.Errorf("record %s is encrypted", name)
+	case f.Method != zip.Store && f.Method != zip.Deflate:
+		return nil, fmt.Errorf("record %s is compressed by method %d: expected 0, stored, or 8, deflated", name, f.Method)
+	}
+	left := f.UncompressedSize64
+	what, takes := "record "+name, min(left, a.size) // no stored record is longer than the archive
+	if f.Method == zip.Deflate {
+		what, takes = what+" with the compressed ones before it", left+min(a.unpacked, math.MaxUint64-left)
+	}
+	if err := a.options.within(what, takes); err != nil {
+		return nil, err
 	}
 	r, err := f.Open()
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
-	// What the header says of the size need not be so; ReadFrom grows with what is there.
-	b := bytes.NewBuffer(make([]byte, 0, min(f.UncompressedSize64, a.size)+bytes.MinRead))
-	if _, err := b.ReadFrom(r); err != nil {
+	defer r.Close()
+	// What the header says of the size need not be so; ReadFrom grows with what is there,
+	// and r returns an error for more.
+	b := bytes.NewBuffer(make([]byte, 0, min(left, a.size)+bytes.MinRead))
+	_, err = b.ReadFrom(r)
+	if f.Method == zip.Deflate {
+		a.unpacked += uint64(b.Len())
+	}
+	if err == zip.ErrChecksum && a.unchecked {
+		err = nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
 	return b.Bytes(), nil
@@ -100,46 +152,60 @@ func (a *archive) storage(id any) (any, error) {
 		kind, ok1 := t.Get(1).(storageType)
 		key, ok2 := t.Get(2).(string)
 		size, ok3 := t.Get(4).(int)
-		if t.Get(0) == "storage" && ok1 && ok2 && ok3 {
+		if t.Get(0) == "storage" && ok1 && ok2 && ok3 && size >= 0 {
 			return &storage{kind, a, key, size}, nil
 		}
 	}
 	return nil, errors.New("a reference to something else than a storage")
 }
 
-// read returns the values, little-endian.
+// read returns the values, little-endian. Those of the storage that was read last are at
+// hand.
 func (s *storage) read() ([]byte, error) {
-	b, err := s.archive.read("data/" + s.key)
-	if err != nil {
-		return nil, err
+	a := s.archive
+	if a.data == nil || a.key != s.key {
+		b, err := a.read("data/" + s.key)
+		if err != nil {
+			return nil, err
+		}
+		a.key, a.data = s.key, b
 	}
-	if len(b)%s.width != 0 || len(b)/s.width != s.size {
+	if b := a.data; len(b)%s.width != 0 || len(b)/s.width != s.size {
 		return nil, fmt.Errorf("record data/%s has %d bytes: expected %d values of %d", s.key, len(b), s.size, s.width)
 	}
-	return b, nil
+	return a.data, nil
 }
 
 // view is a tensor's place in its storage, in values.
 type view struct {
 	storage       *storage
+	kind          storageType // of the values; the storage's but for one of bytes
 	offset        int
 	shape, stride []int
+	neg, conj     bool // PyTorch changes the values' sign, or their imaginary part's, when it reads them
 }
 
-// read returns the values, little-endian and in row-major order. The shape must be one
-// that fits in memory.
-func (v *view) read() ([]byte, error) {
+// tensor is the view as a tensor of a file.
+func (v *view) tensor() tensor {
+	t := tensor{shape: v.shape, dtype: v.kind.dtype, source: v.storage.key, neg: v.neg, open: v.open}
+	if v.conj {
+		t.dtype += " with conjugated values"
+	}
+	return t
+}
+
+// open returns the values, little-endian and in row-major order.
+func (v *view) open() (io.Reader, error) {
+	width := v.kind.width
+	if width == 0 {
+		return nil, fmt.Errorf("values of type %s are not read", v.kind.dtype)
+	}
+	if err := v.inside(); err != nil {
+		return nil, err
+	}
 	data, err := v.storage.read()
 	if err != nil {
 		return nil, err
-	}
-	n, last := 1, min(v.offset, v.storage.size)
-	for i, d := range v.shape {
-		n *= d
-		last += (d - 1) * min(v.stride[i], v.storage.size)
-	}
-	if n == 0 || last >= v.storage.size {
-		return nil, fmt.Errorf("shape %v with strides %v from %d on exceeds a storage of %d values", v.shape, v.stride, v.offset, v.storage.size)
 	}
 	// The extents from dims on lie together.
 	dims, run := len(v.shape), 1
@@ -148,13 +214,13 @@ func (v *view) read() ([]byte, error) {
 		run *= v.shape[dims]
 	}
 	if dims == 0 {
-		return data[v.offset*v.storage.width:][:n*v.storage.width], nil
+		return bytes.NewReader(data[v.offset*width:][:run*width]), nil
 	}
-	out := make([]byte, 0, n*v.storage.width)
+	out := make([]byte, 0, v.tensor().len()*width)
 	var walk func(dim, at int)
 	walk = func(dim, at int) {
 		if dim == dims {
-			out = append(out, data[at*v.storage.width:][:run*v.storage.width]...)
+			out = append(out, data[at*width:][:run*width]...)
 			return
 		}
 		for i := range v.shape[dim] {
@@ -162,187 +228,33 @@ func (v *view) read() ([]byte, error) {
 		}
 	}
 	walk(0, v.offset)
-	return out, nil
+	return bytes.NewReader(out), nil
 }
 
-// open is a tensor's.
-func (v *view) open() (io.Reader, error) {
-	b, err := v.read()
-	return bytes.NewReader(b), err
-}
-
-// stateDict returns the tensors of a state dict by their names.
-func stateDict(v any) (map[string]tensor, error) {
-	dict, ok := entries(v)
-	if !ok {
-		return nil, errors.New("it does not hold a dict of names")
-	}
-	for _, key := range stateKeys {
-		if inner, ok := entries(dict[key]); ok {
-			dict = inner
-			break
+// inside returns an error if the view has more values than the budget's, or reaches out
+// of its storage.
+func (v *view) inside() error {
+	held := uint64(v.storage.size) / uint64(v.kind.width/v.storage.width) // a storage has values, or bytes
+	n, last := uint64(v.kind.width), min(uint64(v.offset), held)
+	for i, d := range v.shape {
+		over, product := bits.Mul64(n, uint64(d))
+		if over > 0 || product > math.MaxInt {
+			product = math.MaxUint64
 		}
-	}
-	tensors := map[string]tensor{}
-	for _, name := range slices.Sorted(maps.Keys(dict)) {
-		t, ok := dict[name].(*view)
-		if !ok {
-			return nil, fmt.Errorf("entry %.80q is not a tensor: expected tensors alone, or a dict of them under one of %s",
-				name, strings.Join(stateKeys, ", "))
+		n = product
+		if err := v.storage.archive.options.within(fmt.Sprintf("shape %v", v.shape), n); err != nil {
+			return err
 		}
-		tensors[name] = tensor{shape: t.shape, dtype: t.storage.dtype, open: t.open}
-	}
-	return tensors, nil
-}
-
-// entries returns the content of a dict whose keys are all strings.
-func entries(v any) (map[string]any, bool) {
-	dict := map[string]any{}
-	named := true
-	set := func(key, value any) {
-		name, ok := key.(string)
-		named = named && ok
-		dict[name] = value
-	}
-	switch v := v.(type) {
-	case *types.Dict:
-		for _, e := range *v {
-			set(e.Key, e.Value)
-		}
-	case *types.OrderedDict:
-		for key, e := range v.Map {
-			set(key, e.Value)
-		}
-	default:
-		return nil, false
-	}
-	return dict, named
-}
-
-// function is a function that a pickle may call.
-type function func(args []any) (any, error)
-
-// Call implements [types.Callable].
-func (f function) Call(args ...any) (any, error) { return f(args) }
-
-// globals are the names that a pickle may ask for.
-var globals = map[string]any{
-	"collections.OrderedDict":         nil, // gopickle's own
-	"torch._utils._rebuild_tensor_v2": function(rebuildTensor),
-	"torch._utils._rebuild_parameter": function(rebuildParameter),
-	"torch.FloatStorage":              storageType{"F32", 4},
-	"torch.DoubleStorage":             storageType{"F64", 8},
-	"torch.HalfStorage":               storageType{"F16", 2},
-	"torch.BFloat16Storage":           storageType{"BF16", 2},
-	"torch.LongStorage":               storageType{"I64", 8},
-	"torch.IntStorage":                storageType{"I32", 4},
-	"torch.ShortStorage":              storageType{"I16", 2},
-	"torch.CharStorage":               storageType{"I8", 1},
-	"torch.ByteStorage":               storageType{"U8", 1},
-	"torch.BoolStorage":               storageType{"BOOL", 1},
-}
-
-// rebuildTensor makes a tensor of (storage, offset, shape, stride, requires_grad,
-// hooks).
-func rebuildTensor(args []any) (any, error) {
-	bad := errors.New("a tensor that is not made as torch.save does")
-	if len(args) < 4 {
-		return nil, bad
-	}
-	s, ok1 := args[0].(*storage)
-	offset, ok2 := args[1].(int)
-	shape, ok3 := sizes(args[2])
-	stride, ok4 := sizes(args[3])
-	if !ok1 || !ok2 || !ok3 || !ok4 || offset < 0 || len(shape) != len(stride) {
-		return nil, bad
-	}
-	return &view{s, offset, shape, stride}, nil
-}
-
-// sizes returns the numbers of a tuple, which are not negative.
-func sizes(v any) ([]int, bool) {
-	const most = 8 // dimensions
-	t, ok := v.(*types.Tuple)
-	if !ok || t.Len() > most {
-		return nil, false
-	}
-	out := make([]int, t.Len())
-	for i := range out {
-		if out[i], ok = t.Get(i).(int); !ok || out[i] < 0 {
-			return nil, false
-		}
-	}
-	return out, true
-}
-
-// rebuildParameter returns the tensor of (tensor, requires_grad, hooks).
-func rebuildParameter(args []any) (any, error) {
-	if len(args) < 1 {
-		return nil, errors.New("a parameter without a tensor")
-	}
-	return args[0], nil
-}
-
-// unpickle interprets a pickle, whose references load resolves.
-func unpickle(text []byte, load func(id any) (any, error)) (v any, err error) {
-	if err := vet(text); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if r := recover(); r != nil { // gopickle's answer to some malformed pickles
-			v, err = nil, fmt.Errorf("malformed: %v", r)
-		}
-	}()
-	u := pickle.NewUnpickler(bytes.NewReader(text))
-	u.FindClass = func(module, name string) (any, error) { return globals[module+"."+name], nil }
-	u.PersistentLoad = load
-	return u.Load()
-}
-
-// longest is the largest pickle that is read, which describes tens of thousands of
-// tensors.
-const longest = 1 << 20
-
-// vet returns an error if a pickle has instructions that torch.save does not write for
-// tensors in containers, asks for a name that is not one of globals, or is cut short.
-// What is left can do nothing but build values, of a size in proportion to its own.
-func vet(text []byte) error {
-	if len(text) > longest {
-		return fmt.Errorf("%d bytes: expected at most %d", len(text), longest)
-	}
-	for i := 0; i < len(text); {
-		op, rest := text[i], text[i+1:]
-		n := 0 // bytes of the argument
+		stride := min(uint64(v.stride[i]), held)
 		switch {
-		case strings.IndexByte("()NQR]abestu}\x85\x86\x87\x88\x89", op) >= 0:
-		case strings.IndexByte("Khq\x80", op) >= 0:
-			n = 1
-		case op == 'M':
-			n = 2
-		case strings.IndexByte("Jjr", op) >= 0:
-			n = 4
-		case op == 'G':
-			n = 8
-		case op == 'X' && len(rest) >= 4:
-			n = 4 + int(binary.LittleEndian.Uint32(rest))
-		case op == '\x8a' && len(rest) > 0 && rest[0] > 0:
-			n = 1 + int(rest[0])
-		case op == 'c':
-			lines := bytes.SplitN(rest, []byte("\n"), 3)
-			if len(lines) < 3 {
-				return errors.New("cut short")
-			}
-			name := string(lines[0]) + "." + string(lines[1])
-			if _, ok := globals[name]; !ok {
-				return fmt.Errorf("it asks for %.80q: expected nothing but tensors and containers, such as torch.save(model.state_dict(), …) writes", name)
-			}
-			n = len(lines[0]) + len(lines[1]) + 2
-		case op == '.':
-			return nil
+		case d == 0 || d > 1 && stride > 0 && uint64(d-1) > (held-last)/stride:
+			last = held
 		default:
-			return fmt.Errorf("instruction %#02x at byte %d: expected those that torch.save writes for tensors", op, i)
+			last += uint64(d-1) * stride
 		}
-		i += 1 + n
 	}
-	return errors.New("cut short")
+	if last >= held {
+		return fmt.Errorf("shape %v with strides %v from %d on exceeds a storage of %d values", v.shape, v.stride, v.offset, held)
+	}
+	return nil
 }

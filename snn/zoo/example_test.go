@@ -26,3 +26,25 @@ func ExampleLoadTorch() {
 	fmt.Println(len(logits), "logits")
 	// Output: 5 logits
 }
+
+// A spiking_vgg11_bn that SpikingJelly trained with LIFNode(tau=2), whose input decays, so
+// that the threshold of 1 is 2 here.
+func ExampleLoadTorch_spikingJelly() {
+	cfg := zoo.Default("spiking_vgg11")
+	cfg.Classes, cfg.Steps = 10, 4
+	cfg.Decay, cfg.Threshold = 1-1.0/2, 2*1
+	cfg.Surrogate, cfg.SurrogateParam = "sigmoid", 4.0/2
+	fmt.Println(zoo.Architectures[cfg.Arch])
+
+	// This one has fewer channels and another threshold.
+	cfg.Arch = "conv4 M conv6 M conv8 conv8 M conv8 conv8 M conv8 conv8 M | fc10 fc12 fc"
+	cfg.Classes, cfg.Threshold = 5, 2*0.25
+	net, err := zoo.LoadTorch("testdata/spiking_vgg.pth", cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(net.Classes(), "classes")
+	// Output:
+	// conv64 M conv128 M conv256 conv256 M conv512 conv512 M conv512 conv512 M | fc4096 fc4096 fc
+	// 5 classes
+}

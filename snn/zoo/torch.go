@@ -13,8 +13,8 @@ import (
 )
 
 // LoadTorch builds the network that cfg describes, and sets its parameters from a
-// PyTorch state dict under the names of the reference implementation of Ding et al. 2022
-// (github.com/putshua/SNN-RAT):
+// PyTorch state dict under the names of SpikingJelly's spiking_vgg, or under those of the
+// reference implementation of Ding et al. 2022 (github.com/putshua/SNN-RAT):
 //
 //	here                                reference implementation
 //	features.N                          layerG.M
@@ -27,46 +27,85 @@ import (
 //
 // A VGG's group G = 1, 2, … ends with a pooling layer; each of its convolutions takes
 // three places M, with batch norm or without. Block I = 0, 1, … of group G is number
-// N = (G−1)·blocks + I. The prefix module. of all names, which DataParallel leaves, is
-// passed over, and so is num_batches_tracked.
+// N = (G−1)·blocks + I. SpikingJelly's networks spiking_vgg11 to spiking_vgg19_bn, which
+// have torchvision's names, have an Arch of the same name without _bn:
+//
+//	here             spiking_vgg
+//	features.N       features.N
+//	classifier.2·I   classifier.3·I
+//
+// Their pooling to 7 × 7 pixels before the classifier becomes part of the first linear
+// layer, so that images may have any size.
 //
 // The file is a zip archive that torch.save wrote (PyTorch 1.6 or later) of
 // model.state_dict(), or of a dict that has one under state_dict, model_state_dict, model
-// or net; or it is safetensors. Nothing in it is executed. It does not say what cfg does
-// beside the shapes, such as the number of steps, the neurons and the normalization.
+// or net, or as its only entry with tensors; or it is safetensors. Nothing in it is
+// executed. It does not say what cfg does beside the shapes, such as the number of steps,
+// the neurons and the normalization.
+//
+// A prefix that all names of the network share, such as module. of DataParallel,
+// _orig_mod. of torch.compile or model. of Lightning, is passed over. So are tensors
+// without the prefix, num_batches_tracked, n_averaged, and the total_ops and total_params
+// of a profiler. Tensors named beta, threshold, mean and std, in the last part of their
+// names, must hold cfg's Decay, Threshold, Mean and Std, and snnTorch's
+// reset_mechanism_val and graded_spikes_factor what cfg's neurons do. Values of type F16
+// and BF16 are widened, those of F64 rounded to the nearest float32. LoadTorchWith tells
+// which of these the file had.
 //
 // It returns an error that names the file if that cannot be read, is cut short or
-// corrupt, or asks for anything but tensors, and one that names the tensors, and the
-// two shapes, if it is of another architecture.
+// corrupt, or takes more memory than the budget. It returns one that names the tensors,
+// and the two shapes or values, if the file is of another architecture or other settings,
+// or if it holds values that [snn.Model.ValidateParams] refuses.
 func LoadTorch(path string, cfg Config) (*snn.Model, error) {
-	m, err := loadTorch(path, cfg)
+	return LoadTorchWith(path, cfg, snn.LoadOptions{})
+}
+
+// LoadTorchWith is LoadTorch with options.
+func LoadTorchWith(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
+	m, err := loadTorch(path, cfg, o)
 	if err != nil {
 		return nil, fmt.Errorf("load PyTorch model: %s: %w", path, err)
 	}
 	return m, nil
 }
 
-func loadTorch(path string, cfg Config) (*snn.Model, error) {
-	m, err := build(cfg)
+func loadTorch(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
+	m, err := build(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	f, err := paramfile.Open(path)
+	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget, Note: o.Note, Settings: settings(cfg)})
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	prefix := "module."
-	for _, name := range f.Names() {
-		if !strings.HasPrefix(name, prefix) {
-			prefix = ""
+	params, finish := torchParams(m, cfg), func() {}
+	if isSpikingVGG(f.Names(), cfg) {
+		if params, finish, err = spikingVGGParams(f.Names(), m, cfg); err != nil {
+			return nil, err
 		}
 	}
-	params := map[string]*autograd.Param{}
-	for name, p := range torchParams(m, cfg) {
-		params[prefix+name] = p
+	check := func() error { finish(); return m.ValidateParams() }
+	if err := f.ImportChecked(params, check); err != nil {
+		return nil, err
 	}
-	return m, f.Import(params)
+	return m, nil
+}
+
+// settings are cfg's under the names of the buffers by which PyTorch's networks have them.
+func settings(cfg Config) map[string][]float32 {
+	s := map[string][]float32{
+		"beta": {cfg.Decay}, "threshold": {cfg.Threshold}, // snnTorch's neurons
+		"graded_spikes_factor": {1}, "reset_mechanism_val": {1}, // their spikes' value, and 0 for soft reset
+		"mean": cfg.Mean, "std": cfg.Std, // of normalizing layers
+	}
+	if cfg.SoftReset {
+		s["reset_mechanism_val"] = []float32{0}
+	}
+	if cfg.Mean == nil {
+		s["mean"], s["std"] = []float32{0}, []float32{1}
+	}
+	return s
 }
 
 // SaveTorch writes the parameters of a network of New's to a safetensors file under the

@@ -22,7 +22,7 @@ import (
 
 // reference returns the settings of the networks of testdata/reference.py.
 func reference(arch string, size int) zoo.Config {
-	cfg := zoo.Default(arch)
+	cfg := cifar10(arch)
 	cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = size, size, 5, 4
 	return cfg
 }
@@ -126,7 +126,7 @@ func tensors(t *testing.T, path string) map[string]safetensors.TensorView {
 func TestTorchNames(t *testing.T) {
 	for arch := range zoo.Architectures {
 		for _, norm := range []bool{true, false} {
-			cfg := zoo.Default(arch)
+			cfg := cifar10(arch)
 			cfg.WidthMultiplier, cfg.BatchNorm = 0.1, norm
 			m, err := zoo.New(cfg, rng.New(1))
 			require.NoError(t, err)
@@ -181,7 +181,7 @@ func TestLoadTorchRefuses(t *testing.T) {
 		{"testdata/vgg.pth", deep, "it lacks layer3.3.bias, layer3.3.weight, layer3.4.bias, layer3.4.running_mean, layer3.4.running_var, layer3.4.weight of the model's tensors, and has none"},
 		{"testdata/vgg.pth", plain, "it lacks none of the model's tensors, and has layer1.1.bias, layer1.1.running_mean,"},
 		{"testdata/wrn.pth", vgg(), "it lacks classifier.1.bias, "},
-		{"testdata/wrn_checkpoint.pth", vgg(), "it lacks module.classifier.1.bias, "},
+		{"testdata/wrn_checkpoint.pth", vgg(), "it lacks classifier.1.bias, "},
 		{"testdata/vgg.pth", bad, `unknown architecture "vgg12"`},
 		{"testdata/missing.pth", vgg(), "no such file"},
 		{text, vgg(), "not a safetensors file"},

@@ -14,6 +14,7 @@
 package zoo
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,16 +29,21 @@ import (
 )
 
 // Architectures are the named networks: those of the paper's experiments and their
-// like, with the reference implementation's sizes, and the small network of
-// examples/rat. "fc" without a number has as many features as there are classes.
+// like, with the reference implementation's sizes, those of SpikingJelly's spiking_vgg,
+// and the small network of examples/rat. "fc" without a number has as many features as
+// there are classes.
 var Architectures = map[string]string{
-	"small":     "conv16 A conv32 A conv32 | fc",
-	"vgg5":      "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
-	"vgg11":     "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
-	"vgg13":     "conv64 conv64 A conv128 conv128 A conv256 conv256 A conv512 conv512 A conv512 conv512 A | fc4096 fc4096 fc",
-	"vgg16":     "conv64 conv64 A conv128 conv128 A conv256 conv256 conv256 A conv512 conv512 conv512 A conv512 conv512 conv512 A | fc4096 fc4096 fc",
-	"wrn-16-4":  "WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2",
-	"wrn-28-10": "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
+	"small":         "conv16 A conv32 A conv32 | fc",
+	"vgg5":          "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
+	"vgg11":         "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
+	"vgg13":         "conv64 conv64 A conv128 conv128 A conv256 conv256 A conv512 conv512 A conv512 conv512 A | fc4096 fc4096 fc",
+	"vgg16":         "conv64 conv64 A conv128 conv128 A conv256 conv256 conv256 A conv512 conv512 conv512 A conv512 conv512 conv512 A | fc4096 fc4096 fc",
+	"spiking_vgg11": "conv64 M conv128 M conv256 conv256 M conv512 conv512 M conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg13": "conv64 conv64 M conv128 conv128 M conv256 conv256 M conv512 conv512 M conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg16": "conv64 conv64 M conv128 conv128 M conv256 conv256 conv256 M conv512 conv512 conv512 M conv512 conv512 conv512 M | fc4096 fc4096 fc",
+	"spiking_vgg19": "conv64 conv64 M conv128 conv128 M conv256 conv256 conv256 conv256 M conv512 conv512 conv512 conv512 M conv512 conv512 conv512 conv512 M | fc4096 fc4096 fc",
+	"wrn-16-4":      "WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2",
+	"wrn-28-10":     "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
 }
 
 // Config describes a network. All of it is saved with the network's state.
@@ -56,9 +62,10 @@ type Config struct {
 	Surrogate       string    `json:"surrogate"`       // as in snn.NewSurrogate
 	SurrogateParam  float32   `json:"surrogate_param"` // as in snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`
-	Dropout         float32   `json:"dropout,omitempty"` // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
-	Poisson         bool      `json:"poisson,omitempty"` // Poisson instead of direct input
-	Mean            []float32 `json:"mean"`              // images are normalized by Mean and Std; nil for none
+	Dropout         float32   `json:"dropout,omitempty"`     // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
+	Poisson         bool      `json:"poisson,omitempty"`     // Poisson instead of direct input
+	ClassNames      []string  `json:"class_names,omitempty"` // [Classes], in the order of the labels; nil if unknown
+	Mean            []float32 `json:"mean"`                  // images are normalized by Mean and Std; nil for none
 	Std             []float32 `json:"std"`
 }
 
@@ -83,14 +90,36 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Default returns the paper's settings for an architecture: CIFAR-10, T = 8, IF
-// neurons with θ = 1, triangle surrogate of width 1, batch norm.
+// Default returns the paper's settings for an architecture: T = 8, IF neurons with
+// θ = 1, a triangle surrogate of width 1, batch norm, and images of 3×32×32 in 10 classes,
+// which are not normalized. [Config.For] describes the images of a data set instead.
 func Default(arch string) Config {
 	return Config{
 		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
 		Steps: 8, Decay: 1, Threshold: 1, Surrogate: "triangle", SurrogateParam: 1, BatchNorm: true,
-		Mean: []float32{0.4914, 0.4822, 0.4465}, Std: []float32{0.2023, 0.1994, 0.2010},
 	}
+}
+
+// Images describes the images and classes of a data set; dataset.Set is one.
+type Images interface {
+	// Shape returns the number of images and the channels, rows and columns of each.
+	Shape() (n, c, h, w int)
+	// NumClasses returns the number of classes.
+	NumClasses() int
+	// ClassNames returns the names of the classes, or nil if they are unknown.
+	ClassNames() []string
+	// Normalization returns the mean and the standard deviation of each channel that
+	// networks on these images are to normalize by, or nil and nil for none.
+	Normalization() (mean, std []float32)
+}
+
+// For returns the configuration for the images and classes of a data set: their shape,
+// number, names and normalization.
+func (c Config) For(set Images) Config {
+	_, c.Channels, c.Height, c.Width = set.Shape()
+	c.Classes, c.ClassNames = set.NumClasses(), set.ClassNames()
+	c.Mean, c.Std = set.Normalization()
+	return c
 }
 
 // RateCoded returns the settings of the networks that Sharmin et al. (Inherent
@@ -114,7 +143,7 @@ const metaKey = "snnrat"
 // New builds the network and draws its parameters from key. It returns an error that
 // names the field or the layer that does not fit.
 func New(cfg Config, key rng.Key) (*snn.Model, error) {
-	m, err := build(cfg)
+	m, err := build(cfg, nil)
 	if err != nil {
 		return nil, fmt.Errorf("zoo: %w", err)
 	}
@@ -126,23 +155,29 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 // of, such as PyTorch's, which LoadTorch reads.
 var ErrNoDescription = errors.New("no description of the network in the file's metadata")
 
-// Load rebuilds a network that New built from the file that its Save wrote. The
-// error names the file.
-func Load(path string) (*snn.Model, Config, error) {
+// Load rebuilds a network that New built from the file that its Save wrote: its
+// parameters, its number of steps, its encoder, and the settings of its layers, as they
+// were when it was saved. The Config is the one that New was given. The error names the
+// file. Nothing is built unless the file holds the tensors of the network that it
+// describes.
+func Load(path string) (*snn.Model, Config, error) { return LoadWith(path, snn.LoadOptions{}) }
+
+// LoadWith is Load with options.
+func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	var cfg Config
-	m, err := rebuild(path, &cfg)
+	m, err := rebuild(path, &cfg, o)
 	if err != nil {
 		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
 	}
-	if err := m.Load(path); err != nil {
+	if err := m.LoadWith(path, o); err != nil {
 		return nil, cfg, err
 	}
 	return m, cfg, nil
 }
 
 // rebuild builds the network that a file's metadata describe.
-func rebuild(path string, cfg *Config) (*snn.Model, error) {
-	f, err := paramfile.Open(path)
+func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
+	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget})
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +189,11 @@ func rebuild(path string, cfg *Config) (*snn.Model, error) {
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
 	}
-	return build(*cfg)
+	m, err := build(*cfg, f.Shape)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.SetSettings(f.Meta)
 }
 
 // resolve writes out a network that is named.
@@ -165,7 +204,9 @@ func resolve(arch string) string {
 	return arch
 }
 
-func build(cfg Config) (*snn.Model, error) {
+// build builds the network that cfg describes. If shape is not nil, it must return the
+// shapes of the network's weights by their names.
+func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error) {
 	arch := resolve(cfg.Arch)
 	if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
 		return nil, fmt.Errorf("unknown architecture %q: expected %s, or a network written out, such as %q",
@@ -182,6 +223,9 @@ func build(cfg Config) (*snn.Model, error) {
 			return nil, fmt.Errorf("%s %d: expected a number from 1 to %d", field.name, field.v, largest)
 		}
 	}
+	if err := fits("images of shape", cfg.Channels, cfg.Height, cfg.Width); err != nil {
+		return nil, err
+	}
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
@@ -193,7 +237,7 @@ func build(cfg Config) (*snn.Model, error) {
 	if err := neuron.Validate(); err != nil {
 		return nil, err
 	}
-	b := builder{cfg, neuron}
+	b := builder{cfg, neuron, shape}
 	var body *snn.Sequential
 	if strings.HasPrefix(arch, "WRN") {
 		body, err = b.wrn(arch)
@@ -203,7 +247,7 @@ func build(cfg Config) (*snn.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("architecture %q: %w", cfg.Arch, err)
 	}
-	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std}
+	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std, ClassNames: cfg.ClassNames}
 	if cfg.Poisson {
 		mc.Encoder = snn.Poisson{}
 	}
@@ -232,6 +276,7 @@ func Names() string {
 type builder struct {
 	Config
 	neuron snn.Neuron
+	shape  func(name string) ([]int, bool) // of the weights in a file; nil if there is none
 }
 
 func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
@@ -240,20 +285,40 @@ func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
 
 // Limits on what a configuration, which may come from a file, can ask for: of a
-// number, and of the weights of a layer.
+// number, and of the values of an image and the weights of a layer.
 const (
-	largest     = 1 << 16
-	mostWeights = 1 << 28
+	largest    = 1 << 16
+	mostValues = 1 << 28
 )
 
-// fits returns an error if a layer with weights of that shape is out of bounds.
-func fits(shape ...int) error {
+// fits returns an error if what has that shape is out of bounds.
+func fits(what string, shape ...int) error {
 	n := 1.0
 	for _, d := range shape {
 		n *= float64(d)
 	}
-	if n > mostWeights {
-		return fmt.Errorf("a layer with weights %v: expected at most %d of them", shape, mostWeights)
+	if n > mostValues {
+		return fmt.Errorf("%s %v: expected at most %d values", what, shape, mostValues)
+	}
+	return nil
+}
+
+// weights returns an error if a layer must not be built: if its weights are out of bounds
+// or are not those of the file.
+func (b *builder) weights(layer string, shape ...int) error {
+	if err := fits("a layer with weights", shape...); err != nil {
+		return err
+	}
+	if b.shape == nil {
+		return nil
+	}
+	name := layer + ".weight"
+	has, ok := b.shape(name)
+	if !ok {
+		return fmt.Errorf("the file lacks tensor %s of the network that it describes", name)
+	}
+	if !slices.Equal(has, shape) {
+		return fmt.Errorf("tensor %s has shape %v: expected %v, as the network that the file describes", name, has, shape)
 	}
 	return nil
 }
@@ -294,7 +359,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				return nil, err
 			}
 			n = b.wide(n)
-			if err := fits(n, c, 3, 3); err != nil {
+			if err := b.weights(fmt.Sprintf("features.%d", len(features)), n, c, 3, 3); err != nil {
 				return nil, err
 			}
 			features = append(features, snn.NewConv2D(c, n, 3, 1, 1, true))
@@ -311,6 +376,9 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 		if h < 1 || w < 1 {
 			return nil, fmt.Errorf("images of %d×%d are too small for its pooling layers", b.Height, b.Width)
 		}
+	}
+	if err := fits("a classifier of values", c, h, w); err != nil {
+		return nil, err
 	}
 	in := c * h * w
 	words := strings.Fields(right)
@@ -332,7 +400,7 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 				n = b.wide(v)
 			}
 		}
-		if err := fits(n, in); err != nil {
+		if err := b.weights(fmt.Sprintf("classifier.%d", len(classifier)), n, in); err != nil {
 			return nil, err
 		}
 		classifier = append(classifier, snn.NewLinear(in, n, true))
@@ -378,7 +446,10 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 		ws[i] = b.wide(ws[i])
 	}
 	widest := max(b.Channels, slices.Max(ws[:]))
-	if err := fits(widest, widest, 3, 3); err != nil {
+	if err := fits("a layer with weights", widest, widest, 3, 3); err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(b.weights("conv1", ws[0], b.Channels, 3, 3), b.weights("fc", b.Classes, ws[3])); err != nil {
 		return nil, err
 	}
 	body := (&snn.Sequential{}).Append("conv1", snn.NewConv2D(b.Channels, ws[0], 3, 1, 1, false))
@@ -392,6 +463,10 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 			}
 			if stride > 1 && c == ws[g+1] {
 				return nil, fmt.Errorf("group %d has stride %d and %d channels as the one before: its shortcut needs another width", g+1, stride, c)
+			}
+			name := fmt.Sprintf("blocks.%d.", len(group))
+			if err := cmp.Or(b.weights(name+"conv1", ws[g+1], c, 3, 3), b.weights(name+"conv2", ws[g+1], ws[g+1], 3, 3)); err != nil {
+				return nil, err
 			}
 			group = append(group, b.block(c, ws[g+1], stride))
 			c = ws[g+1]

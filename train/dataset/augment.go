@@ -2,15 +2,15 @@ package dataset
 
 import "math/rand/v2"
 
-// view is where an image is looked at from: cut out dy rows further down and dx
-// columns further right, and then mirrored. The zero view is the image itself.
+// view is a crop that begins dy rows further down and dx columns further right than the image,
+// mirrored left to right if flip. The zero view is the image itself.
 type view struct {
 	dy, dx int
 	flip   bool
 }
 
-// randomView draws the standard augmentation of CIFAR: a crop of the original size
-// out of the image padded on all sides, and a mirror image half of the time.
+// randomView draws the standard augmentation of CIFAR: a crop of the original size from the
+// image padded on all sides, and a flip with probability 1/2.
 func randomView(r *rand.Rand, padding int, flip bool) view {
 	var v view
 	if padding > 0 {
@@ -23,8 +23,8 @@ func randomView(r *rand.Rand, padding int, flip bool) view {
 	return v
 }
 
-// render writes src, an image of h×w in [C][H][W] order, to dst as value/255, seen
-// through v. What lies outside of src is 0.
+// render writes the view v of src, an image of h×w in [C][H][W] order, to dst as value/255.
+// Pixels outside of src are 0.
 func (v view) render(dst []float32, src []uint8, h, w int) {
 	clear(dst)
 	for i := range len(src) / w { // rows of all channels

@@ -1,44 +1,60 @@
 package dataset
 
 import (
-	"archive/tar"
-	"bytes"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// cifar is the binary layout of CIFAR-10 or CIFAR-100
-// (https://www.cs.toronto.edu/~kriz/cifar.html): files of records, each of which is
-// one or two labels and an image of 3×32×32 in [C][H][W] order, a byte a value; and a
-// text of the class names, one a line.
+// cifar is CIFAR-10 or CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html).
 type cifar struct {
-	train   []string // files, all of as many records
-	test    string
-	names   string
-	classes int
-	labels  int // label bytes of a record, of which the last is the class
+	name      string
+	classes   int
+	mean, std []float32 // [3] each, of the published training code
+	binary    version
+	python    version
+
+	labels             int    // label bytes of a binary record, of which the last is the class
+	labelKey, namesKey string // of the dicts of the Python version
 }
+
+// version lists the files of a version of a set.
+//
+// A file of the binary version is records, each of which is one or two labels and an image of
+// 3×32×32 in [C][H][W] order, a byte a value; the class names are a text, one a line. A file
+// of the Python version is a pickled dict with a list of labels and the same images.
+type version struct {
+	train []string // of the binary version, all of as many records
+	test  string
+	names string
+}
+
+// files returns the names of all files.
+func (v *version) files() []string { return slices.Concat(v.train, []string{v.test, v.names}) }
 
 var (
 	cifar10 = cifar{
-		train:   []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
-		test:    "test_batch.bin",
-		names:   "batches.meta.txt",
-		classes: 10,
-		labels:  1,
+		name: "CIFAR-10", classes: 10,
+		mean: []float32{0.4914, 0.4822, 0.4465}, std: []float32{0.2023, 0.1994, 0.2010},
+		binary: version{
+			[]string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
+			"test_batch.bin", "batches.meta.txt",
+		},
+		python: version{
+			[]string{"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"},
+			"test_batch", "batches.meta",
+		},
+		labels: 1, labelKey: "labels", namesKey: "label_names",
 	}
 	cifar100 = cifar{
-		train:   []string{"train.bin"},
-		test:    "test.bin",
-		names:   "fine_label_names.txt",
-		classes: 100,
-		labels:  2, // the coarse label comes first
+		name: "CIFAR-100", classes: 100,
+		mean: []float32{0.5071, 0.4867, 0.4408}, std: []float32{0.2675, 0.2565, 0.2761},
+		binary:   version{[]string{"train.bin"}, "test.bin", "fine_label_names.txt"},
+		python:   version{[]string{"train"}, "test", "meta"},
+		labels:   2, // the coarse label comes first
+		labelKey: "fine_labels", namesKey: "fine_label_names",
 	}
 )
 
@@ -48,36 +64,59 @@ const (
 	cifarPixels            = cifarC * cifarH * cifarW
 )
 
-// ReadCIFAR10 reads CIFAR-10 in its official binary layout (50,000 training and 10,000
-// test images of 3×32×32 in 10 classes) from path, which is a folder with the files
-// data_batch_1.bin to data_batch_5.bin, test_batch.bin and batches.meta.txt, or a tar
-// archive, gzipped or not, that has them in whatever folder.
+// ReadCIFAR10 reads CIFAR-10, 50,000 training and 10,000 test images of 3×32×32 in 10
+// classes, from a folder or a tar archive, gzipped or not. These are the files of the
+// official binary version, in whatever folder of the archive:
 //
-// A folder's files stay open and an image is read when it is asked for; they must not
-// change meanwhile. An archive is read to its end and its images are kept in memory.
+//	data_batch_1.bin … data_batch_5.bin test_batch.bin batches.meta.txt
 //
-// There may be fewer images than the official ones. It returns an error that names the
-// file and the value when one is missing or unreadable, is not a whole, positive number
-// of records, or differs in that number from the first of the training files; when a
-// label is not that of a class; when the number of class names is another; and when
-// the archive is cut short or corrupt.
-func ReadCIFAR10(path string) (train, test *Set, err error) { return cifar10.read(path) }
-
-// ReadCIFAR100 reads CIFAR-100 in its official binary layout (50,000 training and
-// 10,000 test images of 3×32×32 in 100 classes) from a folder with the files train.bin,
-// test.bin and fine_label_names.txt, or from an archive of them. Labels are the fine
-// ones; the coarse ones are skipped. All else is as with [ReadCIFAR10].
-func ReadCIFAR100(path string) (train, test *Set, err error) { return cifar100.read(path) }
-
-// CIFARNormalization returns the channel means and standard deviations by which Ding et
-// al. 2022, and most work on CIFAR, normalise the images: mean 0.4914, 0.4822, 0.4465
-// and std 0.2023, 0.1994, 0.2010. The latter are not the deviations over the training
-// images of CIFAR-10, about 0.247, 0.243 and 0.262, which [Moments] computes.
-func CIFARNormalization() (mean, std []float32) {
-	return []float32{0.4914, 0.4822, 0.4465}, []float32{0.2023, 0.1994, 0.2010}
+// The official Python version has the same names without .bin and .txt. The files say which
+// version it is, and [Set.Provenance] tells.
+//
+// The binary files of a folder stay open and an image is read when it is asked for; they must
+// not change meanwhile. The images of an archive and of the Python version are kept in
+// memory. A pickle of the Python version is read without executing anything: one that asks
+// for more than strings, lists and an array of bytes is an error.
+//
+// [Set.Normalization] gives the mean 0.4914, 0.4822, 0.4465 and std 0.2023, 0.1994, 0.2010 by
+// which Ding et al. 2022, and most work on CIFAR-10, normalize the images. The latter are not
+// the deviations over the training images, about 0.247, 0.243 and 0.262, which [Moments]
+// computes.
+//
+// There may be fewer images than the official ones. ReadCIFAR10 returns an error that names
+// the file and the value if a file is missing, unreadable or not a regular file, is not a
+// whole, positive number of records, or differs in that number from the first training file;
+// if a label is not that of a class or the number of class names is another; if the archive
+// is cut short or corrupt; and if it holds more than [Limits] allow.
+func ReadCIFAR10(path string, limits ...Limits) (train, test *Set, err error) {
+	return readCIFAR(path, limits, &cifar10)
 }
 
-func (c *cifar) read(path string) (train, test *Set, err error) {
+// ReadCIFAR100 reads CIFAR-100, 50,000 training and 10,000 test images of 3×32×32 in 100
+// classes, from the files train.bin, test.bin and fine_label_names.txt of the binary version
+// or from train, test and meta of the Python version. Labels are the fine ones. The coarse
+// ones are skipped. [Set.Normalization] gives mean 0.5071, 0.4867, 0.4408 and std 0.2675,
+// 0.2565, 0.2761, those of the code of Ding et al. 2022. All else is as with [ReadCIFAR10].
+func ReadCIFAR100(path string, limits ...Limits) (train, test *Set, err error) {
+	return readCIFAR(path, limits, &cifar100)
+}
+
+// ReadCIFAR reads CIFAR-10 or CIFAR-100, whichever a folder or an archive holds by its files.
+// The number of classes, 10 or 100, tells them apart. All else is as with [ReadCIFAR10].
+func ReadCIFAR(path string, limits ...Limits) (train, test *Set, err error) {
+	return readCIFAR(path, limits, &cifar10, &cifar100)
+}
+
+// readCIFAR reads the set of which there are the most files.
+func readCIFAR(path string, limits []Limits, sets ...*cifar) (train, test *Set, err error) {
+	l, err := chosen(limits)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	for _, c := range sets {
+		names = slices.Concat(names, c.binary.files(), c.python.files())
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dataset: %w", err)
@@ -86,51 +125,87 @@ func (c *cifar) read(path string) (train, test *Set, err error) {
 	if info.IsDir() {
 		open = openFolder
 	}
-	files, err := open(path, slices.Concat(c.train, []string{c.test, c.names}))
+	found, err := open(path, names, l)
 	if err != nil {
 		return nil, nil, fmt.Errorf("dataset: %w", err)
 	}
-	classNames, err := c.classNames(files[len(files)-1])
+	var set *cifar
+	var from *version
+	most := -1
+	for _, c := range sets {
+		for _, v := range []*version{&c.binary, &c.python} {
+			n := 0
+			for _, name := range v.files() {
+				if _, ok := found[name]; ok {
+					n++
+				}
+			}
+			if n > most {
+				set, from, most = c, v, n
+			}
+		}
+	}
+	files := make([]file, len(from.files()))
+	for i, name := range from.files() {
+		f, ok := found[name]
+		if !ok {
+			return nil, nil, fmt.Errorf("dataset: %s: %s of %s: %w", path, name, set.name, fs.ErrNotExist)
+		}
+		files[i] = f
+	}
+	read, title := set.readBinary, "binary version"
+	if from == &set.python {
+		read, title = set.readPython, "Python version"
+	}
+	train, test, err = read(files, l)
 	if err != nil {
 		return nil, nil, err
 	}
-	if train, err = c.set(files[:len(c.train)], classNames); err != nil {
-		return nil, nil, err
-	}
-	if test, err = c.set(files[len(c.train):][:1], classNames); err != nil {
-		return nil, nil, err
+	for _, s := range []*Set{train, test} {
+		s.mean, s.std = set.mean, set.std
+		s.provenance = fmt.Sprintf("%s: %s, %s", path, set.name, title)
 	}
 	return train, test, nil
 }
 
-// classNames returns the lines of the file of class names.
-func (c *cifar) classNames(f file) ([]string, error) {
-	text, err := io.ReadAll(io.NewSectionReader(f, 0, f.size))
+// readBinary returns the sets of the binary version's files.
+func (c *cifar) readBinary(files []file, l Limits) (train, test *Set, err error) {
+	n := len(c.binary.train)
+	text, err := files[n+1].content(l)
 	if err != nil {
-		return nil, fmt.Errorf("dataset: %s: %w", f.path, err)
+		return nil, nil, err
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
 	if len(lines) != c.classes || slices.Contains(lines, "") {
-		return nil, fmt.Errorf("dataset: %s: %d lines, want %d, each the name of a class", f.path, len(lines), c.classes)
+		return nil, nil, fmt.Errorf("dataset: %s: %d lines, want %d, each the name of a class", files[n+1].path, len(lines), c.classes)
 	}
-	return lines, nil
+	if train, err = c.set(files[:n], lines, l); err != nil {
+		return nil, nil, err
+	}
+	test, err = c.set(files[n:][:1], lines, l)
+	return train, test, err
 }
 
-// set returns the set of the records in files.
-func (c *cifar) set(files []file, classNames []string) (*Set, error) {
+// set returns the set of the records in binary files.
+func (c *cifar) set(files []file, classNames []string, l Limits) (*Set, error) {
 	size := int64(c.labels + cifarPixels)
-	images := &records{files: files, perFile: int(files[0].size / size), labels: c.labels}
-	var labels []int
 	for _, f := range files {
 		if f.size == 0 || f.size%size != 0 {
 			return nil, fmt.Errorf("dataset: %s: %d bytes, want a whole, positive number of records of %d", f.path, f.size, size)
 		}
 		if f.size != files[0].size {
-			return nil, fmt.Errorf("dataset: %s: %d images, want %d as in %s", f.path, f.size/size, images.perFile, files[0].path)
+			return nil, fmt.Errorf("dataset: %s: %d images, want %d as in %s", f.path, f.size/size, files[0].size/size, files[0].path)
 		}
+	}
+	if _, ok := l.product(files[0].size/size, int64(len(files)), labelBytes); !ok {
+		return nil, fmt.Errorf("dataset: %s: %d images, want labels of at most %d bytes, which Limits.Bytes allows", files[0].path, files[0].size/size, l.Bytes)
+	}
+	images := &records{files: files, perFile: int(files[0].size / size), labels: c.labels}
+	var labels []int
+	for _, f := range files {
 		var label [1]byte
 		for i := range images.perFile {
 			if _, err := f.ReadAt(label[:], int64(i)*size+int64(c.labels-1)); err != nil {
@@ -143,6 +218,54 @@ func (c *cifar) set(files []file, classNames []string) (*Set, error) {
 		}
 	}
 	return New(files[0].path, images, labels, classNames)
+}
+
+// readPython returns the sets of the Python version's files.
+func (c *cifar) readPython(files []file, l Limits) (train, test *Set, err error) {
+	n := len(c.python.train)
+	meta, err := files[n+1].dict(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, ok := listOf[string](meta[c.namesKey])
+	if !ok || len(names) != c.classes || slices.Contains(names, "") {
+		return nil, nil, fmt.Errorf("dataset: %s: %d strings in %s, want %d, each the name of a class", files[n+1].path, len(names), c.namesKey, c.classes)
+	}
+	if train, err = c.pickled(files[:n], names, l); err != nil {
+		return nil, nil, err
+	}
+	test, err = c.pickled(files[n:][:1], names, l)
+	return train, test, err
+}
+
+// pickled returns the set of the images in pickles.
+func (c *cifar) pickled(files []file, classNames []string, l Limits) (*Set, error) {
+	var pixels []uint8 // [N][C][H][W]
+	var labels []int
+	for _, f := range files {
+		batch, err := f.dict(l)
+		if err != nil {
+			return nil, err
+		}
+		images, ok := batch["data"].(*array)
+		if !ok || images.columns != cifarPixels {
+			return nil, fmt.Errorf("dataset: %s: want an array %q with %d bytes for each image", f.path, "data", cifarPixels)
+		}
+		y, ok := listOf[int](batch[c.labelKey])
+		if !ok || len(y) != images.rows {
+			return nil, fmt.Errorf("dataset: %s: %d numbers in %q, want one for each of the %d images", f.path, len(y), c.labelKey, images.rows)
+		}
+		for i, label := range y {
+			if label < 0 || label >= c.classes {
+				return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", f.path, i, label, c.classes-1)
+			}
+		}
+		if int64(len(pixels))+int64(len(images.data)) > l.Bytes {
+			return nil, fmt.Errorf("dataset: %s: images of more than %d bytes, which Limits.Bytes allows", f.path, l.Bytes)
+		}
+		pixels, labels = append(pixels, images.data...), append(labels, y...)
+	}
+	return New(files[0].path, NewMemory(cifarC, cifarH, cifarW, pixels), labels, classNames)
 }
 
 // records is the images in files of CIFAR's layout.
@@ -164,88 +287,4 @@ func (r *records) ReadImage(dst []uint8, i int) error {
 		return fmt.Errorf("%s: image %d: %w", f.path, k, err)
 	}
 	return nil
-}
-
-// file is an open file, or the content of one that was packed.
-type file struct {
-	io.ReaderAt
-	path string
-	size int64
-}
-
-// openFolder opens the named files of a folder. Reading at an offset, rather than
-// mapping them, turns a file that is cut off later into an error, not a fault, and
-// costs a microsecond an image.
-func openFolder(folder string, names []string) ([]file, error) {
-	var files []file
-	for _, name := range names {
-		// The garbage collector closes what no set refers to any more.
-		f, err := os.Open(filepath.Join(folder, name))
-		if err != nil {
-			return nil, err
-		}
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		if !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s: not a file", f.Name())
-		}
-		files = append(files, file{f, f.Name(), info.Size()})
-	}
-	return files, nil
-}
-
-// openArchive unpacks the named files of an archive into memory.
-func openArchive(archive string, names []string) ([]file, error) {
-	f, err := os.Open(archive)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	files := make([]file, len(names))
-	if err := unpack(f, func(name string, size int64, content io.Reader) error {
-		k := slices.Index(names, path.Base(name))
-		if k < 0 {
-			return nil
-		}
-		// With room for all at once nothing is copied to grow; what a corrupt size can
-		// claim is never touched, and so costs no memory.
-		data := bytes.NewBuffer(make([]byte, 0, min(size, 1<<28)+bytes.MinRead))
-		if _, err := data.ReadFrom(content); err != nil {
-			return fmt.Errorf("%s: after %d of %d bytes: %w", name, data.Len(), size, err)
-		}
-		files[k] = file{bytes.NewReader(data.Bytes()), archive + ": " + name, int64(data.Len())}
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("%s, read as a .tar.gz archive: %w", archive, err)
-	}
-	for k, name := range names {
-		if files[k].ReaderAt == nil {
-			return nil, fmt.Errorf("%s: %s: %w", archive, name, fs.ErrNotExist)
-		}
-	}
-	return files, nil
-}
-
-// unpack calls fn with every member of a tar archive, gzipped or not.
-func unpack(r io.Reader, fn func(name string, size int64, content io.Reader) error) error {
-	r, err := gunzip(r)
-	if err != nil {
-		return err
-	}
-	for archive := tar.NewReader(r); ; {
-		member, err := archive.Next()
-		if err == io.EOF {
-			// The end of a gzip stream is where its checksum is verified.
-			_, err = io.Copy(io.Discard, r)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(member.Name, member.Size, archive); err != nil {
-			return err
-		}
-	}
 }

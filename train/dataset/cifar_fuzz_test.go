@@ -19,7 +19,7 @@ func FuzzCIFAR(f *testing.F) {
 	f.Add(append(record, record[:3000]...), uint8(8), false)
 	f.Add([]byte{}, uint8(1), false)
 	f.Fuzz(func(t *testing.T, data []byte, classes uint8, coarse bool) {
-		layout := cifar{classes: int(classes), labels: 1}
+		layout := &cifar{classes: int(classes), labels: 1}
 		if coarse {
 			layout.labels = 2
 		}
@@ -29,7 +29,7 @@ func FuzzCIFAR(f *testing.F) {
 			good = data[at] < classes
 		}
 		one := file{bytes.NewReader(data), "one", int64(len(data))}
-		set, err := layout.set([]file{one, one}, numbered(int(classes)))
+		set, err := layout.set([]file{one, one}, make([]string, classes), DefaultLimits())
 		require.Equal(t, good, err == nil, "%v", err)
 		if err != nil {
 			assert.ErrorContains(t, err, "dataset: one: ")

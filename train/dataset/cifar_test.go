@@ -27,7 +27,7 @@ type layout struct {
 	names   string
 	classes int
 	coarse  bool // a byte before the label
-	read    func(path string) (train, test *dataset.Set, err error)
+	read    func(path string, limits ...dataset.Limits) (train, test *dataset.Set, err error)
 }
 
 var layouts = map[string]layout{
@@ -220,7 +220,7 @@ func TestReadCIFARNamesMissingFile(t *testing.T) {
 		require.NoError(t, os.Remove(filepath.Join(dir, l.test)))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, l.test), 0o755))
 		_, _, err = l.read(dir)
-		assert.EqualError(t, err, "dataset: "+filepath.Join(dir, l.test)+": not a file")
+		assert.EqualError(t, err, "dataset: "+filepath.Join(dir, l.test)+": a folder, want a regular file")
 	}
 }
 

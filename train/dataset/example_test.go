@@ -35,7 +35,7 @@ func Example() {
 	// epoch 1: 94 batches, 6000 images
 }
 
-// A set of one's own: here two grey images of 1×2.
+// A set from memory: two grey images of 1×2.
 func ExampleNew() {
 	images := dataset.NewMemory(1, 1, 2, []uint8{0, 255, 255, 0})
 	set, err := dataset.New("edges", images, []int{1, 0}, []string{"falling", "rising"})
@@ -56,8 +56,7 @@ func ExampleDefaultCIFARTraining() {
 	// Output: {BatchSize:64 DropLast:false Shuffle:true CropPadding:4 Flip:true Prefetch:2}
 }
 
-// CIFAR-10 from the folder of its batch files, or from the archive as it is; package
-// download gets it.
+// CIFAR-10 from its archive, which package download gets. A folder of its files does as well.
 func ExampleReadCIFAR10() {
 	train, test, err := dataset.ReadCIFAR10("cifar-10-binary.tar.gz")
 	if err != nil {
@@ -66,7 +65,7 @@ func ExampleReadCIFAR10() {
 	fmt.Println(train.N, "and", test.N, "images of", train.ClassNames())
 }
 
-// What a model's normalisation needs.
+// The moments of a training set, by which a model normalizes images.
 func ExampleMoments() {
 	train, err := fashion.Train()
 	if err != nil {
@@ -78,6 +77,19 @@ func ExampleMoments() {
 	}
 	fmt.Printf("mean %.3f, standard deviation %.3f\n", mean, std)
 	// Output: mean [0.286], standard deviation [0.354]
+}
+
+// A test folder that lacks a class of the training folder keeps the training folder's labels.
+func ExampleReadFolderAs() {
+	train, err := dataset.ReadFolder("data/train")
+	if err != nil {
+		log.Fatal(err)
+	}
+	test, err := dataset.ReadFolderAs("data/test", train.ClassNames())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(test.N, "images of", test.ClassNames(), "read from", test.Provenance())
 }
 
 // A small, balanced part of a set for a quick evaluation.

@@ -2,12 +2,6 @@ package dataset
 
 import (
 	"fmt"
-	"image"
-	"image/color"
-	"image/draw"
-	_ "image/jpeg" // the formats that image.Decode knows
-	_ "image/png"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,52 +11,106 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// ReadFolder reads a set of PNG and JPEG images, all of one size, from a folder that
-// has one subfolder a class. Classes are sorted by name, images by class and then by
-// name. The set has one channel, grey, if every file is a grey image, and else three,
-// red, green and blue. Of 16 bits a value the upper 8 are used.
+// ReadFolder reads a set of PNG and JPEG images, all of one size, from a folder that has one
+// subfolder for each class. Classes are sorted by name. Images are sorted by class and then
+// by name.
 //
-// A class's label is its place among the subfolders of this folder: in a test folder that
-// lacks a class, those after it have other labels than in the training folder. Compare
-// the sets' ClassNames().
+// The set has one channel if every file is a grey image. It has three channels, red, green
+// and blue, otherwise. A PNG file is grey if it is stored as grey, with or without an alpha
+// channel, or if its palette's colours are greys. Of 16 bits a value the upper 8 are used.
 //
-// Files that lie beside the subfolders, and names that begin with a dot, are left out.
-// Every image is decoded once to check it, and again whenever it is asked for; the
-// files must not change meanwhile.
+// JPEG images have the pixels that libjpeg-turbo, and with it Pillow and torchvision, decodes
+// from them, to within 3 levels of 255: chroma of half the rows or columns is interpolated.
+// This holds for grey and YCbCr files. The package image/jpeg decodes the rare RGB and CMYK
+// files, and repeats their chroma if it is subsampled.
+// [Set.Provenance] says how many images of each format there are.
 //
-// It returns an error that names the file when one is not a PNG or a JPEG image by its
-// extension (.png, .jpg, .jpeg) or by its content, is broken, transparent or of another
-// size than the first; and one that names the folder when it has no subfolder or a
-// subfolder has no image.
-func ReadFolder(path string) (*Set, error) {
-	images := &folder{}
+// The label of a class is its place among the subfolders. A test folder that lacks a class
+// therefore has other labels than the training folder; [ReadFolderAs] reads it with the
+// classes of the training folder.
+//
+// Files beside the subfolders, and names that begin with a dot, are left out. Every image is
+// decoded once to check it, and again each time it is asked for. The files must not change
+// while the set is in use.
+//
+// ReadFolder returns an error that names the file if one is not a PNG or a JPEG image by its
+// extension (.png, .jpg, .jpeg) or by its content, is not a regular file, is broken or
+// transparent, has another size than the first, or is larger than [Limits] allow. The error
+// names the folder if it has no subfolder or a subfolder has no image.
+func ReadFolder(path string, limits ...Limits) (*Set, error) { return readFolder(path, nil, limits) }
+
+// ReadFolderAs reads a folder as [ReadFolder] does, with a given list of classes: the label
+// of a class is its place in classes. The classes of a test folder are those of the training
+// set:
+//
+//	test, err := dataset.ReadFolderAs("data/test", train.ClassNames())
+//
+// A class of the list may have no subfolder. ReadFolderAs returns an error that names the
+// subfolder if one is not in the list, and an error if the list is empty or has a name twice.
+func ReadFolderAs(path string, classes []string, limits ...Limits) (*Set, error) {
+	if len(classes) == 0 {
+		return nil, fmt.Errorf("dataset: %s: no classes to read it with, want at least one", path)
+	}
+	for i, name := range classes {
+		if slices.Contains(classes[:i], name) {
+			return nil, fmt.Errorf("dataset: %s: class %q is twice in the list of classes", path, name)
+		}
+	}
+	return readFolder(path, slices.Clone(classes), limits)
+}
+
+// readFolder reads a folder with the given classes, or with those of its subfolders for nil.
+func readFolder(path string, classes []string, limits []Limits) (*Set, error) {
+	l, err := chosen(limits)
+	if err != nil {
+		return nil, err
+	}
+	images := &folder{limits: l}
 	var labels []int
-	var classNames []string
 	entries, err := list(path)
 	if err != nil {
 		return nil, err
 	}
+	entries = slices.DeleteFunc(entries, func(e fs.FileInfo) bool { return !e.IsDir() })
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("dataset: %s: no subfolders, want one for each class", path)
+	}
+	given := classes != nil
 	for _, class := range entries {
-		if !class.IsDir() {
-			continue
+		if !given {
+			classes = append(classes, class.Name())
 		}
-		names, err := imageNames(filepath.Join(path, class.Name()))
+		subfolder := filepath.Join(path, class.Name())
+		label := slices.Index(classes, class.Name())
+		if label < 0 {
+			return nil, fmt.Errorf("dataset: %s: a folder of none of the %d classes, want one of %q", subfolder, len(classes), abridged(classes))
+		}
+		names, err := imageNames(subfolder)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			images.paths = append(images.paths, filepath.Join(path, class.Name(), name))
-			labels = append(labels, len(classNames))
+			images.paths = append(images.paths, filepath.Join(subfolder, name))
+			labels = append(labels, label)
 		}
-		classNames = append(classNames, class.Name())
-	}
-	if len(classNames) == 0 {
-		return nil, fmt.Errorf("dataset: %s: no subfolders, want one for each class", path)
 	}
 	if err := images.check(); err != nil {
 		return nil, fmt.Errorf("dataset: %w", err)
 	}
-	return New(path, images, labels, classNames)
+	set, err := New(path, images, labels, classes)
+	if err != nil {
+		return nil, err
+	}
+	set.provenance = path + ": " + images.provenance()
+	return set, nil
+}
+
+// abridged returns at most ten of the names, for an error.
+func abridged(names []string) []string {
+	if len(names) > 10 {
+		return append(slices.Clone(names[:10]), "…")
+	}
+	return names
 }
 
 // imageNames returns the sorted names of the images in the folder of a class.
@@ -72,9 +120,10 @@ func imageNames(path string) (names []string, err error) {
 		return nil, err
 	}
 	for _, entry := range entries {
+		file := filepath.Join(path, entry.Name())
 		extension := strings.ToLower(filepath.Ext(entry.Name()))
 		if entry.IsDir() || !slices.Contains([]string{".png", ".jpg", ".jpeg"}, extension) {
-			return nil, fmt.Errorf("dataset: %s: want nothing but .png, .jpg and .jpeg files in the folder of a class", filepath.Join(path, entry.Name()))
+			return nil, fmt.Errorf("dataset: %s: want nothing but .png, .jpg and .jpeg files in the folder of a class", file)
 		}
 		names = append(names, entry.Name())
 	}
@@ -84,9 +133,16 @@ func imageNames(path string) (names []string, err error) {
 	return names, nil
 }
 
-// list returns what is in a folder, sorted by name, or what a link there stands for,
-// but not what is hidden.
+// list returns what is in a folder, sorted by name. It follows links and leaves out names
+// that begin with a dot.
 func list(path string) (infos []fs.FileInfo, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("dataset: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("dataset: %s: want a folder", path)
+	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, fmt.Errorf("dataset: %w", err)
@@ -108,34 +164,55 @@ func list(path string) (infos []fs.FileInfo, err error) {
 type folder struct {
 	paths   []string
 	c, h, w int
+	formats map[string]int // number of images of each format
+	limits  Limits
 }
 
-// check decodes all images and sets their shape.
+// check decodes all images, sets their shape and counts their formats.
 func (f *folder) check() error {
-	sizes := make([]image.Point, len(f.paths))
-	grey := make([]bool, len(f.paths))
+	type properties struct {
+		h, w   int
+		grey   bool
+		format string
+	}
+	images := make([]properties, len(f.paths))
 	errs := make([]error, len(f.paths))
 	parallel.For(0, len(f.paths), func(i int) {
-		img, err := decodeImage(f.paths[i])
+		p, err := decodePicture(f.paths[i], f.limits)
 		if err != nil {
 			errs[i] = err
 			return
 		}
-		sizes[i], grey[i] = img.Bounds().Size(), isGrey(img)
+		h, w := p.size()
+		images[i] = properties{h, w, p.grey, p.format}
 	})
-	f.c, f.h, f.w = 1, sizes[0].Y, sizes[0].X
+	f.c, f.h, f.w = 1, images[0].h, images[0].w
+	f.formats = map[string]int{}
 	for i, path := range f.paths {
 		if errs[i] != nil {
 			return errs[i]
 		}
-		if sizes[i] != sizes[0] {
-			return fmt.Errorf("%s: an image of %d×%d, want %d×%d as %s", path, sizes[i].Y, sizes[i].X, f.h, f.w, f.paths[0])
+		if h, w := images[i].h, images[i].w; h != f.h || w != f.w {
+			return fmt.Errorf("%s: an image of %d×%d, want %d×%d as %s", path, h, w, f.h, f.w, f.paths[0])
 		}
-		if !grey[i] {
+		if !images[i].grey {
 			f.c = 3
 		}
+		f.formats[images[i].format]++
 	}
 	return nil
+}
+
+// provenance says what the images were read from and how.
+func (f *folder) provenance() string {
+	var parts []string
+	if n := f.formats["png"]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d PNG images", n))
+	}
+	if n := f.formats["jpeg"]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d JPEG images (chroma interpolated as libjpeg-turbo does)", n))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Shape implements [PixelSource].
@@ -143,51 +220,13 @@ func (f *folder) Shape() (n, c, h, w int) { return len(f.paths), f.c, f.h, f.w }
 
 // ReadImage implements [PixelSource].
 func (f *folder) ReadImage(dst []uint8, i int) error {
-	img, err := decodeImage(f.paths[i])
+	p, err := decodePicture(f.paths[i], f.limits)
 	if err != nil {
 		return err
 	}
-	if size := img.Bounds().Size(); size != image.Pt(f.w, f.h) || f.c == 1 && !isGrey(img) {
+	if h, w := p.size(); h != f.h || w != f.w || f.c == 1 && !p.grey {
 		return fmt.Errorf("%s: now another kind of image than when the folder was read", f.paths[i])
 	}
-	rgba := image.NewRGBA(image.Rect(0, 0, f.w, f.h))
-	draw.Draw(rgba, rgba.Rect, img, img.Bounds().Min, draw.Src)
-	for c := range f.c { // a grey image has the same value in all
-		for k := range f.h * f.w {
-			dst[c*f.h*f.w+k] = rgba.Pix[4*k+c]
-		}
-	}
+	p.pixels(dst, f.c)
 	return nil
-}
-
-// decodeImage returns the image in a file, with at least one pixel.
-func decodeImage(path string) (image.Image, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	// The header first, so that a corrupt one cannot claim memory.
-	header, _, err := image.DecodeConfig(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if min(header.Width, header.Height) < 1 || max(header.Width, header.Height) > maxSide {
-		return nil, fmt.Errorf("%s: an image of %d×%d, want 1 to %d rows and columns", path, header.Height, header.Width, maxSide)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	img, _, err := image.Decode(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if o, ok := img.(interface{ Opaque() bool }); ok && !o.Opaque() {
-		return nil, fmt.Errorf("%s: a transparent image, want an opaque one", path)
-	}
-	return img, nil
-}
-
-func isGrey(img image.Image) bool {
-	return img.ColorModel() == color.GrayModel || img.ColorModel() == color.Gray16Model
 }

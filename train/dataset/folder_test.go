@@ -134,6 +134,60 @@ func TestReadFolderGrey(t *testing.T) {
 	assert.InDeltaSlice(t, []float32{0, 1. / 255, 2. / 255, 3. / 255, 4. / 255, 5. / 255}, fill(t, set, 1).Data, 1e-7)
 }
 
+// TestReadFolderGreyPNG reads one grey image in the ways that PNG can store it: as grey, as a
+// palette of greys, with an opaque alpha channel, and with a transparent grey that no pixel
+// has. A coloured image with an opaque alpha channel stays coloured.
+func TestReadFolderGreyPNG(t *testing.T) {
+	var want []float32
+	for _, name := range []string{"L", "LA_opaque", "P_grey", "L_trns"} {
+		data, err := os.ReadFile(filepath.Join("testdata", "grey", name+".png"))
+		require.NoError(t, err)
+		dir := tree(t, map[string][]byte{"a/x.png": data})
+		set, err := dataset.ReadFolder(dir)
+		require.NoError(t, err)
+		require.Equal(t, 1, set.C, name)
+		got := fill(t, set, 0).Data
+		if want == nil {
+			want = got
+		}
+		assert.Equal(t, want, got, name)
+		assert.Equal(t, dir+": 1 PNG images", set.Provenance())
+	}
+	coloured := image.NewPaletted(image.Rect(0, 0, 3, 2), color.Palette{color.Gray{1}, color.NRGBA{1, 2, 3, 255}, color.Gray{9}})
+	set, err := dataset.ReadFolder(tree(t, map[string][]byte{"a/x.png": asPNG(coloured)}))
+	require.NoError(t, err)
+	assert.Equal(t, 1, set.C, "of the palette only a grey is used")
+	coloured.Pix[5] = 1
+	for _, img := range []image.Image{coloured, rgb(7)} {
+		set, err := dataset.ReadFolder(tree(t, map[string][]byte{"a/x.png": asPNG(img), "b/x.jpg": asJPEG(grey(1, 2, 3, 4, 5, 6))}))
+		require.NoError(t, err)
+		assert.Equal(t, 3, set.C)
+		assert.Contains(t, set.Provenance(), ": 1 PNG images, 1 JPEG images (chroma interpolated as libjpeg-turbo does)")
+	}
+}
+
+// TestReadFolderAs reads folders that lack a class or have another with the classes of a
+// training folder.
+func TestReadFolderAs(t *testing.T) {
+	classes := []string{"dog", "cat", "deer", "frog"}
+	dir := tree(t, map[string][]byte{"cat/1.png": asPNG(rgb(1)), "dog/2.png": asPNG(rgb(2)), "frog/3.png": asPNG(rgb(3)), "note": nil})
+	set, err := dataset.ReadFolderAs(dir, classes)
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 0, 3}, set.Labels)
+	assert.Equal(t, 4, set.Classes)
+	assert.Equal(t, classes, set.ClassNames())
+	assert.Equal(t, float32(3)/255, fill(t, set, 2).Data[0])
+	classes[0] = "wolf" // the set keeps its own
+	assert.Equal(t, "dog", set.ClassNames()[0])
+
+	_, err = dataset.ReadFolderAs(dir, classes)
+	assert.EqualError(t, err, "dataset: "+filepath.Join(dir, "dog")+`: a folder of none of the 4 classes, want one of ["wolf" "cat" "deer" "frog"]`)
+	_, err = dataset.ReadFolderAs(dir, nil)
+	assert.EqualError(t, err, "dataset: "+dir+": no classes to read it with, want at least one")
+	_, err = dataset.ReadFolderAs(dir, []string{"cat", "dog", "frog", "cat"})
+	assert.EqualError(t, err, "dataset: "+dir+`: class "cat" is twice in the list of classes`)
+}
+
 // hugePNG returns a PNG file whose header says that it is of h×w, and no more.
 func hugePNG(h, w uint32) []byte {
 	chunk := binary.BigEndian.AppendUint32([]byte("IHDR"), w)
@@ -158,8 +212,10 @@ func TestReadFolderRefusesBadImages(t *testing.T) {
 		{"HTML", map[string][]byte{"dog/bad.png": []byte("<html></html>")}, "dog/bad.png: image: unknown format"},
 		{"another size", map[string][]byte{"dog/bad.png": asPNG(image.NewGray(image.Rect(0, 0, 2, 3)))},
 			"dog/bad.png: an image of 3×2, want 2×3 as cat/good.png"},
-		{"too large", map[string][]byte{"dog/bad.png": hugePNG(16385, 1)},
-			"dog/bad.png: an image of 16385×1, want 1 to 16384 rows and columns"},
+		{"too large", map[string][]byte{"dog/bad.png": hugePNG(8192, 8192)},
+			"dog/bad.png: an image of 8192×8192, want at most 16777216 pixels, which Limits.ImageBytes allows"},
+		{"far too large", map[string][]byte{"dog/bad.png": hugePNG(1<<31-1, 1<<31-1)},
+			"dog/bad.png: "},
 		{"transparent", map[string][]byte{"dog/bad.png": asPNG(glass)}, "dog/bad.png: a transparent image, want an opaque one"},
 		{"the first of two", map[string][]byte{"dog/a.png": good[:50], "dog/b.png": good[:20]}, "dog/a.png: "},
 		{"another format", map[string][]byte{"dog/bad.gif": good},

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
-	"os"
 )
 
 // The magic numbers of the IDX files of MNIST and its kin: two zero bytes, the type
@@ -17,57 +15,52 @@ const (
 	idxLabels = 0x00000801 // [N]
 )
 
-// maxSide is the largest height and width of an IDX image.
-const maxSide = 1 << 14
-
-// ReadIDX reads the set that MNIST, Fashion-MNIST and their kin store as two IDX
-// files, one of grey images and one of labels, each plain or gzipped, whatever its
-// name. The classes are named by their numbers.
+// ReadIDX reads the set that MNIST, Fashion-MNIST and their kin store as two IDX files, one
+// of grey images and one of labels. A file may be plain or gzipped, whatever its name. The
+// format has no names of classes, so [Set.ClassNames] is nil.
 //
-// It returns an error that names the file when one cannot be read, is truncated,
-// corrupt or not an IDX file of its kind, holds nothing, or holds more than its
-// header says; when the numbers of images and labels differ; when a label is not
-// below classes; and when classes is not in [1, 256].
-func ReadIDX(imagesPath, labelsPath string, classes int) (*Set, error) {
+// It returns an error that names the file if one cannot be read, is not a regular file, is
+// truncated, corrupt or not an IDX file of its kind, holds nothing, holds more than its header
+// says or more than [Limits] allow. It also returns an error if the numbers of images and
+// labels differ, if a label is not below classes, or if classes is not in [1, 256].
+func ReadIDX(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set, error) {
 	if classes < 1 || classes > 256 {
 		return nil, fmt.Errorf("dataset: %s: %d classes, want 1 to 256", labelsPath, classes)
 	}
-	images, err := decodeFile(imagesPath, DecodeIDXImages)
+	images, err := decodeFile(imagesPath, DecodeIDXImages, limits)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := decodeFile(labelsPath, DecodeIDXLabels)
+	labels, err := decodeFile(labelsPath, DecodeIDXLabels, limits)
 	if err != nil {
 		return nil, err
 	}
-	return newSet(imagesPath, labelsPath, images, labels, numbered(classes))
+	return newSet(imagesPath, labelsPath, images, labels, classes, nil)
 }
 
-func decodeFile[T any](path string, decode func(string, io.Reader) (T, error)) (T, error) {
-	f, err := os.Open(path)
+func decodeFile[T any](path string, decode func(string, io.Reader, ...Limits) (T, error), limits []Limits) (none T, err error) {
+	f, _, err := openFile(path)
 	if err != nil {
-		var none T
 		return none, fmt.Errorf("dataset: %w", err)
 	}
 	defer f.Close()
-	return decode(path, f)
+	return decode(path, f, limits...)
 }
 
-// DecodeIDXImages reads an IDX file of images, plain or gzipped, to its end, which
-// must come right after the last pixel. Images are grey, so C is 1. Errors begin
-// with name.
-func DecodeIDXImages(name string, r io.Reader) (*Memory, error) {
-	dims, data, err := decodeIDX(r, idxImages, "images")
+// DecodeIDXImages reads an IDX file of images, plain or gzipped, to its end, which must come
+// right after the last pixel. Images are grey, so C is 1. Errors begin with name.
+func DecodeIDXImages(name string, r io.Reader, limits ...Limits) (*Memory, error) {
+	dims, data, err := decodeIDX(r, idxImages, "images", limits)
 	if err != nil {
 		return nil, fmt.Errorf("dataset: %s: %w", name, err)
 	}
 	return NewMemory(1, dims[1], dims[2], data), nil
 }
 
-// DecodeIDXLabels reads an IDX file of labels, plain or gzipped, to its end, which
-// must come right after the last label. Errors begin with name.
-func DecodeIDXLabels(name string, r io.Reader) ([]int, error) {
-	_, data, err := decodeIDX(r, idxLabels, "labels")
+// DecodeIDXLabels reads an IDX file of labels, plain or gzipped, to its end, which must come
+// right after the last label. Errors begin with name.
+func DecodeIDXLabels(name string, r io.Reader, limits ...Limits) ([]int, error) {
+	_, data, err := decodeIDX(r, idxLabels, "labels", limits)
 	if err != nil {
 		return nil, fmt.Errorf("dataset: %s: %w", name, err)
 	}
@@ -78,9 +71,16 @@ func DecodeIDXLabels(name string, r io.Reader) ([]int, error) {
 	return labels, nil
 }
 
-// decodeIDX reads an IDX file of unsigned bytes with the given magic number: its
-// dimensions and its data, which is as long as their product.
-func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8, err error) {
+// labelBytes is the memory of a label.
+const labelBytes = 8
+
+// decodeIDX reads an IDX file of unsigned bytes with the given magic number. It returns the
+// file's dimensions and its data, which is as long as their product.
+func decodeIDX(r io.Reader, magic uint32, what string, limits []Limits) (dims []int, data []uint8, err error) {
+	l, err := chosen(limits)
+	if err != nil {
+		return nil, nil, err
+	}
 	r, err = gunzip(r)
 	if err != nil {
 		return nil, nil, err
@@ -95,25 +95,26 @@ func decodeIDX(r io.Reader, magic uint32, what string) (dims []int, data []uint8
 	if got := binary.BigEndian.Uint32(header); got != magic {
 		return nil, nil, fmt.Errorf("magic number %#08x, want %#08x for IDX %s", got, magic, what)
 	}
-	size := int64(1)
+	var factors []int64
 	for at := 4; at < len(header); at += 4 {
-		d := binary.BigEndian.Uint32(header[at:])
-		name, limit := what, uint32(math.MaxInt32)
-		if at > 4 {
-			name, limit = [...]string{"rows", "columns"}[at/4-2], maxSide
+		d := int64(binary.BigEndian.Uint32(header[at:]))
+		if d < 1 {
+			return nil, nil, fmt.Errorf("0 %s by its header, want at least 1", [...]string{what, "rows", "columns"}[at/4-1])
 		}
-		if d < 1 || d > limit {
-			return nil, nil, fmt.Errorf("%d %s by its header, want 1 to %d", d, name, limit)
-		}
-		size *= int64(d) // at most 2³¹·2¹⁴·2¹⁴
+		factors = append(factors, d)
+	}
+	size, ok := l.product(factors...)
+	if ok && magic == idxLabels {
+		_, ok = l.product(size, labelBytes)
+	}
+	if !ok {
+		return nil, nil, fmt.Errorf("dimensions %v of %s by its header, want at most %d bytes, which Limits.Bytes allows", factors, what, l.Bytes)
+	}
+	for _, d := range factors {
 		dims = append(dims, int(d))
 	}
-	if size > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("%d bytes of %s by its header, want at most %d", size, what, math.MaxInt32)
-	}
-	// ReadAll grows with what is there, so that a corrupt header cannot claim memory.
-	// One byte more finds trailing data, or else the end, where a gzip stream has its
-	// checksum verified.
+	// ReadAll grows with what is there, so that a corrupt header cannot claim memory. One byte
+	// more finds trailing data, or the end, where a gzip stream has its checksum verified.
 	data, err = io.ReadAll(io.LimitReader(r, size+1))
 	if err == nil && int64(len(data)) < size {
 		err = io.ErrUnexpectedEOF

@@ -10,7 +10,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Batch is a mini-batch. Its memory is its receiver's, to keep and to change.
+// Batch is a mini-batch. The receiver owns its memory.
 type Batch struct {
 	X  tensor.NCHW // images, values in [0,1]
 	Y  []int       // [X.N] labels
@@ -19,30 +19,31 @@ type Batch struct {
 
 // LoaderConfig says how a [Loader] makes batches.
 type LoaderConfig struct {
-	BatchSize   int  // images a batch, at least 1; the last batch of an epoch may have fewer
+	BatchSize   int  // images in a batch, at least 1; the last batch of an epoch may have fewer
 	DropLast    bool // leave out a last batch of fewer images
-	Shuffle     bool // a new order each epoch, instead of that of the set
-	CropPadding int  // crop at random from the image padded with so many zeros on each side, in [0, min(H, W)); 0 is no crop
-	Flip        bool // mirror left to right half of the images, chosen at random
+	Shuffle     bool // a new order for each epoch, instead of the order of the set
+	CropPadding int  // zeros on each side of the image, from which a crop is drawn, in [0, min(H, W)); 0 means no crop
+	Flip        bool // mirror an image left to right with probability 1/2
 	Prefetch    int  // batches prepared while the caller works, in [1, 1024]
 }
 
-// DefaultTraining returns the configuration for training: batches of 64, shuffled,
-// two of them prefetched, without augmentation, as not every set bears it.
+// DefaultTraining returns the configuration for training: shuffled batches of 64, two of them
+// prefetched. It does not augment, as a flip changes what some images show, digits for
+// example.
 func DefaultTraining() LoaderConfig {
 	return LoaderConfig{BatchSize: 64, Shuffle: true, Prefetch: 2}
 }
 
-// DefaultCIFARTraining returns [DefaultTraining] with the standard augmentation for
-// CIFAR: a random crop of the image padded by 4, and a flip of half the images.
+// DefaultCIFARTraining returns [DefaultTraining] with the standard augmentation for CIFAR: a
+// random crop of the image padded by 4, and a flip with probability 1/2.
 func DefaultCIFARTraining() LoaderConfig {
 	cfg := DefaultTraining()
 	cfg.CropPadding, cfg.Flip = 4, true
 	return cfg
 }
 
-// DefaultEvaluation returns the configuration for evaluation: batches of 64, every
-// image once, as it is and in the order of the set, two batches prefetched.
+// DefaultEvaluation returns the configuration for evaluation: batches of 64 in the order of the
+// set, without augmentation, two of them prefetched.
 func DefaultEvaluation() LoaderConfig {
 	return LoaderConfig{BatchSize: 64, Prefetch: 2}
 }
@@ -69,8 +70,8 @@ type Loader struct {
 	key rng.Key
 }
 
-// NewLoader returns a loader of set whose shuffle and augmentation are keyed by key.
-// It returns an error that names the field of cfg that is out of its range.
+// NewLoader returns a loader of set. Shuffle and augmentation are functions of key. It returns
+// an error that names the field of cfg that is out of its range.
 func NewLoader(set *Set, cfg LoaderConfig, key rng.Key) (*Loader, error) {
 	if err := cfg.validate(set); err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func NewLoader(set *Set, cfg LoaderConfig, key rng.Key) (*Loader, error) {
 	return &Loader{set, cfg, key}, nil
 }
 
-// Batches returns the number of batches an epoch has.
+// Batches returns the number of batches in an epoch.
 func (l *Loader) Batches() int {
 	if l.cfg.DropLast {
 		return l.set.N / l.cfg.BatchSize
@@ -87,12 +88,12 @@ func (l *Loader) Batches() int {
 }
 
 // Epoch returns the batches of an epoch, numbered from 0. The same number gives the same
-// batches. A goroutine prepares batches ahead of the caller's loop. It has ended when the
-// loop is left, in whatever way.
+// batches. A goroutine prepares batches ahead of the caller's loop. It ends before the loop is
+// left, in whatever way.
 //
-// If ctx is done or an image cannot be read, an error and an empty batch come in place of
-// the next batch and end the sequence. A panic of the set's source reaches the caller's
-// loop. Epoch panics if epoch is negative.
+// If ctx is done or an image cannot be read, an error and an empty batch take the place of the
+// next batch and end the sequence. A panic of the set's source reaches the caller's loop. Epoch
+// panics if epoch is negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	return l.EpochFrom(ctx, epoch, 0)
 }
@@ -158,7 +159,7 @@ func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batc
 	}
 }
 
-// order returns the indices of the images in the order of the epoch with this key.
+// order returns the indices of the images, [N], in the order of the epoch with this key.
 func (l *Loader) order(key rng.Key) []int {
 	if l.cfg.Shuffle {
 		return key.Derive("shuffle", 0).Rand().Perm(l.set.N)

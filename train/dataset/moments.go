@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// Moments returns the mean and the standard deviation of each channel over all pixels
-// of all images of s, as values in [0,1]: what a model's normalisation asks for. It
-// returns an error if an image cannot be read or a channel is the same everywhere.
+// Moments returns the mean and the standard deviation of each channel, [C], over all pixels of
+// all images of s, as values in [0,1]. A model normalizes images by those of the training set.
+// It returns an error if an image cannot be read or a channel is the same everywhere.
 func Moments(s *Set) (mean, std []float32, err error) {
-	// Bytes are summed as integers, so that sums are exact and their order is no matter.
+	// Sums of bytes as integers are exact in any order.
 	sum, square := make([]uint64, s.C), make([]uint64, s.C)
 	image := make([]uint8, s.C*s.H*s.W) // [C][H][W]
 	for i := range s.N {

@@ -56,15 +56,3 @@ func TestMomentsErrors(t *testing.T) {
 	require.ErrorIs(t, err, errBroken)
 	assert.EqualError(t, err, "dataset: image 2: pixels.bin: bad sector")
 }
-
-// TestCIFARNormalization has the numbers of Ding et al. 2022, and a result that is its
-// caller's.
-func TestCIFARNormalization(t *testing.T) {
-	for range 2 {
-		mean, std := dataset.CIFARNormalization()
-		assert.Equal(t, []float32{0.4914, 0.4822, 0.4465}, mean)
-		assert.Equal(t, []float32{0.2023, 0.1994, 0.2010}, std)
-		clear(mean)
-		clear(std)
-	}
-}

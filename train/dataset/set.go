@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strconv"
+	"math"
+	"slices"
 
 	"github.com/org/snnrat/tensor"
 )
 
-// PixelSource is a source of images of one shape, the pixels of a [Set]. Its methods
-// must be safe for concurrent use.
+// PixelSource is a source of images of one shape, the pixels of a [Set]. Its methods must be
+// safe for concurrent use.
 type PixelSource interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -25,9 +26,9 @@ type Memory struct {
 	data       []uint8 // [N][C][H][W]
 }
 
-// NewMemory returns the images of c channels, h rows and w columns that data holds
-// one after another in [C][H][W] order. It keeps data. It panics if a size is not
-// positive or data is not a whole number of images.
+// NewMemory returns the images of c channels, h rows and w columns that data holds one after
+// another in [C][H][W] order. It keeps data. It panics if a size is not positive or data is
+// not a whole number of images.
 func NewMemory(c, h, w int, data []uint8) *Memory {
 	if c < 1 || h < 1 || w < 1 || len(data)%(c*h*w) != 0 {
 		panic(fmt.Sprintf("dataset: NewMemory: %d bytes for images of %d×%d×%d", len(data), c, h, w))
@@ -45,67 +46,136 @@ func (m *Memory) ReadImage(dst []uint8, i int) error {
 	return nil
 }
 
-// Set is labelled images, at least one. It is read-only once made, and safe for
-// concurrent use.
+// Set is labelled images, at least one. It is read-only once made, and safe for concurrent
+// use.
 type Set struct {
 	N, C, H, W int   // number of images; channels, rows and columns of each
 	Classes    int   // number of classes
 	Labels     []int // [N], each in [0, Classes)
 
-	classNames []string // [Classes], or nil
 	images     PixelSource
+	classNames []string  // [Classes], or nil
+	mean, std  []float32 // [C] each, or nil
+	provenance string
 }
 
-// New returns the set of images with labels, one an image, of the classes that
+// New returns the set of images with labels, one for each image, of the classes that
 // classNames lists. It keeps its arguments.
 //
-// It returns an error, which begins with name (say, the file that the data came
-// from), when there are no images or no classes, when the numbers of images and
-// labels differ, and when a label is not in [0, len(classNames)).
+// It returns an error, which begins with name (say, the file that the data came from), if
+// there are no images or no classes, if the numbers of images and labels differ, or if a
+// label is not in [0, len(classNames)).
 func New(name string, images PixelSource, labels []int, classNames []string) (*Set, error) {
-	return newSet(name, name, images, labels, classNames)
+	return newSet(name, name, images, labels, len(classNames), classNames)
 }
 
-// newSet is [New] for images and labels from different files.
-func newSet(imagesName, labelsName string, images PixelSource, labels []int, classNames []string) (*Set, error) {
+// newSet is [New] for images and labels from different files, with a number of classes that
+// may have no names.
+func newSet(imagesName, labelsName string, images PixelSource, labels []int, classes int, classNames []string) (*Set, error) {
 	n, c, h, w := images.Shape()
 	switch {
 	case n < 1 || c < 1 || h < 1 || w < 1:
 		return nil, fmt.Errorf("dataset: %s: %d images of %d×%d×%d, want at least one of at least 1×1×1", imagesName, n, c, h, w)
 	case len(labels) != n:
 		return nil, fmt.Errorf("dataset: %s: %d labels for the %d images of %s, want one each", labelsName, len(labels), n, imagesName)
-	case len(classNames) == 0:
+	case classes == 0:
 		return nil, fmt.Errorf("dataset: %s: no classes, want at least one", labelsName)
 	}
 	for i, y := range labels {
-		if y < 0 || y >= len(classNames) {
-			return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, len(classNames)-1)
+		if y < 0 || y >= classes {
+			return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, classes-1)
 		}
 	}
-	return &Set{N: n, C: c, H: h, W: w, Classes: len(classNames), classNames: classNames, Labels: labels, images: images}, nil
+	return &Set{N: n, C: c, H: h, W: w, Classes: classes, Labels: labels, images: images, classNames: classNames, provenance: imagesName}, nil
 }
 
-// numbered returns the names "0", "1", … of n classes.
-func numbered(n int) []string {
-	names := make([]string, n)
-	for i := range names {
-		names[i] = strconv.Itoa(i)
+// ClassNames returns the names of the classes, [Classes], or nil if the source has no names,
+// as IDX and .npy files have none. The caller must not change the names.
+func (s *Set) ClassNames() []string { return s.classNames }
+
+// className returns a class's number, and its name if it has one.
+func (s *Set) className(y int) string {
+	if s.classNames == nil {
+		return fmt.Sprint(y)
 	}
-	return names
+	return fmt.Sprintf("%d (%s)", y, s.classNames[y])
+}
+
+// Provenance says in one line what the set was read from and how: the path, the format and,
+// for JPEG images, the decoder whose pixels they have.
+func (s *Set) Provenance() string { return s.provenance }
+
+// Normalization returns the mean and the standard deviation of each channel, [C], by which
+// models normalize the set's images, as values in [0,1]. They are those that are published
+// with the set, or those of [Set.WithNormalization]. Both are nil if neither exists;
+// [Moments] of the training set then computes them.
+func (s *Set) Normalization() (mean, std []float32) {
+	return slices.Clone(s.mean), slices.Clone(s.std)
+}
+
+// WithNormalization returns the set with another normalization: that of the training set
+// for a test set, for example. It returns an error if mean or std does not have C values, a
+// mean is not finite, or a standard deviation is not positive and finite.
+func (s *Set) WithNormalization(mean, std []float32) (*Set, error) {
+	if len(mean) != s.C || len(std) != s.C {
+		return nil, fmt.Errorf("dataset: %d means and %d standard deviations, want %d each, one for each channel", len(mean), len(std), s.C)
+	}
+	for c := range mean {
+		if m, d := float64(mean[c]), float64(std[c]); math.IsNaN(m) || math.IsInf(m, 0) || !(d > 0) || math.IsInf(d, 0) {
+			return nil, fmt.Errorf("dataset: channel %d: mean %v and standard deviation %v, want a finite and a positive finite number", c, mean[c], std[c])
+		}
+	}
+	set := *s
+	set.mean, set.std = slices.Clone(mean), slices.Clone(std)
+	return &set, nil
+}
+
+// WithClasses returns the set with its labels in another list of classes: the label of an
+// image is the place of its class's name in names. A network of these classes can then judge
+// the set. A set without names gets these names, and keeps its labels.
+//
+// WithClasses returns an error if a class of the set is not in names, if a name is in names
+// twice, or if the set has no names and another number of classes.
+func (s *Set) WithClasses(names []string) (*Set, error) {
+	label := map[string]int{}
+	for k, name := range names {
+		if _, twice := label[name]; twice {
+			return nil, fmt.Errorf("dataset: class %q is twice in the list of classes", name)
+		}
+		label[name] = k
+	}
+	set := *s
+	set.Classes, set.classNames = len(names), slices.Clone(names)
+	if s.classNames == nil {
+		if len(names) != s.Classes {
+			return nil, fmt.Errorf("dataset: names of %d classes for a set of %d classes without names", len(names), s.Classes)
+		}
+		return &set, nil
+	}
+	for y, name := range s.classNames {
+		if _, ok := label[name]; !ok {
+			return nil, fmt.Errorf("dataset: class %s is none of the %d classes %q", s.className(y), len(names), abridged(names))
+		}
+	}
+	set.Labels = make([]int, s.N)
+	for i, y := range s.Labels {
+		set.Labels[i] = label[s.classNames[y]]
+	}
+	return &set, nil
 }
 
 // Shape returns the number of images and the channels, rows and columns of each.
 func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
 
-// ClassNames returns the names of the classes in the order of their labels, [Classes].
-func (s *Set) ClassNames() []string { return s.classNames }
+// NumClasses returns the number of classes.
+func (s *Set) NumClasses() int { return s.Classes }
 
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
 
-// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics
-// if dst is not len(indices)×C×H×W or an index is not in [0, N), and returns an
-// error, dst being partly written, if the source of the images does.
+// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics if dst is
+// not len(indices)×C×H×W or an index is not in [0, N). It returns the error of the source if
+// an image cannot be read; part of dst is written then.
 func (s *Set) Fill(dst tensor.NCHW, indices []int) error {
 	return s.fill(dst, indices, func(int) view { return view{} })
 }
@@ -128,7 +198,7 @@ func (s *Set) fill(dst tensor.NCHW, indices []int, viewOf func(i int) view) erro
 	return nil
 }
 
-// First returns the first n images, and an error if n is not in [1, N].
+// First returns the first n images. It returns an error if n is not in [1, N].
 func (s *Set) First(n int) (*Set, error) {
 	if n < 1 || n > s.N {
 		return nil, fmt.Errorf("dataset: the first %d images of %d, want 1 to %d", n, s.N, s.N)
@@ -140,8 +210,8 @@ func (s *Set) First(n int) (*Set, error) {
 	return s.Subset(indices)
 }
 
-// PerClass returns the first n images of each class, in the order of s, and an
-// error if n < 1 or a class has fewer.
+// PerClass returns the first n images of each class, in the order of s. It returns an error
+// if n < 1 or a class has fewer images.
 func (s *Set) PerClass(n int) (*Set, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("dataset: %d images a class, want at least 1", n)
@@ -156,15 +226,15 @@ func (s *Set) PerClass(n int) (*Set, error) {
 	}
 	for y, have := range count {
 		if have < n {
-			return nil, fmt.Errorf("dataset: %d images a class, but class %d (%s) has %d", n, y, s.classNames[y], have)
+			return nil, fmt.Errorf("dataset: %d images a class, but class %s has %d", n, s.className(y), have)
 		}
 	}
 	return s.Subset(indices)
 }
 
 // Only returns the images of some classes, in the order of s, as a set of these classes
-// alone: its class k is class classes[k] of s. It returns an error if there are no
-// classes, one is not in [0, Classes) or comes twice, or there are no images of them.
+// alone. Class k of the result is class classes[k] of s. It returns an error if there are no
+// classes, if one is not in [0, Classes) or comes twice, or if there are no images of them.
 func (s *Set) Only(classes ...int) (*Set, error) {
 	label := map[int]int{} // the new one of an old one
 	var names []string
@@ -175,7 +245,10 @@ func (s *Set) Only(classes ...int) (*Set, error) {
 		if _, twice := label[y]; twice {
 			return nil, fmt.Errorf("dataset: only class %d, twice", y)
 		}
-		label[y], names = k, append(names, s.classNames[y])
+		label[y] = k
+		if s.classNames != nil {
+			names = append(names, s.classNames[y])
+		}
 	}
 	var indices []int
 	for i, y := range s.Labels {
@@ -193,13 +266,13 @@ func (s *Set) Only(classes ...int) (*Set, error) {
 	for i, y := range sub.Labels {
 		sub.Labels[i] = label[y]
 	}
-	sub.Classes, sub.classNames = len(names), names
+	sub.Classes, sub.classNames = len(classes), names
 	return sub, nil
 }
 
-// Subset returns the set whose image i is image indices[i] of s; it shares the
-// source of s and keeps all its classes. It returns an error if there are no
-// indices or one is not in [0, N).
+// Subset returns the set whose image i is image indices[i] of s. It shares the source of s
+// and keeps all its classes. It returns an error if there are no indices or one is not in
+// [0, N).
 func (s *Set) Subset(indices []int) (*Set, error) {
 	if len(indices) == 0 {
 		return nil, fmt.Errorf("dataset: a subset of no images, want at least one index")
@@ -231,9 +304,9 @@ func (s *selection) Shape() (n, c, h, w int) {
 // ReadImage implements [PixelSource].
 func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
 
-// Fingerprint returns a digest of the labels and of the pixels of at most 256 images,
-// spread over the set: 32 hexadecimal digits that tell sets apart. It returns an error
-// if an image cannot be read.
+// Fingerprint returns a digest that tells sets apart, 32 hexadecimal digits. It covers all
+// labels and the pixels of at most 256 images, spread over the set. It returns an error if an
+// image cannot be read.
 func (s *Set) Fingerprint() (string, error) {
 	var b []byte
 	for _, y := range s.Labels {

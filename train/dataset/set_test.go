@@ -2,6 +2,8 @@ package dataset_test
 
 import (
 	"errors"
+	"math"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -222,5 +224,83 @@ func TestFingerprint(t *testing.T) {
 		digest(dataset.New("", images, make([]int, c.n), []string{"a"}))
 		reads := int(images.reads.Load())
 		assert.True(t, reads >= c.least && reads <= 256, "%d of %d images", reads, c.n)
+	}
+}
+
+// TestWithClasses relabels a set of the classes a, b, c to lists of more classes and of
+// another order.
+func TestWithClasses(t *testing.T) {
+	set := newSet(t, 5, 1, 1, 2) // labels 0 1 2 0 1
+	other, err := set.WithClasses([]string{"c", "x", "b", "a"})
+	require.NoError(t, err)
+	assert.Equal(t, []int{3, 2, 0, 3, 2}, other.Labels)
+	assert.Equal(t, 4, other.Classes)
+	assert.Equal(t, []string{"c", "x", "b", "a"}, other.ClassNames())
+	assert.Equal(t, fill(t, set, 4), fill(t, other, 4))
+	assert.Equal(t, []int{0, 1, 2, 0, 1}, set.Labels, "the set itself stays")
+
+	_, err = set.WithClasses([]string{"a", "c"})
+	assert.EqualError(t, err, `dataset: class 1 (b) is none of the 2 classes ["a" "c"]`)
+	_, err = set.WithClasses([]string{"a", "b", "c", "a"})
+	assert.EqualError(t, err, `dataset: class "a" is twice in the list of classes`)
+}
+
+// TestNoClassNames has a set of a format without names. It gets names by request.
+func TestNoClassNames(t *testing.T) {
+	dir := t.TempDir()
+	set, err := dataset.ReadIDX(write(t, filepath.Join(dir, "images"), goodImages), write(t, filepath.Join(dir, "labels"), goodLabels), 10)
+	require.NoError(t, err)
+	part, err := set.Only(9, 4)
+	require.NoError(t, err)
+	assert.Nil(t, part.ClassNames())
+	assert.Equal(t, [2]int{2, 2}, [2]int{part.N, part.Classes})
+	_, err = set.PerClass(1)
+	assert.EqualError(t, err, "dataset: 1 images a class, but class 0 has 0")
+
+	named, err := part.WithClasses([]string{"nine", "four"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"nine", "four"}, named.ClassNames())
+	assert.Equal(t, []int{1, 0}, named.Labels)
+	_, err = part.WithClasses([]string{"nine", "four", "six"})
+	assert.EqualError(t, err, "dataset: names of 3 classes for a set of 2 classes without names")
+}
+
+// TestWithNormalization checks that parts of a set keep its normalization.
+func TestWithNormalization(t *testing.T) {
+	set := newSet(t, 6, 2, 2, 2)
+	mean, std := set.Normalization()
+	assert.Nil(t, mean)
+	assert.Nil(t, std)
+	given := []float32{0.25, -0.5}
+	normalized, err := set.WithNormalization(given, []float32{0.5, 2})
+	require.NoError(t, err)
+	given[0] = 9
+	for _, part := range []func() (*dataset.Set, error){
+		func() (*dataset.Set, error) { return normalized, nil },
+		func() (*dataset.Set, error) { return normalized.First(3) },
+		func() (*dataset.Set, error) { return normalized.PerClass(1) },
+		func() (*dataset.Set, error) { return normalized.Only(1) },
+		func() (*dataset.Set, error) { return normalized.Subset([]int{5}) },
+		func() (*dataset.Set, error) { return normalized.WithClasses([]string{"c", "b", "a"}) },
+	} {
+		s, err := part()
+		require.NoError(t, err)
+		mean, std := s.Normalization()
+		assert.Equal(t, []float32{0.25, -0.5}, mean)
+		assert.Equal(t, []float32{0.5, 2}, std)
+		assert.Equal(t, "counting", s.Provenance())
+	}
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for want, c := range map[string][2][]float32{
+		"dataset: 1 means and 2 standard deviations, want 2 each": {{0}, {1, 1}},
+		"channel 1: mean 0 and standard deviation 0, want":        {{0, 0}, {1, 0}},
+		"channel 0: mean NaN and standard deviation 1, want":      {{nan, 0}, {1, 1}},
+		"channel 0: mean 0 and standard deviation +Inf, want":     {{0, 0}, {inf, 1}},
+		"channel 1: mean +Inf and standard deviation 1, want":     {{0, inf}, {1, 1}},
+		"channel 1: mean 0 and standard deviation NaN, want":      {{0, 0}, {1, nan}},
+		"channel 1: mean 0 and standard deviation -1, want":       {{0, 0}, {1, -1}},
+	} {
+		_, err := set.WithNormalization(c[0], c[1])
+		assert.ErrorContains(t, err, want)
 	}
 }

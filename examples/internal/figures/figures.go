@@ -44,7 +44,7 @@ func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Na
 		for i := range keys {
 			keys[i] = key.Derive("image", uint64(lo+i))
 		}
-		profile, err := lipschitz.Profile(m, 2, x, adv, keys)
+		profile, err := lipschitz.SpikeDistances(m, 2, x, adv, keys)
 		if err != nil {
 			return nil, err
 		}

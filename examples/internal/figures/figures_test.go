@@ -44,7 +44,7 @@ func TestMeasure(t *testing.T) {
 		require.NoError(t, set.Fill(x, []int{i}))
 		adv, err := a.Attack.Perturb(t.Context(), m, x, []int{set.Label(i)}, []uint64{uint64(i)}, key.Derive("attack PGD", 0))
 		require.NoError(t, err)
-		p, err := lipschitz.Profile(m, 2, x, adv, nil)
+		p, err := lipschitz.SpikeDistances(m, 2, x, adv, nil)
 		require.NoError(t, err)
 		for k, l := range p {
 			want[k] += l.D[0] / float64(set.N)

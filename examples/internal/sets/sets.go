@@ -4,6 +4,7 @@ package sets
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,36 +15,49 @@ import (
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
-// Data is a set to train on and one to judge by.
+// Data is a set to train on and one to judge by, of the same classes.
 type Data struct {
 	Name        string // such as CIFAR-10
 	Train, Test *dataset.Set
-	Mean, Std   []float32            // by which images are normalised; nil for the moments of Train
+	Mean, Std   []float32            // by which images are normalized; nil for the moments of Train
 	Loader      dataset.LoaderConfig // of a training
 }
 
 // Expected says what Open takes.
 const Expected = "fashion-mini (embedded), cifar10 or cifar100 (downloaded once, 160 MB), a folder or a .tar.gz archive of CIFAR's " +
-	"binary layout, a folder of MNIST's four IDX files, or a folder with train and test, each with one folder of images a class"
+	"binary or Python version, a folder of MNIST's four IDX files, or a folder with train and test, each with one folder of images a class"
 
 // format is a way in which a folder holds a data set.
 type format struct {
 	name  string
-	marks []string // files of which there must be one
+	marks []string // files of which there must be one, or a folder with a slash at the end
 	read  func(path string) (train, test *dataset.Set, err error)
-	cifar bool
 }
 
-var formats = []format{
-	{"CIFAR-10", []string{"data_batch_1.bin", "test_batch.bin", "batches.meta.txt"}, dataset.ReadCIFAR10, true},
-	{"CIFAR-100", []string{"train.bin", "test.bin", "fine_label_names.txt"}, dataset.ReadCIFAR100, true},
-	{"IDX images", []string{"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"}, readIDX, false},
-	{"images", []string{"train"}, readFolders, false},
-}
+var (
+	cifar = format{
+		"CIFAR",
+		[]string{
+			"data_batch_1.bin", "test_batch.bin", "batches.meta.txt", "train.bin", "test.bin", "fine_label_names.txt",
+			"data_batch_1", "test_batch", "batches.meta", "train", "test", "meta",
+		},
+		func(path string) (train, test *dataset.Set, err error) { return dataset.ReadCIFAR(path) },
+	}
+	// Both of MNIST's names are in use: with a hyphen and with a dot before idx3.
+	idx = format{
+		"IDX images",
+		[]string{"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "train-images.idx3-ubyte", "train-images.idx3-ubyte.gz"},
+		readIDX,
+	}
+	folders = format{"images", []string{"train/"}, readFolders}
+)
 
-// Open reads the data set at path, which is one of what [Expected] lists. What is
-// downloaded goes to the user's cache; progress, if not nil, is called with the bytes
-// that are there and their number in the end.
+// Open reads the data set at path, which is one of what [Expected] lists. What is downloaded
+// goes to the user's cache. Progress, if not nil, is called with the bytes that are there and
+// their number in the end.
+//
+// It returns an error if the images of the two sets differ in shape or their classes differ in
+// number or name. A test folder may lack classes of the training folder.
 func Open(ctx context.Context, path string, progress func(done, total int64)) (*Data, error) {
 	f, path, err := find(ctx, path, progress)
 	if err != nil {
@@ -53,46 +67,48 @@ func Open(ctx context.Context, path string, progress func(done, total int64)) (*
 	if d.Train, d.Test, err = f.read(path); err != nil {
 		return nil, err
 	}
-	if f.cifar {
-		d.Mean, d.Std = dataset.CIFARNormalization()
+	if f.name == cifar.name {
+		d.Name = fmt.Sprintf("CIFAR-%d", d.Train.Classes)
 		d.Loader = dataset.DefaultCIFARTraining()
 	}
+	d.Mean, d.Std = d.Train.Normalization()
 	if d.Train.C != d.Test.C || d.Train.H != d.Test.H || d.Train.W != d.Test.W {
 		return nil, fmt.Errorf("training images of %d×%d×%d, but test images of %d×%d×%d: expected the same size",
 			d.Train.C, d.Train.H, d.Train.W, d.Test.C, d.Test.H, d.Test.W)
 	}
-	if !slices.Equal(d.Train.ClassNames(), d.Test.ClassNames()) {
-		return nil, fmt.Errorf("training images of the classes %q, but test images of %q: expected the same", d.Train.ClassNames(), d.Test.ClassNames())
+	if d.Train.Classes != d.Test.Classes || !slices.Equal(d.Train.ClassNames(), d.Test.ClassNames()) {
+		return nil, fmt.Errorf("training images of %d classes %q, but test images of %d classes %q: expected the same",
+			d.Train.Classes, d.Train.ClassNames(), d.Test.Classes, d.Test.ClassNames())
 	}
 	return d, nil
 }
 
+// find returns the format of the data set at path, and the folder or archive that holds it.
 func find(ctx context.Context, path string, progress func(done, total int64)) (format, string, error) {
 	switch path {
 	case "fashion-mini":
-		return format{"Fashion-MNIST (7,000 images)", nil, readFashion, false}, path, nil
+		return format{"Fashion-MNIST (7,000 images)", nil, readFashion}, path, nil
 	case "cifar10":
 		path, err := fetch(ctx, download.CIFAR10, progress)
-		return formats[0], path, err
+		return cifar, path, err
 	case "cifar100":
 		path, err := fetch(ctx, download.CIFAR100, progress)
-		return formats[1], path, err
+		return cifar, path, err
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return format{}, "", fmt.Errorf("%w: expected %s", err, Expected)
 	}
 	if !info.IsDir() {
-		if strings.Contains(filepath.Base(path), "100") {
-			return formats[1], path, nil
-		}
-		return formats[0], path, nil
+		return cifar, path, nil
 	}
 	// Archives of CIFAR hold a folder, which may be given, or the one it lies in.
-	for _, folder := range []string{path, filepath.Join(path, "cifar-10-batches-bin"), filepath.Join(path, "cifar-100-binary")} {
-		for _, f := range formats {
+	for _, inner := range []string{"", "cifar-10-batches-bin", "cifar-100-binary", "cifar-10-batches-py", "cifar-100-python"} {
+		folder := filepath.Join(path, inner)
+		for _, f := range []format{cifar, idx, folders} {
 			for _, mark := range f.marks {
-				if _, err := os.Stat(filepath.Join(folder, mark)); err == nil {
+				name, wantFolder := strings.CutSuffix(mark, "/")
+				if info, err := os.Stat(filepath.Join(folder, name)); err == nil && info.IsDir() == wantFolder {
 					return f, folder, nil
 				}
 			}
@@ -119,9 +135,15 @@ func readFashion(string) (train, test *dataset.Set, err error) {
 	})
 }
 
+// readFolders reads the test folder with the classes of the training folder, so that labels
+// mean the same in both.
 func readFolders(path string) (train, test *dataset.Set, err error) {
 	return both(path, func(path, part string) (*dataset.Set, error) {
-		return dataset.ReadFolder(filepath.Join(path, part))
+		if part == "test" {
+			return dataset.ReadFolderAs(filepath.Join(path, part), train.ClassNames())
+		}
+		train, err = dataset.ReadFolder(filepath.Join(path, part))
+		return train, err
 	})
 }
 
@@ -130,16 +152,30 @@ func readIDX(path string) (train, test *dataset.Set, err error) {
 		if part == "test" {
 			part = "t10k"
 		}
-		var files []string
-		for _, name := range []string{part + "-images-idx3-ubyte", part + "-labels-idx1-ubyte"} {
-			file := filepath.Join(path, name)
-			if _, err := os.Stat(file + ".gz"); err == nil {
-				file += ".gz"
-			}
-			files = append(files, file)
+		images, err := idxFile(path, part+"-images", "idx3-ubyte")
+		if err != nil {
+			return nil, err
 		}
-		return dataset.ReadIDX(files[0], files[1], 10)
+		labels, err := idxFile(path, part+"-labels", "idx1-ubyte")
+		if err != nil {
+			return nil, err
+		}
+		return dataset.ReadIDX(images, labels, 10)
 	})
+}
+
+// idxFile returns the path of the file with this name and ending, whichever of its spellings
+// the folder has.
+func idxFile(folder, name, ending string) (string, error) {
+	for _, between := range []string{"-", "."} {
+		for _, packed := range []string{".gz", ""} {
+			path := filepath.Join(folder, name+between+ending+packed)
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: %w: expected it with - or . before %s, with or without .gz", filepath.Join(folder, name+"-"+ending), fs.ErrNotExist, ending)
 }
 
 // both reads the parts train and test.
@@ -164,8 +200,8 @@ func First(flag string, s *dataset.Set, n int) (*dataset.Set, error) {
 	return sub, nil
 }
 
-// Limit leaves the first so many training and test images, 0 standing for all, and
-// sets Mean and Std to those of the training images that are left, if they are nil.
+// Limit leaves the first so many training and test images, 0 standing for all. Sets that have
+// no normalization of their own get the moments of the training images that are left.
 func (d *Data) Limit(train, test int) (err error) {
 	if d.Train, err = First("-train", d.Train, train); err != nil {
 		return err
@@ -174,7 +210,13 @@ func (d *Data) Limit(train, test int) (err error) {
 		return err
 	}
 	if d.Mean == nil {
-		d.Mean, d.Std, err = dataset.Moments(d.Train)
+		if d.Mean, d.Std, err = dataset.Moments(d.Train); err != nil {
+			return err
+		}
 	}
+	if d.Train, err = d.Train.WithNormalization(d.Mean, d.Std); err != nil {
+		return err
+	}
+	d.Test, err = d.Test.WithNormalization(d.Mean, d.Std)
 	return err
 }

@@ -1,5 +1,5 @@
-// Package download gets the archives that data sets are published in, once, into a
-// cache folder:
+// Package download gets the archives that data sets are published in, once, into a cache
+// folder:
 //
 //	cfg, err := download.Default()
 //	if err != nil {
@@ -11,10 +11,16 @@
 //	}
 //	train, test, err := dataset.ReadCIFAR10(path)
 //
-// What has the final name in the cache is whole and has the right checksum. While it
-// comes it is called NAME.part, beside it NAME.part.version tells which version of the
-// server's file it is the beginning of, and NAME.lock, which stays, keeps out other
-// processes. What was cut off goes on where it stopped at the next call.
+// A file that has its final name in the cache is whole and has the right checksum. A
+// download that was cut off continues at the next call. Three files beside the final one
+// belong to it:
+//
+//   - NAME.part is the beginning of the file.
+//   - NAME.part.version says which version of the server's file it is the beginning of.
+//   - NAME.lock keeps out other processes. It stays.
+//
+// The package makes its own requests, because no module that could be had ties a part to the
+// version of the server's file (If-Range), gives up a silent server, and locks the cache.
 package download
 
 import (
@@ -62,39 +68,44 @@ var (
 
 // Config says where files go and how they get there.
 type Config struct {
-	Folder string        // the cache, made if it is not there
-	Client *http.Client  // must not limit the time of a whole request
-	Stall  time.Duration // give up when the server has sent nothing for so long; positive
+	Folder   string        // the cache, made if it is not there
+	Client   *http.Client  // must not limit the time of a whole request
+	Stall    time.Duration // the longest silence of the server; positive
+	MaxBytes int64         // the longest file that is received; positive
 
-	// Progress, if not nil, is called as the file grows with the bytes of it that are
-	// there and their number in the end, -1 if the server does not tell. It is called
-	// by the goroutine that called File, and not for a file that is in the cache.
+	// Progress, if not nil, is called as the file grows, by the goroutine that called File.
+	// Done is the number of bytes that are there. Total is their number in the end, or -1 if
+	// the server does not tell. It is not called for a file that is in the cache.
 	Progress func(done, total int64)
 }
 
-// Default returns the configuration for the folder snnrat in [os.UserCacheDir], with
-// http.DefaultClient and a minute until a silent server is given up. It returns an
-// error if the user has no cache folder, for example because HOME is not set.
+// Default returns the configuration with the folder snnrat in [os.UserCacheDir],
+// http.DefaultClient, a Stall of a minute and MaxBytes of 4 GiB. It returns an error if the user has no cache
+// folder, for example because HOME is not set.
 func Default() (Config, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return Config{}, fmt.Errorf("download: cache folder: %w", err)
 	}
-	return Config{Folder: filepath.Join(cache, "snnrat"), Client: http.DefaultClient, Stall: time.Minute}, nil
+	return Config{Folder: filepath.Join(cache, "snnrat"), Client: http.DefaultClient, Stall: time.Minute, MaxBytes: 4 << 30}, nil
 }
 
-// File returns the path of the archive in the cache, where it puts it first if it is
-// not there. It reads the file to verify its checksum in either case, and gets it anew
-// if that is wrong. Calls for one file wait for each other, those of other processes
-// too, and all but the first find it there.
+// File returns the path of the archive in the cache. It downloads the archive first if the
+// cache does not have it, or has it with a wrong checksum. The checksum is verified at every
+// call. Calls for one file, also those of other processes, wait for each other.
 //
-// It returns an error, which names the URL or the file, when a field of src or cfg is
-// out of its range; when the server cannot be reached, answers anything but the file,
-// or falls silent; when the connection is cut, the file cannot be written, or ctx is
-// done; and when the checksum is wrong. After the last of these nothing is kept; after
-// the others what has come is kept and the next call goes on from there, if the server
-// can send parts and tells versions apart (by ETag or Last-Modified) and the file is
-// still the same.
+// File returns an error that names the URL or the file in these cases:
+//
+//   - A field of src or cfg is out of its range.
+//   - The server cannot be reached, answers anything but the file, or falls silent.
+//   - The file is longer than MaxBytes.
+//   - The connection is cut, the file cannot be written, or ctx is done.
+//   - Something in the cache that has the file's name is not a regular file.
+//   - The checksum of what came is wrong. Nothing of it is kept then.
+//
+// What has come is kept in the other cases. The next call continues from there if the server
+// can send parts, tells versions apart by ETag or Last-Modified, and still has the same
+// version.
 func File(ctx context.Context, src Source, cfg Config) (path string, err error) {
 	name, err := validate(src, cfg)
 	if err != nil {
@@ -137,6 +148,8 @@ func validate(src Source, cfg Config) (name string, err error) {
 		return "", errors.New("Config.Client is nil, want a client")
 	case cfg.Stall <= 0:
 		return "", fmt.Errorf("Config.Stall is %v, want a positive time", cfg.Stall)
+	case cfg.MaxBytes <= 0:
+		return "", fmt.Errorf("Config.MaxBytes is %d, want a positive number", cfg.MaxBytes)
 	}
 	return name, nil
 }
@@ -154,6 +167,12 @@ func verified(path, sum string) (bool, error) {
 }
 
 func md5Sum(path string) (string, error) {
+	// To open a named pipe would wait for a writer.
+	if info, err := os.Stat(path); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: want a regular file, or none", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -295,12 +314,19 @@ func (t *transfer) receive(resp *http.Response, from int64, alive func()) (err e
 	if resp.ContentLength >= 0 {
 		total = from + resp.ContentLength
 	}
+	tooLong := fmt.Errorf("the file has more than %d bytes, which Config.MaxBytes allows", t.MaxBytes)
+	if total > t.MaxBytes {
+		return tooLong
+	}
 	for buf := make([]byte, 64<<10); ; {
 		if t.Progress != nil {
 			t.Progress(done, total)
 		}
 		n, readErr := resp.Body.Read(buf)
 		alive()
+		if done+int64(n) > t.MaxBytes {
+			return tooLong
+		}
 		if _, err := f.Write(buf[:n]); err != nil {
 			return err
 		}

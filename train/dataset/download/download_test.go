@@ -122,7 +122,7 @@ func text(kind, body string) http.HandlerFunc {
 }
 
 func config(folder string) download.Config {
-	return download.Config{Folder: folder, Client: http.DefaultClient, Stall: 10 * time.Second}
+	return download.Config{Folder: folder, Client: http.DefaultClient, Stall: 10 * time.Second, MaxBytes: 1 << 20}
 }
 
 // files returns the names in a folder that is there.
@@ -525,6 +525,7 @@ func TestFileRefusesBadArguments(t *testing.T) {
 		{"http://host/a.gz", sum, func(c *download.Config) { c.Folder = "" }, "Config.Folder is empty, want a folder"},
 		{"http://host/a.gz", sum, func(c *download.Config) { c.Client = nil }, "Config.Client is nil, want a client"},
 		{"http://host/a.gz", sum, func(c *download.Config) { c.Stall = 0 }, "Config.Stall is 0s, want a positive time"},
+		{"http://host/a.gz", sum, func(c *download.Config) { c.MaxBytes = 0 }, "Config.MaxBytes is 0, want a positive number"},
 	} {
 		cfg := config(t.TempDir())
 		if c.change != nil {
@@ -570,4 +571,28 @@ func TestSources(t *testing.T) {
 		assert.ErrorContains(t, err, src.URL)
 	}
 	assert.NotEqual(t, filepath.Base(download.CIFAR10.URL), filepath.Base(download.CIFAR100.URL))
+}
+
+// TestFileMaxBytes has a server that tells the length of a file and one that does not. A file
+// of MaxBytes is received, and one byte more is an error that leaves no longer part.
+func TestFileMaxBytes(t *testing.T) {
+	streamed := func(w http.ResponseWriter, r *http.Request) {
+		w.Write(archive[:1])
+		w.(http.Flusher).Flush() // no Content-Length
+		w.Write(archive[1:])
+	}
+	for told, serve := range map[bool]http.HandlerFunc{true: whole(archive, "", time.Time{}), false: streamed} {
+		s := newServer(t, serve)
+		cfg := config(t.TempDir())
+		cfg.MaxBytes = int64(len(archive)) - 1
+		_, err := download.File(context.Background(), download.Source{URL: s.url, MD5: sum(archive)}, cfg)
+		assert.EqualError(t, err, "download: "+s.url+": the file has more than 299999 bytes, which Config.MaxBytes allows")
+		info, err := os.Stat(filepath.Join(cfg.Folder, name+".part"))
+		require.NoError(t, err)
+		assert.Less(t, info.Size(), int64(len(archive)))
+		assert.Equal(t, told, info.Size() == 0, "nothing is received of a file whose length is told")
+		cfg.MaxBytes++
+		_, err = download.File(context.Background(), download.Source{URL: s.url, MD5: sum(archive)}, cfg)
+		require.NoError(t, err)
+	}
 }

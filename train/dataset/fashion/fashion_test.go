@@ -29,6 +29,14 @@ func TestSets(t *testing.T) {
 			assert.Equal(t, [5]int{c.n, 1, 28, 28, 10}, [5]int{set.N, set.C, set.H, set.W, set.Classes})
 			assert.Equal(t, c.first, set.Labels[:10])
 			assert.Equal(t, "Ankle boot", set.ClassNames()[set.Labels[0]])
+			publishedMean, publishedStd := set.Normalization()
+			assert.Equal(t, [2][]float32{{0.286}, {0.353}}, [2][]float32{publishedMean, publishedStd})
+			if c.n == 6000 { // a tenth of the set that the published numbers are of
+				mean, std, err := dataset.Moments(set)
+				require.NoError(t, err)
+				assert.InDelta(t, mean[0], publishedMean[0], 0.002)
+				assert.InDelta(t, std[0], publishedStd[0], 0.002)
+			}
 
 			all := make([]int, set.N)
 			for i := range all {

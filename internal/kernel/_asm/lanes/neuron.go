@@ -108,7 +108,7 @@ func (c *scan) broadcast(i int, field string) reg.VecPhysical {
 
 // membranes emits the update of the membranes, which fn gets before their reset, in
 // m, with a register to spare, v. fn must reset them; the state is stored after.
-func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, threshold reg.VecPhysical, soft bool)) {
+func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, threshold reg.VecPhysical, soft bool), end func(c *scan)) {
 	c := &scan{s: s, a: Block("r")}
 	leak, threshold := c.broadcast(0, "leak"), c.broadcast(1, "threshold")
 	pa, pb := c.a.Load("a"), c.a.Load("b")
@@ -143,8 +143,11 @@ func membranes(s ISA, ps []pointer, fn func(c *scan, l labels, i int, m, v, thre
 			}
 		}
 		l.set("next")
-	}, func() {})
+	}, func() { end(c) })
 }
+
+// nothing is an end of membranes that has nothing to do.
+func nothing(*scan) {}
 
 // Comparisons for VCMPPS.
 const (
@@ -155,8 +158,12 @@ const (
 func neuronForward(s ISA) {
 	Routine("neuronForward"+s.Name, "func(r *neuronRun)", "is neuronForwardPortable.")
 	low, high := GP32(), GP32()
+	zero, check := s.V(8), s.V(9)
+	s.Zero(zero)
+	s.Zero(check)
 	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}},
 		func(c *scan, _ labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
+			VFMADD231PS(zero, m, check)
 			if s.Wide() {
 				VCMPPS(Imm(greaterOrEqual), threshold, m, reg.K1)
 				KMOVW(reg.K1, c.word(i))
@@ -165,6 +172,10 @@ func neuronForward(s ISA) {
 				c.storeWord(i, v, low, high)
 			}
 			reset(s, soft, m, v, threshold)
+		}, func(c *scan) {
+			p := c.a.Load("check")
+			VADDPS(Mem{Base: p}, check, check)
+			VMOVUPS(check, Mem{Base: p})
 		})
 }
 
@@ -199,7 +210,7 @@ func neuronSupport(s ISA) {
 				VCMPPS(Imm(greaterOrEqual), threshold, m, v)
 			}
 			reset(s, soft, m, v, threshold)
-		})
+		}, nothing)
 }
 
 func neuronMembranes(s ISA) {
@@ -215,7 +226,7 @@ func neuronMembranes(s ISA) {
 			l.set(inline)
 			fires(s, c.word(i), i%s.Columns(), v)
 			reset(s, soft, m, v, threshold)
-		})
+		}, nothing)
 }
 
 // neuronBackward does three temporaries' worth of work on each vector of a group,

@@ -13,9 +13,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// fire runs neurons on a train of T·cols bits, step by step, and returns their spikes
-// as T·rows bits and their currents.
-func fire(w, bias []float32, rows, cols int, r lipschitz.Response, train uint) (spikes uint, current *tensor.Dense) {
+// fire runs neurons step by step on a train of T·cols bits. It returns their spikes as T·rows
+// bits, and their currents.
+func fire(w, bias []float32, rows, cols int, r lipschitz.Dynamics, train uint) (spikes uint, current *tensor.Dense) {
 	current = tensor.NewDense(tensor.Shape{N: 1, Steps: r.Steps, C: rows, H: 1, W: 1})
 	for i := range rows {
 		m := 0.0
@@ -46,9 +46,9 @@ func ones(x uint) (n int) {
 	return n
 }
 
-// checkBounds holds every bound against every pair of input trains, and returns the
-// largest share of the bounds that a pair has used up.
-func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Response) (gain, differences, margin float64) {
+// checkBounds checks every bound for every pair of input trains. It returns the largest
+// share of each bound that a pair reaches.
+func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Dynamics) (gain, differences, margin float64) {
 	l, err := lipschitz.Lambda(context.Background(), w, rows, cols, lipschitz.DefaultLambdaSearch())
 	if err != nil {
 		t.Fatal(err)
@@ -57,17 +57,13 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 	if err != nil {
 		t.Fatal(err)
 	}
-	each, err := r.MostDifferences(w, bias, rows, cols)
+	each, err := r.MaxDifferences(w, bias, rows, cols)
 	if err != nil {
 		t.Fatal(err)
 	}
 	most := 0
 	for _, n := range each {
 		most += n
-	}
-	lo, hi, err := lipschitz.MembraneBounds(w, bias, rows, cols, r.Decay, r.Threshold, r.Steps)
-	if err != nil {
-		t.Fatal(err)
 	}
 	trains := uint(1) << (cols * r.Steps)
 	spikes, currents := make([]uint, trains), make([]*tensor.Dense, trains)
@@ -78,7 +74,7 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 		}
 	}
 	for x := range trains {
-		margins, resets := map[int]int{}, map[int]float64{} // by D₂² of the inputs
+		margins := map[int]int{} // by D₂² of the inputs
 		for y := range trains {
 			in, out := ones(x^y), ones(spikes[x]^spikes[y])
 			if bound := k * float64(ones(x)+ones(y)); bias == nil && float64(out) > bound {
@@ -100,7 +96,6 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 			}
 			bound, ok := margins[in]
 			if !ok {
-				resets[in] = must(r.ResetBound(l.Upper*math.Sqrt(float64(in)), lo, hi, rows))
 				b, err := r.MarginBound(currents[x], []float64{l.Upper * l.Upper * float64(in)})
 				if err != nil {
 					t.Fatal(err)
@@ -110,10 +105,7 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 			if out > bound {
 				t.Fatalf("trains %b and %b: D₂² = %d > %d by margins, from %d", x, y, out, bound, in)
 			}
-			if float64(out) > resets[in] {
-				t.Fatalf("trains %b and %b: D₂² = %d > %v by resets, from %d", x, y, out, resets[in], in)
-			}
-			// The energy of the very difference.
+			// The exact energy of this pair.
 			if (x^y)%5 == 1 {
 				var e float64
 				for i, v := range currents[x].Data {
@@ -132,8 +124,8 @@ func checkBounds(t rapid.TB, w, bias []float32, rows, cols int, r lipschitz.Resp
 	return gain, differences, margin
 }
 
-// Every pair of input trains of small layers, with weights that add up without
-// rounding, so that ties with the threshold are ties.
+// TestBoundsOfAllPairs enumerates all pairs of input trains of small layers. The sums of the
+// weights do not round, so a potential can equal the threshold exactly.
 func TestBoundsOfAllPairs(t *testing.T) {
 	var gain, differences, margin float64
 	rapid.Check(t, func(t *rapid.T) {
@@ -149,8 +141,8 @@ func TestBoundsOfAllPairs(t *testing.T) {
 				bias = append(bias, float32(rapid.IntRange(-8, 16).Draw(t, "bias"))/8)
 			}
 		}
-		g, d, m := checkBounds(t, w, bias, rows, cols, lipschitz.Response{
-			Decay:     rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "leak"),
+		g, d, m := checkBounds(t, w, bias, rows, cols, lipschitz.Dynamics{
+			Decay:     rapid.SampledFrom([]float64{1, 0.5, 0.25}).Draw(t, "decay"),
 			Threshold: rapid.SampledFrom([]float64{0.5, 1, 1.5}).Draw(t, "threshold"), Steps: shape[2],
 		})
 		gain, differences, margin = max(gain, g), max(differences, d), max(margin, m)
@@ -158,63 +150,22 @@ func TestBoundsOfAllPairs(t *testing.T) {
 	t.Logf("the largest share of a bound that was used: gain %.3f, differences %.3f, margin %.3f", gain, differences, margin)
 }
 
-// One spike more can change every neuron in every step, whatever the leak and however
-// small Λ is: the layer of the package documentation, with weights in 128ths of θ = 1
-// that add up without rounding.
-func TestOneSpikeChangesAll(t *testing.T) {
-	const rows, steps, k = 3, 7, 64
-	for leak, half := range map[float64]float32{1: 64.0 / 128, 0.5: 86.0 / 128, 0.25: 103.0 / 128} { // ⌈θ/(1+λ)⌉ in 128ths
-		r := lipschitz.Response{Decay: leak, Threshold: 1, Steps: steps}
-		const eps = 1.0 / 128
-		// Inputs 0 and 1 stand for k of equal weights each, which fire together.
-		together := slices.Repeat([]float32{half, 1 - eps, eps}, rows)
-		train := uint(0b010)
-		for step := 1; step < steps; step++ {
-			train |= 0b001 << (3 * step)
-		}
-		a, _ := fire(together, nil, rows, 3, r, train)
-		b, _ := fire(together, nil, rows, 3, r, train|0b100)
-		if n := ones(a ^ b); n != rows*steps {
-			t.Errorf("leak %v: %d differences, want all of %d", leak, n, rows*steps)
-		}
-		var w []float32
-		for range rows {
-			w = append(append(append(w, slices.Repeat([]float32{half / k}, k)...), slices.Repeat([]float32{(1 - eps) / k}, k)...), eps)
-		}
-		l, err := lipschitz.Lambda(t.Context(), w, rows, 2*k+1, lipschitz.LambdaSearch{Starts: 1})
-		if err != nil || l.Upper > math.Sqrt(rows*(2.0/k+eps*eps)) || l.Upper > 0.31 {
-			t.Errorf("leak %v: Λ ≤ %v (%v)", leak, l.Upper, err)
-		}
-		each, err := r.MostDifferences(w, nil, rows, 2*k+1)
-		if err != nil || !slices.Equal(each, []int{steps, steps, steps}) {
-			t.Errorf("leak %v: MostDifferences %v, %v", leak, each, err)
-		}
-		lo, hi, err := lipschitz.MembraneBounds(w, nil, rows, 2*k+1, leak, 1, steps)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if reset := must(r.ResetBound(l.Upper, lo, hi, rows)); reset < rows*steps {
-			t.Errorf("leak %v: %v by resets", leak, reset)
-		}
-	}
-}
-
-func TestMostDifferencesByHand(t *testing.T) {
-	r := lipschitz.Response{Decay: 0.5, Threshold: 1, Steps: 7}
-	// 1 in one step; ½ + ¼·… never reaches 1; 0.6 + 0.3 + 0.15 in three: two spikes in
-	// 7 steps each, from step 3 on; −3 never.
-	got, err := r.MostDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, nil, 4, 2)
+func TestMaxDifferencesByHand(t *testing.T) {
+	r := lipschitz.Dynamics{Decay: 0.5, Threshold: 1, Steps: 7}
+	// Neuron 0 needs one step. Neuron 1 stays below 1: ½ + ¼ + …. Neuron 2 needs three steps,
+	// 0.6 + 0.3 + 0.15, so it fires at most twice in 7 steps. Neuron 3 never fires.
+	got, err := r.MaxDifferences([]float32{1, 0, 0.25, 0.25, 0.5, 0.1, -3, 0}, nil, 4, 2)
 	if err != nil || !slices.Equal(got, []int{7, 0, 4, 0}) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
-// Potentials of the clean neuron are 0.75, then 1.5, which fires, then 0.75: it takes
-// 0.25² to change it in the first step, for three differences. The second neuron is 11
-// below its threshold in the first step, which 11² pays for, 21 in the second, 31 in
-// the third. 121.03 buys the first neuron and 0.99974 of the second.
+// The potentials of the first neuron are 0.75, 1.5 (it fires) and 0.75. The energy 0.25²
+// changes it in the first step, for three differences. The second neuron is 11, 21 and 31
+// below its threshold; 11² changes it in the first step. The energy 121.03 buys the first
+// neuron and 0.99974 of the second.
 func TestMarginBoundByHand(t *testing.T) {
-	r := lipschitz.Response{Decay: 1, Threshold: 1, Steps: 3}
+	r := lipschitz.Dynamics{Decay: 1, Threshold: 1, Steps: 3}
 	x := tensor.NewDense(tensor.Shape{N: 6, Steps: 1, C: 2, H: 1, W: 1})
 	for n := range 6 {
 		x.Set(n, 0, 0, 0, 0, 0.75)
@@ -224,8 +175,8 @@ func TestMarginBoundByHand(t *testing.T) {
 	if err != nil || !slices.Equal(got, []int{0, 0, 3, 3, 5, 6}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	// A neuron that fires in every step, half above its threshold, forgets all before:
-	// less than 0.5² does nothing, in any step.
+	// A neuron that fires in every step forgets the past. Its potential is 0.5 above the
+	// threshold, so an energy below 0.5² changes nothing.
 	y := tensor.NewDense(tensor.Shape{N: 2, Steps: 1, C: 1, H: 1, W: 1})
 	y.Set(0, 0, 0, 0, 0, 1.5)
 	y.Set(1, 0, 0, 0, 0, 1.5)
@@ -236,20 +187,20 @@ func TestMarginBoundByHand(t *testing.T) {
 }
 
 func TestResponseErrors(t *testing.T) {
-	ok := lipschitz.Response{Decay: 1, Threshold: 1, Steps: 2}
+	ok := lipschitz.Dynamics{Decay: 1, Threshold: 1, Steps: 2}
 	current := tensor.NewDense(tensor.Shape{N: 1, Steps: 1, C: 1, H: 1, W: 1})
 	for _, c := range []struct {
-		r    lipschitz.Response
+		r    lipschitz.Dynamics
 		says string
 	}{
-		{lipschitz.Response{Threshold: 1, Steps: 1}, "decay is 0"},
-		{lipschitz.Response{Decay: 1, Threshold: math.NaN(), Steps: 1}, "threshold is NaN"},
-		{lipschitz.Response{Decay: 1, Threshold: 1}, "0 steps"},
+		{lipschitz.Dynamics{Threshold: 1, Steps: 1}, "decay is 0"},
+		{lipschitz.Dynamics{Decay: 1, Threshold: math.NaN(), Steps: 1}, "threshold is NaN"},
+		{lipschitz.Dynamics{Decay: 1, Threshold: 1}, "0 steps"},
 	} {
 		_, err := c.r.Gain(1)
 		wantError(t, err, "Gain", c.says)
-		_, err = c.r.MostDifferences([]float32{1}, nil, 1, 1)
-		wantError(t, err, "MostDifferences", c.says)
+		_, err = c.r.MaxDifferences([]float32{1}, nil, 1, 1)
+		wantError(t, err, "MaxDifferences", c.says)
 		_, err = c.r.MarginBound(current, []float64{1})
 		wantError(t, err, "MarginBound", c.says)
 	}
@@ -257,7 +208,7 @@ func TestResponseErrors(t *testing.T) {
 		_, err := ok.Gain(lambda)
 		wantError(t, err, fmt.Sprintf("lambda is %v", lambda))
 	}
-	_, err := ok.MostDifferences([]float32{float32(math.NaN())}, nil, 1, 1)
+	_, err := ok.MaxDifferences([]float32{float32(math.NaN())}, nil, 1, 1)
 	wantError(t, err, "row 0, column 0", "NaN")
 	_, err = ok.MarginBound(current, []float64{math.NaN()})
 	wantError(t, err, "image 0", "NaN")

@@ -11,23 +11,23 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// LayerDistance is how far a perturbation has moved a layer of neurons.
+// LayerDistance is the distance that a perturbation causes at a layer of neurons.
 type LayerDistance struct {
-	Layer  string       // the neurons' name in the model, such as features.2
+	Layer  string       // name of the neurons in the model, such as features.2
 	Shape  tensor.Shape // of their spikes
 	P      float64      // p of D_p
 	D      []float64    // D_p for each image
-	Spikes []int        // that the clean image causes, in all neurons and steps
+	Spikes []int        // number of spikes of each clean image, over all neurons and steps
 }
 
-// PerNeuron returns D_p/(T·C·H·W)^(1/p) for each image: for spikes, at most 1.
+// PerNeuron returns D_p/(T·C·H·W)^(1/p) for each image. For spikes it is at most 1.
 func (l LayerDistance) PerNeuron() []float64 {
 	return l.over(func(int) float64 { return float64(l.Shape.Steps * l.Shape.Neurons()) })
 }
 
-// PerSpike returns D_p over the p-th root of the number of spikes that the clean image
-// causes: for spikes, the distance relative to that from silence. It is +Inf where
-// there are none but a distance, and 0 where there is none.
+// PerSpike returns D_p divided by the p-th root of the number of spikes of the clean image.
+// For spikes this is D_p relative to the distance from silence. It is +Inf for a distance
+// without clean spikes, and 0 for the distance 0.
 func (l LayerDistance) PerSpike() []float64 {
 	return l.over(func(n int) float64 { return float64(l.Spikes[n]) })
 }
@@ -42,42 +42,45 @@ func (l LayerDistance) over(count func(n int) float64) []float64 {
 	return d
 }
 
-// Profile returns the distance D_p, p ≥ 1, between the spikes that the images of
-// clean and of perturbed cause in every layer of neurons of m, in the order in which
-// the layers run. Both batches hold N images with values in [0,1]; image n of one
-// belongs to image n of the other, and what is random in the encoding is drawn alike
-// for both, from keys[n], as in [snn.Pass]; keys may be nil.
+// SpikeDistances returns the distance D_p, p ≥ 1, between the spikes of clean and of
+// perturbed images. It has one element for each layer of neurons of m, in the order in
+// which the layers run.
 //
-// The model is evaluated as it is, in evaluation mode, on all 2·N images at once.
-// Profile returns an error if p is out of range, if the batches do not fit the model
-// or each other, or if a parameter of the model is not finite.
-func Profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+// Both batches hold N images with values in [0,1]. Image n of one batch belongs to image n
+// of the other. A random encoding draws the same numbers for both images, from keys[n] as in
+// [snn.Pass]. keys can be nil.
+//
+// SpikeDistances runs m in evaluation mode on all 2·N images at once. It returns an error
+// if p is out of range, if the batches do not fit the model or each other, or if a parameter
+// of the model is not finite.
+func SpikeDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
 	_, spikes, err := profile(m, p, clean, perturbed, keys, false)
 	return spikes, err
 }
 
-// ProfileCurrents is [Profile] for the currents that charge the neurons,
+// CurrentDistances is like [SpikeDistances] for the input currents of the neurons,
 //
 //	D_p = (Σ_t ‖I(t) − I'(t)‖_p^p)^(1/p)
 //
 // over the neurons and T steps.
-func ProfileCurrents(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
+func CurrentDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key) ([]LayerDistance, error) {
 	currents, _, err := profile(m, p, clean, perturbed, keys, true)
 	return currents, err
 }
 
+// profile returns the distances of the spikes, and those of the currents if they are wanted.
 func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key, wantCurrents bool) (currents, spikes []LayerDistance, err error) {
 	if !(p >= 1) || math.IsInf(p, 0) {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: p is %v; expected a finite number of at least 1", p)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: p is %v; expected a finite number of at least 1", p)
 	}
 	both, keys, err := joined(m, clean, perturbed, keys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", err)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", err)
 	}
 	pass := snn.Pass{Keys: keys, OnSpikes: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
 		var d []float64
-		if d, err = D(p, a, b); err != nil {
+		if d, err = Distance(p, a, b); err != nil {
 			return
 		}
 		spikes = append(spikes, LayerDistance{Layer: layer, Shape: a.Shape, P: p, D: d, Spikes: counts(a)})
@@ -88,12 +91,12 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 		}}
 	}
 	if _, failed := m.Logits(pass, both); failed != nil {
-		return nil, nil, fmt.Errorf("lipschitz: Profile: %w", failed)
+		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", failed)
 	}
 	for i := range currents {
 		for _, d := range currents[i].D {
 			if d-d != 0 {
-				return nil, nil, fmt.Errorf("lipschitz: ProfileCurrents: the currents of %s are %v apart; expected finite numbers", spikes[i].Layer, d)
+				return nil, nil, fmt.Errorf("lipschitz: CurrentDistances: the currents of %s are %v apart; expected finite numbers", spikes[i].Layer, d)
 			}
 		}
 		currents[i].Layer, currents[i].Shape, currents[i].Spikes = spikes[i].Layer, spikes[i].Shape, spikes[i].Spikes
@@ -101,8 +104,8 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 	return currents, spikes, err
 }
 
-// joined checks what [Profile] takes, and returns both batches as one with a key for
-// each image.
+// joined checks the arguments of [SpikeDistances]. It returns both batches as one, with a
+// key for each image.
 func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.NCHW, []rng.Key, error) {
 	if clean.N != perturbed.N {
 		return tensor.NCHW{}, nil, fmt.Errorf("%d clean and %d perturbed images; expected as many", clean.N, perturbed.N)
@@ -116,7 +119,7 @@ func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.
 	if err := m.ValidateImages(perturbed); err != nil {
 		return tensor.NCHW{}, nil, fmt.Errorf("perturbed images: %w", err)
 	}
-	// A NaN would end at the first neuron, which it keeps silent.
+	// The comparison with the threshold would hide a NaN.
 	for _, q := range m.State() {
 		if i := slices.IndexFunc(q.Data(), func(v float32) bool { return v-v != 0 }); i >= 0 {
 			return tensor.NCHW{}, nil, fmt.Errorf("%s holds %v; expected finite values", q.Name, q.Data()[i])
@@ -133,11 +136,11 @@ func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.
 	return both, append(slices.Clone(keys), keys...), nil
 }
 
-// tap is a gradient that shows the encoded image and the currents of every layer of
-// neurons.
+// tap is a gradient that passes the encoded image and the currents of every layer of neurons
+// to its functions.
 type tap struct {
 	snn.Gradient
-	image func(x *autograd.Value) // nil for none
+	image func(x *autograd.Value) // can be nil
 	show  func(layer string, current *tensor.Dense, steps int)
 }
 
@@ -156,11 +159,11 @@ func (t tap) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autograd
 	return t.Gradient.Fire(p, n, current)
 }
 
-// denseD returns D_p between the first and the second half of the images of x, of T
-// steps or of 1 that stands for all.
+// denseD returns D_p between the first and the second half of the images of x. x has T
+// steps, or 1 step that stands for all of them.
 func denseD(p float64, x *tensor.Dense, steps int) []float64 {
 	half := x.N / 2
-	image := x.Steps * x.Pixels() * tensor.Lanes // floats an image has in a block of channels
+	image := x.Steps * x.Pixels() * tensor.Lanes // floats of an image in a block of channels
 	d := make([]float64, half)
 	for n := range d {
 		var sum float64
@@ -192,7 +195,7 @@ func halves(s *tensor.Spikes) (a, b *tensor.Spikes) {
 // counts returns the number of spikes of each image.
 func counts(s *tensor.Spikes) []int {
 	silent := tensor.NewSpikes(s.Shape)
-	d, err := D(1, s, silent)
+	d, err := Distance(1, s, silent)
 	if err != nil {
 		panic(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// wire returns a network of one pixel and two layers of IF neurons that pass their
-// input on, with T = 4.
+// wire returns a network with one pixel and two layers of IF neurons with the weight 1, for
+// T = 4.
 func wire(t *testing.T) (*snn.Model, *snn.Conv2D) {
 	conv, fc, out := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4},
@@ -37,13 +37,13 @@ func images(n, c, h, w int, seed uint64) tensor.NCHW {
 	return x
 }
 
-// A pixel of 1 fires at every one of 4 steps, ½ at every second, 0.3 (0.3, 0.6,
-// 0.9, 1.2) at the last, 0 never.
-func TestProfileByHand(t *testing.T) {
+// A pixel of 1 causes a spike at each of 4 steps, ½ at every second step, 0.3 at the last step
+// (0.3, 0.6, 0.9, 1.2), and 0 at none.
+func TestSpikeDistancesByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0.5}}
 	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.3, 0.5}}
-	got, err := lipschitz.Profile(m, 2, clean, moved, nil)
+	got, err := lipschitz.SpikeDistances(m, 2, clean, moved, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,23 +60,23 @@ func TestProfileByHand(t *testing.T) {
 	}
 }
 
-// The first layer's currents are the pixels, the second's the spikes of the first.
-func TestProfileCurrentsByHand(t *testing.T) {
+// The currents of the first layer are the pixels. Those of the second layer are spikes.
+func TestCurrentDistancesByHand(t *testing.T) {
 	m, _ := wire(t)
 	clean := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{1, 1, 0.5, 0}}
 	moved := tensor.NCHW{N: 4, C: 1, H: 1, W: 1, Data: []float32{0.5, 0, 0.25, 0.5}}
-	got, err := lipschitz.ProfileCurrents(m, 2, clean, moved, nil)
+	got, err := lipschitz.CurrentDistances(m, 2, clean, moved, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// √(4·½²), √(4·1²), √(4·¼²), √(4·½²); then spikes that differ: 2, 4, 1, 2.
+	// √(4·½²), √(4·1²), √(4·¼²), √(4·½²); then the roots of the differences 2, 4, 1, 2.
 	want := [][]float64{{1, 2, 0.5, 1}, {math.Sqrt2, 2, 1, math.Sqrt2}}
 	for i, l := range got {
 		if !slices.Equal(l.D, want[i]) || l.Layer != []string{"1", "3"}[i] || !slices.Equal(l.Spikes, []int{4, 4, 2, 0}) {
 			t.Errorf("%+v, want %v", l, want[i])
 		}
 	}
-	// Over the root of 4 neurons and steps, and of the clean image's spikes.
+	// Divided by √(N·T) = 2, and by the root of the number of clean spikes.
 	if d := got[0].PerNeuron(); !slices.Equal(d, []float64{0.5, 1, 0.25, 0.5}) {
 		t.Errorf("PerNeuron %v", d)
 	}
@@ -87,9 +87,9 @@ func TestProfileCurrentsByHand(t *testing.T) {
 	}
 }
 
-// What is reported beside the spikes' distances is the spikes' own, and currents are
-// those of a network that runs alone.
-func TestProfileCurrentsOfLayers(t *testing.T) {
+// The distances of the currents come with the layers, shapes and numbers of spikes of the
+// distances of the spikes. A norm of the weights bounds them.
+func TestCurrentDistancesOfLayers(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5},
 		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.LIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.IF(), snn.NewLinear(33, 3, true)))
 	if err != nil {
@@ -97,11 +97,11 @@ func TestProfileCurrentsOfLayers(t *testing.T) {
 	}
 	m.Init(rng.New(1))
 	x, y := images(3, 2, 4, 4, 1), images(3, 2, 4, 4, 2)
-	currents, err := lipschitz.ProfileCurrents(m, 1, x, y, nil)
+	currents, err := lipschitz.CurrentDistances(m, 1, x, y, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spikes, err := lipschitz.Profile(m, 1, x, y, nil)
+	spikes, err := lipschitz.SpikeDistances(m, 1, x, y, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestProfileCurrentsOfLayers(t *testing.T) {
 			t.Errorf("currents %+v, spikes %+v", c, s)
 		}
 	}
-	// ‖W·Δ‖₁ ≤ ‖W‖₁·‖Δ‖₁, and pooling divides a spike by 16 pixels.
+	// ‖W·Δ‖₁ ≤ ‖W‖₁·‖Δ‖₁, and pooling spreads a spike over 16 pixels.
 	w, rows, cols := lipschitz.Matrix(linear)
 	var norm1 float64
 	for j := range cols {
@@ -133,9 +133,9 @@ func TestProfileCurrentsOfLayers(t *testing.T) {
 	}
 }
 
-// Under Poisson encoding too, images that are equal have distance 0, and what is
-// measured for an image does not depend on the others.
-func TestProfileOfPoisson(t *testing.T) {
+// Equal images have the distance 0 under Poisson encoding too. The result of an image does not
+// depend on the other images.
+func TestSpikeDistancesOfPoisson(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 5, Width: 5, Steps: 6, Encoder: snn.Poisson{}},
 		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.LIF(0.9), snn.AvgPool{K: 5}, snn.NewLinear(20, 30, true), snn.IF(), snn.NewLinear(30, 3, true)))
 	if err != nil {
@@ -148,7 +148,7 @@ func TestProfileOfPoisson(t *testing.T) {
 		keys[i] = rng.New(7).Derive("image", uint64(i))
 	}
 	profile := func(a, b tensor.NCHW, keys []rng.Key) []lipschitz.LayerDistance {
-		p, err := lipschitz.Profile(m, 1, a, b, keys)
+		p, err := lipschitz.SpikeDistances(m, 1, a, b, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,22 +172,22 @@ func TestProfileOfPoisson(t *testing.T) {
 	}
 }
 
-func TestProfileErrors(t *testing.T) {
+func TestSpikeDistancesErrors(t *testing.T) {
 	m, conv := wire(t)
 	one, two := images(1, 1, 1, 1, 1), images(2, 1, 1, 1, 1)
-	_, err := lipschitz.Profile(m, 2, one, two, nil)
+	_, err := lipschitz.SpikeDistances(m, 2, one, two, nil)
 	wantError(t, err, "1 clean and 2 perturbed")
-	_, err = lipschitz.Profile(m, 1, one, one, make([]rng.Key, 2))
+	_, err = lipschitz.SpikeDistances(m, 1, one, one, make([]rng.Key, 2))
 	wantError(t, err, "2 keys for 1 images")
-	_, err = lipschitz.Profile(m, 0.5, one, one, nil)
+	_, err = lipschitz.SpikeDistances(m, 0.5, one, one, nil)
 	wantError(t, err, "p is 0.5")
-	_, err = lipschitz.Profile(m, 2, images(1, 1, 2, 1, 1), one, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, images(1, 1, 2, 1, 1), one, nil)
 	wantError(t, err, "clean images", "1×1×2×1")
 	bad := one.Clone()
 	bad.Data[0] = float32(math.NaN())
-	_, err = lipschitz.Profile(m, 2, one, bad, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, one, bad, nil)
 	wantError(t, err, "perturbed images", "not a number")
 	conv.Weight.Import([]float32{float32(math.NaN())})
-	_, err = lipschitz.Profile(m, 2, one, one, nil)
+	_, err = lipschitz.SpikeDistances(m, 2, one, one, nil)
 	wantError(t, err, "0.weight holds NaN")
 }

@@ -1,0 +1,109 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Detail holds what an adversary knows about the images that it returned. The zero Detail
+// holds nothing.
+type Detail struct {
+	// Target holds the class that the attack aimed at for each image, −1 for none, [N]. It
+	// is nil for an untargeted attack.
+	Target []int
+	// ZeroGradient tells of each image whether every gradient was zero, [N]. It is nil for
+	// an adversary that follows no gradient.
+	ZeroGradient []bool
+}
+
+// Detailer is an adversary that returns a Detail. PerturbDetail returns the images that
+// Perturb would return, and a Detail about them.
+//
+// A wrapper of another adversary implements it by calling the function [PerturbDetail] on
+// the adversary that it wraps. Evaluate counts an attack in any other wrapper as untargeted,
+// and lists no zero gradients for it. A type that embeds an *Attack and has a Perturb of its
+// own needs a PerturbDetail of its own too, since Evaluate prefers PerturbDetail.
+type Detailer interface {
+	PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error)
+}
+
+// PerturbDetail calls a's PerturbDetail if a is a [Detailer], and otherwise its Perturb.
+func PerturbDetail(ctx context.Context, a snn.Adversary, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, Detail, error) {
+	if d, ok := a.(Detailer); ok {
+		return d.PerturbDetail(ctx, m, x, y, ids, key)
+	}
+	adv, err := a.Perturb(ctx, m, x, y, ids, key)
+	return adv, Detail{}, err
+}
+
+// validate returns an error if d does not fit n images of so many classes. The first image
+// is image from.
+func (d Detail) validate(n, classes, from int) error {
+	if d.Target != nil && len(d.Target) != n || d.ZeroGradient != nil && len(d.ZeroGradient) != n {
+		return fmt.Errorf("%d targets and %d statements on gradients for %d images: expected one each, or nil", len(d.Target), len(d.ZeroGradient), n)
+	}
+	for i, t := range d.Target {
+		if t < -1 || t >= classes {
+			return fmt.Errorf("image %d: target %d: expected −1 to %d", from+i, t, classes-1)
+		}
+	}
+	return nil
+}
+
+// Settings describes an adversary in a report.
+type Settings struct {
+	Kind      string     `json:"kind"` // such as "gradient attack"; the Go type of an adversary that is no Describer
+	Objective string     `json:"objective,omitempty"`
+	Gradient  string     `json:"gradient,omitempty"` // the gradient approximation
+	Start     string     `json:"start,omitempty"`
+	Steps     int        `json:"steps,omitempty"`
+	Alpha     float32    `json:"alpha,omitempty"` // the length of a step
+	Targeted  bool       `json:"targeted,omitempty"`
+	Std       float32    `json:"std,omitempty"` // standard deviation of noise
+	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix
+}
+
+// Describer is an adversary that describes itself in a report.
+type Describer interface {
+	Describe() Settings
+}
+
+// Describe returns a's own description if a is a [Describer], and otherwise its Go type.
+func Describe(a snn.Adversary) Settings {
+	if d, ok := a.(Describer); ok {
+		return d.Describe()
+	}
+	return Settings{Kind: fmt.Sprintf("%T", a)}
+}
+
+// Describe implements [Describer]. An objective or a start without a String method appears
+// as its Go type.
+func (a *Attack) Describe() Settings {
+	return Settings{
+		Kind: "gradient attack", Objective: nameOf(a.Objective), Gradient: nameOf(a.Gradient), Start: nameOf(a.Start),
+		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil,
+	}
+}
+
+// Describe implements [Describer].
+func (g GaussianNoise) Describe() Settings { return Settings{Kind: "Gaussian noise", Std: g.Std} }
+
+// Describe implements [Describer].
+func (m Mix) Describe() Settings {
+	s := Settings{Kind: "mix"}
+	for _, a := range m {
+		s.Mix = append(s.Mix, Describe(a))
+	}
+	return s
+}
+
+func nameOf(v any) string {
+	if s, ok := v.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%T", v)
+}

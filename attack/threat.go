@@ -1,0 +1,110 @@
+package attack
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// Threat is a threat model: the bound of a perturbation. An image within it has a distance
+// of at most Eps in Norm from the original, and values in [0,1]. The zero Threat has no
+// Norm and bounds the values alone.
+type Threat struct {
+	Norm Norm
+	Eps  float32 // ε ≥ 0, the radius; pixels are in [0,1]
+}
+
+// Bounded is an adversary that states its threat model. Known is false if it has none to
+// state, as a [Mix] of attacks in different norms.
+type Bounded interface {
+	Threat() (t Threat, known bool)
+}
+
+// ThreatOf returns the threat model that an adversary states. Known is false for one that
+// is not [Bounded].
+func ThreatOf(a snn.Adversary) (t Threat, known bool) {
+	if b, ok := a.(Bounded); ok {
+		return b.Threat()
+	}
+	return Threat{}, false
+}
+
+// Threat implements [Bounded].
+func (a *Attack) Threat() (Threat, bool) { return Threat{a.Norm, a.Eps}, true }
+
+// Threat implements [Bounded]. It returns the zero Threat: noise has no bound.
+func (GaussianNoise) Threat() (Threat, bool) { return Threat{}, true }
+
+// Threat implements [Bounded]. It returns the largest of the attacks' threat models if all
+// of them are known and in the same norm.
+func (m Mix) Threat() (Threat, bool) {
+	var largest Threat
+	for i, a := range m {
+		t, known := ThreatOf(a)
+		if !known || i > 0 && t.name() != largest.name() {
+			return Threat{}, false
+		}
+		if i == 0 || t.Eps > largest.Eps {
+			largest = t
+		}
+	}
+	return largest, len(m) > 0
+}
+
+// name returns the name of the norm, "none" without a bound.
+func (t Threat) name() string {
+	if t.Norm == nil {
+		return "none"
+	}
+	return t.Norm.String()
+}
+
+// validate returns an error if the radius is out of range.
+func (t Threat) validate() error {
+	switch {
+	case t.Norm == nil && t.Eps != 0:
+		return fmt.Errorf("eps %v without a norm: expected one such as LInf{}", t.Eps)
+	case !(t.Eps >= 0) || math.IsInf(float64(t.Eps), 0):
+		return fmt.Errorf("eps %v: expected a number of at least 0", t.Eps)
+	}
+	return nil
+}
+
+// check returns an error that names the first image of adv outside t around its original
+// in x. The first image is image from.
+func (t Threat) check(adv, x tensor.NCHW, from int) error {
+	if adv.N != x.N || adv.C != x.C || adv.H != x.H || adv.W != x.W || len(adv.Data) != len(x.Data) {
+		return fmt.Errorf("returned %v with %d values for images %v: expected the same shape", adv, len(adv.Data), x)
+	}
+	for i := range x.N {
+		if t.Norm != nil {
+			if d := t.Norm.Distance(adv.Image(i), x.Image(i)); !(d <= float64(t.Eps)) {
+				return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", from+i, t.Norm, d, t.Eps)
+			}
+		}
+		if k := slices.IndexFunc(adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
+			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", from+i, k, adv.Image(i)[k])
+		}
+	}
+	return nil
+}
+
+// largestThreat returns the common norm and the largest radius of the threats that have a
+// norm, or an error if their norms differ.
+func largestThreat(threats []Threat) (largest Threat, err error) {
+	for _, t := range threats {
+		switch {
+		case t.Norm == nil:
+		case largest.Norm == nil:
+			largest = t
+		case t.name() != largest.name():
+			return Threat{}, fmt.Errorf("attacks bounded in %v and in %v: expected Config.Threat to say which bound the worst case is for", largest.Norm, t.Norm)
+		default:
+			largest.Eps = max(largest.Eps, t.Eps)
+		}
+	}
+	return largest, nil
+}

@@ -1,0 +1,252 @@
+package snnrat_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/regularize"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// The Go code of docs/train.md is code of this file.
+func TestDocsTrain(t *testing.T) {
+	read := func(file string) string {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(strings.ReplaceAll(string(b), "\r\n", "\n"), "")
+	}
+	code := read("docs_train_test.go")
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("docs/train.md"), -1)
+	require.Len(t, blocks, 7)
+	for _, b := range blocks {
+		assert.Contains(t, code, b[1])
+	}
+}
+
+// draw writes a folder of grey images of two classes, which are bright on the left or on
+// the right.
+func draw(folder string) error {
+	for c, class := range []string{"left", "right"} {
+		if err := os.MkdirAll(filepath.Join(folder, class), 0o755); err != nil {
+			return err
+		}
+		for i := range 16 {
+			img := image.NewGray(image.Rect(0, 0, 8, 8))
+			r := rng.New(uint64(2*i + c)).Rand()
+			for p := range img.Pix {
+				level := r.IntN(100)
+				if p%8/4 == c {
+					level += 150
+				}
+				img.SetGray(p%8, p/8, color.Gray{Y: uint8(level)})
+			}
+			f, err := os.Create(filepath.Join(folder, class, fmt.Sprint(i, ".png")))
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// trainFolder trains a network on the folder data/train and saves it.
+func trainFolder(ctx context.Context, data, checkpoint, network string, epochs int) error {
+	set, err := dataset.ReadFolder(filepath.Join(data, "train"))
+	if err != nil {
+		return err
+	}
+
+	arch := zoo.Default("conv8 A conv16 A | fc")
+	arch.Channels, arch.Height, arch.Width, arch.Classes = set.C, set.H, set.W, set.Classes
+	arch.Steps, arch.ClassNames = 4, set.ClassNames() // T = 4 time steps
+	if arch.Mean, arch.Std, err = dataset.Moments(set); err != nil {
+		return err
+	}
+	model, err := zoo.New(arch, rng.New(1))
+	if err != nil {
+		return err
+	}
+
+	cfg := train.RAT(epochs, attack.RATMix(2./255), regularize.ForVGG(), regularize.Simplex)
+	cfg.Loader.BatchSize = 8
+	trainer, err := train.New(model, set, cfg, rng.New(2))
+	if err != nil {
+		return err
+	}
+	if err := trainer.Resume(checkpoint); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	trainer.SaveEvery(10*time.Minute, checkpoint)
+	for m, err := range trainer.Epochs(ctx) {
+		if err != nil {
+			return err
+		}
+		fmt.Printf("epoch %d: loss %.2f, accuracy %.0f %%\n", m.Epoch, m.Loss, 100*m.Accuracy)
+	}
+	if err := model.Save(network); err != nil {
+		return err
+	}
+	return nil
+}
+
+// judge prints the accuracies of a network on the folder data/test.
+func judge(ctx context.Context, data, network string) error {
+	model, _, err := zoo.Load(network)
+	if err != nil {
+		return err
+	}
+	test, err := dataset.ReadFolderAs(filepath.Join(data, "test"), model.ClassNames())
+	if err != nil {
+		return err
+	}
+	clean, err := train.Accuracy(ctx, model, test, 64)
+	if err != nil {
+		return err
+	}
+	pgd := attack.Named{Name: "PGD", Attack: attack.PGD(8./255, 0.01, 7, snn.BPTT{})}
+	report, err := attack.Evaluate(ctx, model, test, []attack.Named{pgd}, attack.DefaultConfig())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("clean %.0f %%, under PGD %.0f %%\n", 100*clean, 100*report.Attacks[0].Accuracy)
+	return nil
+}
+
+// gauss is the surrogate derivative exp(−u²).
+type gauss struct{}
+
+func (gauss) String() string { return "gauss" }
+
+func (gauss) Derivative(dst, u []float32) {
+	for i, v := range u {
+		dst[i] = float32(math.Exp(-float64(v * v)))
+	}
+}
+
+// bias measures the largest bias of the last layer.
+type bias struct{}
+
+func (bias) Measure(_ context.Context, m *snn.Model, _ int) (map[string]float64, error) {
+	params := m.Params()
+	last := params[len(params)-1]
+	return map[string]float64{"max/" + last.Name: float64(slices.Max(last.Export()))}, nil
+}
+
+// trainBySquares trains with a loss of its own.
+func trainBySquares(ctx context.Context, model *snn.Model, set *dataset.Set, epochs int) error {
+	updater, err := train.NewUpdater(train.DefaultAdam(), model.Params())
+	if err != nil {
+		return err
+	}
+	loader, err := dataset.NewLoader(set, dataset.DefaultTraining(), rng.New(3))
+	if err != nil {
+		return err
+	}
+	for epoch := range epochs {
+		var loss float64
+		for batch, err := range loader.Epoch(ctx, epoch) {
+			if err != nil {
+				return err
+			}
+			for _, p := range model.Params() {
+				p.ClearGrad()
+			}
+			err = model.ParamGradients(snn.Pass{Train: true}, batch.X, func(logits []float32) []float32 {
+				grad := slices.Clone(logits)
+				for i, y := range batch.Y {
+					grad[i*set.Classes+y]--
+				}
+				for i, d := range grad {
+					loss += float64(d*d) / 2 / float64(set.N)
+					grad[i] = d / float32(batch.X.N)
+				}
+				return grad
+			})
+			if err != nil {
+				return err
+			}
+			updater.Step(0.01, 0)
+		}
+		fmt.Printf("epoch %d: loss %.2f\n", epoch+1, loss)
+	}
+	return nil
+}
+
+// A network is trained on a folder of images and judged. A second call finds the checkpoint
+// of the finished training and trains no more.
+func TestDocsTrainFolder(t *testing.T) {
+	ctx, data := context.Background(), t.TempDir()
+	checkpoint, network := filepath.Join(data, "checkpoint"), filepath.Join(data, "network")
+	require.NoError(t, draw(filepath.Join(data, "train")))
+	set, err := dataset.ReadFolder(filepath.Join(data, "train"))
+	require.NoError(t, err)
+	require.NoError(t, trainFolder(ctx, data, checkpoint, network, 3))
+	first, err := os.ReadFile(checkpoint)
+	require.NoError(t, err)
+	require.NoError(t, draw(filepath.Join(data, "test")))
+	require.NoError(t, judge(ctx, data, network))
+	model, _, err := zoo.Load(network)
+	require.NoError(t, err)
+	accuracy, err := train.Accuracy(ctx, model, set, 64)
+	require.NoError(t, err)
+	assert.Greater(t, accuracy, 0.9)
+
+	require.NoError(t, trainFolder(ctx, data, checkpoint, network, 3))
+	second, err := os.ReadFile(checkpoint)
+	require.NoError(t, err)
+	assert.True(t, slices.Equal(first, second))
+}
+
+// A loss, a surrogate and a monitor of one's own train a network.
+func TestDocsTrainOwnParts(t *testing.T) {
+	ctx, data := context.Background(), t.TempDir()
+	require.NoError(t, draw(data))
+	set, err := dataset.ReadFolder(data)
+	require.NoError(t, err)
+	arch := zoo.Default("conv8 A | fc")
+	arch.Channels, arch.Height, arch.Width, arch.Classes, arch.Steps = 1, 8, 8, 2, 4
+	arch.Mean, arch.Std = nil, nil
+	learns := func(fit func(*snn.Model)) {
+		model, err := zoo.New(arch, rng.New(1))
+		require.NoError(t, err)
+		fit(model)
+		accuracy, err := train.Accuracy(ctx, model, set, 64)
+		require.NoError(t, err)
+		assert.Greater(t, accuracy, 0.9)
+	}
+	learns(func(model *snn.Model) { require.NoError(t, trainBySquares(ctx, model, set, 20)) })
+	learns(func(model *snn.Model) {
+		cfg := train.Default(10)
+		cfg.Gradient, cfg.Monitor = snn.BPTT{Surrogate: gauss{}}, bias{}
+		trainer, err := train.New(model, set, cfg, rng.New(2))
+		require.NoError(t, err)
+		for m, err := range trainer.Epochs(ctx) {
+			require.NoError(t, err)
+			assert.Contains(t, m.Measured, "max/classifier.0.bias")
+		}
+	})
+}

@@ -1,0 +1,25 @@
+package snn
+
+import "fmt"
+
+// ValidateClasses compares the classes of a labelled data set with the model's. It
+// returns an error if their numbers differ, or if a class has one name in the data set
+// and another in the model. Accuracies by such labels would be those of other classes.
+//
+// n is the number of classes of the data set, 0 if it is unknown. names holds their names
+// in the order of the labels, nil if they are unknown. Names that the data set or the model
+// does not know are not compared.
+func (m *Model) ValidateClasses(n int, names []string) error {
+	for _, n := range []int{n, len(names)} {
+		if n != 0 && n != m.classes {
+			return fmt.Errorf("snn: a data set of %d classes: the network has %d; expected the classes that it was trained on", n, m.classes)
+		}
+	}
+	known := m.ClassNames()
+	for i, name := range names {
+		if i < len(known) && name != known[i] {
+			return fmt.Errorf("snn: class %d is %q in the data set and %q in the network: expected the classes that it was trained on, in the same order", i, name, known[i])
+		}
+	}
+	return nil
+}

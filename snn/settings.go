@@ -1,0 +1,197 @@
+package snn
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/org/snnrat/autograd"
+)
+
+// settingsKey is where Save keeps, in a file's metadata, what a model is beside its
+// parameters and the structure of its layers.
+const settingsKey = "snnrat.settings"
+
+// settings are a model's as JSON.
+type settings struct {
+	Steps   int                        `json:"steps"`
+	Encoder string                     `json:"encoder"`
+	Layers  map[string]json.RawMessage `json:"layers"` // of the layers that have settings, by name
+}
+
+// configurable is a layer whose settings are saved with a model.
+type configurable interface {
+	json.Marshaler
+	json.Unmarshaler
+}
+
+// settings returns the model's settings as JSON.
+func (m *Model) settings() (string, error) {
+	s := settings{Steps: m.Steps, Encoder: encoderName(m.Encoder), Layers: map[string]json.RawMessage{}}
+	for _, r := range m.summary.Rows {
+		l, ok := r.Layer.(configurable)
+		if !ok {
+			continue
+		}
+		text, err := l.MarshalJSON()
+		if err != nil {
+			return "", fmt.Errorf("settings of layer %s: %w", r.Name, err)
+		}
+		s.Layers[r.Name] = text
+	}
+	text, err := json.Marshal(s)
+	return string(text), err
+}
+
+// SetSettings sets the number of steps, the encoder, and the settings of neurons, batch
+// norm and dropout to those of the metadata of a file that Save wrote. Metadata without
+// settings change nothing. SetSettings returns an error that names the layer and the
+// value if the settings are those of another network or out of range; the model is then
+// partly changed and must not be used.
+func (m *Model) SetSettings(meta map[string]string) error {
+	text, ok := meta[settingsKey]
+	if !ok {
+		return nil
+	}
+	var s settings
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return fmt.Errorf("metadata %s: %w", settingsKey, err)
+	}
+	if err := validateSteps(s.Steps); err != nil {
+		return fmt.Errorf("metadata %s: %w", settingsKey, err)
+	}
+	encoder, ok := map[string]Encoder{"direct": Direct{}, "poisson": Poisson{}}[s.Encoder]
+	if !ok {
+		return fmt.Errorf("metadata %s: encoder %.80q: expected direct or poisson; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
+	}
+	m.Steps, m.Encoder = s.Steps, encoder
+	for _, r := range m.summary.Rows {
+		l, ok := r.Layer.(configurable)
+		if !ok {
+			continue
+		}
+		text, ok := s.Layers[r.Name]
+		if !ok {
+			return fmt.Errorf("metadata %s: no settings of layer %s", settingsKey, r.Name)
+		}
+		if err := l.UnmarshalJSON(text); err != nil {
+			return fmt.Errorf("metadata %s: layer %s: %w", settingsKey, r.Name, err)
+		}
+	}
+	return m.validateSettings()
+}
+
+// validateSettings returns an error that names a layer whose settings, which may be
+// changed at any time, are out of range.
+func (m *Model) validateSettings() error {
+	for _, r := range m.summary.Rows {
+		if n, ok := r.Layer.(*Neuron); ok {
+			if err := n.Validate(); err != nil {
+				return fmt.Errorf("snn: layer %s: %w", r.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// encoderName returns the name of an encoder in files.
+func encoderName(e Encoder) string {
+	switch e.(type) {
+	case Direct:
+		return "direct"
+	case Poisson:
+		return "poisson"
+	}
+	return fmt.Sprintf("%T", e)
+}
+
+// neuronSettings are a Neuron's as JSON.
+type neuronSettings struct {
+	Decay       float32 `json:"decay"`
+	Threshold   float32 `json:"threshold"`
+	SoftReset   bool    `json:"soft_reset,omitempty"`
+	DetachReset bool    `json:"detach_reset,omitempty"`
+	Surrogate   string  `json:"surrogate"` // as its String
+}
+
+// MarshalJSON writes the neuron's settings; the surrogate by its String.
+func (n *Neuron) MarshalJSON() ([]byte, error) {
+	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, fmt.Sprint(n.Surrogate)})
+}
+
+// UnmarshalJSON sets what MarshalJSON writes. It returns an error for a surrogate that
+// NewSurrogate does not make.
+func (n *Neuron) UnmarshalJSON(text []byte) error {
+	var s neuronSettings
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	name, value, _ := strings.Cut(s.Surrogate, " ")
+	var parameter float32
+	if _, err := fmt.Sscan(value, &parameter); err != nil {
+		return fmt.Errorf("surrogate %.80q: expected a name and a number, as in \"triangle 1\"", s.Surrogate)
+	}
+	surrogate, err := NewSurrogate(name, parameter)
+	if err != nil {
+		return err
+	}
+	n.Decay, n.Threshold, n.SoftReset, n.DetachReset, n.Surrogate = s.Decay, s.Threshold, s.SoftReset, s.DetachReset, surrogate
+	return n.Validate()
+}
+
+// batchNormSettings are a BatchNorm's as JSON.
+type batchNormSettings struct {
+	Eps      float32 `json:"eps"`
+	Momentum float32 `json:"momentum"`
+}
+
+// MarshalJSON writes Eps and Momentum.
+func (l *BatchNorm) MarshalJSON() ([]byte, error) {
+	return json.Marshal(batchNormSettings{l.Eps, l.Momentum})
+}
+
+// UnmarshalJSON sets Eps and Momentum. It returns an error if Eps is not positive or
+// Momentum not in [0,1].
+func (l *BatchNorm) UnmarshalJSON(text []byte) error {
+	var s batchNormSettings
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	state := autograd.BatchNormState{Eps: s.Eps, Momentum: s.Momentum}
+	if err := validateBatchNorm(&state); err != nil {
+		return err
+	}
+	l.Eps, l.Momentum = s.Eps, s.Momentum
+	return nil
+}
+
+func validateBatchNorm(s *autograd.BatchNormState) error {
+	if !(s.Eps > 0) || s.Eps-s.Eps != 0 {
+		return fmt.Errorf("batch norm's eps %v: expected a positive number", s.Eps)
+	}
+	if !(s.Momentum >= 0 && s.Momentum <= 1) {
+		return fmt.Errorf("batch norm's momentum %v: expected a number in [0, 1]", s.Momentum)
+	}
+	return nil
+}
+
+// dropoutSettings are a Dropout's as JSON.
+type dropoutSettings struct {
+	P         float32 `json:"p"`
+	EveryStep bool    `json:"every_step,omitempty"`
+}
+
+// MarshalJSON writes P and EveryStep.
+func (l *Dropout) MarshalJSON() ([]byte, error) {
+	return json.Marshal(dropoutSettings{l.P, l.EveryStep})
+}
+
+// UnmarshalJSON sets P and EveryStep. It returns an error if P is not in [0,1).
+func (l *Dropout) UnmarshalJSON(text []byte) error {
+	var s dropoutSettings
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	l.P, l.EveryStep = s.P, s.EveryStep
+	return l.validate()
+}

@@ -1,0 +1,14 @@
+# Makes the NumPy files of this folder. Value k of the images, in C order, is k modulo 251.
+#
+#   pip install numpy==2.4.6 && python make.py
+import numpy as np
+
+images = (np.arange(3 * 4 * 5 * 3) % 251).astype(np.uint8).reshape(3, 4, 5, 3)
+np.save("images.npy", images)
+np.save("grey.npy", images[..., 0].copy())
+np.save("fortran.npy", np.asfortranarray(images))
+np.save("float.npy", images.astype(np.float32))
+for dtype in ("u1", "<i8", ">i4", "<u2"):
+    np.save("labels_" + dtype.strip("<>") + ".npy", np.array([7, 0, 9], dtype=dtype))
+np.save("negative.npy", np.array([7, -1, 9]))
+np.lib.format.write_array(open("version2.npy", "wb"), images, version=(2, 0))
