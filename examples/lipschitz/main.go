@@ -44,11 +44,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/lipschitz"
@@ -156,9 +156,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
+	folder, err := runs.Open(o.out)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
 	}
+	defer folder.Close()
 	work := 0.0
 	for _, n := range nets {
 		work += j.work(n)

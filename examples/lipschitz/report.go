@@ -6,10 +6,10 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/lipschitz"
 )
@@ -19,23 +19,6 @@ type results struct {
 	Options  options    `json:"options"`
 	Seconds  float64    `json:"seconds"`
 	Networks []*network `json:"networks"`
-}
-
-// table prints rows of aligned cells. The first column is aligned to the left.
-type table struct{ rows [][]string }
-
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
-
-func (t *table) write(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	longest := 0
-	for _, r := range t.rows {
-		longest = max(longest, len([]rune(r[0])))
-	}
-	for _, r := range t.rows {
-		fmt.Fprintf(w, "%-*s\t%s\t\n", longest, r[0], strings.Join(r[1:], "\t"))
-	}
-	return w.Flush()
 }
 
 // number formats x with few characters.
@@ -62,13 +45,13 @@ func (r *results) print(out io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(out, "\nComparison\n\n")
-	var t table
+	var t tables.Table
 	row := func(name string, cell func(n *network) string) {
 		cells := []string{name}
 		for _, n := range r.Networks {
 			cells = append(cells, cell(n))
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
 	row("", func(n *network) string { return n.Name })
 	row("largest σ_max", func(n *network) string { return number(n.largest(func(w weight) float64 { return w.SigmaMax })) })
@@ -82,7 +65,8 @@ func (r *results) print(out io.Writer) error {
 			return number(100 * last.Attacked[i].Differences / float64(last.Neurons*last.Steps))
 		})
 	}
-	return t.write(out)
+	_, err := io.WriteString(out, t.String())
+	return err
 }
 
 func (n *network) largest(of func(weight) float64) (most float64) {
@@ -94,20 +78,20 @@ func (n *network) largest(of func(weight) float64) (most float64) {
 
 func (n *network) print(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s: weights as matrices C_out × C_in·k·k\n\n", n.Name)
-	var t table
-	t.add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "γ Eq. 15", "‖W·Wᵀ − I‖")
+	var t tables.Table
+	t.Add("", "size", "Λ ≥", "Λ ≤", "width %", "σ_max", "γ", "γ Eq. 15", "‖W·Wᵀ − I‖")
 	for _, w := range n.Weights {
-		t.add(strings.TrimSuffix(w.Weight, ".weight"), fmt.Sprintf("%d×%d", w.Rows, w.Cols), number(w.Lower), number(w.Upper),
+		t.Add(strings.TrimSuffix(w.Weight, ".weight"), fmt.Sprintf("%d×%d", w.Rows, w.Cols), number(w.Lower), number(w.Upper),
 			w.width(), number(w.SigmaMax), number(w.Gamma), number(w.PaperGamma), number(w.Defect))
 	}
-	t.add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "", "")
-	if err := t.write(out); err != nil {
+	t.Add("product", "", "", number(n.LambdaProduct), "", number(n.SigmaProduct), "", "", "")
+	if _, err := io.WriteString(out, t.String()); err != nil {
 		return err
 	}
 
 	fmt.Fprintf(out, "\n%s: maps between layers of neurons, with pooling, batch norm and block weights folded in\n\n", n.Name)
-	t = table{}
-	t.add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "R")
+	t = tables.Table{}
+	t.Add("", "from", "Λ ≥", "Λ ≤", "width %", "σ_max", "of image ≥", "≤", "γ", "R")
 	for _, l := range n.Layers {
 		for i, p := range l.Paths {
 			cells := []string{l.Layer, p.From, number(p.Lower), number(p.interval.Upper), p.width(), number(p.Matrix),
@@ -118,29 +102,29 @@ func (n *network) print(out io.Writer) error {
 			if i > 0 { // the other columns belong to the layer
 				cells[0], cells[8], cells[9] = "", "", ""
 			}
-			t.add(cells...)
+			t.Add(cells...)
 		}
 	}
-	if err := t.write(out); err != nil {
+	if _, err := io.WriteString(out, t.String()); err != nil {
 		return err
 	}
 
 	fmt.Fprintf(out, "\n%s: PGD; D₂ of the output over D₂ of the input; spikes that differ, and their bound, in %%\n\n", n.Name)
-	t = table{}
+	t = tables.Table{}
 	head := []string{"", "N·T"}
 	for _, eps := range radii {
 		head = append(head, fmt.Sprintf("ε=%v/255", eps), "differ", "bound")
 	}
-	t.add(head...)
+	t.Add(head...)
 	for _, l := range n.Layers[:len(n.Layers)-1] {
 		all := float64(l.Neurons * l.Steps)
 		cells := []string{l.Layer, fmt.Sprint(l.Neurons * l.Steps)}
 		for _, a := range l.Attacked {
 			cells = append(cells, number(a.Amplification), number(100*a.Differences/all), number(100*a.Bound/all))
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
-	if err := t.write(out); err != nil {
+	if _, err := io.WriteString(out, t.String()); err != nil {
 		return err
 	}
 	if !n.Config.SoftReset {
@@ -157,21 +141,22 @@ func (n *network) print(out io.Writer) error {
 // printTheorem1 writes the right-hand side of Theorem 1 as printed, beside the bound.
 func (n *network) printTheorem1(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s: Theorem 1 as printed; right-hand side of Eq. 13, and the bound, divided by N·T\n\n", n.Name)
-	var t table
+	var t tables.Table
 	head := []string{"", "γ Eq. 15", "Γ Eq. 15"}
 	for _, eps := range radii {
 		head = append(head, fmt.Sprintf("ε=%v/255", eps), "bound")
 	}
-	t.add(head...)
+	t.Add(head...)
 	for _, l := range n.Layers[:len(n.Layers)-1] {
 		all := float64(l.Neurons * l.Steps)
 		cells := []string{l.Layer, number(l.PaperGamma), number(l.PaperConstant)}
 		for _, a := range l.Attacked {
 			cells = append(cells, number(a.Theorem1/all), number(a.Bound/all))
 		}
-		t.add(cells...)
+		t.Add(cells...)
 	}
-	return t.write(out)
+	_, err := io.WriteString(out, t.String())
+	return err
 }
 
 // save writes results.json and the pictures.

@@ -5,40 +5,28 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
-	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train/dataset"
 )
 
-// outcome is what a network made of one version of the test images.
-type outcome struct {
-	trials.Trial
-	Accuracy  float64 `json:"accuracy"`
-	Predicted []int   `json:"predicted"` // class of each test image
-	// ZeroGradient lists the images for which every gradient of the attack was zero.
-	ZeroGradient []int `json:"zero_gradient,omitempty"`
-}
-
-// record is a file of the outcomes of one network, on images that were made on it or
-// on another.
+// record is the file of an evaluation: the outcomes of one network.
 type record struct {
-	Network  string    `json:"network"`
-	Source   string    `json:"source,omitempty"` // of black-box attacks
-	Identity string    `json:"identity"`         // digest of all that outcomes depend on
-	Labels   []int     `json:"labels"`           // of the test images
-	Outcomes []outcome `json:"outcomes"`
+	Network  string           `json:"network"`
+	Source   string           `json:"source,omitempty"` // of black-box attacks
+	Identity string           `json:"identity"`         // digest of all that outcomes depend on
+	Labels   []int            `json:"labels"`           // of the test images
+	Outcomes []trials.Outcome `json:"outcomes"`
 }
 
 // judged is a network that can be attacked.
@@ -50,7 +38,7 @@ type judged struct {
 
 func newJudged(name string, m *snn.Model) *judged { return &judged{name, m, digest(m)} }
 
-// digest identifies a network by its parameters and what it is built from.
+// digest identifies a network by its parameters and its architecture.
 func digest(m *snn.Model) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d %d×%d×%d %T\n%v\n", m.Steps, m.Channels, m.Height, m.Width, m.Encoder, m.Summary())
@@ -66,8 +54,8 @@ func digest(m *snn.Model) string {
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// duel is a judgement: a network's, on test images attacked on source or, if that is
-// nil, on the network itself.
+// duel is a network and the network that its test images are attacked on: source, or the
+// network itself if source is nil.
 type duel struct {
 	network, source *judged
 	test            *dataset.Set
@@ -75,8 +63,9 @@ type duel struct {
 
 // archive is the folder of records.
 type archive struct {
-	folder string
-	seed   uint64
+	folder  string
+	seed    uint64
+	version string // of the library
 }
 
 func (a archive) key() rng.Key { return rng.New(a.seed).Derive("attacks", 0) }
@@ -92,33 +81,44 @@ func (a archive) open(d duel) (*record, string, error) {
 	if d.source != nil {
 		r.Source, from = d.source.name, d.source.digest
 	}
-	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d", d.network.digest, from, d.test.N, data, a.seed)
+	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d, library %s", d.network.digest, from, d.test.N, data, a.seed, a.version)
 	sum := sha256.Sum256([]byte(r.Identity))
 	path := filepath.Join(a.folder, fmt.Sprintf("%s-%s.json", d.network.name, hex.EncodeToString(sum[:4])))
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, path, nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
 	kept := &record{}
-	if err := json.Unmarshal(b, kept); err != nil {
-		return nil, "", fmt.Errorf("%s: expected outcomes of an evaluation: %w (remove the file to evaluate anew)", path, err)
+	switch err := runs.ReadRecord(path, kept, runs.Budget(d.test.N)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return r, path, nil
+	case err != nil:
+		return nil, "", fmt.Errorf("%w (remove the file to evaluate anew)", err)
 	}
-	if kept.Identity != r.Identity {
-		return nil, "", fmt.Errorf("%s: expected outcomes of %s, but they are of %s: remove the file", path, r.Identity, kept.Identity)
-	}
-	for _, o := range kept.Outcomes {
-		if len(o.Predicted) != d.test.N {
-			return nil, "", fmt.Errorf("%s: %v: %d predictions, expected %d (remove the file to evaluate anew)", path, o.Trial, len(o.Predicted), d.test.N)
-		}
+	if err := kept.validate(r, d.test.Classes); err != nil {
+		return nil, "", fmt.Errorf("%s: %w (remove the file to evaluate anew)", path, err)
 	}
 	return kept, path, nil
 }
 
+// validate returns an error if r is not a record of what want is of, in so many classes.
+func (r *record) validate(want *record, classes int) error {
+	if r.Identity != want.Identity || r.Network != want.Network || r.Source != want.Source {
+		return fmt.Errorf("outcomes of %s (%s, source %q): expected those of %s (%s, source %q)",
+			r.Network, r.Identity, r.Source, want.Network, want.Identity, want.Source)
+	}
+	if !slices.Equal(r.Labels, want.Labels) {
+		return errors.New("labels of other images: expected those of the test images")
+	}
+	for i, o := range r.Outcomes {
+		if err := o.Validate(want.Labels, classes); err != nil {
+			return err
+		}
+		if r.find(o.Trial) != &r.Outcomes[i] {
+			return fmt.Errorf("%v: expected one outcome of a trial", o.Trial)
+		}
+	}
+	return nil
+}
+
 // find returns the outcome of a trial, or nil.
-func (r *record) find(t trials.Trial) *outcome {
+func (r *record) find(t trials.Trial) *trials.Outcome {
 	for i := range r.Outcomes {
 		if r.Outcomes[i].Trial == t {
 			return &r.Outcomes[i]
@@ -127,8 +127,8 @@ func (r *record) find(t trials.Trial) *outcome {
 	return nil
 }
 
-// judge makes a trial of a duel and keeps its outcome and that of clean images.
-// progress is called with the share that is newly done.
+// judge makes a trial of a duel, and saves its outcome and that of clean images. It calls
+// progress with the share of the images that were judged since the last call.
 func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(share float64)) error {
 	r, path, err := a.open(d)
 	if err != nil {
@@ -156,28 +156,12 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	}
 	keep := func(t trials.Trial, o attack.Outcome) {
 		if r.find(t) == nil {
-			r.Outcomes = append(r.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient})
+			r.Outcomes = append(r.Outcomes, trials.NewOutcome(t, o))
 		}
 	}
 	keep(trials.Clean, report.Clean)
 	for _, o := range report.Attacks {
 		keep(t, o)
 	}
-	return atomicfile.Write(path, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
-}
-
-// worst returns the share of images that are classified as labelled in all of some
-// trials, noise aside: it has no bound.
-func (r *record) worst(list []trials.Trial) float64 {
-	survived := 0
-	for i, label := range r.Labels {
-		right := true
-		for _, t := range list {
-			right = right && (!t.InWorstCase() || r.find(t).Predicted[i] == label)
-		}
-		if right {
-			survived++
-		}
-	}
-	return float64(survived) / float64(len(r.Labels))
+	return runs.WriteRecord(path, r)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -37,7 +38,7 @@ func curve(o *options) (list []trials.Trial) {
 func reportFigure1(_ context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string][]*summary{}
-	r.text = fmt.Sprintf("Accuracy in %% under PGD (BPTT, %d steps of %v) against ε (255ths)\n", l.TestSteps, l.TestAlpha)
+	r.text = fmt.Sprintf("Accuracy in %% under PGD (BPTT, %d steps of %v) against ε (255ths)\n%s", l.TestSteps, l.TestAlpha, l.aboutPaper())
 	for _, s := range l.subjects {
 		f := plots.Figure{
 			Title:  fmt.Sprintf("accuracy under PGD (BPTT, %d steps)", l.TestSteps),
@@ -47,7 +48,7 @@ func reportFigure1(_ context.Context, l *lab) (*report, error) {
 			XTicks: []float64{0, 2, 4, 6, 8, 12, 16},
 			YTicks: []float64{0, 20, 40, 60, 80, 100},
 		}
-		t := table{{"ε", "0"}}
+		t := tables.Table{{"ε", "0"}}
 		for _, eps := range radii {
 			t[0] = append(t[0], fmt.Sprint(eps))
 		}
@@ -69,7 +70,7 @@ func reportFigure1(_ context.Context, l *lab) (*report, error) {
 				line.X, line.Y = append(line.X, o.Eps), append(line.Y, 100*o.Accuracy)
 			}
 			f.Lines = append(f.Lines, line)
-			t.score(line.Name, sum, append([]trials.Trial{trials.Clean}, n.trials...))
+			addScore(&t, line.Name, sum, append([]trials.Trial{trials.Clean}, n.trials...))
 		}
 		r.figures[l.fileName("figure1", s)] = f
 		r.text += fmt.Sprintf("\n%v\n%v", s, t)

@@ -9,6 +9,7 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -68,6 +69,7 @@ type anatomy struct {
 func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string]*anatomy{}
+	r.text = l.aboutPaper()
 	for _, s := range l.subjects {
 		a := &anatomy{map[string]*summary{}, map[string]*portrait{}}
 		for _, n := range l.needs {
@@ -126,7 +128,7 @@ func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, err
 // drawBetas shows the accuracy of RAT against β.
 func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 	f := plots.Figure{Title: "accuracy of RAT against β", X: "β", Y: "accuracy (%)", XTicks: l.betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
-	t := table{{"Accuracy in % against β"}}
+	t := tables.Table{{"Accuracy in % against β"}}
 	list := append([]trials.Trial{trials.Clean}, betaTrials(l.options)...)
 	for i, tr := range list {
 		line := plots.Line{Name: strings.TrimSpace(tr.Attack + " " + tr.Gradient), Color: i}
@@ -139,7 +141,7 @@ func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 	}
 	t[0] = append(t[0], "worst case")
 	for _, beta := range l.betas {
-		t.score(fmt.Sprint(beta), a.Betas[fmt.Sprint(beta)], list)
+		addScore(&t, fmt.Sprint(beta), a.Betas[fmt.Sprint(beta)], list)
 	}
 	return f, t.String()
 }
@@ -152,7 +154,7 @@ var pairs = []method{vanilla, reg, mix, rat}
 // its twin with the projection; its text is that of all.
 func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
 	var curves []figures.Curve
-	t := table{{"Mean D₂/√(neurons·T)", "ε"}}
+	t := tables.Table{{"Mean D₂/√(neurons·T)", "ε"}}
 	for k := range a.Portraits[vanilla.Name].Distances[0].Layers {
 		t[0] = append(t[0], fmt.Sprintf("layer %d", k+1))
 	}
@@ -163,7 +165,7 @@ func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
 			for _, v := range d.PerNeuron {
 				row = append(row, fmt.Sprintf("%.3f", v))
 			}
-			t.add(row...)
+			t.Add(row...)
 			if m == vanilla || m == reg {
 				curves = append(curves, figures.Curve{Name: m.Name + ", ε = " + eps, Distances: d, Color: k, Dashed: m == vanilla})
 			}
@@ -175,7 +177,7 @@ func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
 // drawSpectra shows how the singular values of all weights are distributed.
 func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
 	limits := []float64{0.5, 0.9, 1.1, 1.5}
-	t := table{{"Singular values, share in %", "below 0.5", "0.5 to 0.9", "0.9 to 1.1", "1.1 to 1.5", "above 1.5", "largest"}}
+	t := tables.Table{{"Singular values, share in %", "below 0.5", "0.5 to 0.9", "0.9 to 1.1", "1.1 to 1.5", "above 1.5", "largest"}}
 	var networks []figures.Network
 	for _, m := range pairs {
 		counts := make([]float64, len(limits)+1)
@@ -192,7 +194,7 @@ func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
 		for _, c := range counts {
 			row = append(row, percent(c/n))
 		}
-		t.add(append(row, fmt.Sprintf("%.2f", largest))...)
+		t.Add(append(row, fmt.Sprintf("%.2f", largest))...)
 		networks = append(networks, figures.Network{Name: m.Name, Spectra: a.Portraits[m.Name].Weights})
 	}
 	f := figures.DrawSpectra("singular values of all weights", networks)

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -33,14 +33,13 @@ type experiment struct {
 	report func(ctx context.Context, l *lab) (*report, error)
 }
 
-// need is a network that an experiment uses and what it is judged under, clean images
-// being understood.
+// need is a network of an experiment and its trials. Clean images are always one of them.
 type need struct {
 	method   method
 	beta     float64 // if not 0, instead of the usual one
 	source   bool    // judged on images made on the source (black-box)
 	trials   []trials.Trial
-	unjudged bool
+	unjudged bool // no trials, not even of clean images
 }
 
 // toJudge lists the trials of a need.
@@ -51,7 +50,7 @@ func (n need) toJudge() []trials.Trial {
 	return append([]trials.Trial{trials.Clean}, n.trials...)
 }
 
-// report is what an experiment found.
+// report holds the results of an experiment.
 type report struct {
 	text    string
 	results any
@@ -68,7 +67,7 @@ func experimentNames() string {
 	return strings.Join(names, ", ")
 }
 
-// experiment returns that of -exp.
+// experiment returns the experiment of -exp.
 func (o *options) experiment() (experiment, error) {
 	i := slices.IndexFunc(experiments, func(e experiment) bool { return e.name == o.Exp })
 	if i < 0 {
@@ -77,7 +76,7 @@ func (o *options) experiment() (experiment, error) {
 	return experiments[i], nil
 }
 
-// lab is where an experiment is made.
+// lab holds the state of an experiment.
 type lab struct {
 	*options
 	subjects  []subject
@@ -85,17 +84,21 @@ type lab struct {
 	cabinet   cabinet
 	archive   archive
 	stdout    io.Writer
-	fileNotes []string // on the files of -weights and -source
-	// published are the paper's figures that are known.
-	published []publishedFigure
 	meter     *term.Meter
-	described zoo.Config // the network of -weights, if there is one
+	fileNotes []string // on the files of -weights and -source
+	// described is the network of -weights, if there is one.
+	described zoo.Config
+	// stateDicts is set if -weights or -source is a state dict.
+	stateDicts bool
 
-	// All that follows is by the network's name.
+	// By the network's name:
 	networks map[string]*network
 	loaded   map[string]*judged
 	history  map[string][]train.Metrics
 }
+
+// Below the folder -out.
+const networksFolder, evaluationsFolder = "networks", "evaluations"
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	e, err := o.experiment()
@@ -105,26 +108,28 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
+	version, err := runs.Version()
+	if err != nil {
+		return err
+	}
 	l := &lab{
 		options: o, stdout: stdout,
-		cabinet:  cabinet{filepath.Join(o.out, "networks"), false},
-		archive:  archive{filepath.Join(o.out, "evaluations"), o.Seed},
+		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
+		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version},
 		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{},
 	}
 	if o.models != "" {
 		l.cabinet = cabinet{o.models, true}
 	}
-	if o.paper != "" {
-		if l.published, err = readPublished(o.paper); err != nil {
-			return fmt.Errorf("-paper: %w", err)
-		}
-	}
 	if err := l.openData(ctx, stderr); err != nil {
 		return err
 	}
-	// What can be wrong is found before anything is written and before the first hour.
+	// Wrong flags show before anything is written.
 	l.needs = e.plan(o)
 	work, err := l.check()
+	if err == nil && !l.stateDicts {
+		err = o.elsewhere.refuse(o, "the files describe themselves")
+	}
 	if err != nil {
 		return err
 	}
@@ -134,11 +139,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, line := range l.fileNotes {
 		fmt.Fprintln(stderr, line)
 	}
-	for _, folder := range []string{l.cabinet.folder, l.archive.folder} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
-		}
+	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
 	}
+	defer folder.Close()
 	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
 	l.meter = term.NewMeter(stderr, work)
 	defer l.meter.Clear()
@@ -153,7 +158,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	return l.publish(r)
 }
 
-// openData opens the sets, and what -weights describes, and makes subjects of them.
+// openData opens the data sets and the network of -weights, and lists the subjects.
 func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	for _, path := range l.data {
 		var m *term.Meter
@@ -190,8 +195,8 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	return nil
 }
 
-// limit leaves so many images as the flags say; of what -scale says, all if a set has
-// fewer.
+// limit shortens a data set to the number of images of the flags. If -scale asks for more
+// than there are, the set stays whole.
 func (l *lab) limit(d *sets.Data) error {
 	train, test := l.Train, l.Test
 	if !l.given["train"] {
@@ -211,7 +216,7 @@ func (l *lab) scaleText() string {
 	return l.describeScale(s.Train.N, s.Test.N)
 }
 
-// note is what figures say below: of what they are, at which scale.
+// note is the line below a figure: the subject and the scale.
 func (l *lab) note(s subject) string {
 	return fmt.Sprintf("%v; scale %s: width %v, T = %d, %d training images, %d epochs, %d test images",
 		s, l.Scale, l.Width, l.T, s.Train.N, l.Epochs, s.Test.N)
@@ -226,8 +231,8 @@ func (l *lab) network(s subject, n need) *network {
 	return o.newNetwork(s, n.method)
 }
 
-// all yields what there is to do, subject by subject; sources before what is judged by
-// them.
+// all yields the needs of all subjects. A source comes before the networks that are judged
+// by it.
 func (l *lab) all() iter.Seq2[subject, need] {
 	return func(yield func(subject, need) bool) {
 		for _, s := range l.subjects {
@@ -240,8 +245,8 @@ func (l *lab) all() iter.Seq2[subject, need] {
 	}
 }
 
-// check builds all networks and returns the work of what there is to do, or the error
-// that a flag makes.
+// check builds all networks and returns the work that is left, or an error that names a
+// flag.
 func (l *lab) check() (work float64, err error) {
 	for s, n := range l.all() {
 		net := l.network(s, n)
@@ -278,12 +283,12 @@ func (l *lab) check() (work float64, err error) {
 	return work, nil
 }
 
-// work is that of a trial of a need, in forward passes of an image.
+// work is the work of a trial of a need, in forward passes of an image.
 func (l *lab) work(s subject, n need, t trials.Trial) float64 {
 	return float64(s.Test.N) * t.Work(1) * l.network(s, n).slow
 }
 
-// make trains and judges what is not there yet.
+// make trains the networks and makes the evaluations that are missing.
 func (l *lab) make(ctx context.Context) error {
 	for s, n := range l.all() {
 		if err := l.obtain(ctx, l.network(s, n)); err != nil {
@@ -298,7 +303,7 @@ func (l *lab) make(ctx context.Context) error {
 	return nil
 }
 
-// obtain loads a network, trained before if need be.
+// obtain loads a network. It trains the network if there is none.
 func (l *lab) obtain(ctx context.Context, n *network) error {
 	if l.loaded[n.name] != nil {
 		return nil
@@ -308,9 +313,12 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 		return err
 	}
 	if !held {
-		if err := l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished); err != nil {
-			return err
-		}
+		err = l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished)
+	} else if !l.cabinet.readOnly { // a killed run may have left its checkpoint
+		err = runs.Remove(l.cabinet.checkpoint(n))
+	}
+	if err != nil {
+		return err
 	}
 	model, history, err := l.cabinet.load(n)
 	if err != nil {
@@ -320,7 +328,7 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 	return nil
 }
 
-// duel returns a need's duel, of networks that are loaded.
+// duel returns the duel of a need. The networks must be loaded.
 func (l *lab) duel(s subject, n need) duel {
 	d := duel{network: l.loaded[l.network(s, n).name], test: s.Test}
 	if n.source {
@@ -329,7 +337,7 @@ func (l *lab) duel(s subject, n need) duel {
 	return d
 }
 
-// judge makes the trials of a need that have not been made.
+// judge makes the missing trials of a need.
 func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if n.unjudged {
 		return nil
@@ -362,11 +370,11 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	return nil
 }
 
-// record returns the outcomes of a need that has been met.
+// record returns the record of a need. Its trials must have been made.
 func (l *lab) record(s subject, n need) (*record, error) {
 	r, _, err := l.archive.open(l.duel(s, n))
 	if err == nil && r.find(trials.Clean) == nil {
-		err = errors.New("the evaluation is gone: expected nobody to remove it meanwhile")
+		err = errors.New("the evaluation is gone: expected that the file stays")
 	}
 	return r, err
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/train"
 )
 
-// options are the flags. Those with a name in JSON decide the results.
+// options are the flags. The results depend on those with a name in JSON.
 type options struct {
 	Exp         string  `json:"experiment"`
 	Scale       string  `json:"scale"`
@@ -42,10 +43,10 @@ type options struct {
 
 	data, archs list
 	betas       numbers
-	paper       string // file of the paper's figures
 	models      string // a folder of networks that are not to be trained; "" trains
 	weights     string // file of a network to be judged in place of RAT's and vanilla
 	source      string // file of the source of black-box attacks
+	elsewhere   elsewhere
 	out         string
 	threads     int
 	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
@@ -64,7 +65,7 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
-// numbers is a flag of several steps β.
+// numbers is a flag of increasing steps β.
 type numbers []float64
 
 func (n *numbers) String() string {
@@ -91,35 +92,36 @@ func (n *numbers) Set(s string) error {
 
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
+	paper := train.Default(200)
 	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
 	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
-	fs.StringVar(&o.Scale, "scale", "full", "`name` of the values that size and training have where no flag gives them: "+scaleNames())
+	fs.StringVar(&o.Scale, "scale", "full", "`name` of the defaults of the flags for size and training: "+scaleNames())
 	fs.Var(&o.data, "data", "`set` of images: "+sets.Expected+"; several times for several sets")
 	fs.Var(&o.archs, "arch", "`network`: a name ("+zoo.Names()+"), or one written out; several times for several (default the experiment's)")
 	cli.Var(fs, &o.Width, "width", 1, "(0, 64]", "multiplier of the network's width")
 	cli.Var(fs, &o.T, "T", 8, "[1, 1024]", "time steps")
 	cli.Var(fs, &o.Train, "train", 0, "[0, ∞)", "training images, 0 for all")
 	cli.Var(fs, &o.Test, "test", 0, "[0, ∞)", "test images, 0 for all")
-	cli.Var(fs, &o.Epochs, "epochs", 200, "[1, 1000000]", "epochs of training")
-	cli.Var(fs, &o.Batch, "batch", 64, "[1, 65536]", "images in a mini-batch")
-	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
+	cli.Var(fs, &o.Epochs, "epochs", paper.Epochs, "[1, 1000000]", "epochs of training")
+	cli.Var(fs, &o.Batch, "batch", paper.Loader.BatchSize, "[1, 65536]", "images in a mini-batch")
+	cli.Var(fs, &o.LR, "lr", paper.LR, "(0, ∞)", "learning rate, falling along a cosine")
 	cli.Var(fs, &o.Eps, "eps", 2, "[0, 255]", "perturbation radius ε in training, in 255ths")
 	cli.Var(fs, &o.Beta, "beta", 0, "[0, 0.5]", "step β of the orthogonal projection, 0 for the paper's (0.004 for wide residual networks, else 0.001)")
 	o.betas = numbers{0.0005, 0.001, 0.002, 0.004}
 	fs.Var(&o.betas, "betas", "`list` of the steps β of figure2, increasing numbers in (0, 0.5] with commas between")
 	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
-	cli.Var(fs, &o.WeightDecay, "weight-decay", 5e-4, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
+	cli.Var(fs, &o.WeightDecay, "weight-decay", train.DefaultSGD().WeightDecay, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
 	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
-	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between them, in 255ths")
+	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
-		"state dict of the reference implementation (.pth or .safetensors) of a network that -arch, -width and -T describe")
+		"state dict of the reference implementation (.pth or .safetensors), which -arch, -width, -T and the flags for state dicts describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
-	fs.StringVar(&o.paper, "paper", "", "`file` with figures of the paper, to stand below ours: a JSON array, see the program's documentation")
+	o.elsewhere.define(fs)
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
@@ -141,6 +143,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
+	}
+	if err := o.elsewhere.check(o); err != nil {
+		return nil, err
 	}
 	if o.weights != "" && len(o.archs) > 1 {
 		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)

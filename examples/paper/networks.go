@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
@@ -41,7 +42,7 @@ var (
 	given = method{Name: "weights"} // trained elsewhere
 )
 
-// recipe is all that makes a network. Fields that do not count are zero.
+// recipe is all that a network depends on. Fields that its method does not use are zero.
 type recipe struct {
 	Method  method     `json:"method"`
 	Data    string     `json:"data"` // fingerprint of the training images
@@ -53,7 +54,7 @@ type recipe struct {
 	LR      float64    `json:"lr"`
 
 	Eps      float64 `json:"eps_255,omitempty"`
-	Beta     float64 `json:"beta,omitempty"`
+	Beta     float32 `json:"beta,omitempty"`
 	RowShare float64 `json:"row_share,omitempty"`
 	Decay    float64 `json:"weight_decay,omitempty"`
 	Seed     uint64  `json:"seed"`
@@ -65,9 +66,10 @@ type recipe struct {
 const (
 	recipeKey  = "snnrat.paper.recipe"
 	historyKey = "snnrat.paper.history"
+	digestKey  = "snnrat.paper.sha256"
 )
 
-// subject is a data set and an architecture, on which an experiment is made.
+// subject is a data set and an architecture of an experiment.
 type subject struct {
 	*sets.Data
 	digest string // of the training images
@@ -76,7 +78,7 @@ type subject struct {
 
 func (s subject) String() string { return s.arch + ", " + s.Name }
 
-// slug makes a part of a file's name of a text.
+// slug turns a text into a part of a file's name.
 func slug(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
@@ -91,11 +93,11 @@ type network struct {
 	recipe
 	on   *sets.Data // its training images
 	name string     // of its file: the architecture, the method and a digest of the recipe
-	file string     // that it was trained elsewhere and is read from, or ""
-	slow float64    // what it does with an image takes so many times what vanilla does
+	file string     // of a network that was trained elsewhere, or ""
+	slow float64    // the work of an image, relative to vanilla
 }
 
-// newNetwork returns the network that a method makes of a subject.
+// newNetwork returns the network of a method on a subject.
 func (o *options) newNetwork(s subject, m method) *network {
 	cfg := zoo.Default(s.arch)
 	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
@@ -119,7 +121,10 @@ func (o *options) newNetwork(s subject, m method) *network {
 		r.HIRE = &train.HIRE{Periods: o.HIREPeriods, Eps: float32(o.HIREEps / 255)}
 	}
 	if m.Reg {
-		r.Beta, r.RowShare = o.beta(s.arch), o.RowShare
+		r.Beta, r.RowShare = float32(o.Beta), o.RowShare
+		if o.Beta == 0 {
+			r.Beta = projection(s.arch).Beta
+		}
 	} else {
 		r.Decay = o.WeightDecay
 	}
@@ -140,15 +145,12 @@ func (o *options) newNetwork(s subject, m method) *network {
 	return n
 }
 
-// beta returns the step of the projection for an architecture.
-func (o *options) beta(arch string) float64 {
-	switch {
-	case o.Beta != 0:
-		return o.Beta
-	case strings.HasPrefix(strings.ToLower(arch), "wrn"):
-		return 0.004
+// projection returns the paper's settings of REG for an architecture.
+func projection(arch string) regularize.Orthogonal {
+	if strings.HasPrefix(strings.ToLower(arch), "wrn") {
+		return regularize.ForWRN()
 	}
-	return 0.001
+	return regularize.ForVGG()
 }
 
 func (r recipe) text() string {
@@ -159,8 +161,8 @@ func (r recipe) text() string {
 	return string(b)
 }
 
-// build returns the untrained network. All methods start from the same parameters but
-// for the source, which has its own.
+// build returns the untrained network. All methods except source start from the same
+// parameters.
 func (n *network) build() (*snn.Model, error) {
 	m, err := zoo.New(n.Network, n.key("init"))
 	if err != nil {
@@ -181,24 +183,25 @@ func (n *network) key(purpose string) rng.Key {
 // config returns how the network is trained.
 func (n *network) config() train.Config {
 	cfg := train.Default(n.Epochs)
-	cfg.LR, cfg.Loader = n.LR, n.on.Loader
-	cfg.Loader.BatchSize = n.Batch
-	cfg.Optimizer = train.SGD{Momentum: 0.9, WeightDecay: n.Decay}
-	cfg.HIRE = n.HIRE
+	sgd := train.DefaultSGD()
+	sgd.WeightDecay = n.Decay
+	cfg.Optimizer = sgd
+	if n.Method.Reg {
+		o := projection(n.Network.Arch)
+		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)
+		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
+	}
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}
-	if n.Method.Reg {
-		o := regularize.DefaultOrthogonal()
-		o.Beta, o.RowShare, o.MinRows = float32(n.Beta), float32(n.RowShare), 200
-		cfg.Regularizer, cfg.Simplex = o, regularize.Simplex
-	}
+	cfg.HIRE, cfg.LR, cfg.Loader = n.HIRE, n.LR, n.on.Loader
+	cfg.Loader.BatchSize = n.Batch
 	return cfg
 }
 
-// work is that of training on all images once, in forward passes of an image: one, a
-// backward pass to the weights and the layers' inputs, which is two, and for MIX a
-// gradient step. (Measured on VGG-11 of a quarter's width; the projection is small.)
+// work is the work of an epoch, in forward passes of an image: 1 for the forward pass, 2
+// for the backward pass, and for MIX the gradient step of the attack. (Measured on VGG-11 of
+// a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
 	work := 3.0
 	if n.Method.Mix {
@@ -207,8 +210,8 @@ func (n *network) work() float64 {
 	return n.slow * work * float64(n.Images)
 }
 
-// cabinet is the folder that trained networks are kept in: one safetensors file each,
-// which holds its recipe, and beside it a checkpoint while it is being trained.
+// cabinet is the folder of the trained networks. Each has a safetensors file, which holds
+// its recipe. A network in training has a checkpoint.
 type cabinet struct {
 	folder   string
 	readOnly bool
@@ -227,7 +230,7 @@ func (c cabinet) holds(n *network) (bool, error) {
 	return err == nil, err
 }
 
-// load returns a trained network, and the course of its training.
+// load returns a trained network and the metrics of its training.
 func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	path := c.path(n)
 	m, _, err := zoo.Load(path)
@@ -237,6 +240,10 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	if got := m.Meta[recipeKey]; got != n.text() {
 		return nil, nil, fmt.Errorf("%s: expected the network of the recipe %s, but it is that of %q: remove it", path, n.text(), got)
 	}
+	// Networks of earlier versions have no digest.
+	if said := m.Meta[digestKey]; said != "" && said != fullDigest(m) {
+		return nil, nil, fmt.Errorf("%s: the content does not have the SHA-256 %q that the file says: it is corrupt, remove it", path, said)
+	}
 	var history []train.Metrics
 	if err := json.Unmarshal([]byte(m.Meta[historyKey]), &history); err != nil {
 		return nil, nil, fmt.Errorf("%s: metadata %s: %w", path, historyKey, err)
@@ -244,50 +251,41 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	return m, history, nil
 }
 
-// trainer returns the trainer of a network, where its checkpoint left it if there is one.
-func (c cabinet) trainer(n *network, cfg train.Config) (*train.Trainer, *snn.Model, error) {
+// train makes the network, or goes on with it from its checkpoint. step is called with
+// the work that was done and what it was done on.
+func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
 	m, err := n.build()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	t, err := train.New(m, n.on.Train, cfg, n.key("train"))
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := t.Resume(c.checkpoint(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w (remove the file to train anew)", err)
-	}
-	return t, m, nil
-}
-
-// train makes the network, or goes on with it, and keeps a checkpoint of every epoch.
-// step is called with the work that was done and what it was done on.
-func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
 	cfg := n.config()
 	cfg.Progress = func(p train.Progress) {
 		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
 	}
-	t, m, err := c.trainer(n, cfg)
+	metrics, err := runs.Training{
+		Checkpoint: c.checkpoint(n), Interval: runs.DefaultInterval,
+		Resumed: func(epochs float64) { skip(epochs * n.work()) },
+		Epoch: func(e train.Metrics) {
+			epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
+		},
+	}.Run(ctx, m, n.on.Train, cfg, n.key("train"))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", n.name, err)
 	}
-	skip(float64(len(t.History())) * n.work())
-	for e, err := range t.Epochs(ctx) {
-		if err != nil {
-			return fmt.Errorf("%s: %w", n.name, err)
-		}
-		if err := t.Save(c.checkpoint(n)); err != nil {
-			return err
-		}
-		epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
-	}
-	history, err := json.Marshal(t.History())
+	history, err := json.Marshal(metrics)
 	if err != nil {
 		return err
 	}
 	m.Meta[historyKey] = string(history)
+	m.Meta[digestKey] = fullDigest(m)
 	if err := m.Save(c.path(n)); err != nil {
 		return err
 	}
-	return os.Remove(c.checkpoint(n))
+	return runs.Remove(c.checkpoint(n))
+}
+
+// fullDigest identifies a network with its recipe and its history.
+func fullDigest(m *snn.Model) string {
+	sum := sha256.Sum256([]byte(digest(m) + m.Meta[recipeKey] + m.Meta[historyKey]))
+	return hex.EncodeToString(sum[:])
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
+	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -65,7 +68,7 @@ func files(t *testing.T, folder string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	require.NoError(t, filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || d.Name() == runs.LockName {
 			return err
 		}
 		b, err := os.ReadFile(path)
@@ -126,7 +129,7 @@ func TestTable2(t *testing.T) {
 			require.Len(t, r.Outcomes, len(sum.Outcomes), name)
 			worst := 20
 			for i, label := range r.Labels {
-				if slices.ContainsFunc(r.Outcomes, func(o outcome) bool { return o.Attack != "noise" && o.Predicted[i] != label }) {
+				if slices.ContainsFunc(r.Outcomes, func(o trials.Outcome) bool { return o.Attack != "noise" && o.Predicted[i] != label }) {
 					worst--
 				}
 			}
@@ -248,7 +251,7 @@ func TestZeroGradient(t *testing.T) {
 	cfg.Threshold, cfg.Steps = 1000, 2
 	m, err := zoo.New(cfg, rng.New(1))
 	require.NoError(t, err)
-	a, d := archive{t.TempDir(), 1}, duel{network: newJudged("network", m), test: test}
+	a, d := archive{t.TempDir(), 1, "v1"}, duel{network: newJudged("network", m), test: test}
 	with, without := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.01, 7)
 	for _, tr := range []trials.Trial{with, without} {
 		require.NoError(t, a.judge(t.Context(), d, tr, func(float64) {}))
@@ -598,33 +601,64 @@ func TestBadKept(t *testing.T) {
 	assert.Zero(t, code, stderr)
 }
 
-// The paper's figures come from a file and stand below ours.
-func TestPublished(t *testing.T) {
-	data, out := cifar(t), t.TempDir()
-	file := filepath.Join(t.TempDir(), "figures.json")
-	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o644)) }
-	write(`[{"table": "table2", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 99},
-		{"table": "table1", "data": "CIFAR-10", "arch": "conv8 A conv16 A | fc", "method": "vanilla", "attack": "PGD", "gradient": "BPTT", "accuracy_percent": 12.34}]`)
-	stdout, stderr, code := clitest.Run(t, small("table1", data, out)...)
-	require.Zero(t, code, stderr)
-	assert.Contains(t, stdout, "The paper's own figures (–) could not be verified")
-	stdout, stderr, code = clitest.Run(t, small("table1", data, out, "-paper", file)...)
-	require.Zero(t, code, stderr)
-	assert.Regexp(t, `\n  paper( +–){9} +12\.3\n`, stdout)
-	assert.Contains(t, stdout, "The paper's figures, where "+file+" has them, stand below ours.\n")
-	for _, text := range []string{"", `[{"tabel": "table1"}]`, `[{"table": "table1", "accuracy_percent": 101}]`} {
-		write(text)
-		refused(t, out, []string{"paper: -paper: " + file}, small("table1", data, out, "-paper", file)...)
-	}
-}
+// What a state dict does not say, flags do: a network that was saved as one is judged as the
+// network that describes itself.
+func TestStateDictFlags(t *testing.T) {
+	data, folder := cifar(t), t.TempDir()
+	cfg := zoo.Default("conv8 A | fc")
+	cfg.Steps, cfg.Decay, cfg.Threshold, cfg.SoftReset = 3, 0.75, 0.5, true
+	cfg.Surrogate, cfg.SurrogateParam = "arctan", 2
+	cfg.Mean, cfg.Std = []float32{0.4, 0.5, 0.6}, []float32{0.1, 0.2, 0.3}
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	own, dict := filepath.Join(folder, "own.safetensors"), filepath.Join(folder, "dict.safetensors")
+	require.NoError(t, m.Save(own))
+	require.NoError(t, zoo.SaveTorch(dict, m))
 
-// The worst case counts clean images and attacks, not noise.
-func TestWorstCase(t *testing.T) {
-	fgsm := trials.New("FGSM", snn.CBA{}, 8, 0, 0)
-	r := &record{Labels: []int{0, 0, 0, 0}, Outcomes: []outcome{
-		{Trial: trials.Clean, Predicted: []int{1, 0, 0, 0}},
-		{Trial: trials.Noise(8), Predicted: []int{0, 1, 0, 0}},
-		{Trial: fgsm, Predicted: []int{0, 0, 1, 0}},
-	}}
-	assert.Equal(t, 0.5, r.worst([]trials.Trial{trials.Clean, trials.Noise(8), fgsm}))
+	flags := []string{"-mean", "0.4,0.5,0.6", "-std", "0.1,0.2,0.3", "-decay", "0.75", "-theta", "0.5", "-reset", "soft",
+		"-surrogate", "arctan", "-surrogate-param", "2"}
+	judge := func(more ...string) []score {
+		out := t.TempDir()
+		args := []string{"-exp", "table2", "-data", data, "-out", out, "-arch", "conv8 A | fc", "-T", "3", "-seed", "2", "-test-eps", "32", "-test-alpha", "0.05"}
+		_, stderr, code := clitest.Run(t, append(args, more...)...)
+		require.Zero(t, code, stderr)
+		var got struct{ Results []comparison }
+		require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
+		if got.Results[0].Black["weights"] != nil {
+			return got.Results[0].Black["weights"].Outcomes
+		}
+		return got.Results[0].White["weights"].Outcomes
+	}
+	want := judge("-weights", own)
+	assert.Equal(t, want, judge(append(flags, "-weights", dict)...))
+	black := judge("-weights", own, "-source", own)
+	assert.Equal(t, black, judge(append(flags, "-weights", own, "-source", dict)...))
+	// Each of them counts: in cfg, all differ from the defaults.
+	o, err := parse(append([]string{"-exp", "table2", "-data", data, "-arch", "conv8 A | fc", "-T", "3", "-weights", dict}, flags...), io.Discard)
+	require.NoError(t, err)
+	sets, err := sets.Open(t.Context(), data, nil)
+	require.NoError(t, err)
+	l := &lab{options: o}
+	read, got, err := l.read(l.newNetwork(subject{Data: sets, arch: cfg.Arch}, given))
+	require.NoError(t, err)
+	assert.Equal(t, cfg, got)
+	assert.Equal(t, digest(m), digest(read))
+
+	nowhere := filepath.Join(folder, "out")
+	for _, c := range []struct{ args, want string }{
+		{"-theta 2", "-theta is for networks of state dicts: expected -weights or -source beside it"},
+		{"-mean 0.5,0.5,0.5 -weights " + own, "-mean and -std: expected both or neither"},
+		{"-reset soft -weights " + own, "-reset is for networks of state dicts: the files describe themselves"},
+		{"-mean 0,0 -std 1,1 -weights " + dict, "-mean 0,0: expected 3 numbers, one a channel"},
+		{"-mean 0,0,0 -std 1,1 -weights " + dict, "-std 1,1: expected as many standard deviations as means"},
+		{"-mean 0,0,0 -std 1,0,1 -weights " + dict, "-std 1,0,1: expected positive numbers"},
+		{"-mean 0,x -std 1,1 -weights " + dict, "expected numbers with commas between"},
+		{"-reset firm -weights " + dict, `-reset "firm": expected hard or soft`},
+		{"-surrogate square -weights " + dict, "-surrogate square, -surrogate-param 1: "},
+		{"-surrogate-param 0 -weights " + dict, "expected a number in (0, ∞)"},
+		{"-decay 2 -weights " + dict, "expected a number in (0, 1]"},
+	} {
+		args := append([]string{"-exp", "table2", "-data", data, "-out", nowhere, "-arch", "conv8 A | fc"}, strings.Fields(c.args)...)
+		refused(t, nowhere, []string{"paper: ", c.want}, args...)
+	}
 }

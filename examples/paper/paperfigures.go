@@ -1,19 +1,22 @@
 package main
 
 import (
-	"bytes"
+	_ "embed"
 	"encoding/json"
 	"fmt"
-	"os"
+	"sync"
 
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
-// publishedFigure is an accuracy that the paper reports, in percent. None is built in, as
-// none could be verified in a public source: a reader who has the paper writes them to
-// the file of -paper.
+// published.json holds the 216 accuracies of Tables 1 to 4 of Ding et al. 2022.
+//
+//go:embed published.json
+var publishedJSON []byte
+
+// publishedFigure is an accuracy that the paper reports.
 type publishedFigure struct {
-	Table    string  `json:"table"`            // the experiment: table1 to table4
+	Table    string  `json:"table"`            // table1 to table4
 	Data     string  `json:"data"`             // CIFAR-10 or CIFAR-100
 	Arch     string  `json:"arch"`             // as -arch
 	Method   string  `json:"method"`           // vanilla, mix, reg, rat, hire or rate
@@ -23,41 +26,69 @@ type publishedFigure struct {
 	Accuracy float64 `json:"accuracy_percent"` // in [0,100]
 }
 
-// readPublished reads a file with a JSON array of figures.
-func readPublished(path string) ([]publishedFigure, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+// The paper's settings at test (Sec. 3.2): ε in 255ths, and of PGD and BIM the step α and
+// the number of steps.
+const paperEps, paperAlpha, paperSteps = 8, 0.01, 7
+
+// setting is what a figure is of.
+type setting struct {
+	data, arch, method string
+	blackBox           bool
+	trial              trials.Trial
+}
+
+// setting returns what the figure is of.
+func (p publishedFigure) setting() setting {
+	s := setting{p.Data, written(p.Arch), p.Method, p.BlackBox, trials.Trial{Attack: p.Attack}} // clean
+	if p.Attack == "noise" {
+		s.trial = trials.Noise(paperEps)
 	}
+	for _, g := range trials.Gradients {
+		if fmt.Sprint(g) == p.Gradient {
+			s.trial = trials.New(p.Attack, g, paperEps, paperAlpha, paperSteps)
+		}
+	}
+	return s
+}
+
+// published has the paper's figures, in percent. Tables that report the same setting
+// report the same figure.
+var published = sync.OnceValue(func() map[setting]float64 {
 	var list []publishedFigure
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&list); err != nil {
-		return nil, fmt.Errorf("%s: expected an array of the paper's figures, as the program's documentation has it: %w", path, err)
+	if err := json.Unmarshal(publishedJSON, &list); err != nil {
+		panic("paper: published.json: " + err.Error()) // it is a part of the program
 	}
-	for i, p := range list {
-		if !(p.Accuracy >= 0 && p.Accuracy <= 100) {
-			return nil, fmt.Errorf("%s: figure %d: accuracy_percent %v: expected a number in [0, 100]", path, i+1, p.Accuracy)
-		}
+	figures := map[setting]float64{}
+	for _, p := range list {
+		figures[p.setting()] = p.Accuracy
 	}
-	return list, nil
+	return figures
+})
+
+// paperFigure returns the accuracy in percent that the paper reports for a trial of a
+// network, if it reports one for the same data set, architecture (of the same width),
+// method, step β, and ε, α and steps of the trial. T and the training may differ.
+func (l *lab) paperFigure(s subject, n need, t trials.Trial) (float64, bool) {
+	paperBeta := projection(s.arch).Beta
+	if l.Width != 1 || n.method.Reg && l.network(s, n).Beta != paperBeta {
+		return 0, false
+	}
+	v, ok := published()[setting{s.Name, written(s.arch), n.method.Name, n.source, t}]
+	return v, ok
 }
 
-// publishedIn returns what the paper reports, in percent, for a trial at its settings.
-func (l *lab) publishedIn(s subject, n need, t trials.Trial) (float64, bool) {
-	for _, p := range l.published {
-		if p.Table == l.Exp && p.Data == s.Name && p.Arch == s.arch && p.Method == n.method.Name &&
-			p.BlackBox == n.source && p.Attack == t.Attack && p.Gradient == t.Gradient {
-			return p.Accuracy, true
-		}
-	}
-	return 0, false
-}
-
-// aboutPaper says what stands, or is missing, beside our figures.
+// aboutPaper is the part of a heading that explains the paper's figures in the tables, if
+// there are any.
 func (l *lab) aboutPaper() string {
-	if len(l.published) == 0 {
-		return "The paper's own figures (–) could not be verified and are left out; -paper FILE puts them below ours.\n"
+	for _, s := range l.subjects {
+		for _, n := range l.needs {
+			for _, t := range n.toJudge() {
+				if _, ok := l.paperFigure(s, n, t); ok {
+					return fmt.Sprintf("Rows \"paper\": Ding et al. 2022 at the same ε, α and steps; T = 8, 50000 training images, 200 epochs, 10000 test images\n"+
+						"(ours: T = %d, %d training images, %d epochs, %d test images)\n", l.T, s.Train.N, l.Epochs, s.Test.N)
+				}
+			}
+		}
 	}
-	return fmt.Sprintf("The paper's figures, where %s has them, stand below ours.\n", l.paper)
+	return ""
 }

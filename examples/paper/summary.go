@@ -2,14 +2,12 @@ package main
 
 import (
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
-// summary is how a network did, in an experiment's results. What it saw in each image
-// is in the evaluations.
+// summary holds the accuracies of a network in an experiment's results. The evaluations
+// hold the predictions.
 type summary struct {
 	Network string `json:"network"`
 	Source  string `json:"source,omitempty"` // of black-box attacks
@@ -19,7 +17,8 @@ type summary struct {
 	Outcomes  []score `json:"outcomes"`
 }
 
-// score is the accuracy in a trial, in [0,1], and the paper's if it is known.
+// score is the accuracy in a trial, in [0,1], and the paper's at the same settings if it
+// reports one.
 type score struct {
 	trials.Trial
 	Accuracy     float64  `json:"accuracy"`
@@ -27,32 +26,33 @@ type score struct {
 	ZeroGradient int      `json:"zero_gradient_images,omitempty"` // for which every gradient of the attack was zero
 }
 
-// summarize returns how a network did in a need that has been met.
+// summarize returns the summary of a need. Its trials must have been made.
 func (l *lab) summarize(s subject, n need) (*summary, error) {
 	r, err := l.record(s, n)
 	if err != nil {
 		return nil, err
 	}
 	sum := &summary{Network: r.Network, Source: r.Source}
-	list := append([]trials.Trial{trials.Clean}, n.trials...)
-	for _, t := range list {
+	var outcomes []trials.Outcome
+	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
 		o := r.find(t)
 		if o == nil {
-			return nil, fmt.Errorf("%s: no outcome of %v: expected nobody to remove it meanwhile", r.Network, t)
+			return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
 		}
+		outcomes = append(outcomes, *o)
 		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}
-		if p, ok := l.publishedIn(s, n, t); ok {
+		if p, ok := l.paperFigure(s, n, t); ok {
 			p /= 100
 			sc.Paper = &p
 		}
 		sum.Outcomes = append(sum.Outcomes, sc)
 	}
-	sum.WorstCase = r.worst(list)
+	sum.WorstCase = trials.WorstCase(r.Labels, outcomes)
 	return sum, nil
 }
 
-// percent returns the accuracy in a trial, as a table has it, and the paper's, "–" if
-// it is not known.
+// percent returns the accuracy in a trial, as a table has it, and the paper's, "–" if it
+// reports none at the same settings.
 func (s *summary) percent(t trials.Trial) (ours, paper string) {
 	for _, o := range s.Outcomes {
 		if o.Trial != t {
@@ -67,35 +67,3 @@ func (s *summary) percent(t trials.Trial) (ours, paper string) {
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f", 100*x) }
-
-// table is text in columns, the first of which is flush left.
-type table [][]string
-
-func (t *table) add(cells ...string) { *t = append(*t, cells) }
-
-// String returns the table, two spaces between columns.
-func (t table) String() string {
-	var widths []int
-	for _, row := range t {
-		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	var b strings.Builder
-	for _, row := range t {
-		var line string
-		for i, cell := range row {
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if i == 0 {
-				line = cell + pad
-			} else {
-				line += "  " + pad + cell
-			}
-		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
-	return b.String()
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
@@ -25,7 +26,7 @@ var table1 = experiment{
 
 func reportTable1(_ context.Context, l *lab) (*report, error) {
 	all := map[string]*summary{}
-	t := table{{"", "clean"}, {"", ""}}
+	t := tables.Table{{"", "clean"}, {"", ""}}
 	for _, name := range table1Attacks {
 		t[0] = append(t[0], name, "", "")
 		for _, g := range trials.Gradients {
@@ -39,15 +40,15 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 			return nil, err
 		}
 		all[s.String()] = sum
-		t.score(s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
+		addScore(&t, s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
 	}
-	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n\n%v\n%s", l.TestEps, t, l.notes())
+	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n%s\n%v\n%s", l.TestEps, l.aboutPaper(), t, worstCaseNote)
 	return &report{text: text, results: all}, nil
 }
 
-// score adds a row of a network's accuracies and its worst case, and below it the
-// paper's where one is known.
-func (t *table) score(name string, sum *summary, list []trials.Trial) {
+// addScore adds a row of a network's accuracies and its worst case, and below it the
+// paper's where it reports one.
+func addScore(t *tables.Table, name string, sum *summary, list []trials.Trial) {
 	ours, paper := []string{name}, []string{"  paper"}
 	known := false
 	for _, tr := range list {
@@ -55,8 +56,8 @@ func (t *table) score(name string, sum *summary, list []trials.Trial) {
 		ours, paper = append(ours, a), append(paper, p)
 		known = known || p != "–"
 	}
-	t.add(append(ours, percent(sum.WorstCase))...)
+	t.Add(append(ours, percent(sum.WorstCase))...)
 	if known {
-		t.add(paper...)
+		t.Add(paper...)
 	}
 }

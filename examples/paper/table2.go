@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -78,7 +79,7 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 	if l.weights != "" {
 		what = l.weights
 	}
-	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n", l.TestEps, what)
+	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n%s", l.TestEps, what, l.aboutPaper())
 	for _, s := range l.subjects {
 		c := comparison{s.String(), map[string]*summary{}, map[string]*summary{}}
 		for _, n := range l.needs {
@@ -95,17 +96,14 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 		all = append(all, c)
 		text += fmt.Sprintf("\n%v\n%v", s, c.table(l.options))
 	}
-	return &report{text: text + "\n" + l.notes(), results: all}, nil
+	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
 }
 
-// notes explain the tables.
-func (l *lab) notes() string {
-	return "Worst case: images classified as labelled when clean and under every attack of the table's part.\n" + l.aboutPaper()
-}
+// worstCaseNote explains the tables.
+const worstCaseNote = "Worst case: images classified as labelled when clean and under every attack of the table's part.\n"
 
-// table writes the comparison in the form of the paper's, its figures below ours where
-// they are known.
-func (c comparison) table(o *options) table {
+// table writes the comparison in the form of the paper's, its figures below ours.
+func (c comparison) table(o *options) tables.Table {
 	cell := func(in map[string]*summary, text func(*summary) string) string {
 		var cell string
 		for i, m := range o.compared() {
@@ -117,7 +115,7 @@ func (c comparison) table(o *options) table {
 		}
 		return cell
 	}
-	t := table{{"", "white-box", "", "", "black-box"}, {"", "BPTR", "BPTT", "CBA", "BPTR", "BPTT"}}
+	t := tables.Table{{"", "white-box", "", "", "black-box"}, {"", "BPTR", "BPTT", "CBA", "BPTR", "BPTT"}}
 	row := func(name string, white, black []trials.Trial) {
 		ours, paper := []string{name}, []string{"  paper"}
 		add := func(in map[string]*summary, list []trials.Trial) {
@@ -131,9 +129,9 @@ func (c comparison) table(o *options) table {
 			ours, paper = append(ours, ""), append(paper, "")
 		}
 		add(c.Black, black)
-		t.add(ours...)
+		t.Add(ours...)
 		if strings.ContainsAny(strings.Join(paper[1:], ""), "0123456789") {
-			t.add(paper...)
+			t.Add(paper...)
 		}
 	}
 	row("clean", []trials.Trial{trials.Clean}, nil)
@@ -147,6 +145,6 @@ func (c comparison) table(o *options) table {
 		row(name, white, both)
 	}
 	worst := func(s *summary) string { return percent(s.WorstCase) }
-	t.add("worst case", cell(c.White, worst), "", "", cell(c.Black, worst))
+	t.Add("worst case", cell(c.White, worst), "", "", cell(c.Black, worst))
 	return t
 }

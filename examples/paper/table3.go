@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -24,10 +25,10 @@ var table3 = experiment{
 func reportTable3(_ context.Context, l *lab) (*report, error) {
 	all := map[string]map[string]*summary{}
 	text := fmt.Sprintf("Accuracy in %% under white-box attacks at ε = %v/255, with (+) and without (-) adversarial examples (MIX)\n"+
-		"and the projection of the weights (REG; L2 weight decay without)\n", l.TestEps)
+		"and the projection of the weights (REG; L2 weight decay without)\n%s", l.TestEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
-		t := table{{"", "", "", "BPTR", "", "", "", "BPTT"}, {"MIX REG", "clean", "noise"}}
+		t := tables.Table{{"", "", "", "BPTR", "", "", "", "BPTT"}, {"MIX REG", "clean", "noise"}}
 		columns := []trials.Trial{trials.Clean, trials.Noise(l.TestEps)}
 		for _, g := range []snn.Gradient{snn.BPTR{}, snn.BPTT{}} {
 			for _, name := range attackNames {
@@ -43,9 +44,9 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 			}
 			all[s.String()][n.method.Name] = sum
 			sign := map[bool]string{true: "+", false: "-"}
-			t.score(fmt.Sprintf(" %s   %s", sign[n.method.Mix], sign[n.method.Reg]), sum, columns)
+			addScore(&t, fmt.Sprintf(" %s   %s", sign[n.method.Mix], sign[n.method.Reg]), sum, columns)
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\n" + l.notes(), results: all}, nil
+	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
 }

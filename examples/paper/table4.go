@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -39,11 +40,11 @@ func defenceTrials(o *options) []trials.Trial {
 func reportTable4(_ context.Context, l *lab) (*report, error) {
 	all := map[string]map[string]*summary{}
 	text := fmt.Sprintf("Accuracy in %% under white-box attacks at ε = %v/255\n"+
-		"(Sharmin et al.: Poisson input, leaky neurons, %d steps; HIRE-SNN: %d periods, pixels moved by %v/255)\n",
-		l.TestEps, l.RateSteps, l.HIREPeriods, l.HIREEps)
+		"(Sharmin et al.: Poisson input, leaky neurons, %d steps; HIRE-SNN: %d periods, pixels moved by %v/255)\n%s",
+		l.TestEps, l.RateSteps, l.HIREPeriods, l.HIREEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
-		t := table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
+		t := tables.Table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
 		for range 2 {
 			t[1] = append(t[1], table1Attacks...)
 		}
@@ -54,9 +55,9 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 				return nil, err
 			}
 			all[s.String()][n.method.Name] = sum
-			t.score(defences[n.method], sum, n.toJudge())
+			addScore(&t, defences[n.method], sum, n.toJudge())
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\n" + l.notes(), results: all}, nil
+	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
 }

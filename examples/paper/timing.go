@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -161,7 +162,7 @@ func median(v []float64) float64 {
 // String returns the times as tables.
 func (t *times) String() string {
 	ms := func(v float64) string { return fmt.Sprintf("%.2f", v) }
-	attacks := table{{"attack"}}
+	attacks := tables.Table{{"attack"}}
 	for _, g := range trials.Gradients {
 		attacks[0] = append(attacks[0], fmt.Sprint(g))
 	}
@@ -172,11 +173,11 @@ func (t *times) String() string {
 			row = append(row, ms(t.Attacks[name][fmt.Sprint(g)]))
 		}
 		bptt := t.Attacks[name]["BPTT"]
-		attacks.add(append(row, ms(bptt/t.Attacks[name]["BPTR"])+"×", ms(bptt/t.Attacks[name]["CBA"])+"×")...)
+		attacks.Add(append(row, ms(bptt/t.Attacks[name]["BPTR"])+"×", ms(bptt/t.Attacks[name]["CBA"])+"×")...)
 	}
-	parts := table{{"training", "", "of RAT"}}
+	parts := tables.Table{{"training", "", "of RAT"}}
 	part := func(name string, v float64) {
-		parts.add(name, ms(v), fmt.Sprintf("%.0f %%", 100*v/t.Train["rat"]))
+		parts.Add(name, ms(v), fmt.Sprintf("%.0f %%", 100*v/t.Train["rat"]))
 	}
 	part("vanilla step", t.Train["vanilla"])
 	part("MIX, beyond it", t.Train["mix"]-t.Train["vanilla"])

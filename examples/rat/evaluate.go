@@ -21,7 +21,7 @@ var (
 // curve lists the radii of the curves, in 255ths.
 var curve = []float64{2, 4, 6, 8, 12, 16, 24}
 
-// The steps of PGD and BIM: so many of α = ε/alphaShare.
+// PGD and BIM make this number of steps of α = ε/alphaShare.
 const iterations, alphaShare = 7, 3
 
 // newTrial returns an attack with radius eps, in 255ths.
@@ -29,8 +29,8 @@ func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
 	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
 
-// listTrials lists what a pair of networks is judged under beside clean images: the
-// table's attacks and the curves', each once.
+// listTrials returns the trials of an evaluation, except that of the clean images: those of
+// the table and those of the curves, each once.
 func listTrials(o *options, white bool) (list []trials.Trial) {
 	if white {
 		list = append(list, trials.Noise(o.TestEps))
@@ -51,7 +51,7 @@ func listTrials(o *options, white bool) (list []trials.Trial) {
 	return list
 }
 
-// checkAttacks returns an error if -test-eps makes an attack that is none.
+// checkAttacks returns an error if -test-eps gives an attack that is not valid.
 func checkAttacks(o *options) error {
 	for _, t := range listTrials(o, true) {
 		if err := t.Validate(); err != nil {
@@ -74,7 +74,7 @@ var evaluations = []evaluation{
 	{"black-box", []string{"rat", "vanilla"}, "source"},
 }
 
-// work is that of the evaluation of one image.
+// work is the work of the evaluation of one image, in forward passes.
 func (e evaluation) work(o *options) float64 {
 	work := float64(len(e.judged)) // clean
 	for _, t := range listTrials(o, e.source == "") {
@@ -90,23 +90,23 @@ func (j *job) evaluationWork() (work float64) {
 	return work
 }
 
-// evaluate judges the RAT and the plain network, white-box and black-box.
+// evaluate makes all evaluations that the journal does not hold.
 func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 	res := &results{
 		Options: *j.options, Training: nets.metrics, Labels: j.Test.Labels,
 		White: map[string]*judgement{}, Black: map[string]*judgement{},
 	}
 	for _, e := range evaluations {
-		list := listTrials(j.options, e.source == "")
-		reports := j.journal.Reports[e.title]
-		if fit(reports, e, list, j.Test.Labels) {
+		list := append([]trials.Trial{trials.Clean}, listTrials(j.options, e.source == "")...)
+		judged := j.journal.Judged[e.title]
+		if j.fit(judged, e, list) {
 			j.meter.Skip(float64(j.Test.N) * e.work(j.options))
 		} else {
 			var err error
-			if reports, err = j.judge(ctx, nets, e, list); err != nil {
+			if judged, err = j.judge(ctx, nets, e, list); err != nil {
 				return nil, err
 			}
-			j.journal.Reports[e.title] = reports
+			j.journal.Judged[e.title] = judged
 			if err := j.journal.save(); err != nil {
 				return nil, err
 			}
@@ -117,23 +117,23 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 			to = res.Black
 		}
 		for i, name := range e.judged {
-			to[name] = newJudgement(list, reports[i], j.TestEps)
+			to[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps)
 		}
 	}
 	return res, nil
 }
 
-// fit reports whether a journal's reports are of an evaluation.
-func fit(reports []*attack.Report, e evaluation, list []trials.Trial, labels []int) bool {
-	if len(reports) != len(e.judged) {
+// fit reports whether a journal's outcomes are those of an evaluation.
+func (j *job) fit(judged [][]trials.Outcome, e evaluation, list []trials.Trial) bool {
+	if len(judged) != len(e.judged) {
 		return false
 	}
-	for _, r := range reports {
-		if r == nil || !slices.Equal(r.Labels, labels) || len(r.Clean.Predicted) != len(labels) || len(r.Attacks) != len(list) {
+	for _, outcomes := range judged {
+		if len(outcomes) != len(list) {
 			return false
 		}
-		for i, o := range r.Attacks {
-			if o.Name != list[i].String() || len(o.Predicted) != len(labels) {
+		for i, o := range outcomes {
+			if o.Trial != list[i] || o.Validate(j.Test.Labels, j.Train.Classes) != nil {
 				return false
 			}
 		}
@@ -141,17 +141,22 @@ func fit(reports []*attack.Report, e evaluation, list []trials.Trial, labels []i
 	return true
 }
 
-func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trials.Trial) ([]*attack.Report, error) {
+// judge returns for each network of an evaluation the outcomes of the trials, the first of
+// which is of clean images.
+func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []trials.Trial) ([][]trials.Outcome, error) {
 	cfg := attack.DefaultConfig()
 	cfg.Key, cfg.Source = rng.New(j.Seed).Derive("attacks", 0), nets.models[e.source]
 	var models []*snn.Model
 	for _, name := range e.judged {
 		models = append(models, nets.models[name])
 	}
-	attacks, work := make([]attack.Named, len(list)), map[string]float64{"clean": float64(len(models))}
+	var attacks []attack.Named
+	work := map[string]float64{}
 	for i, t := range list {
-		attacks[i] = attack.Named{Name: t.String(), Attack: t.Adversary()}
-		work[attacks[i].Name] = t.Work(len(models))
+		if i > 0 {
+			attacks = append(attacks, attack.Named{Name: t.String(), Attack: t.Adversary()})
+		}
+		work[t.String()] = t.Work(len(models))
 	}
 	done := 0
 	cfg.Progress = func(p attack.Progress) {
@@ -162,5 +167,11 @@ func (j *job) judge(ctx context.Context, nets *trained, e evaluation, list []tri
 	if err != nil {
 		return nil, fmt.Errorf("attacks: %s: %w", e.title, err)
 	}
-	return reports, nil
+	judged := make([][]trials.Outcome, len(reports))
+	for i, r := range reports {
+		for k, o := range append([]attack.Outcome{r.Clean}, r.Attacks...) {
+			judged[i] = append(judged[i], trials.NewOutcome(list[k], o))
+		}
+	}
+	return judged, nil
 }

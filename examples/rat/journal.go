@@ -1,26 +1,30 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"github.com/org/snnrat/attack"
-	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/examples/internal/runs"
+	"github.com/org/snnrat/examples/internal/trials"
 )
 
-// journal is what a run that was stopped leaves in its folder, beside a checkpoint for
-// each network: the flags that made it, and the evaluations that are done. A run that
-// is completed removes all of it.
+// journal is the record of a run that is not complete. Beside it in the folder are
+// checkpoints of the networks.
+//
+// A run that is complete first writes Completed and then removes the checkpoints and the
+// journal. So a run that is killed between these steps leaves a folder for a new run.
 type journal struct {
-	Flags   map[string]string           `json:"flags"`
-	Reports map[string][]*attack.Report `json:"reports"` // by the evaluation's title
+	Flags     map[string]string `json:"flags"`
+	Version   string            `json:"version"` // of the library that made Judged
+	Completed bool              `json:"completed,omitempty"`
+	// Judged has, by the evaluation's title, the outcomes of each network: of the clean
+	// images, and of the trials in their order.
+	Judged map[string][][]trials.Outcome `json:"judged"`
 
 	folder string
 }
@@ -28,72 +32,83 @@ type journal struct {
 func (j *journal) path() string                  { return filepath.Join(j.folder, "run.json") }
 func (j *journal) checkpoint(name string) string { return filepath.Join(j.folder, name+".ckpt") }
 
-// openJournal begins a journal, or goes on with the one in the folder. It refuses to
-// overwrite a run that can be resumed, and to resume one of other flags.
-func openJournal(o *options) (*journal, error) {
-	j := &journal{Flags: o.given, Reports: map[string][]*attack.Report{}, folder: o.out}
-	if o.resume {
-		return j.resume()
+// checkpoints lists the paths of all checkpoints.
+func (j *journal) checkpoints() (paths []string) {
+	for _, n := range networks {
+		paths = append(paths, j.checkpoint(n.name))
 	}
-	if j.holds() {
+	return paths
+}
+
+// openJournal begins a journal, or goes on with the one in the folder, which holds the
+// evaluations of so many images. It refuses to overwrite a run that can be resumed, and
+// to resume a run of other flags.
+func openJournal(o *options, images int) (*journal, error) {
+	version, err := runs.Version()
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{Flags: o.given, Version: version, Judged: map[string][][]trials.Outcome{}, folder: o.out}
+	old := &journal{folder: o.out}
+	err = runs.ReadRecord(j.path(), old, runs.Budget(images))
+	none := errors.Is(err, fs.ErrNotExist)
+	kept := slices.ContainsFunc(j.checkpoints(), exists)
+	switch {
+	case err == nil && old.Completed, none && !kept:
+		if o.resume {
+			return nil, nothingToResume(o)
+		}
+		err = runs.Remove(j.checkpoints()...)
+	case o.resume && none: // its checkpoints say of themselves what they are of
+		err = nil
+	case o.resume && err != nil:
+		return nil, fmt.Errorf("-resume: %w (remove the file to make the evaluations anew)", err)
+	case o.resume:
+		err = j.goOn(old)
+	case kept:
 		return nil, fmt.Errorf("-out %s: holds a run that was stopped: go on with -resume, choose another folder, or remove it", o.out)
+	default:
+		err = nil
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return nil, notWritable(o, err)
+	if err != nil {
+		return nil, err
 	}
-	// A first run's checkpoint may be hours away: that it can be written is seen here.
 	if err := j.save(); err != nil {
-		return nil, notWritable(o, err)
+		return nil, fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
 	}
 	return j, nil
 }
 
-func notWritable(o *options, err error) error {
-	return fmt.Errorf("-out %s: expected a folder to write to: %w", o.out, err)
+func nothingToResume(o *options) error {
+	return fmt.Errorf("-resume: %s holds no run that was stopped: start without -resume", o.out)
 }
 
-// resume returns the folder's journal, which must be of the flags of j.
-func (j *journal) resume() (*journal, error) {
-	b, err := os.ReadFile(j.path())
-	if err != nil {
-		return nil, fmt.Errorf("-resume: %s holds no run that was stopped, start without -resume: %w", j.folder, err)
-	}
-	old := &journal{folder: j.folder}
-	if err := json.Unmarshal(b, old); err != nil {
-		return nil, fmt.Errorf("-resume: %s: expected a run's flags and evaluations: %w", j.path(), err)
-	}
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// goOn takes the evaluations of an older journal. Those of another version of the library
+// are made anew.
+func (j *journal) goOn(old *journal) error {
 	for _, name := range slices.Sorted(maps.Keys(j.Flags)) {
 		if was, is := old.Flags[name], j.Flags[name]; was != is {
-			return nil, fmt.Errorf("-resume: -%s is %q, but the run in %s has %q: expected the same flags", name, is, j.folder, was)
+			return fmt.Errorf("-resume: -%s is %q, but the run in %s has %q: expected the same flags", name, is, j.folder, was)
 		}
 	}
-	if old.Reports == nil {
-		old.Reports = j.Reports
-	}
-	return old, nil
-}
-
-// holds reports whether there is something to resume.
-func (j *journal) holds() bool {
-	return slices.ContainsFunc(networks, func(n network) bool {
-		_, err := os.Stat(j.checkpoint(n.name))
-		return err == nil
-	})
-}
-
-func (j *journal) save() error {
-	return atomicfile.Write(j.path(), func(w io.Writer) error { return json.NewEncoder(w).Encode(j) })
-}
-
-func (j *journal) remove() error {
-	paths := []string{j.path()}
-	for _, n := range networks {
-		paths = append(paths, j.checkpoint(n.name))
-	}
-	for _, path := range paths {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if old.Version == j.Version && old.Judged != nil {
+		j.Judged = old.Judged
 	}
 	return nil
+}
+
+func (j *journal) save() error { return runs.WriteRecord(j.path(), j) }
+
+// complete removes all that a run needs to be resumed.
+func (j *journal) complete() error {
+	j.Completed, j.Judged = true, nil
+	if err := j.save(); err != nil {
+		return err
+	}
+	return runs.Remove(append(j.checkpoints(), j.path())...)
 }

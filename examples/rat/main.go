@@ -1,34 +1,44 @@
-// Rat trains a spiking network with RAT, attacks it and its plainly trained twin, and
-// shows who survives: Table 2 and Figure 1 of Ding et al. 2022 in a small size.
+// Rat trains a spiking network with RAT, attacks it and a plainly trained network of the
+// same architecture, and prints the accuracies of both: Table 2 and Figure 1 of Ding et
+// al. 2022 at a small size.
 //
 //	go run ./examples/rat
 //
-// It trains three networks on the first 6,000 images of Fashion-MNIST, which are
-// embedded: a plain one, one with RAT (adversarial examples mixed from FGSM and RFGSM
-// × BPTT and BPTR, weights projected towards orthogonality), and a separately seeded
-// plain one, the source of the black-box attacks. It prints the accuracies under every
-// attack, and writes to a folder
+// It trains three networks on the first 6,000 images of Fashion-MNIST, which are embedded:
+// a plain network, a network with RAT, and a plain network of another seed. The last one is
+// the source of the black-box attacks. RAT trains on adversarial examples, mixed from FGSM
+// and RFGSM by BPTT and BPTR, and projects the weights towards orthogonality.
+//
+// # Results
+//
+// The program prints a table and writes to the folder -out
 //
 //	vanilla.safetensors, rat.safetensors, source.safetensors
 //	                            the networks, which zoo.Load reads
-//	results.json                the flags, the course of the trainings, and what each
-//	                            network saw in every image under every attack
-//	accuracy.svg, accuracy.png  the curves of accuracy against ε
+//	results.json                the flags, the metrics of the trainings, and the outcome of
+//	                            every attack
+//	accuracy.svg, accuracy.png  the accuracy against ε
 //
-// In results.json, labels holds the classes of the test images. white_box and
-// black_box have for each network outcomes: an attack with its gradient approximation
-// and its ε in 255ths, the accuracy under it in [0,1], and predicted, the class that
-// the network saw in each image. worst_case_accuracy is the share of images that it
-// classified as labelled when clean and under all attacks of the table. It does not count
-// noise, which has no bound. zero_gradient lists the images for which every gradient of an
-// attack was zero: the attack could not choose a direction, and the image's survival proves
-// nothing. The lines below the table name such attacks.
+// In results.json, labels holds the classes of the test images. white_box and black_box
+// hold the outcomes of each network. An outcome is of an attack, its gradient approximation
+// and its ε in 255ths. It has the accuracy in [0,1] and, as predicted, the class that the
+// network saw in each image. zero_gradient lists the images for which every gradient of the
+// attack was zero: the attack had no direction there, so their accuracy shows no
+// robustness. worst_case_accuracy is the share of the images that are classified as
+// labelled when clean and under every attack of the table. Noise has no bound and does not
+// count.
 //
-// PGD and BIM make 7 steps of α = ε/3, within ε = 16/255 in the table; RAT trains at
-// ε = 8/255. -test-eps and -eps change the two.
+// PGD and BIM make 7 steps of α = ε/3. In the table, ε is 16/255. RAT trains at ε = 8/255.
+// The flags -test-eps and -eps change the two.
 //
-// Ctrl-C or SIGTERM stops it; the same flags and -resume go on from the last completed
-// epoch or evaluation, to the results, to the bit, of a run that was not stopped.
+// # Stopping and resuming
+//
+// Ctrl-C or SIGTERM stops the program after the current step. The same flags with -resume
+// go on from there, to the same bits. A run that is killed loses the last ten minutes of
+// training at most, or the evaluation under way. Until a run is complete, the folder holds
+// run.json, with the flags and the completed evaluations, and a checkpoint NAME.ckpt for
+// each network. Evaluations of another version of the library are made anew. The file .lock
+// locks the folder: a second run in it is refused.
 package main
 
 import (
@@ -41,6 +51,7 @@ import (
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn/zoo"
@@ -69,7 +80,7 @@ type options struct {
 	out     string
 	resume  bool
 	given   map[string]string // the values of the other flags
-	atMost  bool              // that TestCount is a default, of which a set may have fewer
+	atMost  bool              // TestCount is the default; a smaller set is taken whole
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -87,12 +98,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Beta, "beta", 0.004, "[0, 1]", "step β of the orthogonal projection")
 	cli.Var(fs, &o.LR, "lr", 0.1, "(0, ∞)", "learning rate, falling along a cosine")
 	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training images, 0 for all")
-	cli.Var(fs, &o.TestCount, "test", 1000, "[0, ∞)", "test images, 0 for all; of a smaller set the default takes all")
+	cli.Var(fs, &o.TestCount, "test", 1000, "[0, ∞)", "test images, 0 for all; the default takes a smaller set whole")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	fs.VisitAll(func(f *flag.Flag) { o.given[f.Name] = "" })
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "rat"), "`folder` to write to")
-	fs.BoolVar(&o.resume, "resume", false, "go on from where a run into the same folder stopped")
+	fs.BoolVar(&o.resume, "resume", false, "go on with the run in the folder that was stopped")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
@@ -129,7 +140,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
 	data, err := sets.Open(ctx, o.Data, nil)
 	if err == nil {
-		data.Loader = dataset.DefaultTraining() // so little training bears no augmentation
+		data.Loader = dataset.DefaultTraining() // the training is too short for augmentation
 		if o.atMost {
 			o.TestCount = min(o.TestCount, data.Test.N)
 		}
@@ -139,12 +150,20 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-data %s: %w", o.Data, err)
 	}
 	j := &job{options: o, Data: data, stdout: stdout}
-	// What can be wrong is found before anything is written and before the first hour.
+	// Wrong flags show before anything is written.
 	summary, err := j.check()
 	if err != nil {
 		return err
 	}
-	if j.journal, err = openJournal(o); err != nil {
+	if o.resume && !exists(o.out) {
+		return nothingToResume(o)
+	}
+	folder, err := runs.Open(o.out)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
+	}
+	defer folder.Close()
+	if j.journal, err = openJournal(o, j.Test.N); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.Train.N, j.Test.N, o.Data)
@@ -170,5 +189,5 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "\nTook %.0f s. The networks, results.json and accuracy.png are in %s.\n", res.Seconds, o.out)
-	return j.journal.remove()
+	return j.journal.complete()
 }

@@ -19,8 +19,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -45,6 +45,9 @@ func products(t *testing.T, folder string) map[string]string {
 	require.NoError(t, err)
 	files := map[string]string{}
 	for _, e := range entries {
+		if e.Name() == runs.LockName {
+			continue
+		}
 		b, err := os.ReadFile(filepath.Join(folder, e.Name()))
 		require.NoError(t, err)
 		files[e.Name()] = regexp.MustCompile(`"(seconds|images_per_second)":[^,}]*`).ReplaceAllString(string(b), "")
@@ -71,7 +74,7 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, 0.25, res.Options.Width)
 	assert.Len(t, res.Training["rat"], 2)
 
-	right := func(o outcome, i int) bool { return o.Predicted[i] == res.Labels[i] }
+	right := func(o trials.Outcome, i int) bool { return o.Predicted[i] == res.Labels[i] }
 	for _, in := range []map[string]*judgement{res.White, res.Black} {
 		for name, j := range in {
 			worst := 20
@@ -283,7 +286,7 @@ func TestResume(t *testing.T) {
 	same(folder)
 
 	_, err = start(context.Background(), folder, "-resume")
-	assert.ErrorContains(t, err, "-resume: "+folder+" holds no run that was stopped, start without -resume", "a completed run")
+	assert.ErrorContains(t, err, "-resume: "+folder+" holds no run that was stopped: start without -resume", "a completed run")
 }
 
 func TestResumeCorrupt(t *testing.T) {
@@ -344,14 +347,14 @@ func TestZeroGradient(t *testing.T) {
 func TestPrintZeroGradient(t *testing.T) {
 	r := results{Options: options{TestEps: 8}, White: map[string]*judgement{"vanilla": {}, "rat": {}}, Black: map[string]*judgement{"vanilla": {}, "rat": {}}}
 	assert.Empty(t, r.zeroGradients())
-	r.White["vanilla"].Outcomes = []outcome{
+	r.White["vanilla"].Outcomes = []trials.Outcome{
 		{Trial: trials.Clean},
 		{Trial: newTrial("BIM", snn.BPTR{}, 8), ZeroGradient: []int{1, 3}},
 		{Trial: newTrial("PGD", snn.BPTT{}, 4), ZeroGradient: []int{1, 3}},
 		{Trial: newTrial("PGD", snn.BPTT{}, 8)},
 	}
-	r.White["rat"].Outcomes = []outcome{{Trial: newTrial("FGSM", snn.CBA{}, 8), ZeroGradient: []int{7}}}
-	black := []outcome{{Trial: newTrial("PGD", snn.BPTR{}, 8), ZeroGradient: make([]int, 1000)}}
+	r.White["rat"].Outcomes = []trials.Outcome{{Trial: newTrial("FGSM", snn.CBA{}, 8), ZeroGradient: []int{7}}}
+	black := []trials.Outcome{{Trial: newTrial("PGD", snn.BPTR{}, 8), ZeroGradient: make([]int, 1000)}}
 	r.Black["vanilla"].Outcomes, r.Black["rat"].Outcomes = black, black
 	assert.Equal(t, "No gradient, so no attack: BIM BPTR, 2 images of vanilla.\n"+
 		"No gradient, so no attack: FGSM CBA, 1 image of RAT.\n"+
@@ -620,7 +623,7 @@ func TestDivergence(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	assert.Equal(t, []string{"rat.ckpt", "run.json", "vanilla.ckpt"}, names)
+	assert.Equal(t, []string{runs.LockName, "rat.ckpt", "run.json", "vanilla.ckpt"}, names)
 }
 
 // full is a disk without room.
@@ -640,11 +643,11 @@ func TestPrintFails(t *testing.T) {
 // The worst case counts attacks at the table's ε, and neither noise nor other radii.
 func TestWorstCase(t *testing.T) {
 	list := []trials.Trial{trials.Noise(16), newTrial("FGSM", snn.CBA{}, 16), newTrial("PGD", snn.BPTT{}, 24)}
-	r := &attack.Report{Labels: []int{0, 0, 0, 0}, Clean: attack.Outcome{Predicted: []int{0, 0, 0, 0}}}
-	for i := range list {
+	outcomes := []trials.Outcome{{Trial: trials.Clean, Predicted: []int{0, 0, 0, 0}}}
+	for i, trial := range list {
 		predicted := []int{0, 0, 0, 0}
 		predicted[i] = 1
-		r.Attacks = append(r.Attacks, attack.Outcome{Predicted: predicted})
+		outcomes = append(outcomes, trials.Outcome{Trial: trial, Predicted: predicted})
 	}
-	assert.Equal(t, 0.75, newJudgement(list, r, 16).WorstCase)
+	assert.Equal(t, 0.75, newJudgement([]int{0, 0, 0, 0}, outcomes, 16).WorstCase)
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -16,8 +15,8 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// results is what the run found, and what results.json holds. Networks go by their
-// names in files.
+// results is the content of results.json. The keys of the maps are the names of the
+// networks' files.
 type results struct {
 	Options  options                    `json:"options"`
 	Seconds  float64                    `json:"seconds"` // since the program's last start
@@ -27,47 +26,29 @@ type results struct {
 	Black    map[string]*judgement      `json:"black_box"`
 }
 
-// judgement is how a network did.
+// judgement holds the outcomes of a network.
 type judgement struct {
 	// WorstCase is the share of the images that are classified as labelled when clean
 	// and under all attacks of the table.
-	WorstCase float64   `json:"worst_case_accuracy"`
-	Outcomes  []outcome `json:"outcomes"`
+	WorstCase float64          `json:"worst_case_accuracy"`
+	Outcomes  []trials.Outcome `json:"outcomes"`
 }
 
-// outcome is what a network made of one version of the images.
-type outcome struct {
-	trials.Trial
-	Accuracy  float64 `json:"accuracy"`
-	Predicted []int   `json:"predicted"` // class of each test image
-	// ZeroGradient lists the images for which every gradient of the attack was zero.
-	ZeroGradient []int `json:"zero_gradient,omitempty"`
-}
-
-// newJudgement takes from a report on trials what results.json keeps. The worst case
-// is that over the attacks at ε = tableEps.
-func newJudgement(list []trials.Trial, r *attack.Report, tableEps float64) *judgement {
-	j := &judgement{Outcomes: []outcome{{Trial: trials.Clean, Accuracy: r.Clean.Accuracy, Predicted: r.Clean.Predicted}}}
-	for i, t := range list {
-		o := r.Attacks[i]
-		j.Outcomes = append(j.Outcomes, outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient})
-	}
-	survived := 0
-	for i, label := range r.Labels {
-		fooled := func(o outcome) bool {
-			return (o.Trial == trials.Clean || o.Eps == tableEps && o.InWorstCase()) && o.Predicted[i] != label
-		}
-		if !slices.ContainsFunc(j.Outcomes, fooled) {
-			survived++
+// newJudgement returns what results.json keeps of a network. The worst case is that over
+// the clean images and the trials at ε = tableEps.
+func newJudgement(labels []int, outcomes []trials.Outcome, tableEps float64) *judgement {
+	var table []trials.Outcome
+	for _, o := range outcomes {
+		if o.Trial == trials.Clean || o.Eps == tableEps {
+			table = append(table, o)
 		}
 	}
-	j.WorstCase = float64(survived) / float64(len(r.Labels))
-	return j
+	return &judgement{trials.WorstCase(labels, table), outcomes}
 }
 
 // accuracy returns the accuracy in a trial, in percent.
 func (j *judgement) accuracy(t trials.Trial) float64 {
-	i := slices.IndexFunc(j.Outcomes, func(o outcome) bool { return o.Trial == t })
+	i := slices.IndexFunc(j.Outcomes, func(o trials.Outcome) bool { return o.Trial == t })
 	return 100 * j.Outcomes[i].Accuracy
 }
 
@@ -115,8 +96,9 @@ func (r *results) print(out io.Writer) error {
 	return err
 }
 
-// zeroGradients says of which images the table's attacks had no gradient: that a network
-// withstands these says nothing. Black-box attacks have theirs of the source network.
+// zeroGradients returns a line for each attack of the table that had a zero gradient for
+// some images. The accuracy on these images shows no robustness. Black-box attacks have the
+// gradients of the source network.
 func (r *results) zeroGradients() (lines string) {
 	for _, in := range []struct {
 		*judgement

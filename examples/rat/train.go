@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
@@ -16,8 +15,8 @@ import (
 	"github.com/org/snnrat/train"
 )
 
-// Packages train, attack and regularize do not import each other: that they fit
-// together shows here.
+// Packages train, attack and regularize do not import each other. Their types fit each
+// other's interfaces.
 var (
 	_ snn.Adversary     = attack.Mix(nil)
 	_ snn.Adversary     = (*attack.Attack)(nil)
@@ -38,8 +37,8 @@ var networks = []network{
 	{name: "source", title: "source network"},
 }
 
-// work is that of training on one image, in forward passes: one, a backward pass to
-// the weights and the image's layers, which is two, and for RAT a gradient step.
+// work is the work of training on one image, in forward passes: 1 for the forward pass, 2
+// for the backward pass, and for RAT the gradient step of the attack.
 func (n network) work() float64 {
 	if n.rat {
 		return 3 + trials.GradientWork
@@ -47,14 +46,14 @@ func (n network) work() float64 {
 	return 3
 }
 
-// trained are the networks and the course of their training, by name.
+// trained are the networks and the metrics of their training, by name.
 type trained struct {
 	models  map[string]*snn.Model
 	metrics map[string][]train.Metrics
 }
 
-// check builds a network and describes it, and returns an error if a flag does not fit
-// the others.
+// check returns the summary of a network of the flags, or an error that names a flag that
+// does not fit the others.
 func (j *job) check() (*snn.Summary, error) {
 	m, err := zoo.New(j.config(), rng.New(j.Seed))
 	if err != nil {
@@ -102,44 +101,27 @@ func (j *job) trainAll(ctx context.Context) (*trained, error) {
 	return nets, nil
 }
 
-// trainOne trains a network, or goes on with it, and keeps a checkpoint of every
-// epoch.
+// trainOne trains a network, or goes on with it from its checkpoint.
 func (j *job) trainOne(ctx context.Context, m *snn.Model, n network) ([]train.Metrics, error) {
 	cfg := train.Default(j.Epochs)
-	cfg.LR, cfg.Loader = j.LR, j.Loader
 	if n.rat {
-		reg := regularize.DefaultOrthogonal()
+		reg := regularize.ForVGG()
 		reg.Beta = float32(j.Beta)
-		cfg.Adversary = attack.RATMix(float32(j.Eps / 255))
-		cfg.Regularizer, cfg.Simplex = reg, regularize.Simplex
-		cfg.Optimizer = train.SGD{Momentum: 0.9}
+		cfg = train.RAT(j.Epochs, attack.RATMix(float32(j.Eps/255)), reg, regularize.Simplex)
 	}
+	cfg.LR, cfg.Loader = j.LR, j.Loader
 	epochWork := float64(j.Train.N) * n.work()
 	cfg.Progress = func(p train.Progress) {
 		j.meter.Add(epochWork/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.title, p.Epoch, p.Epochs, p.Loss))
 	}
-	t, err := train.New(m, j.Train, cfg, rng.New(j.Seed).Derive("train "+n.name, 0))
-	if err != nil {
-		return nil, err
-	}
-	path := j.journal.checkpoint(n.name)
-	if j.resume {
-		if err := t.Resume(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		j.meter.Skip(epochWork * float64(len(t.History())))
-	}
-	for e, err := range t.Epochs(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if err := t.Save(path); err != nil {
-			return nil, err
-		}
-		j.meter.Finished(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%",
-			n.title, e.Epoch, j.Epochs, e.Loss, 100*e.Accuracy))
-	}
-	return t.History(), nil
+	return runs.Training{
+		Checkpoint: j.journal.checkpoint(n.name), Interval: runs.DefaultInterval,
+		Resumed: func(epochs float64) { j.meter.Skip(epochs * epochWork) },
+		Epoch: func(e train.Metrics) {
+			j.meter.Finished(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%",
+				n.title, e.Epoch, j.Epochs, e.Loss, 100*e.Accuracy))
+		},
+	}.Run(ctx, m, j.Train, cfg, rng.New(j.Seed).Derive("train "+n.name, 0))
 }
 
 // save writes the networks to a folder.

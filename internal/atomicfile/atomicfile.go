@@ -1,24 +1,31 @@
-// Package atomicfile writes files that are either whole or not there.
+// Package atomicfile writes files that are either complete or absent.
 package atomicfile
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
-// Write calls write with a buffered temporary file beside path, and renames it to
-// path when all of it is on disk. On an error, and when write panics, path is as it
-// was and nothing lies beside it.
+// temporary matches the names of temporary files: .BASE.NUMBER.tmp for a file BASE.
+var temporary = regexp.MustCompile(`^\..+\.[0-9]+\.tmp$`)
+
+// Write calls write with a buffered temporary file in the folder of path, and renames
+// the file to path when all of it is on disk. After an error or a panic of write, path
+// is as before and the temporary file is removed. A killed process can leave a
+// temporary file, which [Clean] removes.
 func Write(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
 	}
-	whole := false
+	complete := false
 	defer func() {
-		if !whole {
+		if !complete {
 			f.Close()
 			os.Remove(f.Name())
 		}
@@ -42,6 +49,24 @@ func Write(path string, write func(io.Writer) error) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	whole = true
+	complete = true
+	return nil
+}
+
+// Clean removes the temporary files that killed processes left in a folder. No process
+// may be writing to the folder. A folder that does not exist is clean.
+func Clean(folder string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !temporary.MatchString(e.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(folder, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }

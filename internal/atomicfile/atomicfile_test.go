@@ -75,3 +75,24 @@ func TestFoldersThatTakeNoFile(t *testing.T) {
 	assert.ErrorContains(t, atomicfile.Write(taken, write("new")), taken)
 	assert.Equal(t, []string{"taken"}, files(t, dir))
 }
+
+// Clean removes what a killed process left, and nothing else.
+func TestClean(t *testing.T) {
+	dir := t.TempDir()
+	left := ""
+	assert.Panics(t, func() {
+		_ = atomicfile.Write(filepath.Join(dir, "a.b"), func(io.Writer) error {
+			left = files(t, dir)[0]
+			panic("killed")
+		})
+	})
+	keep := []string{".a.tmp", ".lock", "a.1.tmp", ".a.b1.tmp"}
+	for _, name := range append([]string{left}, keep...) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+	}
+	folder := ".folder.1.tmp"
+	require.NoError(t, os.Mkdir(filepath.Join(dir, folder), 0o755))
+	require.NoError(t, atomicfile.Clean(dir))
+	assert.ElementsMatch(t, append(keep, folder), files(t, dir))
+	assert.NoError(t, atomicfile.Clean(filepath.Join(dir, "missing")))
+}

@@ -1,5 +1,5 @@
-// Package cli reads the examples' command lines. What is wrong with one is an error
-// of one line that names the flag, its value and what was expected.
+// Package cli reads the examples' command lines and runs their main functions. An error in
+// a command line names the flag, its value and what was expected, in one line.
 package cli
 
 import (
@@ -18,8 +18,8 @@ import (
 // Number is what the numeric flags hold.
 type Number interface{ int | uint64 | float64 }
 
-// Var defines a flag for a number in an interval, written as in mathematics: [1, 10],
-// (0, 1] or, for want of a bound, [0, ∞). It panics if the interval is not so written.
+// Var defines a flag for a number in an interval, which is written as in mathematics: [1,
+// 10], (0, 1] or [0, ∞). It panics if the interval is not written so.
 func Var[T Number](fs *flag.FlagSet, p *T, name string, value T, interval, usage string) {
 	*p = value
 	fs.Var(&number[T]{p, parseInterval(interval)}, name, usage+": `number` in "+interval)
@@ -91,7 +91,7 @@ func (i interval) contains(v float64) bool {
 // it writes it to out and returns flag.ErrHelp.
 func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	fs.Init(fs.Name(), flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // or else an error would come with all of the usage
+	fs.SetOutput(io.Discard) // package flag prints the whole usage after an error
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -108,19 +108,18 @@ func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	return err
 }
 
-// Given returns the names of the flags that the command line has; the others have their
-// defaults.
+// Given returns the names of the flags that are on the command line.
 func Given(fs *flag.FlagSet) map[string]bool {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	return given
 }
 
-// Exit ends the program, with 1 and a line on standard error if err is not nil; help
-// that was asked for is no error.
+// Exit ends the program with 0, or with 1 and one line on standard error if err is not nil
+// and not that of Parse after -help.
 func Exit(name string, err error) {
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 	os.Exit(0)

@@ -17,14 +17,14 @@ import (
 type Options interface {
 	// Concurrency returns the number of threads to use, 0 for all processors.
 	Concurrency() int
-	// Stopped says, of a run that was stopped, what of it is where.
+	// Stopped says what a run that was stopped has left, and where.
 	Stopped() string
 }
 
-// Main is the main function of a program that works for long: it parses the command
-// line and runs, and ends the program with 0, with 1 and a line on standard error, or
-// with 130 after Ctrl-C or SIGTERM, which ends run's context: as run may have a step to
-// complete first, a line says so at once. A second one ends the program at once.
+// Main is the main function of a program that runs for long. It parses the command line and
+// calls run. It ends the program with 0, with 1 and one line on standard error, or with 130
+// after Ctrl-C or SIGTERM. These end run's context, and a line says at once that run
+// completes its step first. A second signal ends the program at once.
 func Main[O Options](name string, parse func(args []string, stdout io.Writer) (O, error),
 	run func(ctx context.Context, o O, stdout, stderr io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,12 +1,16 @@
-// Package clitest runs the examples in their tests as a user would, as programs of their
+// Package clitest runs the examples in their tests as a user does, as processes of their
 // own.
 package clitest
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -42,4 +46,46 @@ func Run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 		require.ErrorAs(t, err, &exit)
 	}
 	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// Kill runs the program and kills it, as kill -9 does, once the names of the files below
+// folder have changed so many times. A file that is written changes them twice: it gets
+// a temporary name, and then its own. It reports whether the program was killed; else it
+// ended before, with code.
+func Kill(t *testing.T, folder string, changes int, args ...string) (killed bool, stderr string, code int) {
+	t.Helper()
+	var errs bytes.Buffer
+	c := Command(args...)
+	c.Stderr = &errs
+	last := names(folder)
+	require.NoError(t, c.Start())
+	ended := make(chan struct{})
+	go func() { _ = c.Wait(); close(ended) }()
+	for {
+		select {
+		case <-ended:
+			return false, errs.String(), c.ProcessState.ExitCode()
+		case <-time.After(50 * time.Microsecond):
+		}
+		now := names(folder)
+		if now != last {
+			changes--
+		}
+		if last = now; changes <= 0 {
+			_ = c.Process.Kill()
+			<-ended
+			// It may have ended by itself just before.
+			return c.ProcessState.ExitCode() != 0, errs.String(), c.ProcessState.ExitCode()
+		}
+	}
+}
+
+// names returns the names of the files below a folder.
+func names(folder string) string {
+	var b strings.Builder
+	_ = filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		b.WriteString(path + "\n")
+		return nil // a file may be gone meanwhile
+	})
+	return b.String()
 }

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/term"
 )
 
-// Meter shows how much of a job of several parts is done and how long the rest will
-// take. On a terminal it is one line, always redrawn; elsewhere a line for each part
-// that is finished, and one a minute in between. The parts' work may be measured in
-// anything that is proportional to the time it takes.
+// Meter shows how much of a job is done and how long the rest will take. On a terminal it
+// redraws one line. Elsewhere, such as in a log, it writes a line for each part that is
+// finished, and one a minute in between. The unit of work is free: the estimate takes the
+// time to be proportional to the work.
 type Meter struct {
 	w     io.Writer
 	width func() int // of the terminal, in columns; 0 for none
@@ -26,7 +26,7 @@ type Meter struct {
 	drawn                int       // columns of the line that is on the terminal
 }
 
-// NewMeter returns the meter of a job of so much work, whose time runs from now on.
+// NewMeter returns the meter of a job of so much work. The time starts now.
 func NewMeter(w io.Writer, total float64) *Meter {
 	m := &Meter{w: w, total: total, now: time.Now, width: func() int { return 0 }}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -42,13 +42,13 @@ func NewMeter(w io.Writer, total float64) *Meter {
 	return m
 }
 
-// Skip says that so much of the work was done before, in no time of this job.
+// Skip counts work that an earlier run did. The estimate of the rest leaves it out.
 func (m *Meter) Skip(work float64) {
 	m.done += work
 	m.skipped += work
 }
 
-// Add says that so much more of the work is done, and in a few words on what.
+// Add counts work that was done. on says in a few words what it was done on.
 func (m *Meter) Add(work float64, on string) {
 	m.done += work
 	pause := time.Minute
@@ -71,7 +71,7 @@ func (m *Meter) Add(work float64, on string) {
 	m.drawn = columns
 }
 
-// Finished says that a part of the job is.
+// Finished says that a part of the job is finished.
 func (m *Meter) Finished(part string) {
 	if m.width() == 0 {
 		m.last = m.now()
@@ -79,7 +79,7 @@ func (m *Meter) Finished(part string) {
 	}
 }
 
-// Clear removes the line from the terminal, for what else is to be written there.
+// Clear removes the line from the terminal, before other output.
 func (m *Meter) Clear() {
 	if m.drawn > 0 {
 		// With room for the ^C that a terminal echoes.
@@ -96,8 +96,8 @@ func (m *Meter) line(text string) {
 	fmt.Fprintf(m.w, "%s (%.0f %% of all; %s elapsed%s)\n", text, 100*m.done/m.total, clock(m.now().Sub(m.start)), left)
 }
 
-// left estimates the time that is left, on the clock; nothing as long as too little is
-// done to tell.
+// left returns an estimate of the time that is left, or "" as long as too little is done for
+// an estimate.
 func (m *Meter) left() string {
 	did := m.done - m.skipped
 	elapsed := m.now().Sub(m.start)
@@ -116,8 +116,8 @@ func clock(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 }
 
-// draw returns the line, which leaves the terminal's last three columns free: for a ^C
-// that is echoed, and as some terminals wrap in the very last.
+// draw returns the line. It leaves the terminal's last three columns free, for a ^C that the
+// terminal echoes, and because some terminals wrap in the last column.
 func draw(width int, share float64, left, on string) string {
 	const bar = 16
 	share = min(max(share, 0), 1)

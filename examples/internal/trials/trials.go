@@ -1,4 +1,5 @@
-// Package trials names what the examples judge networks under, in tables and files.
+// Package trials names the attacks of the examples in tables and files, and holds their
+// outcomes.
 package trials
 
 import (
@@ -8,7 +9,7 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Trial is something that a network is judged under. Trials can be compared.
+// Trial is clean images, noise, or an attack with its settings. Trials can be compared.
 type Trial struct {
 	Attack   string  `json:"attack"`             // clean, noise, FGSM, RFGSM, PGD or BIM
 	Gradient string  `json:"gradient,omitempty"` // the approximation that the attack uses
@@ -23,11 +24,11 @@ var Clean = Trial{Attack: "clean"}
 // Noise is Gaussian noise of standard deviation eps, in 255ths.
 func Noise(eps float64) Trial { return Trial{Attack: "noise", Eps: eps} }
 
-// Gradients are the approximations that attacks go by.
+// Gradients are the gradient approximations of the attacks.
 var Gradients = []snn.Gradient{snn.CBA{}, snn.BPTR{}, snn.BPTT{}}
 
-// New returns the trial by an attack with radius eps, in 255ths. Steps and their
-// length alpha are those of PGD and BIM; others take none.
+// New returns the trial of an attack with radius eps, in 255ths. PGD and BIM make steps of
+// length alpha. The other attacks ignore alpha and steps.
 func New(name string, g snn.Gradient, eps, alpha float64, steps int) Trial {
 	t := Trial{Attack: name, Gradient: fmt.Sprint(g), Eps: eps}
 	if name == "PGD" || name == "BIM" {
@@ -36,7 +37,7 @@ func New(name string, g snn.Gradient, eps, alpha float64, steps int) Trial {
 	return t
 }
 
-// String returns the trial's name, which is that of its random stream too.
+// String returns the trial's name. It names the trial's random stream, too.
 func (t Trial) String() string {
 	if t == Clean {
 		return t.Attack
@@ -44,7 +45,7 @@ func (t Trial) String() string {
 	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
 }
 
-// Adversary returns what makes the images.
+// Adversary returns the attack, or the noise.
 func (t Trial) Adversary() snn.Adversary {
 	eps, alpha := float32(t.Eps/255), float32(t.Alpha)
 	for _, g := range Gradients {
@@ -65,11 +66,11 @@ func (t Trial) Adversary() snn.Adversary {
 	return attack.GaussianNoise{Std: eps}
 }
 
-// InWorstCase tells whether a worst case counts the trial: clean images and attacks, which
-// stay within ε of them. Noise has no bound.
+// InWorstCase reports whether a worst case counts the trial. It counts clean images and
+// attacks, which stay within ε of them. It leaves out noise, which has no bound.
 func (t Trial) InWorstCase() bool { return t.Attack != "noise" }
 
-// Validate returns an error if the attack is none.
+// Validate returns an error if a setting of the attack is out of its range.
 func (t Trial) Validate() error {
 	if a, ok := t.Adversary().(*attack.Attack); ok {
 		if err := a.Validate(); err != nil {
@@ -79,12 +80,71 @@ func (t Trial) Validate() error {
 	return nil
 }
 
-// GradientWork is the work of a gradient step of an attack on one image, in forward
-// passes: one, a backward pass to the image, and the step.
+// Outcome is what a network made of the test images in a trial.
+type Outcome struct {
+	Trial
+	Accuracy  float64 `json:"accuracy"`  // in [0,1]
+	Predicted []int   `json:"predicted"` // class of each test image
+	// ZeroGradient lists the images, in increasing order, for which every gradient of the
+	// attack was zero.
+	ZeroGradient []int `json:"zero_gradient,omitempty"`
+}
+
+// NewOutcome returns the outcome of a trial from an attack's report.
+func NewOutcome(t Trial, o attack.Outcome) Outcome {
+	return Outcome{t, o.Accuracy, o.Predicted, o.ZeroGradient}
+}
+
+// Validate returns an error if o is not an outcome of images with these labels, which are
+// in [0, classes).
+func (o Outcome) Validate(labels []int, classes int) error {
+	if len(labels) == 0 || len(o.Predicted) != len(labels) {
+		return fmt.Errorf("%v: %d predictions: expected %d", o.Trial, len(o.Predicted), len(labels))
+	}
+	right := 0
+	for i, class := range o.Predicted {
+		if class < 0 || class >= classes {
+			return fmt.Errorf("%v: class %d of image %d: expected a number in [0, %d)", o.Trial, class, i, classes)
+		}
+		if class == labels[i] {
+			right++
+		}
+	}
+	if accuracy := float64(right) / float64(len(labels)); o.Accuracy != accuracy {
+		return fmt.Errorf("%v: accuracy %v: expected %v, as the predictions say", o.Trial, o.Accuracy, accuracy)
+	}
+	last := -1
+	for _, i := range o.ZeroGradient {
+		if i <= last || i >= len(labels) {
+			return fmt.Errorf("%v: image %d has a zero gradient: expected a number in [%d, %d)", o.Trial, i, last+1, len(labels))
+		}
+		last = i
+	}
+	return nil
+}
+
+// WorstCase returns the share of the images that are classified as labelled in all outcomes
+// that a worst case counts. The outcomes are valid for the labels.
+func WorstCase(labels []int, outcomes []Outcome) float64 {
+	survived := 0
+	for i, label := range labels {
+		right := true
+		for _, o := range outcomes {
+			right = right && (!o.InWorstCase() || o.Predicted[i] == label)
+		}
+		if right {
+			survived++
+		}
+	}
+	return float64(survived) / float64(len(labels))
+}
+
+// GradientWork is the work of a gradient step of an attack on one image, in forward passes.
+// It counts the forward pass, the backward pass to the image, and the step.
 const GradientWork = 2.5
 
-// Work is that of making one image and showing it to so many networks, in forward
-// passes.
+// Work returns the work of attacking one image and of classifying it by so many networks, in
+// forward passes.
 func (t Trial) Work(networks int) float64 {
 	work := float64(networks)
 	if a, ok := t.Adversary().(*attack.Attack); ok {

@@ -34,3 +34,13 @@ func TestTrials(t *testing.T) {
 	assert.Equal(t, trials.New("FGSM", snn.CBA{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.02, 9), "steps are not FGSM's")
 	assert.ErrorContains(t, trials.New("PGD", snn.BPTT{}, 8, 0, 7).Validate(), "PGD BPTT ε=8/255: ")
 }
+
+// The worst case counts clean images and attacks, not noise.
+func TestWorstCase(t *testing.T) {
+	outcomes := []trials.Outcome{
+		{Trial: trials.Clean, Predicted: []int{1, 0, 0, 0}},
+		{Trial: trials.Noise(8), Predicted: []int{0, 1, 0, 0}},
+		{Trial: trials.New("FGSM", snn.CBA{}, 8, 0, 0), Predicted: []int{0, 0, 1, 0}},
+	}
+	assert.Equal(t, 0.5, trials.WorstCase([]int{0, 0, 0, 0}, outcomes))
+}
