@@ -16,9 +16,9 @@ type conv2D struct {
 	geom kernel.Conv // over y's steps
 }
 
-// ConvShape returns the shape of the output of a convolution of x with cout output
-// channels, windows of kh × kw pixels, and the given stride and zero padding. H or W of
-// the result is less than 1 if the window does not fit into the padded input. The
+// ConvShape returns the shape of the output of a convolution of x. The convolution has cout
+// output channels, windows of kh × kw pixels, and the given stride and zero padding. H or W
+// of the result is less than 1 if the window does not fit into the padded input. The
 // arguments other than pad must be positive.
 func ConvShape(x tensor.Shape, cout, kh, kw, stride, pad int) tensor.Shape {
 	x.C = cout

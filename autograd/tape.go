@@ -113,8 +113,8 @@ func (t *Tape) Release(v *Value) {
 // [Param.ClearGrad].
 //
 // A backward pass uses up the recorded operations. A second one needs a Reset and another
-// forward pass. Backward panics if y has more than one step, if the length of seed does
-// not fit, or if a backward pass was made since the last Reset.
+// forward pass. Backward panics if none was made since the last backward pass. It also
+// panics if y has more than one step or if the length of seed is not N·C·H·W.
 func (t *Tape) Backward(y *Value, seed []float32) {
 	sh := y.shape
 	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
@@ -131,8 +131,8 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 }
 
 // BackwardFrom is Backward for a value of any number of steps. The seed has the steps of
-// y, or 1 if it is the same at every step. BackwardFrom panics if the shapes do not fit, or
-// if a backward pass was made since the last Reset.
+// y, or 1 if it is the same at every step. BackwardFrom panics if the shapes do not fit. As
+// Backward does, it needs a Reset and a forward pass after another backward pass.
 func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if y.shape.WithSteps(seed.Steps) != seed.Shape {
 		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))
