@@ -76,7 +76,8 @@ func (l Level) gatherBlocks() int {
 // groupChannels returns the number of channels of a group, blocks being whole.
 func (c *Conv) groupChannels() int { return min(c.BlocksIn()*Lanes, Group) }
 
-// same3 reports whether the window is 3×3 with stride 1 and padding 1.
+// same3 reports whether the window is 3×3 with stride 1 and padding 1, and rows have more than
+// one pixel.
 func (c *Conv) same3() bool {
 	return c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 && c.Win > 1
 }

@@ -107,8 +107,8 @@ func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, thread
 }
 
 // NeuronSupport runs the neurons as NeuronForward does. It writes a bit where the membrane
-// potential before the reset is closer than width to the threshold. A surrogate derivative
-// with that support is zero elsewhere.
+// potential before the reset is closer than width to the threshold, or is NaN. A surrogate
+// derivative with that support is zero elsewhere.
 func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, width float32, threads int) {
 	sc.forward(true, near, x, norm, n, width, threads)
 }

@@ -108,7 +108,8 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	})
 }
 
-// MaxPool writes the largest value of every window of dense x. Shapes are as in AvgPool.
+// MaxPool writes the largest value of every window of dense x, or NaN if the window has one.
+// Shapes are as in AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
