@@ -8,8 +8,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// BatchNormState is batch norm's parameters and running statistics, each of Shape
-// [C].
+// BatchNormState holds the parameters and the running statistics of batch norm. Each
+// Param has Shape [C]. Eps is added to a variance before the square root is taken. Momentum
+// is the weight of a new batch in the running statistics.
 type BatchNormState struct {
 	Weight, Bias            *Param
 	RunningMean, RunningVar *Param
@@ -22,8 +23,8 @@ func (s *BatchNormState) check(x *Value) {
 	}
 }
 
-// normalized is y = A·x + B by channel, yet to be computed. Neurons that follow do so
-// as they go, and batch norm's output is never in memory.
+// normalized is the deferred value y = A·x + B, with one A and one B for each channel.
+// Neurons that read y compute it on the way, so that it is never in memory.
 type normalized struct {
 	x     *Value
 	norm  kernel.Norm
@@ -47,19 +48,19 @@ func (t *Tape) normalize(x *Value, a, b []float32, train *batchNormTrain) *Value
 	return y
 }
 
-// batchNormEval is y = a·x + b with constants by channel.
+// batchNormEval is y = a·x + b, with one constant a and one b for each channel.
 type batchNormEval struct {
 	x, y  *Value
 	state *BatchNormState
 	a     []float32 // [⌈C/16⌉·16]
 }
 
-// BatchNormEval normalizes x by the running statistics:
+// BatchNormEval normalizes each channel of x by the running statistics:
 //
 //	y = (x − RunningMean)/√(RunningVar + Eps) · Weight + Bias
 //
-// Gradients flow to x; those of Weight and Bias are computed too if the tape wants
-// parameters.
+// It panics if x does not have as many channels as Weight. Weight and Bias get gradients
+// if [Tape.Params] is set.
 func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	s.check(x)
 	x.mustBeOwned("BatchNormEval")
@@ -86,7 +87,8 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 
 func (o *batchNormEval) Output() *Value { return o.y }
 
-// Backward: ∂x = a·∂y; ∂Weight = Σ ∂y·x̂ and ∂Bias = Σ ∂y.
+// Backward computes ∂x = a·∂y, ∂Weight = Σ ∂y·x̂ and ∂Bias = Σ ∂y, with x̂ the normalized
+// input.
 func (o *batchNormEval) Backward(t *Tape) {
 	x, sh := o.x, o.x.shape
 	if t.Params {
@@ -114,12 +116,17 @@ type batchNormTrain struct {
 	mean, inv []float64 // [⌈C/16⌉·16], inv = 1/√(variance + eps)
 }
 
-// BatchNormTrain normalizes x by the statistics of the batch, over images, steps
-// and pixels, and moves the running ones towards them by Momentum (the variance
-// unbiased, as in PyTorch). Steps is the number of steps that x stands for: its own,
-// or T for a value that is the same at every one of T steps.
+// BatchNormTrain normalizes each channel of x by its mean and variance over the images,
+// steps and pixels of the batch. It then updates the running statistics by
 //
-// Ioffe and Szegedy, Batch Normalization, 2015.
+//	running ← (1 − Momentum)·running + Momentum·batch
+//
+// where the variance of the batch is the unbiased one, as in PyTorch. The argument steps is
+// the number of time steps that x stands for: T if x is the same at every one of T steps,
+// else the number of steps of x. BatchNormTrain panics if x does not have as many channels
+// as Weight.
+//
+// Source: Ioffe and Szegedy, Batch Normalization, 2015.
 func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	s.check(x)
 	x = Densify(t, x)
@@ -151,7 +158,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 
 func (o *batchNormTrain) Output() *Value { return o.y }
 
-// Backward: with x̂ the normalized input and means over the batch,
+// Backward computes, with x̂ the normalized input and mean the mean over the batch,
 //
 //	∂x = Weight·inv·(∂y − mean(∂y) − x̂·mean(∂y·x̂))
 func (o *batchNormTrain) Backward(t *Tape) {
@@ -181,12 +188,12 @@ func (o *batchNormTrain) Backward(t *Tape) {
 	t.drop(x)
 }
 
-// normSums are Σ ∂y and Σ ∂y·x̂ by channel, [⌈C/16⌉·16].
+// normSums are Σ ∂y and Σ ∂y·x̂ of each channel, [⌈C/16⌉·16].
 type normSums struct{ sum, dot []float64 }
 
 func newNormSums(n int) *normSums { return &normSums{make([]float64, n), make([]float64, n)} }
 
-// reduce computes the sums of y's gradient, which has all its steps.
+// reduce computes the sums of y's gradient, which has all steps.
 func (s *BatchNormState) reduce(t *Tape, y, x *Value, mean, inv []float64) *normSums {
 	sh := x.shape
 	sums := newNormSums(len(mean))
@@ -194,8 +201,8 @@ func (s *BatchNormState) reduce(t *Tape, y, x *Value, mean, inv []float64) *norm
 	return sums
 }
 
-// accumulate adds the sums to the gradients of Bias and Weight, if the tape wants
-// them.
+// accumulate adds the sums to the gradients of Bias and Weight if the tape's Params is
+// set.
 func (s *BatchNormState) accumulate(t *Tape, sums *normSums) {
 	if t.Params {
 		accumulate(s.Bias, sums.sum)

@@ -7,18 +7,20 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// combine is y = wa·a + wb·b. It keeps a and b if the weights are trained.
+// combine is y = wa·a + wb·b. It keeps a and b if the weights get a gradient.
 type combine struct {
 	a, b, y *Value
 	w       *Param // [2], or nil for ones
 }
 
-// Add returns a + b. A value that is the same at every step is added at each.
+// Add returns a + b. One of the two may have a single step: it is then added at every step
+// of the other. Otherwise the shapes must be equal. Add panics if the shapes do not fit.
 func Add(t *Tape, a, b *Value) *Value { return newCombine(t, a, b, nil) }
 
-// Convex returns w[0]·a + w[1]·b for a trained w of Shape [2]: the convex
-// combination of a residual block's branches in Ding et al. 2022, when w lies on the
-// probability simplex. Keeping it there is the optimiser's business.
+// Convex returns w[0]·a + w[1]·b for a parameter w of Shape [2]. The shapes of a and b are
+// as in Add. Ding et al. 2022 combine the branches of a residual block in this way, with w
+// on the probability simplex. Convex does not enforce this: the optimiser must project w.
+// Convex panics if w does not have two values or if the shapes do not fit.
 func Convex(t *Tape, a, b *Value, w *Param) *Value {
 	if w.Len() != 2 {
 		panic(fmt.Sprintf("autograd: Convex: weights %v for two branches", w.Shape))
@@ -56,7 +58,7 @@ func (o *combine) weights() (a, b float32) {
 	return o.w.data[0], o.w.data[1]
 }
 
-// put writes or adds one weighted branch to y.
+// put writes the branch w·x to y, or adds it.
 func (o *combine) put(t *Tape, x *Value, w float32, add bool) {
 	sh := o.y.shape
 	if x.shape.Steps == sh.Steps {
@@ -71,8 +73,8 @@ func (o *combine) put(t *Tape, x *Value, w float32, add bool) {
 
 func (o *combine) Output() *Value { return o.y }
 
-// Backward: ∂a = wa·∂y, ∂b = wb·∂y, summed over time for a branch that is the same
-// at every step; ∂wa = Σ a·∂y.
+// Backward computes ∂a = wa·∂y and ∂b = wb·∂y. The gradient of a branch of one step is
+// summed over time. The weights get ∂wa = Σ a·∂y and ∂wb = Σ b·∂y.
 func (o *combine) Backward(t *Tape) {
 	trained := o.w != nil && t.Params
 	if trained {
@@ -90,8 +92,8 @@ func (o *combine) Backward(t *Tape) {
 	}
 }
 
-// carryIn is carry for the last branch, of all y's steps, to which the memory of ∂y
-// goes.
+// carryIn is carry for the last branch, which has all steps of y. It may take over the
+// memory of ∂y.
 func (o *combine) carryIn(t *Tape, x *Value, w float32) {
 	if !x.needsGrad {
 		return

@@ -7,16 +7,19 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// conv2D keeps its input for the gradient of the weights. Where nobody wants that, the
-// convolution is deferred: neurons that follow run it in parts that stay in cache.
+// conv2D keeps its input for the gradient of the weights. If the weights get no gradient,
+// the convolution is deferred. Neurons that read its output then run it in parts that stay
+// in cache.
 type conv2D struct {
 	x, y *Value
 	w, b *Param
 	geom kernel.Conv // over y's steps
 }
 
-// ConvShape returns the shape of a convolution's output. The extents must be
-// positive.
+// ConvShape returns the shape of the output of a convolution of x. The convolution has cout
+// output channels, windows of kh × kw pixels, and the given stride and zero padding. H or W
+// of the result is less than 1 if the window does not fit into the padded input. The
+// arguments other than pad must be positive.
 func ConvShape(x tensor.Shape, cout, kh, kw, stride, pad int) tensor.Shape {
 	x.C = cout
 	x.H = floorDiv(x.H+2*pad-kh, stride) + 1
@@ -31,10 +34,14 @@ func floorDiv(a, b int) int {
 	return a / b
 }
 
-// Conv2D returns the 2-D convolution (cross-correlation, as in PyTorch) of x with
-// w of Shape [Cout, Cin, KH, KW], plus the bias b of Shape [Cout] if b is not nil:
+// Conv2D returns the 2-D convolution of x with w, plus the bias b. As in PyTorch, this is
+// a cross-correlation:
 //
 //	y[o, i, j] = b[o] + Σ w[o, c, ky, kx] · x[c, i·stride + ky − pad, j·stride + kx − pad]
+//
+// The sum is over c, ky and kx. w has Shape [Cout, Cin, KH, KW]; b has Shape [Cout] or is
+// nil. Conv2D panics if the shapes do not fit, if stride is less than 1, or if pad is
+// negative.
 func Conv2D(t *Tape, x *Value, w, b *Param, stride, pad int) *Value {
 	if len(w.Shape) != 4 || w.Shape[1] != x.shape.C || stride < 1 || pad < 0 {
 		panic(fmt.Sprintf("autograd: Conv2D: weights %v, stride %d, padding %d do not fit %v", w.Shape, stride, pad, x.shape))
@@ -42,8 +49,8 @@ func Conv2D(t *Tape, x *Value, w, b *Param, stride, pad int) *Value {
 	return conv(t, x, w, b, w.Shape[2], w.Shape[3], stride, pad)
 }
 
-// Linear returns y = w·x + b for x of one pixel, w of Shape [Cout, Cin] and b of
-// Shape [Cout] or nil. It is the 1×1 convolution.
+// Linear returns y = w·x + b. x has one pixel (H = W = 1) and Cin channels; w has Shape
+// [Cout, Cin]; b has Shape [Cout] or is nil. Linear panics if the shapes do not fit.
 func Linear(t *Tape, x *Value, w, b *Param) *Value {
 	if len(w.Shape) != 2 || w.Shape[1] != x.shape.C || x.shape.Pixels() != 1 {
 		panic(fmt.Sprintf("autograd: Linear: weights %v do not fit %v", w.Shape, x.shape))
@@ -93,8 +100,8 @@ func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv)
 
 func (o *conv2D) Output() *Value { return o.y }
 
-// Backward: ∂x = wᵀ∗∂y, ∂w = Σ ∂y⊗x, ∂b = Σ ∂y. A gradient that is the same at
-// every step is used once: ∂x stays so, and ∂w = ∂y⊗Σₜx.
+// Backward computes ∂x = wᵀ∗∂y, ∂w = Σ ∂y⊗x and ∂b = Σ ∂y. If ∂y has one step, ∂x has one
+// step too, and ∂w = ∂y⊗Σₜx.
 func (o *conv2D) Backward(t *Tape) {
 	x, dy := o.x, o.y.grad
 	geom := o.geom
@@ -131,7 +138,7 @@ func (o *conv2D) Backward(t *Tape) {
 	t.drop(x)
 }
 
-// weightGradInput is what a convolution's weights are multiplied with.
+// weightGradInput is the input of a convolution, for the gradient of its weights.
 type weightGradInput struct {
 	dense  []float32
 	spikes []uint16 // if not nil, instead of dense
@@ -145,11 +152,11 @@ func (in weightGradInput) run(t *Tape, dw, dy []float32, geom kernel.Conv, add b
 	}
 }
 
-// sink hands the gradient over in parts that stay in cache, of whole blocks of output
-// channels.
+// sink passes the gradient to FusedUpdate in parts that stay in cache. A part holds whole
+// blocks of output channels.
 func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv) {
 	cout, blocks := geom.Cout, geom.BlocksOut()
-	block := len(w.data) / blocks // of weights, and of gradients
+	block := len(w.data) / blocks // weights of a block of output channels
 	frames := geom.Frames * geom.Hout * geom.Wout * tensor.Lanes
 	part := max(1, 2*cached/block)
 	for lo := 0; lo < blocks; lo += part {
@@ -162,7 +169,7 @@ func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv
 	}
 }
 
-// sumSteps returns x summed over time, [C/16][N][H][W][16], in memory of the arena.
+// sumSteps returns the sum of x over time, [C/16][N][H][W][16], in memory of the arena.
 func (t *Tape) sumSteps(x *Value) []float32 {
 	sh := x.shape
 	sum := t.arena.Floats(sh.WithSteps(1).Floats())

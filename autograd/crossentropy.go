@@ -5,14 +5,15 @@ import (
 	"math"
 )
 
-// CrossEntropy computes the softmax cross-entropy of every row of logits,
-// row-major [N, classes], against its label:
+// CrossEntropy computes the softmax cross-entropy of every row z of logits against its
+// label:
 //
 //	loss = −Σ_k q_k · log softmax(z)_k,  q = (1 − smoothing)·onehot(label) + smoothing/classes
 //
-// It writes the losses of the images to loss [N] and their gradients, softmax(z) − q,
-// to grad [N, classes]; either may be nil. Smoothing is in [0,1). Labels must lie
-// in [0, classes).
+// logits is row-major [N, classes], where N is the number of labels. Labels are in
+// [0, classes); smoothing is in [0,1). CrossEntropy writes the loss of each image to loss
+// [N] and its gradient, softmax(z) − q, to grad [N, classes]. loss and grad may be nil.
+// CrossEntropy panics if the lengths do not fit or a label is out of range.
 func CrossEntropy(loss []float64, grad, logits []float32, labels []int, smoothing float64) {
 	n := len(labels)
 	if n == 0 || len(logits)%n != 0 {

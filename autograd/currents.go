@@ -7,17 +7,18 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// currents is what neurons integrate: the data of x by way of norm.
+// currents are the input currents of neurons: norm applied to the data of x.
 type currents struct {
 	x    *Value
 	norm kernel.Norm
-	// If not nil, x is batch norm's input in training, and norm depends on it.
+	// If train is not nil, x is the input of batch norm in training, and norm depends on x.
 	train *batchNormTrain
 	scan  kernel.Scan
 }
 
-// take takes over the batch norm that y waits for, unless its constants are to be
-// trained.
+// take returns y as the currents of neurons of the given steps. If y is a deferred batch
+// norm, the neurons take it over. The exception is batch norm with running statistics whose
+// parameters get a gradient.
 func (t *Tape) take(y *Value, steps int) currents {
 	y.mustBeOwned("neurons")
 	sh := y.shape
@@ -42,12 +43,12 @@ func (t *Tape) fire(c *currents, d Dynamics, needsGrad bool) *Value {
 	return s
 }
 
-// cached is the size of the currents that a layer computes at a time if nobody needs
-// them again, in floats: 8 MB, which stay in cache.
+// cached is the number of currents that fireOnce computes at a time: 8 MB, which stay in
+// cache.
 const cached = 1 << 21
 
-// fireOnce is fire where nobody needs the currents again. A convolution that is still
-// to be run is run on some images at a time.
+// fireOnce is fire for currents that no backward pass needs. If they come from a deferred
+// convolution, it runs the convolution on a few images at a time.
 func (t *Tape) fireOnce(c *currents, d Dynamics, needsGrad bool) *Value {
 	op, ok := c.x.deferred.(*conv2D)
 	out := c.x.shape
@@ -88,7 +89,7 @@ func (t *Tape) fireOnce(c *currents, d Dynamics, needsGrad bool) *Value {
 	return s
 }
 
-// takeImages copies n images from image lo on out of src, which has the shape sh.
+// takeImages copies the images lo to lo+n−1 of src, which has shape sh, to dst.
 func takeImages[E any](dst, src []E, sh tensor.Shape, lo, n, lanes int) {
 	image := sh.Steps * sh.Pixels() * lanes
 	for b := range sh.Blocks() {
@@ -96,8 +97,8 @@ func takeImages[E any](dst, src []E, sh tensor.Shape, lo, n, lanes int) {
 	}
 }
 
-// putImages copies spikes of n images to image lo and on of dst, which has the shape
-// sh.
+// putImages copies the spikes of n images to the images lo to lo+n−1 of dst, which has
+// shape sh.
 func putImages(dst, src []uint16, sh tensor.Shape, lo, n int) {
 	image := sh.Steps * sh.Pixels()
 	for b := range sh.Blocks() {

@@ -4,7 +4,7 @@ import "github.com/org/snnrat/internal/kernel"
 
 type densify struct{ x, y *Value }
 
-// Densify returns x with its spikes as zeros and ones; dense values as they are.
+// Densify returns spikes as dense zeros and ones. It returns x itself if x is dense.
 func Densify(t *Tape, x *Value) *Value {
 	t.input("Densify", x)
 	if x.spikes == nil {

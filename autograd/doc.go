@@ -1,5 +1,5 @@
 // Package autograd records the operations of a spiking network's forward pass on a
-// tape, and carries gradients back through them.
+// [Tape]. A backward pass then propagates gradients through the recorded operations:
 //
 //	t := &autograd.Tape{Params: true}
 //	x := t.Leaf(images, true)
@@ -9,38 +9,54 @@
 //	gradient := x.Grad() // and w.Grad(), b.Grad(), …
 //	t.Reset()
 //
+// In this documentation ∂x is the gradient with respect to x.
+//
 // # Time
 //
-// A [Value] has as many steps as it needs: T, or 1 when it is the same at every step,
-// as an image is. Operations on a value of one step run once. So do their backward
-// passes where the gradient is the same at every step, as that of a mean over time is;
-// BPTR keeps it so all the way down. The gradient of a value of one step is the sum
-// over time.
+// The number of steps of a [Value] is T, the number of time steps, if the value changes
+// over time. It is 1 if the value is the same at every step, as an image is. An operation
+// on a value of one step runs once instead of T times.
+//
+// A gradient, too, has T steps or one. The gradient of a mean over time, for example, is
+// the same at every step and has one step. Backward passes then run once. [FireThroughRate]
+// (BPTR) keeps a gradient of one step at one step.
+//
+// The gradient of a value of one step is the sum over time.
 //
 // # What is computed
 //
-// Only what is asked for: gradients of parameters if the tape's Params is set, those
-// of a leaf if it says so, and those of the values between them. An operation whose
-// output wants none is not recorded.
+// A backward pass computes only the gradients that were requested, and the gradients of
+// the values between:
+//
+//   - [Tape.Params] requests the gradients of parameters,
+//   - the grad argument of [Tape.Leaf], [Tape.Input] and [Tape.InputSpikes] requests the
+//     gradient of that input.
+//
+// An operation is not recorded if no gradient passes through it.
 //
 // # Memory
 //
-// Values and gradients live in the tape's arena, and are overwritten after [Tape.Reset].
-// A step like the one before it needs no new ones. [Tape.Release] gives a value back
-// early.
+// Values and gradients are in the tape's memory. They are valid until [Tape.Reset]. A
+// training step of the same shapes as the one before it allocates no new memory.
+// [Tape.Release] returns the memory of a value earlier.
 //
 // # Fusion
 //
-// A convolution whose input nobody needs for a gradient of weights, and batch norm, are
-// deferred: their outputs are computed when they are read. Neurons take the work over
-// instead: batch norm's output is then never in memory, and where the currents are not
-// needed again (in evaluation without a gradient, and under BPTR) the convolution runs on
-// a few images at a time and its output stays in cache. Results are the same to the bit
-// but for batch norm's gradients, whose sums are rounded otherwise.
+// Batch norm is deferred: its output is computed when it is read. So is a convolution,
+// unless its weights get a gradient. Neurons that read a deferred value do its work
+// themselves where they can:
+//
+//   - Batch norm's output is then never in memory.
+//   - The convolution runs on a few images at a time, so that its output stays in cache.
+//     This is done where the neurons' input currents are not needed again: under BPTR, and
+//     without a gradient.
+//
+// Fusion gives the same bits, with one exception: the gradients of batch norm are sums that
+// are rounded differently.
 //
 // # Adding an operation
 //
-// An operation is a file: its equation, a struct that keeps what the backward pass
-// needs, the function that runs and records it, and Backward. Its test is a row of
-// the table in op_test.go.
+// Each operation has its own file. The file holds the equation, a struct with what the
+// backward pass needs, the function that runs and records the operation, and the method
+// Backward. The test is a row of the table in op_test.go.
 package autograd

@@ -9,7 +9,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// dropout keeps its mask, one for all steps or one for each.
+// dropout keeps its mask, which is the same at every step or different at each.
 type dropout struct {
 	x, y      *Value
 	mask      *Value // [C/16][N·(1 or Steps)][H][W]
@@ -17,12 +17,14 @@ type dropout struct {
 	everyStep bool
 }
 
-// Dropout zeroes every element of x with probability p in [0,1) and scales the
-// others by 1/(1−p). One mask serves all steps of an image, or, if everyStep is
-// set, each step has its own: then a value that is the same at every step gets steps
-// of them. The mask of image n comes from keys[n] alone.
+// Dropout sets each element of x to zero with probability p and multiplies the others by
+// 1/(1−p). An image has one mask for all steps. If everyStep is set, each step has a mask
+// of its own, and the result of an x of one step has the given steps.
 //
-// Srivastava et al., Dropout, 2014.
+// keys holds one key for each image. The mask of image n depends on keys[n] alone. Dropout
+// panics if p is not in [0,1) or if the number of keys is not N.
+//
+// Source: Srivastava et al., Dropout, 2014.
 func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng.Key) *Value {
 	if !(p >= 0 && p < 1) || len(keys) != x.shape.N {
 		panic(fmt.Sprintf("autograd: Dropout: probability %v, %d keys for %v", p, len(keys), x.shape))
@@ -53,7 +55,7 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 	return op.y
 }
 
-// bernoulli draws 16 independent bits that are 1 with probability p.
+// bernoulli draws 16 independent bits, each 1 with probability p.
 func bernoulli(r *rand.Rand, p float32) (w uint16) {
 	for l := range tensor.Lanes {
 		if r.Float32() < p {

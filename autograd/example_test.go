@@ -7,8 +7,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// One integrate-and-fire neuron sees a constant image for four steps. Its membrane
-// grows by 0.5·0.6 + 1·0.4 = 0.7 a step and reaches the threshold of 1 every other one.
+// An integrate-and-fire neuron sees a constant image for four steps. Its membrane potential
+// grows by 0.5·0.6 + 1·0.4 = 0.7 at each step. It reaches the threshold of 1 at every
+// second step.
 func Example() {
 	w := autograd.NewParam(1, 2)
 	w.Import([]float32{0.5, 1})

@@ -4,7 +4,8 @@ import "github.com/org/snnrat/internal/kernel"
 
 type flatten struct{ x, y *Value }
 
-// Flatten returns x as C·H·W features of one pixel, in C, H, W order.
+// Flatten returns x with its C·H·W values as the channels of one pixel, in the order C, H,
+// W. It returns x itself if x has one pixel.
 func Flatten(t *Tape, x *Value) *Value {
 	sh := x.shape
 	if sh.Pixels() == 1 {

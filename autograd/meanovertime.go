@@ -7,7 +7,7 @@ import (
 
 type meanOverTime struct{ x, y *Value }
 
-// MeanOverTime returns the mean of x over its steps, as dense values.
+// MeanOverTime returns the mean of x over its steps, as a dense value of one step.
 func MeanOverTime(t *Tape, x *Value) *Value {
 	sh := x.shape
 	if sh.Steps == 1 {
@@ -28,7 +28,7 @@ func MeanOverTime(t *Tape, x *Value) *Value {
 
 func (o *meanOverTime) Output() *Value { return o.y }
 
-// Backward: ∂x(t) = ∂y/T, the same at every step.
+// Backward computes ∂x(t) = ∂y/T, the same at every step.
 func (o *meanOverTime) Backward(t *Tape) {
 	s := t.open(o.x, 1)
 	kernel.AXPY(s.buf, 1/float32(o.x.shape.Steps), o.y.grad, s.add, t.Threads)

@@ -2,12 +2,14 @@ package autograd
 
 import "github.com/org/snnrat/internal/kernel"
 
-// Dynamics is the rule of a spiking neuron over discrete steps,
+// Dynamics are the parameters of a spiking neuron. At every step t the neuron updates its
+// membrane potential m with the input current x(t) and emits the spike s(t):
 //
-//	m ← Decay·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),
+//	m ← Decay·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t))
 //
-// with m = 0 at first; a soft reset takes m ← m − Threshold·s(t) instead. Decay is in
-// (0,1], 1 for the IF neuron; Threshold is positive.
+// Before the first step m is 0. If SoftReset is set, the reset is m ← m − Threshold·s(t)
+// instead. Decay is in (0,1]; it is 1 for the integrate-and-fire (IF) neuron. Threshold is
+// positive.
 type Dynamics struct {
 	Decay, Threshold float32
 	SoftReset        bool
@@ -17,31 +19,35 @@ func (d Dynamics) kernel() kernel.Neuron {
 	return kernel.Neuron{Decay: d.Decay, Threshold: d.Threshold, Soft: d.SoftReset}
 }
 
-// Surrogate stands in for the derivative of the Heaviside step. One that is zero where |u|
-// is some width or more may tell so by a method Support() float32 that returns it: the
-// gradients that are multiplied by zeros then need not be computed.
+// Surrogate is a surrogate gradient: it replaces the derivative of the Heaviside step.
+//
+// A surrogate may also have a method Support() float32. It returns a width w such that the
+// derivative is zero for |u| ≥ w. Gradients that would be multiplied by zero are then not
+// computed.
 type Surrogate interface {
-	// Derivative writes the surrogate derivative at u, the membrane potential minus
-	// the threshold, to dst, which has u's length and may be u.
+	// Derivative writes the surrogate derivative at u to dst, where u is the membrane
+	// potential minus the threshold. dst has the length of u and may be u.
 	Derivative(dst, u []float32)
 }
 
-// throughTime keeps the currents' source and the spikes; its backward recomputes the
-// membrane potentials by the same scan.
+// throughTime keeps the input of the currents and the spikes. Its backward pass computes
+// the membrane potentials again.
 type throughTime struct {
 	currents
 	in, y     *Value
 	dynamics  Dynamics
 	surrogate Surrogate
 	detach    bool
-	support   *Value // once it was asked for
+	support   *Value // the result of need, or nil before its first call
 }
 
-// FireThroughTime runs neurons on the currents x for the given number of steps, and
-// returns their spikes. Gradients go back through time (BPTT) with the surrogate in
-// place of ∂s/∂m; unless detach is set, the reset carries gradient too. Currents
-// that are the same at every step are kept once, and those that batch norm makes are
-// not kept: its input is.
+// FireThroughTime runs neurons on the input currents x for the given number of steps and
+// returns their spikes. x has that number of steps, or one.
+//
+// The backward pass is backpropagation through time (BPTT) with the surrogate s in place of
+// the derivative of the spike. It includes the derivative of the reset unless detach is
+// set. FireThroughTime keeps x for the backward pass; if x is the output of batch norm, it
+// keeps batch norm's input instead.
 func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, detach bool) *Value {
 	if x.spikes != nil {
 		x = Densify(t, x)
@@ -62,8 +68,8 @@ func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, deta
 
 func (o *throughTime) Output() *Value { return o.y }
 
-// need implements needer: the gradient of a spike counts where the surrogate's
-// derivative is not zero.
+// need implements needer. The gradient of a spike is needed where the surrogate derivative
+// is not zero.
 func (o *throughTime) need(t *Tape, steps int) []uint16 {
 	c, ok := o.surrogate.(kernel.Compact)
 	if !ok || steps < o.y.shape.Steps {
@@ -76,7 +82,7 @@ func (o *throughTime) need(t *Tape, steps int) []uint16 {
 	return o.support.spikes
 }
 
-// Backward is kernel.NeuronBackward's recursion.
+// Backward runs the recursion that kernel.NeuronBackward documents.
 func (o *throughTime) Backward(t *Tape) {
 	if o.support != nil {
 		t.drop(o.support)
@@ -98,8 +104,8 @@ func (o *throughTime) Backward(t *Tape) {
 	t.drop(o.y)
 }
 
-// backNorm writes the gradient of batch norm's output, which was never computed, and
-// tells batch norm the sums that it will want.
+// backNorm writes the gradient of batch norm's output, although the output itself was never
+// computed. In the same pass it computes the sums that batch norm's Backward needs.
 func (o *throughTime) backNorm(t *Tape, g kernel.NeuronGrad) {
 	bn := o.train
 	sums := newNormSums(len(bn.mean))
@@ -121,17 +127,16 @@ func (o *throughTime) backNorm(t *Tape, g kernel.NeuronGrad) {
 	}
 }
 
-// throughRate keeps one bit a neuron: whether it fired.
+// throughRate keeps one bit for each neuron: whether it fired at any step.
 type throughRate struct {
 	currents
 	in, y *Value
 	fired *Value // [C/16][N][H][W]
 }
 
-// FireThroughRate runs neurons as FireThroughTime does. Gradients go back through
-// the firing rate (BPTR): at every step ∂x(t) = ∂y(t) where the neuron fired at least
-// once, and zero elsewhere (Ding et al. 2022). A gradient that is the same at every
-// step stays so.
+// FireThroughRate runs neurons as FireThroughTime does. The backward pass goes through the
+// firing rate (BPTR, Ding et al. 2022): at every step ∂x(t) = ∂y(t) if the neuron fired at
+// least once, else ∂x(t) = 0. A gradient of one step stays at one step.
 func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
 	if x.spikes != nil {
 		x = Densify(t, x)
@@ -149,7 +154,7 @@ func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
 
 func (o *throughRate) Output() *Value { return o.y }
 
-// need implements needer: the gradient of the rate counts where the neuron fired.
+// need implements needer. The gradient of the rate is needed where the neuron fired.
 func (o *throughRate) need(_ *Tape, steps int) []uint16 {
 	if steps > 1 {
 		return nil
@@ -166,7 +171,8 @@ func (o *throughRate) Backward(t *Tape) {
 			scale = float32(sh.Steps)
 		}
 	}
-	// Batch norm's constants are part of this; its statistics are its own business.
+	// Constants of batch norm are applied here. With the statistics of a batch, the
+	// gradient goes to batch norm's own Backward.
 	to, a := o.x, o.norm.A
 	if o.train != nil {
 		to, a = o.in, nil

@@ -12,7 +12,9 @@ type normalize struct {
 	a    []float32 // [⌈C/16⌉·16], 1/std
 }
 
-// Normalize returns (x − mean)/std by channel, for constants of Shape [C].
+// Normalize returns (x − mean)/std, with one mean and one standard deviation for each
+// channel. mean and std have Shape [C] and get no gradient. Normalize panics if their
+// lengths are not C.
 func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
 	sh := x.shape
 	if mean.Len() != sh.C || std.Len() != sh.C {

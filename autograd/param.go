@@ -8,16 +8,18 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Param is a parameter or buffer of a network. Its values are kept as the kernels
-// read them; Export and Import convert from and to PyTorch's row-major order.
+// Param is a parameter or buffer of a network. [Param.Export] and [Param.Import] convert
+// its values to and from PyTorch's row-major order. Data holds them in the layout that the
+// kernels read:
 //
-// Weights, of Shape [Cout, Cin] or [Cout, Cin, KH, KW], are laid out
-// [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16], the lanes being output channels;
-// vectors, of Shape [C], as they are, with C rounded up to 16. Padding is zero and
-// must stay so.
+//   - weights of Shape [Cout, Cin] or [Cout, Cin, KH, KW] as
+//     [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16], where lanes are output channels,
+//   - a vector of Shape [C] in order, with C rounded up to 16.
+//
+// Padding is zero and must stay zero.
 type Param struct {
-	Name      string // PyTorch-style, unique in a model, such as features.0.weight
-	Shape     []int  // PyTorch's
+	Name      string // unique in a model, in PyTorch's style, such as features.0.weight
+	Shape     []int  // as in PyTorch: [C], [Cout, Cin] or [Cout, Cin, KH, KW]
 	Trainable bool   // false for buffers, such as batch norm's running statistics
 
 	data    []float32
@@ -26,7 +28,8 @@ type Param struct {
 	version uint64
 }
 
-// NewParam returns a zero parameter. Shape has one, two or four extents.
+// NewParam returns a trainable parameter of zeros. It panics unless shape has one, two or
+// four extents, all positive.
 func NewParam(shape ...int) *Param {
 	n := 0
 	switch len(shape) {
@@ -43,7 +46,8 @@ func NewParam(shape ...int) *Param {
 	return &Param{Shape: slices.Clone(shape), Trainable: true, data: make([]float32, n)}
 }
 
-// NewBuffer returns a zero vector that is saved with a model but not trained.
+// NewBuffer returns a buffer of Shape [c] with zeros. A buffer is saved with a model but
+// not trained.
 func NewBuffer(c int) *Param {
 	p := NewParam(c)
 	p.Trainable = false
@@ -52,7 +56,7 @@ func NewBuffer(c int) *Param {
 
 func roundUp(c int) int { return (c + tensor.Lanes - 1) / tensor.Lanes * tensor.Lanes }
 
-// Len returns the number of values, without padding.
+// Len returns the number of values without padding.
 func (p *Param) Len() int {
 	n := 1
 	for _, d := range p.Shape {
@@ -61,18 +65,18 @@ func (p *Param) Len() int {
 	return n
 }
 
-// Data returns the values, padding included, to be read only.
+// Data returns the values, padding included. The caller must not change them.
 func (p *Param) Data() []float32 { return p.data }
 
-// MutableData returns the values to be written, and marks them as changed. Padding must
-// stay zero.
+// MutableData returns the values, padding included, and changes the version. The caller may
+// write the values. Padding must stay zero.
 func (p *Param) MutableData() []float32 { p.version++; return p.data }
 
-// Version changes whenever the values may have.
+// Version returns a number that changes whenever the values may have changed.
 func (p *Param) Version() uint64 { return p.version }
 
-// Grad returns the gradient in the layout of Data, or nil if there is none since
-// ClearGrad.
+// Grad returns the gradient in the layout of Data. It returns nil if no backward pass has
+// added to the gradient since ClearGrad.
 func (p *Param) Grad() []float32 {
 	if !p.hasGrad {
 		return nil
@@ -80,11 +84,12 @@ func (p *Param) Grad() []float32 {
 	return p.grad
 }
 
-// ClearGrad forgets the gradient; the next backward pass overwrites it instead of
-// adding to it.
+// ClearGrad discards the gradient. The next backward pass overwrites it instead of adding
+// to it.
 func (p *Param) ClearGrad() { p.hasGrad = false }
 
-// openGrad returns the gradient's memory, and whether to add to what is there.
+// openGrad returns the gradient's memory, and whether the caller must add to it instead of
+// overwriting it.
 func (p *Param) openGrad() (g []float32, add bool) {
 	if p.grad == nil {
 		p.grad = make([]float32, len(p.data))
@@ -94,7 +99,7 @@ func (p *Param) openGrad() (g []float32, add bool) {
 	return p.grad, add
 }
 
-// index returns the values' places in row-major order, and in p.data.
+// index returns, for every value, its position in row-major order and in p.data.
 func (p *Param) index() iter.Seq2[int, int] {
 	return func(yield func(i, at int) bool) {
 		rows, cin, k := p.Shape[0], 1, 1
@@ -124,8 +129,8 @@ func (p *Param) index() iter.Seq2[int, int] {
 // Export returns a copy of the values in row-major order.
 func (p *Param) Export() []float32 { return p.export(p.data) }
 
-// ExportGrad returns a copy of the gradient in row-major order, or nil if there is
-// none.
+// ExportGrad returns a copy of the gradient in row-major order. It returns nil where Grad
+// does.
 func (p *Param) ExportGrad() []float32 {
 	if !p.hasGrad {
 		return nil
@@ -141,7 +146,7 @@ func (p *Param) export(data []float32) []float32 {
 	return v
 }
 
-// Values returns the values in row-major order.
+// Values iterates over the values in row-major order.
 func (p *Param) Values() iter.Seq[float32] {
 	return func(yield func(float32) bool) {
 		for _, at := range p.index() {
@@ -152,8 +157,8 @@ func (p *Param) Values() iter.Seq[float32] {
 	}
 }
 
-// Import sets the values from row-major order. It panics if there are not Len of
-// them.
+// Import copies v, in row-major order, to the values. It panics if the length of v is not
+// Len.
 func (p *Param) Import(v []float32) {
 	if len(v) != p.Len() {
 		panic(fmt.Sprintf("autograd: Import: %d values for %s of shape %v", len(v), p.Name, p.Shape))
@@ -164,8 +169,8 @@ func (p *Param) Import(v []float32) {
 	}
 }
 
-// Fill sets the values in row-major order to what value returns for their positions in
-// it, until value returns an error, which it returns.
+// Fill sets each value to value(i), where i is its position in row-major order. It stops
+// at the first error and returns it.
 func (p *Param) Fill(value func(i int) (float32, error)) (err error) {
 	data := p.MutableData()
 	for i, at := range p.index() {
@@ -176,8 +181,8 @@ func (p *Param) Fill(value func(i int) (float32, error)) (err error) {
 	return nil
 }
 
-// MoveFrom makes the values of q, which must have p's shape and must not be used again,
-// those of p, without copying them.
+// MoveFrom moves the values of q to p without copying them. q must not be used again.
+// MoveFrom panics if the shapes of p and q differ.
 func (p *Param) MoveFrom(q *Param) {
 	if !slices.Equal(p.Shape, q.Shape) {
 		panic(fmt.Sprintf("autograd: MoveFrom: values of shape %v for %s of shape %v", q.Shape, p.Name, p.Shape))

@@ -8,9 +8,13 @@ import (
 
 type poisson struct{ x, y *Value }
 
-// Poisson encodes an image in [0,1] as spikes: at every one of the steps a pixel
-// fires with its value as the probability. The gradient goes straight through,
-// ∂x = Σₜ ∂y(t), since E[y(t)] = x. The spikes of image n come from keys[n] alone.
+// Poisson encodes images x in [0,1] as spikes. At every step a pixel fires with a
+// probability equal to its value. The backward pass is the straight-through estimator
+// ∂x = Σₜ ∂y(t), since E[y(t)] = x.
+//
+// keys holds one key for each image. The spikes of image n depend on keys[n] alone. Poisson
+// panics if x is not dense with one step, if steps is less than 1, or if the number of keys
+// is not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	sh := x.shape
 	t.input("Poisson", x)

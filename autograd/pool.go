@@ -7,8 +7,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// PoolShape returns the shape of a pooling layer's output. The extents must be
-// positive.
+// PoolShape returns the shape of a pooling layer's output for windows of kh × kw pixels
+// without padding. H or W of the result is less than 1 if the window does not fit into the
+// input. kh, kw and stride must be positive.
 func PoolShape(x tensor.Shape, kh, kw, stride int) tensor.Shape {
 	return ConvShape(x, x.C, kh, kw, stride, 0)
 }
@@ -29,7 +30,8 @@ type avgPool struct {
 	geom kernel.Pool // over y's steps
 }
 
-// AvgPool returns the mean of every kh × kw window, without padding.
+// AvgPool returns the mean of every window of kh × kw pixels, without padding. It panics if
+// the window does not fit into x or if an argument is less than 1.
 func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("AvgPool", x.shape, kh, kw, stride)
 	t.input("AvgPool", x)
@@ -44,15 +46,16 @@ func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	return op.y
 }
 
-// GlobalAvgPool returns the mean over all pixels: AvgPool with a window of H × W.
+// GlobalAvgPool returns the mean over all pixels of each channel. It is AvgPool with a
+// window of H × W.
 func GlobalAvgPool(t *Tape, x *Value) *Value {
 	return AvgPool(t, x, x.shape.H, x.shape.W, 1)
 }
 
 func (o *avgPool) Output() *Value { return o.y }
 
-// Backward: every pixel of a window gets ∂y/(kh·kw). Neurons spread the gradient
-// themselves.
+// Backward gives ∂y/(kh·kw) to every pixel of a window. If x comes from neurons, it hands
+// them ∂y, and they spread it over the windows themselves.
 func (o *avgPool) Backward(t *Tape) {
 	sh := o.x.shape
 	if _, ok := o.x.maker.(*throughTime); ok && o.x.grad == nil && o.geom.Tiles() {
@@ -67,16 +70,19 @@ func (o *avgPool) Backward(t *Tape) {
 	t.close(s)
 }
 
-// maxPool keeps its input to find the largest values again.
+// maxPool keeps its input. The backward pass finds the largest values again.
 type maxPool struct {
 	x, y *Value
 	geom kernel.Pool
 }
 
-// MaxPool returns the largest value of every kh × kw window, without padding. Of
-// equal values the first one, in rows and then columns, takes the gradient. That may be
-// another one at every step: a gradient through rates, which is the same at all steps,
-// differs between them behind MaxPool, and layers before it carry back all of them.
+// MaxPool returns the largest value of every window of kh × kw pixels, without padding. It
+// panics if the window does not fit into x or if an argument is less than 1.
+//
+// The largest value of a window gets its gradient. If several are equal, the first one in
+// row-major order gets it. This may be a different pixel at every step. A gradient of one
+// step therefore becomes one of all steps, and the backward passes of the layers before
+// MaxPool run for every step.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
 	t.input("MaxPool", x)

@@ -5,7 +5,7 @@ import "github.com/org/snnrat/internal/kernel"
 // reLU keeps its output.
 type reLU struct{ x, y *Value }
 
-// ReLU returns max(x, 0).
+// ReLU returns max(x, 0) as a dense value.
 func ReLU(t *Tape, x *Value) *Value {
 	x = Densify(t, x)
 	op := &reLU{x: x, y: t.dense(x.shape, x.needsGrad)}
@@ -20,7 +20,7 @@ func ReLU(t *Tape, x *Value) *Value {
 
 func (o *reLU) Output() *Value { return o.y }
 
-// Backward: ∂x = ∂y where y > 0.
+// Backward computes ∂x = ∂y where y > 0, and 0 elsewhere.
 func (o *reLU) Backward(t *Tape) {
 	t.everyStep(o.y)
 	g := o.y.grad

@@ -9,8 +9,9 @@ import (
 
 type repeatSteps struct{ x, y *Value }
 
-// RepeatSteps returns x, which is the same at every step, with steps steps of its
-// own. Layers do not need it: they compute such values once.
+// RepeatSteps returns a dense value that holds x at each of the given number of steps. x
+// has one step. The layers of a network do not need it, since they accept a value of one
+// step. RepeatSteps panics if x has more than one step or if steps is less than 1.
 func RepeatSteps(t *Tape, x *Value, steps int) *Value {
 	if x.shape.Steps != 1 || steps < 1 {
 		panic(fmt.Sprintf("autograd: RepeatSteps: %d steps for %v", steps, x.shape))
@@ -25,11 +26,11 @@ func RepeatSteps(t *Tape, x *Value, steps int) *Value {
 
 func (o *repeatSteps) Output() *Value { return o.y }
 
-// Backward: ∂x = Σₜ ∂y(t).
+// Backward computes ∂x = Σₜ ∂y(t).
 func (o *repeatSteps) Backward(t *Tape) { t.carrySum(o.x, o.y) }
 
-// carrySum adds the gradient of y, summed over its steps, to that of x, which has
-// one step.
+// carrySum adds the gradient of y, summed over its steps, to the gradient of x. x has one
+// step.
 func (t *Tape) carrySum(x, y *Value) {
 	sh := y.shape
 	s := t.open(x, 1)

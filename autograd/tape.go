@@ -6,17 +6,16 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Tape records the operations of a forward pass and carries gradients back through
-// them. Its zero value records nothing but what Params or a leaf's gradient asks
-// for. A tape is reused, step after step: Reset keeps its memory. It is not safe
-// for concurrent use.
+// Tape records the operations of a forward pass and propagates gradients back through
+// them. The zero Tape is ready to use. A program calls Reset and uses the tape again,
+// since Reset keeps the tape's memory. A Tape is not safe for concurrent use.
 type Tape struct {
-	// Params asks for the gradients of parameters.
+	// Params requests the gradients of parameters.
 	Params bool
-	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS.
+	// Threads is the largest number of goroutines of one operation. 0 means GOMAXPROCS.
 	// Results do not depend on it.
 	Threads int
-	// FusedUpdate, if not nil, may take gradients of weights over.
+	// FusedUpdate, if not nil, receives the gradients of the weights that it handles.
 	FusedUpdate FusedUpdate
 
 	arena  tensor.Arena
@@ -24,35 +23,38 @@ type Tape struct {
 	values []*Value
 	used   int
 
-	spent     bool // Backward has used up the operations
-	nonFinite bool // a membrane potential or an activation was not a finite number
+	spent     bool // a backward pass has used up the operations
+	nonFinite bool // a membrane potential or an activation was NaN or infinite
 }
 
-// FusedUpdate takes the gradient of weights in parts, as soon as it is known, so that it is
-// never in memory as a whole. An optimiser that updates large weights at once is one.
+// FusedUpdate updates weights during the backward pass. It receives the gradient of a
+// weight tensor in parts, as soon as each part is computed. The whole gradient is then
+// never in memory.
 type FusedUpdate interface {
-	// Handles reports whether the gradient of p goes to the sink instead of to p.Grad. It
-	// must not if p is used more than once.
+	// Handles reports whether the gradient of p goes to Update instead of to p.Grad. It
+	// must report false if the network uses p more than once.
 	Handles(p *Param) bool
-	// Update is called with the gradient of the values at and on of p.Data, once for each
-	// of them in a backward pass, after p was last read in it. grad is valid during the
-	// call.
+	// Update receives the gradient of the values p.Data()[at:at+len(grad)]. A backward
+	// pass calls it once for each part of p, after the pass has read p for the last time.
+	// grad is valid only during the call.
 	Update(p *Param, at int, grad []float32)
 }
 
-// Op is a recorded operation. Backward reads the gradient of its output, adds to
-// those of its inputs, and lets go of the values that it kept.
+// Op is a recorded operation.
 type Op interface {
-	// Output is the value the operation made.
+	// Output returns the value that the operation computed.
 	Output() *Value
+	// Backward reads the gradient of the output and adds to the gradients of the inputs.
+	// It drops the values that the operation kept.
 	Backward(t *Tape)
 }
 
-// Peak returns the largest amount of memory, in bytes, that values and gradients have
-// taken at a time on this tape.
+// Peak returns the largest amount of memory, in bytes, that the values and gradients of
+// this tape have taken at one time.
 func (t *Tape) Peak() int { return t.arena.Peak() }
 
-// Reset forgets the recorded operations and takes back the memory of all values.
+// Reset removes all operations and values from the tape. It keeps their memory for the
+// next pass.
 func (t *Tape) Reset() {
 	for _, v := range t.values[:t.used] {
 		t.free(v)
@@ -63,39 +65,42 @@ func (t *Tape) Reset() {
 	t.spent, t.nonFinite = false, false
 }
 
-// Leaf puts an image on the tape, at Steps = 1. If grad is set, Backward computes
-// its gradient.
+// Leaf puts a batch of images on the tape, as a value with Steps = 1. If grad is set, a
+// backward pass computes its gradient.
 func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
 	v := t.dense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
 	v.Dense().Pack(x)
 	return v
 }
 
-// Input puts dense values on the tape, with all their steps.
+// Input puts a copy of dense values on the tape, with all their steps. If grad is set, a
+// backward pass computes their gradient.
 func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
 	v := t.dense(x.Shape, grad)
 	copy(v.dense, x.Data)
 	return v
 }
 
-// InputSpikes puts spikes on the tape, with all their steps.
+// InputSpikes puts a copy of spikes on the tape, with all their steps. If grad is set, a
+// backward pass computes their gradient.
 func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
 	v := t.spikes(x.Shape, grad)
 	copy(v.spikes, x.Bits)
 	return v
 }
 
-// Retain keeps v readable until one more call of Release. A layer that keeps a value for
-// a later layer, as a long skip connection does, retains it.
+// Retain makes v need one more call of Release before its memory is returned. A layer
+// calls it to keep a value for a later layer, as a long skip connection does. Retain
+// panics if v is released.
 func (t *Tape) Retain(v *Value) {
 	v.mustBeOwned("Retain")
 	v.owners++
 }
 
-// Release says that the forward pass no longer reads v. Once every Retain has its
-// Release, and one more call has been made, the tape takes v's memory back as soon as
-// no recorded operation needs it. Reading v in the forward pass is then a panic.
-// Releasing a value is optional.
+// Release declares that the forward pass no longer reads v. A value that was retained
+// needs one more call for each Retain. The last call releases v. The tape then takes v's
+// memory back as soon as no recorded operation needs it. An operation panics if its input
+// is released, and so does Release. Calling Release is optional.
 func (t *Tape) Release(v *Value) {
 	v.mustBeOwned("Release")
 	if v.owners--; v.owners == 0 {
@@ -103,11 +108,13 @@ func (t *Tape) Release(v *Value) {
 	}
 }
 
-// Backward carries the gradient seed of y, row-major [N, C·H·W], back to the leaves
-// and parameters that asked for one. Parameters' gradients are added to what they
-// hold since ClearGrad. It uses up the recorded operations: a second backward pass
-// needs a Reset and another forward pass. It panics if y has more than one step, or if
-// a backward pass was made since the last Reset.
+// Backward propagates the gradient of y to the leaves and parameters that requested one.
+// seed is the gradient of y, row-major [N, C·H·W]. Gradients of parameters add up until
+// [Param.ClearGrad].
+//
+// A backward pass uses up the recorded operations. A second one needs a Reset and another
+// forward pass. Backward panics if none was made since the last backward pass. It also
+// panics if y has more than one step or if the length of seed is not N·C·H·W.
 func (t *Tape) Backward(y *Value, seed []float32) {
 	sh := y.shape
 	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
@@ -123,8 +130,9 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 	t.reverse()
 }
 
-// BackwardFrom is Backward for a gradient of any number of steps: y's, or 1 when it
-// is the same at every step.
+// BackwardFrom is Backward for a value of any number of steps. The seed has the steps of
+// y, or 1 if it is the same at every step. BackwardFrom panics if the shapes do not fit. As
+// Backward does, it needs a Reset and a forward pass after another backward pass.
 func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if y.shape.WithSteps(seed.Steps) != seed.Shape {
 		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))
@@ -138,7 +146,7 @@ func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	t.reverse()
 }
 
-// begin reports whether y wants a gradient. It panics if the operations are used up.
+// begin reports whether y needs a gradient. It panics if the operations are used up.
 func (t *Tape) begin(op string, y *Value) bool {
 	if t.spent {
 		panic(fmt.Sprintf("autograd: %s: a backward pass has used up this tape's operations: expected Reset and a forward pass before another", op))
@@ -146,17 +154,17 @@ func (t *Tape) begin(op string, y *Value) bool {
 	return y.needsGrad
 }
 
-// TakeNonFinite reports whether neurons or rectifiers have met a value that is not a
-// finite number since its last call or Reset: neurons, a membrane potential; ReLU and
-// MaxPool, an input. Their outputs may hide it, since a neuron whose potential is NaN
-// never fires.
+// TakeNonFinite reports whether NaN or an infinite value has occurred since its last call
+// or the last Reset. Neurons check their membrane potentials; ReLU and MaxPool check their
+// inputs. The outputs of these operations may hide such a value: a neuron whose potential
+// is NaN never fires.
 func (t *Tape) TakeNonFinite() bool {
 	was := t.nonFinite
 	t.nonFinite = false
 	return was
 }
 
-// reverse runs the operations' backward passes, last first.
+// reverse runs Backward of every operation, last first.
 func (t *Tape) reverse() {
 	t.spent = true
 	for i := len(t.ops) - 1; i >= 0; i-- {
@@ -170,14 +178,14 @@ func (t *Tape) reverse() {
 	t.ops = t.ops[:0]
 }
 
-// record puts op on the tape if its output wants a gradient.
+// record puts op on the tape if its output needs a gradient.
 func (t *Tape) record(op Op) {
 	if op.Output().needsGrad {
 		t.ops = append(t.ops, op)
 	}
 }
 
-// keep makes v's data outlive the forward pass, until an op's Backward drops it.
+// keep makes v's data outlive the forward pass. The op's Backward drops it.
 func (t *Tape) keep(v *Value) *Value { v.refs++; return v }
 
 func (t *Tape) drop(v *Value) {
@@ -213,15 +221,14 @@ func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
 	return v
 }
 
-// dense returns a new dense value whose data is yet to be written, padding
-// included.
+// dense returns a new dense value. The caller must write its data, padding included.
 func (t *Tape) dense(s tensor.Shape, needsGrad bool) *Value {
 	v := t.value(s, needsGrad)
 	v.dense = t.arena.Floats(s.Floats())
 	return v
 }
 
-// spikes returns new spikes, yet to be written.
+// spikes returns new spikes. The caller must write them.
 func (t *Tape) spikes(s tensor.Shape, needsGrad bool) *Value {
 	v := t.value(s, needsGrad)
 	v.spikes = t.arena.Words(s.Words())

@@ -7,51 +7,53 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Value is a value on a tape: dense, or spikes. It belongs to its tape and is valid
-// until the tape's Reset, or until Release.
+// Value is a value on a tape. It holds either dense values or spikes. It belongs to its
+// tape and is valid until [Tape.Reset] or [Tape.Release].
 type Value struct {
 	shape  tensor.Shape
 	dense  []float32 // [C/16][N·Steps][H][W][16], or nil
 	spikes []uint16  // [C/16][N·Steps][H][W], or nil
 
-	// The gradient has gradSteps steps: shape.Steps, or 1 when it is the same at
-	// every step. The gradient of a value with Steps = 1 is the sum over time.
+	// The gradient has gradSteps steps: shape.Steps, or 1 if it is the same at every
+	// step. The gradient of a value with Steps = 1 is the sum over time.
 	grad      []float32 // [C/16][N·gradSteps][H][W][16], or nil
 	gradSteps int
-	// gradPool is set if grad is that of the means over its windows.
+	// If gradPool is not nil, grad is the gradient of this value's average pooling with
+	// that geometry, not yet spread over the windows.
 	gradPool *kernel.Pool
 
-	// What batch norm's backward wants to know of the gradient, if whoever wrote all
-	// of it found it in passing.
+	// sums are the sums of the gradient that batch norm's backward pass needs. They are
+	// nil unless the op that wrote the whole gradient computed them on the way.
 	sums *normSums
 
-	// Spikes know which elements of their gradient the neurons will use.
+	// maker is the op that made the spikes, if it needs only part of their gradient.
 	maker needer
 
 	tape      *Tape
-	deferred  deferred // nil, or how to compute the data
-	needsGrad bool     // whether anything that wants a gradient lies upstream
-	refs      int      // readers to come: the forward pass, and ops that keep the value
-	owners    int      // Release calls to come until the forward pass may read it no more
+	deferred  deferred // how to compute the data, or nil if it is computed
+	needsGrad bool     // whether the gradient of this value is needed
+	refs      int      // the forward pass, if it may still read the value, and the ops that keep it
+	owners    int      // the Release calls after which the forward pass reads the value no more
 }
 
-// deferred is work put off until a value is read. A reader that can do it in one pass
-// with its own takes it over, and the value is never computed.
+// deferred is work that is done when a value is read. A reader that can do the work
+// together with its own takes it over. The value is then never computed.
 type deferred interface {
 	// compute writes the value's data, v.dense.
 	compute(t *Tape, v *Value)
-	// release lets go of the values that compute reads.
+	// release drops the values that compute reads.
 	release(t *Tape)
 }
 
-// needer is an op that does not use all of its output's gradient.
+// needer is an op that does not use every element of its output's gradient.
 type needer interface {
-	// need returns the bits, laid out as spikes of so many steps, of the elements that
-	// it uses; or nil for all.
+	// need returns one bit for each element of a gradient of the given steps, laid out
+	// as spikes. The bit is set if the op uses the element. It returns nil if the op uses
+	// all of them.
 	need(t *Tape, steps int) []uint16
 }
 
-// input makes sure that v has its data, for an op that the forward pass hands it to.
+// input computes v's data if it is deferred. It panics if the forward pass has released v.
 func (t *Tape) input(op string, v *Value) {
 	v.mustBeOwned(op)
 	t.read(v)
@@ -64,7 +66,7 @@ func (v *Value) mustBeOwned(op string) {
 	}
 }
 
-// read makes sure that v has its data.
+// read computes v's data if it is deferred.
 func (t *Tape) read(v *Value) {
 	if d := v.deferred; d != nil {
 		v.deferred = nil
@@ -77,7 +79,8 @@ func (t *Tape) read(v *Value) {
 // Shape returns the value's shape.
 func (v *Value) Shape() tensor.Shape { return v.shape }
 
-// Dense returns the value's data, shared with the tape, or nil if it is spikes.
+// Dense returns the dense data of v, which shares the tape's memory. It returns nil if v
+// holds spikes.
 func (v *Value) Dense() *tensor.Dense {
 	v.tape.read(v)
 	if v.dense == nil {
@@ -86,7 +89,8 @@ func (v *Value) Dense() *tensor.Dense {
 	return &tensor.Dense{Shape: v.shape, Data: v.dense}
 }
 
-// Spikes returns the value's spikes, shared with the tape, or nil if it is dense.
+// Spikes returns the spikes of v, which share the tape's memory. It returns nil if v is
+// dense.
 func (v *Value) Spikes() *tensor.Spikes {
 	if v.spikes == nil {
 		return nil
@@ -94,8 +98,9 @@ func (v *Value) Spikes() *tensor.Spikes {
 	return &tensor.Spikes{Shape: v.shape, Bits: v.spikes}
 }
 
-// Grad returns the gradient that the last Backward left on a leaf, shared with the
-// tape, or nil if there is none. Its Steps is 1 when it is the same at every step.
+// Grad returns the gradient of a leaf after a backward pass. It shares the tape's memory.
+// Its Steps is that of the leaf, or 1 if the gradient is the same at every step. Grad
+// returns nil if there is no gradient.
 func (v *Value) Grad() *tensor.Dense {
 	if v.grad == nil {
 		return nil
@@ -103,16 +108,16 @@ func (v *Value) Grad() *tensor.Dense {
 	return &tensor.Dense{Shape: v.shape.WithSteps(v.gradSteps), Data: v.grad}
 }
 
-// gradSlot is where an op writes the gradient of one of its inputs.
+// gradSlot is the memory to which an op writes the gradient of one of its inputs.
 type gradSlot struct {
 	v     *Value
 	buf   []float32 // [C/16][N·steps][H][W][16]
 	steps int
-	add   bool // add to buf instead of overwriting it
+	add   bool // whether the op adds to buf or overwrites it
 }
 
-// open returns the memory for a contribution of the given steps to v's gradient.
-// close must follow.
+// open returns memory for a contribution to v's gradient. The contribution has the given
+// steps. A call of close must follow.
 func (t *Tape) open(v *Value, steps int) gradSlot {
 	if steps != 1 && steps != v.shape.Steps {
 		panic(fmt.Sprintf("autograd: gradient with %d steps for a value %v", steps, v.shape))
@@ -125,8 +130,8 @@ func (t *Tape) open(v *Value, steps int) gradSlot {
 	return gradSlot{v, t.arena.Floats(v.shape.WithSteps(steps).Floats()), steps, false}
 }
 
-// openIn is open for an op that can work in place on the gradient of its output y: its
-// memory goes to v where v has no gradient yet.
+// openIn is open for an op that can overwrite the gradient of its output y. If v has no
+// gradient yet and the shapes are the same, it hands y's gradient memory to v.
 func (t *Tape) openIn(v, y *Value, steps int) gradSlot {
 	if v.grad != nil || y.gradPool != nil || y.gradSteps != steps || v.shape.WithSteps(1) != y.shape.WithSteps(1) {
 		return t.open(v, steps)
@@ -136,8 +141,8 @@ func (t *Tape) openIn(v, y *Value, steps int) gradSlot {
 	return s
 }
 
-// close makes the contribution part of the gradient: at once, or, where one of the
-// two is the same at every step and the other is not, by repeating that one.
+// close adds the contribution to the gradient, unless the op has done so. If only one of
+// the two has a single step, that one is repeated at every step.
 func (t *Tape) close(s gradSlot) {
 	v := s.v
 	switch {
@@ -157,7 +162,7 @@ func (t *Tape) close(s gradSlot) {
 	}
 }
 
-// spread makes v's gradient one of v, if it is one of means.
+// spread replaces a gradient of v's average pooling by the gradient of v.
 func (t *Tape) spread(v *Value) {
 	if v.gradPool == nil {
 		return
@@ -169,8 +174,8 @@ func (t *Tape) spread(v *Value) {
 	t.arena.FreeFloats(means)
 }
 
-// everyStep gives y's gradient all its steps, for ops whose derivative differs
-// between them.
+// everyStep repeats a gradient of one step at every step of y. Ops whose derivative
+// differs between steps need it.
 func (t *Tape) everyStep(y *Value) {
 	sh := y.shape
 	if y.gradSteps == sh.Steps {
@@ -182,7 +187,7 @@ func (t *Tape) everyStep(y *Value) {
 	y.grad, y.gradSteps = g, sh.Steps
 }
 
-// sumGrad replaces y's gradient, which has all its steps, by the sum over them.
+// sumGrad replaces y's gradient, which has all steps, by its sum over the steps.
 func (t *Tape) sumGrad(y *Value) {
 	sh := y.shape
 	g := t.arena.Floats(sh.WithSteps(1).Floats())

@@ -2,55 +2,58 @@ package tensor
 
 import "slices"
 
-// Arena lends buffers and takes them back, so that a step that repeats allocates
-// nothing once warm. Its zero value is ready. It is not safe for concurrent use.
+// Arena lends buffers and takes them back. A training step that repeats allocates no
+// memory after its first runs. The zero Arena is ready to use. An Arena is not safe for
+// concurrent use.
 //
-// Lent buffers hold whatever their last user left in them. They are cut from slabs, and
-// neighbours that are taken back become one: the memory of a buffer serves smaller
-// buffers of any size later.
+// A lent buffer is not cleared: it holds what its last user left in it. Buffers are cut
+// from large slabs. Adjacent free buffers are merged, so their memory can serve a buffer
+// of any size later.
 type Arena struct {
 	floats heap[float32]
 	words  heap[uint16]
 }
 
-// Floats lends a buffer of n float32, aligned to 64 bytes.
+// Floats lends a buffer of n float32 values, aligned to 64 bytes.
 func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4, 8<<20/4) }
 
-// Words lends a buffer of n uint16, aligned to 64 bytes.
+// Words lends a buffer of n uint16 values, aligned to 64 bytes.
 func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2, 1<<20/2) }
 
-// FreeFloats takes back a buffer that Floats lent. Freeing nil does nothing; freeing
-// anything else panics.
+// FreeFloats takes back a buffer that Floats lent. It does nothing if b is nil. It panics
+// if b is not a buffer that Floats lent.
 func (a *Arena) FreeFloats(b []float32) { a.floats.give(b) }
 
-// FreeWords takes back a buffer that Words lent, as FreeFloats does.
+// FreeWords takes back a buffer that Words lent. It does nothing if b is nil. It panics
+// if b is not a buffer that Words lent.
 func (a *Arena) FreeWords(b []uint16) { a.words.give(b) }
 
-// Peak returns the largest amount of memory, in bytes, that has been lent at a time.
+// Peak returns the largest amount of memory, in bytes, that was on loan at one time.
 func (a *Arena) Peak() int { return 4*a.floats.peak + 2*a.words.peak }
 
-// heap is the arena of one type: best fit, with coalescing.
+// heap is the arena of one element type. It allocates by best fit and merges free
+// neighbours.
 type heap[E any] struct {
-	blocks []*block[E] // of all slabs, by slab and offset
-	lent   map[*E]*block[E]
-	spare  []*block[E] // to be used again
-	size   int         // of all slabs
+	blocks []*block[E]      // all blocks, ordered by slab and offset
+	lent   map[*E]*block[E] // blocks on loan, by their first element
+	spare  []*block[E]      // block structs to use again
+	size   int              // elements in all slabs
 
-	out, peak int // lent now, and at most
+	out, peak int // elements on loan now, and the largest number so far
 }
 
-// block is a part of a slab. Neighbours in heap.blocks of the same slab are neighbours
-// in memory.
+// block is a part of a slab. Two blocks of one slab that are neighbours in heap.blocks
+// are neighbours in memory.
 type block[E any] struct {
 	slab   []E
 	off, n int
 	free   bool
 }
 
-// take lends n elements, in multiples of unit. Small buffers share slabs of the smallest
-// size. A slab for a larger one has room for two: a network's next layers are often as
-// large, or half as large. More would stay unused, since a pass lends the same sizes again
-// and again.
+// take lends n elements. It rounds the block's length up to a multiple of unit. A new
+// slab has smallest elements, or room for two such blocks if that is more: a network's
+// next layers are often as large, or half as large. A larger slab would stay partly
+// unused, since every pass lends the same sizes.
 func (h *heap[E]) take(n, unit, smallest int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
 	i := -1
@@ -60,7 +63,7 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 		}
 	}
 	if i < 0 {
-		size := max(2*want, smallest) // page-aligned, being large
+		size := max(2*want, smallest) // the runtime aligns such large slices to pages
 		if h.size+size > 2*max(h.peak, h.out+want) {
 			h.trim()
 		}
@@ -84,7 +87,7 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 	return b.slab[b.off:][:n:want]
 }
 
-// trim lets go of the slabs of which nothing is lent, which have turned out too small.
+// trim drops the slabs that have no block on loan. They have turned out to be too small.
 func (h *heap[E]) trim() {
 	h.blocks = slices.DeleteFunc(h.blocks, func(b *block[E]) bool {
 		whole := b.free && b.n == len(b.slab)
@@ -123,8 +126,7 @@ func (h *heap[E]) give(buf []E) {
 	h.merge(i - 1)
 }
 
-// merge makes block i and the next one a single block, if both are free and of one
-// slab.
+// merge joins block i and the next one if both are free and belong to one slab.
 func (h *heap[E]) merge(i int) {
 	if i < 0 || i+1 >= len(h.blocks) {
 		return

@@ -2,27 +2,29 @@ package tensor
 
 import "fmt"
 
-// Dense is a value of float32 in 16-channel blocks; see the package
-// documentation for the layout.
+// Dense is a float32 value in blocks of 16 channels. The package documentation
+// describes the layout.
 type Dense struct {
 	Shape
 	Data []float32 // [C/16][N·Steps][H][W][16]
 }
 
-// NewDense returns a zero value of shape s.
+// NewDense returns a zero value of shape s. It panics if N is negative or another extent
+// is less than 1.
 func NewDense(s Shape) *Dense {
 	s.check("NewDense")
 	return &Dense{s, make([]float32, s.Floats())}
 }
 
-// At returns one element.
+// At returns the element of image n, step t, channel c, row y and column x.
 func (d *Dense) At(n, t, c, y, x int) float32 { return d.Data[d.Index(n, t, c, y, x)] }
 
-// Set sets one element.
+// Set sets the element of image n, step t, channel c, row y and column x to v.
 func (d *Dense) Set(n, t, c, y, x int, v float32) { d.Data[d.Index(n, t, c, y, x)] = v }
 
-// Pack writes src, laid out as NCHW with src.N = N·Steps frames, into dst. Lanes
-// of missing channels become zero.
+// Pack copies src into d. The N of src is the number of frames, N·Steps; its frame
+// n·Steps + t is image n at step t. Lanes beyond channel C become zero. Pack panics if the
+// shapes do not fit.
 func (d *Dense) Pack(src NCHW) {
 	if src.N != d.Frames() || src.C != d.C || src.H != d.H || src.W != d.W {
 		panic(fmt.Sprintf("tensor: Pack: %v does not fit %v", src, d.Shape))
@@ -45,7 +47,8 @@ func (d *Dense) Pack(src NCHW) {
 	}
 }
 
-// Unpack returns the value in NCHW order, with N·Steps frames.
+// Unpack returns a copy of d in NCHW order. The N of the result is the number of frames,
+// N·Steps.
 func (d *Dense) Unpack() NCHW {
 	dst := NewNCHW(d.Frames(), d.C, d.H, d.W)
 	px := d.Pixels()

@@ -1,29 +1,30 @@
-// Package tensor holds the values that flow through a spiking network: dense
-// float32 values and bit-packed spikes, both in blocks of 16 channels, the
-// images and gradients at the network's border in plain NCHW order, and the
-// arena that buffers are drawn from.
+// Package tensor holds the values that flow through a spiking network:
+//
+//   - [Dense] is a float32 value,
+//   - [Spikes] is a value of zeros and ones, one bit each,
+//   - [NCHW] is a batch of images, or of their gradients, in plain row-major order,
+//   - [Arena] lends the memory of values and takes it back.
 //
 // # Layout
 //
-// Channels come in blocks of [Lanes] = 16. A block of values is 16 float32
-// (one AVX-512 register), a block of spikes one uint16 (that register's lane
-// mask, channel c in bit c%16):
+// Dense and Spikes group channels into blocks of [Lanes] = 16. A block of Dense is 16
+// float32 values, which fill one AVX-512 register. A block of Spikes is one uint16, with
+// channel c in bit c%16. Such a word can serve as the lane mask of that register.
 //
-//	Dense   [C/16][N·Steps][H][W][16]float32
-//	Spikes  [C/16][N·Steps][H][W]uint16
+//	Dense   [⌈C/16⌉][N·Steps][H][W][16]float32
+//	Spikes  [⌈C/16⌉][N·Steps][H][W]uint16
 //
-// C/16 is rounded up; the lanes of missing channels are zero. Frames are
-// ordered image-major, frame = n·Steps + t, so a neuron's scan over time is
-// local. The features of linear layers are the case H = W = 1. Steps is T for
-// a value that changes over time and 1 for one that is the same at every step,
-// which is stored once.
+// Lanes beyond channel C are zero. The frames of an image are neighbours: frame
+// n·Steps + t is image n at step t. The input or output of a linear layer has
+// H = W = 1. Steps is the number of time steps T if the value changes over time. A value
+// that is the same at every step has Steps = 1 and is stored once.
 //
-// NCHW order exists only at the border: [NCHW] images go in, gradients and
-// adversarial images come out.
+// A network uses NCHW order only for its input and for results: images go in; gradients
+// and adversarial images come out.
 //
 // # Aliasing and panics
 //
-// Destinations come first and must not overlap their sources. Functions panic
-// when shapes do not fit, which the caller could have known; they return errors
-// for values that come from data.
+// A destination must not overlap its sources. A function panics if shapes do not fit,
+// since the caller can check them before the call. Values that come from data give an
+// error.
 package tensor

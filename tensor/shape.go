@@ -5,41 +5,41 @@ import "fmt"
 // Lanes is the number of channels in a block.
 const Lanes = 16
 
-// Shape is the logical shape of a value: N images, Steps time steps each (1
-// when the value is the same at every step), C channels of H × W.
+// Shape is the logical shape of a value: N images of Steps time steps, with C channels of
+// H × W pixels. Steps is 1 if the value is the same at every step.
 type Shape struct {
 	N, Steps, C, H, W int
 }
 
-// Blocks returns the number of 16-channel blocks.
+// Blocks returns the number of blocks of 16 channels, ⌈C/16⌉.
 func (s Shape) Blocks() int { return (s.C + Lanes - 1) / Lanes }
 
-// Frames returns N·Steps.
+// Frames returns the number of frames, N·Steps.
 func (s Shape) Frames() int { return s.N * s.Steps }
 
-// Pixels returns H·W.
+// Pixels returns the number of pixels of one channel, H·W.
 func (s Shape) Pixels() int { return s.H * s.W }
 
-// Words returns the number of 16-lane blocks of values, which is the length of
-// the value's spikes.
+// Words returns the length of Spikes.Bits for this shape: one word for every block of
+// channels, frame and pixel.
 func (s Shape) Words() int { return s.Blocks() * s.Frames() * s.Pixels() }
 
-// Floats returns the length of the value's dense data, padding included.
+// Floats returns the length of Dense.Data for this shape, padding included.
 func (s Shape) Floats() int { return s.Words() * Lanes }
 
-// Neurons returns C·H·W, the number of logical elements a frame has.
+// Neurons returns the number of elements of one frame without padding, C·H·W.
 func (s Shape) Neurons() int { return s.C * s.H * s.W }
 
-// WithSteps returns s with another number of steps.
+// WithSteps returns s with Steps set to t.
 func (s Shape) WithSteps(t int) Shape { s.Steps = t; return s }
 
-// Index returns the position in dense data of image n, step t, channel c, row y
-// and column x.
+// Index returns the position in Dense.Data of image n, step t, channel c, row y and
+// column x.
 func (s Shape) Index(n, t, c, y, x int) int {
 	return ((((c/Lanes)*s.Frames()+n*s.Steps+t)*s.H+y)*s.W+x)*Lanes + c%Lanes
 }
 
-// String formats the shape as N×T×C×H×W.
+// String returns the shape as N×Steps×C×H×W.
 func (s Shape) String() string {
 	return fmt.Sprintf("%d×%d×%d×%d×%d", s.N, s.Steps, s.C, s.H, s.W)
 }

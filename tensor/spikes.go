@@ -5,14 +5,15 @@ import (
 	"math/bits"
 )
 
-// Spikes is a value of zeros and ones, one bit each, in 16-channel blocks; see
-// the package documentation for the layout.
+// Spikes is a value of zeros and ones, one bit each, in blocks of 16 channels. The
+// package documentation describes the layout.
 type Spikes struct {
 	Shape
 	Bits []uint16 // [C/16][N·Steps][H][W]
 }
 
-// NewSpikes returns silent spike trains of shape s.
+// NewSpikes returns spike trains of shape s without a spike. It panics if N is negative or
+// another extent is less than 1.
 func NewSpikes(s Shape) *Spikes {
 	s.check("NewSpikes")
 	return &Spikes{s, make([]uint16, s.Words())}
@@ -24,7 +25,8 @@ func (s *Spikes) At(n, t, c, y, x int) bool {
 	return s.Bits[i/Lanes]>>(i%Lanes)&1 == 1
 }
 
-// Set sets one spike.
+// Set makes channel c at row y and column x of image n fire at step t, or not fire if
+// fires is false.
 func (s *Spikes) Set(n, t, c, y, x int, fires bool) {
 	i := s.Index(n, t, c, y, x)
 	if fires {
@@ -43,8 +45,8 @@ func (s *Spikes) Count() int {
 	return n
 }
 
-// Rate returns the mean firing rate in [0,1]: spikes a neuron and step. It is 0
-// for a value without neurons.
+// Rate returns the mean firing rate in [0,1], in spikes per neuron and time step. It
+// returns 0 if N is 0.
 func (s *Spikes) Rate() float64 {
 	n := s.Frames() * s.Neurons()
 	if n == 0 {
@@ -53,7 +55,7 @@ func (s *Spikes) Rate() float64 {
 	return float64(s.Count()) / float64(n)
 }
 
-// Dense returns the spikes as zeros and ones.
+// Dense returns a new Dense with 1 for every spike and 0 elsewhere.
 func (s *Spikes) Dense() *Dense {
 	d := NewDense(s.Shape)
 	for i, w := range s.Bits {
@@ -64,7 +66,8 @@ func (s *Spikes) Dense() *Dense {
 	return d
 }
 
-// PackSpikes sets a spike wherever src, NCHW with N·Steps frames, is not zero.
+// PackSpikes replaces the spikes of s: an element fires where src is not zero. The N of
+// src is the number of frames, N·Steps. PackSpikes panics if the shapes do not fit.
 func (s *Spikes) PackSpikes(src NCHW) {
 	if src.N != s.Frames() || src.C != s.C || src.H != s.H || src.W != s.W {
 		panic(fmt.Sprintf("tensor: PackSpikes: %v does not fit %v", src, s.Shape))

@@ -47,8 +47,8 @@ func each(s tensor.Shape, fn func(i, n, t, c, y, x int)) {
 }
 
 // Pack puts every value where At finds it and where the documented layout
-// [C/16][N·Steps][H][W][16] has it, zeroes the lanes of missing channels, and Unpack
-// undoes it.
+// [C/16][N·Steps][H][W][16] has it. It sets the lanes of missing channels to zero. Unpack
+// is its inverse.
 func TestPackAndUnpack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawShape(t)
@@ -90,8 +90,8 @@ func TestSetIsSeenByAt(t *testing.T) {
 	})
 }
 
-// Spikes are set where the source is not zero, counted, and equal their zeros and
-// ones.
+// PackSpikes sets a spike where the source is not zero. Count counts the spikes, and Dense
+// returns them as zeros and ones.
 func TestPackSpikes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawShape(t)
@@ -158,8 +158,8 @@ func TestCheckRange(t *testing.T) {
 	}
 }
 
-// Buffers that are lent do not overlap, whatever was lent and taken back before; and
-// when all are back, their memory is one piece again.
+// Buffers on loan do not overlap, whatever was lent and taken back before. When all are
+// back, their memory is one piece again.
 func TestArena(t *testing.T) {
 	var a tensor.Arena
 	a.FreeFloats(nil)
@@ -217,8 +217,8 @@ func TestArena(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, step))
 }
 
-// Memory stays within twice of what has been lent at a time, whatever sizes a program goes
-// through.
+// The arena's memory is at most twice the largest amount on loan at one time, whatever
+// sizes a program asks for.
 func TestArenaTrims(t *testing.T) {
 	var a tensor.Arena
 	sizes := func() uint64 {

@@ -2,16 +2,16 @@ package kernel
 
 import "unsafe"
 
-// The argument blocks of the small routines that the drivers in this package are
-// built from. Every stride and offset is in bytes; a vector is 16 float32 at
-// AVX-512 and 8 at AVX2, and lanes never mix, so that a driver at AVX2 visits a
-// block of 16 channels as two columns that lie 32 bytes apart.
+// This file holds the argument blocks of the small routines that the drivers of this
+// package call. Every stride and offset is in bytes. A vector is 16 float32 at AVX-512 and 8
+// at AVX2. Lanes never mix. A driver at AVX2 therefore treats a block of 16 channels as two
+// columns that lie 32 bytes apart.
 
-// offset is one step of a list that a routine walks: where it reads its input,
-// and where its weights.
+// offset is one entry of the list that a routine goes through: the offset of its input, and
+// the offset of its weights.
 type offset struct{ src, w int64 }
 
-// How a routine sets its accumulators.
+// The values with which a routine starts its sums: zero, the bias, or the destination.
 const (
 	startZero = iota
 	startBias
@@ -22,9 +22,9 @@ const (
 //
 //	dst[item][r][c] = start + Σ src[item][r][k]·w[k][c]
 //
-// k runs over outer × offsets × blocks × lanes in that order. src is a scalar
-// that is broadcast, w and dst are vectors. At AVX2 wCol must be 32, and srcLane 4, or
-// srcRow 4 and cols 2.
+// k runs over outer × offsets × blocks × lanes in that order. src is a scalar that is
+// broadcast; w and dst are vectors. At AVX2 wCol must be 32. In addition srcLane must be 4,
+// or srcRow 4 and cols 2.
 type tile struct {
 	src, w, dst, bias unsafe.Pointer
 	offsets           unsafe.Pointer // []offset
@@ -39,17 +39,18 @@ type tile struct {
 	srcBlock, wBlock  uint64 // from the end of a block's lanes to the next block
 	lanes             uint64
 	srcLane, wLane    uint64
-	ahead             uint64 // from what a block reads of src to what is to be prefetched
-	wAhead            uint64 // the same of w, for two or more columns at AVX-512
-	more              uint64 // items that follow the first
+	ahead             uint64 // bytes from what a block reads of src to what it prefetches
+	wAhead            uint64 // the same for w, with two or more columns at AVX-512
+	more              uint64 // items after the first
 	srcItem, dstItem  uint64
 
-	// If a sum is not a number, nan is set, and its item and the moreLeft that follow are
-	// left alone.
+	// If a sum is NaN, the routine sets nan and returns. It has not written the item of that
+	// sum, nor the moreLeft items after it.
 	nan, moreLeft uint64
 
 	// At AVX2, if soon is not nil, every block of four lanes or more prefetches 512 bytes
-	// into L2, the first those at soon, the next ones soonBlock bytes on; every item anew.
+	// into L2. The first block of each item prefetches those at soon, and each later block
+	// those soonBlock bytes further on.
 	soon      unsafe.Pointer
 	soonBlock uint64
 
@@ -71,8 +72,9 @@ type gather struct {
 	wCol, dstCol        uint64
 	wBit                uint64
 
-	// With every item, bytes of each column from soon on are prefetched into L2, until
-	// soonEnd; events alone would touch them in no order.
+	// Each item prefetches the next soonItem bytes of each column into L2, from soon until
+	// soonEnd. The processor's own prefetchers cannot: events read weights in no regular
+	// order.
 	soon, soonEnd unsafe.Pointer
 	soonItem      uint64
 
@@ -80,8 +82,9 @@ type gather struct {
 	end uint64
 }
 
-// scatter3 sends the set bits of the masks of whole frames through a 3×3 window
-// of stride 1 and padding 1, adding to dst, or to bias if that is not nil:
+// scatter3 is a convolution with a 3×3 window of stride 1 and padding 1. It sends the set
+// bits of the masks of whole frames through the window. It adds to dst, or starts from bias
+// if that is not nil:
 //
 //	masks [frames][height][width]uint64, bit i: channel i of a group
 //	w     [blocks, wBlock bytes apart][64][9] vectors, side by side
@@ -100,9 +103,9 @@ type scatter3 struct {
 	rowsLeft, row, fromStep uint64
 }
 
-// outer3 adds to the 3×3 weight gradient of each of a number of channels the
-// deltas around the set bits of its masks. Bit q of a channel's masks is slot q of
-// the deltas, a raster of rows of rowStride bytes:
+// outer3 computes part of the weight gradient of a 3×3 window. For each channel it adds the
+// deltas around the set bits of the channel's masks. Bit q of the masks belongs to slot q of
+// the deltas. The deltas are a raster of rows of rowStride bytes:
 //
 //	masks  [channels][words]uint64
 //	deltas vectors, side by side
@@ -115,9 +118,9 @@ type outer3 struct {
 	start                uint64
 }
 
-// sampled3 computes, of a product with a 3×3 window, the outputs that the masks of up
-// to 64 places name, and adds them to dst. It clears the bits of those that it has
-// computed; the others' sums were not numbers, and nan is set.
+// sampled3 computes selected outputs of a product with a 3×3 window and adds them to dst. A
+// set bit in the masks selects a channel at one of up to 64 places. The routine clears the
+// bits of the outputs that it has computed. If a sum is NaN, its bit stays and nan is set.
 //
 //	masks  [channels]uint64
 //	places [64]place
@@ -134,8 +137,8 @@ type sampled3 struct {
 	group, rest uint64
 }
 
-// place is an output of a sampled3: bytes from the first delta to the one in the upper
-// left corner of its window, and into dst.
+// place is an output position of sampled3: the offset of the delta in the upper left corner
+// of its window, and the offset in dst, in bytes.
 type place struct{ delta, dst int32 }
 
 // groupValues packs up to four blocks of channels pixel by pixel:

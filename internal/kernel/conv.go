@@ -6,11 +6,11 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// Conv is the geometry of a 2-D convolution over Frames frames. A linear layer is
-// a 1×1 convolution with one pixel.
+// Conv is the geometry of a 2-D convolution over Frames frames. A linear layer is a 1×1
+// convolution of one pixel.
 //
-// Weights are laid out [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16], the lanes
-// being output channels.
+// Weights have the layout [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16]. Their lanes are
+// output channels.
 type Conv struct {
 	Frames           int
 	Cin, Hin, Win    int
@@ -21,10 +21,10 @@ type Conv struct {
 
 func blocks(c int) int { return (c + Lanes - 1) / Lanes }
 
-// BlocksIn returns the number of input channel blocks.
+// BlocksIn returns the number of blocks of input channels.
 func (c *Conv) BlocksIn() int { return blocks(c.Cin) }
 
-// BlocksOut returns the number of output channel blocks.
+// BlocksOut returns the number of blocks of output channels.
 func (c *Conv) BlocksOut() int { return blocks(c.Cout) }
 
 // WeightLen returns the length of the weights, padding included.
@@ -32,7 +32,7 @@ func (c *Conv) WeightLen() int {
 	return c.BlocksOut() * c.BlocksIn() * Lanes * c.KH * c.KW * Lanes
 }
 
-// check panics if a slice is too short for c; the assembly would run over its end.
+// check panics if a slice is too short for c. Assembly would read or write past its end.
 func (c *Conv) check(op string, in, out, w int, bias []float32) {
 	if in < c.BlocksIn()*c.Frames*c.Hin*c.Win*Lanes || out < c.BlocksOut()*c.Frames*c.Hout*c.Wout*Lanes ||
 		w < c.WeightLen() || bias != nil && len(bias) < c.BlocksOut()*Lanes {
@@ -40,10 +40,11 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 	}
 }
 
-// CanLeaveOut reports whether ConvInputGrad leaves out elements that are not needed.
+// CanLeaveOut reports whether ConvInputGrad skips elements that are not needed.
 func (c *Conv) CanLeaveOut() bool { return c.same3() }
 
-// ConvSpikes computes dst = bias + w∗s for spikes s.
+// ConvSpikes computes the convolution dst = bias + w∗s of spikes s. It panics if a slice is
+// too short, as all convolutions do.
 //
 //	dst  [⌈Cout/16⌉][Frames][Hout·Wout][16]
 //	s    [⌈Cin/16⌉][Frames][Hin·Win]
@@ -57,8 +58,10 @@ func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads in
 	convSpikesPortable(dst, s, w, bias, c, threads)
 }
 
-// ConvDense computes dst = bias + w∗x for dense x [⌈Cin/16⌉][Frames][Hin·Win][16];
-// the rest is as in ConvSpikes.
+// ConvDense computes the convolution dst = bias + w∗x of dense x. dst and bias are as in
+// ConvSpikes.
+//
+//	x [⌈Cin/16⌉][Frames][Hin·Win][16]
 func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 	c.check("ConvDense", len(x), len(dst), len(w), bias)
 	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
@@ -68,14 +71,15 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 	convDensePortable(dst, x, w, bias, c, threads)
 }
 
-// ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. The sum over
-// output channels and window runs as a convolution's does, its input being dy. The
-// lanes of missing channels get zero, or anything if dy is not finite.
+// ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. This is a convolution
+// whose input is dy, and its sums run in that convolution's order. Lanes of missing
+// channels get zero if dy is finite; otherwise their content is undefined.
 //
-// If need is not nil, elements whose bit is not set are not needed: their contribution
-// may be left out. For a 3×3 window that moves by one it is, and sums run another way
-// then, whatever need has: those of groups of 64 output channels are formed for
-// themselves, lane by lane ([sampled3Portable]), and added up.
+// need says which elements of dx the caller uses: those whose bit is set, or all if need is
+// nil. The other elements may be left out. At AVX2 and AVX-512, for the geometries of
+// [Conv.CanLeaveOut], they are. The sum of each group of 64 output channels is then formed
+// on its own, lane by lane, as in [sampled3Portable]. The sums of the groups are added. This
+// order does not depend on the bits of need.
 //
 //	dx   [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy   [⌈Cout/16⌉][Frames][Hout·Wout][16]
@@ -92,8 +96,9 @@ func ConvInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads
 	convInputGradPortable(dx, dy, w, c, add, threads)
 }
 
-// ConvWeightGradSpikes computes dw = Σ dy⊗s over frames and pixels, in that
-// order, or adds it to dw if add is set. Shapes are as in ConvSpikes.
+// ConvWeightGradSpikes computes dw = Σ dy⊗s, or adds it to dw if add is set. The sum is
+// over frames and then pixels. s is as in ConvSpikes, dy is as its dst, and dw has the layout
+// of weights.
 func ConvWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
 	c.check("ConvWeightGradSpikes", len(s)*Lanes, len(dy), len(dw), nil)
 	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
@@ -113,8 +118,11 @@ func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 	convWeightGradDensePortable(dw, x, dy, c, add, threads)
 }
 
-// ConvBiasGrad computes db = scale·Σ dy over frames and pixels in float64, or adds
-// it to db if add is set. The lanes of missing channels stay as dy has them: zero.
+// ConvBiasGrad computes db = scale·Σ dy, or adds it to db if add is set. The sum is over
+// frames and pixels, in float64. Lanes of missing channels get zero, since they are zero in
+// dy.
+//
+//	db [⌈Cout/16⌉][16]
 func ConvBiasGrad(db, dy []float32, c Conv, scale float32, add bool, threads int) {
 	l, n := CurrentLevel(), c.Frames*c.Hout*c.Wout
 	parallel.For(threads, c.BlocksOut(), func(b int) {

@@ -6,7 +6,7 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// tileBlocks returns the blocks of 16 channels of the level's largest tile.
+// tileBlocks returns the number of blocks of 16 channels of the level's largest tile.
 func (l Level) tileBlocks() int {
 	if l == AVX2 {
 		return 1
@@ -14,8 +14,8 @@ func (l Level) tileBlocks() int {
 	return 3
 }
 
-// maxRows returns the largest number of rows of a tile of so many vectors: their sums,
-// a vector each and a broadcast value must fit the registers.
+// maxRows returns the largest number of rows of a tile of the given number of vectors. The
+// sums, one vector of each column and one broadcast value must fit into the registers.
 func (l Level) maxRows(cols int) int {
 	registers := 32
 	if l == AVX2 {
@@ -24,17 +24,18 @@ func (l Level) maxRows(cols int) int {
 	return min(14, (registers-1-cols)/cols)
 }
 
-// tileRows returns the largest number of rows of a tile of so many blocks.
+// tileRows returns the largest number of rows of a tile of the given number of blocks.
 func (l Level) tileRows(blocks int) int {
 	vectors, _ := l.vectors()
 	return l.maxRows(blocks * vectors)
 }
 
-// runTile computes the items of a tile. Where a sum is not a number, a zero may have met a
-// weight that is not finite: the twin, which leaves zeros out, decides.
+// runTile computes the items of a tile. If a sum is NaN, a zero may have been multiplied by a
+// weight that is not finite. The portable version, which leaves zeros out, then computes the
+// item.
 func (l Level) runTile(t *tile) { l.runTileWithout(t, zeroScalars) }
 
-// runTileOfWeights is runTile for a tile whose scalars are the weights.
+// runTileOfWeights is runTile for a tile whose scalars are weights.
 func (l Level) runTileOfWeights(t *tile) { l.runTileWithout(t, zeroLanes) }
 
 func (l Level) runTileWithout(t *tile, without zeros) {
@@ -51,7 +52,7 @@ func (l Level) runTileWithout(t *tile, without zeros) {
 
 func ptr[T any](s []T, i int) unsafe.Pointer { return unsafe.Pointer(&s[i]) }
 
-// product is dst = start + w∗src over the sources of every destination pixel.
+// product is dst = start + w∗src, with the sum over the sources of every destination pixel.
 type product struct {
 	dst, src, w, bias    []float32
 	sources              *sources
@@ -78,10 +79,9 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 	}, threads)
 }
 
-// product splits the work into units of up to 12 blocks of destination channels and
-// a range of frames. A unit walks the groups of source channels, whose weights stay
-// in L2, and within a group chunks of frames, tiles of up to three blocks, and the
-// pixels.
+// product splits the work into units. A unit has up to 12 blocks of destination channels and
+// a range of frames. It goes through groups of source channels, whose weights stay in L2.
+// Within a group it goes through chunks of frames, tiles of up to three blocks, and pixels.
 func (l Level) product(p *product, threads int) {
 	// Units are as wide as their number allows, so that src is read few times.
 	need := manyUnits(threads)
@@ -147,8 +147,8 @@ func (l Level) productUnit(p *product, lo, hi, from, to int) {
 	}
 }
 
-// transposePanel exchanges the lanes and the channels of the weights of destination
-// blocks lo to hi and n source blocks from g on.
+// transposePanel transposes weights: it exchanges lanes and channels. The weights are those
+// of destination blocks lo to hi and of n source blocks from g on.
 func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
 	slab, row := Lanes*p.window*Lanes, uintptr(p.window*64)
 	ahead := uintptr(p.dstBlocks * slab * 4) // the next source block
@@ -163,11 +163,13 @@ func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
 	}
 }
 
-// productTile adds the products with n source blocks from g on to destination
-// blocks lo to hi, w being their weights, and those of a destination block pitch
-// floats after those of the one before. The rows of a register tile are the same
-// pixel of several frames, which have the same sources even at the border, or
-// neighbours of a row where frames are few or their addresses collide in the caches.
+// productTile adds the products with n source blocks, from g on, to destination blocks lo to
+// hi. w holds their weights; those of one destination block lie pitch floats after those of
+// the one before.
+//
+// The rows of a register tile are usually one pixel of several frames, which have the same
+// sources even at the border. If there are few frames, or if their addresses collide in the
+// caches, the rows are neighbouring pixels of one row.
 func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, from, to int) {
 	vectors, bytes := l.vectors()
 	t := tile{
@@ -208,9 +210,9 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	if p.srcPixels%256 == 0 {
 		minRun = min(minRun, 2) // multiples of 16 KB: few sets of L2, many pages
 	}
-	// tiles cuts n rows of pixel px, the first that of frame f, into tiles, so many times,
-	// each some pixels below the last. What the next ones read lies some pixels ahead: the
-	// caches' own prefetchers do not see it.
+	// tiles cuts n rows of pixel px, starting with frame f, into tiles. It does so several
+	// times, each some pixels below the last. It prefetches what the next tiles read, some
+	// pixels ahead, since the processor's own prefetchers do not see it.
 	tiles := func(px, f, n, max, src, dst, ahead, times int) {
 		list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
 		if len(list) == 0 {
@@ -267,8 +269,8 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	}
 }
 
-// prefetch makes tile i of so many fetch its part of w, at most 512 bytes a block: a quarter
-// if there are more than four.
+// prefetch makes tile i of the given number prefetch its part of w, at most 512 bytes a
+// block. The part is a quarter if there are more than four tiles.
 func (t *tile) prefetch(w []float32, i, tiles int) {
 	t.soon = nil
 	if tiles = min(tiles, 4); i < tiles {

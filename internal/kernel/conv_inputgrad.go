@@ -2,18 +2,19 @@ package kernel
 
 import "github.com/org/snnrat/internal/parallel"
 
-// maxImageChannels is the number of input channels up to which vectors of pixels are
+// maxImageChannels is the largest number of input channels for which vectors of pixels are
 // faster than vectors of channels.
 const maxImageChannels = 4
 
-// maxTransposed is the number of rows of a linear layer up to which their deltas are
-// transposed, which stay in a cache, not its weights.
+// maxTransposed is the largest number of rows of a linear layer for which the deltas are
+// transposed instead of the weights. The deltas of so many rows stay in a cache.
 const maxTransposed = 512
 
-// convInputGrad computes the gradient of the input. Where there are few input channels,
-// vectors of them would be mostly padding; in a linear layer, transposing the weights
-// would take long. Then weights are the scalars of a tile, and a vector is the deltas of
-// 16 pixels or of 16 rows (8 at AVX2). The order of sums is the same.
+// convInputGrad computes the gradient of the input. There are two special cases. With few
+// input channels, vectors of channels would be mostly padding. In a linear layer, to
+// transpose the weights would take long. In both cases the weights are the scalars of a tile,
+// and a vector holds the deltas of 16 pixels or of 16 rows (8 at AVX2). The order of sums is
+// the same.
 func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	switch {
 	case need != nil && c.CanLeaveOut():
@@ -36,10 +37,10 @@ func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add boo
 	}
 }
 
-// convInputGradImage is for the few channels of images, and windows that move by one.
-// It spreads a frame's deltas over planes, a plane a channel, with a halo of zeros as
-// wide as the window reaches. In a plane, what a row of pixels sees through a position
-// of the window is a row as well, so that the image can be cut into vectors anywhere.
+// convInputGradImage is for images, which have few channels, and windows of stride 1. It
+// copies the deltas of a frame to planes, one for each channel, with a border of zeros as
+// wide as the window reaches. At each position of the window, a row of pixels then reads a
+// row of the plane. The image can therefore be cut into vectors anywhere.
 func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	_, bytes := l.vectors()
 	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
@@ -124,8 +125,8 @@ func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, thread
 	})
 }
 
-// convInputGradRows is for linear layers: it transposes the deltas, and the result,
-// rather than the weights.
+// convInputGradRows is for linear layers. It transposes the deltas and the result instead of
+// the weights.
 func (l Level) convInputGradRows(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	const group = 16 // blocks of output channels, whose deltas of 16 frames stay in L1
 	vectors, bytes := l.vectors()
@@ -190,7 +191,7 @@ func (l Level) transposeFrames(dst, src []float32, blocks, frames, channels int)
 	}
 }
 
-// untransposeFrames is the reverse.
+// untransposeFrames is the inverse of transposeFrames.
 func (l Level) untransposeFrames(dst, src []float32, blocks, frames, channels int) {
 	var square [Lanes * Lanes]float32
 	for b := range blocks {

@@ -6,8 +6,8 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// The definitions of the convolutions: every product with a non-zero input is
-// sent to where it belongs, one pixel after the other.
+// This file defines the convolutions in portable Go. They go through the pixels of the
+// source and add each product with a non-zero value to the destinations of the pixel.
 
 // tap pairs a pixel of the destination with a position of the kernel's window:
 // offsets in floats into a frame of the destination and into the weights of one

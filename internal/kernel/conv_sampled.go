@@ -2,12 +2,12 @@ package kernel
 
 import "github.com/org/snnrat/internal/parallel"
 
-// The gradient of spikes is needed only where neurons use it: where their surrogate
-// derivative is not zero. A product of which a sample is needed (SDDMM) has vectors of
-// output channels, so that single elements of its result can be left out.
+// Neurons use the gradient of spikes only where their surrogate derivative is not zero. This
+// file computes only those elements of a convolution's input gradient. Such a sampled product
+// (SDDMM) uses vectors of output channels, so that it can skip single elements of the result.
 
-// sampledTiles cut frames into tiles of up to 64 places, whose bits are a word, and
-// whose deltas, with a halo, fit L1.
+// sampledTiles cuts frames into tiles of up to 64 places. The bits of the places are one
+// word. The deltas of a tile, with a border, fit into L1.
 type sampledTiles struct {
 	frames, rows, cols int // of a tile: frames > 1 only if they are whole
 	bands, strips      int // tiles of a frame, down and across
@@ -36,7 +36,7 @@ func newSampledTiles(c *Conv) *sampledTiles {
 	return t
 }
 
-// slots is the number of pixels of a tile with its halo.
+// slots returns the number of pixels of a tile with its border.
 func (t *sampledTiles) slots() int { return t.frames * (t.rows + 2) * (t.cols + 2) }
 
 // at returns where tile i begins.
@@ -44,9 +44,9 @@ func (t *sampledTiles) at(i int) (frame, y, x int) {
 	return i / (t.bands * t.strips) * t.frames, i / t.strips % t.bands * t.rows, i % t.strips * t.cols
 }
 
-// rowsOf calls fn for the n pixels from x on of every row y of a frame f that tile i
-// and a halo of so many pixels have, with the number of their first place in the tile,
-// the halo included.
+// rowsOf calls fn for every row of pixels of tile i with a border of the given width: for
+// the n pixels from x on of row y of frame f. The last argument of fn is the number of the
+// first of these places in the tile, counted with the border.
 func (t *sampledTiles) rowsOf(c *Conv, i, halo int, fn func(f, y, x, n, slot int)) {
 	f0, y0, x0 := t.at(i)
 	height, width := t.rows+2*halo, t.cols+2*halo
@@ -58,10 +58,10 @@ func (t *sampledTiles) rowsOf(c *Conv, i, halo int, fn func(f, y, x, n, slot int
 	}
 }
 
-// convInputGradWhere3 computes the elements of the input's gradient that are needed, and
-// sets the others to zero, if it does not add. A unit has as many blocks of input
-// channels as have the weights of a group of output channels in L2; it goes through the
-// groups, and within one through its tiles.
+// convInputGradWhere3 computes the elements of the input's gradient that are needed. It sets
+// the others to zero, unless it adds. A unit has so many blocks of input channels that their
+// weights for a group of output channels fit into L2. It goes through the groups, and within
+// a group through its tiles.
 func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, add bool, threads int) {
 	const maxBlocks = 8
 	t := newSampledTiles(c)
@@ -120,8 +120,8 @@ func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, 
 	})
 }
 
-// runSampled3 has the twin, which leaves zeros out, compute the sums that are not
-// numbers: a zero may have met a weight that is not finite.
+// runSampled3 runs the routine. If a sum is NaN, a zero may have been multiplied by a weight
+// that is not finite. The portable version, which leaves zeros out, then computes that sum.
 func (l Level) runSampled3(a *sampled3) {
 	rest := *a
 	l.sampled3(a)

@@ -35,14 +35,14 @@ var (
 	masks lender[uint64]
 	words lender[uint16]
 
-	// What whole operations take most memory for, apart from the memory of small units,
-	// which would hold on to it, and by kind, so that each is as large as it was the last
-	// time.
+	// The largest buffers, which belong to whole operations. They are kept apart from those
+	// of small units, which would keep the large memory. Each kind has its own keeper, so
+	// that a buffer has the size it had the last time.
 	packs, turns keeper[float32]
 )
 
-// keeper is a lender that keeps what is put back. A sync.Pool may have a slice for every
-// processor where one operation at a time needs one.
+// keeper is a lender that keeps what is put back. A sync.Pool may keep a slice for every
+// processor, although one operation at a time needs one.
 type keeper[T any] struct {
 	mu   sync.Mutex
 	idle []*[]T
@@ -64,7 +64,8 @@ func (k *keeper[T]) put(b *[]T) {
 	k.idle = append(k.idle, b)
 }
 
-// gatherBlocks returns the blocks of 16 channels that a gather has the registers for.
+// gatherBlocks returns the largest number of blocks of 16 channels of a gather. Their sums
+// must fit into the registers.
 func (l Level) gatherBlocks() int {
 	if l == AVX2 {
 		return 4
@@ -75,13 +76,14 @@ func (l Level) gatherBlocks() int {
 // groupChannels returns the number of channels of a group, blocks being whole.
 func (c *Conv) groupChannels() int { return min(c.BlocksIn()*Lanes, Group) }
 
-// same3 reports whether the window is 3×3, moves by one and keeps the frame's size.
+// same3 reports whether the window is 3×3 with stride 1 and padding 1, and rows have more than
+// one pixel.
 func (c *Conv) same3() bool {
 	return c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Pad == 1 && c.Win > 1
 }
 
-// groupMasks writes the spikes of groups of 64 channels as [groups][Frames][Hin·Win]
-// masks, bit i being channel i of the group.
+// groupMasks writes the spikes of groups of 64 channels as masks [groups][Frames][Hin·Win].
+// Bit i of a mask is channel i of the group.
 func groupMasks(dst []uint64, s []uint16, c *Conv, threads int) {
 	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
 	const chunk = 4096
@@ -105,9 +107,9 @@ func groupMasks(dst []uint64, s []uint16, c *Conv, threads int) {
 	})
 }
 
-// convSpikes adds up the weights of events. Masks of 64 channels are scanned once
-// for a 3×3 window, whose nine products are in registers, or for up to eight blocks
-// of output channels.
+// convSpikes adds up the weights of events. For a 3×3 window, one scan of the masks of 64
+// channels keeps nine sums in registers. For other windows, one scan is for up to eight
+// blocks of output channels.
 func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
 	groups := ceilDiv(c.BlocksIn(), Group/Lanes)
 	m := masks.get(groups * c.Frames * c.Hin * c.Win)
@@ -120,9 +122,9 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 	l.convSpikesAny(dst, *m, w, bias, &c, threads)
 }
 
-// manyUnits returns the number of units that a loop is split into, if it can be: so many
-// that a thread whose processor does other work for a while leaves its share to others.
-// One thread has a few, whose results stay in a cache from group to group.
+// manyUnits returns the number of units into which a loop is split if possible. It is large,
+// so that other threads can take over the share of a thread whose processor is busy with
+// other work. One thread gets a few units. Their results stay in a cache from group to group.
 func manyUnits(threads int) int {
 	if n := parallel.Threads(threads); n > 1 {
 		return 16 * n
@@ -130,18 +132,18 @@ func manyUnits(threads int) int {
 	return 4
 }
 
-// frameParts returns how many ranges the frames are split into, so that there are
-// units enough for the threads, and the destination of a range, of bytes a frame,
+// frameParts returns the number of ranges into which the frames are split. There are enough
+// units for the threads. The destination of a range, with the given bytes for each frame,
 // stays in L2 while the groups pass over it.
 func frameParts(frames, tiles, bytes, threads int) int {
 	return min(frames, max(ceilDiv(manyUnits(threads), tiles), frames*bytes>>17))
 }
 
-// noBias is what the sums of two blocks begin with if there is no bias.
+// noBias is the start of the sums of two blocks if there is no bias.
 var noBias [2 * Lanes]float32
 
-// scatter3 sends the events of frames from to to through a 3×3 window: spikes if x is
-// nil, or values.
+// scatter3 sends the events of the frames from, …, to−1 through a 3×3 window. Events are
+// spikes if x is nil, or values that are not zero.
 //
 //	m [groups][to−from][Hin·Win]
 //	x [groups][to−from][Hin·Win][groupChannels]
@@ -196,7 +198,7 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 	})
 }
 
-// few reports whether a sample of masks has less than 6 bits each.
+// few reports whether a sample of masks has fewer than 6 set bits each in the mean.
 func few(m []uint64) bool {
 	step := max(1, len(m)/1000) | 1
 	masks, events := 0, 0
@@ -207,10 +209,10 @@ func few(m []uint64) bool {
 	return events < 6*masks
 }
 
-// sparse reports whether so few of x's values, of so many channels, are not zero that
-// a 3×3 window is faster event by event than as a dense product. It looks at a sample
-// of blocks. An event costs a bit more than a dense channel, and a pixel of any number
-// of events about as much as 12, or 5 at AVX2, where the others cost more.
+// sparse reports whether x has so many zeros that a 3×3 window is faster event by event than
+// as a dense product. It looks at a sample of blocks. An event costs a little more than a
+// dense channel. A pixel costs about as much as 12 channels besides, whatever its number of
+// events; at AVX2 as much as 5, since channels cost more there.
 func (l Level) sparse(x []float32, channels int) bool {
 	pixel := 12
 	if l == AVX2 {
@@ -230,11 +232,11 @@ func (l Level) sparse(x []float32, channels int) bool {
 	return perPixel/float64(channels) < .8*float64(channels)/float64(channels+pixel)
 }
 
-// packed bounds the values, 4 MB, that are packed or turned at a time: they stay in a
-// cache, and their memory does not grow with the number of frames.
+// packed is the largest number of values that are packed or transposed at a time, 4 MB. They
+// stay in a cache, and their memory does not grow with the number of frames.
 const packed = 1 << 20
 
-// convValues3 is a 3×3 product with few values that are not zero.
+// convValues3 is a convolution with a 3×3 window of values that are mostly zero.
 func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
 	px, nb := c.Hin*c.Win, c.BlocksIn()
 	groups, channels := ceilDiv(nb, 4), c.groupChannels()
@@ -338,9 +340,8 @@ func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Co
 	})
 }
 
-// convInputGradValues3 is the convolution of dy, few of whose values are not zero,
-// with the window turned around. Outside of training, batch norm keeps the zeros of
-// a surrogate gradient.
+// convInputGradValues3 is the convolution of dy with the window turned around, for a dy that
+// is mostly zero. Outside of training, batch norm keeps the zeros of a surrogate gradient.
 func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	const slab, row = Lanes * 9 * Lanes, 9 * 64
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()

@@ -6,7 +6,7 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// convWeightGradSpikes adds up the deltas of events.
+// convWeightGradSpikes computes the weight gradient: it adds up the deltas of events.
 func (l Level) convWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
 	if c.same3() {
 		l.convWeightGradSpikes3(dw, s, dy, &c, add, threads)
@@ -15,9 +15,9 @@ func (l Level) convWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Co
 	l.convWeightGradSpikesAny(dw, s, dy, &c, add, threads)
 }
 
-// raster cuts frames into tiles of deltas with a halo that fit L1. A tile holds
-// whole frames, or rows of one; its slots are rows of Win+1, the slot between two
-// rows being the halo of both, as is the row between two frames.
+// raster cuts frames into tiles of deltas with a border, which fit into L1. A tile holds whole
+// frames, or some rows of one frame. A row of a tile has Win+1 slots. The slot between two
+// rows is the border of both, and so is the row between two frames.
 type raster struct {
 	frames, rows int // of a tile: frames > 1 only if rows is the height
 	bands        int // tiles of a frame
@@ -46,9 +46,9 @@ func newRaster(c *Conv) raster {
 	return r
 }
 
-// rowsOf calls fn for every row of pixels of tile i: the frame, the row in it, and
-// its first slot among the spikes. With halo it also calls it for the rows above
-// and below the tile, which for a frame's edge do not exist.
+// rowsOf calls fn for every row of pixels of tile i, with the frame, the row of the frame, and
+// the row's first slot among the spikes. With halo set, it also calls fn for the rows above
+// and below the tile, unless they are outside of the frame.
 func (r *raster) rowsOf(c *Conv, i int, halo bool, fn func(frame, y, slot int)) {
 	f0, y0 := i/r.bands*r.frames, i%r.bands*r.rows
 	from, to := 0, min(r.rows, c.Hin-y0)
@@ -64,7 +64,8 @@ func (r *raster) rowsOf(c *Conv, i int, halo bool, fn func(frame, y, slot int)) 
 	}
 }
 
-// convWeightGradSpikes3 scans the spikes of a channel over a tile of deltas.
+// convWeightGradSpikes3 is convWeightGradSpikes for a 3×3 window. It scans the spikes of a
+// channel over a tile of deltas.
 func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
 	r := newRaster(c)
 	nb, px := c.BlocksIn(), c.Hin*c.Win
@@ -83,7 +84,7 @@ func (l Level) convWeightGradSpikes3(dw []float32, s []uint16, dy []float32, c *
 	l.outer3(dw, *m, nil, dy, c, &r, 0, r.tiles, add, threads)
 }
 
-// convWeightGradValues3 is the same for values, few of which are not zero.
+// convWeightGradValues3 is convWeightGradSpikes3 for values that are mostly zero.
 func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, threads int) {
 	r := newRaster(c)
 	nb, px, n := c.BlocksIn(), c.Hin*c.Win, r.words*64
@@ -114,9 +115,9 @@ func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, thr
 	}
 }
 
-// outer3 adds up the weight gradient of a 3×3 window from the events of tiles from to
-// to: spikes if x is nil, or values. It keeps the nine sums of a channel and a block of
-// output channels in registers over a tile.
+// outer3 adds up the weight gradient of a 3×3 window from the events of the tiles from, …,
+// to−1. Events are spikes if x is nil, or values that are not zero. The nine sums of a channel
+// and a block of output channels stay in registers over a tile.
 //
 //	m [⌈Cin/16⌉][to−from][16][words]
 //	x [⌈Cin/16⌉][to−from][16][words][64]
@@ -167,7 +168,7 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 	})
 }
 
-// seenAt writes what every output pixel sees at a position of the window.
+// seenAt writes the spikes that each output pixel reads at one position of the window.
 func (c *Conv) seenAt(dst, s []uint16, p *pairs, tap int) {
 	in, out := c.Hin*c.Win, c.Hout*c.Wout
 	for f := range c.Frames {
@@ -181,9 +182,9 @@ func (c *Conv) seenAt(dst, s []uint16, p *pairs, tap int) {
 	}
 }
 
-// convWeightGradSpikesAny gathers, for every position of the window, the spikes that
-// output pixels see there, and adds up the deltas of up to eight blocks of output
-// channels.
+// convWeightGradSpikesAny is convWeightGradSpikes for any window. For each position of the
+// window it collects the spikes that output pixels read there. It then adds up the deltas of
+// up to eight blocks of output channels.
 func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c *Conv, add bool, threads int) {
 	const chunk = 4 // words of 64 deltas: 64 or 128 KB
 	maxBlocks := l.gatherBlocks()

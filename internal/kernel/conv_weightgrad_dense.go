@@ -2,9 +2,9 @@ package kernel
 
 import "github.com/org/snnrat/internal/parallel"
 
-// convWeightGradDense sums over output pixels. A tile's rows are input channels, about a
-// third or half a block of them. A unit walks its frames in chunks that stay in L2 while
-// its tiles, input blocks and positions of the window pass over them.
+// convWeightGradDense sums over output pixels. The rows of a tile are input channels, about a
+// third or half of a block. A unit goes through its frames in chunks. A chunk stays in L2
+// while the unit's tiles, input blocks and positions of the window pass over it.
 func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 	if c.same3() && l.sparse(x, c.Cin) {
 		l.convWeightGradValues3(dw, x, dy, &c, add, threads)
@@ -48,8 +48,8 @@ func (l Level) convWeightGradDense(dw, x, dy []float32, c Conv, add bool, thread
 	})
 }
 
-// weightGrad is the weight gradient of input blocks first to end and positions tap to
-// tapEnd of the window.
+// weightGrad is the weight gradient of the input blocks first to end−1 and the positions tap
+// to tapEnd−1 of the window.
 type weightGrad struct {
 	dw, x, dy   []float32
 	c           *Conv
@@ -58,7 +58,7 @@ type weightGrad struct {
 	tap, tapEnd int
 }
 
-// weightGradTile sums over frames from to to for output blocks lo to hi.
+// weightGradTile sums over the frames from, …, to−1 for the output blocks lo to hi−1.
 func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 	vectors, bytes := l.vectors()
 	c := g.c
@@ -121,8 +121,8 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 	}
 }
 
-// convWeightGradImage is for the few channels of images. It packs each of them with
-// its padding, so that a tile's rows can be the columns of the window.
+// convWeightGradImage is for images, which have few channels. It packs each channel with its
+// padding, so that the rows of a tile can be the columns of the window.
 func (l Level) convWeightGradImage(dw, x, dy []float32, c *Conv, add bool, threads int) {
 	vectors, bytes := l.vectors()
 	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
@@ -181,7 +181,8 @@ func (l Level) convWeightGradImage(dw, x, dy []float32, c *Conv, add bool, threa
 	})
 }
 
-// clearChannels clears positions from to to of a block's channels from first on.
+// clearChannels clears the positions from, …, to−1 of the channels of a block, starting with
+// channel first.
 func clearChannels(dw []float32, first, win, from, to int) {
 	for ch := first; ch < Lanes; ch++ {
 		clear(dw[(ch*win+from)*Lanes : (ch*win+to)*Lanes])

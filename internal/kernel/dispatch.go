@@ -11,8 +11,8 @@ import (
 // Level is an instruction set that the kernels can use.
 type Level int32
 
-// The levels, from the definition in portable Go up. AVX2 stands for AVX2 with FMA
-// and BMI, AVX512 for these with the F, BW, DQ and VL sets of AVX-512.
+// The levels in ascending order. Portable is portable Go. AVX2 needs AVX2, FMA, BMI1 and
+// BMI2. AVX512 needs these and the F, BW, DQ and VL sets of AVX-512.
 const (
 	Portable Level = iota
 	AVX2
@@ -21,7 +21,7 @@ const (
 
 var levelNames = [...]string{"portable", "avx2", "avx512"}
 
-// String returns the level's name, as EnvLevel has it.
+// String returns the level's name: portable, avx2 or avx512.
 func (l Level) String() string {
 	if l < 0 || int(l) >= len(levelNames) {
 		return fmt.Sprintf("Level(%d)", int32(l))
@@ -29,14 +29,13 @@ func (l Level) String() string {
 	return levelNames[l]
 }
 
-// level is the level in use; maxLevel is the highest that this build and this
-// processor have.
+// level is the level in use. maxLevel is the highest one that this build and processor have.
 var level atomic.Int32
 
-// EnvLevel is the environment variable that chooses the level when the program
-// starts: portable, avx2 or avx512. A level that the processor lacks is lowered to
-// the highest that it has; any other text is ignored, and [CheckEnv] says so.
-// [CurrentLevel] tells what became of it.
+// EnvLevel is the environment variable that chooses the level when the program starts:
+// portable, avx2 or avx512. If the processor lacks that level, the highest one that it has
+// is used. Any other text is ignored, and [CheckEnv] returns an error for it. [CurrentLevel]
+// returns the level in use.
 const EnvLevel = "SNNRAT_KERNEL"
 
 func init() { level.Store(int32(startLevel(os.Getenv(EnvLevel)))) }
@@ -53,7 +52,7 @@ func levelOf(name string) Level {
 	return Level(slices.IndexFunc(levelNames[:], func(n string) bool { return strings.EqualFold(n, name) }))
 }
 
-// CheckEnv returns an error if [EnvLevel] is set to what is no level.
+// CheckEnv returns an error if [EnvLevel] is set to a text that names no level.
 func CheckEnv() error {
 	if env := os.Getenv(EnvLevel); env != "" && levelOf(env) < 0 {
 		return fmt.Errorf("%s is %q: expected one of %s", EnvLevel, env, strings.Join(levelNames[:], ", "))
@@ -64,11 +63,11 @@ func CheckEnv() error {
 // CurrentLevel returns the level in use.
 func CurrentLevel() Level { return Level(level.Load()) }
 
-// MaxLevel returns the highest level that this build and this processor have.
+// MaxLevel returns the highest level that this build and processor have.
 func MaxLevel() Level { return maxLevel }
 
-// SetLevel makes the kernels use l from the next call on. It returns an error, and
-// changes nothing, if this build or this processor lacks it.
+// SetLevel makes the kernels use l from the next call on. If this build or processor lacks
+// l, it returns an error and changes nothing.
 func SetLevel(l Level) error {
 	if l < Portable || l > maxLevel {
 		return fmt.Errorf("kernel: level %v: this build and processor have %v to %v", l, Portable, maxLevel)

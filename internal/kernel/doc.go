@@ -1,34 +1,37 @@
-// Package kernel holds the library's hot loops. They work on slices in the
-// blocked layout of package tensor and know nothing of tapes or layers. Portable
-// Go is the definition of every one of them.
-//
-// # Order of sums
-//
-// A convolution's output element is the sum of its products in one order on every
-// path: groups of [Group] input channels, within a group the kernel's rows, then
-// its columns, then the group's channels, all ascending, starting from the bias.
-// Parallel work is split over outputs, never along a sum.
-//
-// Gradients of inputs of which a part is needed are summed in another order at AVX2
-// and AVX-512, whatever part that is, and left out elsewhere, where portable Go computes
-// all of them; see [ConvInputGrad].
-//
-// A zero input adds nothing, whatever its weight: 0·Inf and 0·NaN are left out. The
-// event-driven paths never see them; the dense ones multiply and compute again, by
-// that rule, the tiles in which a sum is not a number. Which path is taken, by the
-// share of inputs that are not zero, therefore changes no result.
+// Package kernel holds the library's hot loops. They work on slices in the blocked layout
+// of package tensor. They do not depend on tapes or layers. TUNING.md records how fast they
+// are and what limits them.
 //
 // # Levels
 //
-// Hot loops exist in portable Go, for AVX2 and for AVX-512; see [Level]. Sums of
-// spikes are the same bits at every level. Products of values are rounded twice in
-// portable Go, which multiplies and then adds, and once at the others, which fuse
-// the two and agree with each other to the bit (up to the sign of a zero).
+// Each loop is written in portable Go, which defines its result. Most loops also have
+// assembly for AVX2 and AVX-512. [Level] chooses between these.
+//
+// Sums of spikes are the same bits at every level. Portable Go rounds a product of values
+// and then rounds the sum. AVX2 and AVX-512 fuse the two and round once. They agree with
+// each other to the bit, except for the sign of a zero.
+//
+// # Order of sums
+//
+// An output element of a convolution is a sum of products. The order of the sum is the same
+// on every path. It starts with the bias and takes groups of [Group] input channels. Within
+// a group it goes over the rows of the window, then its columns, then the channels of the
+// group. All indices ascend. Parallel work is split over outputs, never along a sum.
+//
+// There is one exception, at AVX2 and AVX-512. If a caller of [ConvInputGrad] needs only
+// part of the gradient, the sums run in another order, which does not depend on that part.
+//
+// # Zeros
+//
+// A zero input adds nothing to a sum, even if its weight is Inf or NaN. Event-driven paths
+// skip zeros. Dense paths multiply by them; they compute a tile again without the zeros if
+// one of its sums is NaN. The share of zeros decides which path is taken. It therefore has
+// no effect on results.
 package kernel
 
 // Lanes is the number of channels in a block.
 const Lanes = 16
 
-// Group is the number of input channels that a convolution sums up before it
-// moves to the next position of its window.
+// Group is the number of input channels that a convolution sums before it moves to the
+// next position of its window.
 const Group = 64

@@ -6,19 +6,22 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// chunk is the number of elements that one piece of element-wise work has.
+// chunk is the number of elements of one piece of element-wise work.
 const chunk = 1 << 14
 
 func chunks(threads, n int, fn func(lo, hi int)) {
 	parallel.For(threads, (n+chunk-1)/chunk, func(i int) { fn(i*chunk, min((i+1)*chunk, n)) })
 }
 
-// Densify writes spikes as zeros and ones.
+// Densify writes 1 for every spike and 0 elsewhere.
+//
+//	dst [n][16]
+//	s   [n]
 func Densify(dst []float32, s []uint16, threads int) {
 	counts(dst, s, []int64{0}, 1, 1, len(s), threads)
 }
 
-// counts is SumStepsSpikes with the steps' offsets from the first, in bytes.
+// counts is SumStepsSpikes with the offsets of the steps from the first step, in bytes.
 func counts(dst []float32, s []uint16, offsets []int64, units, steps, pixels, threads int) {
 	l := CurrentLevel()
 	pieces(threads, units, pixels, pieceVectors, func(u, lo, hi int) {
@@ -41,7 +44,8 @@ func AXPY(dst []float32, a float32, x []float32, add bool, threads int) {
 	chunks(threads, len(dst), func(lo, hi int) { axpy(l, dst[lo:hi], &c, x[lo:hi], add) })
 }
 
-// axpy is AXPY with the factor in every lane of c. Factors are rounded.
+// axpy is AXPY with the factor in every lane of c. Products are rounded before they are
+// added.
 func axpy(l Level, dst []float32, c *[Lanes]float32, x []float32, add bool) {
 	whole := len(dst) / Lanes
 	if whole > 0 {
@@ -56,8 +60,7 @@ func axpy(l Level, dst []float32, c *[Lanes]float32, x []float32, add bool) {
 	}
 }
 
-// Repeat copies, or adds if add is set, each of units runs of frame floats to all
-// its steps.
+// Repeat copies each unit of src to every step of the unit in dst, or adds it if add is set.
 //
 //	dst [units][steps][frame]
 //	src [units][frame]
@@ -76,8 +79,11 @@ func Repeat(dst, src []float32, units, steps, frame int, add bool, threads int) 
 	})
 }
 
-// SumSteps computes dst = scale·Σ over steps, or adds it to dst if add is set;
-// shapes are as in Repeat with dst and src exchanged.
+// SumSteps computes dst = scale·Σ src, with the sum over steps, or adds it to dst if add is
+// set.
+//
+//	dst [units][frame]
+//	src [units][steps][frame]
 func SumSteps(dst, src []float32, units, steps, frame int, scale float32, add bool, threads int) {
 	const size = 2048 // 8 KB: partial sums stay in L1
 	l := CurrentLevel()
@@ -97,7 +103,7 @@ func SumSteps(dst, src []float32, units, steps, frame int, scale float32, add bo
 	})
 }
 
-// SumStepsSpikes counts the spikes of every neuron.
+// SumStepsSpikes writes the number of spikes of every neuron over all steps.
 //
 //	dst [units][pixels][16]
 //	s   [units][steps][pixels]
@@ -109,7 +115,7 @@ func SumStepsSpikes(dst []float32, s []uint16, units, steps, pixels, threads int
 	counts(dst, s, offsets, units, steps, pixels, threads)
 }
 
-// ReLU computes dst = max(x, 0); NaN and −0 stay.
+// ReLU computes dst = max(x, 0). It keeps NaN and −0.
 //
 //	dst, x [n][16]
 func ReLU(dst, x []float32, threads int) {
@@ -117,15 +123,17 @@ func ReLU(dst, x []float32, threads int) {
 	chunks(threads, len(dst), func(lo, hi int) { l.relu(&dst[lo], &x[lo], (hi-lo)/Lanes) })
 }
 
-// ReLUGrad computes dx = dy where y is not ≤ 0 and zero elsewhere, or adds it to
-// dx; shapes are as in ReLU.
+// ReLUGrad computes dx = dy where y is positive or NaN, and 0 elsewhere. If add is set, it
+// adds this to dx.
+//
+//	dx, y, dy [n][16]
 func ReLUGrad(dx, y, dy []float32, add bool, threads int) {
 	l := CurrentLevel()
 	chunks(threads, len(dx), func(lo, hi int) { l.reluGrad(&dx[lo], &y[lo], &dy[lo], (hi-lo)/Lanes, add) })
 }
 
-// Combine computes dst = a·x + b·y, each product rounded. All have one length; dst
-// may be x or y.
+// Combine computes dst = a·x + b·y. It rounds each product before it adds. dst, x and y have
+// the same length. dst may be x or y.
 func Combine(dst []float32, a float32, x []float32, b float32, y []float32, threads int) {
 	l := CurrentLevel()
 	chunks(threads, len(dst), func(lo, hi int) {
@@ -139,8 +147,8 @@ func Combine(dst []float32, a float32, x []float32, b float32, y []float32, thre
 	})
 }
 
-// Dot returns Σ a·b in float64: of each chunk lane by lane, then over its lanes, and
-// then over the chunks, each in order.
+// Dot returns Σ a·b in float64. It sums each lane of a chunk, then the lanes of the chunk,
+// then the chunks. Each sum runs in ascending order.
 func Dot(a, b []float32, threads int) float64 {
 	l := CurrentLevel()
 	buf := zeroPartials((len(a) + chunk - 1) / chunk * Lanes)
@@ -168,8 +176,8 @@ func Dot(a, b []float32, threads int) float64 {
 	return sum
 }
 
-// MaskScale computes dst = scale·x where the mask's bit is set and zero elsewhere,
-// or adds it to dst if add is set.
+// MaskScale computes dst = scale·x where the bit of mask is set, and 0 elsewhere. If add is
+// set, it adds this to dst.
 //
 //	dst, x [n][16]
 //	mask   [n]
@@ -177,8 +185,7 @@ func MaskScale(dst, x []float32, mask []uint16, scale float32, add bool, threads
 	Gate(dst, x, mask, nil, scale, 1, 1, 1, len(mask), add, threads)
 }
 
-// Flatten copies values to features of one pixel, in C, H, W order. Unflatten is
-// its inverse, and overwrites dst or adds to it.
+// Flatten copies the values of a frame to the channels of one pixel, in the order C, H, W.
 //
 //	x   [⌈c/16⌉][frames][pixels][16]
 //	dst [⌈c·pixels/16⌉][frames][16]
@@ -205,7 +212,10 @@ func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 	})
 }
 
-// Unflatten is described at Flatten.
+// Unflatten is the inverse of Flatten. It writes to dst, or adds to it if add is set.
+//
+//	dst [⌈c/16⌉][frames][pixels][16]
+//	y   [⌈c·pixels/16⌉][frames][16]
 func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
 	nb := blocks(c * pixels)
 	each(threads, blocks(c)*frames, pixels, func(u int) {

@@ -6,18 +6,17 @@ import (
 	"github.com/org/snnrat/internal/parallel"
 )
 
-// A blocked matrix of R rows and K columns is laid out [⌈R/16⌉][K][16], the lanes
-// being rows; lanes of missing rows are zero. Weights are such matrices as they
-// are stored, with one row an output channel. Their columns come in another order
-// than PyTorch's and some of them are padding, which changes neither W·Wᵀ nor,
-// apart from that order, (W·Wᵀ)·W.
+// A blocked matrix of R rows and K columns has the layout [⌈R/16⌉][K][16]. Its lanes are
+// rows; lanes of missing rows are zero. Stored weights are such matrices: a row is an output
+// channel. Their columns have another order than PyTorch's, and some columns are padding.
+// This does not change W·Wᵀ. It changes (W·Wᵀ)·W only in the order of columns.
 
-// A product's sums run over k, ascending, in slices of kSlice, with fused
-// multiply-adds above the portable level.
+// kSlice is the number of products after which a sum goes back to memory. The sums of a
+// product run over k in ascending order. Above the portable level multiply-adds are fused.
 const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
 
-// productThreads returns 1 for a product of so few multiply-adds, 30 µs' work, that
-// handing it out costs more than it saves.
+// productThreads returns 1 for a product of few multiply-adds, 30 µs of work. Splitting it
+// would cost more than it saves.
 func productThreads(threads, multiplyAdds int) int {
 	if multiplyAdds < 4<<20 {
 		return 1
@@ -25,8 +24,8 @@ func productThreads(threads, multiplyAdds int) int {
 	return parallel.Threads(threads)
 }
 
-// Gram computes dst = w·wᵀ, blocked as well. Half of it is computed, the other
-// half mirrored, so dst is symmetric to the bit.
+// Gram computes dst = w·wᵀ for a blocked matrix w. It computes one half of dst and mirrors
+// it, so that dst is symmetric to the bit.
 //
 //	dst [rowBlocks][16·rowBlocks][16]
 //	w   [rowBlocks][cols][16]
@@ -113,7 +112,8 @@ func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
 	})
 }
 
-// Project computes w ← w + beta·(w − g·w) in place, strip by strip of its columns.
+// Project computes w ← w + beta·(w − g·w) in place, for blocked matrices w and g. It works
+// on one strip of columns after the other.
 //
 //	w [rowBlocks][cols][16]
 //	g [rowBlocks][16·rowBlocks][16]

@@ -4,12 +4,12 @@ package kernel
 
 import "unsafe"
 
-// The argument blocks of the routines of neurons. Strides are in bytes.
+// This file holds the argument blocks of the routines of neurons, windows and optimisers.
+// Strides are in bytes.
 
-// neuronRun is a run of pixels of one unit of neurons, over all steps. Vectors are
-// 16 lanes of one pixel; those of a step lie side by side. Routines go step by
-// step, since steps that lie a power of two apart compete for the same places in
-// the caches.
+// neuronRun is a run of pixels of one unit of neurons, over all steps. A vector holds the 16
+// lanes of one pixel. The vectors of a step are neighbours in memory. Routines go step by
+// step, since steps that lie a power of two apart use the same sets of the caches.
 type neuronRun struct {
 	x, s     unsafe.Pointer // inputs and spikes: vectors of float32, and words
 	a, b     unsafe.Pointer // vectors: currents are a·x + b
@@ -35,8 +35,8 @@ type neuronRun struct {
 	_               uint32
 }
 
-// windowRun is a sweep over rows of windows: an output of n a row takes count
-// positions of a source, at offsets from where its window begins.
+// windowRun is a run over rows of pooling windows, with n windows in a row. Each window has
+// count positions, at offsets from its corner.
 type windowRun struct {
 	out, in         unsafe.Pointer // the side with an element a window, without gaps; the other
 	offsets         unsafe.Pointer // [count]int64, into in
@@ -51,8 +51,7 @@ type windowRun struct {
 // sgdStep holds the factors of a step of SGD.
 type sgdStep struct{ lr, momentum, decay float32 }
 
-// AdamStep holds the factors of a step of Adam, of which some change from step to
-// step.
+// AdamStep holds the factors of step t of Adam, with the learning rate lr.
 type AdamStep struct {
 	Beta1, Beta2 float32
 	Rest1, Rest2 float32 // 1 − Beta1, 1 − Beta2

@@ -7,23 +7,25 @@ import (
 	"unsafe"
 )
 
-// Neuron is the update rule of a spiking neuron: m ← Decay·m + cur; it fires when
-// m ≥ Threshold and is then set to zero, or lowered by Threshold if Soft is set.
+// Neuron is the update rule of a spiking neuron with membrane potential m. At every step
+// m ← Decay·m + cur, where cur is the input current. The neuron fires if m ≥ Threshold. Then
+// m is set to 0, or lowered by Threshold if Soft is set.
 type Neuron struct {
 	Decay, Threshold float32
 	Soft             bool
 }
 
-// Scan is the extent of a layer of neurons: Units = channel blocks × Images (unit
-// u is image u mod Images of block u / Images), Pixels positions each. The inputs
-// have CurrentSteps steps (Steps, or 1 when they are the same at every step).
+// Scan is the extent of a layer of neurons. A unit is one image of one block of channels:
+// unit u is image u mod Images of block u / Images, and Units = blocks × Images. Each unit
+// has Pixels pixels. Inputs have CurrentSteps steps: Steps, or 1 if they are the same at
+// every step.
 type Scan struct {
 	Units, Images, Pixels int
 	Steps, CurrentSteps   int
 }
 
-// Norm turns inputs into currents by channel, cur = A·x + B, the product rounded
-// before the sum. The zero Norm is the identity.
+// Norm computes currents from inputs, cur = A·x + B, with one A and one B for each channel.
+// The product is rounded before the sum. The zero Norm is the identity.
 //
 //	A, B [blocks][16], or both nil
 type Norm struct{ A, B []float32 }
@@ -36,7 +38,8 @@ func init() {
 	}
 }
 
-// at returns the vectors of a block. 1·x + (−0) is x, sign included.
+// at returns the vectors A and B of a block. For the identity they are 1 and −0, since
+// 1·x + (−0) is x with its sign.
 func (m Norm) at(block int) (a, b unsafe.Pointer) {
 	if m.A == nil {
 		return unsafe.Pointer(&ones), unsafe.Pointer(&minusZeros)
@@ -44,8 +47,8 @@ func (m Norm) at(block int) (a, b unsafe.Pointer) {
 	return unsafe.Pointer(&m.A[block*Lanes : (block+1)*Lanes][0]), unsafe.Pointer(&m.B[block*Lanes : (block+1)*Lanes][0])
 }
 
-// stride is the number of elements from a step to the next: none if there is one
-// step only.
+// stride returns the number of elements from one step to the next. It is 0 if there is only
+// one step.
 func stride(steps, frame int) int {
 	if steps > 1 {
 		return frame
@@ -53,7 +56,7 @@ func stride(steps, frame int) int {
 	return 0
 }
 
-// run returns the block of a run of the pixels from lo to hi of unit u.
+// run returns the arguments for the pixels lo to hi−1 of unit u.
 func (sc *Scan) run(u, lo, hi int, n Neuron, x []float32, norm Norm, s []uint16) neuronRun {
 	r := neuronRun{
 		x:         unsafe.Pointer(&x[(u*sc.CurrentSteps*sc.Pixels+lo)*Lanes]),
@@ -77,12 +80,12 @@ func bit(b bool) uint32 {
 	return 0
 }
 
-// runPixels is the number of pixels of a run, ten microseconds' work. It depends on
-// nothing but the number of steps, since sums are formed run by run.
+// runPixels returns the number of pixels of a run, about ten microseconds of work. It depends
+// only on the number of steps: sums are formed run by run and must not depend on threads.
 func (sc *Scan) runPixels() int { return max(16, 4096/sc.Steps) }
 
-// scanTile is the number of vectors, over all steps, of the tiles in which a scan
-// goes through a run, 32 KB: routines prefetch a tile's next step.
+// scanTile is the number of vectors of a tile over all steps: 32 KB. A scan goes through a
+// run tile by tile. Routines prefetch the next step of a tile.
 const scanTile = 512
 
 // tilePixels is the number of pixels of a tile of a run.
@@ -93,9 +96,9 @@ func (r *neuronRun) advance(n int) {
 	r.x, r.s = unsafe.Add(r.x, n*Lanes*4), unsafe.Add(r.s, n*2)
 }
 
-// NeuronForward runs all steps of every neuron. It reports whether all membrane
-// potentials, before their resets, are finite numbers. Spikes do not show it: a neuron
-// whose potential is NaN never fires.
+// NeuronForward runs all steps of every neuron on the inputs x and writes the spikes s. It
+// reports whether all membrane potentials before their resets are finite. Spikes do not
+// show this, since a neuron whose potential is NaN never fires.
 //
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
@@ -103,14 +106,15 @@ func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, thread
 	return sc.forward(false, s, x, norm, n, 0, threads)
 }
 
-// NeuronSupport runs the neurons like NeuronForward, but writes where a surrogate
-// derivative that is zero from a distance of width to the threshold on is not.
+// NeuronSupport runs the neurons as NeuronForward does. It writes a bit where the membrane
+// potential before the reset is closer than width to the threshold, or is NaN. A surrogate
+// derivative with that support is zero elsewhere.
 func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, width float32, threads int) {
 	sc.forward(true, near, x, norm, n, width, threads)
 }
 
-// forward takes no routine as an argument: the runs, one for each piece of work, would be
-// allocated.
+// forward does not take the routine as an argument. If it did, the compiler would allocate
+// the arguments of every piece of work on the heap.
 func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) (finite bool) {
 	l := CurrentLevel()
 	var bad atomic.Bool
@@ -144,32 +148,34 @@ func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neur
 	return !bad.Load()
 }
 
-// Surrogate stands in for the derivative of the Heaviside step. One that is a
+// Surrogate is a surrogate gradient: it replaces the derivative of the Heaviside step. A
 // [Triangle] is computed inline.
 type Surrogate interface {
-	// Derivative writes the surrogate derivative at u, the membrane potential above
-	// threshold, to dst, which may be u.
+	// Derivative writes the surrogate derivative at u to dst, where u is the membrane
+	// potential minus the threshold. dst may be u.
 	Derivative(dst, u []float32)
 }
 
-// Triangle is a Surrogate that equals max(0, w − |u|)·(1/(w·w)), w being its
-// TriangleWidth, each operation rounded.
+// Triangle is the Surrogate max(0, w − |u|)·(1/(w·w)), where w is TriangleWidth. Each
+// operation is rounded.
 type Triangle interface {
 	Surrogate
 	TriangleWidth() float32
 }
 
-// Compact is a Surrogate that is zero where |u| is Support or more.
+// Compact is a Surrogate that is zero where |u| ≥ Support.
 type Compact interface {
 	Surrogate
 	Support() float32
 }
 
-// NeuronGrad is what a backward scan reads: the forward's arguments and result,
-// and the gradient of the spikes, which has DoutSteps steps (1 when it is the same
-// at every step). Detach leaves the reset out of the gradient. If Pool is set, Dout is
-// the gradient of the spikes' means over its windows, which must cover the spikes without
-// overlap; it is spread over them tile by tile.
+// NeuronGrad holds what a backward scan reads: the arguments and the result of the forward
+// pass, and the gradient Dout of the spikes. Dout has DoutSteps steps: Steps, or 1 if it is
+// the same at every step. Detach leaves the reset out of the gradient.
+//
+// If Pool is set, Dout is the gradient of the average pooling of the spikes. The scan
+// spreads it over the windows tile by tile. The windows must cover the spikes without
+// overlap.
 type NeuronGrad struct {
 	Neuron
 	Scan
@@ -183,30 +189,28 @@ type NeuronGrad struct {
 	Detach    bool
 }
 
-// NeuronBackward carries the gradient of the spikes back through time to the
-// inputs: with φ the surrogate derivative, p the membrane before and q the one
-// after a reset,
+// NeuronBackward computes the gradient dx of the inputs by backpropagation through time.
+// With φ the surrogate derivative, p the membrane potential before a reset and q the one
+// after it,
 //
 //	∂s(t) = dout(t) − p(t)·∂q(t)   (soft reset: − Threshold·∂q(t); detached: dout(t))
 //	∂p(t) = ∂s(t)·φ(t) + (1 − s(t))·∂q(t)   (soft reset: + ∂q(t))
 //	∂q(t−1) = Decay·∂p(t),  dcur(t) = ∂p(t),  dx(t) = A·dcur(t)
 //
-// dx has CurrentSteps steps, and is overwritten, or added to if add is set. Inputs
-// of one step get the sum over time. dx may be g.Dout if both have the same number
-// of steps and add is not set.
+// dx has CurrentSteps steps. It is overwritten, or added to if add is set. If CurrentSteps
+// is 1 and Steps is more, dx is the sum over time. dx may be g.Dout if both have the same
+// number of steps and add is not set.
 func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
 	g.backward(dx, add, nil, nil, threads)
 }
 
-// NeuronNormBackward is NeuronBackward for a Norm whose statistics depend on x, as
-// batch norm's do in training. It writes dcur, without the factor A, for
-// [NormBackward] to go on from in place, and in the same pass the two sums that
-// [NormReduce] would find: of dcur, and of dcur·(x − mean)·inv.
+// NeuronNormBackward is NeuronBackward for a Norm whose A and B depend on x, as those of
+// batch norm in training do. It writes dcur without the factor A. [NormBackward] can then
+// continue in place. In the same pass it writes the two sums that [NormReduce] would: of
+// dcur, and of dcur·(x − mean)·inv. They are float64.
 //
 //	dcur                [Units][CurrentSteps][Pixels][16]
 //	sum, dot, mean, inv [blocks][16]
-//
-// Sums are float64.
 func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
 	per := ceilDiv(g.Pixels, g.whole(g.runPixels())) * g.Images // runs of a block
 	buf := zeroPartials(g.Units / g.Images * per * 2 * Lanes)
@@ -216,7 +220,7 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 	mergeSums(sum, dot, part, inv, per)
 }
 
-// backward writes A·dcur to dx; or, if mean is set, dcur and each run's sums.
+// backward writes A·dcur to dx. If mean is set, it writes dcur and the sums of each run.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, threads int) {
 	l := CurrentLevel()
 	size := g.whole(g.runPixels())
@@ -291,8 +295,8 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 	})
 }
 
-// whole returns the number of whole rows of windows in so many pixels, at least one, as
-// pixels.
+// whole rounds a number of pixels down to whole rows of pooling windows, but to at least one
+// row.
 func (g *NeuronGrad) whole(pixels int) int {
 	if g.Pool == nil {
 		return pixels
@@ -301,7 +305,7 @@ func (g *NeuronGrad) whole(pixels int) int {
 	return max(1, pixels/band) * band
 }
 
-// spread writes the gradients of n of unit u's pixels, from lo on, to dst
+// spread writes the gradients of the pixels lo to lo+n−1 of unit u to dst
 // [DoutSteps][n][16].
 func (g *NeuronGrad) spread(l Level, dst []float32, windows []int64, u, lo, n int) {
 	out, band := g.Pool.Hout*g.Pool.Wout, g.Pool.Stride*g.Pool.Win
@@ -313,7 +317,7 @@ func (g *NeuronGrad) spread(l Level, dst []float32, windows []int64, u, lo, n in
 	}
 }
 
-// Fired writes which neurons fire at least once in any of the steps.
+// Fired writes which neurons fire at least once.
 //
 //	fired [Units][Pixels]
 //	s     [Units][Steps][Pixels]
@@ -336,9 +340,9 @@ func Fired(fired, s []uint16, sc Scan, threads int) {
 	})
 }
 
-// Gate writes dst = (scale·a)·src by channel where the mask's bit is set and zero
-// elsewhere, or adds it to dst if add is set; a nil is 1. Every one of the steps
-// has the same mask; src and dst have steps steps. The extent is that of Scan.
+// Gate computes dst = (scale·a)·src where the bit of mask is set, and 0 elsewhere. If add is
+// set, it adds this to dst. a has a factor for each channel; if it is nil, the factor is 1.
+// The mask is the same at every step. Units and images are as in [Scan].
 //
 //	dst, src [units][steps][pixels][16]
 //	mask     [units][pixels]

@@ -2,8 +2,8 @@ package kernel
 
 import "github.com/org/snnrat/internal/parallel"
 
-// Affine computes dst = a·x + b by channel, over n 16-lane elements a block; dst
-// may be x.
+// Affine computes dst = a·x + b, with one a and one b for each channel. n is the number of
+// vectors of a block. dst may be x.
 //
 //	dst, x [blocks][n][16]
 //	a, b   [blocks][16]
@@ -15,8 +15,10 @@ func Affine(dst, x, a, b []float32, blocks, n int, threads int) {
 	})
 }
 
-// Scale computes dst = a·x by channel, or adds it to dst if add is set; shapes are
-// as in Affine.
+// Scale computes dst = a·x, with one a for each channel, or adds it to dst if add is set.
+//
+//	dst, x [blocks][n][16]
+//	a      [blocks][16]
 func Scale(dst, x, a []float32, blocks, n int, add bool, threads int) {
 	l := CurrentLevel()
 	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
@@ -25,12 +27,12 @@ func Scale(dst, x, a []float32, blocks, n int, add bool, threads int) {
 	})
 }
 
-// momentVectors is the length of the pieces that Moments reads twice: 16 KB.
+// momentVectors is the number of vectors of the pieces that Moments reads twice: 16 KB.
 const momentVectors = 256
 
-// Moments writes the mean of x and Σ (x − mean)² by channel, in one pass over
-// memory: both are found of one piece after the other, and merged in float64 (Chan,
-// Golub and LeVeque 1979).
+// Moments writes, for each channel, the mean of x and Σ (x − mean)². It reads memory once:
+// it computes both for one piece after the other and merges them in float64 (Chan, Golub
+// and LeVeque 1979).
 //
 //	x            [blocks][n][16]
 //	mean, square [blocks][16]
@@ -67,8 +69,8 @@ func Moments(mean, square []float64, x []float32, blocks, n, threads int) {
 	}
 }
 
-// NormReduce writes the two sums of batch norm's backward by channel: of dy, and
-// of dy·(x − mean)·inv. Sums are float64.
+// NormReduce writes, for each channel, the two sums of batch norm's backward pass: of dy,
+// and of dy·(x − mean)·inv. They are float64.
 //
 //	dy, x                  [blocks][n][16]
 //	sum, dot, mean, inv    [blocks][16]
@@ -85,8 +87,7 @@ func NormReduce(sum, dot []float64, dy, x []float32, mean, inv []float64, blocks
 	mergeSums(sum, dot, part, inv, per)
 }
 
-// mergeSums adds up parts [blocks][per][2][16], and multiplies the second of the
-// sums by inv.
+// mergeSums adds up the parts [blocks][per][2][16] and multiplies the second sum by inv.
 func mergeSums(sum, dot, part, inv []float64, per int) {
 	for i, v := range inv {
 		var s, q float64
@@ -99,8 +100,8 @@ func mergeSums(sum, dot, part, inv []float64, per int) {
 	}
 }
 
-// NormBackward computes dx = a·(dy − b) + c·(x − mean) by channel, or adds it to
-// dx if add is set. dx may be dy if add is not set.
+// NormBackward computes dx = a·(dy − b) + c·(x − mean), with constants for each channel, or
+// adds it to dx if add is set. dx may be dy if add is not set.
 //
 //	dx, dy, x     [blocks][n][16]
 //	a, b, c, mean [blocks][16]
@@ -119,8 +120,8 @@ func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, t
 // pieceVectors is the number of vectors of a piece of element-wise work.
 const pieceVectors = 1024
 
-// pieces calls fn for runs of at most size elements of every block. Small blocks
-// are grouped, so that what it takes to hand out work is shared.
+// pieces calls fn for runs of at most size elements of every block. Small blocks are
+// grouped, since each piece of work costs time to hand out.
 func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
 	per := (n + size - 1) / size
 	if group := size / 4 / max(1, n); group > 1 {
@@ -137,7 +138,8 @@ func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
 	})
 }
 
-// each calls fn for n items of so many vectors. Small ones are grouped, as in pieces.
+// each calls fn for n items of the given number of vectors. Small items are grouped, as in
+// pieces.
 func each(threads, n, vectors int, fn func(i int)) {
 	group := max(1, pieceVectors/4/max(1, vectors))
 	parallel.For(threads, ceilDiv(n, group), func(g int) {

@@ -6,8 +6,8 @@ import "sync/atomic"
 //
 //	d = g + decay·w;  v = momentum·v + d;  w −= lr·v
 //
-// or, if nesterov is set, w −= lr·(d + momentum·v). A nil v stands for no momentum:
-// w −= lr·d. All have the length of w.
+// If nesterov is set, the last step is w −= lr·(d + momentum·v). If v is nil, there is no
+// momentum: w −= lr·d. g and v have the length of w.
 func SGD(w, g, v []float32, lr, momentum, decay float32, nesterov bool, threads int) {
 	l := CurrentLevel()
 	k := sgdStep{lr, momentum, decay}
@@ -36,7 +36,7 @@ func SGD(w, g, v []float32, lr, momentum, decay float32, nesterov bool, threads 
 //	m = Beta1·m + Rest1·d;  v = Beta2·v + Rest2·d²
 //	w −= Size·m/(√v/Correction + Eps)
 //
-// All have the length of w.
+// g, m and v have the length of w.
 func Adam(w, g, m, v []float32, s AdamStep, threads int) {
 	l := CurrentLevel()
 	chunks(threads, len(w), func(lo, hi int) {

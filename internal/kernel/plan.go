@@ -12,8 +12,8 @@ func (c *Conv) window() window {
 	return window{c.Hin, c.Win, c.Hout, c.Wout, c.KH, c.KW, c.Stride, c.Pad}
 }
 
-// flat returns c with every pixel a frame of its own, if its window is one pixel
-// that moves by one.
+// flat returns c with each pixel as a frame of its own if the window is one pixel with
+// stride 1. Otherwise it returns c.
 func (c Conv) flat() Conv {
 	if c.KH == 1 && c.KW == 1 && c.Stride == 1 && c.Pad == 0 {
 		c.Frames *= c.Hin * c.Win
@@ -22,7 +22,7 @@ func (c Conv) flat() Conv {
 	return c
 }
 
-// cache keeps one P for every window that was asked for.
+// cache keeps one P for every window for which get was called.
 type cache[P any] struct {
 	mu sync.RWMutex
 	m  map[window]*P
@@ -45,8 +45,8 @@ func (c *cache[P]) get(w window, build func(window) *P) *P {
 	return p
 }
 
-// sources lists, for every pixel of a product's destination, the pixels that it is
-// made of, in the order of the sum.
+// sources lists, for every destination pixel of a product, its source pixels in the order of
+// the sum.
 type sources struct {
 	values []offset // bytes into a frame of values, and into a channel's weights
 	masks  []offset // the same for frames of uint64 masks
@@ -54,13 +54,14 @@ type sources struct {
 	runs   []run
 	empty  bool // a pixel has no sources
 
-	// From a pixel to the one like it in a later row, and from its sources to those.
+	// The distance in pixels from a destination pixel to the like one in a later row, and
+	// the distance of their sources.
 	dstBelow, srcBelow int
 }
 
-// run is n pixels from px on, dstStep pixels apart, that have the same list but for
-// a shift of srcStep pixels from one to the next; and of rows rows, this one and those
-// below it.
+// run is n destination pixels from px on, dstStep pixels apart. Their lists are equal except
+// for a shift of srcStep pixels from one to the next. The same holds in rows rows: this one
+// and those below it.
 type run struct{ px, n, dstStep, srcStep, rows int }
 
 func (s *sources) add(src, tap int) {
@@ -68,9 +69,9 @@ func (s *sources) add(src, tap int) {
 	s.masks = append(s.masks, offset{int64(src) * 8, int64(tap) * 64})
 }
 
-// close ends the lists of a destination of the given width and covers its pixels
-// with runs: along the rows, dstX pixels apart, and as many rows as have such a run, dstY
-// apart; or down the columns, for pixels that have no neighbour like them in their row.
+// close ends the lists of a destination of the given width and covers its pixels with runs.
+// A run goes along a row, with pixels dstX apart, and takes in further rows, dstY apart, that
+// have the same run. A pixel without a like neighbour in its row starts a run down its column.
 func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
 	s.dstBelow, s.srcBelow = dstY, srcY
 	n := len(s.start) - 1
@@ -111,7 +112,7 @@ func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
 	}
 }
 
-// follows reports whether pixel p has the list of pixel p−dst, src pixels on.
+// follows reports whether pixel p has the list of pixel p−dst, shifted by src pixels.
 func (s *sources) follows(p, dst, src int) bool {
 	o := p - dst
 	a, b := s.values[s.start[o]:s.start[o+1]], s.values[s.start[p]:s.start[p+1]]
@@ -171,8 +172,8 @@ func newInputSources(c window) *sources {
 	return s
 }
 
-// pairs lists, for every position of the window, the rows of output pixels that it
-// pairs with rows of input pixels.
+// pairs lists, for every position of the window, the rows of input pixels and the rows of
+// output pixels that read them there.
 type pairs struct {
 	rows  []offset // bytes into a frame of inputs, and into a frame of outputs
 	start []int32  // rows[start[t]:start[t+1]] are position t's

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// Pool is the geometry of a pooling layer without padding over Planes planes of 16
-// channels (blocks × frames).
+// Pool is the geometry of a pooling layer without padding. A plane is one block of 16
+// channels of one frame, so that Planes = blocks × frames.
 type Pool struct {
 	Planes     int
 	Hin, Win   int
@@ -15,8 +15,8 @@ type Pool struct {
 	Stride     int
 }
 
-// windows calls fn with every output pixel of a plane and the input pixel at its
-// window's upper left corner.
+// windows calls fn with every output pixel of a plane and the input pixel in the upper left
+// corner of its window.
 func (p *Pool) windows(fn func(out, in int)) {
 	for y := range p.Hout {
 		for x := range p.Wout {
@@ -25,8 +25,8 @@ func (p *Pool) windows(fn func(out, in int)) {
 	}
 }
 
-// run returns the sweep over the windows of plane u, whose input has size bytes a
-// pixel. offsets are those that windowOffsets returns for the same size.
+// run returns the arguments for the windows of plane u. A pixel of the input has size bytes.
+// offsets is what windowOffsets returns for that size.
 func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) windowRun {
 	return windowRun{
 		out:     unsafe.Add(out, u*p.Hout*p.Wout*Lanes*4),
@@ -42,7 +42,7 @@ func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) win
 // each calls fn for every plane.
 func (p *Pool) each(threads int, fn func(u int)) { each(threads, p.Planes, p.Hin*p.Win, fn) }
 
-// windowOffsets lists the positions of a window, in bytes from its corner.
+// windowOffsets returns the offsets of the pixels of a window from its corner, in bytes.
 func (p *Pool) windowOffsets(size int) []int64 {
 	var o []int64
 	for ky := range p.KH {
@@ -53,12 +53,12 @@ func (p *Pool) windowOffsets(size int) []int64 {
 	return o
 }
 
-// Tiles reports whether windows cover the input without overlap.
+// Tiles reports whether the windows cover the input without overlap.
 func (p *Pool) Tiles() bool {
 	return p.KH == p.Stride && p.KW == p.Stride && p.Hout*p.Stride == p.Hin && p.Wout*p.Stride == p.Win
 }
 
-// AvgPool averages every window of dense x.
+// AvgPool writes the mean of every window of dense x.
 //
 //	dst [Planes][Hout·Wout][16]
 //	x   [Planes][Hin·Win][16]
@@ -71,7 +71,10 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 	})
 }
 
-// AvgPoolSpikes averages every window of spikes s [Planes][Hin·Win].
+// AvgPoolSpikes writes the mean of every window of spikes s.
+//
+//	dst [Planes][Hout·Wout][16]
+//	s   [Planes][Hin·Win]
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 	const size = 2
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
@@ -81,7 +84,11 @@ func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 	})
 }
 
-// AvgPoolGrad spreads dy over the windows, overwriting dx or adding to it.
+// AvgPoolGrad is the backward pass of AvgPool. Each pixel of a window gets
+// dy/(KH·KW). dx is overwritten, or added to if add is set.
+//
+//	dx [Planes][Hin·Win][16]
+//	dy [Planes][Hout·Wout][16]
 func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
@@ -101,8 +108,8 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	})
 }
 
-// MaxPool takes the largest value of every window of dense x; shapes are as in
-// AvgPool.
+// MaxPool writes the largest value of every window of dense x, or NaN if the window has one.
+// Shapes are as in AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
@@ -112,8 +119,8 @@ func MaxPool(dst, x []float32, p Pool, threads int) {
 	})
 }
 
-// MaxPoolSpikes takes the largest value of every window of spikes: whether any
-// fires.
+// MaxPoolSpikes writes the largest value of every window of spikes: a spike if any pixel of
+// the window fires.
 //
 //	dst [Planes][Hout·Wout]
 //	s   [Planes][Hin·Win]
@@ -133,8 +140,9 @@ func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
 	})
 }
 
-// MaxPoolGrad sends dy to the first largest value of every window of x, in rows
-// and then columns, overwriting dx or adding to it.
+// MaxPoolGrad is the backward pass of MaxPool. The largest value of a window gets dy; if
+// several are equal, the first one in row-major order. dx is overwritten, or added to if add
+// is set. Shapes are as in AvgPoolGrad, and x is as dx.
 func MaxPoolGrad(dx, x, dy []float32, p Pool, add bool, threads int) {
 	in, out := p.Hin*p.Win*Lanes, p.Hout*p.Wout*Lanes
 	p.each(threads, func(u int) {
@@ -165,8 +173,8 @@ func MaxPoolGrad(dx, x, dy []float32, p Pool, add bool, threads int) {
 	})
 }
 
-// MaxPoolGradSpikes is MaxPoolGrad for spikes: the first that fires in the window
-// takes the gradient, or the window's first pixel if none does.
+// MaxPoolGradSpikes is MaxPoolGrad for spikes. The first pixel of the window that fires gets
+// the gradient. If none fires, the first pixel of the window gets it.
 func MaxPoolGradSpikes(dx []float32, s []uint16, dy []float32, p Pool, add bool, threads int) {
 	px := p.Hin * p.Win
 	in, out := px*Lanes, p.Hout*p.Wout*Lanes

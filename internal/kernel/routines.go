@@ -6,15 +6,16 @@ import (
 	"unsafe"
 )
 
-// The portable twins of the assembly routines. The drivers use them for tiles
-// whose sums are not numbers, and tests for everything else.
+// This file holds the portable versions of the assembly routines. They define the results.
+// The drivers use them for tiles in which a sum is NaN; the tests compare the assembly with
+// them.
 
 // vector returns the 16 floats at p + off.
 func vector(p unsafe.Pointer, off uint64) *[Lanes]float32 {
 	return (*[Lanes]float32)(unsafe.Add(p, int(off)))
 }
 
-// begin sets the accumulators as start says.
+// begin sets the sums to the values that start selects.
 func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 	switch start {
 	case startZero:
@@ -26,8 +27,8 @@ func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 	}
 }
 
-// tilePortable computes a tile with vectors of 16 lanes. Zeros of src add nothing,
-// whatever they would be multiplied with.
+// tilePortable computes a tile with vectors of 16 lanes. Zeros of src add nothing, even if
+// their weight is not finite.
 func tilePortable(a *tile) {
 	t := *a
 	t.sums(64, zeroScalars)
@@ -54,7 +55,7 @@ func (t *tile) skip(n uint64) {
 	t.more -= n
 }
 
-// zeros says which of a tile's zeros add nothing, whatever they are multiplied with.
+// zeros says which zeros of a tile add nothing, even if the other factor is not finite.
 type zeros int
 
 const (
@@ -212,9 +213,10 @@ func outer3Portable(a *outer3, multiply bool) {
 	}
 }
 
-// sampled3Portable adds up the products of a lane with fused multiply-adds, block by block
-// and in a block position by position; then the lanes: those eight apart, two apart, one
-// apart, four apart. Deltas of zero add nothing, whatever they would be multiplied with.
+// sampled3Portable sums the products of each lane with fused multiply-adds, block by block
+// and within a block position by position. Then it sums the lanes: first those eight apart,
+// then two apart, one apart and four apart. Deltas of zero add nothing, even if their weight
+// is not finite.
 func sampled3Portable(a *sampled3) {
 	places := unsafe.Slice((*place)(a.places), 64)
 	for ch := range a.channels {

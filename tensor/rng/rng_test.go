@@ -12,8 +12,8 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// The key of a part is SHA-256 over the parent, the index (8 bytes, little-endian)
-// and the purpose; here with the bytes written out.
+// A derived key is SHA-256 over the parent key, the index (8 bytes, little-endian) and the
+// purpose. The test writes these bytes out.
 func TestKeysAreHashesOfTheirDerivation(t *testing.T) {
 	message := append(make([]byte, 32), 0x02, 0x01, 0, 0, 0, 0, 0, 0, 's', 'e', 'e', 'd')
 	root := sha256.Sum256(message)
@@ -23,8 +23,7 @@ func TestKeysAreHashesOfTheirDerivation(t *testing.T) {
 	assert.Equal(t, rng.Key(sha256.Sum256(message)), rng.New(258).Derive("image", 1<<63+7))
 }
 
-// A stream is ChaCha8 under the key, from its beginning, however many others were
-// opened or drawn from.
+// A stream is ChaCha8 with the key, from its beginning. Other streams have no effect on it.
 func TestStreams(t *testing.T) {
 	key := rng.New(1).Derive("x", 2)
 	want := rand.NewChaCha8(key)
