@@ -11,9 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/doctest"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -31,17 +30,7 @@ import (
 
 // The Go code of docs/train.md is code of this file.
 func TestDocsTrain(t *testing.T) {
-	read := func(file string) string {
-		b, err := os.ReadFile(file)
-		require.NoError(t, err)
-		return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(strings.ReplaceAll(string(b), "\r\n", "\n"), "")
-	}
-	code := read("docs_train_test.go")
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("docs/train.md"), -1)
-	require.Len(t, blocks, 7)
-	for _, b := range blocks {
-		assert.Contains(t, code, b[1])
-	}
+	doctest.Page(t, "docs/train.md", 7, "docs_train_test.go")
 }
 
 // draw writes a folder of grey images of two classes, which are bright on the left or on

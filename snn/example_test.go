@@ -2,6 +2,7 @@ package snn_test
 
 import (
 	"fmt"
+	"log"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -51,12 +52,30 @@ func ExampleLayer() {
 	// 5 linear
 }
 
-// A small network classifies an image, and shows which pixels matter to a class.
+// The example of the package comment.
 func Example() {
 	body := snn.NewSequential(
 		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF(), snn.AvgPool{K: 2},
 		snn.Flatten{}, snn.NewLinear(8*4*4, 10, true),
 	)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m.Init(rng.New(1))
+
+	image := tensor.NewNCHW(1, 1, 8, 8) // values in [0,1]
+	logits, err := m.Logits(snn.Pass{}, image)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(logits), "logits")
+	// Output: 10 logits
+}
+
+// The gradient of a logit shows which pixels matter to its class.
+func ExampleModel_InputGradient() {
+	body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(64, 20, true), snn.IF(), snn.NewLinear(20, 10, true))
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
 	if err != nil {
 		fmt.Println(err)
@@ -69,7 +88,7 @@ func Example() {
 	gradient, err := m.InputGradient(snn.Pass{Gradient: snn.BPTR{}}, image, func(logits []float32) []float32 {
 		fmt.Println(len(logits), "logits")
 		seed := make([]float32, len(logits))
-		seed[7] = 1 // the gradient of class 7's
+		seed[7] = 1 // the derivative of logit 7 with respect to itself
 		return seed
 	})
 	if err != nil {
