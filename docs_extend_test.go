@@ -50,6 +50,9 @@ func TestDocsExtendSurrogate(t *testing.T) {
 		require.NoError(t, err)
 		return g
 	}
+	d := make([]float32, 3)
+	gauss{0.5}.Derivative(d, []float32{0, 0.5, -1})
+	assert.InDeltaSlice(t, []float64{1, 1 / math.E, math.Exp(-4)}, d, 1e-6)
 	want := gradient(gauss{0.5}, nil)
 	assert.Equal(t, want, gradient(snn.Triangle{Width: 1}, snn.BPTT{Surrogate: gauss{0.5}}))
 	assert.NotEqual(t, want, gradient(snn.Triangle{Width: 1}, nil))
