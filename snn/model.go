@@ -280,8 +280,8 @@ func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) [
 }
 
 // ParamGradients is like InputGradient, but computes the gradients of the parameters and not
-// that of the images. It adds the gradient of each parameter p to p.Grad. The caller clears
-// earlier gradients with p.ClearGrad. With p.FusedUpdate set, some gradients go there instead.
+// that of the images. It adds to what Param.Grad holds. The caller calls Param.ClearGrad before,
+// to start from zero. With p.FusedUpdate set, some gradients go there instead.
 func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
 	if err := m.validateRun(&p, x); err != nil {
 		return err
