@@ -1,26 +1,17 @@
 package snnrat_test
 
 import (
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
+	"github.com/org/snnrat/internal/doctest"
 )
 
 // The Go code of docs/pytorch.md is part of examples, which the tests run.
 func TestDocsPyTorch(t *testing.T) {
-	read := func(file string) string {
-		b, err := os.ReadFile(file)
-		require.NoError(t, err)
-		return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(strings.ReplaceAll(string(b), "\r\n", "\n"), "")
-	}
-	examples := read("snn/peers_example_test.go") + read("snn/zoo/example_test.go")
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("docs/pytorch.md"), -1)
-	require.Len(t, blocks, 3)
-	for _, b := range blocks {
-		assert.Contains(t, examples, b[1])
-	}
+	doctest.Page(t, "docs/pytorch.md", 3, "snn/peers_example_test.go", "snn/zoo/example_test.go")
+}
+
+// The example of package snn is one that the tests run.
+func TestDocsSNN(t *testing.T) {
+	doctest.Comment(t, "snn/doc.go", "snn/example_test.go")
 }

@@ -8,12 +8,9 @@ import (
 	"image/color"
 	"image/png"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/doctest"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -31,17 +29,7 @@ import (
 
 // The Go code of docs/train.md is code of this file.
 func TestDocsTrain(t *testing.T) {
-	read := func(file string) string {
-		b, err := os.ReadFile(file)
-		require.NoError(t, err)
-		return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(strings.ReplaceAll(string(b), "\r\n", "\n"), "")
-	}
-	code := read("docs_train_test.go")
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("docs/train.md"), -1)
-	require.Len(t, blocks, 7)
-	for _, b := range blocks {
-		assert.Contains(t, code, b[1])
-	}
+	doctest.Page(t, "docs/train.md", 7, "docs_train_test.go")
 }
 
 // draw writes a folder of grey images of two classes, which are bright on the left or on
@@ -80,12 +68,17 @@ func trainFolder(ctx context.Context, data, checkpoint, network string, epochs i
 		return err
 	}
 
-	arch := zoo.Default("conv8 A conv16 A | fc")
-	arch.Channels, arch.Height, arch.Width, arch.Classes = set.C, set.H, set.W, set.Classes
-	arch.Steps, arch.ClassNames = 4, set.ClassNames() // T = 4 time steps
-	if arch.Mean, arch.Std, err = dataset.Moments(set); err != nil {
+	mean, std, err := dataset.Moments(set)
+	if err != nil {
 		return err
 	}
+	set, err = set.WithNormalization(mean, std)
+	if err != nil {
+		return err
+	}
+
+	arch := zoo.Default("conv8 A conv16 A | fc").For(set)
+	arch.Steps = 4 // T, the number of time steps
 	model, err := zoo.New(arch, rng.New(1))
 	if err != nil {
 		return err
@@ -134,17 +127,6 @@ func judge(ctx context.Context, data, network string) error {
 	}
 	fmt.Printf("clean %.0f %%, under PGD %.0f %%\n", 100*clean, 100*report.Attacks[0].Accuracy)
 	return nil
-}
-
-// gauss is the surrogate derivative exp(−u²).
-type gauss struct{}
-
-func (gauss) String() string { return "gauss" }
-
-func (gauss) Derivative(dst, u []float32) {
-	for i, v := range u {
-		dst[i] = float32(math.Exp(-float64(v * v)))
-	}
 }
 
 // bias measures the largest bias of the last layer.
@@ -227,9 +209,8 @@ func TestDocsTrainOwnParts(t *testing.T) {
 	require.NoError(t, draw(data))
 	set, err := dataset.ReadFolder(data)
 	require.NoError(t, err)
-	arch := zoo.Default("conv8 A | fc")
-	arch.Channels, arch.Height, arch.Width, arch.Classes, arch.Steps = 1, 8, 8, 2, 4
-	arch.Mean, arch.Std = nil, nil
+	arch := zoo.Default("conv8 A | fc").For(set)
+	arch.Steps = 4
 	learns := func(fit func(*snn.Model)) {
 		model, err := zoo.New(arch, rng.New(1))
 		require.NoError(t, err)
@@ -241,7 +222,7 @@ func TestDocsTrainOwnParts(t *testing.T) {
 	learns(func(model *snn.Model) { require.NoError(t, trainBySquares(ctx, model, set, 20)) })
 	learns(func(model *snn.Model) {
 		cfg := train.Default(10)
-		cfg.Gradient, cfg.Monitor = snn.BPTT{Surrogate: gauss{}}, bias{}
+		cfg.Gradient, cfg.Monitor = snn.BPTT{Surrogate: gauss{1}}, bias{}
 		trainer, err := train.New(model, set, cfg, rng.New(2))
 		require.NoError(t, err)
 		for m, err := range trainer.Epochs(ctx) {

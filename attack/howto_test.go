@@ -6,35 +6,21 @@ import (
 	"fmt"
 	"log"
 	"math/rand/v2"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/doctest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/org/snnrat/train/dataset/fashion"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // The code of docs/attack.md is this file's.
 func TestHowTo(t *testing.T) {
-	page, err := os.ReadFile("../docs/attack.md")
-	require.NoError(t, err)
-	code, err := os.ReadFile("howto_test.go")
-	require.NoError(t, err)
-	lf := func(b []byte) string { return strings.ReplaceAll(string(b), "\r\n", "\n") }
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(lf(page), -1)
-	assert.Len(t, blocks, 7)
-	for _, b := range blocks {
-		inFunction := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(b[1], "\t$1")
-		assert.True(t, strings.Contains(lf(code), b[1]) || strings.Contains(lf(code), inFunction), b[1])
-	}
+	doctest.Page(t, "../docs/attack.md", 7, "howto_test.go")
 }
 
 // fashionTest returns the first images of the test set.

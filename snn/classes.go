@@ -4,11 +4,11 @@ import "fmt"
 
 // ValidateClasses compares the classes of a labelled data set with the model's. It
 // returns an error if their numbers differ, or if a class has one name in the data set
-// and another in the model. Accuracies by such labels would be those of other classes.
+// and another in the model. An accuracy over such labels would be meaningless.
 //
-// n is the number of classes of the data set, 0 if it is unknown. names holds their names
-// in the order of the labels, nil if they are unknown. Names that the data set or the model
-// does not know are not compared.
+// n is the number of classes of the data set, or 0 if it is unknown. names holds their
+// names in the order of the labels, or is nil if they are unknown. ValidateClasses compares
+// a class only where both sides know its name.
 func (m *Model) ValidateClasses(n int, names []string) error {
 	for _, n := range []int{n, len(names)} {
 		if n != 0 && n != m.classes {

@@ -17,7 +17,8 @@ type Sequential struct {
 	layers []Layer
 }
 
-// NewSequential returns a sequence of layers, named 0, 1, 2, …
+// NewSequential returns a sequence of layers with the names 0, 1, 2, …, as those of
+// PyTorch's nn.Sequential.
 func NewSequential(layers ...Layer) *Sequential {
 	s := &Sequential{}
 	for i, l := range layers {
@@ -26,8 +27,8 @@ func NewSequential(layers ...Layer) *Sequential {
 	return s
 }
 
-// Append adds a layer under a name. A layer without a name, "", leaves no trace in
-// the names of its parameters.
+// Append adds a layer at the end and returns s. The full name of the layer is that of s, a
+// dot and name, as in features.0. With the name "", it is that of s alone.
 func (s *Sequential) Append(name string, l Layer) *Sequential {
 	s.names = append(s.names, name)
 	s.layers = append(s.layers, l)
@@ -37,7 +38,8 @@ func (s *Sequential) Append(name string, l Layer) *Sequential {
 // Layers returns the layers in the order in which they run.
 func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 
-// Forward implements [Layer].
+// Forward implements [Layer]. It releases the output of each layer once the next one has
+// run.
 func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	h := x
 	for _, l := range s.layers {
@@ -61,7 +63,7 @@ func (s *Sequential) Describe(sum *Summary, name string, in tensor.Shape) (tenso
 	return in, nil
 }
 
-// Init implements [Initializer].
+// Init implements [Initializer]. Each layer gets its own key.
 func (s *Sequential) Init(key rng.Key) {
 	for i, l := range s.layers {
 		if l, ok := l.(Initializer); ok {
@@ -70,6 +72,7 @@ func (s *Sequential) Init(key rng.Key) {
 	}
 }
 
+// join returns the name of part b of layer a. Either may be empty.
 func join(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
@@ -77,8 +80,7 @@ func join(a, b string) string {
 	return a + "." + b
 }
 
-// layerError is an error of the layer that it names; it is not wrapped again on the
-// way up.
+// layerError is an error with the name of its layer. Enclosing layers pass it on as it is.
 type layerError struct {
 	name string
 	err  error
@@ -92,6 +94,8 @@ func (e *layerError) Error() string {
 }
 func (e *layerError) Unwrap() error { return e.err }
 
+// describe calls l.Describe. It returns an error if l is nil or is in the network already,
+// and adds the layer's name to an error of l.
 func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, error) {
 	if l == nil {
 		return in, &layerError{name, errors.New("nil: expected a layer")}
@@ -106,26 +110,27 @@ func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, 
 	return out, err
 }
 
-// Residual is a pre-activation residual block with a learned convex combination of
-// its two branches (Ding et al. 2022, after Cisse et al. 2017):
+// Residual is a pre-activation residual block. Its output is a learned convex combination
+// of two branches (Ding et al. 2022, after Cisse et al. 2017):
 //
-//	o = n1(bn1(x));  y = comb[0]·shortcut + comb[1]·conv2(n2(bn2(conv1(o))))
+//	o = n1(bn1(x))
+//	y = comb[0]·shortcut + comb[1]·conv2(drop(n2(bn2(conv1(o)))))
 //
-// The shortcut is x, or Short of o where the block changes its width.
+// The shortcut is x if Short is nil, and Short(o) otherwise.
 type Residual struct {
 	BN1   *BatchNorm // nil for none
 	N1    *Neuron
 	Conv1 *Conv2D
 	BN2   *BatchNorm // nil for none
 	N2    *Neuron
-	Drop  *Dropout // before Conv2; nil for none
+	Drop  *Dropout // nil for none
 	Conv2 *Conv2D
-	Short *Conv2D         // nil where the width stays
-	Comb  *autograd.Param // [2]
+	Short *Conv2D         // convolution of the shortcut; nil if input and output have the same shape
+	Comb  *autograd.Param // [2], weights of the shortcut and of the other branch
 }
 
-// parts returns the block's layers with their names: before the branches part, and
-// the residual branch.
+// parts returns the block's layers under their names: those before the branches, and those
+// of the residual branch.
 func (b *Residual) parts() (stem, branch *Sequential) {
 	stem, branch = &Sequential{}, &Sequential{}
 	if b.BN1 != nil {
@@ -195,7 +200,7 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 	return out, nil
 }
 
-// Init implements [Initializer]; both branches weigh one half.
+// Init implements [Initializer]. It gives each branch the weight 0.5.
 func (b *Residual) Init(key rng.Key) {
 	stem, branch := b.parts()
 	stem.Init(key.Derive("stem", 0))

@@ -1,24 +1,129 @@
-// Package snn builds spiking neural networks of layers, runs them, and takes their
-// gradients by a choice of approximations.
+// Package snn builds spiking neural networks, runs them, and computes their gradients.
 //
 //	body := snn.NewSequential(
-//		snn.NewConv2D(1, 16, 3, 1, 1, true), snn.NewBatchNorm(16), snn.IF(), snn.AvgPool{},
-//		snn.NewLinear(16, 10, true),
+//		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF(), snn.AvgPool{K: 2},
+//		snn.Flatten{}, snn.NewLinear(8*4*4, 10, true),
 //	)
-//	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 28, Width: 28, Steps: 4}, body)
+//	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
+//	if err != nil {
+//		log.Fatal(err)
+//	}
 //	m.Init(rng.New(1))
-//	logits, err := m.Logits(snn.Pass{}, images)
 //
-// Package zoo builds those of the literature. Images have values in [0,1] in NCHW
-// order; logits are the mean over T steps of what the last layer puts out.
+//	image := tensor.NewNCHW(1, 1, 8, 8) // values in [0,1]
+//	logits, err := m.Logits(snn.Pass{}, image)
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	fmt.Println(len(logits), "logits")
 //
-// # Neurons and gradients
+// Package zoo builds networks of the literature by name. Package train trains a model, and
+// package attack attacks it.
 //
-// A [Neuron] integrates its currents with a leak, fires where its membrane potential
-// reaches the threshold, and is reset. Firing has no derivative; what stands in for it
-// is a [Gradient], which belongs to a [Pass] and not to the network: [BPTT] by a
-// [Surrogate], [BPTR] by the firing rate, [CBA] by the ReLU network with the same
-// weights. BPTT and BPTR run the evaluated network, to the bit.
+// # Networks and layers
+//
+// A [Model] takes images with values in [0,1], in NCHW order. It normalizes them, encodes
+// them as an input over T time steps, and runs its layers. Its logits are the mean over
+// time of the last layer's output.
+//
+// A [Layer] describes itself when the model is built, and records its operations on a tape
+// in each pass. A [Sequential] is a layer that runs others one after another. Parameters
+// have the names that PyTorch would give them, such as features.0.weight.
+//
+// A [Pass] holds what can differ from one run of a model to the next: the gradient
+// approximation, the number of steps, training or evaluation, and the random keys. Layers
+// have no modes.
+//
+// # Neurons
+//
+// A [Neuron] is a layer of leaky integrate-and-fire neurons. With decay λ, threshold θ and
+// current x(t), each neuron computes at step t = 1, …, T
+//
+//	m⁻(t) = λ·m(t−1) + x(t)          the potential before a spike
+//	s(t)  = 1 if m⁻(t) ≥ θ, else 0   the spike
+//	m(t)  = m⁻(t)·(1 − s(t))         hard reset
+//	m(t)  = m⁻(t) − θ·s(t)           soft reset, if SoftReset is set
+//
+// and m(0) = 0. Decay = 1 is the IF neuron, which has no leak.
+//
+// Equations 1–3 of Ding et al. 2022 apply the decay after the spike instead. Their stored
+// potential is λ·m⁻(t)·(1 − s(t)), which is λ times the m(t) above. The next step adds
+// x(t+1) to it. The potential before a spike, m⁻, and the spikes are the same in both.
+//
+// # Surrogates
+//
+// A spike has no useful derivative: the derivative of the step function is zero, except at
+// the threshold, where it does not exist. A [Surrogate] is a function of u = m⁻ − θ that
+// replaces it in the backward pass. Each neuron has a surrogate, and [BPTT] can bring
+// another one. [Triangle], [Rectangle], [Sigmoid], [Arctan] and [FastSigmoid] are surrogates.
+//
+// # Gradient approximations
+//
+// A [Gradient] says how gradients cross neurons. It belongs to the pass, so that one network
+// can be trained by one approximation and attacked by another.
+//
+//	BPTT   through time, by a surrogate               forward pass of the spiking network
+//	BPTR   through the firing rate                    forward pass of the spiking network
+//	CBA    through a ReLU network of these weights    forward pass of the ReLU network
+//
+// BPTT and BPTR compute the same spikes and logits as an evaluation, bit by bit.
+//
+// # Which call does what
+//
+// Each of these runs the network on a batch of N images:
+//
+//	call             backward pass   returns                         changes
+//	Logits           no              logits, [N, classes]            –
+//	InputGradient    yes             gradient of the images, NCHW    –
+//	ParamGradients   yes             –                               gradients of parameters
+//	Gradients        yes             gradient of the images, NCHW    gradients of parameters
+//	Forward          no              a value on the caller's tape    the tape
+//
+// With Pass.Train set, they also change the running statistics of batch norm.
+//
+// The three calls with a backward pass take a function fn. They call fn once with the
+// logits, and fn returns the gradient of a loss with respect to them. If fn returns nil,
+// there is no backward pass. Gradients of parameters are added to those from earlier calls,
+// until Param.ClearGrad.
+//
+// Forward is the lowest of these calls. It checks nothing and needs a Pass with Tape, Steps,
+// Gradient and, for random layers, Keys.
+//
+// These calls do not run the network:
+//
+//	call               does                                                  changes
+//	ForEachChunk       splits a batch, to bound the memory of evaluations    –
+//	Init               draws the parameters at random                        parameters
+//	Save, Write        write parameters, buffers, settings and Meta          –
+//	Load, LoadWith     read a .safetensors or .pth file                      parameters, buffers, Meta
+//	SetState           does the same with a file's content                   parameters, buffers, Meta
+//	SetSettings        takes steps, encoder and neurons from metadata        settings
+//	ValidateParams     looks for NaN, infinities and bad variances           –
+//	ValidateImages     checks the shape and the range of images              –
+//	ValidateClasses    compares the classes of a data set                    –
+//
+// Models may be used by several goroutines at a time while nothing changes them.
+//
+// # Errors and panics
+//
+// Data, files and settings can be wrong, and cause an error that names the value:
+//
+//   - NewModel returns an error if two layers do not fit together, or a setting is out of
+//     range.
+//   - A run returns an error if an image does not fit the model or has a value outside
+//     [0,1], if a neuron's settings are out of range, or if a current, a potential or a
+//     logit is not a finite number.
+//   - Load and SetState return an error if the file is not a state of this network. The
+//     model then stays as it was.
+//
+// A mistake in the calling program is a panic: a number of keys that differs from the number
+// of images, or a gradient from fn with a length other than N·classes.
+//
+// # Randomness
+//
+// Poisson encoding and dropout are random. The random numbers of an image come from its own
+// key in Pass.Keys. They depend neither on the batch nor on the number of threads. If Keys
+// is nil, image i gets a fixed key derived from i: two calls then draw the same numbers.
 //
 // # Neurons of other libraries
 //
@@ -35,21 +140,15 @@
 //	NIR LIF                             v ← v + dt/τ·(v₀ − v + r·x)     1 − dt/τ   (θ − v₀)·τ/(r·dt)
 //
 // SoftReset is v_reset=None in SpikingJelly and reset_mechanism="subtract" in snnTorch.
-// DetachReset is detach_reset in SpikingJelly; snnTorch's resets carry no gradient unless
-// reset_delay=False. snnTorch fires above the threshold and does not fire at it: Threshold
-// here is the next larger float32. Its subtraction with beta < 1 has no equal here, since
-// the decay of the next step comes before it; here the decay comes after it. The page
-// docs/pytorch.md has the surrogates, examples, and the other differences.
 //
-// # Randomness
+// DetachReset is detach_reset in SpikingJelly. In snnTorch, resets carry a gradient only
+// with reset_delay=False.
 //
-// What is random about an image, its Poisson spikes and its dropout masks, comes from
-// the key that the pass has for it, so that no result depends on how images are
-// batched, nor on the number of threads.
+// snnTorch fires above the threshold, and not at it. "Above θ" in the table is the next
+// larger float32. A network of snnTorch that subtracts with beta < 1 has no equal here:
+// snnTorch applies the decay before the reset, and this library applies it after.
 //
-// # Panics and errors
-//
-// A network whose layers do not fit, images that are not the network's or hold a
-// value outside [0,1], and files that are not a state of it are errors. Keys and
-// gradients of another number than the images' are panics.
+// The page docs/pytorch.md has the surrogates, examples, and the other differences. The page
+// docs/extend.md shows how to write a surrogate, a gradient approximation, a layer or an
+// encoder.
 package snn

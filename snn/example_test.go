@@ -2,6 +2,7 @@ package snn_test
 
 import (
 	"fmt"
+	"log"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -9,26 +10,45 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// skip is a residual layer, x + inner(x), of other layers.
-type skip struct{ inner snn.Layer }
-
-func (l skip) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
-	return autograd.Add(p.Tape, x, l.inner.Forward(p, x))
+// mix is a residual layer with learned weights, Comb[0]·x + Comb[1]·Inner(x).
+type mix struct {
+	Inner *snn.Sequential
+	Comb  *autograd.Param // [2]
 }
 
-func (l skip) Describe(s *snn.Summary, name string, in tensor.Shape) (tensor.Shape, error) {
-	out, err := l.inner.Describe(s, name, in)
-	if err == nil && out != in {
-		err = fmt.Errorf("%v comes out of %v: expected the same shape", out, in)
+func (l *mix) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
+	h := l.Inner.Forward(p, x)
+	y := autograd.Convex(p.Tape, x, h, l.Comb)
+	if h != x {
+		p.Tape.Release(h)
 	}
-	return in, err
+	return y
 }
 
-func (l skip) Init(key rng.Key) { l.inner.(snn.Initializer).Init(key) }
+func (l *mix) Describe(s *snn.Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	out, err := l.Inner.Describe(s, name+".inner", in)
+	if err != nil {
+		return in, err
+	}
+	if out != in {
+		return in, fmt.Errorf("output of the inner layers %v: expected the shape of their input, %v", out, in)
+	}
+	l.Comb.Name = name + ".comb"
+	s.Rows = append(s.Rows, snn.Row{Name: name, Kind: "mix", In: in, Out: in, Params: []*autograd.Param{l.Comb}})
+	return in, nil
+}
+
+func (l *mix) Init(key rng.Key) {
+	l.Inner.Init(key)
+	l.Comb.Import([]float32{0.5, 0.5})
+}
 
 // A layer of one's own.
 func ExampleLayer() {
-	block := skip{snn.NewSequential(snn.NewConv2D(8, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF())}
+	block := &mix{
+		Inner: snn.NewSequential(snn.NewConv2D(8, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF()),
+		Comb:  autograd.NewParam(2),
+	}
 	body := snn.NewSequential(
 		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.IF(), block, snn.AvgPool{K: 8}, snn.Flatten{}, snn.NewLinear(8, 10, true),
 	)
@@ -44,19 +64,38 @@ func ExampleLayer() {
 	// Output:
 	// 0 conv 3×3 /1
 	// 1 IF
-	// 2.0 conv 3×3 /1
-	// 2.1 batch norm
-	// 2.2 IF
+	// 2.inner.0 conv 3×3 /1
+	// 2.inner.1 batch norm
+	// 2.inner.2 IF
+	// 2 mix
 	// 3 average pool 8×8
 	// 5 linear
 }
 
-// A small network classifies an image, and shows which pixels matter to a class.
+// The example of the package comment.
 func Example() {
 	body := snn.NewSequential(
 		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF(), snn.AvgPool{K: 2},
 		snn.Flatten{}, snn.NewLinear(8*4*4, 10, true),
 	)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m.Init(rng.New(1))
+
+	image := tensor.NewNCHW(1, 1, 8, 8) // values in [0,1]
+	logits, err := m.Logits(snn.Pass{}, image)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(logits), "logits")
+	// Output: 10 logits
+}
+
+// The gradient of a logit shows which pixels matter to its class.
+func ExampleModel_InputGradient() {
+	body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(64, 20, true), snn.IF(), snn.NewLinear(20, 10, true))
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
 	if err != nil {
 		fmt.Println(err)
@@ -69,7 +108,7 @@ func Example() {
 	gradient, err := m.InputGradient(snn.Pass{Gradient: snn.BPTR{}}, image, func(logits []float32) []float32 {
 		fmt.Println(len(logits), "logits")
 		seed := make([]float32, len(logits))
-		seed[7] = 1 // the gradient of class 7's
+		seed[7] = 1 // the derivative of logit 7 with respect to itself
 		return seed
 	})
 	if err != nil {

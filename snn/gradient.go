@@ -6,31 +6,39 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// Gradient is an approximation of the gradient of a network whose neurons' firing
-// has none. It belongs to a pass. The forward pass under BPTT and BPTR is that of the
-// evaluated network, to the bit.
+// Gradient approximates the gradient of a spiking network, whose spikes have no useful
+// derivative. It is a setting of a [Pass]. A model calls Encode once in a pass, and every
+// layer of neurons calls Fire.
+//
+// String returns its name, with its settings, for reports and error messages.
 type Gradient interface {
 	fmt.Stringer
-	// Encode turns the image x into the network's input.
+	// Encode records the encoding of the images x by the model's encoder e, and returns
+	// the input of the network.
 	Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value
-	// Fire runs a layer of neurons on its currents.
+	// Fire records the neurons n with the given currents, and returns their output. The
+	// output has p.Steps steps, or one step if it is the same at all of them.
 	Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value
 }
 
-// BPTT is backpropagation through time: a surrogate's derivative stands in for that
-// of the Heaviside step.
+// BPTT is backpropagation through time. A surrogate replaces the derivative of a spike
+// with respect to the membrane potential. The forward pass is that of an evaluation, bit by
+// bit.
 type BPTT struct {
-	// Surrogate replaces the neurons' own; nil leaves it to them.
+	// Surrogate replaces the surrogate of every neuron. If it is nil, each neuron uses its
+	// own.
 	Surrogate Surrogate
 }
 
-// BPTR is backpropagation through the firing rate: a neuron that fired at least once
-// passes the gradient of its rate on as it is, one that did not passes none
-// (Ding et al. 2022). The gradient is the same at every step and carried once.
+// BPTR is backpropagation through the firing rate (Ding et al. 2022). A neuron that fired at
+// least once passes the gradient of its output to its currents. A neuron that never fired
+// passes zero. The gradient is the same at every step, so it is computed once. The forward
+// pass is that of an evaluation, bit by bit.
 type BPTR struct{}
 
-// CBA is the conversion-based approximation: the gradient, and the forward pass, of
-// the ReLU network that has the same weights and no time (Sharmin et al. 2019).
+// CBA is the conversion-based approximation (Sharmin et al. 2019). Forward and backward pass
+// are those of a network without time. It has the same weights, and a ReLU in place of each
+// neuron.
 type CBA struct{}
 
 // Encode implements [Gradient].
@@ -39,7 +47,7 @@ func (BPTT) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { retu
 // Encode implements [Gradient].
 func (BPTR) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { return e.Encode(p, x) }
 
-// Encode implements [Gradient]: the ReLU network sees the image itself.
+// Encode implements [Gradient]. It returns the image itself.
 func (CBA) Encode(_ *Pass, _ Encoder, x *autograd.Value) *autograd.Value { return x }
 
 // Fire implements [Gradient].
@@ -61,7 +69,7 @@ func (CBA) Fire(p *Pass, _ *Neuron, current *autograd.Value) *autograd.Value {
 	return autograd.ReLU(p.Tape, current)
 }
 
-// String names the approximation, and the surrogate if it replaces the neurons' own.
+// String returns "BPTT", with the surrogate in parentheses if there is one.
 func (g BPTT) String() string {
 	if g.Surrogate != nil {
 		return fmt.Sprintf("BPTT(%v)", g.Surrogate)
@@ -69,8 +77,8 @@ func (g BPTT) String() string {
 	return "BPTT"
 }
 
-// String names the approximation.
+// String returns "BPTR".
 func (BPTR) String() string { return "BPTR" }
 
-// String names the approximation.
+// String returns "CBA".
 func (CBA) String() string { return "CBA" }

@@ -9,14 +9,15 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Conv2D is a 2-D convolution; see [autograd.Conv2D].
+// Conv2D is a 2-D convolution with square windows. [autograd.Conv2D] has the equation.
 type Conv2D struct {
 	Weight      *autograd.Param // [Cout, Cin, K, K]
 	Bias        *autograd.Param // [Cout], or nil
 	Stride, Pad int
 }
 
-// NewConv2D returns a convolution with square windows of k × k.
+// NewConv2D returns a convolution from cin to cout channels with windows of k × k pixels.
+// Its weights are zero until Init.
 func NewConv2D(cin, cout, k, stride, pad int, bias bool) *Conv2D {
 	l := &Conv2D{Weight: autograd.NewParam(cout, cin, k, k), Stride: stride, Pad: pad}
 	if bias {
@@ -25,8 +26,8 @@ func NewConv2D(cin, cout, k, stride, pad int, bias bool) *Conv2D {
 	return l
 }
 
-// Init draws the weights from N(0, 2/(Cout·K·K)), He initialisation by fan-out, and
-// clears the bias.
+// Init draws the weights from N(0, 2/(Cout·K·K)), which is He initialization by fan-out. It
+// sets the bias to zero.
 func (l *Conv2D) Init(key rng.Key) {
 	s := l.Weight.Shape
 	normal(l.Weight, math.Sqrt(2/float64(s[0]*s[2]*s[3])), key)
@@ -35,6 +36,7 @@ func (l *Conv2D) Init(key rng.Key) {
 	}
 }
 
+// normal draws the values of p from N(0, std²).
 func normal(p *autograd.Param, std float64, key rng.Key) {
 	r := key.Rand()
 	p.Fill(func(int) (float32, error) { return float32(r.NormFloat64() * std), nil })
@@ -66,13 +68,14 @@ func (l *Conv2D) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	return out, nil
 }
 
-// Linear is a fully connected layer; see [autograd.Linear].
+// Linear is a fully connected layer, y = Weight·x + Bias. Its input has one pixel.
 type Linear struct {
 	Weight *autograd.Param // [Cout, Cin]
 	Bias   *autograd.Param // [Cout], or nil
 }
 
-// NewLinear returns a fully connected layer.
+// NewLinear returns a fully connected layer from cin to cout features. Its weights are zero
+// until Init.
 func NewLinear(cin, cout int, bias bool) *Linear {
 	l := &Linear{Weight: autograd.NewParam(cout, cin)}
 	if bias {
@@ -81,8 +84,8 @@ func NewLinear(cin, cout int, bias bool) *Linear {
 	return l
 }
 
-// Init draws the weights from U(−1/√Cin, 1/√Cin), PyTorch's default, and clears the
-// bias.
+// Init draws the weights from U(−1/√Cin, 1/√Cin), as PyTorch does by default. It sets the
+// bias to zero.
 func (l *Linear) Init(key rng.Key) {
 	r := key.Rand()
 	bound := 1 / math.Sqrt(float64(l.Weight.Shape[1]))
@@ -111,8 +114,9 @@ func (l *Linear) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	return out, nil
 }
 
-// BatchNorm normalizes every channel over images, steps and pixels; see
-// [autograd.BatchNormTrain].
+// BatchNorm normalizes every channel over images, steps and pixels. In training it uses the
+// statistics of the batch and updates the running ones. In evaluation it uses the running
+// ones. [autograd.BatchNormTrain] and [autograd.BatchNormEval] have the equations.
 type BatchNorm struct {
 	autograd.BatchNormState
 
@@ -131,7 +135,8 @@ func NewBatchNorm(c int) *BatchNorm {
 	return l
 }
 
-// Init resets the parameters and the running statistics; it draws nothing.
+// Init sets the weight and the running variance to 1, the bias and the running mean to 0.
+// It draws no random numbers.
 func (l *BatchNorm) Init(rng.Key) {
 	one := make([]float32, l.Weight.Len())
 	for i := range one {
@@ -143,8 +148,8 @@ func (l *BatchNorm) Init(rng.Key) {
 	clear(l.RunningMean.MutableData())
 }
 
-// Forward implements [Layer]. Training with one value a channel fails: its variance is
-// zero, so that the output would be the bias whatever the input.
+// Forward implements [Layer]. In training, it fails if the batch has one value a channel.
+// The variance of one value is zero, so the output would not depend on the input.
 func (l *BatchNorm) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	if sh := x.Shape(); p.Train && sh.Frames()*sh.Pixels() == 1 {
 		p.Fail(fmt.Errorf("layer %s: batch norm in training has one value a channel (one image of one pixel, the same at every step): expected more images in the batch", l.name))
@@ -168,8 +173,8 @@ func (l *BatchNorm) Describe(s *Summary, name string, in tensor.Shape) (tensor.S
 	return in, validateBatchNorm(&l.BatchNormState)
 }
 
-// AvgPool averages windows of K × K with stride K, or of the whole image if K is 0
-// (global average pooling).
+// AvgPool is average pooling over windows of K × K pixels with stride K. K = 0 averages the
+// whole image (global average pooling).
 type AvgPool struct{ K int }
 
 // Forward implements [Layer].
@@ -191,7 +196,7 @@ func (l AvgPool) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	return describePool(s, name, "average pool", l.K, in)
 }
 
-// MaxPool takes the largest of windows of K × K with stride K.
+// MaxPool is max pooling over windows of K × K pixels with stride K.
 type MaxPool struct{ K int }
 
 // Forward implements [Layer].
@@ -204,6 +209,7 @@ func (l MaxPool) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 	return describePool(s, name, "max pool", l.K, in)
 }
 
+// describePool adds the row of a pooling layer and returns the shape of its output.
 func describePool(s *Summary, name, kind string, k int, in tensor.Shape) (tensor.Shape, error) {
 	if k < 1 || k > in.H || k > in.W {
 		return in, fmt.Errorf("a %d×%d window does not fit the %d×%d input", k, k, in.H, in.W)
@@ -213,12 +219,11 @@ func describePool(s *Summary, name, kind string, k int, in tensor.Shape) (tensor
 	return out, nil
 }
 
-// Dropout zeroes activations in training with probability P in [0,1); see
-// [autograd.Dropout]. EveryStep draws a new mask at every step instead of one for
-// all steps of an image.
+// Dropout sets activations to zero at random in training, and does nothing in evaluation.
+// [autograd.Dropout] has the equation. The masks of an image come from its key in Pass.Keys.
 type Dropout struct {
-	P         float32
-	EveryStep bool
+	P         float32 // probability of a zero, in [0,1)
+	EveryStep bool    // a new mask at every step, and not one for all steps of an image
 
 	name string
 }
@@ -238,6 +243,7 @@ func (l *Dropout) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sha
 	return in, l.validate()
 }
 
+// validate returns an error if P is out of range.
 func (l *Dropout) validate() error {
 	if !(l.P >= 0 && l.P < 1) {
 		return fmt.Errorf("dropout probability %v: expected a number in [0, 1)", l.P)
@@ -245,7 +251,7 @@ func (l *Dropout) validate() error {
 	return nil
 }
 
-// Flatten turns C × H × W into C·H·W features, in that order.
+// Flatten turns an output of C × H × W into C·H·W features, in that order.
 type Flatten struct{}
 
 // Forward implements [Layer].

@@ -14,41 +14,44 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Config is what a model needs beside its layers.
+// Config holds the settings of a model, without its layers.
 type Config struct {
-	Channels, Height, Width int       // of its images
-	Steps                   int       // T from 1 to 65536
-	Mean, Std               []float32 // of each channel; images are normalized by them. nil for none
-	Encoder                 Encoder   // nil stands for Direct
-	// ClassNames holds the name of each class, in the order of the logits; nil if they are
-	// unknown.
-	ClassNames []string
+	Channels, Height, Width int       // shape of an image
+	Steps                   int       // T, the number of time steps, from 1 to 65536
+	Mean, Std               []float32 // [Channels], by which images are normalized; nil for none
+	Encoder                 Encoder   // nil for Direct
+	ClassNames              []string  // [classes], in the order of the logits; nil if unknown
 }
 
-// Model is a spiking network: images with values in [0,1] in, logits out, the mean
-// over time of what its last layer puts out. Its methods may be called from several
-// goroutines as long as nothing changes the parameters.
+// Model is a spiking neural network. It maps images with values in [0,1] to logits, which
+// are the mean over time of the last layer's output. The package comment has a table of its
+// methods.
+//
+// Several goroutines may use a model at a time while none of them changes its parameters,
+// gradients or settings. A pass with Train set changes the running statistics of batch norm.
 type Model struct {
 	Config
-	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS. Results
-	// do not depend on it.
+	// Threads bounds the goroutines of an operation. 0 stands for GOMAXPROCS. Results do
+	// not depend on it.
 	Threads int
-	// Meta is saved and loaded with the model's state.
+	// Meta holds metadata by key. Save and Load include it.
 	Meta map[string]string
 
 	body      Layer
 	mean, std *autograd.Param
 	classes   int
-	params    int // numbers in Params
+	params    int // number of trained values
 	summary   Summary
 
 	mu    sync.Mutex
-	tapes []*autograd.Tape // idle, with their memory
+	tapes []*autograd.Tape // idle ones, which keep their memory for the next pass
 }
 
-// NewModel builds a model of a body of layers, which must end in one pixel of
-// classes. It returns an error that names the layer or the field that does not fit.
-// Parameters are zero until Init.
+// NewModel returns a model of a layer, body, which is usually a [Sequential]. The output of
+// body must have one pixel. Its channels are the classes. The weights of convolutions and
+// linear layers are zero until Init or Load.
+//
+// NewModel returns an error that names the layer or the field that does not fit.
 func NewModel(cfg Config, body Layer) (*Model, error) {
 	if cfg.Channels < 1 || cfg.Height < 1 || cfg.Width < 1 {
 		return nil, fmt.Errorf("snn: images of %d×%d×%d: expected positive extents", cfg.Channels, cfg.Height, cfg.Width)
@@ -104,8 +107,10 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 	return m, nil
 }
 
-// mostSteps bounds T, which a file can ask for and memory grows with.
+// mostSteps bounds T. Memory grows with T, and T can come from a file.
 const mostSteps = 1 << 16
+
+// validateSteps returns an error if a number of steps is out of range.
 
 func validateSteps(steps int) error {
 	if steps < 1 {
@@ -117,24 +122,24 @@ func validateSteps(steps int) error {
 	return nil
 }
 
-// Init draws the parameters from key.
+// Init draws the parameters. All random numbers come from key.
 func (m *Model) Init(key rng.Key) {
 	if l, ok := m.body.(Initializer); ok {
 		l.Init(key.Derive("init", 0))
 	}
 }
 
-// Body returns the layers, as they were given to NewModel.
+// Body returns the layer that NewModel was given.
 func (m *Model) Body() Layer { return m.body }
 
-// Classes returns the number of classes, which is that of the logits of an image.
+// Classes returns the number of classes. An image has one logit for each class.
 func (m *Model) Classes() int { return m.classes }
 
 // ClassNames returns the name of each class, in the order of the logits, or nil if they
 // are unknown.
 func (m *Model) ClassNames() []string { return m.Config.ClassNames }
 
-// Summary describes the layers.
+// Summary returns the layers with their shapes and parameters.
 func (m *Model) Summary() *Summary { return &m.summary }
 
 // Params returns the trained parameters in the order of their layers.
@@ -142,11 +147,13 @@ func (m *Model) Params() []*autograd.Param {
 	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
 }
 
-// ValidateParams returns an error that names a parameter or running statistic with a
-// value that is not finite, a running variance v with v + eps ≤ 0, or a standard deviation
-// that is not positive. Spikes do not show them: a neuron whose current is NaN never fires.
+// ValidateParams checks all parameters and buffers. It returns an error that names the first
+// with a value that is not finite, with a running variance v for which v + eps ≤ 0, or with a
+// standard deviation that is not positive.
+//
+// Such values can go unnoticed otherwise, because a neuron whose current is NaN never fires.
 func (m *Model) ValidateParams() error {
-	eps := map[*autograd.Param]float32{} // of running variances
+	eps := map[*autograd.Param]float32{} // batch norm's Eps by running variance
 	for _, r := range m.summary.Rows {
 		if l, ok := r.Layer.(*BatchNorm); ok {
 			eps[l.RunningVar] = l.Eps
@@ -173,8 +180,8 @@ func (m *Model) ValidateParams() error {
 	return nil
 }
 
-// ConvexParams returns the weights of convex combinations, which training keeps on
-// the probability simplex.
+// ConvexParams returns the weights of convex combinations. Package train projects them onto
+// the probability simplex after each update.
 func (m *Model) ConvexParams() (ps []*autograd.Param) {
 	for _, r := range m.summary.Rows {
 		if r.Convex {
@@ -184,7 +191,8 @@ func (m *Model) ConvexParams() (ps []*autograd.Param) {
 	return ps
 }
 
-// State returns all parameters and buffers, in the order of their layers.
+// State returns all parameters and buffers in the order of their layers. Those of the
+// normalization, mean and std, come first.
 func (m *Model) State() (ps []*autograd.Param) {
 	if m.mean != nil {
 		ps = append(ps, m.mean, m.std)
@@ -195,9 +203,9 @@ func (m *Model) State() (ps []*autograd.Param) {
 	return ps
 }
 
-// Peak returns the largest amount of memory, in bytes, that the values and gradients of
-// a pass have taken at a time, beside the parameters and theirs; the sum of those of
-// passes that were made side by side.
+// Peak returns the largest amount of memory, in bytes, that a pass has needed for values and
+// gradients. It does not count parameters and their gradients. If passes ran side by side,
+// Peak returns the sum of their peaks. It does not count passes that are running.
 func (m *Model) Peak() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -208,8 +216,8 @@ func (m *Model) Peak() int {
 	return peak
 }
 
-// ValidateImages returns an error if x's shape is not that of the model's images, or
-// if it names a value that is not a number in [0,1].
+// ValidateImages returns an error if x does not have the shape of the model's images, if it
+// is empty, or if a value is not a number in [0,1]. The error names that value.
 func (m *Model) ValidateImages(x tensor.NCHW) error {
 	if x.C != m.Channels || x.H != m.Height || x.W != m.Width || x.N < 1 {
 		return fmt.Errorf("snn: images %v: expected N×%d×%d×%d with N ≥ 1", x, m.Channels, m.Height, m.Width)
@@ -223,8 +231,13 @@ func (m *Model) ValidateImages(x tensor.NCHW) error {
 	return nil
 }
 
-// Forward records the network on p's tape and returns its logits, of shape
-// N×1×classes×1×1. x is a leaf of p's tape that holds the images.
+// Forward records the network on p.Tape and returns the logits, a value of N images with
+// one step, Classes channels and one pixel. x holds the images and is a leaf of p.Tape.
+//
+// Forward is for callers with a tape of their own. Logits and the gradient calls check more
+// and do more. Forward needs p.Tape, p.Steps, p.Gradient and, if the encoding or a layer is
+// random, p.Keys. It validates neither images nor settings. The caller checks p.Err
+// for an error of a layer.
 func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	in := p.Gradient.Encode(p, m.Encoder, x)
 	h := in
@@ -245,15 +258,20 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	return logits
 }
 
-// InputGradient makes a pass over the images x and calls fn with its logits, row-major
-// [N, classes]. p says how: all its fields but Tape are the caller's; 0 Steps and Threads
-// stand for the model's, nil Keys for ones derived from the images' places in the batch, a nil
-// Gradient for BPTT. What fn returns is the gradient of a loss by the logits, [N, classes];
-// InputGradient carries it back and returns the loss's gradient by the images. If fn returns
-// nil there is none.
+// InputGradient returns the gradient of a loss with respect to the images x, in x's shape.
 //
-// It returns an error if the images do not fit the model or hold a value that is not
-// a number in [0,1].
+// InputGradient runs the network on x, and calls fn once with the logits, row-major
+// [N, classes]. fn returns the gradient of the loss with respect to the logits, in the same
+// layout. If fn returns nil, InputGradient makes no backward pass and returns no gradient,
+// the zero value of NCHW.
+//
+// The pass p may be the zero value: [Pass] has the defaults. InputGradient replaces p.Tape.
+//
+// InputGradient returns an error if ValidateImages refuses x, if a setting of p or of a layer
+// is out of range, or if a current, a membrane potential or a logit is not a finite number.
+// It does not call fn then. It also returns an error if no gradient reaches the images. It
+// panics if the numbers of keys and images differ, or if fn returns another number of values
+// than N·classes.
 func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
 	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
@@ -261,8 +279,9 @@ func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) [
 	return m.run(p, x, true, false, fn)
 }
 
-// ParamGradients is InputGradient for the parameters' gradients instead of the images'; they are
-// added to what the parameters hold since ClearGrad.
+// ParamGradients is like InputGradient, but computes the gradients of the parameters and not
+// that of the images. It adds to what Param.Grad holds. The caller calls Param.ClearGrad before,
+// to start from zero. With p.FusedUpdate set, some gradients go there instead.
 func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
 	if err := m.validateRun(&p, x); err != nil {
 		return err
@@ -271,8 +290,8 @@ func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) 
 	return err
 }
 
-// Gradients is InputGradient and ParamGradients in one pass: it returns the images' gradient and adds
-// to the parameters'.
+// Gradients does in one pass what InputGradient and ParamGradients do in two. It returns the
+// gradient of the images, and adds to the gradients of the parameters.
 func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
 	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
@@ -280,12 +299,16 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 	return m.run(p, x, true, true, fn)
 }
 
-// Logits evaluates the network on the images x and returns its logits, row-major
-// [N, classes]. The zero Pass stands for an ordinary evaluation; the caller may set all
-// fields of p but Tape, as for InputGradient. In evaluation mode, the logits of an image
-// do not depend on the other images. Errors are those of InputGradient.
+// Logits runs the network on the images x and returns the logits, row-major [N, classes].
+// The zero Pass is an ordinary evaluation. Unless p.Train is set, the logits of an image do
+// not depend on the other images.
 //
-// A pass without OnSpikes and without Train is split into chunks; see ForEachChunk.
+// Logits splits a batch into chunks, as ForEachChunk does, so its memory does not grow with
+// N. With OnSpikes or Train, it runs the whole batch at once.
+//
+// Logits returns an error if ValidateImages refuses x, if a setting of p or of a layer is out
+// of range, or if a current, a membrane potential or a logit is not a finite number. It
+// panics if the numbers of keys and images differ.
 func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	if err := m.validateRun(&p, x); err != nil {
 		return nil, err
@@ -308,24 +331,27 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	return out, m.ForEachChunk(x.N, p, run)
 }
 
-// A network of few parameters is evaluated in parts of fewFrames frames, images × steps, as
-// many side by side as there are threads: their values stay in a cache. Another one, or
-// more steps than that, in parts of manyFrames, one after the other, with all threads:
-// enough to spread the cost of reading the parameters.
+// The sizes of chunks, in frames (images × steps). A small network runs one chunk of
+// fewFrames on each thread, so that values stay in its cache. A network with more than
+// fewParams parameters, or more than fewFrames steps, runs one chunk of manyFrames at a time
+// on all threads. That is enough frames to make up for reading the parameters.
 const (
 	fewParams  = 4 << 20
 	fewFrames  = 32
 	manyFrames = 128
 )
 
-// ForEachChunk calls fn for ranges of n images, from lo to hi−1, that cover them, with p for a
-// pass over each, and returns the error of the first range that has one. 0 Steps and
-// Threads of p stand for the model's.
+// ForEachChunk splits n images into chunks and calls fn for each of them. A chunk is the
+// images lo to hi − 1. fn makes its passes with the given p, in which Steps and Threads are
+// set. The Keys of p are still those of all images.
 //
-// What is to be known of each image alone needs no more memory then, however many images
-// there are, than 128 frames (images × steps) do, or one image. A model of at most 2²²
-// parameters has ranges of 32 frames, if that is an image or more, on each thread: fn is
-// called from several goroutines at a time, and p bids it use one thread.
+// ForEachChunk bounds the memory of work that treats each image on its own. A chunk has about
+// 128 frames (images × steps), and at least one image. In a model of at most 2²²
+// parameters and at most 32 steps, a chunk has about 32 frames, and chunks run side by side:
+// fn is called from several goroutines, with p.Threads = 1.
+//
+// ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
+// calls fn for all chunks, and returns the error of the first chunk that has one.
 func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
 	if err := m.setDefaults(&p); err != nil {
 		return err
@@ -345,7 +371,8 @@ func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) e
 	return nil
 }
 
-// setDefaults fills in the steps and threads of a pass, and checks its settings.
+// setDefaults sets the steps and threads of a pass to the model's where they are 0. It
+// returns an error if a setting of the pass or of a layer is out of range.
 func (m *Model) setDefaults(p *Pass) error {
 	if p.Steps == 0 {
 		p.Steps = m.Steps
@@ -364,7 +391,7 @@ func (m *Model) setDefaults(p *Pass) error {
 	return validateSteps(p.Steps)
 }
 
-// validateRun checks a pass over x, and fills in what it leaves to the model.
+// validateRun checks a pass over the images x, and sets its defaults except Gradient.
 func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 	if err := m.setDefaults(p); err != nil {
 		return err
@@ -384,7 +411,8 @@ func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 	return nil
 }
 
-// run makes a checked pass.
+// run makes a pass that validateRun has checked. input and params say which gradients it
+// computes.
 func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
@@ -421,8 +449,8 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 	return grad, nil
 }
 
-// tape returns an idle tape: the one that has the most memory, so that others stay as
-// small as passes side by side need them.
+// tape returns an idle tape, or a new one. It takes the tape with the most memory, so that
+// the others need not grow.
 func (m *Model) tape() *autograd.Tape {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -440,6 +468,7 @@ func (m *Model) tape() *autograd.Tape {
 	return t
 }
 
+// idle takes a tape back for later passes.
 func (m *Model) idle(t *autograd.Tape) {
 	t.Reset()
 	m.mu.Lock()

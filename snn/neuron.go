@@ -8,27 +8,31 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Neuron is a layer of integrate-and-fire neurons with discrete time (Eq. 1–3 of
-// Ding et al. 2022):
+// Neuron is a layer of leaky integrate-and-fire neurons in discrete time (Eq. 1–3 of Ding et
+// al. 2022). The membrane potential m is 0 before the first step. With the current x(t), step
+// t computes
 //
-//	m ← Decay·m + x(t),  s(t) = 1[m ≥ Threshold],  m ← m·(1 − s(t)),  m(0) = 0
+//	m ← Decay·m + x(t)
+//	s(t) = 1 if m ≥ Threshold, else 0
+//	m ← m·(1 − s(t)), or m ← m − Threshold·s(t) with SoftReset
 //
-// Under CBA it is a ReLU.
+// The output is the spikes s(t). The paper stores Decay·m where m is stored here, and has the
+// same spikes. Under [CBA] the layer is a ReLU.
 type Neuron struct {
-	Decay       float32   // λ in (0,1]; 1 for the IF neuron
+	Decay       float32   // λ in (0,1], the factor that m keeps in a step; 1 for the IF neuron
 	Threshold   float32   // θ > 0
-	SoftReset   bool      // firing lowers m by θ instead of setting it to zero
-	DetachReset bool      // the reset carries no gradient
-	Surrogate   Surrogate // of the neuron's own gradient through time
+	SoftReset   bool      // a spike lowers m by Threshold, and does not set it to zero
+	DetachReset bool      // gradients do not cross the reset
+	Surrogate   Surrogate // for BPTT
 
 	name string
 }
 
-// IF returns the paper's neuron: λ = 1, θ = 1, hard reset, triangle surrogate of
-// width 1.
+// IF returns the neurons of Ding et al. 2022: Decay 1, Threshold 1, hard reset, and a
+// triangle surrogate of width 1.
 func IF() *Neuron { return LIF(1) }
 
-// LIF is IF with a decay λ in (0,1].
+// LIF returns the neurons of IF with another Decay, in (0,1].
 func LIF(decay float32) *Neuron {
 	return &Neuron{Decay: decay, Threshold: 1, Surrogate: Triangle{1}}
 }
@@ -37,7 +41,8 @@ func (n *Neuron) dynamics() autograd.Dynamics {
 	return autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 }
 
-// Name returns the layer's name in its model, such as features.2.
+// Name returns the layer's name in its model, such as features.2. It is empty before
+// NewModel.
 func (n *Neuron) Name() string { return n.name }
 
 // Validate returns an error that names the field that is out of range.

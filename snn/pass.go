@@ -6,45 +6,49 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Pass is one run of a model over a batch. What differs between runs is a value
-// here; layers have no modes.
+// Pass holds the settings of one run of a model on a batch. The zero value is an ordinary
+// evaluation: [Model.Logits] and the gradient calls then set the defaults below.
+// [Model.Forward] sets no defaults.
 type Pass struct {
+	// Tape records the operations. Model sets it, except in Forward.
 	Tape *autograd.Tape
-	// Steps is the number of time steps T ≥ 1.
+	// Steps is the number of time steps, T ≥ 1. 0 stands for Model.Steps.
 	Steps int
-	// Gradient decides how gradients cross neurons.
+	// Gradient says how gradients cross neurons. Nil stands for BPTT{}.
 	Gradient Gradient
-	// Train normalizes by the batch's statistics and drops out.
+	// Train is the training mode: batch norm uses the statistics of the batch and updates
+	// the running ones, and dropout is on.
 	Train bool
-	// Threads bounds the goroutines of an operation; 0 stands for GOMAXPROCS. Results do
+	// Threads bounds the goroutines of an operation. 0 stands for Model.Threads. Results do
 	// not depend on it.
 	Threads int
-	// FusedUpdate may take gradients of weights over; see [autograd.FusedUpdate].
+	// FusedUpdate, if not nil, may receive the gradients of weights in parts, in place of
+	// Param.Grad. See [autograd.FusedUpdate].
 	FusedUpdate autograd.FusedUpdate
-	// Keys holds a key for each image. What is random for image n (its spikes, its
-	// dropout masks) comes from Keys[n] alone.
+	// Keys holds a key for each image, [N]. The random numbers of image n (Poisson spikes
+	// and dropout masks) come from Keys[n] alone. Nil stands for fixed keys, which differ
+	// from image to image.
 	Keys []rng.Key
-	// OnSpikes, if not nil, is shown the spikes of every layer of neurons, under the
-	// layer's name. They are valid during the call.
+	// OnSpikes, if not nil, is called by every layer of neurons with its name and its
+	// spikes. The spikes are valid during the call. Under CBA there are none.
 	OnSpikes func(layer string, s *tensor.Spikes)
 
-	err error // the first that a layer had
+	err error // the first error given to Fail
 }
 
-// Fail ends the pass with an error: the call of Model that made the pass returns the
-// first error that a layer gives here, and nothing that the pass computed. A layer calls
-// it for what it finds wrong with data, and returns any value of the right shape.
+// Fail marks the pass as failed. A layer calls it if the data are bad, and then returns any
+// value of the right shape. Logits or the gradient call that made the pass returns the first
+// error given to Fail, and no result.
 func (p *Pass) Fail(err error) {
 	if p.err == nil {
 		p.err = err
 	}
 }
 
-// Err returns the first error given to Fail, or nil. Who calls Model.Forward on a pass of
-// their own asks for it.
+// Err returns the first error given to Fail, or nil. A caller of Model.Forward checks it.
 func (p *Pass) Err() error { return p.err }
 
-// keys derives a key for each image from a purpose.
+// keys returns a key for each image, derived from the image's key and a purpose.
 func (p *Pass) keys(purpose string) []rng.Key {
 	ks := make([]rng.Key, len(p.Keys))
 	for i, k := range p.Keys {

@@ -8,15 +8,14 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// settingsKey is where Save keeps, in a file's metadata, what a model is beside its
-// parameters and the structure of its layers.
+// settingsKey is the metadata key of a model's settings in the files of Save.
 const settingsKey = "snnrat.settings"
 
-// settings are a model's as JSON.
+// settings are the settings of a model as JSON.
 type settings struct {
 	Steps   int                        `json:"steps"`
 	Encoder string                     `json:"encoder"`
-	Layers  map[string]json.RawMessage `json:"layers"` // of the layers that have settings, by name
+	Layers  map[string]json.RawMessage `json:"layers"` // by layer name, for layers with settings
 }
 
 // configurable is a layer whose settings are saved with a model.
@@ -43,11 +42,13 @@ func (m *Model) settings() (string, error) {
 	return string(text), err
 }
 
-// SetSettings sets the number of steps, the encoder, and the settings of neurons, batch
-// norm and dropout to those of the metadata of a file that Save wrote. Metadata without
-// settings change nothing. SetSettings returns an error that names the layer and the
-// value if the settings are those of another network or out of range; the model is then
-// partly changed and must not be used.
+// SetSettings reads a model's settings from meta, the metadata of a file that Save wrote. It
+// sets the number of steps, the encoder, and the settings of neurons, batch norm and dropout.
+// If meta has no settings, SetSettings changes nothing.
+//
+// SetSettings returns an error if the settings are those of another network or out of range.
+// The error names the layer and the value. The model may be partly changed then and must not
+// be used.
 func (m *Model) SetSettings(meta map[string]string) error {
 	text, ok := meta[settingsKey]
 	if !ok {
@@ -81,8 +82,8 @@ func (m *Model) SetSettings(meta map[string]string) error {
 	return m.validateSettings()
 }
 
-// validateSettings returns an error that names a layer whose settings, which may be
-// changed at any time, are out of range.
+// validateSettings returns an error that names the first neurons whose settings are out of
+// range. A caller can change the fields of a Neuron at any time, so each pass checks them.
 func (m *Model) validateSettings() error {
 	for _, r := range m.summary.Rows {
 		if n, ok := r.Layer.(*Neuron); ok {
@@ -105,22 +106,22 @@ func encoderName(e Encoder) string {
 	return fmt.Sprintf("%T", e)
 }
 
-// neuronSettings are a Neuron's as JSON.
+// neuronSettings are the settings of a Neuron as JSON.
 type neuronSettings struct {
 	Decay       float32 `json:"decay"`
 	Threshold   float32 `json:"threshold"`
 	SoftReset   bool    `json:"soft_reset,omitempty"`
 	DetachReset bool    `json:"detach_reset,omitempty"`
-	Surrogate   string  `json:"surrogate"` // as its String
+	Surrogate   string  `json:"surrogate"` // what its String returns
 }
 
-// MarshalJSON writes the neuron's settings; the surrogate by its String.
+// MarshalJSON returns the neuron's settings. The surrogate is what its String returns.
 func (n *Neuron) MarshalJSON() ([]byte, error) {
 	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, fmt.Sprint(n.Surrogate)})
 }
 
-// UnmarshalJSON sets what MarshalJSON writes. It returns an error for a surrogate that
-// NewSurrogate does not make.
+// UnmarshalJSON sets the neuron's settings. It returns an error if a setting is out of range,
+// or if NewSurrogate does not know the surrogate.
 func (n *Neuron) UnmarshalJSON(text []byte) error {
 	var s neuronSettings
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -139,13 +140,13 @@ func (n *Neuron) UnmarshalJSON(text []byte) error {
 	return n.Validate()
 }
 
-// batchNormSettings are a BatchNorm's as JSON.
+// batchNormSettings are the settings of a BatchNorm as JSON.
 type batchNormSettings struct {
 	Eps      float32 `json:"eps"`
 	Momentum float32 `json:"momentum"`
 }
 
-// MarshalJSON writes Eps and Momentum.
+// MarshalJSON returns Eps and Momentum.
 func (l *BatchNorm) MarshalJSON() ([]byte, error) {
 	return json.Marshal(batchNormSettings{l.Eps, l.Momentum})
 }
@@ -165,6 +166,7 @@ func (l *BatchNorm) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// validateBatchNorm returns an error if Eps or Momentum is out of range.
 func validateBatchNorm(s *autograd.BatchNormState) error {
 	if !(s.Eps > 0) || s.Eps-s.Eps != 0 {
 		return fmt.Errorf("batch norm's eps %v: expected a positive number", s.Eps)
@@ -175,13 +177,13 @@ func validateBatchNorm(s *autograd.BatchNormState) error {
 	return nil
 }
 
-// dropoutSettings are a Dropout's as JSON.
+// dropoutSettings are the settings of a Dropout as JSON.
 type dropoutSettings struct {
 	P         float32 `json:"p"`
 	EveryStep bool    `json:"every_step,omitempty"`
 }
 
-// MarshalJSON writes P and EveryStep.
+// MarshalJSON returns P and EveryStep.
 func (l *Dropout) MarshalJSON() ([]byte, error) {
 	return json.Marshal(dropoutSettings{l.P, l.EveryStep})
 }

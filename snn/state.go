@@ -10,9 +10,13 @@ import (
 	"github.com/org/snnrat/internal/paramfile"
 )
 
-// Save writes the model's state, its settings and Meta to a safetensors file, whole or not
-// at all. Parameters and buffers have PyTorch-style names. Settings are the number of
-// steps, the encoder, and those of neurons, batch norm and dropout, as they now are.
+// Save writes the model to a safetensors file: its parameters and buffers, its settings, and
+// Meta. The tensors have PyTorch-style names. The settings are the current number of steps,
+// the encoder, and those of neurons, batch norm and dropout. The structure of the layers is
+// not in the file.
+//
+// Save replaces an existing file only once the new one is complete. It returns an error that
+// names the file if writing fails.
 func (m *Model) Save(path string) error {
 	if err := atomicfile.Write(path, m.Write); err != nil {
 		return fmt.Errorf("save model: %w", err)
@@ -20,7 +24,7 @@ func (m *Model) Save(path string) error {
 	return nil
 }
 
-// Write writes what Save does.
+// Write writes to w the content of a file of Save.
 func (m *Model) Write(w io.Writer) error {
 	settings, err := m.settings()
 	if err != nil {
@@ -34,6 +38,7 @@ func (m *Model) Write(w io.Writer) error {
 	return paramfile.Write(w, m.named(), meta)
 }
 
+// named returns the parameters and buffers by name.
 func (m *Model) named() map[string]*autograd.Param {
 	named := map[string]*autograd.Param{}
 	for _, p := range m.State() {
@@ -42,32 +47,35 @@ func (m *Model) named() map[string]*autograd.Param {
 	return named
 }
 
-// LoadOptions are how a file with a network's state is read.
+// LoadOptions are the options of reading a file with parameters.
 type LoadOptions struct {
-	// Budget bounds, in bytes, the memory that a file's own sizes can ask for: that of the
-	// description of its tensors, of each record, and of all compressed records together.
-	// 0 stands for 1 GiB.
+	// Budget bounds, in bytes, the memory that sizes in the file can claim. It holds for
+	// the description of the tensors, for each record, and for all compressed records
+	// together. 0 stands for 1 GiB.
 	Budget int64
-	// Note is told, one sentence each, what of the file is converted or passed over. nil
-	// stands for nobody.
+	// Note, if not nil, is called for each conversion and for everything that is ignored,
+	// with one sentence.
 	Note func(string)
 }
 
-// Load sets the model's state from a safetensors file, or a PyTorch state dict as
-// torch.save writes it, and adds the file's metadata to Meta; entries that Meta has stay,
-// since they describe this model. The file must hold the model's tensors under its names,
-// which may have a prefix in common such as module., and in its shapes. Values are F32, or
-// F16, BF16 or F64, which are converted. Tensors beside the model's are an error, but for
-// those that tools leave, such as num_batches_tracked, and those without the prefix.
+// Load sets the parameters and buffers from a file. The file is a safetensors file, or a
+// PyTorch state dict that torch.save wrote.
 //
-// Load leaves the model's settings alone: its number of steps and its neurons may differ
-// from the saved model's on purpose. SetSettings takes them over.
+//   - The file must hold all tensors of the model, with its names and shapes. All names may
+//     have one prefix in common, such as module.
+//   - Values have the type F32. Load converts those of type F16, BF16 and F64.
+//   - Another tensor is an error. Load ignores the tensors that tools add, such as
+//     num_batches_tracked, and tensors without the common prefix.
 //
-// On an error, which names the file and the tensor, the model is as it was. That includes
-// the error of ValidateParams for the file's values.
+// Load adds the file's metadata to Meta, and keeps the entries that Meta has already. It does
+// not change the settings of the model, such as the number of steps and the neurons.
+// SetSettings does.
+//
+// Load returns an error that names the file and the tensor if the file does not fit, or if
+// ValidateParams refuses its values. The model then stays as it was.
 func (m *Model) Load(path string) error { return m.LoadWith(path, LoadOptions{}) }
 
-// LoadWith is Load with options.
+// LoadWith is like Load, with options.
 func (m *Model) LoadWith(path string, o LoadOptions) error {
 	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget, Note: o.Note})
 	if err == nil {
@@ -80,7 +88,7 @@ func (m *Model) LoadWith(path string, o LoadOptions) error {
 	return nil
 }
 
-// SetState is Load from the content of a file.
+// SetState is like Load, and takes the content of the file. Its errors name no file.
 func (m *Model) SetState(file []byte) error {
 	f, err := paramfile.Parse(file, paramfile.Options{})
 	if err != nil {
@@ -89,6 +97,7 @@ func (m *Model) SetState(file []byte) error {
 	return m.setState(f)
 }
 
+// setState sets parameters, buffers and Meta from f. On an error it changes nothing.
 func (m *Model) setState(f *paramfile.File) error {
 	if err := f.ImportChecked(m.named(), m.ValidateParams); err != nil {
 		return err

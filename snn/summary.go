@@ -12,14 +12,16 @@ import (
 
 // Row describes one layer.
 type Row struct {
-	Name, Kind string
-	In, Out    tensor.Shape // N = Steps = 1
-	Neurons    int          // number of spiking neurons
-	MACs       int          // multiply-accumulates a step, were the input dense
-	Convex     bool         // the parameters are weights of a convex combination
-	Params     []*autograd.Param
-	// Layer is the layer itself: a training is resumed only if the exported fields, but
-	// for parameters, are the same. It is nil if Kind and the shapes say all of them.
+	Name    string            // the layer's full name, such as features.0
+	Kind    string            // what the layer is, such as conv 3×3 /1
+	In, Out tensor.Shape      // shapes of its input and output, with N = Steps = 1
+	Neurons int               // number of spiking neurons
+	MACs    int               // multiply-accumulate operations of a step with dense input
+	Convex  bool              // Params are the weights of a convex combination
+	Params  []*autograd.Param // parameters and buffers, which have their names
+	// Layer is the layer itself. Package train refuses to resume a training if an exported
+	// field of Layer, other than a parameter, has changed. Layer may be nil if Kind and the
+	// shapes determine all settings of the layer.
 	Layer Layer
 }
 
@@ -27,11 +29,12 @@ type Row struct {
 type Summary struct {
 	Rows []Row
 
-	names map[Layer]string // of the layers described so far that are pointers
+	names map[Layer]string // names of the layers described so far, where they are pointers
 }
 
-// note keeps the name of a layer. If the layer has one already, note returns that.
-// Pointers alone tell layers apart, and those to types of no size do not.
+// note stores the name of a layer. If the layer has a name already, note returns that name
+// and true. It does so only for pointers to types with a size: other values can be equal
+// although they are different layers.
 func (s *Summary) note(l Layer, name string) (first string, again bool) {
 	if t := reflect.TypeOf(l); t.Kind() != reflect.Pointer || t.Elem().Size() == 0 {
 		return "", false
@@ -46,10 +49,11 @@ func (s *Summary) note(l Layer, name string) (first string, again bool) {
 	return "", false
 }
 
+// add appends a row.
 func (s *Summary) add(r Row) { s.Rows = append(s.Rows, r) }
 
-// params names a layer's parameters and returns those that are there, in PyTorch's
-// order.
+// params sets the names of a layer's parameters and buffers. It returns those that are not
+// nil, in PyTorch's order.
 func params(layer string, by map[string]*autograd.Param) (ps []*autograd.Param) {
 	for _, name := range []string{"weight", "bias", "running_mean", "running_var", "comb"} {
 		if p := by[name]; p != nil {
@@ -60,8 +64,8 @@ func params(layer string, by map[string]*autograd.Param) (ps []*autograd.Param) 
 	return ps
 }
 
-// String formats the summary as a table: layers, output shapes, parameters, and
-// operations a step.
+// String returns a table with a line for each layer: its kind, the shape of its output, and
+// the numbers of trained values, of multiply-accumulate operations a step, and of neurons.
 func (s *Summary) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -83,7 +87,7 @@ func (s *Summary) String() string {
 	return b.String()
 }
 
-// thousands formats n with separators, and zero as nothing.
+// thousands formats n with commas between thousands, and 0 as the empty string.
 func thousands(n int) string {
 	if n == 0 {
 		return ""

@@ -9,21 +9,22 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// Surrogate stands in for the derivative of the Heaviside step by which a neuron fires.
-// Below, u is the membrane potential minus the threshold.
+// Surrogate is a function that replaces the derivative of a spike with respect to the
+// membrane potential. Its argument u is the membrane potential minus the threshold. String
+// returns its name, with its settings.
 //
-// A neuron or BPTT refuses a surrogate whose derivative is not positive at u = 0 or not
-// finite at one of some further points.
+// Every pass checks surrogates at a few values of u. The pass returns an error if the
+// function is not positive at u = 0 or not finite at one of the others.
 type Surrogate interface {
 	autograd.Surrogate
 	fmt.Stringer
 }
 
-// Triangle is max(0, Width − |u|)/Width² (Bellec et al. 2018; Ding et al. 2022). It is
-// zero from a distance of Width to the threshold on.
+// Triangle is max(0, Width − |u|)/Width² (Bellec et al. 2018; Ding et al. 2022). It is zero
+// for |u| ≥ Width.
 type Triangle struct{ Width float32 }
 
-// Rectangle is 1[|u| < Width/2]/Width (Wu et al. 2018).
+// Rectangle is 1/Width for |u| < Width/2, and 0 otherwise (Wu et al. 2018).
 type Rectangle struct{ Width float32 }
 
 // Sigmoid is Alpha·σ(Alpha·u)·(1 − σ(Alpha·u)), where σ is the logistic function. A larger
@@ -38,10 +39,14 @@ type Arctan struct{ Alpha float32 }
 // snnTorch's fast_sigmoid(slope) is the same.
 type FastSigmoid struct{ Slope float32 }
 
-// NewSurrogate returns the surrogate of that name: triangle, rectangle, sigmoid, arctan
-// or fast_sigmoid. The parameter is the Width of the first two, the Alpha of the next
-// two, and the Slope of the last. NewSurrogate returns an error for another name, and for
-// a parameter whose derivative is not finite, or not positive at the threshold.
+// NewSurrogate returns the surrogate of a name:
+//
+//	triangle, rectangle   parameter is Width
+//	sigmoid, arctan       parameter is Alpha
+//	fast_sigmoid          parameter is Slope
+//
+// NewSurrogate returns an error if it does not know the name, if the parameter is not
+// positive, or if the surrogate would not be finite, or not positive at u = 0.
 func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 	var s Surrogate
 	switch name {
@@ -64,8 +69,9 @@ func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 	return s, nil
 }
 
-// validateSurrogate returns an error if the derivative is not positive at the threshold
-// or not finite somewhere: whatever it attacks would look robust.
+// validateSurrogate returns an error if s is not positive at u = 0, or not finite at one of a
+// few values of u. An attack with such a surrogate finds no gradient, and the network looks
+// robust.
 func validateSurrogate(s Surrogate) error {
 	if v := reflect.ValueOf(s); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return errors.New("no surrogate: expected one such as Triangle{1}")
@@ -98,10 +104,11 @@ func (s Triangle) Derivative(dst, u []float32) {
 	}
 }
 
-// TriangleWidth returns Width; the kernels compute the triangle inline.
+// TriangleWidth returns Width. Kernels that know a triangle by this method compute it
+// themselves.
 func (s Triangle) TriangleWidth() float32 { return s.Width }
 
-// Support returns Width.
+// Support returns Width. The surrogate is zero for |u| ≥ Width.
 func (s Triangle) Support() float32 { return s.Width }
 
 // Derivative implements [autograd.Surrogate].
@@ -115,7 +122,7 @@ func (s Rectangle) Derivative(dst, u []float32) {
 	}
 }
 
-// Support returns Width/2.
+// Support returns Width/2. The surrogate is zero for |u| ≥ Width/2.
 func (s Rectangle) Support() float32 { return s.Width / 2 }
 
 // Derivative implements [autograd.Surrogate].
@@ -145,24 +152,25 @@ func (s FastSigmoid) Derivative(dst, u []float32) {
 	}
 }
 
-// Pointers to these types, and types that embed them, have the method too.
+// parameter returns the only parameter of a surrogate. Pointers to these types, and types
+// that embed them, have the method too.
 func (s Triangle) parameter() float32    { return s.Width }
 func (s Rectangle) parameter() float32   { return s.Width }
 func (s Sigmoid) parameter() float32     { return s.Alpha }
 func (s Arctan) parameter() float32      { return s.Alpha }
 func (s FastSigmoid) parameter() float32 { return s.Slope }
 
-// String returns the name and the parameter, as NewSurrogate takes them.
+// String returns the name and the parameter of NewSurrogate.
 func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
 
-// String returns the name and the parameter, as NewSurrogate takes them.
+// String returns the name and the parameter of NewSurrogate.
 func (s Rectangle) String() string { return fmt.Sprintf("rectangle %v", s.Width) }
 
-// String returns the name and the parameter, as NewSurrogate takes them.
+// String returns the name and the parameter of NewSurrogate.
 func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Alpha) }
 
-// String returns the name and the parameter, as NewSurrogate takes them.
+// String returns the name and the parameter of NewSurrogate.
 func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Alpha) }
 
-// String returns the name and the parameter, as NewSurrogate takes them.
+// String returns the name and the parameter of NewSurrogate.
 func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Slope) }

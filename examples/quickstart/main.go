@@ -16,14 +16,13 @@ import (
 
 func main() {
 	ctx := context.Background()
-	cfg := zoo.Default("conv8 A conv16 A | fc10") // T = 8, IF neurons, θ = 1
-	cfg.Channels, cfg.Height, cfg.Width = 1, 28, 28
-	cfg.Mean, cfg.Std = []float32{0.286}, []float32{0.353}
+	set := must(fashion.Train())
+	cfg := zoo.Default("conv8 A conv16 A | fc").For(set) // T = 8, IF neurons, θ = 1
 	net := must(zoo.New(cfg, rng.New(1)))
 
 	mix, reg := attack.RATMix(8./255), regularize.ForVGG()
 	rat := train.RAT(1, mix, reg, regularize.Simplex) // 1 epoch
-	trainer := must(train.New(net, must(fashion.Train()), rat, rng.New(1)))
+	trainer := must(train.New(net, set, rat, rng.New(1)))
 	for epoch, err := range trainer.Epochs(ctx) {
 		fmt.Printf("epoch %d: loss %.3f\n", must(epoch, err).Epoch, epoch.Loss)
 	}

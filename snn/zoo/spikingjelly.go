@@ -9,28 +9,27 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// sjPool is the side of the 7 × 7 pixels that SpikingVGG's classifier sees.
+// sjPool is the height and width of the input of SpikingVGG's classifier.
 const sjPool = 7
 
-// isSpikingVGG tells whether a file's names are SpikingJelly's, after any prefix, and cfg
-// is a VGG.
+// isSpikingVGG reports whether cfg is a VGG and the names in a file, after any prefix, are
+// SpikingJelly's.
 func isSpikingVGG(names []string, cfg Config) bool {
 	return !strings.HasPrefix(resolve(cfg.Arch), "WRN") && slices.ContainsFunc(names, func(name string) bool {
 		return strings.HasSuffix(name, "features.0.weight")
 	})
 }
 
-// spikingVGGParams lists the parameters and buffers of a VGG of cfg under the names of
+// spikingVGGParams returns the parameters and buffers of a VGG of cfg under the names of
 // SpikingJelly's SpikingVGG, which are those of torchvision:
 //
 //	here             SpikingVGG
 //	features.N       features.N
 //	classifier.2·I   classifier.3·I
 //
-// Between features and classifier SpikingVGG has adaptive average pooling to 7 × 7 pixels.
-// It is linear and nothing lies between it and the first linear layer, so the product of
-// the two is a linear layer of this network: finish, to be called once the listed
-// parameters are set, computes it.
+// SpikingVGG has adaptive average pooling to 7 × 7 pixels before its first linear layer. Both
+// are linear, so their product is a linear layer too. The caller sets params and then calls
+// finish, which computes that product as the weights of m's first linear layer.
 func spikingVGGParams(names []string, m *snn.Model, cfg Config) (params map[string]*autograd.Param, finish func(), err error) {
 	for _, name := range names {
 		if strings.HasSuffix(name, ".w") {
@@ -95,5 +94,6 @@ func foldPool(folded, weights *autograd.Param, h, w int) {
 	folded.Fill(func(i int) (float32, error) { return float32(pixels[i]), nil })
 }
 
-// window returns the range that adaptive pooling of n pixels averages for pixel i.
+// window returns the range of pixels, lo to hi − 1, that adaptive pooling of n pixels
+// averages for its output i.
 func window(i, n int) (lo, hi int) { return i * n / sjPool, ((i+1)*n + sjPool - 1) / sjPool }

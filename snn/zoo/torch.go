@@ -12,9 +12,23 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// LoadTorch builds the network that cfg describes, and sets its parameters from a
-// PyTorch state dict under the names of SpikingJelly's spiking_vgg, or under those of the
-// reference implementation of Ding et al. 2022 (github.com/putshua/SNN-RAT):
+// LoadTorch returns the network that cfg describes, with the parameters of a PyTorch state
+// dict. The page docs/pytorch.md shows how to use it.
+//
+// The file is one of these. LoadTorch executes nothing in it.
+//
+//   - a zip archive that torch.save wrote (PyTorch 1.6 or later) of model.state_dict(), or of
+//     a dict that holds it under state_dict, model_state_dict, model or net, or as its only
+//     entry with tensors;
+//   - a safetensors file.
+//
+// The file holds weights only. The number of steps, the neurons and the normalization come
+// from cfg.
+//
+// # Names
+//
+// The layers have the names of the reference implementation of Ding et al. 2022
+// (github.com/putshua/SNN-RAT), or those of SpikingJelly's spiking_vgg. The first are
 //
 //	here                                reference implementation
 //	features.N                          layerG.M
@@ -25,42 +39,46 @@ import (
 //	bn                                  bn1
 //	conv1, fc                           conv1, fc
 //
-// A VGG's group G = 1, 2, … ends with a pooling layer; each of its convolutions takes
-// three places M, with batch norm or without. Block I = 0, 1, … of group G is number
-// N = (G−1)·blocks + I. SpikingJelly's networks spiking_vgg11 to spiking_vgg19_bn, which
-// have torchvision's names, have an Arch of the same name without _bn:
+// Group G = 1, 2, … of a VGG ends with a pooling layer. Each convolution of a group takes three
+// places M, with or without batch norm. Block I = 0, 1, … of group G is block
+// N = (G−1)·blocks + I.
+//
+// SpikingJelly's networks spiking_vgg11 to spiking_vgg19_bn have an Arch of the same name,
+// without _bn. They have the names of torchvision:
 //
 //	here             spiking_vgg
 //	features.N       features.N
 //	classifier.2·I   classifier.3·I
 //
-// Their pooling to 7 × 7 pixels before the classifier becomes part of the first linear
-// layer, so that images may have any size.
+// They pool to 7×7 pixels before the classifier. LoadTorch multiplies that pooling into the
+// weights of the first linear layer, so images may have any size.
 //
-// The file is a zip archive that torch.save wrote (PyTorch 1.6 or later) of
-// model.state_dict(), or of a dict that has one under state_dict, model_state_dict, model
-// or net, or as its only entry with tensors; or it is safetensors. Nothing in it is
-// executed. It does not say what cfg does beside the shapes, such as the number of steps,
-// the neurons and the normalization.
+// # What is converted and what is ignored
 //
-// A prefix that all names of the network share, such as module. of DataParallel,
-// _orig_mod. of torch.compile or model. of Lightning, is passed over. So are tensors
-// without the prefix, num_batches_tracked, n_averaged, and the total_ops and total_params
-// of a profiler. Tensors named beta, threshold, mean and std, in the last part of their
-// names, must hold cfg's Decay, Threshold, Mean and Std, and snnTorch's
-// reset_mechanism_val and graded_spikes_factor what cfg's neurons do. Values of type F16
-// and BF16 are widened, those of F64 rounded to the nearest float32. LoadTorchWith tells
-// which of these the file had.
+// LoadTorch rounds values of type F64 to the nearest float32, and widens F16 and BF16. It
+// ignores
 //
-// It returns an error that names the file if that cannot be read, is cut short or
-// corrupt, or takes more memory than the budget. It returns one that names the tensors,
-// and the two shapes or values, if the file is of another architecture or other settings,
-// or if it holds values that [snn.Model.ValidateParams] refuses.
+//   - a prefix that all names of the network share, such as module. of DataParallel,
+//     _orig_mod. of torch.compile or model. of Lightning, and tensors without that prefix;
+//   - num_batches_tracked, n_averaged, and a profiler's total_ops and total_params.
+//
+// LoadOptions.Note of LoadTorchWith reports this.
+//
+// LoadTorch compares some tensors with cfg, by the last part of their names: beta with Decay,
+// threshold, mean and std with the fields of those names, and snnTorch's reset_mechanism_val
+// and graded_spikes_factor with the neurons.
+//
+// # Errors
+//
+// LoadTorch returns an error that names the file if the file cannot be read, is damaged, or
+// needs more memory than the budget. It returns an error that also names the tensor, and the
+// two shapes or values, if the file is of another architecture or other settings, or if
+// [snn.Model.ValidateParams] refuses its values.
 func LoadTorch(path string, cfg Config) (*snn.Model, error) {
 	return LoadTorchWith(path, cfg, snn.LoadOptions{})
 }
 
-// LoadTorchWith is LoadTorch with options.
+// LoadTorchWith is like LoadTorch, with options.
 func LoadTorchWith(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
 	m, err := loadTorch(path, cfg, o)
 	if err != nil {
@@ -69,6 +87,7 @@ func LoadTorchWith(path string, cfg Config, o snn.LoadOptions) (*snn.Model, erro
 	return m, nil
 }
 
+// loadTorch is LoadTorchWith, without the file's name in errors.
 func loadTorch(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
 	m, err := build(cfg, nil)
 	if err != nil {
@@ -92,12 +111,13 @@ func loadTorch(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
 	return m, nil
 }
 
-// settings are cfg's under the names of the buffers by which PyTorch's networks have them.
+// settings returns the settings in cfg that a state dict can hold as buffers, by the last
+// part of their names.
 func settings(cfg Config) map[string][]float32 {
 	s := map[string][]float32{
 		"beta": {cfg.Decay}, "threshold": {cfg.Threshold}, // snnTorch's neurons
-		"graded_spikes_factor": {1}, "reset_mechanism_val": {1}, // their spikes' value, and 0 for soft reset
-		"mean": cfg.Mean, "std": cfg.Std, // of normalizing layers
+		"graded_spikes_factor": {1}, "reset_mechanism_val": {1}, // value of a spike; 1 for hard and 0 for soft reset
+		"mean": cfg.Mean, "std": cfg.Std, // layers that normalize
 	}
 	if cfg.SoftReset {
 		s["reset_mechanism_val"] = []float32{0}
@@ -108,12 +128,14 @@ func settings(cfg Config) map[string][]float32 {
 	return s
 }
 
-// SaveTorch writes the parameters of a network of New's to a safetensors file under the
-// names that LoadTorch reads, whole or not at all. In Python,
+// SaveTorch writes the parameters of a network to a safetensors file, under the names of the
+// reference implementation of Ding et al. 2022. The network comes from New or Load. In Python,
+// a network of the reference implementation reads them by
 //
 //	model.load_state_dict(safetensors.torch.load_file(path))
 //
-// sets the reference implementation's network of the same architecture.
+// SaveTorch replaces an existing file only once the new one is complete. It returns an error
+// if m has no Config in its metadata, or if writing fails.
 func SaveTorch(path string, m *snn.Model) error {
 	var cfg Config
 	if m.Meta[metaKey] == "" {
@@ -131,8 +153,8 @@ func SaveTorch(path string, m *snn.Model) error {
 	return nil
 }
 
-// torchParams lists the parameters and buffers of a network of cfg under the reference
-// implementation's names, which has none for the normalization.
+// torchParams returns the parameters and buffers of a network of cfg under the names of the
+// reference implementation. It leaves out the normalization, which has no names there.
 func torchParams(m *snn.Model, cfg Config) map[string]*autograd.Param {
 	layers := torchLayers(cfg)
 	params := map[string]*autograd.Param{}
@@ -144,8 +166,8 @@ func torchParams(m *snn.Model, cfg Config) map[string]*autograd.Param {
 	return params
 }
 
-// torchLayers maps the names of a network's layers with parameters to the reference
-// implementation's.
+// torchLayers returns the names of the reference implementation for the layers with
+// parameters, by their names here.
 func torchLayers(cfg Config) map[string]string {
 	names := map[string]string{}
 	arch := resolve(cfg.Arch)

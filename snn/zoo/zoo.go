@@ -1,16 +1,36 @@
-// Package zoo builds the networks of Ding et al. 2022 and others of their kinds.
+// Package zoo builds the networks of Ding et al. 2022 and similar ones.
 //
-//	m, err := zoo.New(zoo.Default("vgg11"), rng.New(1))
+//	cfg := zoo.Default("vgg11").For(set)
+//	m, err := zoo.New(cfg, rng.New(1))
 //
-// A network is named, or written out:
+// Here set is the training set. The network takes the shape, the classes and the
+// normalization of its images.
+//
+// # Architectures
+//
+// Config.Arch is a name of [Architectures], or a network in one of two notations:
 //
 //	conv64 A conv128 conv256 A | fc4096 fc10
 //	WRN widths 16,64,128,256, 2 blocks a group, strides 1,2,2
 //
-// In the first notation convN is a 3×3 convolution with N channels, batch norm and
-// neurons, A and M are 2×2 average and max pooling, and fcN is a linear layer with
-// neurons, the last one without. The second is a wide residual network
-// (Zagoruyko and Komodakis 2016) with pre-activation and learned convex combinations.
+// The first is a VGG, and its words are
+//
+//	convN   3×3 convolution with N channels, batch norm, neurons
+//	A       2×2 average pooling
+//	M       2×2 max pooling
+//	|       end of the features, start of the classifier
+//	fcN     linear layer with N features, then neurons except after the last one
+//	fc      fcN with one feature for each class
+//
+// The second is a wide residual network (Zagoruyko and Komodakis 2016) with pre-activation
+// and learned convex combinations.
+//
+// # Files
+//
+//	m.Save      writes a network of New
+//	Load        reads it again, without a Config
+//	LoadTorch   reads PyTorch's files
+//	SaveTorch   writes files for PyTorch
 package zoo
 
 import (
@@ -28,10 +48,12 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Architectures are the named networks: those of the paper's experiments and their
-// like, with the reference implementation's sizes, those of SpikingJelly's spiking_vgg,
-// and the small network of examples/rat. "fc" without a number has as many features as
-// there are classes.
+// Architectures holds networks by name. The package comment explains the notation.
+//
+//   - vgg5 to vgg16, wrn-16-4 and wrn-28-10 have the sizes of the reference implementation
+//     of Ding et al. 2022.
+//   - spiking_vgg11 to spiking_vgg19 are those of SpikingJelly.
+//   - small is the network of examples/rat.
 var Architectures = map[string]string{
 	"small":         "conv16 A conv32 A conv32 | fc",
 	"vgg5":          "conv64 A conv128 conv128 A | fc4096 fc4096 fc",
@@ -46,31 +68,31 @@ var Architectures = map[string]string{
 	"wrn-28-10":     "WRN widths 16,160,320,640, 4 blocks a group, strides 1,2,2",
 }
 
-// Config describes a network. All of it is saved with the network's state.
+// Config describes a network. Model.Save stores it in the file.
 type Config struct {
-	Arch            string    `json:"arch"`             // a name of Architectures, or a network written out
-	WidthMultiplier float64   `json:"width_multiplier"` // multiplies the channels and features of all layers but the last; > 0
+	Arch            string    `json:"arch"`             // a name of Architectures, or a network in their notation
+	WidthMultiplier float64   `json:"width_multiplier"` // factor of the channels and features of all layers but the last, in (0,64]
 	Channels        int       `json:"channels"`
 	Height          int       `json:"height"`
 	Width           int       `json:"width"`
 	Classes         int       `json:"classes"`
-	Steps           int       `json:"steps"`
-	Decay           float32   `json:"decay"`     // λ in (0,1]
-	Threshold       float32   `json:"threshold"` // θ > 0
-	SoftReset       bool      `json:"soft_reset,omitempty"`
-	Detach          bool      `json:"detach_reset,omitempty"`
-	Surrogate       string    `json:"surrogate"`       // as in snn.NewSurrogate
-	SurrogateParam  float32   `json:"surrogate_param"` // as in snn.NewSurrogate
-	BatchNorm       bool      `json:"batch_norm"`
-	Dropout         float32   `json:"dropout,omitempty"`     // after the neurons of a VGG without batch norm, before a residual branch's last convolution; in [0,1)
-	Poisson         bool      `json:"poisson,omitempty"`     // Poisson instead of direct input
-	ClassNames      []string  `json:"class_names,omitempty"` // [Classes], in the order of the labels; nil if unknown
-	Mean            []float32 `json:"mean"`                  // images are normalized by Mean and Std; nil for none
-	Std             []float32 `json:"std"`
+	Steps           int       `json:"steps"`                  // T, the number of time steps
+	Decay           float32   `json:"decay"`                  // λ in (0,1]
+	Threshold       float32   `json:"threshold"`              // θ > 0
+	SoftReset       bool      `json:"soft_reset,omitempty"`   // as in snn.Neuron
+	Detach          bool      `json:"detach_reset,omitempty"` // DetachReset of snn.Neuron
+	Surrogate       string    `json:"surrogate"`              // a name of snn.NewSurrogate
+	SurrogateParam  float32   `json:"surrogate_param"`        // the parameter of snn.NewSurrogate
+	BatchNorm       bool      `json:"batch_norm"`             // batch norm after the convolutions of a VGG, before the neurons of a WRN
+	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after a VGG's neurons if BatchNorm is false, before the second convolution of a WRN's block
+	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, and not direct
+	ClassNames      []string  `json:"class_names,omitempty"`  // [Classes], in the order of the labels; nil if unknown
+	Mean            []float32 `json:"mean"`                   // [Channels], by which images are normalized; nil for none
+	Std             []float32 `json:"std"`                    // [Channels], positive; nil for none
 }
 
-// UnmarshalJSON implements [json.Unmarshaler]. It reads the keys of files that were
-// written when Decay was "leak" and SurrogateParam was "surrogate_width", too.
+// UnmarshalJSON implements [json.Unmarshaler]. It also accepts the older keys "leak" of Decay
+// and "surrogate_width" of SurrogateParam.
 func (c *Config) UnmarshalJSON(text []byte) error {
 	type plain Config
 	old := struct {
@@ -90,9 +112,9 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Default returns the paper's settings for an architecture: T = 8, IF neurons with
-// θ = 1, a triangle surrogate of width 1, batch norm, and images of 3×32×32 in 10 classes,
-// which are not normalized. [Config.For] describes the images of a data set instead.
+// Default returns the paper's settings for an architecture: T = 8, IF neurons with θ = 1, a
+// triangle surrogate of width 1, and batch norm. Images are 3×32×32 in 10 classes, and are not
+// normalized. [Config.For] replaces that by what a data set has.
 func Default(arch string) Config {
 	return Config{
 		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
@@ -100,7 +122,7 @@ func Default(arch string) Config {
 	}
 }
 
-// Images describes the images and classes of a data set; dataset.Set is one.
+// Images describes the images and classes of a data set. A *dataset.Set is one.
 type Images interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -108,13 +130,13 @@ type Images interface {
 	NumClasses() int
 	// ClassNames returns the names of the classes, or nil if they are unknown.
 	ClassNames() []string
-	// Normalization returns the mean and the standard deviation of each channel that
-	// networks on these images are to normalize by, or nil and nil for none.
+	// Normalization returns the mean and the standard deviation of each channel, by which
+	// networks normalize the images. Both are nil for none.
 	Normalization() (mean, std []float32)
 }
 
-// For returns the configuration for the images and classes of a data set: their shape,
-// number, names and normalization.
+// For returns c with the images and classes of a data set: Channels, Height, Width, Classes,
+// ClassNames, Mean and Std.
 func (c Config) For(set Images) Config {
 	_, c.Channels, c.Height, c.Width = set.Shape()
 	c.Classes, c.ClassNames = set.NumClasses(), set.ClassNames()
@@ -122,26 +144,29 @@ func (c Config) For(set Images) Config {
 	return c
 }
 
-// RateCoded returns the settings of the networks that Sharmin et al. (Inherent
-// adversarial robustness of deep spiking neural networks, ECCV 2020) hold robust without
-// any defence in training: Poisson input over T = 100 steps and leaky neurons with
-// soft reset. An attack's gradient goes straight through the encoder: it is that by the
-// spikes, the first layer's currents' taken back through its weights, summed over time.
+// RateCoded returns the settings of rate-coded networks for an architecture (Sharmin et al.,
+// Inherent adversarial robustness of deep spiking neural networks, ECCV 2020). That paper
+// reports them as robust without adversarial training. They have Poisson input over T = 100
+// steps, and leaky neurons with soft reset and Decay 0.99, which is one of several values in
+// the paper. All else is as in Default.
 //
-// Images are not normalized, so that the first layer computes where there are spikes,
-// too. The leak, 0.99, is one of several in the paper. Batch norm stays, as in Default:
-// the paper goes without, and begins from the weights of a converted ReLU network.
+// The gradient of an image is the gradient of its Poisson spikes, summed over time. Images are
+// not normalized, so the first layer computes only where there are spikes. [Config.For] sets a
+// normalization; set Mean and Std to nil after it.
+//
+// The networks of the paper have no batch norm. They start from the weights of a converted
+// ReLU network.
 func RateCoded(arch string) Config {
 	cfg := Default(arch)
 	cfg.Steps, cfg.Poisson, cfg.Decay, cfg.SoftReset = 100, true, 0.99, true
-	cfg.Mean, cfg.Std = nil, nil
 	return cfg
 }
 
+// metaKey is the key in Model.Meta of a network's Config as JSON.
 const metaKey = "snnrat"
 
-// New builds the network and draws its parameters from key. It returns an error that
-// names the field or the layer that does not fit.
+// New returns the network that cfg describes, with random parameters. All random numbers
+// come from key. New returns an error that names the field or the layer that does not fit.
 func New(cfg Config, key rng.Key) (*snn.Model, error) {
 	m, err := build(cfg, nil)
 	if err != nil {
@@ -151,18 +176,19 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 	return m, nil
 }
 
-// ErrNoDescription is the error of Load for a file that does not say what network it is
-// of, such as PyTorch's, which LoadTorch reads.
+// ErrNoDescription is the error of Load for a file without the Config of its network. Files
+// from PyTorch have none; LoadTorch reads them.
 var ErrNoDescription = errors.New("no description of the network in the file's metadata")
 
-// Load rebuilds a network that New built from the file that its Save wrote: its
-// parameters, its number of steps, its encoder, and the settings of its layers, as they
-// were when it was saved. The Config is the one that New was given. The error names the
-// file. Nothing is built unless the file holds the tensors of the network that it
-// describes.
+// Load returns the network in a file that Model.Save wrote for a network of New. Its
+// parameters, number of steps, encoder and layer settings are those at the time of Save. The
+// Config is the one that New was given.
+//
+// Load returns an error that names the file if the file is damaged, has no Config, or does not
+// hold the tensors of the network that its Config describes.
 func Load(path string) (*snn.Model, Config, error) { return LoadWith(path, snn.LoadOptions{}) }
 
-// LoadWith is Load with options.
+// LoadWith is like Load, with options.
 func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	var cfg Config
 	m, err := rebuild(path, &cfg, o)
@@ -175,7 +201,8 @@ func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	return m, cfg, nil
 }
 
-// rebuild builds the network that a file's metadata describe.
+// rebuild returns the network that a file's metadata describe, without its parameters. It
+// checks the shapes of the file's tensors before it allocates a layer.
 func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget})
 	if err != nil {
@@ -196,7 +223,7 @@ func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 	return m, m.SetSettings(f.Meta)
 }
 
-// resolve writes out a network that is named.
+// resolve returns the notation of a named network, and any other text as it is.
 func resolve(arch string) string {
 	if a, ok := Architectures[strings.ToLower(arch)]; ok {
 		return a
@@ -204,8 +231,8 @@ func resolve(arch string) string {
 	return arch
 }
 
-// build builds the network that cfg describes. If shape is not nil, it must return the
-// shapes of the network's weights by their names.
+// build returns the network that cfg describes. If shape is not nil, it returns the shape of
+// a weight in a file by name; build returns an error if the network's differ.
 func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error) {
 	arch := resolve(cfg.Arch)
 	if !strings.Contains(arch, "|") && !strings.HasPrefix(arch, "WRN") {
@@ -263,7 +290,7 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	return m, nil
 }
 
-// Names returns the names of Architectures, sorted and separated by commas.
+// Names returns the names of Architectures in alphabetical order, separated by commas.
 func Names() string {
 	var ns []string
 	for n := range Architectures {
@@ -273,25 +300,26 @@ func Names() string {
 	return strings.Join(ns, ", ")
 }
 
+// builder builds the layers of a Config.
 type builder struct {
 	Config
 	neuron snn.Neuron
-	shape  func(name string) ([]int, bool) // of the weights in a file; nil if there is none
+	shape  func(name string) ([]int, bool) // shape of a weight in a file; nil without a file
 }
 
+// neurons returns a new layer of neurons.
 func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
 
-// wide applies the width multiplier.
+// wide returns n channels times the width multiplier, rounded, and at least 1.
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
 
-// Limits on what a configuration, which may come from a file, can ask for: of a
-// number, and of the values of an image and the weights of a layer.
+// Limits of a configuration, which may come from a file.
 const (
-	largest    = 1 << 16
-	mostValues = 1 << 28
+	largest    = 1 << 16 // of a number
+	mostValues = 1 << 28 // of the values of an image or of a layer's weights
 )
 
-// fits returns an error if what has that shape is out of bounds.
+// fits returns an error if shape, the shape of what, has more than mostValues values.
 func fits(what string, shape ...int) error {
 	n := 1.0
 	for _, d := range shape {
@@ -303,8 +331,8 @@ func fits(what string, shape ...int) error {
 	return nil
 }
 
-// weights returns an error if a layer must not be built: if its weights are out of bounds
-// or are not those of the file.
+// weights checks the shape of a layer's weights before the layer is built. It returns an
+// error if they are too large, or if the file, if there is one, has others.
 func (b *builder) weights(layer string, shape ...int) error {
 	if err := fits("a layer with weights", shape...); err != nil {
 		return err
@@ -323,7 +351,7 @@ func (b *builder) weights(layer string, shape ...int) error {
 	return nil
 }
 
-// size reads the number behind a module's letters.
+// size returns the number that follows prefix in a word, such as 64 in conv64.
 func (b *builder) size(word, prefix string) (int, error) {
 	n, err := strconv.Atoi(strings.TrimPrefix(word, prefix))
 	if err != nil || n < 1 || n > largest {
@@ -332,6 +360,7 @@ func (b *builder) size(word, prefix string) (int, error) {
 	return n, nil
 }
 
+// vgg returns the layers of the first notation.
 func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 	left, right, ok := strings.Cut(arch, "|")
 	if !ok {
@@ -416,19 +445,20 @@ func (b *builder) vgg(arch string) (*snn.Sequential, error) {
 		Append("", snn.Flatten{}).Append("classifier", snn.NewSequential(classifier...)), nil
 }
 
-// wrnShape is what the notation of a wide residual network says.
+// wrnShape is the shape of a wide residual network.
 type wrnShape struct {
-	widths  [4]int
-	blocks  int
-	strides [3]int
+	widths  [4]int // channels of the first convolution and of each group
+	blocks  int    // in each group
+	strides [3]int // of each group
 }
 
+// parseWRN reads the notation of a wide residual network.
 func parseWRN(arch string) (s wrnShape, err error) {
 	ws, ss := &s.widths, &s.strides
 	const format = "WRN widths %d,%d,%d,%d, %d blocks a group, strides %d,%d,%d"
 	_, err = fmt.Sscanf(arch, format, &ws[0], &ws[1], &ws[2], &ws[3], &s.blocks, &ss[0], &ss[1], &ss[2])
 	numbers := []int{ws[0], ws[1], ws[2], ws[3], s.blocks, ss[0], ss[1], ss[2]}
-	// Sscanf takes what follows the last number for the caller's.
+	// Sscanf ignores text after the last number.
 	whole := arch == fmt.Sprintf(format, ws[0], ws[1], ws[2], ws[3], s.blocks, ss[0], ss[1], ss[2])
 	if err != nil || !whole || slices.Min(numbers) < 1 || slices.Max(numbers) > largest {
 		return s, fmt.Errorf("expected %q with numbers from 1 to %d", Architectures["wrn-16-4"], largest)
@@ -436,6 +466,7 @@ func parseWRN(arch string) (s wrnShape, err error) {
 	return s, nil
 }
 
+// wrn returns the layers of the second notation.
 func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 	shape, err := parseWRN(arch)
 	if err != nil {
@@ -479,6 +510,7 @@ func (b *builder) wrn(arch string) (*snn.Sequential, error) {
 	return body.Append("n", b.neurons()).Append("pool", snn.AvgPool{}).Append("fc", snn.NewLinear(c, b.Classes, true)), nil
 }
 
+// block returns a residual block from cin to cout channels.
 func (b *builder) block(cin, cout, stride int) *snn.Residual {
 	r := &snn.Residual{
 		N1: b.neurons(), Conv1: snn.NewConv2D(cin, cout, 3, stride, 1, false),
