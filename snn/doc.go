@@ -79,7 +79,8 @@
 //	Gradients        yes             gradient of the images, NCHW    gradients of parameters
 //	Forward          no              a value on the caller's tape    the tape
 //
-// With Pass.Train set, they also change the running statistics of batch norm.
+// With [Pass].Train set, each of these calls also changes the running statistics of batch
+// norm.
 //
 // The three calls with a backward pass take a function fn. They call fn once with the
 // logits, and fn returns the gradient of a loss with respect to them. If fn returns nil,
@@ -139,14 +140,15 @@
 //	NIR IF                              v ← v + dt·r·x                  1          θ/(r·dt)
 //	NIR LIF                             v ← v + dt/τ·(v₀ − v + r·x)     1 − dt/τ   (θ − v₀)·τ/(r·dt)
 //
-// SoftReset is v_reset=None in SpikingJelly and reset_mechanism="subtract" in snnTorch.
+// SoftReset corresponds to v_reset=None in SpikingJelly and to reset_mechanism="subtract"
+// in snnTorch.
 //
-// DetachReset is detach_reset in SpikingJelly. In snnTorch, resets carry a gradient only
-// with reset_delay=False.
+// DetachReset corresponds to detach_reset in SpikingJelly. For a neuron of snnTorch, set it
+// to true, or to false if the neuron has reset_delay=False.
 //
-// snnTorch fires above the threshold, and not at it. "Above θ" in the table is the next
-// larger float32. A network of snnTorch that subtracts with beta < 1 has no equal here:
-// snnTorch applies the decay before the reset, and this library applies it after.
+// snnTorch fires above the threshold, but not at the threshold. "Above θ" in the table is
+// the next larger float32. A network of snnTorch that subtracts with beta < 1 has no equal
+// here: snnTorch applies the decay before the reset, and this library applies it after.
 //
 // The page docs/pytorch.md has the surrogates, examples, and the other differences. The page
 // docs/extend.md shows how to write a surrogate, a gradient approximation, a layer or an

@@ -13,9 +13,9 @@ type Encoder interface {
 // before the first neurons therefore run once, and not T times.
 type Direct struct{}
 
-// Poisson is rate coding. At every step, each pixel spikes independently, and its value is
-// the probability. The gradient of a pixel is the sum over time of its spikes' gradients
-// (a straight-through estimate). The spikes of an image come from its key in Pass.Keys.
+// Poisson is rate coding. At every step, each pixel spikes independently, with its value as
+// the probability. The gradient of a pixel is the sum over time of its spikes' gradients (a
+// straight-through estimate). The spikes of an image come from its key in Pass.Keys.
 type Poisson struct{}
 
 // Encode implements [Encoder].

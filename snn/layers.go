@@ -223,7 +223,7 @@ func describePool(s *Summary, name, kind string, k int, in tensor.Shape) (tensor
 // [autograd.Dropout] has the equation. The masks of an image come from its key in Pass.Keys.
 type Dropout struct {
 	P         float32 // probability of a zero, in [0,1)
-	EveryStep bool    // a new mask at every step, and not one for all steps of an image
+	EveryStep bool    // a new mask at every step, instead of one for all steps of an image
 
 	name string
 }

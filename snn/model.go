@@ -147,11 +147,12 @@ func (m *Model) Params() []*autograd.Param {
 	return slices.DeleteFunc(m.State(), func(p *autograd.Param) bool { return !p.Trainable })
 }
 
-// ValidateParams checks all parameters and buffers. It returns an error that names the first
-// with a value that is not finite, with a running variance v for which v + eps ≤ 0, or with a
-// standard deviation that is not positive.
+// ValidateParams checks all parameters and buffers. It returns an error that names the
+// first bad one. A parameter or buffer is bad if a value is not finite, if v + eps ≤ 0 for
+// a running variance v, or if a standard deviation is not positive.
 //
-// Such values can go unnoticed otherwise, because a neuron whose current is NaN never fires.
+// Such values could otherwise go unnoticed, because a neuron never fires if its current is
+// NaN.
 func (m *Model) ValidateParams() error {
 	eps := map[*autograd.Param]float32{} // batch norm's Eps by running variance
 	for _, r := range m.summary.Rows {
@@ -279,9 +280,10 @@ func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) [
 	return m.run(p, x, true, false, fn)
 }
 
-// ParamGradients is like InputGradient, but computes the gradients of the parameters and not
-// that of the images. It adds to what Param.Grad holds. The caller calls Param.ClearGrad before,
-// to start from zero. With p.FusedUpdate set, some gradients go there instead.
+// ParamGradients is like InputGradient, but computes the gradients of the parameters and
+// not that of the images. It adds to what Param.Grad holds. The caller calls
+// Param.ClearGrad before, to start from zero. If p.FusedUpdate is set, it receives some of
+// the gradients instead.
 func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
 	if err := m.validateRun(&p, x); err != nil {
 		return err

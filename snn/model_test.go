@@ -470,8 +470,8 @@ func TestParts(t *testing.T) {
 	assert.ErrorContains(t, newModel(t, defaults()).ForEachChunk(1, snn.Pass{Steps: -1}, nil), "snn: -1 time steps: expected at least 1")
 }
 
-// Run takes no gradients of parameters and changes none, nor any statistics.
-func TestRunLeavesTheModelAlone(t *testing.T) {
+// InputGradient changes neither gradients of parameters nor statistics.
+func TestInputGradientLeavesTheModelAlone(t *testing.T) {
 	m := newModel(t, defaults())
 	before := state(m)
 	grad, err := m.InputGradient(snn.Pass{}, images(m, 2), seed)

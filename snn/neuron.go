@@ -21,7 +21,7 @@ import (
 type Neuron struct {
 	Decay       float32   // λ in (0,1], the factor that m keeps in a step; 1 for the IF neuron
 	Threshold   float32   // θ > 0
-	SoftReset   bool      // a spike lowers m by Threshold, and does not set it to zero
+	SoftReset   bool      // a spike lowers m by Threshold, instead of setting it to zero
 	DetachReset bool      // gradients do not cross the reset
 	Surrogate   Surrogate // for BPTT
 

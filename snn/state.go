@@ -24,7 +24,7 @@ func (m *Model) Save(path string) error {
 	return nil
 }
 
-// Write writes to w the content of a file of Save.
+// Write writes to w what Save writes to a file.
 func (m *Model) Write(w io.Writer) error {
 	settings, err := m.settings()
 	if err != nil {
@@ -53,8 +53,8 @@ type LoadOptions struct {
 	// the description of the tensors, for each record, and for all compressed records
 	// together. 0 stands for 1 GiB.
 	Budget int64
-	// Note, if not nil, is called for each conversion and for everything that is ignored,
-	// with one sentence.
+	// Note, if not nil, is called with one sentence for each conversion and for everything
+	// that is ignored.
 	Note func(string)
 }
 
@@ -88,7 +88,7 @@ func (m *Model) LoadWith(path string, o LoadOptions) error {
 	return nil
 }
 
-// SetState is like Load, and takes the content of the file. Its errors name no file.
+// SetState is like Load, but takes the content of the file. Its errors do not name a file.
 func (m *Model) SetState(file []byte) error {
 	f, err := paramfile.Parse(file, paramfile.Options{})
 	if err != nil {

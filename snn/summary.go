@@ -18,7 +18,7 @@ type Row struct {
 	Neurons int               // number of spiking neurons
 	MACs    int               // multiply-accumulate operations of a step with dense input
 	Convex  bool              // Params are the weights of a convex combination
-	Params  []*autograd.Param // parameters and buffers, which have their names
+	Params  []*autograd.Param // parameters and buffers, with their names set
 	// Layer is the layer itself. Package train refuses to resume a training if an exported
 	// field of Layer, other than a parameter, has changed. Layer may be nil if Kind and the
 	// shapes determine all settings of the layer.

@@ -39,7 +39,7 @@ type Arctan struct{ Alpha float32 }
 // snnTorch's fast_sigmoid(slope) is the same.
 type FastSigmoid struct{ Slope float32 }
 
-// NewSurrogate returns the surrogate of a name:
+// NewSurrogate returns the surrogate with a name and a parameter:
 //
 //	triangle, rectangle   parameter is Width
 //	sigmoid, arctan       parameter is Alpha
@@ -104,8 +104,8 @@ func (s Triangle) Derivative(dst, u []float32) {
 	}
 }
 
-// TriangleWidth returns Width. Kernels that know a triangle by this method compute it
-// themselves.
+// TriangleWidth returns Width. Kernels recognize a triangle by this method. They then
+// compute it themselves and do not call Derivative.
 func (s Triangle) TriangleWidth() float32 { return s.Width }
 
 // Support returns Width. The surrogate is zero for |u| ≥ Width.
@@ -160,17 +160,17 @@ func (s Sigmoid) parameter() float32     { return s.Alpha }
 func (s Arctan) parameter() float32      { return s.Alpha }
 func (s FastSigmoid) parameter() float32 { return s.Slope }
 
-// String returns the name and the parameter of NewSurrogate.
+// String returns the name and the parameter that NewSurrogate takes.
 func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
 
-// String returns the name and the parameter of NewSurrogate.
+// String returns the name and the parameter that NewSurrogate takes.
 func (s Rectangle) String() string { return fmt.Sprintf("rectangle %v", s.Width) }
 
-// String returns the name and the parameter of NewSurrogate.
+// String returns the name and the parameter that NewSurrogate takes.
 func (s Sigmoid) String() string { return fmt.Sprintf("sigmoid %v", s.Alpha) }
 
-// String returns the name and the parameter of NewSurrogate.
+// String returns the name and the parameter that NewSurrogate takes.
 func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Alpha) }
 
-// String returns the name and the parameter of NewSurrogate.
+// String returns the name and the parameter that NewSurrogate takes.
 func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Slope) }

@@ -62,7 +62,7 @@ import (
 //     _orig_mod. of torch.compile or model. of Lightning, and tensors without that prefix;
 //   - num_batches_tracked, n_averaged, and a profiler's total_ops and total_params.
 //
-// LoadOptions.Note of LoadTorchWith reports this.
+// To be told of each case, call [LoadTorchWith] with [snn.LoadOptions].Note.
 //
 // LoadTorch compares some tensors with cfg, by the last part of their names: beta with Decay,
 // threshold, mean and std with the fields of those names, and snnTorch's reset_mechanism_val
@@ -71,9 +71,9 @@ import (
 // # Errors
 //
 // LoadTorch returns an error that names the file if the file cannot be read, is damaged, or
-// needs more memory than the budget. It returns an error that also names the tensor, and the
-// two shapes or values, if the file is of another architecture or other settings, or if
-// [snn.Model.ValidateParams] refuses its values.
+// needs more memory than the budget. It also returns an error if the file belongs to
+// another architecture or other settings, or if [snn.Model.ValidateParams] refuses its
+// values. That error names the tensor too, and the two shapes or values that differ.
 func LoadTorch(path string, cfg Config) (*snn.Model, error) {
 	return LoadTorchWith(path, cfg, snn.LoadOptions{})
 }

@@ -85,7 +85,7 @@ type Config struct {
 	SurrogateParam  float32   `json:"surrogate_param"`        // the parameter of snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`             // batch norm after the convolutions of a VGG, before the neurons of a WRN
 	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after a VGG's neurons if BatchNorm is false, before the second convolution of a WRN's block
-	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, and not direct
+	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, instead of direct
 	ClassNames      []string  `json:"class_names,omitempty"`  // [Classes], in the order of the labels; nil if unknown
 	Mean            []float32 `json:"mean"`                   // [Channels], by which images are normalized; nil for none
 	Std             []float32 `json:"std"`                    // [Channels], positive; nil for none
@@ -113,8 +113,8 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 }
 
 // Default returns the paper's settings for an architecture: T = 8, IF neurons with θ = 1, a
-// triangle surrogate of width 1, and batch norm. Images are 3×32×32 in 10 classes, and are not
-// normalized. [Config.For] replaces that by what a data set has.
+// triangle surrogate of width 1, and batch norm. Images are 3×32×32 in 10 classes, and are
+// not normalized. [Config.For] takes shape, classes and normalization from a data set.
 func Default(arch string) Config {
 	return Config{
 		Arch: arch, WidthMultiplier: 1, Channels: 3, Height: 32, Width: 32, Classes: 10,
@@ -122,7 +122,7 @@ func Default(arch string) Config {
 	}
 }
 
-// Images describes the images and classes of a data set. A *dataset.Set is one.
+// Images describes the images and classes of a data set. A *dataset.Set implements it.
 type Images interface {
 	// Shape returns the number of images and the channels, rows and columns of each.
 	Shape() (n, c, h, w int)
@@ -150,9 +150,9 @@ func (c Config) For(set Images) Config {
 // steps, and leaky neurons with soft reset and Decay 0.99, which is one of several values in
 // the paper. All else is as in Default.
 //
-// The gradient of an image is the gradient of its Poisson spikes, summed over time. Images are
-// not normalized, so the first layer computes only where there are spikes. [Config.For] sets a
-// normalization; set Mean and Std to nil after it.
+// The gradient of an image is the gradient of its Poisson spikes, summed over time. Images
+// are not normalized, so the first layer computes only where there are spikes. [Config.For]
+// sets a normalization, so set Mean and Std to nil after calling it.
 //
 // The networks of the paper have no batch norm. They start from the weights of a converted
 // ReLU network.
