@@ -33,8 +33,8 @@ type Attack struct {
 	Steps     int          // ≥ 1; each is a forward and a backward pass
 
 	// Target makes the attack targeted. It returns the class to aim at for the id and the
-	// label of an image: a class in [0, classes) other than the label. A call of Perturb
-	// calls it once an image, from the caller's goroutine. Nil stands for an untargeted
+	// label of an image: a class in [0, classes) other than the label. Perturb calls it
+	// once for each image, from the caller's goroutine. Nil stands for an untargeted
 	// attack.
 	Target func(id uint64, label int) int
 }

@@ -15,7 +15,7 @@ type Detail struct {
 	// Target holds the class that the attack aimed at for each image, −1 for none, [N]. It
 	// is nil for an untargeted attack.
 	Target []int
-	// ZeroGradient tells of each image whether every gradient was zero, [N]. It is nil for
+	// ZeroGradient says for each image whether every gradient was zero, [N]. It is nil for
 	// an adversary that follows no gradient.
 	ZeroGradient []bool
 }
@@ -56,7 +56,7 @@ func (d Detail) validate(n, classes, from int) error {
 
 // Settings describes an adversary in a report.
 type Settings struct {
-	Kind      string     `json:"kind"` // such as "gradient attack"; the Go type of an adversary that is no Describer
+	Kind      string     `json:"kind"` // such as "gradient attack"; the Go type if the adversary is not a Describer
 	Objective string     `json:"objective,omitempty"`
 	Gradient  string     `json:"gradient,omitempty"` // the gradient approximation
 	Start     string     `json:"start,omitempty"`

@@ -23,15 +23,16 @@
 //
 // # Threat models
 //
-// A [Threat] is a norm and a radius ε. Every attack is evaluated within one: that of the
-// adversary, if it is [Bounded], and otherwise [Config.Threat]. [Evaluate] measures the
-// distance of every attacked image from its original, in float64 and without tolerance,
-// whichever adversary made the image. An image outside the ball or outside [0,1] is an
-// error.
+// A [Threat] is a norm and a radius ε. Every attack is evaluated within one threat model:
+// that of the adversary if it is [Bounded], and [Config].Threat otherwise. [Evaluate]
+// measures the distance of every attacked image from its original, in float64 and without
+// tolerance. It does so for every adversary. An image outside the ball or outside [0,1] is
+// an error.
 //
 // The worst case of a [Report] belongs to one threat model. It counts an image as lost if
-// the network misclassifies it clean or under any attack within that model. An adversary
-// without a bound, such as [GaussianNoise], is reported and not counted.
+// the network misclassifies it clean or under any attack within that model. The report
+// shows an adversary without a bound, such as [GaussianNoise], but the worst case does not
+// count it.
 //
 // # Repeatability
 //

@@ -38,11 +38,11 @@ type Named struct {
 // Config says how to evaluate. Start from DefaultConfig.
 type Config struct {
 	// Threat is the threat model of the worst case. The zero Threat stands for the attacks'
-	// common norm and their largest Eps; it is an error if their norms differ.
+	// common norm and their largest Eps. It is an error if their norms differ.
 	//
-	// An adversary that is not [Bounded] is held to Threat. An adversary that states
-	// another norm, a larger Eps or no bound is reported and does not count in the worst
-	// case. It is an error if a Threat is given and no attack counts.
+	// An adversary that is not [Bounded] must stay within Threat. An adversary that states
+	// another norm, a larger Eps or no bound is in the report, but does not count in the
+	// worst case. It is an error if a Threat is given and no attack counts.
 	Threat Threat
 	// Batch is the number of images attacked together, ≥ 1. Results do not depend on it.
 	Batch int
@@ -71,12 +71,12 @@ type Progress struct {
 // Evaluate runs each of the attacks on all images of data and classifies the clean and the
 // attacked images with m.
 //
-// It checks every attacked image, whichever adversary made it. The image must be within the
-// attack's threat model, and within the evaluation's if the attack counts in the worst
-// case. An adversary gets copies of the images and labels.
+// Evaluate checks the images of every adversary. An image must be within the attack's
+// threat model, and within the evaluation's if the attack counts in the worst case. An
+// adversary gets copies of the images and labels.
 //
 // If ctx is done, Evaluate returns ctx's error with the report of the batches that are
-// complete. Every other error comes with a nil report and names what is at fault:
+// complete. Every other error comes with a nil report and names one of these causes:
 //
 //   - a setting of cfg;
 //   - an attack without a name of its own, or without a threat model;
@@ -91,8 +91,8 @@ func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, 
 	return reports[0], err
 }
 
-// EvaluateAll is Evaluate for several networks, with a report for each. Images from a
-// Source are made once and shown to each network.
+// EvaluateAll evaluates several networks as [Evaluate] does, and returns a report for each.
+// With a Source, it makes the images once and shows them to each network.
 func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks []Named, cfg Config) ([]*Report, error) {
 	e := &evaluation{cfg, data, attacks, nil, models}
 	n, err := e.check()

@@ -8,7 +8,7 @@ import (
 
 // Norm measures perturbations of an image, and makes the steps and projections that belong
 // to it. Each slice holds the values of one image, [C·H·W]. The String of a norm is its
-// name in reports; norms of the same name are taken for the same norm.
+// name in reports. Norms with equal names count as the same norm.
 type Norm interface {
 	fmt.Stringer
 	// Distance returns the norm of x − y, computed in float64.

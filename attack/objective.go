@@ -6,8 +6,8 @@ import (
 	"github.com/org/snnrat/autograd"
 )
 
-// Objective is the function of an image's logits that an attack raises. An objective with
-// a String method has that as its name in reports.
+// Objective is the function of an image's logits that an attack raises. If an objective has
+// a String method, reports show what it returns.
 type Objective interface {
 	// Gradient writes to grad the gradient of the sum of the images' objectives with
 	// respect to logits. Both are row-major, [N, classes], and grad is zero before the
@@ -20,8 +20,9 @@ type Objective interface {
 // attack it is minus the cross-entropy with the target.
 //
 // The gradient is proportional to the probability of the classes other than the label. For
-// an image that the network is sure of it would vanish in rounding. If that probability is
-// below 2⁻²⁰, the gradient is divided by it, which keeps its direction.
+// an image that the network is sure of, rounding would make the gradient zero. Gradient
+// therefore divides the gradient by that probability if the probability is below 2⁻²⁰. This
+// keeps the direction.
 type CrossEntropy struct{}
 
 // String returns "cross-entropy".

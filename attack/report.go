@@ -14,7 +14,7 @@ type Report struct {
 	Labels  []int     `json:"labels"` // [Images]
 	Clean   Outcome   `json:"clean"`
 	Attacks []Outcome `json:"attacks"` // in the order they were given
-	// Survived tells of each image whether it is classified as labelled when clean and
+	// Survived says for each image whether it is classified as labelled when clean and
 	// under every attack whose InWorstCase is true.
 	Survived  []bool  `json:"survived"`            // [Images]
 	WorstCase float64 `json:"worst_case_accuracy"` // the share of Survived; without an attack that counts, Clean.Accuracy
@@ -23,7 +23,7 @@ type Report struct {
 	// within distance Eps of its original in Norm. Norm is "none" if no attack has a bound.
 	Norm string  `json:"norm"`
 	Eps  float32 `json:"eps"`
-	// BlackBox tells whether the images were made on another network, Config.Source.
+	// BlackBox says whether the images were made on another network, [Config].Source.
 	BlackBox bool `json:"black_box,omitempty"`
 	// Key is Config.Key in hexadecimal digits. It stands for the seed.
 	Key string `json:"key"`
@@ -35,8 +35,8 @@ type Report struct {
 type Outcome struct {
 	Name      string  `json:"name"` // of the attack; "clean" for the images themselves
 	Accuracy  float64 `json:"accuracy"`
-	Predicted []int   `json:"predicted"` // [Images], the class of the largest logit; of equal ones the first
-	// Success tells of each image whether the attack succeeded. A targeted attack succeeds
+	Predicted []int   `json:"predicted"` // [Images], the class of the largest logit; among equal logits, the first
+	// Success says for each image whether the attack succeeded. A targeted attack succeeds
 	// if the network predicts the target. An untargeted attack succeeds if the network is
 	// right about the clean image and wrong about the attacked one. Nil for clean images.
 	Success []bool `json:"success,omitempty"` // [Images]
@@ -51,8 +51,8 @@ type Outcome struct {
 	// is "none" for an adversary without a bound, and "" for clean images.
 	Norm string  `json:"norm,omitempty"`
 	Eps  float32 `json:"eps,omitempty"`
-	// InWorstCase tells whether Survived and WorstCase count the attack: its threat model
-	// lies within the report's.
+	// InWorstCase says whether Survived and WorstCase count the attack. They do if its
+	// threat model lies within the report's.
 	InWorstCase bool      `json:"in_worst_case,omitempty"`
 	Settings    *Settings `json:"settings,omitempty"` // nil for clean images
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // Start chooses the point where an attack begins. The attack projects the point onto the
-// ball and clips it to [0,1]. A start with a String method has that as its name in reports.
+// ball and clips it to [0,1]. If a start has a String method, reports show what it returns.
 type Start interface {
 	// Initialize moves x, the values of one image, [C·H·W], to the start of an attack of
 	// radius eps in norm n. Its random numbers come from r.

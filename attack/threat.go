@@ -17,8 +17,8 @@ type Threat struct {
 	Eps  float32 // ε ≥ 0, the radius; pixels are in [0,1]
 }
 
-// Bounded is an adversary that states its threat model. Known is false if it has none to
-// state, as a [Mix] of attacks in different norms.
+// Bounded is an adversary that states its threat model. Known is false if it has none, as a
+// [Mix] of attacks in different norms has none.
 type Bounded interface {
 	Threat() (t Threat, known bool)
 }
