@@ -32,10 +32,11 @@ type checkpoint struct {
 	Origin  []trait   `json:"origin"`
 }
 
-// Save writes a checkpoint, whole or not at all. It is a safetensors file with the state
-// of the model and of the optimizer, the metrics, and what identifies the training. Save
-// may be called between any two steps: after an epoch, after an error, or from
-// Config.Progress. See SaveEvery to have Epochs call it. The error names the file.
+// Save writes a checkpoint. It replaces an existing file only once the new one is complete.
+// The checkpoint is a safetensors file with the state of the model and of the optimizer,
+// the metrics, and what identifies the training. Save may be called between any two steps:
+// after an epoch, after an error, or from Config.Progress. [Trainer.SaveEvery] makes Epochs
+// call it. The error names the file.
 func (t *Trainer) Save(path string) error {
 	if err := t.save(path); err != nil {
 		return fmt.Errorf("train: save %s: %w", path, err)
@@ -45,9 +46,9 @@ func (t *Trainer) Save(path string) error {
 
 // SaveEvery makes Epochs save checkpoints to path. Epochs then saves one before its first
 // step, after each epoch, when it ends, and after a step if the interval has passed since
-// the last checkpoint. A killed process loses at most the interval and one step. A context
-// that is done loses nothing. An error of Save ends the sequence. An empty path turns this
-// off.
+// the last checkpoint. A killed process loses at most the interval and one step. If the
+// context is done, nothing is lost. An error of Save ends the sequence. With an empty path,
+// Epochs saves no checkpoints.
 func (t *Trainer) SaveEvery(interval time.Duration, path string) {
 	t.saving = autosave{path: path, interval: interval, at: -1}
 }
@@ -95,19 +96,19 @@ func (t *Trainer) save(path string) error {
 	})
 }
 
-// Resume brings t to where the trainer that saved the checkpoint stood, within an epoch or
-// between two. The rest of the training then gives the same bits as if that trainer had
-// gone on. t must be made as that one was: of the same configuration (except
-// Loader.Prefetch, Monitor and Progress), the same layers, the same set and the same key.
-// The values of the model's parameters do not matter.
+// Resume restores the state in which the checkpoint was saved, within an epoch or between
+// two. The rest of the training gives the same bits as it would without the interruption. t
+// must be made like the trainer that saved the checkpoint: with the same layers, set, key
+// and configuration. Loader.Prefetch, Monitor and Progress may differ. The values of the
+// model's parameters do not matter.
 //
-// Resume compares the exported fields of the configuration and of the layers. Of a
-// function or a channel, it compares only whether there is one; that it is the same is
-// the caller's to see to.
+// Resume compares the exported fields of the configuration and of the layers. For a
+// function or a channel, it compares only whether it is nil. The caller makes sure that it
+// is the same.
 //
-// It returns an error that names the file, and changes nothing, if the file cannot be
-// read, is not a checkpoint or is corrupt, or if something differs, which the error
-// names.
+// Resume returns an error that names the file if the file cannot be read, is not a
+// checkpoint or is corrupt. It also returns an error if something differs, and names that.
+// After an error, t is unchanged.
 func (t *Trainer) Resume(path string) error {
 	if err := t.resume(path); err != nil {
 		return fmt.Errorf("train: resume %s: %w", path, err)

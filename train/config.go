@@ -60,10 +60,10 @@ type Config struct {
 	Progress func(Progress)
 }
 
-// Default returns the settings of the paper's vanilla network for so many epochs: SGD
-// with momentum 0.9 and weight decay 5e-4, a learning rate of 0.1 on a cosine schedule,
-// batches of 64 images, and backpropagation through time. See [RAT] for the robust
-// network.
+// Default returns the settings of the paper's vanilla network, for the given number of
+// epochs: SGD with momentum 0.9 and weight decay 5e-4, a learning rate of 0.1 on a cosine
+// schedule, batches of 64 images, and backpropagation through time. See [RAT] for the
+// robust network.
 func Default(epochs int) Config {
 	return Config{
 		Epochs: epochs, LR: 0.1, Schedule: Cosine{}, Optimizer: DefaultSGD(),
@@ -71,11 +71,11 @@ func Default(epochs int) Config {
 	}
 }
 
-// RAT returns the settings of regularized adversarial training (Ding et al. 2022) for so
-// many epochs. Each batch is perturbed by mix (MIX). After each update, reg projects the
-// weights and simplex the convex combinations (REG). REG replaces weight decay, so the
-// optimizer is SGD with momentum 0.9 and without weight decay. All else is as in
-// [Default].
+// RAT returns the settings of regularized adversarial training (Ding et al. 2022) for the
+// given number of epochs. Each batch is perturbed by mix (MIX). After each update, reg
+// projects the weights and simplex the convex combinations (REG). REG replaces weight
+// decay, so the optimizer is SGD with momentum 0.9 and without weight decay. All else is as
+// in [Default].
 //
 // The paper's settings are attack.RATMix(2./255), regularize.Simplex, and
 // regularize.ForVGG() or regularize.ForWRN(). A nil mix trains by REG alone. RAT panics

@@ -53,8 +53,9 @@
 //
 // # Repeating and resuming
 //
-// All random numbers come from the key given to [New], by epoch, step, image and parameter.
-// The same key gives the same bits at any number of threads. A training that stops and
-// resumes from a checkpoint gives the same bits as one that runs through. A checkpoint can
-// be saved after any step, within an epoch or between two.
+// All random numbers come from the key given to [New]: each use has its own key, derived by
+// epoch, step, image or parameter. The same key gives the same bits at any number of
+// threads. A training that stops and resumes from a checkpoint gives the same bits as an
+// uninterrupted one. A checkpoint can be saved after any step, within an epoch or between
+// two.
 package train

@@ -17,11 +17,11 @@ type Optimizer interface {
 	Validate() error
 	// Slots names the vectors that are kept for each parameter. They start at zero.
 	Slots() []string
-	// Update makes update number step ≥ 1 of a parameter. Its values w, its gradient grad
-	// and slots[i], the vector kept under the name Slots()[i], are whole and have the
-	// layout of autograd.Param. Padding is zero in all of them and must stay zero, so it
-	// does not count in the norms of layer-wise rules. Results must not depend on
-	// threads, the bound of Update's goroutines.
+	// Update makes update number step ≥ 1 of a parameter. w holds its values, grad its
+	// gradient, and slots[i] the vector named Slots()[i]. All are whole and have the layout
+	// of [autograd.Param]. Padding is zero in all of them and must stay zero, so it does
+	// not count in the norms of layer-wise rules. Results must not depend on threads, the
+	// bound of Update's goroutines.
 	//
 	// [SGD] and [Adam] themselves, whose rules are elementwise, also get large parameters
 	// in parts, while the gradient is computed. An optimizer that embeds one of them gets
@@ -121,8 +121,8 @@ func (o Adam) Update(w, grad []float32, slots [][]float32, lr float64, step, thr
 	}, threads)
 }
 
-// Updater applies an optimizer to parameters and keeps its vectors. A [Trainer] has one.
-// A training loop of your own can use one without a Trainer.
+// Updater applies an optimizer to parameters and keeps the optimizer's vectors. A [Trainer]
+// has one. A training loop of your own can use one without a Trainer.
 type Updater struct {
 	// Steps is the number of updates made. Steps and State together are the Updater's
 	// whole state.

@@ -94,14 +94,15 @@ func validateSet(model *snn.Model, set *dataset.Set) error {
 // are two kinds:
 //
 //   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
-//     adversary, the monitor or the writing of a checkpoint fails. The trainer then stands
-//     after the last completed step. ctx is looked at before every step.
-//   - A step fails on its way: a current, a logit or a parameter is not a finite number, or a
-//     projection fails. The trainer then goes back to the
-//     beginning of the epoch, or to the step at which this sequence went on with it.
+//     adversary, the monitor or the writing of a checkpoint fails. The trainer is then in
+//     the state after the last completed step. Epochs checks ctx before every step.
+//   - A step fails after it has begun to change the model: a current, a logit or a
+//     parameter is not a finite number, or a projection fails. The trainer then returns to
+//     its state at the beginning of the epoch. If this sequence began within the epoch, it
+//     returns to its state at that point.
 //
-// Panics of the caller's code leave the trainer likewise. In all cases Save writes where
-// the trainer stands, and Epochs goes on from there with the same results.
+// A panic in the caller's code leaves the trainer in one of these states too. In all cases,
+// Save writes that state, and Epochs continues from it with the same results.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
 		if err := t.autosave(true); err != nil {
@@ -129,8 +130,8 @@ func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 // included. Their maps are shared and read-only.
 func (t *Trainer) History() []Metrics { return slices.Clone(t.history) }
 
-// Completed returns how many epochs of training are done. The fraction stands for the
-// completed steps of the epoch under way.
+// Completed returns the number of epochs that are done, with a fraction for the completed
+// steps of the current epoch.
 func (t *Trainer) Completed() float64 {
 	return float64(len(t.history)) + float64(t.part.Steps)/float64(t.loader.Batches())
 }
