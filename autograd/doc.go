@@ -25,8 +25,8 @@
 //
 // # What is computed
 //
-// A backward pass computes only the gradients that were requested, and the gradients of
-// the values between:
+// A backward pass computes only the gradients that were requested, and the gradients on the
+// way to them:
 //
 //   - [Tape.Params] requests the gradients of parameters,
 //   - the grad argument of [Tape.Leaf], [Tape.Input] and [Tape.InputSpikes] requests the

@@ -129,8 +129,8 @@ func (p *Param) index() iter.Seq2[int, int] {
 // Export returns a copy of the values in row-major order.
 func (p *Param) Export() []float32 { return p.export(p.data) }
 
-// ExportGrad returns a copy of the gradient in row-major order. It returns nil where Grad
-// does.
+// ExportGrad returns a copy of the gradient in row-major order. It returns nil if Grad
+// returns nil.
 func (p *Param) ExportGrad() []float32 {
 	if !p.hasGrad {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Tape records the operations of a forward pass and propagates gradients back through
-// them. The zero Tape is ready to use. A program calls Reset and uses the tape again,
-// since Reset keeps the tape's memory. A Tape is not safe for concurrent use.
+// Tape records the operations of a forward pass and propagates gradients back through them.
+// The zero Tape is ready to use. To use a tape again, call Reset, which keeps the tape's
+// memory. A Tape is not safe for concurrent use.
 type Tape struct {
 	// Params requests the gradients of parameters.
 	Params bool
@@ -113,8 +113,8 @@ func (t *Tape) Release(v *Value) {
 // [Param.ClearGrad].
 //
 // A backward pass uses up the recorded operations. A second one needs a Reset and another
-// forward pass. Backward panics if none was made since the last backward pass. It also
-// panics if y has more than one step or if the length of seed is not N·C·H·W.
+// forward pass. Backward panics if there was no forward pass since the last backward pass.
+// It also panics if y has more than one step or if the length of seed is not N·C·H·W.
 func (t *Tape) Backward(y *Value, seed []float32) {
 	sh := y.shape
 	if sh.Steps != 1 || len(seed) != sh.N*sh.Neurons() {
@@ -130,9 +130,9 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 	t.reverse()
 }
 
-// BackwardFrom is Backward for a value of any number of steps. The seed has the steps of
-// y, or 1 if it is the same at every step. BackwardFrom panics if the shapes do not fit. As
-// Backward does, it needs a Reset and a forward pass after another backward pass.
+// BackwardFrom is like [Tape.Backward], for a value of any number of steps. The seed has
+// the steps of y, or 1 if it is the same at every step. BackwardFrom panics if the shapes
+// do not fit. It also panics if there was no forward pass since the last backward pass.
 func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if y.shape.WithSteps(seed.Steps) != seed.Shape {
 		panic(fmt.Sprintf("autograd: BackwardFrom: a seed %v for %v", seed.Shape, y.shape))

@@ -43,8 +43,9 @@ func Gamma(w []float32, rows, cols int) (float64, error) {
 //
 // The result is the lowest lo and the highest hi of all rows. The inputs of the lowest
 // current at every step attain lo. hi is an upper bound, for two reasons. A neuron carries
-// less than θ into a step, because it would have fired otherwise. Without a reset, its
-// potential is at most what the current most at every step adds up to.
+// less than θ into a step, because at θ it fires and resets. And its potential never
+// exceeds the one that it would have without a reset and with the current most at every
+// step.
 //
 // lo is rounded downwards and hi upwards; both are exact if no operation rounds. The
 // difference R = hi − lo is the membrane range. It bounds the difference of any two

@@ -29,9 +29,10 @@
 // bound is proven, and the proof covers the rounding of the computation; [Lambda],
 // [SpectralUpper] and [Conv.Norm] describe the proofs.
 //
-// The paper and its authors' code disagree about γ. Gamma is the γ of the code: the range
-// of the input currents W·s over all neurons and all spikes s in {0,1}ⁿ. PaperGamma is the
-// γ of Eq. 15 as printed. It is at least Gamma, and it satisfies Proposition 2.
+// The paper and its authors' code disagree about γ. [Gamma] is the γ of the code: the range
+// of the input currents W·s over all neurons and all spikes s in {0,1}ⁿ. [PaperGamma] is
+// the γ of Eq. 15 as printed. PaperGamma is never less than Gamma, and it satisfies
+// Proposition 2.
 //
 // # Networks
 //

@@ -68,8 +68,8 @@ func (d Dynamics) Gain(lambda float64) (float64, error) {
 // rows × cols matrix w: the number of steps in which its output can differ, for any two
 // inputs. The sum over all neurons bounds D₂². bias is [rows], or nil for none.
 //
-// A neuron that fires in every step for every input has the bound 0. So has a neuron that
-// cannot fire within T steps. Every other neuron has the bound
+// The bound is 0 for a neuron that fires in every step for every input, and for a neuron
+// that cannot fire within T steps. Every other neuron has the bound
 //
 //	min(T − q + 1, 2·⌊T/q⌋)
 //

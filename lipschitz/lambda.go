@@ -63,10 +63,10 @@ const maxBranch = 96
 //
 // # Upper bound
 //
-// Upper is the smaller of two bounds. One is the bound of [SpectralUpper]. The other one
-// uses that s cannot have the direction of an arbitrary vector v. If k entries of s are not
-// 0, |vᵀs|/‖s‖₂ is at most the sum of the k largest |v_i| over √k. Let c(v) be the largest of
-// these values over k; it is about 0.9 for a random v of length 1. Then
+// Upper is the smaller of two bounds. One is the bound of [SpectralUpper]. The other bound
+// uses that s can have only certain directions, unlike an arbitrary vector v. If k entries
+// of s are not 0, |vᵀs|/‖s‖₂ is at most the sum of the k largest |v_i| over √k. Let c(v) be
+// the largest of these values over k; it is about 0.9 for a random v of length 1. Then
 //
 //	WᵀW ⪯ t·I + β·v·vᵀ  for t, β ≥ 0  implies  Λ² ≤ t + β·c(v)².
 //

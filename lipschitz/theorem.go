@@ -43,7 +43,7 @@ func (s rowSums) paperGamma() float64 { return 2 * max(s.pos, s.neg) }
 // distance is D₂(x,y). λ is the decay of Eq. 3: 1 for IF neurons and in (0,1) for LIF
 // neurons. With distance 0 the result is Γ.
 //
-// The inequality is no bound that this package relies on, for two reasons.
+// This package does not rely on the inequality, for two reasons.
 //
 // Without a bias, as in the paper's Eq. 1, it is true and says nothing: Γ exceeds 2·N·T as
 // soon as one neuron can fire, while D₂(s,z)² never exceeds N·T. Proof: If no neuron fires

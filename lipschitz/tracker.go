@@ -37,7 +37,7 @@ func NewTracker(defect func(p *autograd.Param, threads int) (float64, error)) *T
 
 // Measure returns the values that [Tracker] lists for the model m. It returns an error if a
 // weight holds a value that is not finite, if a field of Lanczos is out of its range, or if
-// Defect returns one. It returns ctx.Err() if ctx ends.
+// Defect returns an error. It returns ctx.Err() if ctx ends.
 func (t *Tracker) Measure(ctx context.Context, m *snn.Model, _ int) (map[string]float64, error) {
 	if err := t.Lanczos.validate("Tracker"); err != nil {
 		return nil, err

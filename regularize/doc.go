@@ -27,7 +27,7 @@
 // rows of a large layer, drawn anew at each step, therefore costs the square of that share
 // (Cisse et al.: Parseval Networks, ICML 2017).
 //
-// [Defect] measures the distance of W from that set as ‖W·Wᵀ − I‖_F.
+// [Defect] measures how far W is from W·Wᵀ = I, as ‖W·Wᵀ − I‖_F.
 //
 // # Convex combinations
 //

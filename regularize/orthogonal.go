@@ -20,7 +20,8 @@ type Orthogonal struct {
 	// RowShare, in (0, 1], is the share of rows that a step projects in a linear layer of
 	// MinRows rows or more. ⌊RowShare·rows⌋ rows, but at least one, are drawn without
 	// replacement and projected as a matrix of their own. 1 projects all rows. Two rows
-	// move towards orthogonality only where both are drawn, about RowShare² of the steps.
+	// move towards orthogonality only in steps that draw both, about RowShare² of all
+	// steps.
 	RowShare float32
 	// MinRows, at least 0, is the smallest number of rows to which RowShare applies.
 	// Smaller layers and convolutions are projected whole.
@@ -56,9 +57,9 @@ func (o Orthogonal) Validate() error {
 // threads is not positive. The result does not depend on threads. Where RowShare applies,
 // the rows are drawn from key, so give every step and parameter a key of its own.
 //
-// Apply returns an error, and does not change p, if a field of o is out of range, or if
-// the weights are not finite or so large that the projected weights might not be. It
-// panics if p is a vector.
+// Apply returns an error, and does not change p, if a field of o is out of range or if the
+// weights are not finite. It also does so if the weights are so large that the projected
+// weights might not be finite. It panics if p is a vector.
 func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -136,9 +137,9 @@ func (t *workspace) draw(key rng.Key, rows, n int) []int {
 	return p[:n]
 }
 
-// Defect returns ‖W·Wᵀ − I‖_F of the weight p. It is 0 for orthonormal rows. With more
-// rows than columns, it is at least √(rows − columns). Defect returns an error if p holds
-// a value that is not finite or whose square is not. It panics if p is a vector.
+// Defect returns ‖W·Wᵀ − I‖_F of the weight p. It is 0 for orthonormal rows. With more rows
+// than columns, it is at least √(rows − columns). Defect returns an error if p holds a
+// value that is not finite or whose square is not finite. It panics if p is a vector.
 func Defect(p *autograd.Param, threads int) (float64, error) {
 	w, rows, cols := matrix("Defect", p)
 	n := blocks(rows)

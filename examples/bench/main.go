@@ -2,15 +2,20 @@
 //
 //	go run ./examples/bench -arch vgg11 -T 8 -batch 16 -threads 2
 //
-// With -peer DIR it loads a network and images that another implementation exported
-// (state.safetensors, batch.safetensors with x and y, expect.safetensors with logits,
-// rates and grad_x.bptt, .bptr, .cba) and first checks that it computes the same; these
-// files do not tell T, which must be given as it was. With -peer-json FILE, the line that
-// the other side printed, it prints the ratios.
+// With -peer DIR it first checks that the library computes the same as another
+// implementation. DIR holds what that implementation exported:
 //
-// With -sweep it shows instead how time and memory grow with one quantity. -json writes
-// either as a file. Ctrl-C or SIGTERM ends a sweep, and what it has so far is printed and
-// written.
+//	state.safetensors    the network
+//	batch.safetensors    images x and labels y
+//	expect.safetensors   logits, rates, grad_x.bptt, grad_x.bptr and grad_x.cba
+//
+// These files do not hold T, so give -T the value that the other implementation used. FILE
+// of -peer-json FILE holds the line of times that the other implementation printed. Bench
+// then also prints the ratios of the times.
+//
+// With -sweep it instead shows how time and memory grow with one quantity. -json writes the
+// results to a file. Ctrl-C or SIGTERM ends a sweep. Bench then prints and writes the results
+// so far.
 package main
 
 import (

@@ -11,8 +11,8 @@
 //	table3   the ablation of RAT's parts, MIX and REG
 //	table4   RAT and earlier defences
 //	figure1  the accuracy against ε under PGD
-//	figure2  the effect of the projection: the accuracy against its step β, the distance
-//	         that attacks move the spikes of every layer by, the singular values of the weights
+//	figure2  the effect of the projection: the accuracy against its step β, the distances of spikes
+//	         under attack in every layer, and the singular values of the weights
 //	timing   the cost of the attacks and of RAT's parts
 //
 // -data and -arch can be given several times. The experiment is then made for each data
@@ -20,12 +20,12 @@
 //
 // # Scale
 //
-// The defaults of the flags are the paper's settings. An experiment then takes days to weeks
-// on a few cores. -scale small trains narrower networks for fewer steps on fewer images:
-// table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time, 44 on two
-// cores, with AVX2. -scale tiny takes a few minutes and only shows that everything works. A
-// flag on the command line goes before the scale. A data set with fewer images than the
-// scale asks for is taken whole. All results name their scale.
+// The defaults of the flags are the paper's settings. An experiment then takes days to
+// weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
+// images: table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time,
+// 44 on two cores, with AVX2. -scale tiny takes a few minutes and only shows that
+// everything works. A flag on the command line overrides the scale. If a data set has fewer
+// images than the scale asks for, all of them are used. All results name their scale.
 //
 // # Files
 //
@@ -33,7 +33,7 @@
 //
 //	networks/     the trained networks, which zoo.Load reads, and a checkpoint of each
 //	              network in training
-//	evaluations/  the class that each network saw in every test image under every attack
+//	evaluations/  the class that each network assigned to every test image under every attack
 //	table2.txt    the table that was printed
 //	table2.json   the settings, the metrics of the trainings and the accuracies
 //
@@ -48,11 +48,11 @@
 //
 // # Stopping and resuming
 //
-// Ctrl-C or SIGTERM stops the program after the current step. The same command goes on from
-// there, to the same bits. A run that is killed loses the last ten minutes of training at
-// most, or the attack under way. Networks and evaluations have checksums: a file that was
-// changed is refused by its name. The file .lock locks the folder: a second run in it is
-// refused, and can use another folder.
+// Ctrl-C or SIGTERM stops the program after the current step. The same command continues
+// from there, with the same bits as an uninterrupted run. A run that is killed loses at
+// most the last ten minutes of training, or the current attack. Networks and evaluations
+// have checksums. The error for a changed file names it. The file .lock locks the folder: a
+// second run in it is refused, and can use another folder.
 //
 // # Networks from elsewhere
 //

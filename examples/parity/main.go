@@ -1,5 +1,5 @@
-// Parity holds the library against a file of test vectors that another
-// implementation made: a neuron's or a whole network's inputs and expected results.
+// Parity compares the library with a file of test vectors that another implementation made.
+// The file holds inputs and expected results of a neuron or of a whole network.
 //
 //	go run ./examples/parity -golden internal/parity/testdata/vgg_tiny.safetensors
 //

@@ -6,8 +6,8 @@
 //
 // It trains three networks on the first 6,000 images of Fashion-MNIST, which are embedded:
 // a plain network, a network with RAT, and a plain network of another seed. The last one is
-// the source of the black-box attacks. RAT trains on adversarial examples, mixed from FGSM
-// and RFGSM by BPTT and BPTR, and projects the weights towards orthogonality.
+// the source of the black-box attacks. RAT trains on adversarial examples of FGSM and
+// RFGSM, each with BPTT and with BPTR. It also projects the weights towards orthogonality.
 //
 // # Results
 //
@@ -20,25 +20,25 @@
 //	accuracy.svg, accuracy.png  the accuracy against ε
 //
 // In results.json, labels holds the classes of the test images. white_box and black_box
-// hold the outcomes of each network. An outcome is of an attack, its gradient approximation
-// and its ε in 255ths. It has the accuracy in [0,1] and, as predicted, the class that the
-// network saw in each image. zero_gradient lists the images for which every gradient of the
-// attack was zero: the attack had no direction there, so their accuracy shows no
-// robustness. worst_case_accuracy is the share of the images that are classified as
-// labelled when clean and under every attack of the table. Noise has no bound and does not
-// count.
+// hold the outcomes of each network. An outcome names the attack, its gradient
+// approximation and its ε in 255ths. accuracy is in [0,1], and predicted holds the class
+// that the network assigned to each image. zero_gradient lists the images for which every
+// gradient of the attack was zero. The attack had no direction there, so the accuracy on
+// them shows no robustness. worst_case_accuracy is the share of the images that are
+// classified as labelled when clean and under every attack of the table. Noise has no bound
+// and does not count.
 //
 // PGD and BIM make 7 steps of α = ε/3. In the table, ε is 16/255. RAT trains at ε = 8/255.
-// The flags -test-eps and -eps change the two.
+// The flags -test-eps and -eps change these two values of ε.
 //
 // # Stopping and resuming
 //
 // Ctrl-C or SIGTERM stops the program after the current step. The same flags with -resume
-// go on from there, to the same bits. A run that is killed loses the last ten minutes of
-// training at most, or the evaluation under way. Until a run is complete, the folder holds
-// run.json, with the flags and the completed evaluations, and a checkpoint NAME.ckpt for
-// each network. Evaluations of another version of the library are made anew. The file .lock
-// locks the folder: a second run in it is refused.
+// continue from there, with the same bits as an uninterrupted run. A run that is killed
+// loses at most the last ten minutes of training, or the current evaluation. Until a run is
+// complete, the folder holds run.json, with the flags and the completed evaluations, and a
+// checkpoint NAME.ckpt for each network. Evaluations of another version of the library are
+// repeated. The file .lock locks the folder: a second run in it is refused.
 package main
 
 import (

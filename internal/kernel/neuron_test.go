@@ -114,7 +114,7 @@ func (c *neuronCase) grad(s []uint16, phi Surrogate, detach bool) NeuronGrad {
 }
 
 // wantGrad is ∂loss/∂cur(t) of one neuron in float64: each step's contribution is
-// carried back along every path, ∂p(t+1)/∂p(t) being the product of the leak and
+// carried back along every path, ∂p(t+1)/∂p(t) being the product of the decay and
 // of the reset's two factors.
 func (c *neuronCase) wantGrad(p, dout []float32, s []bool, w float64, detach bool) []float64 {
 	d := make([]float64, c.Steps)

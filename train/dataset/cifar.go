@@ -70,39 +70,42 @@ const (
 //
 //	data_batch_1.bin … data_batch_5.bin test_batch.bin batches.meta.txt
 //
-// The official Python version has the same names without .bin and .txt. The files say which
-// version it is, and [Set.Provenance] tells.
+// The official Python version has the same names without .bin and .txt. ReadCIFAR10
+// recognizes the version by the files, and [Set.Provenance] names it.
 //
-// The binary files of a folder stay open and an image is read when it is asked for; they must
-// not change meanwhile. The images of an archive and of the Python version are kept in
-// memory. A pickle of the Python version is read without executing anything: one that asks
-// for more than strings, lists and an array of bytes is an error.
+// The binary files of a folder stay open, and each image is read when it is needed. The
+// files must not change meanwhile. The images of an archive and of the Python version are
+// kept in memory. ReadCIFAR10 executes nothing in a pickle of the Python version. A pickle
+// that needs more than strings, lists and an array of bytes is an error.
 //
-// [Set.Normalization] gives the mean 0.4914, 0.4822, 0.4465 and std 0.2023, 0.1994, 0.2010 by
-// which Ding et al. 2022, and most work on CIFAR-10, normalize the images. The latter are not
-// the deviations over the training images, about 0.247, 0.243 and 0.262, which [Moments]
-// computes.
+// [Set.Normalization] gives the mean 0.4914, 0.4822, 0.4465 and std 0.2023, 0.1994, 0.2010
+// by which Ding et al. 2022, and most work on CIFAR-10, normalize the images. These std
+// differ from the standard deviations over the training images, about 0.247, 0.243 and
+// 0.262, which [Moments] computes.
 //
 // There may be fewer images than the official ones. ReadCIFAR10 returns an error that names
-// the file and the value if a file is missing, unreadable or not a regular file, is not a
-// whole, positive number of records, or differs in that number from the first training file;
-// if a label is not that of a class or the number of class names is another; if the archive
-// is cut short or corrupt; and if it holds more than [Limits] allow.
+// the file and the value in these cases:
+//
+//   - A file is missing, unreadable or not a regular file.
+//   - A file is empty, or does not consist of whole records.
+//   - A file and the first training file have different numbers of records.
+//   - A label is not that of a class, or the number of class names is wrong.
+//   - The archive is cut short or corrupt, or holds more than [Limits] allow.
 func ReadCIFAR10(path string, limits ...Limits) (train, test *Set, err error) {
 	return readCIFAR(path, limits, &cifar10)
 }
 
 // ReadCIFAR100 reads CIFAR-100, 50,000 training and 10,000 test images of 3×32×32 in 100
-// classes, from the files train.bin, test.bin and fine_label_names.txt of the binary version
-// or from train, test and meta of the Python version. Labels are the fine ones. The coarse
-// ones are skipped. [Set.Normalization] gives mean 0.5071, 0.4867, 0.4408 and std 0.2675,
+// classes, from the binary or the Python version. The files are train.bin, test.bin and
+// fine_label_names.txt, or train, test and meta. Labels are the fine ones; the coarse ones
+// are skipped. [Set.Normalization] gives mean 0.5071, 0.4867, 0.4408 and std 0.2675,
 // 0.2565, 0.2761, those of the code of Ding et al. 2022. All else is as with [ReadCIFAR10].
 func ReadCIFAR100(path string, limits ...Limits) (train, test *Set, err error) {
 	return readCIFAR(path, limits, &cifar100)
 }
 
-// ReadCIFAR reads CIFAR-10 or CIFAR-100, whichever a folder or an archive holds by its files.
-// The number of classes, 10 or 100, tells them apart. All else is as with [ReadCIFAR10].
+// ReadCIFAR reads CIFAR-10 or CIFAR-100 from a folder or an archive. It recognizes the set
+// by the files. The result has 10 or 100 classes. All else is as with [ReadCIFAR10].
 func ReadCIFAR(path string, limits ...Limits) (train, test *Set, err error) {
 	return readCIFAR(path, limits, &cifar10, &cifar100)
 }

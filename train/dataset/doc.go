@@ -1,4 +1,4 @@
-// Package dataset reads labelled images and deals them out in mini-batches:
+// Package dataset reads labelled images and splits them into mini-batches:
 //
 //	train, err := fashion.Train()
 //	if err != nil {
@@ -24,21 +24,23 @@
 //   - [ReadNPY] reads pairs of NumPy files, such as those of CIFAR-10-C.
 //   - [ReadFolder] and [ReadFolderAs] read PNG and JPEG images from one folder for each class.
 //
-// They hold the sizes that files claim against [Limits], and refuse what is not a regular
-// file.
+// They compare the sizes that a file claims with [Limits] before they allocate memory. They
+// return an error for a file that is not a regular file.
 //
-// A [Set] consists of labels and a [PixelSource], which may lie in memory or anywhere else
-// that a byte can be read from. Pixels stay bytes until a batch is made. There they become
-// value/255, in [0,1]. Normalization is part of the model. The model takes it from
-// [Set.Normalization], or from the [Moments] of the training set if the set has none.
+// A [Set] consists of labels and a [PixelSource], which reads pixels from memory, files or
+// elsewhere. Pixels are bytes. A batch holds them as float32 numbers, value/255, in [0,1].
+// Normalization is part of the model. The model takes it from [Set.Normalization], or from
+// the [Moments] of the training set if the set has none.
 //
-// A test set must have the classes of the training set in the same order.
-// [Set.ClassNames] tells them, and [Set.WithClasses] relabels a set to another list.
+// A test set must have the classes of the training set in the same order. [Set.ClassNames]
+// returns the names of the classes, and [Set.WithClasses] changes the labels to those of
+// another list.
 //
-// A [Loader] shuffles and augments. Both are functions of its key. The order of an epoch
-// depends on the key and the epoch. The crop and the flip of an image depend on the key, the
-// epoch and the image's index. Batch size, prefetching and threads change neither.
+// A [Loader] shuffles and augments with random numbers from its key. The order of an epoch
+// depends on the key and the epoch. The crop and the flip of an image depend on the key,
+// the epoch and the image's index. They do not depend on batch size, prefetching and
+// threads.
 //
-// The package fashion, below this one, embeds a small set for a first try. The package
-// download gets CIFAR.
+// The package fashion in a subfolder embeds a small set for a first try. The package
+// download downloads CIFAR.
 package dataset

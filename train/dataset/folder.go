@@ -17,26 +17,30 @@ import (
 //
 // The set has one channel if every file is a grey image. It has three channels, red, green
 // and blue, otherwise. A PNG file is grey if it is stored as grey, with or without an alpha
-// channel, or if its palette's colours are greys. Of 16 bits a value the upper 8 are used.
+// channel, or if its palette's colours are greys. For values of 16 bits, the upper 8 bits
+// are used.
 //
-// JPEG images have the pixels that libjpeg-turbo, and with it Pillow and torchvision, decodes
-// from them, to within 3 levels of 255: chroma of half the rows or columns is interpolated.
-// This holds for grey and YCbCr files. The package image/jpeg decodes the rare RGB and CMYK
-// files, and repeats their chroma if it is subsampled.
-// [Set.Provenance] says how many images of each format there are.
+// Pixels of grey and YCbCr JPEG files differ by at most 3 of 255 levels from those of
+// libjpeg-turbo, which Pillow and torchvision use. As in libjpeg-turbo, chroma of half the
+// rows or columns is interpolated. The package image/jpeg decodes the rare RGB and CMYK
+// files. It repeats their chroma if it is subsampled. [Set.Provenance] says how many images
+// of each format there are.
 //
 // The label of a class is its place among the subfolders. A test folder that lacks a class
 // therefore has other labels than the training folder; [ReadFolderAs] reads it with the
 // classes of the training folder.
 //
-// Files beside the subfolders, and names that begin with a dot, are left out. Every image is
-// decoded once to check it, and again each time it is asked for. The files must not change
+// Files beside the subfolders, and names that begin with a dot, are left out. Every image
+// is decoded once as a check, and again each time it is needed. The files must not change
 // while the set is in use.
 //
-// ReadFolder returns an error that names the file if one is not a PNG or a JPEG image by its
-// extension (.png, .jpg, .jpeg) or by its content, is not a regular file, is broken or
-// transparent, has another size than the first, or is larger than [Limits] allow. The error
-// names the folder if it has no subfolder or a subfolder has no image.
+// ReadFolder returns an error that names the file in these cases:
+//
+//   - Its extension is not .png, .jpg or .jpeg, or its content is not PNG or JPEG.
+//   - It is not a regular file, or it is broken or transparent.
+//   - It has another size than the first image, or is larger than [Limits] allow.
+//
+// The error names the folder if it has no subfolder or a subfolder has no image.
 func ReadFolder(path string, limits ...Limits) (*Set, error) { return readFolder(path, nil, limits) }
 
 // ReadFolderAs reads a folder as [ReadFolder] does, with a given list of classes: the label

@@ -15,14 +15,15 @@ const (
 	idxLabels = 0x00000801 // [N]
 )
 
-// ReadIDX reads the set that MNIST, Fashion-MNIST and their kin store as two IDX files, one
-// of grey images and one of labels. A file may be plain or gzipped, whatever its name. The
-// format has no names of classes, so [Set.ClassNames] is nil.
+// ReadIDX reads a set in the format of MNIST and Fashion-MNIST: two IDX files, one of grey
+// images and one of labels. A file may be plain or gzipped, whatever its name. The format
+// has no names of classes, so [Set.ClassNames] is nil.
 //
-// It returns an error that names the file if one cannot be read, is not a regular file, is
-// truncated, corrupt or not an IDX file of its kind, holds nothing, holds more than its header
-// says or more than [Limits] allow. It also returns an error if the numbers of images and
-// labels differ, if a label is not below classes, or if classes is not in [1, 256].
+// ReadIDX returns an error that names the file if it cannot be read, is not a regular file,
+// or is truncated or corrupt. It does the same if the file is not an IDX file of its kind,
+// holds nothing, or holds more than its header says or than [Limits] allow. It also returns
+// an error if the numbers of images and labels differ, if a label is not below classes, or
+// if classes is not in [1, 256].
 func ReadIDX(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set, error) {
 	if classes < 1 || classes > 256 {
 		return nil, fmt.Errorf("dataset: %s: %d classes, want 1 to 256", labelsPath, classes)
@@ -47,8 +48,8 @@ func decodeFile[T any](path string, decode func(string, io.Reader, ...Limits) (T
 	return decode(path, f, limits...)
 }
 
-// DecodeIDXImages reads an IDX file of images, plain or gzipped, to its end, which must come
-// right after the last pixel. Images are grey, so C is 1. Errors begin with name.
+// DecodeIDXImages reads an IDX file of images, plain or gzipped. It returns an error if
+// data follows the last pixel. Images are grey, so C is 1. Errors begin with name.
 func DecodeIDXImages(name string, r io.Reader, limits ...Limits) (*Memory, error) {
 	dims, data, err := decodeIDX(r, idxImages, "images", limits)
 	if err != nil {
@@ -57,8 +58,8 @@ func DecodeIDXImages(name string, r io.Reader, limits ...Limits) (*Memory, error
 	return NewMemory(1, dims[1], dims[2], data), nil
 }
 
-// DecodeIDXLabels reads an IDX file of labels, plain or gzipped, to its end, which must come
-// right after the last label. Errors begin with name.
+// DecodeIDXLabels reads an IDX file of labels, plain or gzipped. It returns an error if
+// data follows the last label. Errors begin with name.
 func DecodeIDXLabels(name string, r io.Reader, limits ...Limits) ([]int, error) {
 	_, data, err := decodeIDX(r, idxLabels, "labels", limits)
 	if err != nil {

@@ -5,12 +5,12 @@ import (
 	"math"
 )
 
-// Limits bounds the memory that a reader uses for one data set. The sizes that a file claims
-// are held against it before memory is allocated, and the length of what is unpacked as it
-// is unpacked.
+// Limits bounds the memory that a reader uses for one data set. A reader compares the sizes
+// that a file claims with the limits before it allocates memory. It counts unpacked bytes
+// while it unpacks.
 //
-// Every reader takes limits as its last arguments. Without any, [DefaultLimits] hold. Of
-// several, the last hold.
+// Every reader takes limits as its last arguments. Without them, [DefaultLimits] apply. If
+// there are several, the last one applies.
 type Limits struct {
 	// Bytes bounds the data of a set that is held in memory: its unpacked files, its pixels,
 	// and 8 bytes for each label. It is in [1, math.MaxInt].

@@ -27,9 +27,9 @@ type LoaderConfig struct {
 	Prefetch    int  // batches prepared while the caller works, in [1, 1024]
 }
 
-// DefaultTraining returns the configuration for training: shuffled batches of 64, two of them
-// prefetched. It does not augment, as a flip changes what some images show, digits for
-// example.
+// DefaultTraining returns the configuration for training: shuffled batches of 64, two of
+// them prefetched. It does not augment, because a flip changes what some images show, such
+// as digits.
 func DefaultTraining() LoaderConfig {
 	return LoaderConfig{BatchSize: 64, Shuffle: true, Prefetch: 2}
 }
@@ -63,15 +63,15 @@ func (c LoaderConfig) validate(set *Set) error {
 	return nil
 }
 
-// Loader deals a set out in mini-batches. It is safe for concurrent use.
+// Loader splits a set into mini-batches. It is safe for concurrent use.
 type Loader struct {
 	set *Set
 	cfg LoaderConfig
 	key rng.Key
 }
 
-// NewLoader returns a loader of set. Shuffle and augmentation are functions of key. It returns
-// an error that names the field of cfg that is out of its range.
+// NewLoader returns a loader of set. Shuffle and augmentation are functions of key.
+// NewLoader returns an error that names the field of cfg that is out of range.
 func NewLoader(set *Set, cfg LoaderConfig, key rng.Key) (*Loader, error) {
 	if err := cfg.validate(set); err != nil {
 		return nil, err
@@ -88,8 +88,8 @@ func (l *Loader) Batches() int {
 }
 
 // Epoch returns the batches of an epoch, numbered from 0. The same number gives the same
-// batches. A goroutine prepares batches ahead of the caller's loop. It ends before the loop is
-// left, in whatever way.
+// batches. A goroutine prepares batches ahead of the caller's loop. It has ended when the
+// loop ends, also after a break, an error or a panic.
 //
 // If ctx is done or an image cannot be read, an error and an empty batch take the place of the
 // next batch and end the sequence. A panic of the set's source reaches the caller's loop. Epoch
@@ -98,8 +98,8 @@ func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	return l.EpochFrom(ctx, epoch, 0)
 }
 
-// EpochFrom is [Loader.Epoch] without the epoch's batches before number first, whose
-// images it does not read. It panics if first is not in [0, l.Batches()].
+// EpochFrom returns the batches of [Loader.Epoch] from number first on. It does not read
+// the images of earlier batches. It panics if first is not in [0, l.Batches()].
 func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batch, error] {
 	if epoch < 0 {
 		panic(fmt.Sprintf("dataset: Loader.Epoch: epoch %d", epoch))

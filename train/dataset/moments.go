@@ -5,9 +5,10 @@ import (
 	"math"
 )
 
-// Moments returns the mean and the standard deviation of each channel, [C], over all pixels of
-// all images of s, as values in [0,1]. A model normalizes images by those of the training set.
-// It returns an error if an image cannot be read or a channel is the same everywhere.
+// Moments returns the mean and the standard deviation of each channel, [C], over all pixels
+// of all images of s, as values in [0,1]. A model normalizes images by those of the
+// training set. Moments returns an error if an image cannot be read, or if all values of a
+// channel are equal.
 func Moments(s *Set) (mean, std []float32, err error) {
 	// Sums of bytes as integers are exact in any order.
 	sum, square := make([]uint64, s.C), make([]uint64, s.C)

@@ -11,15 +11,16 @@ import (
 	"github.com/sbinet/npyio/npy"
 )
 
-// ReadNPY reads the set that two NumPy files hold, as CIFAR-10-C stores its images: bytes of
-// shape [N][H][W][C], or [N][H][W] for grey images, and integers of shape [N] for labels. The
-// format has no names of classes, so [Set.ClassNames] is nil; [Set.WithClasses] adds them.
-// The images are kept in memory.
+// ReadNPY reads a set from two NumPy files, as CIFAR-10-C stores its images. The images are
+// bytes of shape [N][H][W][C], or [N][H][W] if they are grey. The labels are integers of
+// shape [N]. The format has no names of classes, so [Set.ClassNames] is nil;
+// [Set.WithClasses] adds them. The images are kept in memory.
 //
-// ReadNPY returns an error that names the file if one cannot be read, is not a regular file,
-// is truncated or corrupt, has another shape, type or order (Fortran), holds more than its
-// header says or more than [Limits] allow. It also returns an error if the numbers of images
-// and labels differ, if a label is not below classes, or if classes is below 1.
+// ReadNPY returns an error that names the file if it cannot be read, is not a regular file,
+// or is truncated or corrupt. It does the same if the array has another shape, type or
+// order (Fortran), or if the file holds more than its header says or than [Limits] allow.
+// It also returns an error if the numbers of images and labels differ, if a label is not
+// below classes, or if classes is below 1.
 func ReadNPY(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set, error) {
 	if classes < 1 {
 		return nil, fmt.Errorf("dataset: %s: %d classes, want at least 1", labelsPath, classes)

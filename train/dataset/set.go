@@ -59,12 +59,12 @@ type Set struct {
 	provenance string
 }
 
-// New returns the set of images with labels, one for each image, of the classes that
-// classNames lists. It keeps its arguments.
+// New returns a set of images with one label for each image. classNames lists the classes.
+// New keeps its arguments.
 //
-// It returns an error, which begins with name (say, the file that the data came from), if
-// there are no images or no classes, if the numbers of images and labels differ, or if a
-// label is not in [0, len(classNames)).
+// New returns an error if there are no images or no classes, if the numbers of images and
+// labels differ, or if a label is not in [0, len(classNames)). The error begins with name,
+// such as the file that the data came from.
 func New(name string, images PixelSource, labels []int, classNames []string) (*Set, error) {
 	return newSet(name, name, images, labels, len(classNames), classNames)
 }
@@ -89,8 +89,8 @@ func newSet(imagesName, labelsName string, images PixelSource, labels []int, cla
 	return &Set{N: n, C: c, H: h, W: w, Classes: classes, Labels: labels, images: images, classNames: classNames, provenance: imagesName}, nil
 }
 
-// ClassNames returns the names of the classes, [Classes], or nil if the source has no names,
-// as IDX and .npy files have none. The caller must not change the names.
+// ClassNames returns the names of the classes, [Classes], or nil if the source has no
+// names. IDX and .npy files have none. The caller must not change the names.
 func (s *Set) ClassNames() []string { return s.classNames }
 
 // className returns a class's number, and its name if it has one.
@@ -107,15 +107,15 @@ func (s *Set) Provenance() string { return s.provenance }
 
 // Normalization returns the mean and the standard deviation of each channel, [C], by which
 // models normalize the set's images, as values in [0,1]. They are those that are published
-// with the set, or those of [Set.WithNormalization]. Both are nil if neither exists;
+// with the set, or those of [Set.WithNormalization]. Both are nil if neither exists.
 // [Moments] of the training set then computes them.
 func (s *Set) Normalization() (mean, std []float32) {
 	return slices.Clone(s.mean), slices.Clone(s.std)
 }
 
-// WithNormalization returns the set with another normalization: that of the training set
-// for a test set, for example. It returns an error if mean or std does not have C values, a
-// mean is not finite, or a standard deviation is not positive and finite.
+// WithNormalization returns the set with another normalization. A test set, for example,
+// gets that of the training set. It returns an error if mean or std does not have C values,
+// a mean is not finite, or a standard deviation is not positive and finite.
 func (s *Set) WithNormalization(mean, std []float32) (*Set, error) {
 	if len(mean) != s.C || len(std) != s.C {
 		return nil, fmt.Errorf("dataset: %d means and %d standard deviations, want %d each, one for each channel", len(mean), len(std), s.C)
@@ -130,9 +130,9 @@ func (s *Set) WithNormalization(mean, std []float32) (*Set, error) {
 	return &set, nil
 }
 
-// WithClasses returns the set with its labels in another list of classes: the label of an
-// image is the place of its class's name in names. A network of these classes can then judge
-// the set. A set without names gets these names, and keeps its labels.
+// WithClasses returns the set with another list of classes. The label of an image is the
+// place of its class's name in names. A network of these classes can then classify the set.
+// A set without names gets these names and keeps its labels.
 //
 // WithClasses returns an error if a class of the set is not in names, if a name is in names
 // twice, or if the set has no names and another number of classes.
@@ -233,8 +233,9 @@ func (s *Set) PerClass(n int) (*Set, error) {
 }
 
 // Only returns the images of some classes, in the order of s, as a set of these classes
-// alone. Class k of the result is class classes[k] of s. It returns an error if there are no
-// classes, if one is not in [0, Classes) or comes twice, or if there are no images of them.
+// alone. Class k of the result is class classes[k] of s. It returns an error if there are
+// no classes, if one is not in [0, Classes) or comes twice, or if the set has no images of
+// them.
 func (s *Set) Only(classes ...int) (*Set, error) {
 	label := map[int]int{} // the new one of an old one
 	var names []string
@@ -304,9 +305,9 @@ func (s *selection) Shape() (n, c, h, w int) {
 // ReadImage implements [PixelSource].
 func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
 
-// Fingerprint returns a digest that tells sets apart, 32 hexadecimal digits. It covers all
-// labels and the pixels of at most 256 images, spread over the set. It returns an error if an
-// image cannot be read.
+// Fingerprint returns a digest of the set, 32 hexadecimal digits, to tell sets apart. It
+// covers all labels and the pixels of at most 256 images, spread over the set. It returns
+// an error if an image cannot be read.
 func (s *Set) Fingerprint() (string, error) {
 	var b []byte
 	for _, y := range s.Labels {

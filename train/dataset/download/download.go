@@ -1,5 +1,5 @@
-// Package download gets the archives that data sets are published in, once, into a cache
-// folder:
+// Package download downloads the archives of public data sets once and keeps them in a
+// cache folder:
 //
 //	cfg, err := download.Default()
 //	if err != nil {
@@ -11,16 +11,18 @@
 //	}
 //	train, test, err := dataset.ReadCIFAR10(path)
 //
-// A file that has its final name in the cache is whole and has the right checksum. A
+// A file with its final name in the cache is complete and has the right checksum. A
 // download that was cut off continues at the next call. Three files beside the final one
 // belong to it:
 //
 //   - NAME.part is the beginning of the file.
-//   - NAME.part.version says which version of the server's file it is the beginning of.
-//   - NAME.lock keeps out other processes. It stays.
+//   - NAME.part.version identifies the version of the server's file that the part belongs
+//     to.
+//   - NAME.lock keeps out other processes. It is not deleted.
 //
-// The package makes its own requests, because no module that could be had ties a part to the
-// version of the server's file (If-Range), gives up a silent server, and locks the cache.
+// The package makes its own HTTP requests. No available module did all of this: tie a
+// partial file to the version of the server's file (If-Range), give up on a silent server,
+// and lock the cache.
 package download
 
 import (
@@ -66,7 +68,7 @@ var (
 	}
 )
 
-// Config says where files go and how they get there.
+// Config sets where and how File stores archives.
 type Config struct {
 	Folder   string        // the cache, made if it is not there
 	Client   *http.Client  // must not limit the time of a whole request
@@ -74,8 +76,9 @@ type Config struct {
 	MaxBytes int64         // the longest file that is received; positive
 
 	// Progress, if not nil, is called as the file grows, by the goroutine that called File.
-	// Done is the number of bytes that are there. Total is their number in the end, or -1 if
-	// the server does not tell. It is not called for a file that is in the cache.
+	// Done is the number of bytes received so far. Total is the length of the file, or -1
+	// if the server does not send it. Progress is not called for a file that is in the
+	// cache.
 	Progress func(done, total int64)
 }
 
@@ -91,21 +94,22 @@ func Default() (Config, error) {
 }
 
 // File returns the path of the archive in the cache. It downloads the archive first if the
-// cache does not have it, or has it with a wrong checksum. The checksum is verified at every
-// call. Calls for one file, also those of other processes, wait for each other.
+// cache does not have it, or has it with a wrong checksum. The checksum is verified at
+// every call. Calls for the same file wait for each other, even in different processes.
 //
 // File returns an error that names the URL or the file in these cases:
 //
 //   - A field of src or cfg is out of its range.
-//   - The server cannot be reached, answers anything but the file, or falls silent.
+//   - The server cannot be reached, sends something other than the file, or sends nothing
+//     for longer than Stall.
 //   - The file is longer than MaxBytes.
 //   - The connection is cut, the file cannot be written, or ctx is done.
 //   - Something in the cache that has the file's name is not a regular file.
-//   - The checksum of what came is wrong. Nothing of it is kept then.
+//   - The checksum of the downloaded file is wrong. File then keeps nothing of it.
 //
-// What has come is kept in the other cases. The next call continues from there if the server
-// can send parts, tells versions apart by ETag or Last-Modified, and still has the same
-// version.
+// In the other cases, File keeps what it has received. The next call continues from there
+// under three conditions: the server can send parts, it identifies versions by ETag or
+// Last-Modified, and the version is still the same.
 func File(ctx context.Context, src Source, cfg Config) (path string, err error) {
 	name, err := validate(src, cfg)
 	if err != nil {
