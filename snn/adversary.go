@@ -21,8 +21,8 @@ type Adversary interface {
 	// nor on the number of threads.
 	//
 	// Perturb returns ctx's error soon after ctx is done. It returns an error that names
-	// the bad value if x does not fit m, if x holds a value outside [0,1], if a label is
-	// out of range, if the numbers of images, labels and ids differ, or if the adversary's
-	// own settings are invalid.
+	// the bad value if x does not fit m or holds a value outside [0,1]. It also returns one
+	// if a label is out of range, if the numbers of images, labels and ids differ, or if
+	// the adversary's own settings are invalid.
 	Perturb(ctx context.Context, m *Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error)
 }

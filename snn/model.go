@@ -268,11 +268,11 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 //
 // The pass p may be the zero value: [Pass] has the defaults. InputGradient replaces p.Tape.
 //
-// InputGradient returns an error if ValidateImages refuses x, if a setting of p or of a layer
-// is out of range, or if a current, a membrane potential or a logit is not a finite number.
-// It does not call fn then. It also returns an error if no gradient reaches the images. It
-// panics if the numbers of keys and images differ, or if fn returns another number of values
-// than N·classes.
+// InputGradient returns an error if ValidateImages refuses x, or if a setting of p or of a
+// layer is out of range. It also returns one if a current, a membrane potential or a logit
+// is not a finite number. It does not call fn then. It also returns an error if no gradient
+// reaches the images. It panics if the numbers of keys and images differ, or if fn returns
+// another number of values than N·classes.
 func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
 	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
@@ -308,9 +308,9 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 // Logits splits a batch into chunks, as ForEachChunk does, so its memory does not grow with
 // N. With OnSpikes or Train, it runs the whole batch at once.
 //
-// Logits returns an error if ValidateImages refuses x, if a setting of p or of a layer is out
-// of range, or if a current, a membrane potential or a logit is not a finite number. It
-// panics if the numbers of keys and images differ.
+// Logits returns an error if ValidateImages refuses x, or if a setting of p or of a layer
+// is out of range. It also returns one if a current, a membrane potential or a logit is not
+// a finite number. It panics if the numbers of keys and images differ.
 func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	if err := m.validateRun(&p, x); err != nil {
 		return nil, err

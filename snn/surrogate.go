@@ -45,8 +45,9 @@ type FastSigmoid struct{ Slope float32 }
 //	sigmoid, arctan       parameter is Alpha
 //	fast_sigmoid          parameter is Slope
 //
-// NewSurrogate returns an error if it does not know the name, if the parameter is not
-// positive, or if the surrogate would not be finite, or not positive at u = 0.
+// NewSurrogate returns an error if it does not know the name or if the parameter is not
+// positive. It also returns one if the surrogate would not be finite, or not positive at u
+// = 0.
 func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 	var s Surrogate
 	switch name {
