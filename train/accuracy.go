@@ -14,9 +14,9 @@ import (
 // not affect the result. Among equal logits, the first one counts as the largest.
 //
 // Accuracy checks ctx before every batch and returns ctx.Err(), wrapped, once ctx is done.
-// It also returns an error if batch < 1, if the images or the classes of the set differ
-// from the model's, if an image cannot be read, or if a parameter or a logit is not a
-// finite number.
+// It also returns an error if batch < 1, or if the images or the classes of the set differ
+// from the model's. The same holds if an image cannot be read, or if a parameter or a logit
+// is not a finite number.
 func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int) (float64, error) {
 	if err := validateSet(model, set); err != nil {
 		return 0, err

@@ -91,9 +91,9 @@ func (l *Loader) Batches() int {
 // batches. A goroutine prepares batches ahead of the caller's loop. It has ended when the
 // loop ends, also after a break, an error or a panic.
 //
-// If ctx is done or an image cannot be read, an error and an empty batch take the place of the
-// next batch and end the sequence. A panic of the set's source reaches the caller's loop. Epoch
-// panics if epoch is negative.
+// If ctx is done or an image cannot be read, the sequence ends with that error and an empty
+// batch. A panic of the set's source reaches the caller's loop. Epoch panics if epoch is
+// negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	return l.EpochFrom(ctx, epoch, 0)
 }
