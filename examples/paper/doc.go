@@ -72,9 +72,9 @@
 // attacks.
 //
 // The accuracies of the paper's Tables 1 to 4 are built in. A row "paper" below ours has
-// them where the data set, the architecture, the method with its β, and the attack with its
-// ε, α and steps are the same. T and the scale of the training can differ: the heading names
-// both.
+// them where the settings are the same: the data set, the architecture, the method with its
+// β, and the attack with its ε, α and steps. T and the scale of the training can differ:
+// the heading names both.
 //
 // # Methods
 //

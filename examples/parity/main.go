@@ -3,9 +3,9 @@
 //
 //	go run ./examples/parity -golden internal/parity/testdata/vgg_tiny.safetensors
 //
-// It prints the largest relative error of every expected tensor and exits with 1 if
-// one exceeds 1e-4 of the tensor's largest magnitude, if a spike differs, or if the
-// file cannot be checked.
+// It prints the largest error of every expected tensor, relative to the tensor's largest
+// magnitude. It exits with 1 if an error exceeds 1e-4, if a spike differs, or if the file
+// cannot be checked.
 package main
 
 import (
