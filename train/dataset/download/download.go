@@ -44,6 +44,8 @@ import (
 	"unicode"
 
 	"github.com/gofrs/flock"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // Source is a published archive.
@@ -167,13 +169,7 @@ func verified(path, sum string) (bool, error) {
 }
 
 func md5Sum(path string) (string, error) {
-	// To open a named pipe would wait for a writer.
-	if info, err := os.Stat(path); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s: want a regular file, or none", path)
-	}
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}
