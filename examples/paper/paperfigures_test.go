@@ -36,7 +36,7 @@ func TestPaperFigure(t *testing.T) {
 	}
 	same := pgd(8, 0.01, 7)
 	find := func(data, arch string, n need, tr trials.Trial, change func(*options)) any {
-		o := &options{Width: 1, T: 4, Epochs: 6}
+		o := &options{Width: 1, T: 4, Epochs: 6, Eps: 2}
 		if change != nil {
 			change(o)
 		}
@@ -75,6 +75,9 @@ func TestPaperFigure(t *testing.T) {
 		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Width = 0.25 }, nil},
 		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Beta = 0.002 }, nil},
 		{"CIFAR-10", "vgg11", need{method: rat, beta: 0.004}, same, nil, nil},
+		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Eps = 4 }, nil},
+		{"CIFAR-10", "vgg11", need{method: mix}, same, func(o *options) { o.Eps = 4 }, nil},
+		{"CIFAR-10", "vgg11", need{method: vanilla}, same, func(o *options) { o.Eps = 4 }, 0.04},
 		{"IDX images", "vgg11", white, same, nil, nil},
 		{"CIFAR-10", "vgg11", need{method: given}, same, nil, nil},
 		{"CIFAR-10", "vgg11", need{method: hire}, same, nil, nil},
