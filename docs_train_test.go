@@ -135,11 +135,6 @@ func judgeFog(ctx context.Context, model *snn.Model, folder string) error {
 	if err != nil {
 		return err
 	}
-	if names := model.ClassNames(); names != nil {
-		if corrupted, err = corrupted.WithClasses(names); err != nil {
-			return err
-		}
-	}
 	accuracy, err := train.Accuracy(ctx, model, corrupted, 64)
 	if err != nil {
 		return err
