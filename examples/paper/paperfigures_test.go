@@ -114,4 +114,7 @@ func TestPaperRows(t *testing.T) {
 	assert.Contains(t, table("table2"), "– (12.3)")
 	assert.Regexp(t, `\n  paper( +–){5} +12\.3( +–){2}\n`, table("figure1"))
 	assert.NotContains(t, table("table1", "-test-eps", "4"), "  paper")
+	// The worst case of table3 has attacks that its columns have not.
+	assert.Contains(t, table("table3"), "under every attack of the table and under FGSM, RFGSM, PGD by CBA.\n")
+	assert.NotContains(t, table("table3"), "the table's part")
 }
