@@ -97,7 +97,7 @@
 //	Save, Write        write parameters, buffers, settings and Meta          –
 //	Load, LoadWith     read a .safetensors or .pth file                      parameters, buffers, Meta
 //	SetState           does the same with a file's content                   parameters, buffers, Meta
-//	SetSettings        takes steps, encoder and neurons from metadata        settings
+//	SetSettings        takes steps, encoder, class names and layer settings  settings
 //	ValidateParams     looks for NaN, infinities and bad variances           –
 //	ValidateImages     checks the shape and the range of images              –
 //	ValidateClasses    compares the classes of a data set                    –

@@ -12,7 +12,7 @@ import (
 
 // Save writes the model to a safetensors file: its parameters and buffers, its settings, and
 // Meta. The tensors have PyTorch-style names. The settings are the current number of steps,
-// the encoder, and those of neurons, batch norm and dropout. The structure of the layers is
+// the encoder, the names of the classes, and those of neurons, batch norm and dropout. The structure of the layers is
 // not in the file.
 //
 // Save replaces an existing file only once the new one is complete. It returns an error that

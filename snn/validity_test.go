@@ -167,11 +167,15 @@ func TestSettingsAreSaved(t *testing.T) {
 
 	n.Surrogate = wrapped{snn.Triangle{Width: 1}} // its String is triangle's
 	require.NoError(t, m.Save(path))
+	assert.ErrorContains(t, other.SetSettings(meta(t, path)), `layer 1: surrogate "snn_test.wrapped"`)
+	n.Surrogate = &snn.Triangle{Width: 1}
+	require.NoError(t, m.Save(path))
 	for key, change := range map[string][2]string{
-		`surrogate "triangle": expected a name and a number`: {"triangle 1", "triangle"},
-		"decay 7: expected a number in (0, 1]":               {`\"decay\":0.3`, `\"decay\":7`},
-		"no settings of layer 2":                             {`\"2\":{`, `\"3\":{`},
-		`encoder "morse": expected direct or poisson`:        {`\"poisson\"`, `\"morse\"`},
+		`surrogate "triangle": expected a name and a number`:            {"triangle 1", "triangle"},
+		"decay 7: expected a number in (0, 1]":                          {`\"decay\":0.3`, `\"decay\":7`},
+		"no settings of layer 2":                                        {`\"2\":{`, `\"3\":{`},
+		`encoder "morse": expected direct or poisson`:                   {`\"poisson\"`, `\"morse\"`},
+		`settings of layer "2 ": the network has no layer of that name`: {`\"2\":{`, `\"2 \":{},\"2\":{`},
 		"-5 time steps":                     {`\"steps\":5`, `\"steps\":-5`},
 		"dropout probability 1.4":           {`\"p\":0.4`, `\"p\":1.4`},
 		"eps 0: expected a positive number": {`\"eps\":0.001`, `\"eps\":0`},
