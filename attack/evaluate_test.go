@@ -316,8 +316,11 @@ func TestEvaluateStopped(t *testing.T) {
 	r, err = attack.Evaluate(stopped, m, set{x: x, y: y}, suite(), cfg)
 	assert.Equal(t, context.Canceled, err)
 	assert.Equal(t, 0, r.Images)
-	_, err = json.Marshal(r)
-	assert.NoError(t, err)
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	var again *attack.Report
+	require.NoError(t, json.Unmarshal(text, &again))
+	assert.Equal(t, r, again)
 }
 
 func TestEvaluateErrors(t *testing.T) {

@@ -147,6 +147,16 @@ func (m *Model) Classes() int { return m.classes }
 // are unknown.
 func (m *Model) ClassNames() []string { return m.Config.ClassNames }
 
+// Normalization returns the mean and the standard deviation of each channel, by which the
+// model normalizes images, or nil for none. After Load they are those of the file, while the
+// fields Mean and Std of Config are what NewModel was given.
+func (m *Model) Normalization() (mean, std []float32) {
+	if m.mean == nil {
+		return nil, nil
+	}
+	return m.mean.Export(), m.std.Export()
+}
+
 // Summary returns the layers with their shapes and parameters.
 func (m *Model) Summary() *Summary { return &m.summary }
 
