@@ -536,7 +536,7 @@ func TestMix(t *testing.T) {
 	var count [4]int
 	var mix attack.Mix
 	for i := range count {
-		mix = append(mix, perturberFunc(func() { count[i]++ }))
+		mix = append(mix, adversaryFunc(func() { count[i]++ }))
 	}
 	for i := range calls {
 		_, err := mix.Perturb(ctx, nil, tensor.NCHW{}, nil, nil, rng.New(uint64(i)))
@@ -547,9 +547,9 @@ func TestMix(t *testing.T) {
 	}
 }
 
-type perturberFunc func()
+type adversaryFunc func()
 
-func (f perturberFunc) Perturb(context.Context, *snn.Model, tensor.NCHW, []int, []uint64, rng.Key) (tensor.NCHW, error) {
+func (f adversaryFunc) Perturb(context.Context, *snn.Model, tensor.NCHW, []int, []uint64, rng.Key) (tensor.NCHW, error) {
 	f()
 	return tensor.NCHW{}, nil
 }
