@@ -57,6 +57,21 @@ func TestNonFiniteCurrents(t *testing.T) {
 	assert.ErrorContains(t, err, "image 0: logit 2 is +Inf: expected a finite number")
 }
 
+// Max pooling would hide −∞ and NaN, where no neurons follow it too.
+func TestNonFiniteMaxPool(t *testing.T) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		c := snn.NewConv2D(1, 2, 1, 1, 0, true)
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 2, Width: 2, Steps: 2}, snn.NewSequential(c, snn.MaxPool{K: 2}, snn.NewLinear(2, 2, true)))
+		require.NoError(t, err)
+		x := images(m, 2)
+		x.Data[5] = 0
+		c.Weight.Import([]float32{1, 3e38})
+		c.Bias.Import([]float32{0, bad})
+		_, err = m.Logits(snn.Pass{}, x)
+		assert.ErrorContains(t, err, "the input of a max pooling layer is not a finite number", "%v", bad)
+	}
+}
+
 // What would make currents NaN is refused when it is loaded, and the model stays as it was.
 func TestLoadRefusesInvalidStatistics(t *testing.T) {
 	m := newModel(t, defaults())
