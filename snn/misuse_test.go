@@ -156,3 +156,20 @@ func TestPanicLeavesNoMemory(t *testing.T) {
 	assert.Equal(t, want, grad())
 	assert.LessOrEqual(t, m.Peak(), peak)
 }
+
+// Chunks cover every image once, for many images on 32 bits too.
+func TestChunksOfManyImages(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 32}, snn.IF())
+	require.NoError(t, err)
+	const n = 60000
+	seen := make([]int32, n)
+	require.NoError(t, m.ForEachChunk(n, snn.Pass{Threads: 1}, func(lo, hi int, _ snn.Pass) error {
+		for i := lo; i < hi; i++ {
+			seen[i]++
+		}
+		return nil
+	}))
+	for i, times := range seen {
+		require.EqualValues(t, 1, times, i)
+	}
+}

@@ -386,7 +386,8 @@ func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) e
 	}
 	parts := min(n, (n*p.Steps+frames-1)/frames)
 	errs := make([]error, parts)
-	parallel.For(side, parts, func(i int) { errs[i] = fn(n*i/parts, n*(i+1)/parts, p) })
+	first := func(i int) int { return int(int64(n) * int64(i) / int64(parts)) }
+	parallel.For(side, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })
 	for _, err := range errs {
 		if err != nil {
 			return err
