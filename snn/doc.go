@@ -111,7 +111,7 @@
 //   - NewModel returns an error if two layers do not fit together, or a setting is out of
 //     range.
 //   - A run returns an error if an image does not fit the model or has a value outside
-//     [0,1], if a neuron's settings are out of range, or if a current, a potential or a
+//     [0,1], if a layer's settings are out of range, or if a current, a potential or a
 //     logit is not a finite number.
 //   - Load and SetState return an error if the file is not a state of this network. The
 //     model then stays as it was.
