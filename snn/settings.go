@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -192,7 +193,8 @@ func (l *BatchNorm) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON sets Eps and Momentum. It returns an error if Eps is not positive or
 // Momentum not in [0,1].
 func (l *BatchNorm) UnmarshalJSON(text []byte) error {
-	var s batchNormSettings
+	nan := float32(math.NaN()) // refused, if the text has no value
+	s := batchNormSettings{nan, nan}
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
@@ -228,7 +230,7 @@ func (l *Dropout) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON sets P and EveryStep. It returns an error if P is not in [0,1).
 func (l *Dropout) UnmarshalJSON(text []byte) error {
-	var s dropoutSettings
+	s := dropoutSettings{P: float32(math.NaN())} // refused, if the text has no value
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}

@@ -168,7 +168,12 @@ func TestSettingsAreSaved(t *testing.T) {
 	require.NoError(t, other.Load(path))
 	assert.Equal(t, 2, other.Steps, "Load leaves settings alone")
 	assert.NotContains(t, fmt.Sprint(other.Meta), "settings")
-	require.NoError(t, other.SetSettings(meta(t, path)))
+	var notes []string
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Note: func(s string) { notes = append(notes, s) }}))
+	require.Len(t, notes, 1)
+	assert.Contains(t, notes[0], `the settings of the file are not taken over: it has {"steps":5,`)
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Settings: true}))
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Note: func(s string) { t.Error(s) }}), "they are the same")
 	assert.Equal(t, m.Steps, other.Steps)
 	assert.Equal(t, m.Encoder, other.Encoder)
 	for _, pair := range [][2]interface{ MarshalJSON() ([]byte, error) }{{n, on}, {d, od}, {b, ob}} {
@@ -187,13 +192,15 @@ func TestSettingsAreSaved(t *testing.T) {
 	require.NoError(t, m.Save(path))
 	for key, change := range map[string][2]string{
 		`surrogate "triangle": expected a name and a number`:            {"triangle 1", "triangle"},
+		"batch norm's momentum NaN":                                     {`\"momentum\"`, `\"impetus\"`},
+		"dropout probability NaN":                                       {`\"p\"`, `\"q\"`},
 		"decay 7: expected a number in (0, 1]":                          {`\"decay\":0.3`, `\"decay\":7`},
 		"no settings of layer 2":                                        {`\"2\":{`, `\"3\":{`},
 		`encoder "morse": expected direct or poisson`:                   {`\"poisson\"`, `\"morse\"`},
 		`settings of layer "2 ": the network has no layer of that name`: {`\"2\":{`, `\"2 \":{},\"2\":{`},
-		"-5 time steps":                     {`\"steps\":5`, `\"steps\":-5`},
-		"dropout probability 1.4":           {`\"p\":0.4`, `\"p\":1.4`},
-		"eps 0: expected a positive number": {`\"eps\":0.001`, `\"eps\":0`},
+		"-5 time steps":                                                 {`\"steps\":5`, `\"steps\":-5`},
+		"dropout probability 1.4":                                       {`\"p\":0.4`, `\"p\":1.4`},
+		"eps 0: expected a positive number":                             {`\"eps\":0.001`, `\"eps\":0`},
 	} {
 		changed := maps.Clone(meta(t, path))
 		for k, v := range changed {
