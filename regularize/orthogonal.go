@@ -19,7 +19,8 @@ type Orthogonal struct {
 	Beta float32
 	// RowShare, in (0, 1], is the share of rows that a step projects in a linear layer of
 	// MinRows rows or more. ⌊RowShare·rows⌋ rows, but at least one, are drawn without
-	// replacement and projected as a matrix of their own. 1 projects all rows.
+	// replacement and projected as a matrix of their own. 1 projects all rows. Two rows
+	// move towards orthogonality only where both are drawn, about RowShare² of the steps.
 	RowShare float32
 	// MinRows, at least 0, is the smallest number of rows to which RowShare applies.
 	// Smaller layers and convolutions are projected whole.

@@ -134,7 +134,7 @@ func TestOpen(t *testing.T) {
 		{cifar100, "CIFAR-100", 6, 3, 100, true, []float32{0.5071, 0.4867, 0.4408}, []float32{0.2675, 0.2565, 0.2761}},
 		{mnist, "IDX images", 5, 2, 10, false, nil, nil},
 		{dotted, "IDX images", 5, 2, 10, false, nil, nil},
-		{"fashion-mini", "Fashion-MNIST (7,000 images)", 6000, 1000, 10, false, []float32{0.286}, []float32{0.353}},
+		{"fashion-mini", "Fashion-MNIST (7,000 images)", 6000, 1000, 10, false, []float32{0.285672843}, []float32{0.353686064}},
 	} {
 		d, err := sets.Open(context.Background(), c.path, nil)
 		require.NoError(t, err)
