@@ -29,7 +29,7 @@ import (
 
 // The Go code of docs/train.md is code of this file.
 func TestDocsTrain(t *testing.T) {
-	doctest.Page(t, "docs/train.md", 7, "docs_train_test.go")
+	doctest.Page(t, "docs/train.md", 8, "docs_train_test.go")
 }
 
 // draw writes a folder of grey images of two classes, which are bright on the left or on
@@ -127,6 +127,42 @@ func judge(ctx context.Context, data, network string) error {
 	}
 	fmt.Printf("clean %.0f %%, under PGD %.0f %%\n", 100*clean, 100*report.Attacks[0].Accuracy)
 	return nil
+}
+
+// judgeFog prints the accuracy of a network on the file fog.npy of a folder such as CIFAR-10-C.
+func judgeFog(ctx context.Context, model *snn.Model, folder string) error {
+	corrupted, err := dataset.ReadNPY(filepath.Join(folder, "fog.npy"), filepath.Join(folder, "labels.npy"), model.Classes())
+	if err != nil {
+		return err
+	}
+	accuracy, err := train.Accuracy(ctx, model, corrupted, 64)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d images in fog: %.0f %%\n", corrupted.N, 100*accuracy)
+	return nil
+}
+
+// The page's code judges NumPy files by a network with class names, and refuses those with
+// other labels.
+func TestDocsTrainNumPy(t *testing.T) {
+	cfg := zoo.Default("conv4 A | fc")
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 3, 8, 8, 2, 1
+	cfg.Mean, cfg.Std = nil, nil
+	cfg.ClassNames = []string{"cat", "dog"}
+	model, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	folder := t.TempDir()
+	write := func(name, shape string, data []byte) {
+		header := "{'descr': '|u1', 'fortran_order': False, 'shape': " + shape + ", }\n"
+		b := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)), 0)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), slices.Concat(b, []byte(header), data), 0o644))
+	}
+	write("fog.npy", "(2, 8, 8, 3)", make([]byte, 2*8*8*3))
+	write("labels.npy", "(2,)", []byte{0, 1})
+	require.NoError(t, judgeFog(t.Context(), model, folder))
+	write("labels.npy", "(2,)", []byte{0, 2})
+	assert.ErrorContains(t, judgeFog(t.Context(), model, folder), "label 2")
 }
 
 // bias measures the largest bias of the last layer.

@@ -536,7 +536,7 @@ func TestMix(t *testing.T) {
 	var count [4]int
 	var mix attack.Mix
 	for i := range count {
-		mix = append(mix, perturberFunc(func() { count[i]++ }))
+		mix = append(mix, adversaryFunc(func() { count[i]++ }))
 	}
 	for i := range calls {
 		_, err := mix.Perturb(ctx, nil, tensor.NCHW{}, nil, nil, rng.New(uint64(i)))
@@ -547,9 +547,9 @@ func TestMix(t *testing.T) {
 	}
 }
 
-type perturberFunc func()
+type adversaryFunc func()
 
-func (f perturberFunc) Perturb(context.Context, *snn.Model, tensor.NCHW, []int, []uint64, rng.Key) (tensor.NCHW, error) {
+func (f adversaryFunc) Perturb(context.Context, *snn.Model, tensor.NCHW, []int, []uint64, rng.Key) (tensor.NCHW, error) {
 	f()
 	return tensor.NCHW{}, nil
 }
@@ -626,7 +626,6 @@ func TestErrors(t *testing.T) {
 		{run(attack.PGD(0.1, nan, 3, snn.BPTT{}), x, y, ids), "attack: alpha NaN: expected a positive number"},
 		{run(attack.PGD(0.1, 0.1, 0, snn.BPTT{}), x, y, ids), "attack: 0 steps: expected at least 1"},
 		{run(attack.FGSM(0.1, nil), x, y, ids), "attack: no gradient approximation: expected one such as snn.BPTT{}"},
-		{run(attack.FGSM(0.1, snn.BPTT{Surrogate: snn.Triangle{}}), x, y, ids), "attack: snn: BPTT: surrogate triangle 0: expected a positive number"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = nil }), x, y, ids), "attack: no norm: expected one such as LInf{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Start = nil }), x, y, ids), "attack: no start: expected one such as AtImage{}"},
 		{run(fgsm(func(a *attack.Attack) { a.Objective = nil }), x, y, ids), "attack: no objective: expected one such as CrossEntropy{}"},
@@ -649,6 +648,9 @@ func TestErrors(t *testing.T) {
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
+
+	_, err := attack.FGSM(0.1, snn.BPTT{Surrogate: snn.Triangle{}}).Perturb(ctx, model(t, "conv3 | fc", false), x, y, ids, rng.New(1))
+	assert.ErrorContains(t, err, "snn: BPTT: surrogate triangle 0: expected a positive number")
 
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()

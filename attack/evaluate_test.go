@@ -161,11 +161,15 @@ func TestEvaluateZeroGradient(t *testing.T) {
 		{Name: "seeing", Attack: attack.PGD(0.25, 0.1, 2, snn.CBA{})},
 		{Name: "zero_gradient", Attack: ahead},
 		{Name: "noise", Attack: attack.GaussianNoise{Std: 0.1}},
+		{Name: "first step alone", Attack: &attack.Attack{
+			Objective: &onlyFirst{}, Gradient: snn.CBA{}, Norm: attack.LInf{}, Start: attack.AtImage{}, Eps: 0.25, Alpha: 0.1, Steps: 2,
+		}},
 	}, cfg)
 	require.NoError(t, err)
 	assert.Nil(t, r.Attacks[0].ZeroGradient)
 	assert.Equal(t, []int{0, 1, 3}, r.Attacks[1].ZeroGradient)
 	assert.Nil(t, r.Attacks[2].ZeroGradient)
+	assert.Equal(t, []int{3}, r.Attacks[3].ZeroGradient, "images 0 to 2 had a gradient in their first step")
 }
 
 // onlyLast is an objective that has a gradient for images of class 2 alone.
@@ -177,6 +181,18 @@ func (onlyLast) Gradient(grad, _ []float32, y, _ []int) {
 			grad[i*3+2] = 1
 		}
 	}
+}
+
+// onlyFirst is an objective that has a gradient in its first call alone.
+type onlyFirst struct{ called bool }
+
+func (o *onlyFirst) Gradient(grad, _ []float32, _, _ []int) {
+	for i := range grad {
+		if !o.called && i%3 == 2 {
+			grad[i] = 1
+		}
+	}
+	o.called = true
 }
 
 // pastTarget is an objective that raises the class after the target over the others.
@@ -316,12 +332,21 @@ func TestEvaluateStopped(t *testing.T) {
 	r, err = attack.Evaluate(stopped, m, set{x: x, y: y}, suite(), cfg)
 	assert.Equal(t, context.Canceled, err)
 	assert.Equal(t, 0, r.Images)
-	_, err = json.Marshal(r)
-	assert.NoError(t, err)
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	var again *attack.Report
+	require.NoError(t, json.Unmarshal(text, &again))
+	assert.Equal(t, r, again)
 }
 
 func TestEvaluateErrors(t *testing.T) {
 	m := brightest(t)
+	cfg4 := zoo.Default("| fc")
+	cfg4.Channels, cfg4.Height, cfg4.Width, cfg4.Classes = m.Channels, m.Height, m.Width, 4
+	four, err := zoo.New(cfg4, rng.New(1))
+	require.NoError(t, err)
+	_, err = attack.EvaluateAll(ctx, []*snn.Model{m, four}, set{x: pixels(0, 1), y: []int{0, 1}}, nil, attack.DefaultConfig())
+	assert.ErrorContains(t, err, "networks of 3 and 4 classes")
 	good := set{x: pixels(0, 1), y: []int{0, 1}}
 	cfg := attack.DefaultConfig()
 	cfg.Threat = whole
@@ -358,7 +383,7 @@ func TestEvaluateErrors(t *testing.T) {
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
-	_, err := attack.EvaluateAll(ctx, nil, good, nil, cfg)
+	_, err = attack.EvaluateAll(ctx, nil, good, nil, cfg)
 	assert.ErrorContains(t, err, "no networks")
 	m.Params()[0].Import([]float32{1, 0, 0, 3e38, 1, 0, 0, 0, 1})
 	m.Params()[1].Import([]float32{0, 3e38, 0})

@@ -113,15 +113,15 @@ func (r *Report) finish() {
 	}
 	for k := range r.Attacks {
 		o := &r.Attacks[k]
-		o.Success = make([]bool, r.Images)
+		o.Success = nil
 		targeted := false
 		for i, y := range r.Labels {
+			success := r.Clean.Predicted[i] == y && o.Predicted[i] != y
 			if t := o.Target[i]; t >= 0 {
 				targeted = true
-				o.Success[i] = o.Predicted[i] == t
-			} else {
-				o.Success[i] = r.Clean.Predicted[i] == y && o.Predicted[i] != y
+				success = o.Predicted[i] == t
 			}
+			o.Success = append(o.Success, success)
 			r.Survived[i] = r.Survived[i] && (!o.InWorstCase || o.Predicted[i] == y)
 		}
 		if !targeted {

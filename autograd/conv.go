@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -122,8 +123,8 @@ func (o *conv2D) Backward(t *Tape) {
 	if o.y.gradSteps < x.shape.Steps {
 		in = weightGradInput{dense: t.sumSteps(x)}
 	}
-	if t.FusedUpdate != nil && t.FusedUpdate.Handles(o.w) {
-		in.sink(t, o.w, dy, geom)
+	if t.FusedUpdate != nil && !o.w.hasGrad && t.lastUse(o.w) && t.FusedUpdate.Handles(o.w) {
+		in.update(t, o.w, dy, geom)
 	} else {
 		dw, add := o.w.openGrad()
 		in.run(t, dw, dy, geom, add)
@@ -152,9 +153,17 @@ func (in weightGradInput) run(t *Tape, dw, dy []float32, geom kernel.Conv, add b
 	}
 }
 
-// sink passes the gradient to FusedUpdate in parts that stay in cache. A part holds whole
+// lastUse reports whether no operation that is still to go back through reads the weights w.
+func (t *Tape) lastUse(w *Param) bool {
+	return !slices.ContainsFunc(t.ops, func(op Op) bool {
+		o, ok := op.(*conv2D)
+		return ok && o.w == w
+	})
+}
+
+// update passes the gradient to FusedUpdate in parts that stay in cache. A part holds whole
 // blocks of output channels.
-func (in weightGradInput) sink(t *Tape, w *Param, dy []float32, geom kernel.Conv) {
+func (in weightGradInput) update(t *Tape, w *Param, dy []float32, geom kernel.Conv) {
 	cout, blocks := geom.Cout, geom.BlocksOut()
 	block := len(w.data) / blocks // weights of a block of output channels
 	frames := geom.Frames * geom.Hout * geom.Wout * tensor.Lanes

@@ -31,8 +31,9 @@ type Tape struct {
 // weight tensor in parts, as soon as each part is computed. The whole gradient is then
 // never in memory.
 type FusedUpdate interface {
-	// Handles reports whether the gradient of p goes to Update instead of to p.Grad. It
-	// must report false if the network uses p more than once.
+	// Handles reports whether the gradient of p goes to Update instead of to p.Grad. The
+	// gradient goes to p.Grad all the same if the network uses p more than once, or if p
+	// has a gradient already.
 	Handles(p *Param) bool
 	// Update receives the gradient of the values p.Data()[at:at+len(grad)]. A backward
 	// pass calls it once for each part of p, after the pass has read p for the last time.

@@ -257,11 +257,11 @@ func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
 			m = m.AfterAvgPool(k, k*m.Height, k*m.Width) // a remainder of the image is in no window
 		}
 		lo, hi := slices.Repeat([]float32{0}, m.Cin), slices.Repeat([]float32{1}, m.Cin)
-		if p.from == Image && w.model.Mean != nil {
+		if mean, std := w.model.Normalization(); p.from == Image && mean != nil {
 			per := make([]float32, m.Cin)
-			for i, std := range w.model.Std {
-				per[i] = 1 / std
-				lo[i], hi[i] = -w.model.Mean[i], 1-w.model.Mean[i]
+			for i, mean := range mean {
+				per[i] = 1 / std[i]
+				lo[i], hi[i] = -mean, 1-mean
 			}
 			m = m.scaleInput(per)
 		}

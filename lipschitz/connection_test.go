@@ -1,8 +1,11 @@
 package lipschitz_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -232,3 +235,34 @@ func TestConnectionsErrors(t *testing.T) {
 }
 
 type strange struct{ *snn.Conv2D }
+
+// The normalization is that of the parameters, which Load may have set, and not that of the
+// configuration.
+func TestConnectionsOfALoadedNormalization(t *testing.T) {
+	cfg := zoo.Default("conv4 | fc3")
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = 2, 4, 4, 3
+	build := func(mean, std []float32) *snn.Model {
+		cfg.Mean, cfg.Std = mean, std
+		m, err := zoo.New(cfg, rng.New(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	saved, loaded := build([]float32{0.1, 0.9}, []float32{0.25, 0.5}), build([]float32{0, 0}, []float32{1, 1})
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	if err := errors.Join(saved.Save(path), loaded.Load(path)); err != nil {
+		t.Fatal(err)
+	}
+	want, err := lipschitz.Connections(saved)
+	got, err2 := lipschitz.Connections(loaded)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		w, g := want[i], got[i]
+		if !slices.Equal(w.Positive, g.Positive) || !slices.Equal(w.Negative, g.Negative) || !slices.Equal(w.Paths[0].Map.Weight, g.Paths[0].Map.Weight) {
+			t.Errorf("%s: %v and %v, want %v and %v", w.Layer, g.Positive, g.Negative, w.Positive, w.Negative)
+		}
+	}
+}

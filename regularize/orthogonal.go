@@ -37,9 +37,6 @@ func ForVGG() Orthogonal { return Orthogonal{Beta: 0.001, RowShare: 1, MinRows: 
 // otherwise the settings of [ForVGG].
 func ForWRN() Orthogonal { return Orthogonal{Beta: 0.004, RowShare: 1, MinRows: 200} }
 
-// DefaultOrthogonal returns [ForWRN]'s settings.
-func DefaultOrthogonal() Orthogonal { return ForWRN() }
-
 // Validate returns an error that names the first field out of its range.
 func (o Orthogonal) Validate() error {
 	switch {

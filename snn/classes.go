@@ -2,6 +2,15 @@ package snn
 
 import "fmt"
 
+// validateClassNames returns an error if names has another number of names than the model
+// has classes. It may be nil.
+func (m *Model) validateClassNames(names []string) error {
+	if names != nil && len(names) != m.classes {
+		return fmt.Errorf("snn: %d names for the %d classes that the network ends in", len(names), m.classes)
+	}
+	return nil
+}
+
 // ValidateClasses compares the classes of a labelled data set with the model's. It
 // returns an error if their numbers differ, or if a class has one name in the data set
 // and another in the model. An accuracy over such labels would be meaningless.

@@ -98,7 +98,7 @@
 //	Save, Write        write parameters, buffers, settings and Meta          –
 //	Load, LoadWith     read a .safetensors or .pth file                      parameters, buffers, Meta
 //	SetState           does the same with a file's content                   parameters, buffers, Meta
-//	SetSettings        takes steps, encoder and neurons from metadata        settings
+//	SetSettings        takes steps, encoder, class names and layer settings  settings
 //	ValidateParams     looks for NaN, infinities and bad variances           –
 //	ValidateImages     checks the shape and the range of images              –
 //	ValidateClasses    compares the classes of a data set                    –
@@ -112,8 +112,8 @@
 //   - NewModel returns an error if two layers do not fit together, or a setting is out of
 //     range.
 //   - A run returns an error if an image does not fit the model or has a value outside
-//     [0,1], or if a neuron's settings are out of range. It also returns one if a current,
-//     a potential or a logit is not a finite number.
+//     [0,1], or if a layer's settings are out of range. It also returns one if a current, a
+//     potential or a logit is not a finite number.
 //   - Load and SetState return an error if the file is not a state of this network. The
 //     model then stays as it was.
 //

@@ -55,6 +55,9 @@ func (g BPTT) Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value 
 	s := n.Surrogate
 	if g.Surrogate != nil {
 		s = g.Surrogate
+		if err := validateSurrogate(s); err != nil {
+			p.Fail(fmt.Errorf("BPTT: %w", err))
+		}
 	}
 	return autograd.FireThroughTime(p.Tape, current, n.dynamics(), p.Steps, s, n.DetachReset)
 }

@@ -3,7 +3,6 @@ package snn
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -71,8 +70,8 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 			return nil, fmt.Errorf("snn: %d means and %d standard deviations for %d channels", len(cfg.Mean), len(cfg.Std), cfg.Channels)
 		}
 		for c, s := range cfg.Std {
-			if !(s > 0) || math.IsInf(float64(s), 0) || math.IsNaN(float64(cfg.Mean[c])) {
-				return nil, fmt.Errorf("snn: channel %d: mean %v, standard deviation %v: expected numbers, the latter positive", c, cfg.Mean[c], s)
+			if mean := cfg.Mean[c]; !(s > 0) || s-s != 0 || mean-mean != 0 {
+				return nil, fmt.Errorf("snn: channel %d: mean %v, standard deviation %v: expected finite numbers, the latter positive", c, mean, s)
 			}
 		}
 		m.mean, m.std = autograd.NewBuffer(cfg.Channels), autograd.NewBuffer(cfg.Channels)
@@ -88,8 +87,8 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		return nil, fmt.Errorf("snn: the network ends in %d×%d×%d: expected one pixel of classes", out.C, out.H, out.W)
 	}
 	m.classes = out.C
-	if cfg.ClassNames != nil && len(cfg.ClassNames) != m.classes {
-		return nil, fmt.Errorf("snn: %d names for the %d classes that the network ends in", len(cfg.ClassNames), m.classes)
+	if err := m.validateClassNames(cfg.ClassNames); err != nil {
+		return nil, err
 	}
 	named := map[string]bool{}
 	for _, p := range m.State() {
@@ -101,6 +100,16 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 		}
 		named[p.Name] = true
 	}
+	layers := map[string]bool{}
+	for _, r := range m.summary.Rows {
+		if _, ok := r.Layer.(configurable); !ok {
+			continue
+		}
+		if layers[r.Name] { // their spikes, random numbers and settings go by the name
+			return nil, fmt.Errorf("snn: two layers are named %q: expected a name of its own for each", r.Name)
+		}
+		layers[r.Name] = true
+	}
 	for _, p := range m.Params() {
 		m.params += p.Len()
 	}
@@ -111,7 +120,6 @@ func NewModel(cfg Config, body Layer) (*Model, error) {
 const mostSteps = 1 << 16
 
 // validateSteps returns an error if a number of steps is out of range.
-
 func validateSteps(steps int) error {
 	if steps < 1 {
 		return fmt.Errorf("snn: %d time steps: expected at least 1", steps)
@@ -138,6 +146,16 @@ func (m *Model) Classes() int { return m.classes }
 // ClassNames returns the name of each class, in the order of the logits, or nil if they
 // are unknown.
 func (m *Model) ClassNames() []string { return m.Config.ClassNames }
+
+// Normalization returns the mean and the standard deviation of each channel, by which the
+// model normalizes images, or nil for none. After Load they are those of the file, while the
+// fields Mean and Std of Config are what NewModel was given.
+func (m *Model) Normalization() (mean, std []float32) {
+	if m.mean == nil {
+		return nil, nil
+	}
+	return m.mean.Export(), m.std.Export()
+}
 
 // Summary returns the layers with their shapes and parameters.
 func (m *Model) Summary() *Summary { return &m.summary }
@@ -312,7 +330,8 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 // is out of range. It also returns one if a current, a membrane potential or a logit is not
 // a finite number. It panics if the numbers of keys and images differ.
 func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
-	if err := m.validateRun(&p, x); err != nil {
+	err := m.validateRun(&p, x)
+	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, x.N*m.classes)
@@ -328,9 +347,14 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 		return err
 	}
 	if p.OnSpikes != nil || p.Train {
-		return out, run(0, x.N, p)
+		err = run(0, x.N, p)
+	} else {
+		err = m.ForEachChunk(x.N, p, run)
 	}
-	return out, m.ForEachChunk(x.N, p, run)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // The sizes of chunks, in frames (images × steps). A small network runs one chunk of
@@ -364,7 +388,8 @@ func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) e
 	}
 	parts := min(n, (n*p.Steps+frames-1)/frames)
 	errs := make([]error, parts)
-	parallel.For(side, parts, func(i int) { errs[i] = fn(n*i/parts, n*(i+1)/parts, p) })
+	first := func(i int) int { return int(int64(n) * int64(i) / int64(parts)) }
+	parallel.For(side, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -381,11 +406,6 @@ func (m *Model) setDefaults(p *Pass) error {
 	}
 	if p.Threads == 0 {
 		p.Threads = m.Threads
-	}
-	if g, ok := p.Gradient.(BPTT); ok && g.Surrogate != nil {
-		if err := validateSurrogate(g.Surrogate); err != nil {
-			return fmt.Errorf("snn: BPTT: %w", err)
-		}
 	}
 	if err := m.validateSettings(); err != nil {
 		return err
@@ -414,16 +434,23 @@ func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 }
 
 // run makes a pass that validateRun has checked. input and params say which gradients it
-// computes.
+// computes. A panic of the caller's code leaves the tape to the garbage collector, since an
+// operation on its way holds memory that Reset does not free.
 func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
 	}
 	p.Tape = m.tape()
-	defer m.idle(p.Tape)
+	grad, err = m.runOn(&p, x, input, params, fn)
+	m.idle(p.Tape)
+	return grad, err
+}
+
+// runOn is run on p.Tape.
+func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
 	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
 	in := p.Tape.Leaf(x, input)
-	out := m.Forward(&p, in)
+	out := m.Forward(p, in)
 	if p.Tape.TakeNonFinite() {
 		p.Fail(errors.New("the input of a max pooling layer is not a finite number"))
 	}

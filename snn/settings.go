@@ -3,6 +3,10 @@ package snn
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
@@ -13,9 +17,10 @@ const settingsKey = "snnrat.settings"
 
 // settings are the settings of a model as JSON.
 type settings struct {
-	Steps   int                        `json:"steps"`
-	Encoder string                     `json:"encoder"`
-	Layers  map[string]json.RawMessage `json:"layers"` // by layer name, for layers with settings
+	Steps      int                        `json:"steps"`
+	Encoder    string                     `json:"encoder"`
+	ClassNames []string                   `json:"class_names"` // nil if unknown
+	Layers     map[string]json.RawMessage `json:"layers"`      // by layer name, for layers with settings
 }
 
 // configurable is a layer whose settings are saved with a model.
@@ -26,7 +31,10 @@ type configurable interface {
 
 // settings returns the model's settings as JSON.
 func (m *Model) settings() (string, error) {
-	s := settings{Steps: m.Steps, Encoder: encoderName(m.Encoder), Layers: map[string]json.RawMessage{}}
+	s := settings{m.Steps, encoderName(m.Encoder), m.ClassNames(), map[string]json.RawMessage{}}
+	if err := m.validateClassNames(s.ClassNames); err != nil {
+		return "", err
+	}
 	for _, r := range m.summary.Rows {
 		l, ok := r.Layer.(configurable)
 		if !ok {
@@ -43,7 +51,8 @@ func (m *Model) settings() (string, error) {
 }
 
 // SetSettings reads a model's settings from meta, the metadata of a file that Save wrote. It
-// sets the number of steps, the encoder, and the settings of neurons, batch norm and dropout.
+// sets the number of steps, the encoder, the names of the classes, and the settings of
+// neurons, batch norm and dropout.
 // If meta has no settings, SetSettings changes nothing.
 //
 // SetSettings returns an error if the settings are those of another network or out of range.
@@ -54,7 +63,7 @@ func (m *Model) SetSettings(meta map[string]string) error {
 	if !ok {
 		return nil
 	}
-	var s settings
+	s := settings{ClassNames: m.ClassNames()} // files of earlier versions have none
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return fmt.Errorf("metadata %s: %w", settingsKey, err)
 	}
@@ -65,7 +74,10 @@ func (m *Model) SetSettings(meta map[string]string) error {
 	if !ok {
 		return fmt.Errorf("metadata %s: encoder %.80q: expected direct or poisson; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
 	}
-	m.Steps, m.Encoder = s.Steps, encoder
+	if err := m.validateClassNames(s.ClassNames); err != nil {
+		return fmt.Errorf("metadata %s: %w", settingsKey, err)
+	}
+	m.Steps, m.Encoder, m.Config.ClassNames = s.Steps, encoder, s.ClassNames
 	for _, r := range m.summary.Rows {
 		l, ok := r.Layer.(configurable)
 		if !ok {
@@ -78,18 +90,29 @@ func (m *Model) SetSettings(meta map[string]string) error {
 		if err := l.UnmarshalJSON(text); err != nil {
 			return fmt.Errorf("metadata %s: layer %s: %w", settingsKey, r.Name, err)
 		}
+		delete(s.Layers, r.Name)
+	}
+	if rest := slices.Sorted(maps.Keys(s.Layers)); len(rest) > 0 {
+		return fmt.Errorf("metadata %s: settings of layer %.80q: the network has no layer of that name with settings", settingsKey, rest[0])
 	}
 	return m.validateSettings()
 }
 
-// validateSettings returns an error that names the first neurons whose settings are out of
-// range. A caller can change the fields of a Neuron at any time, so each pass checks them.
+// validateSettings returns an error that names the first layer whose settings are out of
+// range. A caller can change the fields of a layer at any time, so each pass checks them.
 func (m *Model) validateSettings() error {
 	for _, r := range m.summary.Rows {
-		if n, ok := r.Layer.(*Neuron); ok {
-			if err := n.Validate(); err != nil {
-				return fmt.Errorf("snn: layer %s: %w", r.Name, err)
-			}
+		var err error
+		switch l := r.Layer.(type) {
+		case *Neuron:
+			err = l.Validate()
+		case *BatchNorm:
+			err = validateBatchNorm(&l.BatchNormState)
+		case *Dropout:
+			err = l.validate()
+		}
+		if err != nil {
+			return fmt.Errorf("snn: layer %s: %w", r.Name, err)
 		}
 	}
 	return nil
@@ -112,12 +135,13 @@ type neuronSettings struct {
 	Threshold   float32 `json:"threshold"`
 	SoftReset   bool    `json:"soft_reset,omitempty"`
 	DetachReset bool    `json:"detach_reset,omitempty"`
-	Surrogate   string  `json:"surrogate"` // what its String returns
+	Surrogate   string  `json:"surrogate"`
 }
 
-// MarshalJSON returns the neuron's settings. The surrogate is what its String returns.
+// MarshalJSON returns the neuron's settings. A surrogate of NewSurrogate is what its String
+// returns. Another one is its Go type, which UnmarshalJSON refuses.
 func (n *Neuron) MarshalJSON() ([]byte, error) {
-	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, fmt.Sprint(n.Surrogate)})
+	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
 }
 
 // UnmarshalJSON sets the neuron's settings. It returns an error if a setting is out of range,
@@ -127,17 +151,32 @@ func (n *Neuron) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
-	name, value, _ := strings.Cut(s.Surrogate, " ")
-	var parameter float32
-	if _, err := fmt.Sscan(value, &parameter); err != nil {
-		return fmt.Errorf("surrogate %.80q: expected a name and a number, as in \"triangle 1\"", s.Surrogate)
-	}
-	surrogate, err := NewSurrogate(name, parameter)
+	surrogate, err := parseSurrogate(s.Surrogate)
 	if err != nil {
 		return err
 	}
 	n.Decay, n.Threshold, n.SoftReset, n.DetachReset, n.Surrogate = s.Decay, s.Threshold, s.SoftReset, s.DetachReset, surrogate
 	return n.Validate()
+}
+
+// surrogateName returns the text of s in files: what its String returns if NewSurrogate makes
+// the same surrogate of it, and the Go type of s otherwise.
+func surrogateName(s Surrogate) string {
+	text := fmt.Sprint(s)
+	if known, err := parseSurrogate(text); err == nil && reflect.Indirect(reflect.ValueOf(s)).Interface() == any(known) {
+		return text
+	}
+	return fmt.Sprintf("%T", s)
+}
+
+// parseSurrogate returns the surrogate whose String returns text.
+func parseSurrogate(text string) (Surrogate, error) {
+	name, value, _ := strings.Cut(text, " ")
+	var parameter float32
+	if _, err := fmt.Sscan(value, &parameter); err != nil {
+		return nil, fmt.Errorf("surrogate %.80q: expected a name and a number, as in \"triangle 1\"", text)
+	}
+	return NewSurrogate(name, parameter)
 }
 
 // batchNormSettings are the settings of a BatchNorm as JSON.
@@ -154,7 +193,8 @@ func (l *BatchNorm) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON sets Eps and Momentum. It returns an error if Eps is not positive or
 // Momentum not in [0,1].
 func (l *BatchNorm) UnmarshalJSON(text []byte) error {
-	var s batchNormSettings
+	nan := float32(math.NaN()) // refused, if the text has no value
+	s := batchNormSettings{nan, nan}
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
@@ -190,7 +230,7 @@ func (l *Dropout) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON sets P and EveryStep. It returns an error if P is not in [0,1).
 func (l *Dropout) UnmarshalJSON(text []byte) error {
-	var s dropoutSettings
+	s := dropoutSettings{P: float32(math.NaN())} // refused, if the text has no value
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}

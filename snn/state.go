@@ -12,7 +12,7 @@ import (
 
 // Save writes the model to a safetensors file: its parameters and buffers, its settings, and
 // Meta. The tensors have PyTorch-style names. The settings are the current number of steps,
-// the encoder, and those of neurons, batch norm and dropout. The structure of the layers is
+// the encoder, the names of the classes, and those of neurons, batch norm and dropout. The structure of the layers is
 // not in the file.
 //
 // Save replaces an existing file only once the new one is complete. It returns an error that
@@ -56,6 +56,9 @@ type LoadOptions struct {
 	// Note, if not nil, is called with one sentence for each conversion and for everything
 	// that is ignored.
 	Note func(string)
+	// Settings, if true, sets the model's settings to those in the file, as SetSettings does.
+	// If it is false, the model keeps its own, and Note is called if they differ.
+	Settings bool
 }
 
 // Load sets the parameters and buffers from a file. The file is a safetensors file, or a
@@ -69,21 +72,37 @@ type LoadOptions struct {
 //
 // Load adds the file's metadata to Meta, and keeps the entries that Meta has already. It does
 // not change the settings of the model, such as the number of steps and the neurons.
-// SetSettings does.
+// LoadWith does if LoadOptions.Settings is set.
 //
 // Load returns an error that names the file and the tensor if the file does not fit, or if
 // ValidateParams refuses its values. The model then stays as it was.
 func (m *Model) Load(path string) error { return m.LoadWith(path, LoadOptions{}) }
 
-// LoadWith is like Load, with options.
+// LoadWith is like Load, with options. An error about the settings of the file, which are
+// read last, leaves the model partly changed.
 func (m *Model) LoadWith(path string, o LoadOptions) error {
 	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget, Note: o.Note})
 	if err == nil {
 		defer f.Close()
 		err = m.setState(f)
 	}
+	if err == nil {
+		err = m.takeSettings(f.Meta, o)
+	}
 	if err != nil {
 		return fmt.Errorf("load model: %s: %w", path, err)
+	}
+	return nil
+}
+
+// takeSettings takes over the settings in a file's metadata, or says that it does not.
+func (m *Model) takeSettings(meta map[string]string, o LoadOptions) error {
+	if o.Settings {
+		return m.SetSettings(meta)
+	}
+	theirs, ok := meta[settingsKey]
+	if own, err := m.settings(); ok && o.Note != nil && (err != nil || own != theirs) {
+		o.Note(fmt.Sprintf("the settings of the file are not taken over: it has %s, the network %s", theirs, own))
 	}
 	return nil
 }

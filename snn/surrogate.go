@@ -14,7 +14,8 @@ import (
 // returns its name, with its settings.
 //
 // Every pass checks surrogates at a few values of u. The pass returns an error if the
-// function is not positive at u = 0 or not finite at one of the others.
+// function is not positive at u = 0, not finite at one of the others, or not what a method
+// TriangleWidth or Support says.
 type Surrogate interface {
 	autograd.Surrogate
 	fmt.Stringer
@@ -70,8 +71,8 @@ func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 	return s, nil
 }
 
-// validateSurrogate returns an error if s is not positive at u = 0, or not finite at one of a
-// few values of u. An attack with such a surrogate finds no gradient, and the network looks
+// validateSurrogate returns an error if s is not positive at u = 0, not finite at one of a
+// few values of u, or contradicts its own methods there. An attack with such a surrogate finds no gradient, and the network looks
 // robust.
 func validateSurrogate(s Surrogate) error {
 	if v := reflect.ValueOf(s); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -89,6 +90,23 @@ func validateSurrogate(s Surrogate) error {
 	for i, v := range d {
 		if v-v != 0 {
 			return fmt.Errorf("surrogate %v: its derivative at %v from the threshold is %v: expected a finite number", s, u[i], v)
+		}
+	}
+	// A type that embeds one of the surrogates has its methods. Kernels believe them.
+	if t, ok := s.(interface{ TriangleWidth() float32 }); ok {
+		var want [len(u)]float32
+		Triangle{t.TriangleWidth()}.Derivative(want[:], u[:])
+		for i, v := range d {
+			if math.Abs(float64(v-want[i])) > 1e-5*float64(want[i]) {
+				return fmt.Errorf("surrogate %v: its derivative at %v from the threshold is %v: expected %v, that of the triangle of its TriangleWidth", s, u[i], v, want[i])
+			}
+		}
+	}
+	if c, ok := s.(interface{ Support() float32 }); ok {
+		for i, v := range d {
+			if v != 0 && max(u[i], -u[i]) >= c.Support() {
+				return fmt.Errorf("surrogate %v: its derivative at %v from the threshold is %v: expected 0, since its Support is %v", s, u[i], v, c.Support())
+			}
 		}
 	}
 	return nil

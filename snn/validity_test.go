@@ -57,6 +57,21 @@ func TestNonFiniteCurrents(t *testing.T) {
 	assert.ErrorContains(t, err, "image 0: logit 2 is +Inf: expected a finite number")
 }
 
+// Max pooling would hide −∞ and NaN, where no neurons follow it too.
+func TestNonFiniteMaxPool(t *testing.T) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		c := snn.NewConv2D(1, 2, 1, 1, 0, true)
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 2, Width: 2, Steps: 2}, snn.NewSequential(c, snn.MaxPool{K: 2}, snn.NewLinear(2, 2, true)))
+		require.NoError(t, err)
+		x := images(m, 2)
+		x.Data[5] = 0
+		c.Weight.Import([]float32{1, 3e38})
+		c.Bias.Import([]float32{0, bad})
+		_, err = m.Logits(snn.Pass{}, x)
+		assert.ErrorContains(t, err, "the input of a max pooling layer is not a finite number", "%v", bad)
+	}
+}
+
 // What would make currents NaN is refused when it is loaded, and the model stays as it was.
 func TestLoadRefusesInvalidStatistics(t *testing.T) {
 	m := newModel(t, defaults())
@@ -153,7 +168,12 @@ func TestSettingsAreSaved(t *testing.T) {
 	require.NoError(t, other.Load(path))
 	assert.Equal(t, 2, other.Steps, "Load leaves settings alone")
 	assert.NotContains(t, fmt.Sprint(other.Meta), "settings")
-	require.NoError(t, other.SetSettings(meta(t, path)))
+	var notes []string
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Note: func(s string) { notes = append(notes, s) }}))
+	require.Len(t, notes, 1)
+	assert.Contains(t, notes[0], `the settings of the file are not taken over: it has {"steps":5,`)
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Settings: true}))
+	require.NoError(t, other.LoadWith(path, snn.LoadOptions{Note: func(s string) { t.Error(s) }}), "they are the same")
 	assert.Equal(t, m.Steps, other.Steps)
 	assert.Equal(t, m.Encoder, other.Encoder)
 	for _, pair := range [][2]interface{ MarshalJSON() ([]byte, error) }{{n, on}, {d, od}, {b, ob}} {
@@ -167,14 +187,20 @@ func TestSettingsAreSaved(t *testing.T) {
 
 	n.Surrogate = wrapped{snn.Triangle{Width: 1}} // its String is triangle's
 	require.NoError(t, m.Save(path))
+	assert.ErrorContains(t, other.SetSettings(meta(t, path)), `layer 1: surrogate "snn_test.wrapped"`)
+	n.Surrogate = &snn.Triangle{Width: 1}
+	require.NoError(t, m.Save(path))
 	for key, change := range map[string][2]string{
-		`surrogate "triangle": expected a name and a number`: {"triangle 1", "triangle"},
-		"decay 7: expected a number in (0, 1]":               {`\"decay\":0.3`, `\"decay\":7`},
-		"no settings of layer 2":                             {`\"2\":{`, `\"3\":{`},
-		`encoder "morse": expected direct or poisson`:        {`\"poisson\"`, `\"morse\"`},
-		"-5 time steps":                     {`\"steps\":5`, `\"steps\":-5`},
-		"dropout probability 1.4":           {`\"p\":0.4`, `\"p\":1.4`},
-		"eps 0: expected a positive number": {`\"eps\":0.001`, `\"eps\":0`},
+		`surrogate "triangle": expected a name and a number`:            {"triangle 1", "triangle"},
+		"batch norm's momentum NaN":                                     {`\"momentum\"`, `\"impetus\"`},
+		"dropout probability NaN":                                       {`\"p\"`, `\"q\"`},
+		"decay 7: expected a number in (0, 1]":                          {`\"decay\":0.3`, `\"decay\":7`},
+		"no settings of layer 2":                                        {`\"2\":{`, `\"3\":{`},
+		`encoder "morse": expected direct or poisson`:                   {`\"poisson\"`, `\"morse\"`},
+		`settings of layer "2 ": the network has no layer of that name`: {`\"2\":{`, `\"2 \":{},\"2\":{`},
+		"-5 time steps":                                                 {`\"steps\":5`, `\"steps\":-5`},
+		"dropout probability 1.4":                                       {`\"p\":0.4`, `\"p\":1.4`},
+		"eps 0: expected a positive number":                             {`\"eps\":0.001`, `\"eps\":0`},
 	} {
 		changed := maps.Clone(meta(t, path))
 		for k, v := range changed {

@@ -150,6 +150,7 @@ func (t *Trainer) resume(path string) error {
 		return err
 	}
 	t.updater.Steps, t.history, t.part = p.Steps, p.History, p.Part
+	t.saving.at = -1 // a checkpoint of where the trainer now stands
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)
 		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])

@@ -159,6 +159,21 @@ func TestSaveEvery(t *testing.T) {
 		require.NoError(t, other.Resume(path))
 		require.Equal(t, 3.0, other.Completed())
 	}
+
+	// A trainer that has gone back to an earlier checkpoint saves where it stands.
+	earlier, path := saveAt(t, rat(), 1), filepath.Join(t.TempDir(), "checkpoint")
+	tr := trainer(t, tiny(t, nil), rat())
+	tr.SaveEvery(time.Hour, path)
+	finish(t, tr)
+	require.NoError(t, tr.Resume(earlier))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range tr.Epochs(ctx) {
+		require.Error(t, err)
+	}
+	other := trainer(t, tiny(t, nil), rat())
+	require.NoError(t, other.Resume(path))
+	require.Equal(t, 1.0, other.Completed())
 }
 
 // A checkpoint that cannot be written is known before the first step, and later ends the

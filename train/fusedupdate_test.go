@@ -14,7 +14,7 @@ import (
 
 // A large layer that is updated while its gradient is computed ends with the same
 // bits, and without a gradient in memory.
-func TestSinkUpdatesAsStepDoes(t *testing.T) {
+func TestFusedUpdateIsThatOfStep(t *testing.T) {
 	cfg := zoo.Default("conv16 conv130 A conv270 A | fc1030 fc10")
 	cfg.Height, cfg.Width, cfg.Steps = 16, 16, 3
 	x := tensor.NewNCHW(3, 3, 16, 16)
@@ -61,6 +61,49 @@ func TestSinkUpdatesAsStepDoes(t *testing.T) {
 		for i, p := range apart {
 			require.Equal(t, p.Data(), fused[i].Data(), p.Name)
 		}
+	}
+}
+
+// twice runs a convolution two times.
+type twice struct{ *snn.Conv2D }
+
+func (l twice) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
+	return l.Conv2D.Forward(p, l.Conv2D.Forward(p, x))
+}
+
+// A large weight that a layer uses twice, or that has a gradient already, is updated once, by
+// the sum.
+func TestFusedUpdateOfSharedWeights(t *testing.T) {
+	x := tensor.NewNCHW(2, 512, 2, 2)
+	r := rng.New(2).Rand()
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	back := func(logits []float32) []float32 { return logits }
+	for name, layer := range map[string]func(c *snn.Conv2D) snn.Layer{
+		"twice": func(c *snn.Conv2D) snn.Layer { return twice{c} },
+		"once":  func(c *snn.Conv2D) snn.Layer { return c },
+	} {
+		train := func(fused bool) []float32 {
+			c := snn.NewConv2D(512, 512, 1, 1, 0, false)
+			m, err := snn.NewModel(snn.Config{Channels: 512, Height: 2, Width: 2, Steps: 2}, snn.NewSequential(layer(c), snn.AvgPool{}))
+			require.NoError(t, err)
+			m.Init(rng.New(1))
+			u, err := NewUpdater(DefaultSGD(), m.Params())
+			require.NoError(t, err)
+			pass := snn.Pass{}
+			if name == "once" {
+				require.NoError(t, m.ParamGradients(pass, x, back)) // and not cleared
+			}
+			if fused {
+				pass.FusedUpdate = u.FusedUpdate(0.01, 1)
+				require.True(t, pass.FusedUpdate.Handles(c.Weight))
+			}
+			require.NoError(t, m.ParamGradients(pass, x, back))
+			u.Step(0.01, 1)
+			return c.Weight.Data()
+		}
+		require.Equal(t, train(false), train(true), name)
 	}
 }
 

@@ -13,15 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// adder observes the sum of the first parameter, and the number of epochs.
+// adder measures the sum of the first parameter, and the number of epochs.
 type adder struct {
-	offset  float64
-	observe func() error
+	offset float64
+	before func() error
 }
 
 func (a *adder) Measure(_ context.Context, m *snn.Model, epochs int) (map[string]float64, error) {
-	if a.observe != nil {
-		if err := a.observe(); err != nil {
+	if a.before != nil {
+		if err := a.before(); err != nil {
 			return nil, err
 		}
 	}
@@ -32,9 +32,9 @@ func (a *adder) Measure(_ context.Context, m *snn.Model, epochs int) (map[string
 	return map[string]float64{"sum": sum, "epochs": float64(epochs)}, nil
 }
 
-// What is observed is in the metrics and in checkpoints, changes nothing of the
+// What is measured is in the metrics and in checkpoints, changes nothing of the
 // training, and goes on after a resume.
-func TestObserver(t *testing.T) {
+func TestMonitor(t *testing.T) {
 	plain := tiny(t, nil)
 	fit(t, plain, rat())
 	cfg := rat()
@@ -67,8 +67,8 @@ func TestObserver(t *testing.T) {
 	assert.Equal(t, metrics[1].Measured, tr.History()[1].Measured)
 }
 
-// An observer's error ends the epoch, which is then made again.
-func TestObserverErrors(t *testing.T) {
+// An error of the monitor ends the sequence. The next one measures again.
+func TestMonitorErrors(t *testing.T) {
 	want := tiny(t, nil)
 	wantMetrics := fit(t, want, rat())
 	for text, fail := range map[string]func(*adder, context.CancelFunc) error{
@@ -80,7 +80,7 @@ func TestObserverErrors(t *testing.T) {
 		defer cancel()
 		calls := 0
 		a := &adder{}
-		a.observe = func() error {
+		a.before = func() error {
 			if calls++; calls == 2 {
 				return fail(a, cancel)
 			}

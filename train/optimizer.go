@@ -174,17 +174,17 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 // parameters. The result is the same as that of Step alone.
 func (u *Updater) FusedUpdate(lr float64, threads int) autograd.FusedUpdate {
 	u.lr, u.threads = lr, threads
-	return sink{u}
+	return fusedUpdate{u}
 }
 
-// sink is an Updater whose update is under way.
-type sink struct{ *Updater }
+// fusedUpdate is an Updater whose update is under way.
+type fusedUpdate struct{ *Updater }
 
 // Handles implements [autograd.FusedUpdate].
-func (s sink) Handles(p *autograd.Param) bool { _, ok := s.large[p]; return ok }
+func (s fusedUpdate) Handles(p *autograd.Param) bool { _, ok := s.large[p]; return ok }
 
 // Update implements [autograd.FusedUpdate].
-func (s sink) Update(p *autograd.Param, at int, grad []float32) {
+func (s fusedUpdate) Update(p *autograd.Param, at int, grad []float32) {
 	i := s.large[p]
 	for k := range s.slots {
 		s.slots[k] = s.state[i*len(s.slots)+k].MutableData()[at:][:len(grad)]

@@ -15,11 +15,11 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// nameless returns a trainer of a network with two layers of neurons without a name.
-func nameless(t *testing.T, first, second *snn.Neuron) *Trainer {
+// nameless returns a trainer of a network with two layers without a name.
+func nameless(t *testing.T, first, second snn.Layer, n *snn.Neuron) *Trainer {
 	set, err := dataset.New("", dataset.NewMemory(1, 1, 1, []uint8{0, 255}), []int{0, 1}, []string{"a", "b"})
 	require.NoError(t, err)
-	body := (&snn.Sequential{}).Append("", first).Append("", second).Append("fc", snn.NewLinear(1, 2, true))
+	body := (&snn.Sequential{}).Append("", first).Append("", second).Append("n", n).Append("fc", snn.NewLinear(1, 2, true))
 	model, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 2}, body)
 	require.NoError(t, err)
 	tr, err := New(model, set, Default(1), rng.New(1))
@@ -36,11 +36,13 @@ func soft() *snn.Neuron {
 // Layers of the same name are told apart.
 func TestResumeNamelessLayers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
-	require.NoError(t, nameless(t, snn.IF(), snn.LIF(0.5)).Save(path))
-	require.NoError(t, nameless(t, snn.IF(), snn.LIF(0.5)).Resume(path))
-	require.NoError(t, nameless(t, snn.IF(), soft()).Save(path))
-	require.NoError(t, nameless(t, snn.IF(), soft()).Resume(path))
-	require.ErrorContains(t, nameless(t, snn.IF(), snn.IF()).Resume(path), "the setting of layer  (2) is snn.Neuron{Decay:1 Threshold:1 SoftReset:false ")
+	first, second := snn.AvgPool{K: 1}, snn.MaxPool{K: 1}
+	require.NoError(t, nameless(t, first, second, snn.LIF(0.5)).Save(path))
+	require.NoError(t, nameless(t, first, second, snn.LIF(0.5)).Resume(path))
+	require.ErrorContains(t, nameless(t, first, first, snn.LIF(0.5)).Resume(path), "layer  (2) is average pool")
+	require.NoError(t, nameless(t, first, second, soft()).Save(path))
+	require.NoError(t, nameless(t, first, second, soft()).Resume(path))
+	require.ErrorContains(t, nameless(t, first, second, snn.IF()).Resume(path), "the setting of layer n is snn.Neuron{Decay:1 Threshold:1 SoftReset:false ")
 }
 
 // Values of these types have other addresses, or another order, in every process.
@@ -129,7 +131,7 @@ func (pointers) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int,
 func TestResumeAdversaryOfPointers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	build := func(share float64) *Trainer {
-		tr := nameless(t, snn.IF(), snn.IF())
+		tr := nameless(t, snn.AvgPool{}, snn.AvgPool{}, snn.IF())
 		tr.cfg.Adversary = pointers{map[*key]*shared{{"fgsm"}: {share}, {"rfgsm"}: {1 - share}}}
 		return tr
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +38,11 @@ const arch = "conv4 A conv4 A | fc"
 func start(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	c := exec.Command(os.Args[0], append([]string{"-arch", arch, "-T", "2", "-batch", "2", "-reps", "1", "-threads", "1"}, args...)...)
+	flags := []string{"-arch", arch, "-batch", "2", "-reps", "1", "-threads", "1"}
+	if !slices.Contains(args, "-sweep") { // of T
+		flags = append(flags, "-T", "2")
+	}
+	c := exec.Command(os.Args[0], append(flags, args...)...)
 	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=bench")
 	c.Stdout, c.Stderr = &out, &errs
 	var exit *exec.ExitError
@@ -270,6 +275,7 @@ func TestRefusals(t *testing.T) {
 	good := peer(func(_, _ tensors) {})
 	truncated := peer(func(_, _ tensors) {})
 	require.NoError(t, os.Truncate(filepath.Join(truncated, "batch.safetensors"), 100))
+	large := file("large.json", strings.Repeat(" ", 1<<20+1))
 	for _, c := range []struct {
 		args  []string
 		parts []string
@@ -302,8 +308,15 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-peer-json", figures(arch, 2, 16, 1)}, []string{"T 2, batch 16, 1 threads", "2, 2, 1"}},
 		{[]string{"-peer-json", figures(arch, 2, 2, 2)}, []string{"T 2, batch 2, 2 threads", "2, 2, 1"}},
 		{[]string{"-json", filepath.Join(folder, "none", "figures.json")}, []string{"-json", "figures.json"}},
-		{[]string{"-json", folder}, []string{"-json", folder, "a folder, expected a file"}},
-		{[]string{"-sweep", "T", "-json", folder}, []string{"-json", folder, "a folder, expected a file"}},
+		{[]string{"-json", folder}, []string{"-json", folder, "is a folder: expected a regular file"}},
+		{[]string{"-sweep", "T", "-json", folder}, []string{"-json", folder, "is a folder: expected a regular file"}},
+		{[]string{"-sweep", "T", "-T", "3"}, []string{"-T: expected no value of what -sweep T varies"}},
+		{[]string{"-peer", good, "-batch", "3"}, []string{"-batch 3: -peer " + good + " has 2 images: expected the same, or no -batch"}},
+		{[]string{"-peer-json", folder}, []string{"-peer-json: " + folder + " is a folder: expected a regular file"}},
+		{[]string{"-peer-json", os.DevNull}, []string{"-peer-json: " + os.DevNull + " is a device: expected a regular file"}},
+		{[]string{"-peer-json", large}, []string{"-peer-json: " + large + " has 1048577 bytes: expected at most 1048576"}},
+		// The file of figures is checked before the network is.
+		{[]string{"-peer-json", folder, "-arch", "vgg12"}, []string{"-peer-json"}},
 	} {
 		stdout, stderr, code := start(t, c.args...)
 		assert.Equal(t, 1, code, "%v", c.args)

@@ -1,21 +1,21 @@
-// Bench times the parts of a RAT training step, in milliseconds an image.
+// Bench measures the parts of a RAT training step, in milliseconds an image.
 //
 //	go run ./examples/bench -arch vgg11 -T 8 -batch 16 -threads 2
 //
-// With -peer DIR it first checks that the library computes the same as another
-// implementation. DIR holds what that implementation exported:
+// -peer DIR compares with another implementation. The folder holds what that implementation
+// exported:
 //
-//	state.safetensors    the network
-//	batch.safetensors    images x and labels y
-//	expect.safetensors   logits, rates, grad_x.bptt, grad_x.bptr and grad_x.cba
+//	state.safetensors   the parameters of the network
+//	batch.safetensors   images x and labels y
+//	expect.safetensors  logits, rates and the gradients grad_x.bptt, .bptr and .cba
 //
-// These files do not hold T, so give -T the value that the other implementation used. FILE
-// of -peer-json FILE holds the line of times that the other implementation printed. Bench
-// then also prints the ratios of the times.
+// The program loads the network and the images, and prints how much its results differ. The
+// files do not hold T, so -T must be the value of the other side. -peer-json FILE reads the
+// other side's times and prints the ratios. FILE has the form that -json writes.
 //
-// With -sweep it instead shows how time and memory grow with one quantity. -json writes the
-// results to a file. Ctrl-C or SIGTERM ends a sweep. Bench then prints and writes the results
-// so far.
+// -sweep measures how time and memory grow with one quantity. -json writes the results to a
+// file. Ctrl-C or SIGTERM stops a sweep. The program then prints and writes the completed
+// part of it.
 package main
 
 import (
@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -53,6 +52,7 @@ type options struct {
 	width                       float64
 	steps, batch, threads, reps int
 	peer, peerJSON, out, sweep  string
+	given                       map[string]bool // the flags of the command line
 }
 
 // Concurrency implements cli.Options.
@@ -99,8 +99,12 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return o, err
 	}
-	if o.sweep != "" && (o.peer != "" || o.peerJSON != "") {
+	o.given = cli.Given(fs)
+	switch {
+	case o.sweep != "" && (o.peer != "" || o.peerJSON != ""):
 		return o, errors.New("-sweep: expected neither -peer nor -peer-json with it")
+	case o.sweep != "" && o.given[o.sweep]:
+		return o, fmt.Errorf("-%s: expected no value of what -sweep %s varies", o.sweep, o.sweep)
 	}
 	return o, nil
 }
@@ -117,7 +121,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := o.save(nil); err != nil {
 		return err
 	}
-	debug.SetGCPercent(1) // as GOGC=1: buffers are reused, so that little is collected
+	peer, err := readFigures(o.peerJSON)
+	if err != nil {
+		return err
+	}
+	debug.SetGCPercent(1) // buffers are reused, so there is little to collect
 	if o.sweep != "" {
 		return sweep(ctx, o, stdout, stderr)
 	}
@@ -132,6 +140,15 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if x, y, err = loadPeer(m, o.peer); err != nil {
 			return err
 		}
+		if o.given["batch"] && x.N != o.batch {
+			return fmt.Errorf("-batch %d: -peer %s has %d images: expected the same, or no -batch", o.batch, o.peer, x.N)
+		}
+	}
+	r.Batch = x.N
+	if err := r.sameTask(peer, o.peerJSON); err != nil {
+		return err
+	}
+	if o.peer != "" {
 		if r.Checks, err = compare(m, x, y, filepath.Join(o.peer, "expect.safetensors")); err != nil {
 			return err
 		}
@@ -139,11 +156,6 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			return err
 		}
 	} else if err := warmUp(m, x, y); err != nil {
-		return err
-	}
-	r.Batch = x.N
-	peer, err := readFigures(o.peerJSON, r)
-	if err != nil {
 		return err
 	}
 	if r.Rates, err = rates(m, x); err != nil {
@@ -162,13 +174,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return o.save(r)
 }
 
-// save writes figures to the file of -json, if there is one; nil only tries whether it can.
+// save writes figures to the file of -json, if there is one. If figures is nil, save only
+// checks that it can write there.
 func (o options) save(figures any) error {
 	if o.out == "" {
 		return nil
-	}
-	if info, err := os.Stat(o.out); err == nil && info.IsDir() {
-		return fmt.Errorf("-json: %s: a folder, expected a file", o.out)
 	}
 	tried := errors.New("tried")
 	err := atomicfile.Write(o.out, func(w io.Writer) error {
@@ -180,7 +190,7 @@ func (o options) save(figures any) error {
 		return e.Encode(figures)
 	})
 	if err != nil && err != tried {
-		return fmt.Errorf("-json: %s: %w", o.out, err)
+		return fmt.Errorf("-json: %w", err)
 	}
 	return nil
 }
@@ -197,7 +207,7 @@ func randomImages(n int, m *snn.Model) (tensor.NCHW, []int) {
 	return x, y
 }
 
-// warmUp sets the running statistics of batch norm on the images.
+// warmUp sets the running statistics of batch norm from the images.
 func warmUp(m *snn.Model, x tensor.NCHW, y []int) error {
 	for range 20 {
 		if err := m.ParamGradients(snn.Pass{Train: true}, x, func([]float32) []float32 { return nil }); err != nil {
@@ -207,13 +217,13 @@ func warmUp(m *snn.Model, x tensor.NCHW, y []int) error {
 	return nil
 }
 
-// gradients are the gradient approximations under the names of their parts.
+// gradients lists the gradient approximations, with the names of their parts.
 var gradients = []struct {
 	name string
 	snn.Gradient
 }{{"bptt", snn.BPTT{}}, {"bptr", snn.BPTR{}}, {"cba", snn.CBA{}}}
 
-// loss returns the gradient of the mean cross-entropy by the logits.
+// loss returns a function of the logits: the gradient of the mean cross-entropy.
 func loss(y []int) func(logits []float32) []float32 {
 	return func(logits []float32) []float32 {
 		d := make([]float32, len(logits))
@@ -230,8 +240,8 @@ func rates(m *snn.Model, x tensor.NCHW) (rs []float64, err error) {
 	return rs, err
 }
 
-// newJobs returns what is timed, by part. The parameters do not change: the learning
-// rate is zero, and the projection's step too small to matter.
+// newJobs returns the function that runs each part, by name. The parameters do not change,
+// because the learning rate is zero and the step of the projection is below rounding.
 func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[string]func() error, error) {
 	key := rng.New(3)
 	opt, err := train.NewUpdater(train.SGD{Momentum: 0.9}, m.Params())
@@ -273,8 +283,8 @@ func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[str
 	return jobs, nil
 }
 
-// measure times the parts, or only some of them, which is so much of meter's work, and
-// shows each with prefix before it.
+// measure returns the time of each part, or of the parts in only if it is not nil. It adds
+// work to meter in all, and shows the name of each part after prefix.
 func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int, only []string, meter *term.Meter, work float64, prefix string) (map[string]float64, error) {
 	jobs, err := newJobs(ctx, m, x, y)
 	if err != nil {
@@ -290,7 +300,7 @@ func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int
 		}
 		return time.Since(start).Seconds() * 1e3, nil
 	}
-	// One run of each tells how long the rest will take.
+	// One run of each part tells how long the others will take.
 	once, all := map[string]float64{}, 0.0
 	for _, part := range parts {
 		if jobs[part] == nil || only != nil && !slices.Contains(only, part) {
@@ -314,7 +324,7 @@ func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int
 			meter.Add(work*once[part]/all/float64(len(times)), prefix+part)
 		}
 		meter.Finished(prefix + part)
-		times = times[1:] // the first finds the caches cold
+		times = times[1:] // the first run has cold caches
 		slices.Sort(times)
 		ms[part] = times[len(times)/2]
 		if part != "regularize" {

@@ -5,22 +5,22 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/regular"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
 
-// check compares one expected tensor.
+// check is the comparison with one expected tensor.
 type check struct {
 	Name   string  `json:"name"`
-	Err    float64 `json:"relative_error"`          // the largest, of the tensor's largest magnitude
-	Spikes *int    `json:"spikes_differ,omitempty"` // at least so many; of rates
-	Images *int    `json:"images_differ,omitempty"` // by more than 1e-4 of the image's largest magnitude; of all others
+	Err    float64 `json:"relative_error"`          // largest error, divided by the tensor's largest magnitude
+	Spikes *int    `json:"spikes_differ,omitempty"` // for rates: a lower bound of the number
+	Images *int    `json:"images_differ,omitempty"` // for other tensors: by more than 1e-4 of the image's largest magnitude
 }
 
 // loadPeer reads the network and the images.
@@ -98,8 +98,9 @@ func compare(m *snn.Model, x tensor.NCHW, y []int, path string) (cs []check, err
 	return cs, nil
 }
 
-// rateDifference compares firing rates, of layers of so many neurons and steps, with
-// expected ones. Spikes here and there may make up for each other, so that more may differ.
+// rateDifference compares the numbers of spikes of the layers with expected firing rates.
+// sizes has neurons·steps of each layer. Differences of opposite sign cancel, so more spikes
+// may differ than it counts.
 func rateDifference(counts, sizes []float64, want []float32) (check, error) {
 	n, worst, largest := 0, 0.0, 0.0
 	for i, rate := range want {
@@ -113,14 +114,14 @@ func rateDifference(counts, sizes []float64, want []float32) (check, error) {
 	return check{Name: "rates", Err: relative(worst, largest), Spikes: &n}, nil
 }
 
-// relative is worst/scale, and finite: 0 of zeros that nothing differs from.
+// relative returns worst/scale. The result is finite, and 0 if both are 0.
 func relative(worst, scale float64) float64 {
 	return worst / max(scale, math.SmallestNonzeroFloat32)
 }
 
-// difference compares a tensor of n images. A spike that falls on the other side of its
-// threshold, or a ReLU that does, changes all that follows in its image, and nothing
-// in the others: so images are counted, too.
+// difference compares a tensor of n images. One spike or ReLU on the other side of its
+// threshold changes all later values of its image, and none of the other images. So the
+// result also has the number of images that differ.
 func difference(name string, got, want []float32, n int) (check, error) {
 	if len(got) != len(want) {
 		return check{}, fmt.Errorf("%s: %d values: expected a float32 tensor of %d", name, len(want), len(got))
@@ -160,27 +161,45 @@ func printChecks(stdout io.Writer, cs []check) error {
 	return w.Flush()
 }
 
-// readFigures reads the figures that the other side printed, for the same task as r;
-// nil if there is no path.
-func readFigures(path string, r *report) (*report, error) {
+// readFigures reads the figures of the other side, or returns nil if path is empty.
+func readFigures(path string) (*report, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(path)
+	f, size, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("-peer-json: %w", err)
 	}
-	peer := new(report)
-	if err := json.Unmarshal(b, peer); err != nil {
-		return nil, fmt.Errorf("-peer-json: %s: %w", path, err)
+	defer f.Close()
+	if size > figuresBudget {
+		return nil, fmt.Errorf("-peer-json: %s has %d bytes: expected at most %d", path, size, figuresBudget)
 	}
-	if plain(peer.Arch) != plain(r.Arch) || peer.T != r.T || peer.Batch != r.Batch || peer.Threads != r.Threads {
-		return nil, fmt.Errorf("-peer-json: %s: figures of %q, T %d, batch %d, %d threads: expected %q, %d, %d, %d",
-			path, peer.Arch, peer.T, peer.Batch, peer.Threads, r.Arch, r.T, r.Batch, r.Threads)
+	peer := new(report)
+	b, err := io.ReadAll(io.LimitReader(f, figuresBudget))
+	if err == nil {
+		err = json.Unmarshal(b, peer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("-peer-json: %s: %w", path, err)
 	}
 	return peer, nil
 }
 
-// plain is an architecture's name without case and dashes: the other side may spell it
-// differently.
+// figuresBudget is the largest size in bytes of the file of -peer-json.
+const figuresBudget = 1 << 20
+
+// sameTask returns an error if peer, which may be nil, is of another task than r.
+func (r *report) sameTask(peer *report, path string) error {
+	if peer == nil {
+		return nil
+	}
+	if plain(peer.Arch) != plain(r.Arch) || peer.T != r.T || peer.Batch != r.Batch || peer.Threads != r.Threads {
+		return fmt.Errorf("-peer-json: %s: figures of %q, T %d, batch %d, %d threads: expected %q, %d, %d, %d",
+			path, peer.Arch, peer.T, peer.Batch, peer.Threads, r.Arch, r.T, r.Batch, r.Threads)
+	}
+	return nil
+}
+
+// plain returns an architecture's name in lower case and without dashes, because the other
+// side may spell it differently.
 func plain(arch string) string { return strings.ReplaceAll(strings.ToLower(arch), "-", "") }

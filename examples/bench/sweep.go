@@ -33,7 +33,8 @@ var (
 	sweepMemory = []string{"forward", "fgsm_bptt", "train"}
 )
 
-// sweep shows how time and memory grow with one quantity, as far as it comes.
+// sweep measures how time and memory grow with one quantity. After an error it still prints
+// and writes the completed points.
 func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	points, err := sweepPoints(o)
 	if err != nil {
@@ -93,7 +94,7 @@ func sweepPoints(o options) ([]point, error) {
 		for _, theta := range []float32{16, 8, 4, 2, 1, 0.5, 0.1} {
 			add(fmt.Sprintf("θ = %v", theta), o.batch, func(c *zoo.Config) { c.Threshold = theta })
 		}
-		// Half: with next to no memory, neurons fire when their current is positive.
+		// About half of the neurons fire: without memory, those with a positive current.
 		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Decay = 1e-3, 1e-2 })
 	default:
 		return nil, fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
@@ -101,7 +102,7 @@ func sweepPoints(o options) ([]point, error) {
 	return points, nil
 }
 
-// work is about proportional to the time that a point takes.
+// work returns an estimate that is proportional to the time of the point.
 func (p *point) work() float64 {
 	return float64(p.cfg.Steps*p.batch) * p.cfg.WidthMultiplier * p.cfg.WidthMultiplier
 }

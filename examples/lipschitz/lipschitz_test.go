@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,11 @@ func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for a run that takes little time.
 func small(more ...string) []string {
-	return append([]string{"-width", "0.25", "-T", "2", "-epochs", "2", "-train", "200", "-images", "4", "-starts", "2", "-nodes", "1000", "-grid", "8"}, more...)
+	args := []string{"-images", "4", "-starts", "2", "-nodes", "1000", "-grid", "8"}
+	if !slices.Contains(more, "-model") {
+		args = append(args, "-width", "0.25", "-T", "2", "-epochs", "2", "-train", "200")
+	}
+	return append(args, more...)
 }
 
 func read(t *testing.T, folder string) (r results) {
@@ -126,10 +131,12 @@ func TestRun(t *testing.T) {
 	for _, name := range []string{"plain", "regularized"} {
 		models = append(models, "-model", filepath.Join(folder, name+".safetensors"))
 	}
-	stdout, stderr, code = clitest.Run(t, append(small("-out", again, "-threads", "1"), models...)...)
+	stdout, stderr, code = clitest.Run(t, small(append(models, "-out", again, "-threads", "1")...)...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stdout, "epoch")
 	assert.NoFileExists(t, filepath.Join(again, "training.png"))
+	o := read(t, again).Options
+	assert.Equal(t, options{Models: []string{models[1], models[3]}, Data: "fashion-mini", Images: 4, Starts: 2, Nodes: 1000, Grid: 8, Seed: 1}, o, "none of a training")
 	for k, n := range read(t, again).Networks {
 		assert.Equal(t, models[2*k+1], n.Name)
 		assert.True(t, reflect.DeepEqual(res.Networks[k].Weights, n.Weights), "weights of %s", n.Name)
@@ -259,6 +266,17 @@ func TestRefusals(t *testing.T) {
 	other := filepath.Join(folder, "other.safetensors")
 	require.NoError(t, colour.Save(other))
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Mean, cfg.Std = 1, 28, 28, nil, nil
+	save := func(name string, cfg zoo.Config) string {
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		path := filepath.Join(folder, name)
+		require.NoError(t, m.Save(path))
+		return path
+	}
+	wide, animals := cfg, cfg
+	wide.Classes = 12
+	animals.ClassNames = []string{"cat", "1", "2", "3", "4", "5", "6", "7", "8", "9"}
+	more, named := save("more.safetensors", wide), save("named.safetensors", animals)
 	broken, err := zoo.New(cfg, rng.New(1))
 	require.NoError(t, err)
 	w := broken.Params()[0]
@@ -278,6 +296,10 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-model", filepath.Join(folder, "none")}, []string{"-model", "none", "no such file"}},
 		{[]string{"-model", file}, []string{"-model", file, "safetensors"}},
 		{[]string{"-model", other}, []string{"-model " + other, "3×32×32", "1×28×28"}},
+		{[]string{"-model", more}, []string{"-model " + more, "-data fashion-mini", "10 classes", "has 12"}},
+		{[]string{"-model", named}, []string{"-model " + named, `class 0 is "`, `"cat" in the network`}},
+		{[]string{"-model", more, "-T", "4"}, []string{"-T 4: expected no -T with -model"}},
+		{[]string{"-model", more, "-beta", "0.1"}, []string{"-beta 0.1: expected no -beta with -model"}},
 		{[]string{"-model", nan}, []string{nan, "features.0.weight", "NaN"}},
 		{[]string{"-data", filepath.Join(folder, "none")}, []string{"-data", "none", "expected fashion-mini"}},
 		{[]string{"-images", "0"}, []string{"-images", `"0"`, "[1, "}},
@@ -291,7 +313,11 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-out", ""}, []string{"-out is empty"}},
 		{[]string{"more"}, []string{`unexpected argument "more"`}},
 	} {
-		args := append([]string{"-out", filepath.Join(folder, "out"), "-train", "64", "-images", "2", "-epochs", "1", "-width", "0.1", "-starts", "1", "-nodes", "0"}, c.args...)
+		args := []string{"-out", filepath.Join(folder, "out"), "-images", "2", "-starts", "1", "-nodes", "0"}
+		if c.args[0] != "-model" {
+			args = append(args, "-train", "64", "-epochs", "1", "-width", "0.1")
+		}
+		args = append(args, c.args...)
 		_, stderr, code := clitest.Run(t, args...)
 		assert.Equal(t, 1, code, "%v", c.args)
 		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")

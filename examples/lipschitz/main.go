@@ -64,16 +64,16 @@ type options struct {
 	Nodes  int      `json:"nodes"`
 	Grid   int      `json:"grid"`
 
-	// Options of the training.
-	Arch       string  `json:"arch"`
-	Width      float64 `json:"width"`
-	T          int     `json:"T"`
-	Theta      float64 `json:"theta"`
-	Decay      float64 `json:"decay"`
-	Epochs     int     `json:"epochs"`
-	Beta       float64 `json:"beta"`
-	LR         float64 `json:"lr"`
-	TrainCount int     `json:"train_images"`
+	// Options of the training, all 0 with -model.
+	Arch       string  `json:"arch,omitempty"`
+	Width      float64 `json:"width,omitempty"`
+	T          int     `json:"T,omitempty"`
+	Theta      float64 `json:"theta,omitempty"`
+	Decay      float64 `json:"decay,omitempty"`
+	Epochs     int     `json:"epochs,omitempty"`
+	Beta       float64 `json:"beta,omitempty"`
+	LR         float64 `json:"lr,omitempty"`
+	TrainCount int     `json:"train_images,omitempty"`
 	Seed       uint64  `json:"seed"`
 
 	// The results do not depend on these.
@@ -110,7 +110,16 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
-	o.atMost = !cli.Given(fs)["images"]
+	given := cli.Given(fs)
+	o.atMost = !given["images"]
+	if o.Models != nil {
+		for _, name := range []string{"arch", "width", "T", "theta", "decay", "epochs", "beta", "lr", "train"} {
+			if given[name] {
+				return nil, fmt.Errorf("-%s %v: expected no -%s with -model, which trains no network", name, fs.Lookup(name).Value, name)
+			}
+		}
+		o.Arch, o.Width, o.T, o.Theta, o.Decay, o.Epochs, o.Beta, o.LR, o.TrainCount = "", 0, 0, 0, 0, 0, 0, 0, 0
+	}
 	if o.out == "" {
 		return nil, errors.New("-out is empty: expected a folder")
 	}

@@ -37,9 +37,12 @@ func (j *job) networks() (nets []*network, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("-model: %w", err)
 		}
-		if m.Channels != j.Test.C || m.Height != j.Test.H || m.Width != j.Test.W || m.Classes() < j.Test.Classes {
-			return nil, fmt.Errorf("-model %s: a network for images of %d×%d×%d and %d classes; -data %s has %d×%d×%d and %d",
-				path, m.Channels, m.Height, m.Width, m.Classes(), j.options.Data, j.Test.C, j.Test.H, j.Test.W, j.Test.Classes)
+		if m.Channels != j.Test.C || m.Height != j.Test.H || m.Width != j.Test.W {
+			return nil, fmt.Errorf("-model %s: a network for images of %d×%d×%d: -data %s has %d×%d×%d; expected the same",
+				path, m.Channels, m.Height, m.Width, j.options.Data, j.Test.C, j.Test.H, j.Test.W)
+		}
+		if err := m.ValidateClasses(j.Test.Classes, j.Test.ClassNames()); err != nil {
+			return nil, fmt.Errorf("-model %s, -data %s: %w", path, j.options.Data, err)
 		}
 		nets = append(nets, &network{Name: path, Config: cfg, model: m})
 	}

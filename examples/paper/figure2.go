@@ -14,9 +14,9 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// figure2 is what the projection does: the accuracy of RAT against its step β, the
-// distance that an attack moves the spikes of every layer by, and the singular values
-// of the weights.
+// figure2 shows the effects of the projection: the accuracy of RAT against the step β, the
+// distance that an attack moves the spikes of every layer by, and the singular values of the
+// weights.
 var figure2 = experiment{
 	name:  "figure2",
 	archs: []string{"vgg11"},
@@ -53,14 +53,14 @@ func distanceTrial(o *options, eps float64) trials.Trial {
 // distanceImages is the number of test images over which distances are averaged.
 func distanceImages(s subject) int { return min(s.Test.N, 256) }
 
-// portrait is what figure2 shows of a network.
+// portrait holds the distances and the singular values of a network.
 type portrait struct {
 	Network   string               `json:"network"`
 	Distances []*figures.Distances `json:"distances"` // at each of distanceRadii
 	Weights   []figures.Spectrum   `json:"weights"`
 }
 
-// anatomy is figure2 of a subject.
+// anatomy is Figure 2 of a subject.
 type anatomy struct {
 	Betas     map[string]*summary  `json:"betas"` // of RAT, by β
 	Portraits map[string]*portrait `json:"portraits"`
@@ -102,7 +102,7 @@ func reportFigure2(ctx context.Context, l *lab) (*report, error) {
 	return r, nil
 }
 
-// portray measures a network.
+// portray returns the portrait of a network.
 func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, error) {
 	p := &portrait{Network: j.name}
 	test, err := s.Test.First(distanceImages(s))
@@ -125,7 +125,7 @@ func (l *lab) portray(ctx context.Context, s subject, j *judged) (*portrait, err
 	return p, nil
 }
 
-// drawBetas shows the accuracy of RAT against β.
+// drawBetas returns a figure and a table of the accuracy of RAT against β.
 func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 	f := plots.Figure{Title: "accuracy of RAT against β", X: "β", Y: "accuracy (%)", XTicks: l.betas, LogX: true, YTicks: []float64{0, 20, 40, 60, 80, 100}}
 	t := tables.Table{{"Accuracy in % against β"}}
@@ -146,12 +146,12 @@ func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 	return f, t.String()
 }
 
-// pairs are the networks that figure2 sets side by side: without the projection and
-// with it, on clean and on adversarial examples.
+// pairs lists the networks that figure2 compares: without and with the projection, on clean
+// images and on adversarial examples.
 var pairs = []method{vanilla, reg, mix, rat}
 
-// drawDistances shows the spike distance of every layer, of the vanilla network and of
-// its twin with the projection; its text is that of all.
+// drawDistances returns a figure and a table of the spike distance of every layer. The figure
+// has the vanilla network and the one with the projection. The table has all pairs.
 func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
 	var curves []figures.Curve
 	t := tables.Table{{"Mean D₂/√(neurons·T)", "ε"}}
@@ -174,7 +174,7 @@ func drawDistances(l *lab, a *anatomy) (plots.Figure, string) {
 	return figures.DrawDistances("spike distance under PGD", curves), t.String()
 }
 
-// drawSpectra shows how the singular values of all weights are distributed.
+// drawSpectra returns a figure and a table of the distribution of the singular values.
 func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
 	limits := []float64{0.5, 0.9, 1.1, 1.5}
 	t := tables.Table{{"Singular values, share in %", "below 0.5", "0.5 to 0.9", "0.9 to 1.1", "1.1 to 1.5", "above 1.5", "largest"}}
@@ -199,7 +199,7 @@ func drawSpectra(l *lab, a *anatomy) (plots.Figure, string) {
 	}
 	f := figures.DrawSpectra("singular values of all weights", networks)
 	for i, m := range pairs {
-		f.Lines[i].Dashed = m.Mix // lies close to its twin without
+		f.Lines[i].Dashed = m.Mix // its line is close to that of the network without
 	}
 	return f, t.String()
 }

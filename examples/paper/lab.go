@@ -267,8 +267,10 @@ func (l *lab) check() (work float64, err error) {
 		}
 		l.networks[net.name] = net
 		switch held, err := l.cabinet.holds(net); {
+		case err != nil && l.cabinet.readOnly:
+			return 0, fmt.Errorf("-models %s: expected a folder of networks: %w", l.models, err)
 		case err != nil:
-			return 0, err
+			return 0, fmt.Errorf("-out %s: expected a folder to write to: %w", l.out, err)
 		case held:
 			// loaded later
 		case l.cabinet.readOnly:

@@ -150,7 +150,10 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if o.weights != "" && len(o.archs) > 1 {
 		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)
 	}
-	if o.weights != "" && !o.given["train"] {
+	if err := o.refuseUnused(fs); err != nil {
+		return nil, err
+	}
+	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
 	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
@@ -164,6 +167,30 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		}
 	}
 	return o, nil
+}
+
+// refuseUnused returns an error if the command line has a flag that this experiment ignores.
+// Flags of size, training and attack that other experiments share are not refused.
+func (o *options) refuseUnused(fs *flag.FlagSet) error {
+	for _, f := range []struct {
+		names  string
+		used   bool
+		reason string
+	}{
+		{"betas", o.Exp == figure2.name, "only figure2 has it"},
+		{"hire-periods hire-eps rate-steps", o.Exp == table4.name, "only table4 has it"},
+		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
+		{"test-eps", o.Exp != figure1.name, "figure1 has its own radii"},
+		{"models", o.Exp != timing.name, "timing trains networks of its own"},
+		{"train epochs batch lr eps beta row-share weight-decay models", o.weights == "", "no network is trained beside -weights"},
+	} {
+		for _, name := range strings.Fields(f.names) {
+			if o.given[name] && !f.used {
+				return fmt.Errorf("-%s %v: %s: expected no -%s with -exp %s", name, fs.Lookup(name).Value, f.reason, name, o.Exp)
+			}
+		}
+	}
+	return nil
 }
 
 // Concurrency implements [cli.Options].

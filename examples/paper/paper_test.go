@@ -33,8 +33,14 @@ func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for an experiment that takes no time.
 func small(exp, data, out string, more ...string) []string {
+	switch exp {
+	case "figure2":
+		more = append(more, "-betas", "0.001,0.002")
+	case "table4":
+		more = append(more, "-rate-steps", "4")
+	}
 	return append([]string{
-		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny", "-T", "2", "-betas", "0.001,0.002", "-rate-steps", "4",
+		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny", "-T", "2",
 		"-train", "60", "-test", "20", "-epochs", "2", "-batch", "16", "-width", "1",
 	}, more...)
 }
@@ -479,6 +485,15 @@ func TestBadInput(t *testing.T) {
 		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
 		{"-exp table9", `-exp "table9": expected one of table`},
 		{"-exp table9 -weights nowhere", `-exp "table9": expected one of table`},
+		{"-exp table2 -data nowhere -betas 0.1", "-betas 0.1: only figure2 has it: expected no -betas with -exp table2"},
+		{"-exp figure2 -data nowhere -hire-periods 2", "-hire-periods 2: only table4 has it"},
+		{"-exp table1 -data nowhere -hire-eps 2", "-hire-eps 2: only table4 has it"},
+		{"-exp timing -data nowhere -rate-steps 8", "-rate-steps 8: only table4 has it"},
+		{"-exp table3 -data nowhere -source x", "-source x: only table2 and figure1 have black-box attacks"},
+		{"-exp figure1 -data nowhere -test-eps 8", "-test-eps 8: figure1 has its own radii"},
+		{"-exp timing -data nowhere -models x", "-models x: timing trains networks of its own"},
+		{"-exp table2 -data nowhere -weights x -epochs 3", "-epochs 3: no network is trained beside -weights: expected no -epochs with -exp table2"},
+		{"-exp table2 -data nowhere -weights x -models y", "-models y: no network is trained beside -weights"},
 		{"-exp table4 -T 4 -hire-periods 3 -data nowhere", "-hire-periods 3: expected a divisor of -T, 4"},
 		{"-exp table4 -T 3 -data nowhere", "-hire-periods 2: expected a divisor of -T, 3"},
 		{"-exp table2", "-data is missing: expected fashion-mini"},
@@ -515,6 +530,21 @@ func refused(t *testing.T, out string, parts []string, args ...string) {
 		assert.NoDirExists(t, out)
 	} else {
 		assert.Equal(t, before, files(t, out))
+	}
+}
+
+// A file in the place of the folder is refused by its flag.
+func TestFileForFolder(t *testing.T) {
+	data, file := cifar(t), filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	for _, c := range []struct {
+		flag string
+		args []string
+	}{{"-out", small("table1", data, file)}, {"-models", small("table1", data, t.TempDir(), "-models", file)}} {
+		_, stderr, code := clitest.Run(t, c.args...)
+		assert.Equal(t, 1, code)
+		assert.Contains(t, stderr, "paper: "+c.flag+" "+file+": ")
+		assert.Contains(t, stderr, "expected")
 	}
 }
 

@@ -30,6 +30,9 @@ type publishedFigure struct {
 // the number of steps.
 const paperEps, paperAlpha, paperSteps = 8, 0.01, 7
 
+// paperTrainEps is the paper's ε in training with adversarial examples, in 255ths.
+const paperTrainEps = 2
+
 // setting is what a figure is of.
 type setting struct {
 	data, arch, method string
@@ -67,10 +70,11 @@ var published = sync.OnceValue(func() map[setting]float64 {
 
 // paperFigure returns the accuracy in percent that the paper reports for a trial of a
 // network, if it reports one for the same data set, architecture (of the same width),
-// method, step β, and ε, α and steps of the trial. T and the training may differ.
+// method with its ε and step β, and ε, α and steps of the trial. T and the rest of the
+// training may differ.
 func (l *lab) paperFigure(s subject, n need, t trials.Trial) (float64, bool) {
 	paperBeta := projection(s.arch).Beta
-	if l.Width != 1 || n.method.Reg && l.network(s, n).Beta != paperBeta {
+	if l.Width != 1 || n.method.Mix && l.Eps != paperTrainEps || n.method.Reg && l.network(s, n).Beta != paperBeta {
 		return 0, false
 	}
 	v, ok := published()[setting{s.Name, written(s.arch), n.method.Name, n.source, t}]

@@ -36,7 +36,7 @@ func TestPaperFigure(t *testing.T) {
 	}
 	same := pgd(8, 0.01, 7)
 	find := func(data, arch string, n need, tr trials.Trial, change func(*options)) any {
-		o := &options{Width: 1, T: 4, Epochs: 6}
+		o := &options{Width: 1, T: 4, Epochs: 6, Eps: 2}
 		if change != nil {
 			change(o)
 		}
@@ -75,6 +75,9 @@ func TestPaperFigure(t *testing.T) {
 		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Width = 0.25 }, nil},
 		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Beta = 0.002 }, nil},
 		{"CIFAR-10", "vgg11", need{method: rat, beta: 0.004}, same, nil, nil},
+		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.Eps = 4 }, nil},
+		{"CIFAR-10", "vgg11", need{method: mix}, same, func(o *options) { o.Eps = 4 }, nil},
+		{"CIFAR-10", "vgg11", need{method: vanilla}, same, func(o *options) { o.Eps = 4 }, 0.04},
 		{"IDX images", "vgg11", white, same, nil, nil},
 		{"CIFAR-10", "vgg11", need{method: given}, same, nil, nil},
 		{"CIFAR-10", "vgg11", need{method: hire}, same, nil, nil},
@@ -111,4 +114,7 @@ func TestPaperRows(t *testing.T) {
 	assert.Contains(t, table("table2"), "– (12.3)")
 	assert.Regexp(t, `\n  paper( +–){5} +12\.3( +–){2}\n`, table("figure1"))
 	assert.NotContains(t, table("table1", "-test-eps", "4"), "  paper")
+	// The worst case of table3 has attacks that its columns have not.
+	assert.Contains(t, table("table3"), "under every attack of the table and under FGSM, RFGSM, PGD by CBA.\n")
+	assert.NotContains(t, table("table3"), "the table's part")
 }

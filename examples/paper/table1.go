@@ -8,7 +8,7 @@ import (
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
-// table1 sets the gradient approximations side by side, in attacks on vanilla networks.
+// table1 compares the gradient approximations, in attacks on vanilla networks.
 var table1 = experiment{
 	name:  "table1",
 	archs: []string{"vgg11", "wrn-16-4"},
@@ -46,8 +46,8 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 	return &report{text: text, results: all}, nil
 }
 
-// addScore adds a row of a network's accuracies and its worst case, and below it the
-// paper's where it reports one.
+// addScore adds a row of a network's accuracies and its worst case. It adds a row of the
+// paper's accuracies below if the paper reports one of them.
 func addScore(t *tables.Table, name string, sum *summary, list []trials.Trial) {
 	ours, paper := []string{name}, []string{"  paper"}
 	known := false

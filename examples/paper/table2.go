@@ -11,8 +11,8 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// table2 sets RAT beside vanilla training, under attacks on the network itself
-// (white-box) and on another one (black-box).
+// table2 compares RAT with vanilla training, under attacks on the network itself (white-box)
+// and on another network (black-box).
 var table2 = experiment{
 	name:  "table2",
 	archs: []string{"vgg11", "wrn-16-4"},
@@ -28,8 +28,8 @@ var table2 = experiment{
 	report: reportTable2,
 }
 
-// compared lists the networks of Table 2: a cell of it says how the first did and, in
-// brackets, the second.
+// compared lists the networks of Table 2. A cell has the accuracy of the first and, in
+// brackets, that of the second.
 func (o *options) compared() []method {
 	if o.weights != "" {
 		return []method{given}
@@ -48,8 +48,8 @@ func blackBox(o *options) (list []trials.Trial) {
 	return list
 }
 
-// whiteBox lists the attacks of Table 2, noise, and attacks by way of activations,
-// which the paper has in Table 1 alone: what is trusted is the worst case.
+// whiteBox lists the attacks of Table 2, noise, and attacks by CBA. The paper has CBA in
+// Table 1 only, but the worst case needs the strongest attacks.
 func whiteBox(o *options) []trials.Trial {
 	list := append(blackBox(o), trials.Noise(o.TestEps))
 	for _, name := range table1Attacks {
@@ -66,7 +66,7 @@ func (o *options) trial(name string, g snn.Gradient) trials.Trial {
 	return trials.New(name, g, o.TestEps, o.TestAlpha, o.TestSteps)
 }
 
-// comparison is Table 2 of a subject: RAT beside vanilla.
+// comparison is Table 2 of a subject. The keys are the names of the methods.
 type comparison struct {
 	Subject string              `json:"subject"`
 	White   map[string]*summary `json:"white_box"`
@@ -102,7 +102,7 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 // worstCaseNote explains the tables.
 const worstCaseNote = "Worst case: images classified as labelled when clean and under every attack of the table's part.\n"
 
-// table writes the comparison in the form of the paper's, its figures below ours.
+// table returns the comparison in the form of the paper's table, with its figures below ours.
 func (c comparison) table(o *options) tables.Table {
 	cell := func(in map[string]*summary, text func(*summary) string) string {
 		var cell string

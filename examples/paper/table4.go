@@ -9,7 +9,7 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// table4 sets RAT beside earlier defences.
+// table4 compares RAT with earlier defences.
 var table4 = experiment{
 	name:  "table4",
 	archs: []string{"vgg11"},

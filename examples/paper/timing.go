@@ -16,7 +16,7 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// timing is the cost of the attacks by gradient approximation, and of RAT's parts.
+// timing measures the time of the attacks by gradient approximation, and of RAT's parts.
 var timing = experiment{
 	name:  "timing",
 	archs: []string{"vgg11", "wrn-16-4"},
@@ -29,11 +29,11 @@ var timing = experiment{
 
 const (
 	timedBatches = 4 // of training in an epoch that is timed
-	timedEpochs  = 3 // after one that is not
-	timedAttacks = 5 // after one that is not
+	timedEpochs  = 3 // after one without
+	timedAttacks = 5 // after one without
 )
 
-// times are milliseconds an image, medians.
+// times holds medians, in milliseconds an image.
 type times struct {
 	Threads int                           `json:"threads"`
 	Batch   int                           `json:"batch"`
@@ -57,7 +57,7 @@ func reportTiming(ctx context.Context, l *lab) (*report, error) {
 	return &report{text: text, results: all}, nil
 }
 
-// time trains networks for a few updates by each method, and attacks the vanilla one.
+// time trains a network for a few updates by each method, and attacks the vanilla network.
 func (l *lab) time(ctx context.Context, s subject) (*times, error) {
 	t := &times{Threads: runtime.GOMAXPROCS(0), Batch: l.Batch, Attacks: map[string]map[string]float64{}, Train: map[string]float64{}}
 	set, err := s.Train.First(min(timedBatches*l.Batch, s.Train.N))
@@ -96,8 +96,8 @@ func (l *lab) time(ctx context.Context, s subject) (*times, error) {
 	return t, nil
 }
 
-// timeTraining measures the training of all methods, epoch by epoch in turn, and returns
-// the vanilla network.
+// timeTraining measures the training of all methods and returns the vanilla network. The
+// methods take turns after every epoch, so other load affects all of them alike.
 func (l *lab) timeTraining(ctx context.Context, s subject, set *dataset.Set, to *times) (vanillaNet *snn.Model, err error) {
 	methods := []method{vanilla, mix, reg, rat}
 	var next []func() (train.Metrics, error, bool)
@@ -138,8 +138,8 @@ func (l *lab) timeTraining(ctx context.Context, s subject, set *dataset.Set, to 
 	return vanillaNet, nil
 }
 
-// medianOf runs fn once, and then measures it so often: milliseconds for each of so many
-// images.
+// medianOf runs fn once, then measures it times times. It returns the median, in milliseconds
+// an image.
 func medianOf(times, images int, fn func() error) (float64, error) {
 	var ms []float64
 	for i := range 1 + times {

@@ -1,17 +1,18 @@
 // Parity compares the library with a file of test vectors that another implementation made.
-// The file holds inputs and expected results of a neuron or of a whole network.
+// The file holds the inputs and the expected results of a neuron or of a network.
 //
 //	go run ./examples/parity -golden internal/parity/testdata/vgg_tiny.safetensors
 //
-// It prints the largest error of every expected tensor, relative to the tensor's largest
-// magnitude. It exits with 1 if an error exceeds 1e-4, if a spike differs, or if the file
-// cannot be checked.
+// It prints the largest relative error of every expected tensor. It exits with 1 if an error
+// exceeds 1e-4 of the tensor's largest magnitude, if a spike differs, or if the file cannot
+// be checked.
 package main
 
 import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"text/tabwriter"
 
@@ -19,13 +20,13 @@ import (
 	"github.com/org/snnrat/internal/parity"
 )
 
-func main() { cli.Exit("parity", run(os.Args[1:])) }
+func main() { cli.Exit("parity", run(os.Args[1:], os.Stdout)) }
 
-func run(args []string) error {
+func run(args []string, stdout io.Writer) error {
 	var path string
 	fs := flag.NewFlagSet("parity", flag.ContinueOnError)
 	fs.StringVar(&path, "golden", "", "the `file` of test vectors (safetensors)")
-	if err := cli.Parse(fs, args, os.Stdout); err != nil {
+	if err := cli.Parse(fs, args, stdout); err != nil {
 		return err
 	}
 	if path == "" {
@@ -35,7 +36,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "tensor\trelative error\tspikes that differ\t")
 	failed := 0
 	for _, r := range results {
@@ -46,10 +47,12 @@ func run(args []string) error {
 		}
 		fmt.Fprintf(w, "%s\t%.1e\t%d\t%s\n", r.Name, r.Err, r.Spikes, verdict)
 	}
-	w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
 	if failed > 0 {
 		return fmt.Errorf("%s: %d of %d tensors differ by more than %g or in a spike", path, failed, len(results), parity.Tolerance)
 	}
-	fmt.Printf("%d tensors agree to %g, all spikes equal\n", len(results), parity.Tolerance)
-	return nil
+	_, err = fmt.Fprintf(stdout, "%d tensors agree to %g, all spikes equal\n", len(results), parity.Tolerance)
+	return err
 }

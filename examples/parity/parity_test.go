@@ -54,6 +54,28 @@ func TestAgrees(t *testing.T) {
 	}
 }
 
+// full is a disk without space after some bytes.
+type full struct{ left int }
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(len(p), f.left)
+	f.left -= n
+	if n < len(p) {
+		return n, errors.New("no space")
+	}
+	return n, nil
+}
+
+// Results that cannot be printed are an error, wherever the output ends.
+func TestFullDisk(t *testing.T) {
+	var all bytes.Buffer
+	args := []string{"-golden", golden("vgg_tiny")}
+	require.NoError(t, run(args, &all))
+	for _, left := range []int{0, 10, all.Len() - 1} {
+		assert.EqualError(t, run(args, &full{left}), "no space")
+	}
+}
+
 // safetensors is a file taken apart.
 type safetensors struct {
 	header map[string]json.RawMessage

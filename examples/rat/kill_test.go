@@ -161,7 +161,7 @@ func TestChangedJournal(t *testing.T) {
 	}
 	require.NoError(t, os.Remove(path))
 	clitest.FIFO(t, path)
-	refused(t, []string{path, "FIFO"}, small("-out", folder, "-resume")...)
+	refused(t, []string{path, "named pipe"}, small("-out", folder, "-resume")...)
 	require.NoError(t, os.Remove(path))
 	// The checkpoints are enough to go on from.
 	_, stderr, code := clitest.Run(t, small("-out", folder, "-resume")...)

@@ -9,16 +9,29 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // temporary matches the names of temporary files: .BASE.NUMBER.tmp for a file BASE.
 var temporary = regexp.MustCompile(`^\..+\.[0-9]+\.tmp$`)
 
 // Write calls write with a buffered temporary file in the folder of path, and renames
-// the file to path when all of it is on disk. After an error or a panic of write, path
-// is as before and the temporary file is removed. A killed process can leave a
-// temporary file, which [Clean] removes.
+// the file to path when all of it is on disk. A symbolic link stands for the file that it
+// points to. After an error or a panic of write, path is as before and the temporary file is
+// removed. A killed process can leave a temporary file, which [Clean] removes.
+//
+// Write returns an error that wraps [regular.ErrNotRegular], and does not call write, if path
+// is something else than a regular file, such as a folder or a device.
 func Write(path string, write func(io.Writer) error) error {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	if info, err := os.Stat(path); err == nil {
+		if err := regular.Check(path, info); err != nil {
+			return err
+		}
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/regular"
 )
 
 func write(text string) func(io.Writer) error {
@@ -72,8 +73,38 @@ func TestFoldersThatTakeNoFile(t *testing.T) {
 	// A folder stands where the file should go.
 	taken := filepath.Join(dir, "taken")
 	require.NoError(t, os.MkdirAll(filepath.Join(taken, "inner"), 0o755))
-	assert.ErrorContains(t, atomicfile.Write(taken, write("new")), taken)
+	err := atomicfile.Write(taken, spy)
+	assert.ErrorIs(t, err, regular.ErrNotRegular)
+	assert.ErrorContains(t, err, taken+" is a folder: expected a regular file")
+	assert.False(t, called)
 	assert.Equal(t, []string{"taken"}, files(t, dir))
+}
+
+// A link to a file stays a link, and one to a device leaves the device alone.
+func TestLinks(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link, file := filepath.Join(dir, "link"), filepath.Join(other, "file")
+	require.NoError(t, os.WriteFile(file, []byte("old"), 0o644))
+	if err := os.Symlink(file, link); err != nil {
+		t.Skip(err) // Windows asks for a privilege
+	}
+	require.NoError(t, atomicfile.Write(link, write("new")))
+	got, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, "new", string(got))
+	to, err := os.Readlink(link)
+	require.NoError(t, err)
+	assert.Equal(t, file, to)
+	assert.Equal(t, []string{"file"}, files(t, other))
+
+	if _, err := os.Stat("/dev/null"); err == nil {
+		device := filepath.Join(dir, "device")
+		require.NoError(t, os.Symlink("/dev/null", device))
+		assert.ErrorIs(t, atomicfile.Write(device, write("new")), regular.ErrNotRegular)
+		info, err := os.Stat("/dev/null")
+		require.NoError(t, err)
+		assert.NotZero(t, info.Mode()&os.ModeDevice)
+	}
 }
 
 // Clean removes what a killed process left, and nothing else.

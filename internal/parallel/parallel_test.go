@@ -182,3 +182,19 @@ func BenchmarkFor(b *testing.B) {
 		}
 	}
 }
+
+// After a panic, the other goroutines begin no more calls.
+func TestForStopsAfterPanic(t *testing.T) {
+	const n = 2000
+	var calls atomic.Int64
+	assert.PanicsWithValue(t, "boom", func() {
+		parallel.For(2, n, func(i int) {
+			calls.Add(1)
+			if i == 0 {
+				panic("boom")
+			}
+			time.Sleep(100 * time.Microsecond)
+		})
+	})
+	assert.Less(t, calls.Load(), int64(n/2))
+}

@@ -19,7 +19,7 @@ func Open(path string) (*os.File, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := check(path, info); err != nil { // os.Open of a named pipe waits for a writer
+	if err := Check(path, info); err != nil { // os.Open of a named pipe waits for a writer
 		return nil, 0, err
 	}
 	f, err := os.Open(path)
@@ -28,7 +28,7 @@ func Open(path string) (*os.File, int64, error) {
 	}
 	info, err = f.Stat()
 	if err == nil {
-		err = check(path, info)
+		err = Check(path, info)
 	}
 	if err != nil {
 		f.Close()
@@ -37,7 +37,9 @@ func Open(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-func check(path string, info fs.FileInfo) error {
+// Check returns an error that wraps ErrNotRegular, names the file and says what it is, if
+// info is not that of a regular file. An info of [os.Lstat] tells a symbolic link from a file.
+func Check(path string, info fs.FileInfo) error {
 	kind := ""
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
@@ -50,8 +52,10 @@ func check(path string, info fs.FileInfo) error {
 		kind = "a socket"
 	case mode&fs.ModeDevice != 0:
 		kind = "a device"
+	case mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link"
 	default:
-		kind = mode.Type().String()
+		kind = "a special file"
 	}
 	return fmt.Errorf("%s is %s: %w", path, kind, ErrNotRegular)
 }

@@ -181,8 +181,9 @@ func New(cfg Config, key rng.Key) (*snn.Model, error) {
 var ErrNoDescription = errors.New("no description of the network in the file's metadata")
 
 // Load returns the network in a file that Model.Save wrote for a network of New. Its
-// parameters, number of steps, encoder and layer settings are those at the time of Save. The
-// Config is the one that New was given.
+// parameters, number of steps, encoder and layer settings are those at the time of Save. So
+// are Steps, Poisson and ClassNames of the Config, and its fields for neurons if all layers of
+// neurons are the same. The rest of the Config is what New was given.
 //
 // Load returns an error that names the file if the file is damaged, has no Config, or does not
 // hold the tensors of the network that its Config describes.
@@ -220,7 +221,34 @@ func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.SetSettings(f.Meta)
+	if err := m.SetSettings(f.Meta); err != nil {
+		return nil, err
+	}
+	cfg.update(m)
+	return m, nil
+}
+
+// update sets the fields of c that can change in a network of c to those of m.
+func (c *Config) update(m *snn.Model) {
+	_, c.Poisson = m.Encoder.(snn.Poisson)
+	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
+	var first *snn.Neuron
+	for _, r := range m.Summary().Rows {
+		n, ok := r.Layer.(*snn.Neuron)
+		switch {
+		case !ok:
+		case first == nil:
+			first = n
+		case n.Decay != first.Decay || n.Threshold != first.Threshold || n.SoftReset != first.SoftReset ||
+			n.DetachReset != first.DetachReset || n.Surrogate != first.Surrogate:
+			return
+		}
+	}
+	if first == nil {
+		return
+	}
+	c.Decay, c.Threshold, c.SoftReset, c.Detach = first.Decay, first.Threshold, first.SoftReset, first.DetachReset
+	fmt.Sscan(first.Surrogate.String(), &c.Surrogate, &c.SurrogateParam) // one of NewSurrogate's, as SetSettings read it
 }
 
 // resolve returns the notation of a named network, and any other text as it is.

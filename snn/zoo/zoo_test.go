@@ -431,9 +431,26 @@ func TestChangedSettingsAreLoaded(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "m.safetensors")
 	require.NoError(t, m.Save(path))
-	loaded, _, err := zoo.Load(path)
+	loaded, got, err := zoo.Load(path)
 	require.NoError(t, err)
 	assert.Equal(t, grad(m), grad(loaded))
+	want := c
+	want.Steps = 3
+	assert.Equal(t, want, got, "the neurons of the two layers differ")
+
+	for _, r := range m.Summary().Rows {
+		if n, ok := r.Layer.(*snn.Neuron); ok {
+			n.Threshold, n.SoftReset, n.DetachReset = 0.7, true, true
+		}
+	}
+	m.Encoder, m.Config.ClassNames = snn.Poisson{}, []string{"owl", "fox"}
+	require.NoError(t, m.Save(path))
+	again, got, err := zoo.Load(path)
+	require.NoError(t, err)
+	want.Decay, want.Threshold, want.SoftReset, want.Detach, want.Surrogate, want.SurrogateParam = 0.5, 0.7, true, true, "sigmoid", 4
+	want.Poisson, want.ClassNames = true, []string{"owl", "fox"}
+	assert.Equal(t, want, got)
+	assert.Equal(t, want.ClassNames, again.ClassNames())
 	original, err := zoo.New(c, rng.New(1))
 	require.NoError(t, err)
 	assert.NotEqual(t, grad(original), grad(loaded))

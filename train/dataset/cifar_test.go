@@ -220,7 +220,7 @@ func TestReadCIFARNamesMissingFile(t *testing.T) {
 		require.NoError(t, os.Remove(filepath.Join(dir, l.test)))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, l.test), 0o755))
 		_, _, err = l.read(dir)
-		assert.EqualError(t, err, "dataset: "+filepath.Join(dir, l.test)+": a folder, want a regular file")
+		assert.EqualError(t, err, "dataset: "+filepath.Join(dir, l.test)+" is a folder: expected a regular file")
 	}
 }
 

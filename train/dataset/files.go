@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // file is an open file, or the content of one that was packed.
@@ -52,21 +53,21 @@ func openFolder(folder string, names []string, _ Limits) (map[string]file, error
 	files := map[string]file{}
 	for _, name := range names {
 		// The garbage collector closes what no set refers to any more.
-		f, info, err := openFile(filepath.Join(folder, name))
+		f, size, err := regular.Open(filepath.Join(folder, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		files[name] = file{f, f.Name(), info.Size()}
+		files[name] = file{f, f.Name(), size}
 	}
 	return files, nil
 }
 
 // openArchive unpacks those of the named files that an archive has into memory.
 func openArchive(archive string, names []string, l Limits) (map[string]file, error) {
-	f, _, err := openFile(archive)
+	f, _, err := regular.Open(archive)
 	if err != nil {
 		return nil, err
 	}
@@ -137,33 +138,4 @@ func (c *capped) Read(p []byte) (int, error) {
 	}
 	c.left -= int64(n)
 	return n, err
-}
-
-// openFile opens a regular file. It refuses what is none, such as a folder, a device or a
-// named pipe, whose opening would wait for a writer.
-func openFile(path string) (*os.File, os.FileInfo, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s: %s, want a regular file", path, kind(info.Mode()))
-	}
-	f, err := os.Open(path)
-	return f, info, err
-}
-
-// kind names what is no regular file.
-func kind(mode os.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a folder"
-	case mode&os.ModeNamedPipe != 0:
-		return "a named pipe"
-	case mode&os.ModeSocket != 0:
-		return "a socket"
-	case mode&os.ModeDevice != 0:
-		return "a device"
-	}
-	return "a special file"
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // The magic numbers of the IDX files of MNIST and its kin: two zero bytes, the type
@@ -40,7 +42,7 @@ func ReadIDX(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set
 }
 
 func decodeFile[T any](path string, decode func(string, io.Reader, ...Limits) (T, error), limits []Limits) (none T, err error) {
-	f, _, err := openFile(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return none, fmt.Errorf("dataset: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	_ "image/jpeg" // the formats that image.Decode knows
 	_ "image/png"
 	"io"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // picture is a decoded image file.
@@ -26,7 +28,7 @@ const decodedPixel = 16
 
 // decodePicture returns the image in a file. It has at least one pixel and is opaque.
 func decodePicture(path string, l Limits) (*picture, error) {
-	f, _, err := openFile(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

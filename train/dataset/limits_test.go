@@ -118,7 +118,7 @@ func TestLimitsOfFiles(t *testing.T) {
 	for limit, why := range map[int64]string{
 		9000:  "bytes, want at most 9000, which Limits.Bytes allows",
 		10000: "bytes, want what takes at most 10000 bytes, which Limits.Bytes allows",
-		20000: "images of more than 20000 bytes, which Limits.Bytes allows",
+		40000: "images of more than 40000 bytes, which Limits.Bytes allows",
 	} {
 		_, _, err := l.read(dir, dataset.Limits{Bytes: limit, ImageBytes: 1})
 		assert.ErrorContains(t, err, why)

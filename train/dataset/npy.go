@@ -72,13 +72,18 @@ func decodeNPYLabels(name string, r io.Reader, limits ...Limits) ([]int, error) 
 	size := integerTypes[dtype]
 	labels := make([]int, len(data)/size)
 	for i := range labels {
-		var word [8]byte // the value, little-endian
+		var word [8]byte // the value, little-endian, with its sign in the bytes above it
 		for k := range size {
 			at := k
 			if dtype[0] == '>' {
 				at = size - 1 - k
 			}
 			word[k] = data[i*size+at]
+		}
+		if strings.Contains(dtype, "i") && word[size-1] >= 0x80 {
+			for k := size; k < len(word); k++ {
+				word[k] = 0xff
+			}
 		}
 		y := binary.LittleEndian.Uint64(word[:])
 		if y > 1<<31-1 { // a negative one has its upper bits set

@@ -88,3 +88,27 @@ func TestReadNPYRefusesBadFiles(t *testing.T) {
 	_, err = dataset.ReadNPY(npyFile("images"), npyFile("labels_u1"), 0)
 	assert.ErrorContains(t, err, "0 classes, want at least 1")
 }
+
+// A negative label of every signed type is refused, also if it would be a class as an unsigned
+// number. An unsigned label with the upper bit is one.
+func TestReadNPYNegativeLabels(t *testing.T) {
+	file := func(dtype string, label ...byte) string {
+		header := "{'descr': '" + dtype + "', 'fortran_order': False, 'shape': (3,), }"
+		b := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)+1), 0)
+		b = append(append(b, header...), '\n')
+		b = append(b, make([]byte, 2*len(label))...)
+		return write(t, filepath.Join(t.TempDir(), "labels.npy"), append(b, label...))
+	}
+	for dtype, label := range map[string][]byte{
+		"|i1": {0xff}, "<i2": {0xfe, 0xff}, ">i2": {0xff, 0xfe}, "<i4": {0xff, 0xff, 0xff, 0xff},
+	} {
+		path := file(dtype, label...)
+		_, err := dataset.ReadNPY(npyFile("images"), path, 70000)
+		assert.EqualError(t, err, "dataset: "+path+": label of image 2 is negative or above 2147483647", dtype)
+	}
+	for dtype, label := range map[string][]byte{"|u1": {200}, "<u2": {200, 0}, ">i2": {0, 200}, "<i2": {200, 0}} {
+		set, err := dataset.ReadNPY(npyFile("images"), file(dtype, label...), 256)
+		require.NoError(t, err, dtype)
+		assert.Equal(t, []int{0, 0, 200}, set.Labels, dtype)
+	}
+}

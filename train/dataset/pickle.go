@@ -105,14 +105,14 @@ func unpickle(text []byte, l Limits) (dict map[string]any, err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil { // gopickle's answer to some malformed pickles
-			dict, err = nil, fmt.Errorf("malformed: %v", r)
+			dict, err = nil, fmt.Errorf("malformed: %.200s", fmt.Sprint(r))
 		}
 	}()
 	u := pickle.NewUnpickler(bytes.NewReader(text))
 	u.FindClass = findGlobal
 	v, err := u.Load()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%.200s", err.Error()) // which may print a whole list
 	}
 	d, ok := v.(*types.Dict)
 	if !ok {
@@ -131,7 +131,7 @@ func unpickle(text []byte, l Limits) (dict map[string]any, err error) {
 // and arrays need, is cut short, or would take more than Limits.Bytes. What is left can do
 // nothing but build values.
 func vet(text []byte, l Limits) error {
-	const value = 64 // bytes for what an instruction makes
+	const value = 350 // bytes for what an instruction makes, at most, with the stack that grows
 	instructions := 0
 	for i := 0; i < len(text); instructions++ {
 		op, rest := text[i], text[i+1:]

@@ -61,7 +61,7 @@ func TestSpecialFiles(t *testing.T) {
 					assert.EqualError(t, err, "dataset: "+special+": want a folder")
 					continue
 				}
-				assert.ErrorContains(t, err, ": "+kind+", want a regular file", name)
+				assert.ErrorContains(t, err, " is "+kind+": expected a regular file", name)
 			case <-time.After(10 * time.Second):
 				t.Fatalf("%s: %s: it waits", name, kind)
 			}

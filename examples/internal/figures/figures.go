@@ -1,5 +1,5 @@
-// Package figures computes and draws the paper's Figures 2(c) and 2(d): how far attacks
-// move the spikes of every layer, and the singular values of the weights.
+// Package figures computes and draws the paper's Figures 2(c) and 2(d): the distance that
+// attacks move the spikes of every layer by, and the singular values of the weights.
 package figures
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Distances is how far an attack moves the spikes of every layer of neurons, on average
-// over images.
+// Distances holds the distance that an attack moves the spikes of every layer of neurons by.
+// It is the mean over the images.
 type Distances struct {
 	Layers []string `json:"layers"`
-	// D2 is D₂ between the spikes that the clean and the attacked image cause.
+	// D2 is the distance D₂ between the spikes of the clean and of the attacked image.
 	D2 []float64 `json:"d2"`
 	// PerNeuron is D₂/√(N·T), in [0,1], for N neurons and T steps.
 	PerNeuron []float64 `json:"d2_per_neuron"`
@@ -29,8 +29,9 @@ type Distances struct {
 // batch is the number of images that Measure attacks together.
 const batch = 32
 
-// Measure attacks m with a on all images of data and returns what that does to its
-// layers. The attacked images are those of attack.Evaluate with this key.
+// Measure attacks m with a on all images of data and returns the distances of the spikes.
+// The attacked images are those of attack.Evaluate with this key. Errors are those of the
+// attack and of the network.
 func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Named, key rng.Key) (*Distances, error) {
 	d := &Distances{}
 	n, _, _, _ := data.Shape()
@@ -62,8 +63,8 @@ func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Na
 	return d, nil
 }
 
-// Perturb returns the images of data from lo to hi, clean and as a attacks them on m,
-// each with its index as its identity.
+// Perturb returns the images lo to hi − 1 of data, clean (x) and as a attacks them on m (adv).
+// The identity of an image is its index.
 func Perturb(ctx context.Context, m *snn.Model, data attack.Dataset, lo, hi int, a snn.Adversary, key rng.Key) (x, adv tensor.NCHW, err error) {
 	_, c, h, w := data.Shape()
 	x = tensor.NewNCHW(hi-lo, c, h, w)
@@ -77,8 +78,7 @@ func Perturb(ctx context.Context, m *snn.Model, data attack.Dataset, lo, hi int,
 	return x, adv, err
 }
 
-// Curve is the distances of one network under one attack, with the colour and the dashes
-// of its line.
+// Curve is a line of DrawDistances: the distances of one network under one attack.
 type Curve struct {
 	Name string
 	*Distances
@@ -86,7 +86,7 @@ type Curve struct {
 	Dashed bool
 }
 
-// DrawDistances returns Figure 2(c): distances against depth.
+// DrawDistances returns Figure 2(c): the distances against the depth of the layer.
 func DrawDistances(title string, curves []Curve) plots.Figure {
 	f := plots.Figure{Title: title, X: "layer of neurons", Y: "D₂/√(N·T) between clean and attacked"}
 	for _, c := range curves {
@@ -103,6 +103,7 @@ func DrawDistances(title string, curves []Curve) plots.Figure {
 	return f
 }
 
+// highest returns the largest Y of the lines, at least 0.
 func highest(lines []plots.Line) (most float64) {
 	for _, l := range lines {
 		for _, y := range l.Y {
@@ -112,7 +113,8 @@ func highest(lines []plots.Line) (most float64) {
 	return most
 }
 
-// ticks returns some six round numbers from 0 to most or beyond.
+// ticks returns up to eight round numbers, the first 0 and the last at least most. It returns
+// nil if most is not positive and finite.
 func ticks(most float64) (at []float64) {
 	if !(most > 0) || math.IsInf(most, 0) {
 		return nil
@@ -134,14 +136,14 @@ func ticks(most float64) (at []float64) {
 	return at
 }
 
-// Spectrum is the singular values of one layer's weight, largest first; a convolution's
-// is taken as C_out × C_in·k·k.
+// Spectrum holds the singular values of a weight. The weight of a convolution is the matrix
+// C_out × C_in·k·k.
 type Spectrum struct {
-	Weight string    `json:"weight"`
-	Values []float64 `json:"singular_values"`
+	Weight string    `json:"weight"`          // the parameter's name
+	Values []float64 `json:"singular_values"` // largest first
 }
 
-// Spectra returns the spectra of all weights of m of two extents or more.
+// Spectra returns the spectra of all parameters of m with at least two dimensions.
 func Spectra(ctx context.Context, m *snn.Model) (spectra []Spectrum, err error) {
 	for _, p := range m.Params() {
 		if len(p.Shape) < 2 {
@@ -159,14 +161,15 @@ func Spectra(ctx context.Context, m *snn.Model) (spectra []Spectrum, err error) 
 	return spectra, nil
 }
 
-// Network is a network's spectra under its name in a legend.
+// Network holds the spectra of a network.
 type Network struct {
-	Name    string
+	Name    string // in the legend
 	Spectra []Spectrum
 }
 
-// DrawSpectra returns Figure 2(d): the share of the singular values, of all layers, in
-// each of at most 40 intervals of equal length between 0 and the largest.
+// DrawSpectra returns Figure 2(d), the distribution of the singular values of all layers. It
+// divides the range from 0 to the largest value into at most 40 equal intervals, and shows the
+// share of the values in each.
 func DrawSpectra(title string, networks []Network) plots.Figure {
 	most, bins := 0.0, 40
 	for _, n := range networks {

@@ -17,29 +17,28 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Line is one curve of a figure. Lines of one Color belong together; a Dashed one is
-// the second of its kind; an Unmarked one has no points.
+// Line is one curve of a figure.
 type Line struct {
-	Name     string
+	Name     string // in the legend
 	X, Y     []float64
-	Color    int
+	Color    int // an index of the palette, which repeats
 	Dashed   bool
-	Unmarked bool
+	Unmarked bool // without points
 }
 
-// The palette of Okabe and Ito, which colour-blind readers can tell apart.
+// palette is that of Okabe and Ito, which colour-blind readers can tell apart.
 var palette = []color.RGBA{
 	{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {230, 159, 0, 255}, {86, 180, 233, 255},
 }
 
 var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}}
 
-// Figure is a chart of lines with points, and the legend to its right.
+// Figure is a chart of lines with points. Its legend is on the right.
 type Figure struct {
 	Title, X, Y string
-	Note        string // a line below all, in small print; or ""
-	// XTicks and YTicks are where the axes have ticks and the grid has lines; the axes
-	// reach at least from the first to the last.
+	Note        string // a line in small print below the chart; "" for none
+	// XTicks and YTicks are the places of the ticks and the lines of the grid. The axes reach
+	// at least from the first to the last.
 	XTicks, YTicks []float64
 	LogX           bool // a logarithmic axis, of positive values
 	Lines          []Line
@@ -130,6 +129,10 @@ func (f Figure) plot() (*plot.Plot, error) {
 		}
 		p.Add(line, points)
 		p.Legend.Add(l.Name, line, points)
+	}
+	if f.LogX && p.X.Min == p.X.Max {
+		// Package plot would extend the axis by 1 in both directions, beyond 0.
+		p.X.Min, p.X.Max = p.X.Min/2, p.X.Max*2
 	}
 	return p, nil
 }

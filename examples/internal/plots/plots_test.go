@@ -47,3 +47,9 @@ func TestSave(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, files, 2, "nothing half-written")
 }
+
+// A logarithmic axis of one value has room on both sides of it.
+func TestLogAxisOfOneValue(t *testing.T) {
+	f := Figure{XTicks: []float64{0.01}, LogX: true, Lines: []Line{{Name: "one", X: []float64{0.01}, Y: []float64{50}}}}
+	require.NoError(t, f.Save(t.TempDir(), "one"))
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/regular"
 )
 
 // LockName is the name of the lock file in a [Folder]. The file stays after the run.
@@ -43,10 +44,12 @@ func open(path string, below []string) (_ *Folder, err error) {
 		return nil, fmt.Errorf(expected, err)
 	}
 	name := filepath.Join(path, LockName)
-	// The lock itself would block on a FIFO.
-	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is a %s: expected a regular file", name, kind(info.Mode()))
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// The lock itself would wait for a writer of a named pipe.
+	if info, err := os.Lstat(name); err == nil {
+		if err := regular.Check(name, info); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf(expected, err)
 	}
 	lock := flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDWR))
@@ -84,23 +87,6 @@ func open(path string, below []string) (_ *Folder, err error) {
 
 // Close unlocks the folder.
 func (f *Folder) Close() error { return f.lock.Close() }
-
-// kind names a type of file that is not regular.
-func kind(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "folder"
-	case m&fs.ModeNamedPipe != 0:
-		return "FIFO"
-	case m&fs.ModeSocket != 0:
-		return "socket"
-	case m&fs.ModeDevice != 0:
-		return "device"
-	case m&fs.ModeSymlink != 0:
-		return "symbolic link"
-	}
-	return "special file"
-}
 
 // Remove removes files. One that does not exist is removed.
 func Remove(paths ...string) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/regular"
 )
 
 // Budget returns the size in bytes up to which a program reads a record about so many
@@ -43,14 +44,14 @@ func WriteRecord(path string, v any) error {
 // ReadRecord reads a file of [WriteRecord] to v. It returns an error that names the file
 // and leaves v unspecified if the file is not regular, has more than budget bytes, has
 // another checksum than it says, or has a key that v has not. The error of a file that
-// does not exist is [fs.ErrNotExist]. It opens neither a FIFO nor a device.
+// does not exist is [fs.ErrNotExist]. It opens neither a named pipe nor a device.
 func ReadRecord(path string, v any, budget int64) error {
 	b, err := readRegular(path, budget)
 	if err == nil {
 		err = decodeRecord(b, v)
 	}
 	var named *os.PathError
-	if err != nil && !errors.As(err, &named) {
+	if err != nil && !errors.As(err, &named) && !errors.Is(err, regular.ErrNotRegular) {
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	return err
@@ -58,21 +59,14 @@ func ReadRecord(path string, v any, budget int64) error {
 
 // readRegular returns the content of a regular file of at most budget bytes.
 func readRegular(path string, budget int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("a %s: expected a regular file", kind(info.Mode()))
-	}
-	f, err := os.Open(path)
+	f, size, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	tooLarge := fmt.Errorf("expected at most %d bytes", budget)
-	if info.Size() > budget {
-		return nil, fmt.Errorf("%d bytes: %w", info.Size(), tooLarge)
+	if size > budget {
+		return nil, fmt.Errorf("%d bytes: %w", size, tooLarge)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, budget+1))
 	if err == nil && int64(len(b)) > budget {

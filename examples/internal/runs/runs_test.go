@@ -59,7 +59,13 @@ func TestFolderRefused(t *testing.T) {
 	folder := t.TempDir()
 	clitest.FIFO(t, filepath.Join(folder, runs.LockName))
 	_, err = runs.Open(folder)
-	assert.ErrorContains(t, err, runs.LockName+" is a FIFO: expected a regular file")
+	assert.ErrorContains(t, err, runs.LockName+" is a named pipe: expected a regular file")
+	if runtime.GOOS != "windows" {
+		linked := t.TempDir()
+		require.NoError(t, os.Symlink(file, filepath.Join(linked, runs.LockName)))
+		_, err = runs.Open(linked)
+		assert.ErrorContains(t, err, runs.LockName+" is a symbolic link: expected a regular file")
+	}
 }
 
 type content struct {
@@ -109,13 +115,13 @@ func TestRecordBudget(t *testing.T) {
 	start := time.Now()
 	assert.ErrorContains(t, runs.ReadRecord(path, &got, runs.Budget(1000)), path+": 1099511627776 bytes: expected at most ")
 	assert.Less(t, time.Since(start), time.Second)
-	assert.ErrorContains(t, runs.ReadRecord(t.TempDir(), &got, 1000), "a folder: expected a regular file")
+	assert.ErrorContains(t, runs.ReadRecord(t.TempDir(), &got, 1000), " is a folder: expected a regular file")
 	if runtime.GOOS == "linux" {
-		assert.ErrorContains(t, runs.ReadRecord("/dev/zero", &got, 1000), "/dev/zero: a device: expected a regular file")
+		assert.ErrorContains(t, runs.ReadRecord("/dev/zero", &got, 1000), "/dev/zero is a device: expected a regular file")
 	}
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	clitest.FIFO(t, fifo)
-	assert.ErrorContains(t, runs.ReadRecord(fifo, &got, 1000), fifo+": a FIFO: expected a regular file")
+	assert.ErrorContains(t, runs.ReadRecord(fifo, &got, 1000), fifo+" is a named pipe: expected a regular file")
 }
 
 // Whatever a file holds, it is read without a panic, and only what was written is accepted.

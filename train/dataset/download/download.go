@@ -46,6 +46,8 @@ import (
 	"unicode"
 
 	"github.com/gofrs/flock"
+
+	"github.com/org/snnrat/internal/regular"
 )
 
 // Source is a published archive.
@@ -171,13 +173,7 @@ func verified(path, sum string) (bool, error) {
 }
 
 func md5Sum(path string) (string, error) {
-	// To open a named pipe would wait for a writer.
-	if info, err := os.Stat(path); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s: want a regular file, or none", path)
-	}
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

@@ -31,7 +31,7 @@ func TestFileRefusesPipes(t *testing.T) {
 		}()
 		select {
 		case err := <-done:
-			assert.ErrorContains(t, err, pipe+": want a regular file, or none")
+			assert.ErrorContains(t, err, pipe+" is a named pipe: expected a regular file")
 		case <-time.After(10 * time.Second):
 			t.Fatal("it waits")
 		}
