@@ -21,7 +21,7 @@ type neuronRun struct {
 	total    unsafe.Pointer // [pixels] vectors, to which dcur is added; or nil
 	sums     unsafe.Pointer // [2][16]float64: sums of dcur and of dcur·(x − mean), added to; or nil
 	mean     unsafe.Pointer // [16]float64, or nil
-	check    unsafe.Pointer // vector, to which 0·membrane before the reset is added: zero while all are finite
+	check    unsafe.Pointer // vector, which stays zero while all membranes before the reset are finite
 
 	pixels, steps                  uint64
 	xStep, sStep, doutStep, dxStep uint64 // from a step to the next

@@ -30,7 +30,7 @@ func neuronForwardPortable(r *neuronRun) {
 			var fires uint16
 			for l, v := range m {
 				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
-				check[l] += 0 * v
+				check[l] += v - v
 				if v >= r.threshold {
 					fires |= 1 << l
 					v = r.reset(v)

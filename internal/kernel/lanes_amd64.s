@@ -41,10 +41,9 @@ DATA absMask<>+60(SB)/4, $0x7fffffff
 GLOBL absMask<>(SB), RODATA|NOPTR, $64
 
 // func neuronForwardAVX2(r *neuronRun)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, MMX+
 TEXT ·neuronForwardAVX2(SB), NOSPLIT, $0-8
 	VXORPS       Y8, Y8, Y8
-	VXORPS       Y9, Y9, Y9
 	MOVQ         r+0(FP), DX
 	VBROADCASTSS 168(DX), Y15
 	VBROADCASTSS 172(DX), Y14
@@ -77,197 +76,213 @@ prefetch:
 	MOVQ 112(DX), R12
 
 px4more:
-	CMPQ        R12, $0x04
-	JLT         px4done
-	CMPL        184(DX), $0x00
-	JNE         px4soft
-	PREFETCHT0  (SI)(R11*1)
-	VMULPS      (SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      (R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDNPS     Y0, Y1, Y0
-	VMOVUPS     Y0, (R8)(R10*1)
-	VMULPS      32(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      32(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, (DI)(R9*2)
-	VANDNPS     Y2, Y3, Y2
-	VMOVUPS     Y2, 32(R8)(R10*1)
-	PREFETCHT0  64(SI)(R11*1)
-	VMULPS      64(SI)(R10*1), Y13, Y5
-	VADDPS      Y11, Y5, Y5
-	VMULPS      64(R8)(R10*1), Y15, Y4
-	VADDPS      Y5, Y4, Y4
-	VFMADD231PS Y8, Y4, Y9
-	VCMPPS      $0x0d, Y14, Y4, Y5
-	VMOVMSKPS   Y5, AX
-	VANDNPS     Y4, Y5, Y4
-	VMOVUPS     Y4, 64(R8)(R10*1)
-	VMULPS      96(SI)(R10*1), Y12, Y7
-	VADDPS      Y10, Y7, Y7
-	VMULPS      96(R8)(R10*1), Y15, Y6
-	VADDPS      Y7, Y6, Y6
-	VFMADD231PS Y8, Y6, Y9
-	VCMPPS      $0x0d, Y14, Y6, Y7
-	VMOVMSKPS   Y7, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 2(DI)(R9*2)
-	VANDNPS     Y6, Y7, Y6
-	VMOVUPS     Y6, 96(R8)(R10*1)
-	PREFETCHT0  128(SI)(R11*1)
-	VMULPS      128(SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      128(R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDNPS     Y0, Y1, Y0
-	VMOVUPS     Y0, 128(R8)(R10*1)
-	VMULPS      160(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      160(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 4(DI)(R9*2)
-	VANDNPS     Y2, Y3, Y2
-	VMOVUPS     Y2, 160(R8)(R10*1)
-	PREFETCHT0  192(SI)(R11*1)
-	VMULPS      192(SI)(R10*1), Y13, Y5
-	VADDPS      Y11, Y5, Y5
-	VMULPS      192(R8)(R10*1), Y15, Y4
-	VADDPS      Y5, Y4, Y4
-	VFMADD231PS Y8, Y4, Y9
-	VCMPPS      $0x0d, Y14, Y4, Y5
-	VMOVMSKPS   Y5, AX
-	VANDNPS     Y4, Y5, Y4
-	VMOVUPS     Y4, 192(R8)(R10*1)
-	VMULPS      224(SI)(R10*1), Y12, Y7
-	VADDPS      Y10, Y7, Y7
-	VMULPS      224(R8)(R10*1), Y15, Y6
-	VADDPS      Y7, Y6, Y6
-	VFMADD231PS Y8, Y6, Y9
-	VCMPPS      $0x0d, Y14, Y6, Y7
-	VMOVMSKPS   Y7, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 6(DI)(R9*2)
-	VANDNPS     Y6, Y7, Y6
-	VMOVUPS     Y6, 224(R8)(R10*1)
-	JMP         px4next
+	CMPQ       R12, $0x04
+	JLT        px4done
+	CMPL       184(DX), $0x00
+	JNE        px4soft
+	PREFETCHT0 (SI)(R11*1)
+	VMULPS     (SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     (R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDNPS    Y0, Y1, Y0
+	VMOVUPS    Y0, (R8)(R10*1)
+	VMULPS     32(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     32(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, (DI)(R9*2)
+	VANDNPS    Y2, Y3, Y2
+	VMOVUPS    Y2, 32(R8)(R10*1)
+	PREFETCHT0 64(SI)(R11*1)
+	VMULPS     64(SI)(R10*1), Y13, Y5
+	VADDPS     Y11, Y5, Y5
+	VMULPS     64(R8)(R10*1), Y15, Y4
+	VADDPS     Y5, Y4, Y4
+	VSUBPS     Y4, Y4, Y5
+	VORPS      Y5, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y4, Y5
+	VMOVMSKPS  Y5, AX
+	VANDNPS    Y4, Y5, Y4
+	VMOVUPS    Y4, 64(R8)(R10*1)
+	VMULPS     96(SI)(R10*1), Y12, Y7
+	VADDPS     Y10, Y7, Y7
+	VMULPS     96(R8)(R10*1), Y15, Y6
+	VADDPS     Y7, Y6, Y6
+	VSUBPS     Y6, Y6, Y7
+	VORPS      Y7, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y6, Y7
+	VMOVMSKPS  Y7, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 2(DI)(R9*2)
+	VANDNPS    Y6, Y7, Y6
+	VMOVUPS    Y6, 96(R8)(R10*1)
+	PREFETCHT0 128(SI)(R11*1)
+	VMULPS     128(SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     128(R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDNPS    Y0, Y1, Y0
+	VMOVUPS    Y0, 128(R8)(R10*1)
+	VMULPS     160(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     160(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 4(DI)(R9*2)
+	VANDNPS    Y2, Y3, Y2
+	VMOVUPS    Y2, 160(R8)(R10*1)
+	PREFETCHT0 192(SI)(R11*1)
+	VMULPS     192(SI)(R10*1), Y13, Y5
+	VADDPS     Y11, Y5, Y5
+	VMULPS     192(R8)(R10*1), Y15, Y4
+	VADDPS     Y5, Y4, Y4
+	VSUBPS     Y4, Y4, Y5
+	VORPS      Y5, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y4, Y5
+	VMOVMSKPS  Y5, AX
+	VANDNPS    Y4, Y5, Y4
+	VMOVUPS    Y4, 192(R8)(R10*1)
+	VMULPS     224(SI)(R10*1), Y12, Y7
+	VADDPS     Y10, Y7, Y7
+	VMULPS     224(R8)(R10*1), Y15, Y6
+	VADDPS     Y7, Y6, Y6
+	VSUBPS     Y6, Y6, Y7
+	VORPS      Y7, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y6, Y7
+	VMOVMSKPS  Y7, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 6(DI)(R9*2)
+	VANDNPS    Y6, Y7, Y6
+	VMOVUPS    Y6, 224(R8)(R10*1)
+	JMP        px4next
 
 px4soft:
-	PREFETCHT0  (SI)(R11*1)
-	VMULPS      (SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      (R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDPS      Y14, Y1, Y1
-	VSUBPS      Y1, Y0, Y0
-	VMOVUPS     Y0, (R8)(R10*1)
-	VMULPS      32(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      32(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, (DI)(R9*2)
-	VANDPS      Y14, Y3, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     Y2, 32(R8)(R10*1)
-	PREFETCHT0  64(SI)(R11*1)
-	VMULPS      64(SI)(R10*1), Y13, Y5
-	VADDPS      Y11, Y5, Y5
-	VMULPS      64(R8)(R10*1), Y15, Y4
-	VADDPS      Y5, Y4, Y4
-	VFMADD231PS Y8, Y4, Y9
-	VCMPPS      $0x0d, Y14, Y4, Y5
-	VMOVMSKPS   Y5, AX
-	VANDPS      Y14, Y5, Y5
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 64(R8)(R10*1)
-	VMULPS      96(SI)(R10*1), Y12, Y7
-	VADDPS      Y10, Y7, Y7
-	VMULPS      96(R8)(R10*1), Y15, Y6
-	VADDPS      Y7, Y6, Y6
-	VFMADD231PS Y8, Y6, Y9
-	VCMPPS      $0x0d, Y14, Y6, Y7
-	VMOVMSKPS   Y7, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 2(DI)(R9*2)
-	VANDPS      Y14, Y7, Y7
-	VSUBPS      Y7, Y6, Y6
-	VMOVUPS     Y6, 96(R8)(R10*1)
-	PREFETCHT0  128(SI)(R11*1)
-	VMULPS      128(SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      128(R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDPS      Y14, Y1, Y1
-	VSUBPS      Y1, Y0, Y0
-	VMOVUPS     Y0, 128(R8)(R10*1)
-	VMULPS      160(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      160(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 4(DI)(R9*2)
-	VANDPS      Y14, Y3, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     Y2, 160(R8)(R10*1)
-	PREFETCHT0  192(SI)(R11*1)
-	VMULPS      192(SI)(R10*1), Y13, Y5
-	VADDPS      Y11, Y5, Y5
-	VMULPS      192(R8)(R10*1), Y15, Y4
-	VADDPS      Y5, Y4, Y4
-	VFMADD231PS Y8, Y4, Y9
-	VCMPPS      $0x0d, Y14, Y4, Y5
-	VMOVMSKPS   Y5, AX
-	VANDPS      Y14, Y5, Y5
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 192(R8)(R10*1)
-	VMULPS      224(SI)(R10*1), Y12, Y7
-	VADDPS      Y10, Y7, Y7
-	VMULPS      224(R8)(R10*1), Y15, Y6
-	VADDPS      Y7, Y6, Y6
-	VFMADD231PS Y8, Y6, Y9
-	VCMPPS      $0x0d, Y14, Y6, Y7
-	VMOVMSKPS   Y7, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, 6(DI)(R9*2)
-	VANDPS      Y14, Y7, Y7
-	VSUBPS      Y7, Y6, Y6
-	VMOVUPS     Y6, 224(R8)(R10*1)
+	PREFETCHT0 (SI)(R11*1)
+	VMULPS     (SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     (R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDPS     Y14, Y1, Y1
+	VSUBPS     Y1, Y0, Y0
+	VMOVUPS    Y0, (R8)(R10*1)
+	VMULPS     32(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     32(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, (DI)(R9*2)
+	VANDPS     Y14, Y3, Y3
+	VSUBPS     Y3, Y2, Y2
+	VMOVUPS    Y2, 32(R8)(R10*1)
+	PREFETCHT0 64(SI)(R11*1)
+	VMULPS     64(SI)(R10*1), Y13, Y5
+	VADDPS     Y11, Y5, Y5
+	VMULPS     64(R8)(R10*1), Y15, Y4
+	VADDPS     Y5, Y4, Y4
+	VSUBPS     Y4, Y4, Y5
+	VORPS      Y5, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y4, Y5
+	VMOVMSKPS  Y5, AX
+	VANDPS     Y14, Y5, Y5
+	VSUBPS     Y5, Y4, Y4
+	VMOVUPS    Y4, 64(R8)(R10*1)
+	VMULPS     96(SI)(R10*1), Y12, Y7
+	VADDPS     Y10, Y7, Y7
+	VMULPS     96(R8)(R10*1), Y15, Y6
+	VADDPS     Y7, Y6, Y6
+	VSUBPS     Y6, Y6, Y7
+	VORPS      Y7, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y6, Y7
+	VMOVMSKPS  Y7, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 2(DI)(R9*2)
+	VANDPS     Y14, Y7, Y7
+	VSUBPS     Y7, Y6, Y6
+	VMOVUPS    Y6, 96(R8)(R10*1)
+	PREFETCHT0 128(SI)(R11*1)
+	VMULPS     128(SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     128(R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDPS     Y14, Y1, Y1
+	VSUBPS     Y1, Y0, Y0
+	VMOVUPS    Y0, 128(R8)(R10*1)
+	VMULPS     160(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     160(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 4(DI)(R9*2)
+	VANDPS     Y14, Y3, Y3
+	VSUBPS     Y3, Y2, Y2
+	VMOVUPS    Y2, 160(R8)(R10*1)
+	PREFETCHT0 192(SI)(R11*1)
+	VMULPS     192(SI)(R10*1), Y13, Y5
+	VADDPS     Y11, Y5, Y5
+	VMULPS     192(R8)(R10*1), Y15, Y4
+	VADDPS     Y5, Y4, Y4
+	VSUBPS     Y4, Y4, Y5
+	VORPS      Y5, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y4, Y5
+	VMOVMSKPS  Y5, AX
+	VANDPS     Y14, Y5, Y5
+	VSUBPS     Y5, Y4, Y4
+	VMOVUPS    Y4, 192(R8)(R10*1)
+	VMULPS     224(SI)(R10*1), Y12, Y7
+	VADDPS     Y10, Y7, Y7
+	VMULPS     224(R8)(R10*1), Y15, Y6
+	VADDPS     Y7, Y6, Y6
+	VSUBPS     Y6, Y6, Y7
+	VORPS      Y7, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y6, Y7
+	VMOVMSKPS  Y7, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, 6(DI)(R9*2)
+	VANDPS     Y14, Y7, Y7
+	VSUBPS     Y7, Y6, Y6
+	VMOVUPS    Y6, 224(R8)(R10*1)
 
 px4next:
 	ADDQ $0x04, R9
@@ -278,59 +293,63 @@ px4next:
 
 px4done:
 px1more:
-	CMPQ        R12, $0x01
-	JLT         px1done
-	CMPL        184(DX), $0x00
-	JNE         px1soft
-	PREFETCHT0  (SI)(R11*1)
-	VMULPS      (SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      (R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDNPS     Y0, Y1, Y0
-	VMOVUPS     Y0, (R8)(R10*1)
-	VMULPS      32(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      32(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, (DI)(R9*2)
-	VANDNPS     Y2, Y3, Y2
-	VMOVUPS     Y2, 32(R8)(R10*1)
-	JMP         px1next
+	CMPQ       R12, $0x01
+	JLT        px1done
+	CMPL       184(DX), $0x00
+	JNE        px1soft
+	PREFETCHT0 (SI)(R11*1)
+	VMULPS     (SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     (R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDNPS    Y0, Y1, Y0
+	VMOVUPS    Y0, (R8)(R10*1)
+	VMULPS     32(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     32(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, (DI)(R9*2)
+	VANDNPS    Y2, Y3, Y2
+	VMOVUPS    Y2, 32(R8)(R10*1)
+	JMP        px1next
 
 px1soft:
-	PREFETCHT0  (SI)(R11*1)
-	VMULPS      (SI)(R10*1), Y13, Y1
-	VADDPS      Y11, Y1, Y1
-	VMULPS      (R8)(R10*1), Y15, Y0
-	VADDPS      Y1, Y0, Y0
-	VFMADD231PS Y8, Y0, Y9
-	VCMPPS      $0x0d, Y14, Y0, Y1
-	VMOVMSKPS   Y1, AX
-	VANDPS      Y14, Y1, Y1
-	VSUBPS      Y1, Y0, Y0
-	VMOVUPS     Y0, (R8)(R10*1)
-	VMULPS      32(SI)(R10*1), Y12, Y3
-	VADDPS      Y10, Y3, Y3
-	VMULPS      32(R8)(R10*1), Y15, Y2
-	VADDPS      Y3, Y2, Y2
-	VFMADD231PS Y8, Y2, Y9
-	VCMPPS      $0x0d, Y14, Y2, Y3
-	VMOVMSKPS   Y3, CX
-	SHLL        $0x08, CX
-	ORL         AX, CX
-	MOVW        CX, (DI)(R9*2)
-	VANDPS      Y14, Y3, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     Y2, 32(R8)(R10*1)
+	PREFETCHT0 (SI)(R11*1)
+	VMULPS     (SI)(R10*1), Y13, Y1
+	VADDPS     Y11, Y1, Y1
+	VMULPS     (R8)(R10*1), Y15, Y0
+	VADDPS     Y1, Y0, Y0
+	VSUBPS     Y0, Y0, Y1
+	VORPS      Y1, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y0, Y1
+	VMOVMSKPS  Y1, AX
+	VANDPS     Y14, Y1, Y1
+	VSUBPS     Y1, Y0, Y0
+	VMOVUPS    Y0, (R8)(R10*1)
+	VMULPS     32(SI)(R10*1), Y12, Y3
+	VADDPS     Y10, Y3, Y3
+	VMULPS     32(R8)(R10*1), Y15, Y2
+	VADDPS     Y3, Y2, Y2
+	VSUBPS     Y2, Y2, Y3
+	VORPS      Y3, Y8, Y8
+	VCMPPS     $0x0d, Y14, Y2, Y3
+	VMOVMSKPS  Y3, CX
+	SHLL       $0x08, CX
+	ORL        AX, CX
+	MOVW       CX, (DI)(R9*2)
+	VANDPS     Y14, Y3, Y3
+	VSUBPS     Y3, Y2, Y2
+	VMOVUPS    Y2, 32(R8)(R10*1)
 
 px1next:
 	ADDQ $0x01, R9
@@ -345,8 +364,8 @@ px1done:
 	DECQ    BX
 	JNZ     step
 	MOVQ    104(DX), AX
-	VADDPS  (AX), Y9, Y9
-	VMOVUPS Y9, (AX)
+	VORPS   (AX), Y8, Y8
+	VMOVUPS Y8, (AX)
 	VZEROUPPER
 	RET
 
@@ -3557,7 +3576,6 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronForwardAVX512(SB), NOSPLIT, $0-8
 	VPXORD       Z8, Z8, Z8
-	VPXORD       Z9, Z9, Z9
 	MOVQ         r+0(FP), AX
 	VBROADCASTSS 168(AX), Z31
 	VBROADCASTSS 172(AX), Z30
@@ -3588,93 +3606,101 @@ prefetch:
 	MOVQ 112(AX), R10
 
 px4more:
-	CMPQ        R10, $0x04
-	JLT         px4done
-	CMPL        184(AX), $0x00
-	JNE         px4soft
-	PREFETCHT0  (DX)(R9*1)
-	VMULPS      (DX)(R8*1), Z29, Z1
-	VADDPS      Z28, Z1, Z1
-	VMULPS      (SI)(R8*1), Z31, Z0
-	VADDPS      Z1, Z0, Z0
-	VFMADD231PS Z8, Z0, Z9
-	VCMPPS      $0x0d, Z30, Z0, K1
-	KMOVW       K1, (BX)(DI*2)
-	VPXORD      Z0, Z0, K1, Z0
-	VMOVUPS     Z0, (SI)(R8*1)
-	PREFETCHT0  64(DX)(R9*1)
-	VMULPS      64(DX)(R8*1), Z29, Z3
-	VADDPS      Z28, Z3, Z3
-	VMULPS      64(SI)(R8*1), Z31, Z2
-	VADDPS      Z3, Z2, Z2
-	VFMADD231PS Z8, Z2, Z9
-	VCMPPS      $0x0d, Z30, Z2, K1
-	KMOVW       K1, 2(BX)(DI*2)
-	VPXORD      Z2, Z2, K1, Z2
-	VMOVUPS     Z2, 64(SI)(R8*1)
-	PREFETCHT0  128(DX)(R9*1)
-	VMULPS      128(DX)(R8*1), Z29, Z5
-	VADDPS      Z28, Z5, Z5
-	VMULPS      128(SI)(R8*1), Z31, Z4
-	VADDPS      Z5, Z4, Z4
-	VFMADD231PS Z8, Z4, Z9
-	VCMPPS      $0x0d, Z30, Z4, K1
-	KMOVW       K1, 4(BX)(DI*2)
-	VPXORD      Z4, Z4, K1, Z4
-	VMOVUPS     Z4, 128(SI)(R8*1)
-	PREFETCHT0  192(DX)(R9*1)
-	VMULPS      192(DX)(R8*1), Z29, Z7
-	VADDPS      Z28, Z7, Z7
-	VMULPS      192(SI)(R8*1), Z31, Z6
-	VADDPS      Z7, Z6, Z6
-	VFMADD231PS Z8, Z6, Z9
-	VCMPPS      $0x0d, Z30, Z6, K1
-	KMOVW       K1, 6(BX)(DI*2)
-	VPXORD      Z6, Z6, K1, Z6
-	VMOVUPS     Z6, 192(SI)(R8*1)
-	JMP         px4next
+	CMPQ       R10, $0x04
+	JLT        px4done
+	CMPL       184(AX), $0x00
+	JNE        px4soft
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Z29, Z1
+	VADDPS     Z28, Z1, Z1
+	VMULPS     (SI)(R8*1), Z31, Z0
+	VADDPS     Z1, Z0, Z0
+	VSUBPS     Z0, Z0, Z1
+	VPORD      Z1, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z0, K1
+	KMOVW      K1, (BX)(DI*2)
+	VPXORD     Z0, Z0, K1, Z0
+	VMOVUPS    Z0, (SI)(R8*1)
+	PREFETCHT0 64(DX)(R9*1)
+	VMULPS     64(DX)(R8*1), Z29, Z3
+	VADDPS     Z28, Z3, Z3
+	VMULPS     64(SI)(R8*1), Z31, Z2
+	VADDPS     Z3, Z2, Z2
+	VSUBPS     Z2, Z2, Z3
+	VPORD      Z3, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z2, K1
+	KMOVW      K1, 2(BX)(DI*2)
+	VPXORD     Z2, Z2, K1, Z2
+	VMOVUPS    Z2, 64(SI)(R8*1)
+	PREFETCHT0 128(DX)(R9*1)
+	VMULPS     128(DX)(R8*1), Z29, Z5
+	VADDPS     Z28, Z5, Z5
+	VMULPS     128(SI)(R8*1), Z31, Z4
+	VADDPS     Z5, Z4, Z4
+	VSUBPS     Z4, Z4, Z5
+	VPORD      Z5, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z4, K1
+	KMOVW      K1, 4(BX)(DI*2)
+	VPXORD     Z4, Z4, K1, Z4
+	VMOVUPS    Z4, 128(SI)(R8*1)
+	PREFETCHT0 192(DX)(R9*1)
+	VMULPS     192(DX)(R8*1), Z29, Z7
+	VADDPS     Z28, Z7, Z7
+	VMULPS     192(SI)(R8*1), Z31, Z6
+	VADDPS     Z7, Z6, Z6
+	VSUBPS     Z6, Z6, Z7
+	VPORD      Z7, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z6, K1
+	KMOVW      K1, 6(BX)(DI*2)
+	VPXORD     Z6, Z6, K1, Z6
+	VMOVUPS    Z6, 192(SI)(R8*1)
+	JMP        px4next
 
 px4soft:
-	PREFETCHT0  (DX)(R9*1)
-	VMULPS      (DX)(R8*1), Z29, Z1
-	VADDPS      Z28, Z1, Z1
-	VMULPS      (SI)(R8*1), Z31, Z0
-	VADDPS      Z1, Z0, Z0
-	VFMADD231PS Z8, Z0, Z9
-	VCMPPS      $0x0d, Z30, Z0, K1
-	KMOVW       K1, (BX)(DI*2)
-	VSUBPS      Z30, Z0, K1, Z0
-	VMOVUPS     Z0, (SI)(R8*1)
-	PREFETCHT0  64(DX)(R9*1)
-	VMULPS      64(DX)(R8*1), Z29, Z3
-	VADDPS      Z28, Z3, Z3
-	VMULPS      64(SI)(R8*1), Z31, Z2
-	VADDPS      Z3, Z2, Z2
-	VFMADD231PS Z8, Z2, Z9
-	VCMPPS      $0x0d, Z30, Z2, K1
-	KMOVW       K1, 2(BX)(DI*2)
-	VSUBPS      Z30, Z2, K1, Z2
-	VMOVUPS     Z2, 64(SI)(R8*1)
-	PREFETCHT0  128(DX)(R9*1)
-	VMULPS      128(DX)(R8*1), Z29, Z5
-	VADDPS      Z28, Z5, Z5
-	VMULPS      128(SI)(R8*1), Z31, Z4
-	VADDPS      Z5, Z4, Z4
-	VFMADD231PS Z8, Z4, Z9
-	VCMPPS      $0x0d, Z30, Z4, K1
-	KMOVW       K1, 4(BX)(DI*2)
-	VSUBPS      Z30, Z4, K1, Z4
-	VMOVUPS     Z4, 128(SI)(R8*1)
-	PREFETCHT0  192(DX)(R9*1)
-	VMULPS      192(DX)(R8*1), Z29, Z7
-	VADDPS      Z28, Z7, Z7
-	VMULPS      192(SI)(R8*1), Z31, Z6
-	VADDPS      Z7, Z6, Z6
-	VFMADD231PS Z8, Z6, Z9
-	VCMPPS      $0x0d, Z30, Z6, K1
-	KMOVW       K1, 6(BX)(DI*2)
-	VSUBPS      Z30, Z6, K1, Z6
-	VMOVUPS     Z6, 192(SI)(R8*1)
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Z29, Z1
+	VADDPS     Z28, Z1, Z1
+	VMULPS     (SI)(R8*1), Z31, Z0
+	VADDPS     Z1, Z0, Z0
+	VSUBPS     Z0, Z0, Z1
+	VPORD      Z1, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z0, K1
+	KMOVW      K1, (BX)(DI*2)
+	VSUBPS     Z30, Z0, K1, Z0
+	VMOVUPS    Z0, (SI)(R8*1)
+	PREFETCHT0 64(DX)(R9*1)
+	VMULPS     64(DX)(R8*1), Z29, Z3
+	VADDPS     Z28, Z3, Z3
+	VMULPS     64(SI)(R8*1), Z31, Z2
+	VADDPS     Z3, Z2, Z2
+	VSUBPS     Z2, Z2, Z3
+	VPORD      Z3, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z2, K1
+	KMOVW      K1, 2(BX)(DI*2)
+	VSUBPS     Z30, Z2, K1, Z2
+	VMOVUPS    Z2, 64(SI)(R8*1)
+	PREFETCHT0 128(DX)(R9*1)
+	VMULPS     128(DX)(R8*1), Z29, Z5
+	VADDPS     Z28, Z5, Z5
+	VMULPS     128(SI)(R8*1), Z31, Z4
+	VADDPS     Z5, Z4, Z4
+	VSUBPS     Z4, Z4, Z5
+	VPORD      Z5, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z4, K1
+	KMOVW      K1, 4(BX)(DI*2)
+	VSUBPS     Z30, Z4, K1, Z4
+	VMOVUPS    Z4, 128(SI)(R8*1)
+	PREFETCHT0 192(DX)(R9*1)
+	VMULPS     192(DX)(R8*1), Z29, Z7
+	VADDPS     Z28, Z7, Z7
+	VMULPS     192(SI)(R8*1), Z31, Z6
+	VADDPS     Z7, Z6, Z6
+	VSUBPS     Z6, Z6, Z7
+	VPORD      Z7, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z6, K1
+	KMOVW      K1, 6(BX)(DI*2)
+	VSUBPS     Z30, Z6, K1, Z6
+	VMOVUPS    Z6, 192(SI)(R8*1)
 
 px4next:
 	ADDQ $0x04, DI
@@ -3685,33 +3711,35 @@ px4next:
 
 px4done:
 px1more:
-	CMPQ        R10, $0x01
-	JLT         px1done
-	CMPL        184(AX), $0x00
-	JNE         px1soft
-	PREFETCHT0  (DX)(R9*1)
-	VMULPS      (DX)(R8*1), Z29, Z1
-	VADDPS      Z28, Z1, Z1
-	VMULPS      (SI)(R8*1), Z31, Z0
-	VADDPS      Z1, Z0, Z0
-	VFMADD231PS Z8, Z0, Z9
-	VCMPPS      $0x0d, Z30, Z0, K1
-	KMOVW       K1, (BX)(DI*2)
-	VPXORD      Z0, Z0, K1, Z0
-	VMOVUPS     Z0, (SI)(R8*1)
-	JMP         px1next
+	CMPQ       R10, $0x01
+	JLT        px1done
+	CMPL       184(AX), $0x00
+	JNE        px1soft
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Z29, Z1
+	VADDPS     Z28, Z1, Z1
+	VMULPS     (SI)(R8*1), Z31, Z0
+	VADDPS     Z1, Z0, Z0
+	VSUBPS     Z0, Z0, Z1
+	VPORD      Z1, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z0, K1
+	KMOVW      K1, (BX)(DI*2)
+	VPXORD     Z0, Z0, K1, Z0
+	VMOVUPS    Z0, (SI)(R8*1)
+	JMP        px1next
 
 px1soft:
-	PREFETCHT0  (DX)(R9*1)
-	VMULPS      (DX)(R8*1), Z29, Z1
-	VADDPS      Z28, Z1, Z1
-	VMULPS      (SI)(R8*1), Z31, Z0
-	VADDPS      Z1, Z0, Z0
-	VFMADD231PS Z8, Z0, Z9
-	VCMPPS      $0x0d, Z30, Z0, K1
-	KMOVW       K1, (BX)(DI*2)
-	VSUBPS      Z30, Z0, K1, Z0
-	VMOVUPS     Z0, (SI)(R8*1)
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Z29, Z1
+	VADDPS     Z28, Z1, Z1
+	VMULPS     (SI)(R8*1), Z31, Z0
+	VADDPS     Z1, Z0, Z0
+	VSUBPS     Z0, Z0, Z1
+	VPORD      Z1, Z8, Z8
+	VCMPPS     $0x0d, Z30, Z0, K1
+	KMOVW      K1, (BX)(DI*2)
+	VSUBPS     Z30, Z0, K1, Z0
+	VMOVUPS    Z0, (SI)(R8*1)
 
 px1next:
 	ADDQ $0x01, DI
@@ -3726,8 +3754,8 @@ px1done:
 	DECQ    CX
 	JNZ     step
 	MOVQ    104(AX), AX
-	VADDPS  (AX), Z9, Z9
-	VMOVUPS Z9, (AX)
+	VPORD   (AX), Z8, Z8
+	VMOVUPS Z8, (AX)
 	VZEROUPPER
 	RET
 

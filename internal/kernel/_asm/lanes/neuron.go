@@ -158,12 +158,19 @@ const (
 func neuronForward(s ISA) {
 	Routine("neuronForward"+s.Name, "func(r *neuronRun)", "is neuronForwardPortable.")
 	low, high := GP32(), GP32()
-	zero, check := s.V(8), s.V(9)
-	s.Zero(zero)
+	check := s.V(8)
 	s.Zero(check)
+	or := func(a Op, r reg.VecPhysical) {
+		if s.Wide() {
+			VPORD(a, r, r)
+		} else {
+			VORPS(a, r, r)
+		}
+	}
 	membranes(s, []pointer{{"x", "xStep"}, {"s", "sStep"}},
 		func(c *scan, _ labels, i int, m, v, threshold reg.VecPhysical, soft bool) {
-			VFMADD231PS(zero, m, check)
+			VSUBPS(m, m, v) // NaN or zero; a sum of them would be a chain of latencies
+			or(v, check)
 			if s.Wide() {
 				VCMPPS(Imm(greaterOrEqual), threshold, m, reg.K1)
 				KMOVW(reg.K1, c.word(i))
@@ -174,7 +181,7 @@ func neuronForward(s ISA) {
 			reset(s, soft, m, v, threshold)
 		}, func(c *scan) {
 			p := c.a.Load("check")
-			VADDPS(Mem{Base: p}, check, check)
+			or(Mem{Base: p}, check)
 			VMOVUPS(check, Mem{Base: p})
 		})
 }
