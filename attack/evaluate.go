@@ -143,6 +143,9 @@ func (e *evaluation) check() (n int, err error) {
 		return 0, errors.New("a data set of no images: expected at least one")
 	}
 	classes := models[0].Classes()
+	if slices.Contains(models, e.Source) {
+		return 0, errors.New("Config.Source is a network that is judged: expected another one, or nil for white-box attacks")
+	}
 	if e.Source != nil {
 		models = append([]*snn.Model{e.Source}, models...)
 	}

@@ -359,6 +359,8 @@ func TestEvaluateErrors(t *testing.T) {
 	no.Batch = 0
 	other := cfg
 	other.Source = model(t, small, false)
+	same := cfg
+	same.Source = m
 	outside := pixels(0, 1)
 	outside.Data[4] = 1.5
 	fgsm := attack.FGSM(0.1, snn.BPTT{})
@@ -369,6 +371,7 @@ func TestEvaluateErrors(t *testing.T) {
 		{run(good, no), "attack: evaluate: batches of 0 images: expected at least 1"},
 		{run(set{x: tensor.NCHW{C: 1, H: 1, W: 3}}, cfg), "attack: evaluate: a data set of no images: expected at least one"},
 		{run(set{x: tensor.NewNCHW(1, 1, 2, 3), y: []int{0}}, cfg), "attack: evaluate: images of 1×2×3: the network expects 1×1×3"},
+		{run(good, same), "attack: evaluate: Config.Source is a network that is judged"},
 		{run(good, other), "attack: evaluate: images of 1×1×3: the network expects 2×6×6"},
 		{run(set{x: pixels(0, 1), y: []int{0, 3}}, cfg), "attack: evaluate: image 1: label 3: expected 0 to 2"},
 		{run(good, cfg, attack.Named{Attack: fgsm}), `attack: evaluate: attack 0 has the name "": expected one of its own`},

@@ -1,0 +1,267 @@
+package snn
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Forward records the network on p.Tape and returns the logits, a value of N images with
+// one step, Classes channels and one pixel. x holds the images and is a leaf of p.Tape.
+//
+// Forward is for callers with a tape of their own. Logits and the gradient calls check more
+// and do more. Forward needs p.Tape, p.Steps, p.Gradient and, if the encoding or a layer is
+// random, p.Keys. It validates neither images nor settings. The caller checks p.Err
+// for an error of a layer.
+func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	in := p.Gradient.Encode(p, m.Encoder, x)
+	h := in
+	if m.mean != nil {
+		h = autograd.Normalize(p.Tape, in, m.mean, m.std)
+		if in != x {
+			p.Tape.Release(in)
+		}
+	}
+	out := m.body.Forward(p, h)
+	if h != x && h != out {
+		p.Tape.Release(h)
+	}
+	logits := autograd.MeanOverTime(p.Tape, out)
+	if logits != out {
+		p.Tape.Release(out)
+	}
+	return logits
+}
+
+// InputGradient returns the gradient of a loss with respect to the images x, in x's shape.
+//
+// InputGradient runs the network on x, and calls fn once with the logits, row-major
+// [N, classes]. fn returns the gradient of the loss with respect to the logits, in the same
+// layout. If fn returns nil, InputGradient makes no backward pass and returns no gradient,
+// the zero value of NCHW.
+//
+// The pass p may be the zero value: [Pass] has the defaults. InputGradient replaces p.Tape.
+//
+// InputGradient returns an error if ValidateImages refuses x, or if a setting of p or of a
+// layer is out of range. It also returns one if a current, a membrane potential or a logit
+// is not a finite number. It does not call fn then. It also returns an error if no gradient
+// reaches the images. It panics if the numbers of keys and images differ, or if fn returns
+// another number of values than N·classes.
+func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
+	if err := m.validateRun(&p, x); err != nil {
+		return tensor.NCHW{}, err
+	}
+	return m.run(p, x, true, false, fn)
+}
+
+// ParamGradients is like InputGradient, but computes the gradients of the parameters and
+// not that of the images. It adds to what Param.Grad holds. The caller calls
+// Param.ClearGrad before, to start from zero. If p.FusedUpdate is set, it receives some of
+// the gradients instead.
+func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) error {
+	if err := m.validateRun(&p, x); err != nil {
+		return err
+	}
+	_, err := m.run(p, x, false, true, fn)
+	return err
+}
+
+// Gradients does in one pass what InputGradient and ParamGradients do in two. It returns the
+// gradient of the images, and adds to the gradients of the parameters.
+func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []float32) (tensor.NCHW, error) {
+	if err := m.validateRun(&p, x); err != nil {
+		return tensor.NCHW{}, err
+	}
+	return m.run(p, x, true, true, fn)
+}
+
+// Logits runs the network on the images x and returns the logits, row-major [N, classes].
+// The zero Pass is an ordinary evaluation. Unless p.Train is set, the logits of an image do
+// not depend on the other images.
+//
+// Logits splits a batch into chunks, as ForEachChunk does, so its memory does not grow with
+// N. With OnSpikes or Train, it runs the whole batch at once.
+//
+// Logits returns an error if ValidateImages refuses x, or if a setting of p or of a layer
+// is out of range. It also returns one if a current, a membrane potential or a logit is not
+// a finite number. It panics if the numbers of keys and images differ.
+func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
+	err := m.validateRun(&p, x)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, x.N*m.classes)
+	run := func(lo, hi int, p Pass) error {
+		p.Keys = p.Keys[lo:hi]
+		_, err := m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
+			copy(out[lo*m.classes:], logits)
+			return nil
+		})
+		if err != nil && lo > 0 {
+			return fmt.Errorf("images from %d on: %w", lo, err)
+		}
+		return err
+	}
+	if p.OnSpikes != nil || p.Train {
+		err = run(0, x.N, p)
+	} else {
+		err = m.ForEachChunk(x.N, p, run)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// The sizes of chunks, in frames (images × steps). A small network runs one chunk of
+// fewFrames on each thread, so that values stay in its cache. A network with more than
+// fewParams parameters, or more than fewFrames steps, runs one chunk of manyFrames at a time
+// on all threads. That is enough frames to make up for reading the parameters.
+const (
+	fewParams  = 4 << 20
+	fewFrames  = 32
+	manyFrames = 128
+)
+
+// ForEachChunk splits n images into chunks and calls fn for each of them. A chunk is the
+// images lo to hi − 1. fn makes its passes with the given p, in which Steps and Threads are
+// set. The Keys of p are still those of all images.
+//
+// ForEachChunk bounds the memory of work that treats each image on its own. A chunk has about
+// 128 frames (images × steps), and at least one image. In a model of at most 2²²
+// parameters and at most 32 steps, a chunk has about 32 frames, and chunks run side by side:
+// fn is called from several goroutines, with p.Threads = 1.
+//
+// ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
+// calls fn for all chunks, and returns the error of the first chunk that has one.
+func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
+	if err := m.setDefaults(&p); err != nil {
+		return err
+	}
+	frames, side := manyFrames, 1
+	if m.params <= fewParams && p.Steps <= fewFrames {
+		frames, side, p.Threads = fewFrames, p.Threads, 1
+	}
+	parts := min(n, (n*p.Steps+frames-1)/frames)
+	errs := make([]error, parts)
+	first := func(i int) int { return int(int64(n) * int64(i) / int64(parts)) }
+	parallel.For(side, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setDefaults sets the steps and threads of a pass to the model's where they are 0. It
+// returns an error if a setting of the pass or of a layer is out of range.
+func (m *Model) setDefaults(p *Pass) error {
+	if p.Steps == 0 {
+		p.Steps = m.Steps
+	}
+	if p.Threads == 0 {
+		p.Threads = m.Threads
+	}
+	if err := m.validateSettings(); err != nil {
+		return err
+	}
+	return validateSteps(p.Steps)
+}
+
+// validateRun checks a pass over the images x, and sets its defaults except Gradient.
+func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
+	if err := m.setDefaults(p); err != nil {
+		return err
+	}
+	if err := m.ValidateImages(x); err != nil {
+		return err
+	}
+	if p.Keys == nil {
+		p.Keys = make([]rng.Key, x.N)
+		for i := range p.Keys {
+			p.Keys[i] = rng.New(0).Derive("image", uint64(i))
+		}
+	}
+	if len(p.Keys) != x.N {
+		panic(fmt.Sprintf("snn: %d keys for %d images", len(p.Keys), x.N))
+	}
+	return nil
+}
+
+// run makes a pass that validateRun has checked. input and params say which gradients it
+// computes. A panic of the caller's code leaves the tape to the garbage collector, since an
+// operation on its way holds memory that Reset does not free.
+func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
+	if p.Gradient == nil {
+		p.Gradient = BPTT{}
+	}
+	p.Tape = m.tape()
+	grad, err = m.runOn(&p, x, input, params, fn)
+	m.idle(p.Tape)
+	return grad, err
+}
+
+// runOn is run on p.Tape.
+func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
+	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
+	in := p.Tape.Leaf(x, input)
+	out := m.Forward(p, in)
+	if p.Tape.TakeNonFinite() {
+		p.Fail(errors.New("the input of a max pooling layer is not a finite number"))
+	}
+	if p.err != nil {
+		return grad, fmt.Errorf("snn: %w", p.err)
+	}
+	logits := out.Dense().Unpack().Data
+	for i, v := range logits {
+		if v-v != 0 {
+			return grad, fmt.Errorf("snn: image %d: logit %d is %v: expected a finite number", i/m.classes, i%m.classes, v)
+		}
+	}
+	seed := fn(logits)
+	if seed == nil {
+		return grad, nil
+	}
+	p.Tape.Backward(out, seed)
+	if input {
+		g := in.Grad()
+		if g == nil {
+			return grad, errors.New("snn: no gradient reaches the images: a layer has a result that is not recorded as an operation on its input")
+		}
+		grad = g.Unpack()
+	}
+	return grad, nil
+}
+
+// tape returns an idle tape, or a new one. It takes the tape with the most memory, so that
+// the others need not grow.
+func (m *Model) tape() *autograd.Tape {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.tapes) == 0 {
+		return new(autograd.Tape)
+	}
+	most := 0
+	for i, t := range m.tapes {
+		if t.Peak() > m.tapes[most].Peak() {
+			most = i
+		}
+	}
+	t := m.tapes[most]
+	m.tapes = slices.Delete(m.tapes, most, most+1)
+	return t
+}
+
+// idle takes a tape back for later passes.
+func (m *Model) idle(t *autograd.Tape) {
+	t.Reset()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tapes = append(m.tapes, t)
+}
