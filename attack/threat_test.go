@@ -251,7 +251,7 @@ func TestReportSettings(t *testing.T) {
 	own := attack.FGSM(0.1, snn.BPTR{})
 	own.Objective, own.Start = noted{attack.CrossEntropy{}, new([][]float32)}, attack.RandomStep{Length: 0.05}
 	cfg := attack.DefaultConfig()
-	cfg.Source, cfg.Threat, cfg.Key = m, attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, rng.Key{1, 2}
+	cfg.Source, cfg.Threat, cfg.Key = model(t, small, false), attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, rng.Key{1, 2}
 	r, err := attack.Evaluate(ctx, m, set{x: x, y: y}, []attack.Named{
 		{Name: "PGD", Attack: wrapped{pgd}}, {Name: "mix", Attack: attack.Mix{own}},
 		{Name: "noise", Attack: attack.GaussianNoise{Std: 0.25}}, {Name: "foreign", Attack: fixed{}},
