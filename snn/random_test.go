@@ -58,7 +58,7 @@ func (s *sketch) norm() {
 // conv adds a convolution, one that keeps the shape if same is set.
 func (s *sketch) conv(same bool) {
 	k := rapid.IntRange(1, min(3, s.h, s.w)).Draw(s.T, "k")
-	cout, stride, pad := s.c, 1, k/2
+	cout, stride, pad := s.c, 1, 0
 	if same {
 		k = k/2*2 + 1
 		pad = k / 2
