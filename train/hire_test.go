@@ -27,9 +27,9 @@ func hire() train.Config {
 
 func fourSteps(c *zoo.Config) { c.Steps = 4 }
 
-// TestHIREByHand compares training with crafted noise, on the whole set at once, with
-// the same written as a loop in which every gradient has a pass of its own, over a
-// network that has only the steps of one period.
+// TestHIREByHand compares training with crafted noise, on the whole set at once, with a
+// loop by hand. In the loop every gradient has a pass of its own, over a network that has
+// only the steps of one period.
 func TestHIREByHand(t *testing.T) {
 	const epochs, periods, eps = 3, 3, 0.04
 	plain := func(steps int) func(*zoo.Config) {

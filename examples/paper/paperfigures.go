@@ -69,9 +69,9 @@ var published = sync.OnceValue(func() map[setting]float64 {
 })
 
 // paperFigure returns the accuracy in percent that the paper reports for a trial of a
-// network, if it reports one for the same data set, architecture (of the same width),
-// method with its ε and step β, and ε, α and steps of the trial. T and the rest of the
-// training may differ.
+// network, and whether it reports one. Data set, architecture and width must be the same;
+// so must the method with its ε and β, and the trial's ε, α and steps. T and the rest of
+// the training may differ.
 func (l *lab) paperFigure(s subject, n need, t trials.Trial) (float64, bool) {
 	paperBeta := projection(s.arch).Beta
 	if l.Width != 1 || n.method.Mix && l.Eps != paperTrainEps || n.method.Reg && l.network(s, n).Beta != paperBeta {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// Parity: every routine gives, at every level, the bits of the portable one, at
-// every number of pixels up to 130, on unaligned data, with infinities and NaNs
-// among the values, and writes nothing beside its destination.
+// Parity: at every level, every routine gives the bits of the portable one. The tests use
+// every number of pixels up to 130 and unaligned data. Infinities and NaNs are among the
+// values. A routine writes nothing beside its destination.
 
 const band = 19 // odd, so that vectors are not aligned
 
