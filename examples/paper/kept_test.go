@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,13 +44,7 @@ func kept(t *testing.T, folder string) map[string]string {
 // A run that is killed again and again while it writes makes the results of a run that is
 // not killed, and leaves no other file. SNNRAT_KILLS is the number of kills.
 func TestKill(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs the program some 20 times")
-	}
-	most := 10
-	if n, err := strconv.Atoi(os.Getenv("SNNRAT_KILLS")); err == nil {
-		most = n
-	}
+	most := clitest.Kills(t)
 	data, whole := cifar(t), t.TempDir()
 	args := func(out string) []string {
 		return small("table2", data, out, "-T", "1", "-arch", "conv4 A | fc", "-train", "20", "-test", "5")
@@ -143,17 +136,9 @@ func TestChangedEvaluation(t *testing.T) {
 	want, path, err := a.open(d)
 	require.NoError(t, err)
 	require.NotNil(t, want.find(trial))
+	clitest.ChangeBits(t, path, func() error { _, _, err := a.open(d); return err })
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
-		changed := []byte(string(b))
-		at := r.IntN(len(b) - 1)
-		changed[at] ^= 1 << r.IntN(7)
-		require.NoError(t, os.WriteFile(path, changed, 0o644))
-		_, _, err := a.open(d)
-		require.ErrorContains(t, err, path, "byte %d: %q", at, changed[at])
-	}
 	// Content that a checksum does not show to be wrong.
 	for name, change := range map[string]func(*record){
 		"expected 20":                     func(r *record) { r.Outcomes[1].Predicted = r.Outcomes[1].Predicted[:19] },

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,13 +59,7 @@ func killed(t *testing.T, r *rand.Rand, folder string, args []string, most int) 
 // A run that is killed again and again while it writes makes the results of a run that is
 // not killed, and leaves no other file. SNNRAT_KILLS is the number of kills.
 func TestKill(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs the program some 20 times")
-	}
-	most := 10
-	if n, err := strconv.Atoi(os.Getenv("SNNRAT_KILLS")); err == nil {
-		most = n
-	}
+	most := clitest.Kills(t)
 	args := func(folder string) []string {
 		return []string{"-arch", "conv4 A | fc", "-T", "1", "-epochs", "2", "-train", "64", "-test", "8", "-out", folder}
 	}
@@ -148,17 +141,7 @@ func TestChangedJournal(t *testing.T) {
 	}
 	o.resume = true
 	path := filepath.Join(folder, "run.json")
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
-		changed := []byte(string(b))
-		at := r.IntN(len(b) - 1)
-		changed[at] ^= 1 << r.IntN(7)
-		require.NoError(t, os.WriteFile(path, changed, 0o644))
-		_, err := openJournal(o, 20)
-		require.ErrorContains(t, err, path, "byte %d: %q", at, changed[at])
-	}
+	clitest.ChangeBits(t, path, func() error { _, err := openJournal(o, 20); return err })
 	require.NoError(t, os.Remove(path))
 	clitest.FIFO(t, path)
 	refused(t, []string{path, "named pipe"}, small("-out", folder, "-resume")...)

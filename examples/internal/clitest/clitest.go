@@ -5,9 +5,11 @@ package clitest
 import (
 	"bytes"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,37 @@ func Run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 		require.ErrorAs(t, err, &exit)
 	}
 	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// Kills returns how many times a test kills the program: what SNNRAT_KILLS says, or 10. It
+// skips the test in short mode.
+func Kills(t *testing.T) int {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs the program some 20 times")
+	}
+	if n, err := strconv.Atoi(os.Getenv("SNNRAT_KILLS")); err == nil {
+		return n
+	}
+	return 10
+}
+
+// ChangeBits calls refused 300 times, each time with one other bit of the file changed, but
+// for the last byte. refused returns the error of reading the file, which must name it. The
+// file has its own content again afterwards.
+func ChangeBits(t *testing.T, path string, refused func() error) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, os.WriteFile(path, b, 0o644)) }()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		changed := bytes.Clone(b)
+		at := r.IntN(len(b) - 1)
+		changed[at] ^= 1 << r.IntN(7)
+		require.NoError(t, os.WriteFile(path, changed, 0o644))
+		require.ErrorContains(t, refused(), path, "byte %d: %q", at, changed[at])
+	}
 }
 
 // Kill runs the program and kills it, as kill -9 does, once the names of the files below

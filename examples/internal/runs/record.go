@@ -41,10 +41,11 @@ func WriteRecord(path string, v any) error {
 	})
 }
 
-// ReadRecord reads a file of [WriteRecord] to v. It returns an error that names the file
-// and leaves v unspecified if the file is not regular, has more than budget bytes, has
-// another checksum than it says, or has a key that v has not. The error of a file that
-// does not exist is [fs.ErrNotExist]. It opens neither a named pipe nor a device.
+// ReadRecord reads a file of [WriteRecord] to v. It opens neither a named pipe nor a device.
+//
+// It returns an error that names the file if the file is not regular or has more than
+// budget bytes, if its checksum is wrong, or if it has a key that v has not. The content of
+// v is then unspecified. The error of a file that does not exist is [fs.ErrNotExist].
 func ReadRecord(path string, v any, budget int64) error {
 	b, err := readRegular(path, budget)
 	if err == nil {
