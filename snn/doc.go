@@ -97,6 +97,7 @@
 //	Init               draws the parameters at random                        parameters
 //	Save, Write        write parameters, buffers, settings and Meta          –
 //	Load, LoadWith     read a .safetensors or .pth file                      parameters, buffers, Meta
+//	                   with LoadOptions.Settings                             settings too
 //	SetState           does the same with a file's content                   parameters, buffers, Meta
 //	SetSettings        takes steps, encoder, class names and layer settings  settings
 //	ValidateParams     looks for NaN, infinities and bad variances           –

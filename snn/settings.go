@@ -52,8 +52,7 @@ func (m *Model) settings() (string, error) {
 
 // SetSettings reads a model's settings from meta, the metadata of a file that Save wrote. It
 // sets the number of steps, the encoder, the names of the classes, and the settings of
-// neurons, batch norm and dropout.
-// If meta has no settings, SetSettings changes nothing.
+// neurons, batch norm and dropout. If meta has no settings, SetSettings changes nothing.
 //
 // SetSettings returns an error if the settings are those of another network or out of range.
 // The error names the layer and the value. The model may be partly changed then and must not
