@@ -13,6 +13,7 @@ import (
 
 // Sequential runs layers one after another.
 type Sequential struct {
+	prefix string // the name that Describe was given
 	names  []string
 	layers []Layer
 }
@@ -42,8 +43,11 @@ func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 // run.
 func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	h := x
-	for _, l := range s.layers {
+	for i, l := range s.layers {
 		next := l.Forward(p, h)
+		if p.Tape.TakeNonFinite() { // layers of neurons have taken theirs
+			p.Fail(fmt.Errorf("layer %s: an input is not a finite number", join(s.prefix, s.names[i])))
+		}
 		if h != x && next != h {
 			p.Tape.Release(h)
 		}
@@ -54,6 +58,7 @@ func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (s *Sequential) Describe(sum *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	s.prefix = name
 	for i, l := range s.layers {
 		var err error
 		if in, err = describe(sum, l, join(name, s.names[i]), in); err != nil {

@@ -213,7 +213,7 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits
 	in := p.Tape.Leaf(x, input)
 	out := m.Forward(p, in)
 	if p.Tape.TakeNonFinite() {
-		p.Fail(errors.New("the input of a max pooling layer is not a finite number"))
+		p.Fail(errors.New("the input of a layer is not a finite number"))
 	}
 	if p.err != nil {
 		return grad, fmt.Errorf("snn: %w", p.err)

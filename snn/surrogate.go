@@ -72,8 +72,8 @@ func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 }
 
 // validateSurrogate returns an error if s is not positive at u = 0, not finite at one of a
-// few values of u, or contradicts its own methods there. An attack with such a surrogate finds no gradient, and the network looks
-// robust.
+// few values of u, or contradicts its own methods there. An attack with such a surrogate
+// finds no gradient, and the network looks robust.
 func validateSurrogate(s Surrogate) error {
 	if v := reflect.ValueOf(s); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return errors.New("no surrogate: expected one such as Triangle{1}")

@@ -68,7 +68,7 @@ func TestNonFiniteMaxPool(t *testing.T) {
 		c.Weight.Import([]float32{1, 3e38})
 		c.Bias.Import([]float32{0, bad})
 		_, err = m.Logits(snn.Pass{}, x)
-		assert.ErrorContains(t, err, "the input of a max pooling layer is not a finite number", "%v", bad)
+		assert.ErrorContains(t, err, "layer 1: an input is not a finite number", "%v", bad)
 	}
 }
 
