@@ -44,7 +44,7 @@ func (g gauss) Derivative(dst, u []float32) {
 // not that of the neurons' usual one.
 func TestDocsExtendSurrogate(t *testing.T) {
 	gradient := func(own snn.Surrogate, pass snn.Gradient) tensor.NCHW {
-		neuron := &snn.Neuron{Decay: 0.5, Threshold: 1, Surrogate: own}
+		neuron := &snn.LIF{Decay: 0.5, Threshold: 1, Surrogate: own}
 		m := model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 3}, snn.NewLinear(4, 20, true), neuron, snn.NewLinear(20, 3, true))
 		g, err := m.InputGradient(snn.Pass{Gradient: pass}, pixels(m, 5), first)
 		require.NoError(t, err)
@@ -68,7 +68,7 @@ func (scaled) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Va
 	return e.Encode(p, x)
 }
 
-func (scaled) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autograd.Value {
+func (scaled) Fire(p *snn.Pass, n *snn.LIF, current *autograd.Value) *autograd.Value {
 	d := autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 	return autograd.FireThroughTime(p.Tape, current, d, p.Steps, snn.Triangle{Width: n.Threshold}, true)
 }
@@ -77,11 +77,11 @@ func (scaled) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autogra
 // evaluation.
 func TestDocsExtendGradient(t *testing.T) {
 	const θ = 0.3
-	build := func(n *snn.Neuron) *snn.Model {
+	build := func(n *snn.LIF) *snn.Model {
 		return model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5}, snn.NewLinear(4, 20, true), n, snn.NewLinear(20, 3, true))
 	}
-	m := build(&snn.Neuron{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: 1}})
-	twin := build(&snn.Neuron{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: θ}, DetachReset: true})
+	m := build(&snn.LIF{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: 1}})
+	twin := build(&snn.LIF{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: θ}, DetachReset: true})
 	x := pixels(m, 5)
 	evaluated, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func (n part) Uniform(dst []float32, eps float32, r *rand.Rand) {
 
 // An attack in the norm moves the values that it may, and no other.
 func TestDocsExtendNorm(t *testing.T) {
-	m := model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5}, snn.NewLinear(4, 20, true), snn.IF(), snn.NewLinear(20, 3, true))
+	m := model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5}, snn.NewLinear(4, 20, true), snn.NewIF(), snn.NewLinear(20, 3, true))
 	x := pixels(m, 8)
 	pgd := attack.PGD(0.1, 0.05, 3, scaled{})
 	pgd.Norm = part{Values: 2}
@@ -240,7 +240,7 @@ func TestDocsExtendTraining(t *testing.T) {
 func TestDocsExtendSave(t *testing.T) {
 	build := func() *snn.Model {
 		return model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5, Encoder: rate{}},
-			snn.NewLinear(4, 20, true), &snn.Neuron{Decay: 1, Threshold: 0.5, Surrogate: gauss{1}}, snn.NewLinear(20, 3, true))
+			snn.NewLinear(4, 20, true), &snn.LIF{Decay: 1, Threshold: 0.5, Surrogate: gauss{1}}, snn.NewLinear(20, 3, true))
 	}
 	m, path := build(), filepath.Join(t.TempDir(), "network")
 	for _, p := range m.Params() {

@@ -27,7 +27,7 @@ const (
 // itself rounds in another order. The bounds of a connection hold for its maps as they are.
 type Connection struct {
 	Layer   string      // name of the neurons, or Logits
-	Neurons *snn.Neuron // nil for the logits
+	Neurons *snn.LIF // nil for the logits
 	Paths   []Path
 	// Bias has a value for each channel. It does not include the mean of the image
 	// normalization.
@@ -185,7 +185,7 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 		return s, nil
 	case *snn.Dropout, snn.Flatten: // a linear layer reads C × H × W in this order
 		return s, nil
-	case *snn.Neuron:
+	case *snn.LIF:
 		if err := w.connect(l.Name(), l, s); err != nil {
 			return s, err
 		}
@@ -245,7 +245,7 @@ func (w *walker) residual(b *snn.Residual, x signal) (signal, error) {
 }
 
 // connect collects the connection of the signal s to a layer.
-func (w *walker) connect(layer string, n *snn.Neuron, s signal) error {
+func (w *walker) connect(layer string, n *snn.LIF, s signal) error {
 	c := Connection{
 		Layer: layer, Neurons: n, Bias: make([]float64, s.c),
 		Positive: make([]float64, s.c), Negative: make([]float64, s.c),

@@ -79,7 +79,7 @@ func (g taps) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Va
 	return y
 }
 
-func (g taps) Fire(p *snn.Pass, n *snn.Neuron, current *autograd.Value) *autograd.Value {
+func (g taps) Fire(p *snn.Pass, n *snn.LIF, current *autograd.Value) *autograd.Value {
 	g.show(n.Name(), current)
 	return g.BPTT.Fire(p, n, current)
 }
@@ -222,7 +222,7 @@ func TestConnectionsErrors(t *testing.T) {
 		"after image: 1.weight: expected neurons between it and the linear layer before it": snn.NewSequential(
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewConv2D(2, 2, 4, 1, 0, false)),
 		"after 1: maximum pooling: expected spikes, or the image, before it": snn.NewSequential(
-			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.IF(), snn.NewConv2D(2, 2, 3, 1, 1, false), snn.MaxPool{K: 4}),
+			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewIF(), snn.NewConv2D(2, 2, 3, 1, 1, false), snn.MaxPool{K: 4}),
 		"after image: a layer of type lipschitz_test.strange: expected one of package snn": strange{snn.NewConv2D(1, 2, 4, 1, 0, false)},
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 1}, body)

@@ -65,7 +65,7 @@ func pixel() (*snn.Model, error) {
 	first, last := snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	first.Weight.Import([]float32{1})
 	last.Weight.Import([]float32{2})
-	return snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4}, snn.NewSequential(first, snn.IF(), last))
+	return snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4}, snn.NewSequential(first, snn.NewIF(), last))
 }
 
 // The current 0.4 fires the neuron at step 3 of 4, and the current 0.5 at steps 2 and 4. So

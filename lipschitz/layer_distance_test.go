@@ -18,7 +18,7 @@ import (
 func wire(t *testing.T) (*snn.Model, *snn.Conv2D) {
 	conv, fc, out := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false)
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 4},
-		snn.NewSequential(conv, snn.IF(), fc, snn.IF(), out))
+		snn.NewSequential(conv, snn.NewIF(), fc, snn.NewIF(), out))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestCurrentDistancesByHand(t *testing.T) {
 // distances of the spikes. A norm of the weights bounds them.
 func TestCurrentDistancesOfLayers(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5},
-		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.LIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.IF(), snn.NewLinear(33, 3, true)))
+		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), snn.NewLIF(0.9), snn.AvgPool{K: 4}, snn.NewLinear(20, 33, true), snn.NewIF(), snn.NewLinear(33, 3, true)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestCurrentDistancesOfLayers(t *testing.T) {
 // depend on the other images.
 func TestSpikeDistancesOfPoisson(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 5, Width: 5, Steps: 6, Encoder: snn.Poisson{}},
-		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.LIF(0.9), snn.AvgPool{K: 5}, snn.NewLinear(20, 30, true), snn.IF(), snn.NewLinear(30, 3, true)))
+		snn.NewSequential(snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewLIF(0.9), snn.AvgPool{K: 5}, snn.NewLinear(20, 30, true), snn.NewIF(), snn.NewLinear(30, 3, true)))
 	if err != nil {
 		t.Fatal(err)
 	}

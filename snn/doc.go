@@ -1,7 +1,7 @@
 // Package snn builds spiking neural networks, runs them, and computes their gradients.
 //
 //	body := snn.NewSequential(
-//		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF(), snn.AvgPool{K: 2},
+//		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.NewIF(), snn.AvgPool{K: 2},
 //		snn.Flatten{}, snn.NewLinear(8*4*4, 10, true),
 //	)
 //	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
@@ -36,7 +36,7 @@
 //
 // # Neurons
 //
-// A [Neuron] is a layer of leaky integrate-and-fire neurons. With decay λ, threshold θ and
+// A [LIF] is a layer of leaky integrate-and-fire neurons. With decay λ, threshold θ and
 // current x(t), each neuron computes at step t = 1, …, T
 //
 //	m⁻(t) = λ·m(t−1) + x(t)          the potential before a spike
@@ -129,7 +129,7 @@
 //
 // # Neurons of other libraries
 //
-// A neuron of SpikingJelly, of snnTorch or of a NIR file is a Neuron with these settings.
+// A neuron of SpikingJelly, of snnTorch or of a NIR file is a LIF with these settings.
 // θ, v₀ and τ stand for v_threshold, v_reset (0 for None) and tau; x is the current.
 //
 //	theirs                              one step                        Decay      Threshold

@@ -46,11 +46,11 @@ func (l *mix) Init(key rng.Key) {
 // A layer of one's own.
 func ExampleLayer() {
 	block := &mix{
-		Inner: snn.NewSequential(snn.NewConv2D(8, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF()),
+		Inner: snn.NewSequential(snn.NewConv2D(8, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.NewIF()),
 		Comb:  autograd.NewParam(2),
 	}
 	body := snn.NewSequential(
-		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.IF(), block, snn.AvgPool{K: 8}, snn.Flatten{}, snn.NewLinear(8, 10, true),
+		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewIF(), block, snn.AvgPool{K: 8}, snn.Flatten{}, snn.NewLinear(8, 10, true),
 	)
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
 	if err != nil {
@@ -75,7 +75,7 @@ func ExampleLayer() {
 // The example of the package comment.
 func Example() {
 	body := snn.NewSequential(
-		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.IF(), snn.AvgPool{K: 2},
+		snn.NewConv2D(1, 8, 3, 1, 1, true), snn.NewBatchNorm(8), snn.NewIF(), snn.AvgPool{K: 2},
 		snn.Flatten{}, snn.NewLinear(8*4*4, 10, true),
 	)
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
@@ -95,7 +95,7 @@ func Example() {
 
 // The gradient of a logit shows which pixels matter to its class.
 func ExampleModel_InputGradient() {
-	body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(64, 20, true), snn.IF(), snn.NewLinear(20, 10, true))
+	body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(64, 20, true), snn.NewIF(), snn.NewLinear(20, 10, true))
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4}, body)
 	if err != nil {
 		fmt.Println(err)

@@ -18,7 +18,7 @@ type Gradient interface {
 	Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value
 	// Fire records the neurons n with the given currents, and returns their output. The
 	// output has p.Steps steps, or one step if it is the same at all of them.
-	Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value
+	Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value
 }
 
 // BPTT is backpropagation through time. A surrogate replaces the derivative of a spike
@@ -51,7 +51,7 @@ func (BPTR) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { retu
 func (CBA) Encode(_ *Pass, _ Encoder, x *autograd.Value) *autograd.Value { return x }
 
 // Fire implements [Gradient].
-func (g BPTT) Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value {
+func (g BPTT) Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value {
 	s := n.Surrogate
 	if g.Surrogate != nil {
 		s = g.Surrogate
@@ -63,12 +63,12 @@ func (g BPTT) Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value 
 }
 
 // Fire implements [Gradient].
-func (BPTR) Fire(p *Pass, n *Neuron, current *autograd.Value) *autograd.Value {
+func (BPTR) Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value {
 	return autograd.FireThroughRate(p.Tape, current, n.dynamics(), p.Steps)
 }
 
 // Fire implements [Gradient].
-func (CBA) Fire(p *Pass, _ *Neuron, current *autograd.Value) *autograd.Value {
+func (CBA) Fire(p *Pass, _ *LIF, current *autograd.Value) *autograd.Value {
 	return autograd.ReLU(p.Tape, current)
 }
 

@@ -15,12 +15,12 @@ import (
 // mix's weights. So their gradient by one weight is the logits with that weight 1 and the other 0.
 func TestOwnLayer(t *testing.T) {
 	for _, inner := range []*snn.Sequential{
-		snn.NewSequential(snn.NewConv2D(3, 3, 3, 1, 1, false), snn.NewBatchNorm(3), snn.IF()),
+		snn.NewSequential(snn.NewConv2D(3, 3, 3, 1, 1, false), snn.NewBatchNorm(3), snn.NewIF()),
 		snn.NewSequential(&snn.Dropout{P: 0.5}), // returns its input in evaluation
 	} {
 		block := &mix{Inner: inner, Comb: autograd.NewParam(2)}
 		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5}, snn.NewSequential(
-			snn.NewConv2D(2, 3, 3, 1, 1, true), snn.IF(), block, snn.Flatten{}, snn.NewLinear(48, 3, false),
+			snn.NewConv2D(2, 3, 3, 1, 1, true), snn.NewIF(), block, snn.Flatten{}, snn.NewLinear(48, 3, false),
 		))
 		require.NoError(t, err)
 		m.Init(rng.New(1))

@@ -43,7 +43,7 @@ type embedding struct{ snn.BPTT }
 // A pass refuses a surrogate that the kernels would not compute, or whose gradient is zero,
 // whoever holds it.
 func TestSurrogateThatContradictsItself(t *testing.T) {
-	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.IF())
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewIF())
 	require.NoError(t, err)
 	for want, g := range map[string]snn.Gradient{
 		"flat: its derivative at the threshold is 0":              &snn.BPTT{Surrogate: flat{}},
@@ -78,7 +78,7 @@ func TestChangedLayerSettings(t *testing.T) {
 
 // Layers of one name would share settings in files, random numbers and spikes.
 func TestLayersOfOneName(t *testing.T) {
-	for _, l := range [][2]snn.Layer{{snn.IF(), snn.LIF(0.5)}, {&snn.Dropout{P: 0.1}, &snn.Dropout{P: 0.1}}, {snn.IF(), &snn.Dropout{P: 0.1}}} {
+	for _, l := range [][2]snn.Layer{{snn.NewIF(), snn.NewLIF(0.5)}, {&snn.Dropout{P: 0.1}, &snn.Dropout{P: 0.1}}, {snn.NewIF(), &snn.Dropout{P: 0.1}}} {
 		body := (&snn.Sequential{}).Append("n", l[0]).Append("n", l[1])
 		_, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, body)
 		assert.ErrorContains(t, err, `two layers are named "n"`)
@@ -89,7 +89,7 @@ func TestLayersOfOneName(t *testing.T) {
 // time of Save.
 func TestClassNamesAreSaved(t *testing.T) {
 	build := func(names ...string) *snn.Model {
-		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2, ClassNames: names}, snn.IF())
+		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2, ClassNames: names}, snn.NewIF())
 		require.NoError(t, err)
 		return m
 	}
@@ -113,7 +113,7 @@ func TestClassNamesAreSaved(t *testing.T) {
 func TestInfiniteNormalization(t *testing.T) {
 	inf := float32(math.Inf(1))
 	for _, v := range [][2]float32{{inf, 1}, {-inf, 1}, {0, inf}} {
-		_, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1, Mean: v[:1], Std: v[1:]}, snn.IF())
+		_, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1, Mean: v[:1], Std: v[1:]}, snn.NewIF())
 		assert.ErrorContains(t, err, "channel 0: mean")
 	}
 }
@@ -134,7 +134,7 @@ func (f fragile) Derivative(dst, u []float32) {
 // A panic of the caller's code leaves no memory behind in the model, and the next pass is
 // as before.
 func TestPanicLeavesNoMemory(t *testing.T) {
-	body := snn.NewSequential(snn.NewConv2D(1, 4, 3, 1, 1, false), snn.IF(), snn.NewConv2D(4, 4, 3, 1, 1, false), snn.IF(), snn.AvgPool{}, snn.NewLinear(4, 2, true))
+	body := snn.NewSequential(snn.NewConv2D(1, 4, 3, 1, 1, false), snn.NewIF(), snn.NewConv2D(4, 4, 3, 1, 1, false), snn.NewIF(), snn.AvgPool{}, snn.NewLinear(4, 2, true))
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 16, Width: 16, Steps: 3}, body)
 	require.NoError(t, err)
 	m.Init(rng.New(1))
@@ -159,7 +159,7 @@ func TestPanicLeavesNoMemory(t *testing.T) {
 
 // Chunks cover every image once, for many images on 32 bits too.
 func TestChunksOfManyImages(t *testing.T) {
-	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 32}, snn.IF())
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 32}, snn.NewIF())
 	require.NoError(t, err)
 	const n = 60000
 	seen := make([]int32, n)

@@ -21,7 +21,7 @@ import (
 
 // settings is what the networks of these tests differ in.
 type settings struct {
-	neuron   snn.Neuron
+	neuron   snn.LIF
 	encoder  snn.Encoder
 	dropout  float32
 	maxPool  bool
@@ -34,13 +34,13 @@ type settings struct {
 const manyParams = 60000
 
 func defaults() settings {
-	return settings{neuron: snn.Neuron{Decay: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
+	return settings{neuron: snn.LIF{Decay: 0.9, Threshold: 0.7, Surrogate: snn.Triangle{Width: 1}}, height: 9, channels: 2}
 }
 
 // newModel builds a network with both kinds of composition for images of
 // channels × height × 7 and 5 classes.
 func newModel(t require.TestingT, s settings) *snn.Model {
-	neuron := func() *snn.Neuron { n := s.neuron; return &n }
+	neuron := func() *snn.LIF { n := s.neuron; return &n }
 	var pool snn.Layer = snn.AvgPool{K: 2}
 	if s.maxPool {
 		pool = snn.MaxPool{K: 2}
@@ -519,7 +519,7 @@ func TestEvaluateConcurrently(t *testing.T) {
 // product of the weights.
 func TestCBAByHand(t *testing.T) {
 	hidden, out := snn.NewLinear(2, 2, false), snn.NewLinear(2, 1, true)
-	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(hidden, snn.IF(), out))
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(hidden, snn.NewIF(), out))
 	require.NoError(t, err)
 	hidden.Weight.Import([]float32{1, 2, -1, 0.5})
 	out.Weight.Import([]float32{3, 5})
@@ -590,10 +590,10 @@ func TestConstructionErrors(t *testing.T) {
 	conv := func() *snn.Conv2D { return snn.NewConv2D(2, 3, 3, 1, 1, true) }
 	twice := snn.NewConv2D(2, 2, 3, 1, 1, false)
 	bad := func(change func(*snn.Config)) snn.Config { c := good; change(&c); return c }
-	neuron := func(change func(*snn.Neuron)) snn.Layer { n := snn.IF(); change(n); return n }
+	neuron := func(change func(*snn.LIF)) snn.Layer { n := snn.NewIF(); change(n); return n }
 	block := func(change func(*snn.Residual)) snn.Layer {
 		b := &snn.Residual{
-			N1: snn.IF(), Conv1: snn.NewConv2D(2, 2, 3, 1, 1, false), N2: snn.IF(),
+			N1: snn.NewIF(), Conv1: snn.NewConv2D(2, 2, 3, 1, 1, false), N2: snn.NewIF(),
 			Conv2: snn.NewConv2D(2, 2, 3, 1, 1, false), Comb: autograd.NewParam(2),
 		}
 		change(b)
@@ -621,17 +621,17 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer 1: 3×4×4 features: expected 3×1×1", good, snn.NewSequential(conv(), fc())},
 		{"layer 0: dropout probability 1: expected a number in [0, 1)", good, snn.NewSequential(&snn.Dropout{P: 1})},
 		{"layer 0: dropout probability NaN", good, snn.NewSequential(&snn.Dropout{P: nan})},
-		{"layer 0: decay 0: expected a number in (0, 1]", good, snn.NewSequential(snn.LIF(0))},
-		{"layer 0: decay 1.5", good, snn.NewSequential(snn.LIF(1.5))},
-		{"layer 0: decay NaN", good, snn.NewSequential(snn.LIF(nan))},
-		{"layer 0: threshold 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = 0 }))},
-		{"layer 0: threshold +Inf", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Threshold = float32(math.Inf(1)) }))},
-		{"layer 0: surrogate rectangle 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Rectangle{} }))},
-		{"layer 0: surrogate sigmoid -4", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Sigmoid{Alpha: -4} }))},
-		{"layer 0: surrogate arctan NaN", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = snn.Arctan{Alpha: nan} }))},
-		{"layer 0: no surrogate", good, snn.NewSequential(neuron(func(n *snn.Neuron) { n.Surrogate = nil }))},
+		{"layer 0: decay 0: expected a number in (0, 1]", good, snn.NewSequential(snn.NewLIF(0))},
+		{"layer 0: decay 1.5", good, snn.NewSequential(snn.NewLIF(1.5))},
+		{"layer 0: decay NaN", good, snn.NewSequential(snn.NewLIF(nan))},
+		{"layer 0: threshold 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Threshold = 0 }))},
+		{"layer 0: threshold +Inf", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Threshold = float32(math.Inf(1)) }))},
+		{"layer 0: surrogate rectangle 0: expected a positive number", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Surrogate = snn.Rectangle{} }))},
+		{"layer 0: surrogate sigmoid -4", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Surrogate = snn.Sigmoid{Alpha: -4} }))},
+		{"layer 0: surrogate arctan NaN", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Surrogate = snn.Arctan{Alpha: nan} }))},
+		{"layer 0: no surrogate", good, snn.NewSequential(neuron(func(n *snn.LIF) { n.Surrogate = nil }))},
 		{"layer blocks.0.bn1: 2 channels: expected 3", good, block(func(b *snn.Residual) { b.BN1 = snn.NewBatchNorm(3) })},
-		{"layer blocks.0.n2: decay 2", good, block(func(b *snn.Residual) { b.N2 = snn.LIF(2) })},
+		{"layer blocks.0.n2: decay 2", good, block(func(b *snn.Residual) { b.N2 = snn.NewLIF(2) })},
 		{"layer blocks.0: the branches' shapes 1×1×2×4×4 and 1×1×5×4×4 differ", good, block(func(b *snn.Residual) { b.Conv2 = snn.NewConv2D(2, 5, 3, 1, 1, false) })},
 		{"layer blocks.0.short: 2 input channels: expected 7", good, block(func(b *snn.Residual) { b.Short = snn.NewConv2D(7, 2, 1, 1, 0, false) })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = nil })},

@@ -8,7 +8,7 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// Neuron is a layer of leaky integrate-and-fire neurons in discrete time (Eq. 1–3 of Ding et
+// LIF is a layer of leaky integrate-and-fire neurons in discrete time (Eq. 1–3 of Ding et
 // al. 2022). The membrane potential m is 0 before the first step. With the current x(t), step
 // t computes
 //
@@ -18,7 +18,7 @@ import (
 //
 // The output is the spikes s(t). The paper stores Decay·m where m is stored here, and has the
 // same spikes. Under [CBA] the layer is a ReLU.
-type Neuron struct {
+type LIF struct {
 	Decay       float32   // λ in (0,1], the factor that m keeps in a step; 1 for the IF neuron
 	Threshold   float32   // θ > 0
 	SoftReset   bool      // a spike lowers m by Threshold, instead of setting it to zero
@@ -28,25 +28,25 @@ type Neuron struct {
 	name string
 }
 
-// IF returns the neurons of Ding et al. 2022: Decay 1, Threshold 1, hard reset, and a
+// NewIF returns the neurons of Ding et al. 2022: Decay 1, Threshold 1, hard reset, and a
 // triangle surrogate of width 1.
-func IF() *Neuron { return LIF(1) }
+func NewIF() *LIF { return NewLIF(1) }
 
-// LIF returns the neurons of IF with another Decay, in (0,1].
-func LIF(decay float32) *Neuron {
-	return &Neuron{Decay: decay, Threshold: 1, Surrogate: Triangle{1}}
+// NewLIF returns the neurons of IF with another Decay, in (0,1].
+func NewLIF(decay float32) *LIF {
+	return &LIF{Decay: decay, Threshold: 1, Surrogate: Triangle{1}}
 }
 
-func (n *Neuron) dynamics() autograd.Dynamics {
+func (n *LIF) dynamics() autograd.Dynamics {
 	return autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 }
 
 // Name returns the layer's name in its model, such as features.2. It is empty before
 // NewModel.
-func (n *Neuron) Name() string { return n.name }
+func (n *LIF) Name() string { return n.name }
 
 // Validate returns an error that names the field that is out of range.
-func (n *Neuron) Validate() error {
+func (n *LIF) Validate() error {
 	switch {
 	case !(n.Decay > 0 && n.Decay <= 1):
 		return fmt.Errorf("decay %v: expected a number in (0, 1]", n.Decay)
@@ -57,7 +57,7 @@ func (n *Neuron) Validate() error {
 }
 
 // Forward implements [Layer].
-func (n *Neuron) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+func (n *LIF) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	y := p.Gradient.Fire(p, n, x)
 	if p.Tape.TakeNonFinite() {
 		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.name))
@@ -71,7 +71,7 @@ func (n *Neuron) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 }
 
 // Describe implements [Layer].
-func (n *Neuron) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+func (n *LIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
 	n.name = name
 	kind := "IF"
 	if n.Decay != 1 {

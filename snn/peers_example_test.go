@@ -13,8 +13,8 @@ import (
 // parameters count: the names of PyTorch's nn.Sequential are their places.
 func ExampleModel_Load_spikingJelly() {
 	// IFNode(surrogate_function=ATan(2.0))
-	node := func() *snn.Neuron {
-		return &snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}}
+	node := func() *snn.LIF {
+		return &snn.LIF{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}}
 	}
 	body := snn.NewSequential(
 		snn.NewConv2D(2, 8, 3, 1, 1, false), // 0: layer.Conv2d(2, 8, 3, padding=1, bias=False)
@@ -49,8 +49,8 @@ func ExampleModel_Load_spikingJelly() {
 // A network that snnTorch trained, with layers under names.
 func ExampleModel_Load_snnTorch() {
 	// Leaky(beta=0.9, threshold=0.5, reset_mechanism="zero")
-	leaky := func() *snn.Neuron {
-		return &snn.Neuron{
+	leaky := func() *snn.LIF {
+		return &snn.LIF{
 			Decay: 0.9, Threshold: math.Nextafter32(0.5, 1), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2},
 		}
 	}

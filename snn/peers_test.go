@@ -23,7 +23,7 @@ func peers(t *testing.T, file string) map[string]golden.Tensor {
 
 // train runs neurons on currents of shape [steps, neurons]. It returns their spikes and the
 // gradient of Σ spikes·seed by the currents, in the same order.
-func train(neuron snn.Neuron, currents, seed golden.Tensor) (spikes, grad []float32) {
+func train(neuron snn.LIF, currents, seed golden.Tensor) (spikes, grad []float32) {
 	steps, n := currents.Shape[0], currents.Shape[1]
 	shape := tensor.Shape{N: 1, Steps: steps, C: n, H: 1, W: 1}
 	dense := func(v []float32) *tensor.Dense {
@@ -56,33 +56,33 @@ func above(threshold float32) float32 { return math.Nextafter32(threshold, 2) }
 // neuron of package snn that is the same. w is the parameter of the ParametricLIFNode.
 func peerNeurons(w float64) []struct {
 	name, currents string
-	neuron         snn.Neuron
+	neuron         snn.LIF
 } {
 	plif := 1 / (1 + math.Exp(-w)) // 1/τ
 	return []struct {
 		name, currents string
-		neuron         snn.Neuron
+		neuron         snn.LIF
 	}{
-		{"spikingjelly.if", "grid", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
-		{"spikingjelly.if_soft", "grid", snn.Neuron{Decay: 1, Threshold: 0.75, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
-		{"spikingjelly.if_reset", "random", snn.Neuron{Decay: 1, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
-		{"spikingjelly.lif_plain", "grid", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
-		{"spikingjelly.lif_plain_soft", "random", snn.Neuron{Decay: 1 - 1.0/3, Threshold: 1, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 3}}},
-		{"spikingjelly.lif_plain_reset", "random", snn.Neuron{Decay: 1 - 1.0/4, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.if", "grid", snn.LIF{Decay: 1, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.if_soft", "grid", snn.LIF{Decay: 1, Threshold: 0.75, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"spikingjelly.if_reset", "random", snn.LIF{Decay: 1, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.lif_plain", "grid", snn.LIF{Decay: 1 - 1.0/2, Threshold: 1, Surrogate: snn.Sigmoid{Alpha: 4}}},
+		{"spikingjelly.lif_plain_soft", "random", snn.LIF{Decay: 1 - 1.0/3, Threshold: 1, SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 3}}},
+		{"spikingjelly.lif_plain_reset", "random", snn.LIF{Decay: 1 - 1.0/4, Threshold: 0.5 + 0.25, Surrogate: snn.Sigmoid{Alpha: 4}}},
 		// decay_input: threshold and width are in units of the current, τ times as large.
-		{"spikingjelly.lif", "grid", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}},
-		{"spikingjelly.lif_soft", "random", snn.Neuron{Decay: 1 - 1.0/3, Threshold: 3 * 0.3, SoftReset: true, Surrogate: snn.Sigmoid{Alpha: 4.0 / 3}}},
-		{"spikingjelly.lif_reset", "random", snn.Neuron{Decay: 1 - 1/2.5, Threshold: 2.5 * (0.5 - 0.25), Surrogate: snn.Arctan{Alpha: 2 / 2.5}}},
-		{"spikingjelly.plif", "random", snn.Neuron{Decay: float32(1 - plif), Threshold: float32(0.2 / plif), Surrogate: snn.Sigmoid{Alpha: float32(4 * plif)}}},
-		{"spikingjelly.piecewise_quadratic", "random", snn.Neuron{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Triangle{Width: 2 * 1 / 2.0}}},
-		{"spikingjelly.rect", "random", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Rectangle{Width: 1 / 2.0}}},
-		{"spikingjelly.soft_sign", "random", snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.FastSigmoid{Slope: 2}}},
+		{"spikingjelly.lif", "grid", snn.LIF{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}},
+		{"spikingjelly.lif_soft", "random", snn.LIF{Decay: 1 - 1.0/3, Threshold: 3 * 0.3, SoftReset: true, Surrogate: snn.Sigmoid{Alpha: 4.0 / 3}}},
+		{"spikingjelly.lif_reset", "random", snn.LIF{Decay: 1 - 1/2.5, Threshold: 2.5 * (0.5 - 0.25), Surrogate: snn.Arctan{Alpha: 2 / 2.5}}},
+		{"spikingjelly.plif", "random", snn.LIF{Decay: float32(1 - plif), Threshold: float32(0.2 / plif), Surrogate: snn.Sigmoid{Alpha: float32(4 * plif)}}},
+		{"spikingjelly.piecewise_quadratic", "random", snn.LIF{Decay: 1 - 1.0/2, Threshold: 2 * 0.25, Surrogate: snn.Triangle{Width: 2 * 1 / 2.0}}},
+		{"spikingjelly.rect", "random", snn.LIF{Decay: 1, Threshold: 1, Surrogate: snn.Rectangle{Width: 1 / 2.0}}},
+		{"spikingjelly.soft_sign", "random", snn.LIF{Decay: 1, Threshold: 1, Surrogate: snn.FastSigmoid{Slope: 2}}},
 		// snnTorch fires above the threshold: at the next float32 and what follows it.
-		{"snntorch.zero", "grid", snn.Neuron{Decay: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
-		{"snntorch.zero_random", "random", snn.Neuron{Decay: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Slope: 25}}},
-		{"snntorch.zero_now", "random", snn.Neuron{Decay: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Alpha: 5}}},
-		{"snntorch.subtract_if", "grid", snn.Neuron{Decay: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
-		{"snntorch.subtract_now", "random", snn.Neuron{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.zero", "grid", snn.LIF{Decay: 0.5, Threshold: above(1), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.zero_random", "random", snn.LIF{Decay: 0.9, Threshold: above(0.7), DetachReset: true, Surrogate: snn.FastSigmoid{Slope: 25}}},
+		{"snntorch.zero_now", "random", snn.LIF{Decay: 0.9, Threshold: above(1), Surrogate: snn.Sigmoid{Alpha: 5}}},
+		{"snntorch.subtract_if", "grid", snn.LIF{Decay: 1, Threshold: above(1), SoftReset: true, DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
+		{"snntorch.subtract_now", "random", snn.LIF{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}}},
 	}
 }
 
@@ -133,19 +133,19 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 	f := peers(t, "neurons.safetensors")
 	for _, c := range []struct {
 		name            string
-		neuron          snn.Neuron
+		neuron          snn.LIF
 		place           int // of the neuron whose currents tell them apart
 		currents        []float32
 		theirs, nearest []float32
 	}{
 		// The potential is 1 at the second step, the threshold itself.
-		{"snntorch.zero", snn.Neuron{Decay: 0.5, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}},
+		{"snntorch.zero", snn.LIF{Decay: 0.5, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}},
 			0, []float32{0.5, 0.75, 0, 0}, []float32{0, 0, 0, 0}, []float32{0, 1, 0, 0}},
 		// At the second step 1.5/2 + 1 − 1 there, and (1.5 − 1)/2 + 1 here.
-		{"snntorch.subtract", snn.Neuron{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
+		{"snntorch.subtract", snn.LIF{Decay: 0.5, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
 			1, []float32{1.5, 1, 0, 0}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 0}},
 		// The reset leaves 2, above the threshold, where the neuron there does not fire.
-		{"snntorch.subtract_now_stuck", snn.Neuron{Decay: 0.9, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
+		{"snntorch.subtract_now_stuck", snn.LIF{Decay: 0.9, Threshold: above(1), SoftReset: true, Surrogate: snn.Arctan{Alpha: 2}},
 			2, []float32{3, 0, 0, 0.5}, []float32{1, 0, 0, 0}, []float32{1, 1, 0, 1}},
 	} {
 		spikes, _ := train(c.neuron, f["grid"], f["seed"])
@@ -184,14 +184,14 @@ func TestPeerNeuronsThatDiffer(t *testing.T) {
 // they had there. The second ends in neurons: its logits are their firing rates.
 func TestPeerNetworks(t *testing.T) {
 	f := peers(t, "networks.safetensors")
-	node := func() *snn.Neuron { return &snn.Neuron{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}} }
+	node := func() *snn.LIF { return &snn.LIF{Decay: 1, Threshold: 1, Surrogate: snn.Arctan{Alpha: 2}} }
 	// LIFNode(tau=2, v_threshold=θ), whose input decays.
-	lif := func(threshold float32) *snn.Neuron {
-		return &snn.Neuron{Decay: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}
+	lif := func(threshold float32) *snn.LIF {
+		return &snn.LIF{Decay: 0.5, Threshold: 2 * threshold, Surrogate: snn.Sigmoid{Alpha: 4.0 / 2}}
 	}
 	// Leaky(beta=0.9, threshold=0.5, reset_mechanism="zero")
-	leaky := func() *snn.Neuron {
-		return &snn.Neuron{Decay: 0.9, Threshold: above(0.5), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}
+	leaky := func() *snn.LIF {
+		return &snn.LIF{Decay: 0.9, Threshold: above(0.5), DetachReset: true, Surrogate: snn.Arctan{Alpha: 2}}
 	}
 	for _, c := range []struct {
 		name, file string

@@ -38,8 +38,8 @@ func drawSurrogate(t *rapid.T) snn.Surrogate {
 	}).Draw(t, "surrogate")
 }
 
-func (s *sketch) newNeuron() *snn.Neuron {
-	return &snn.Neuron{
+func (s *sketch) newNeuron() *snn.LIF {
+	return &snn.LIF{
 		Decay: rapid.SampledFrom([]float32{1, 0.9, 0.5}).Draw(s.T, "decay"), Threshold: rapid.SampledFrom([]float32{1, 0.6}).Draw(s.T, "threshold"),
 		SoftReset: s.odds(30, "soft"), DetachReset: s.odds(30, "detach"), Surrogate: drawSurrogate(s.T),
 	}

@@ -103,7 +103,7 @@ func (m *Model) validateSettings() error {
 	for _, r := range m.summary.Rows {
 		var err error
 		switch l := r.Layer.(type) {
-		case *Neuron:
+		case *LIF:
 			err = l.Validate()
 		case *BatchNorm:
 			err = validateBatchNorm(&l.BatchNormState)
@@ -128,7 +128,7 @@ func encoderName(e Encoder) string {
 	return fmt.Sprintf("%T", e)
 }
 
-// neuronSettings are the settings of a Neuron as JSON.
+// neuronSettings are the settings of a LIF as JSON.
 type neuronSettings struct {
 	Decay       float32 `json:"decay"`
 	Threshold   float32 `json:"threshold"`
@@ -139,13 +139,13 @@ type neuronSettings struct {
 
 // MarshalJSON returns the neuron's settings. A surrogate of NewSurrogate is what its String
 // returns. Another one is its Go type, which UnmarshalJSON refuses.
-func (n *Neuron) MarshalJSON() ([]byte, error) {
+func (n *LIF) MarshalJSON() ([]byte, error) {
 	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
 }
 
 // UnmarshalJSON sets the neuron's settings. It returns an error if a setting is out of range,
 // or if NewSurrogate does not know the surrogate.
-func (n *Neuron) UnmarshalJSON(text []byte) error {
+func (n *LIF) UnmarshalJSON(text []byte) error {
 	var s neuronSettings
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err

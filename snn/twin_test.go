@@ -156,7 +156,7 @@ func (tw *twin) batchNorm(x *grid, l *snn.BatchNorm) *grid {
 	return y
 }
 
-func (tw *twin) neuron(x *grid, name string, n *snn.Neuron) *grid {
+func (tw *twin) neuron(x *grid, name string, n *snn.LIF) *grid {
 	y := newGrid(x.n, x.t, x.c, x.h, x.w)
 	if _, ok := tw.pass.Gradient.(snn.CBA); ok {
 		for i, v := range x.v {

@@ -129,18 +129,18 @@ func TestSurrogatesAreValidatedBehindPointersAndWrappers(t *testing.T) {
 	for _, s := range []snn.Surrogate{
 		&snn.Triangle{}, wrapped{snn.Triangle{Width: 1e20}}, &wrapped{snn.Sigmoid{Alpha: -1}}, &snn.FastSigmoid{Slope: -0.3}, (*snn.Arctan)(nil),
 	} {
-		n := snn.IF()
+		n := snn.NewIF()
 		n.Surrogate = s
 		assert.ErrorContains(t, n.Validate(), "surrogate", "%T", s)
 		_, err := m.Logits(snn.Pass{Gradient: snn.BPTT{Surrogate: s}}, images(m, 1))
 		assert.ErrorContains(t, err, "surrogate", "%T", s)
 	}
-	require.NoError(t, (&snn.Neuron{Decay: 1, Threshold: 1, Surrogate: wrapped{&snn.Triangle{Width: 2}}}).Validate())
+	require.NoError(t, (&snn.LIF{Decay: 1, Threshold: 1, Surrogate: wrapped{&snn.Triangle{Width: 2}}}).Validate())
 }
 
 // Settings that are out of range when a pass begins are refused, whenever they were set.
 func TestChangedSettingsAreValidated(t *testing.T) {
-	n := snn.IF()
+	n := snn.NewIF()
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(n))
 	require.NoError(t, err)
 	n.Threshold = -1
@@ -150,8 +150,8 @@ func TestChangedSettingsAreValidated(t *testing.T) {
 
 // What is saved is what the network is, whatever was changed since it was built.
 func TestSettingsAreSaved(t *testing.T) {
-	build := func() (*snn.Model, *snn.Neuron, *snn.Dropout, *snn.BatchNorm) {
-		n, d, b := snn.IF(), &snn.Dropout{P: 0.1}, snn.NewBatchNorm(2)
+	build := func() (*snn.Model, *snn.LIF, *snn.Dropout, *snn.BatchNorm) {
+		n, d, b := snn.NewIF(), &snn.Dropout{P: 0.1}, snn.NewBatchNorm(2)
 		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(b, n, d))
 		require.NoError(t, err)
 		return m, n, d, b
@@ -222,18 +222,18 @@ func meta(t *testing.T, path string) map[string]string {
 
 func TestClassNames(t *testing.T) {
 	cfg := snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 1, ClassNames: []string{"cat", "dog"}}
-	m, err := snn.NewModel(cfg, snn.IF())
+	m, err := snn.NewModel(cfg, snn.NewIF())
 	require.NoError(t, err)
 	assert.Equal(t, cfg.ClassNames, m.ClassNames())
 	cfg.ClassNames = cfg.ClassNames[:1]
-	_, err = snn.NewModel(cfg, snn.IF())
+	_, err = snn.NewModel(cfg, snn.NewIF())
 	assert.ErrorContains(t, err, "1 names for the 2 classes that the network ends in")
 }
 
 // Batch norm in training refuses one value a channel, and trains nothing by it.
 func TestBatchNormOfOneValue(t *testing.T) {
 	first, second := snn.NewBatchNorm(2), snn.NewBatchNorm(2)
-	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(first, snn.IF(), second))
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(first, snn.NewIF(), second))
 	require.NoError(t, err)
 	before := first.RunningVar.Export()
 	train := func(n int) error {
@@ -245,14 +245,14 @@ func TestBatchNormOfOneValue(t *testing.T) {
 	_, err = m.Logits(snn.Pass{}, images(m, 1))
 	assert.NoError(t, err)
 
-	m, err = snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(snn.IF(), snn.NewBatchNorm(2)))
+	m, err = snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(snn.NewIF(), snn.NewBatchNorm(2)))
 	require.NoError(t, err)
 	assert.NoError(t, train(1), "three steps are three values")
 }
 
 // The logits of a network that ends in neurons are their firing rates, at T = 1 too.
 func TestNetworkThatEndsInNeurons(t *testing.T) {
-	for _, body := range []snn.Layer{snn.IF(), snn.NewSequential(snn.IF(), snn.MaxPool{K: 1}), snn.Flatten{}} {
+	for _, body := range []snn.Layer{snn.NewIF(), snn.NewSequential(snn.NewIF(), snn.MaxPool{K: 1}), snn.Flatten{}} {
 		for _, steps := range []int{1, 2} {
 			m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: steps, Encoder: snn.Poisson{}}, body)
 			require.NoError(t, err)
@@ -303,7 +303,7 @@ func TestLongSkip(t *testing.T) {
 	build := func(retain bool) *snn.Model {
 		from := &tap{retain: retain}
 		m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(
-			snn.NewLinear(2, 2, true), snn.IF(), from, snn.NewLinear(2, 2, true), snn.IF(), snn.NewLinear(2, 2, true), join{from},
+			snn.NewLinear(2, 2, true), snn.NewIF(), from, snn.NewLinear(2, 2, true), snn.NewIF(), snn.NewLinear(2, 2, true), join{from},
 		))
 		require.NoError(t, err)
 		m.Init(rng.New(1))
@@ -328,9 +328,9 @@ func TestLongSkip(t *testing.T) {
 
 // Neurons of one object would report under one name.
 func TestLayersAreObjectsOfTheirOwn(t *testing.T) {
-	n := snn.IF()
+	n := snn.NewIF()
 	_, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(n, snn.NewLinear(2, 2, true), n))
-	assert.ErrorContains(t, err, "layer 2: it is the same *snn.Neuron as layer 0: expected an object of its own for each layer")
+	assert.ErrorContains(t, err, "layer 2: it is the same *snn.LIF as layer 0: expected an object of its own for each layer")
 	_, err = snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(&snn.Flatten{}, &snn.Flatten{}))
 	assert.NoError(t, err)
 }
@@ -343,7 +343,7 @@ func (cut) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
 }
 
 func TestNoGradientToTheImages(t *testing.T) {
-	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(cut{}, snn.NewLinear(2, 2, true), snn.IF()))
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 3}, snn.NewSequential(cut{}, snn.NewLinear(2, 2, true), snn.NewIF()))
 	require.NoError(t, err)
 	same := func(logits []float32) []float32 { return logits }
 	_, err = m.InputGradient(snn.Pass{}, images(m, 2), same)
@@ -364,4 +364,4 @@ func TestPanicsReachTheCaller(t *testing.T) {
 
 type panicking struct{ snn.BPTT }
 
-func (panicking) Fire(*snn.Pass, *snn.Neuron, *autograd.Value) *autograd.Value { panic("the caller's") }
+func (panicking) Fire(*snn.Pass, *snn.LIF, *autograd.Value) *autograd.Value { panic("the caller's") }

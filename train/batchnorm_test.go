@@ -72,9 +72,9 @@ func TestBatchNormBeforeNeurons(t *testing.T) {
 	build := func(first bool) error {
 		body := (&snn.Sequential{}).Append("conv", snn.NewConv2D(1, 4, 6, 1, 0, false))
 		if first {
-			body.Append("norm", snn.NewBatchNorm(4)).Append("n", snn.IF())
+			body.Append("norm", snn.NewBatchNorm(4)).Append("n", snn.NewIF())
 		} else {
-			body.Append("n", snn.IF()).Append("norm", snn.NewBatchNorm(4))
+			body.Append("n", snn.NewIF()).Append("norm", snn.NewBatchNorm(4))
 		}
 		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 4}, body.Append("fc", snn.NewLinear(4, 3, true)))
 		require.NoError(t, err)

@@ -288,7 +288,7 @@ func TestResumeRefusesAnother(t *testing.T) {
 type parts struct {
 	conv *snn.Conv2D
 	norm *snn.BatchNorm
-	n    *snn.Neuron
+	n    *snn.LIF
 	drop *snn.Dropout
 }
 
@@ -296,7 +296,7 @@ type parts struct {
 // each setting of a layer that neither its kind nor a shape shows, or may show.
 func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
 	build := func(change func(parts)) *train.Trainer {
-		p := parts{snn.NewConv2D(1, 4, 1, 4, 0, true), snn.NewBatchNorm(4), snn.IF(), &snn.Dropout{P: 0.2}}
+		p := parts{snn.NewConv2D(1, 4, 1, 4, 0, true), snn.NewBatchNorm(4), snn.NewIF(), &snn.Dropout{P: 0.2}}
 		change(p)
 		body := (&snn.Sequential{}).Append("conv", p.conv).Append("norm", p.norm).Append("n", p.n).
 			Append("drop", p.drop).Append("", snn.Flatten{}).Append("fc", snn.NewLinear(16, 3, true))
@@ -317,7 +317,7 @@ func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
 		"momentum":       {func(p parts) { p.norm.Momentum = 0.2 }, "Eps:1e-05 Momentum:0.2}}, but the checkpoint has "},
 		"decay":          {func(p parts) { p.n.Decay = 0.5 }, "layer n is LIF λ=0.5, "},
 		"threshold":      {func(p parts) { p.n.Threshold = 2 }, "layer n is IF θ=2, "},
-		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.Neuron{Decay:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
+		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.LIF{Decay:1 Threshold:1 SoftReset:true DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
 		"detached reset": {func(p parts) { p.n.DetachReset = true }, "SoftReset:false DetachReset:true "},
 		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Alpha: 1} }, "Surrogate:snn.Arctan{Alpha:1}}, but the checkpoint has "},
 		"width":          {func(p parts) { p.n.Surrogate = snn.Triangle{Width: 2} }, "Surrogate:snn.Triangle{Width:2}}, but the checkpoint has "},

@@ -16,7 +16,7 @@ import (
 )
 
 // nameless returns a trainer of a network with two layers without a name.
-func nameless(t *testing.T, first, second snn.Layer, n *snn.Neuron) *Trainer {
+func nameless(t *testing.T, first, second snn.Layer, n *snn.LIF) *Trainer {
 	set, err := dataset.New("", dataset.NewMemory(1, 1, 1, []uint8{0, 255}), []int{0, 1}, []string{"a", "b"})
 	require.NoError(t, err)
 	body := (&snn.Sequential{}).Append("", first).Append("", second).Append("n", n).Append("fc", snn.NewLinear(1, 2, true))
@@ -27,8 +27,8 @@ func nameless(t *testing.T, first, second snn.Layer, n *snn.Neuron) *Trainer {
 	return tr
 }
 
-func soft() *snn.Neuron {
-	n := snn.IF()
+func soft() *snn.LIF {
+	n := snn.NewIF()
 	n.SoftReset = true
 	return n
 }
@@ -37,12 +37,12 @@ func soft() *snn.Neuron {
 func TestResumeNamelessLayers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	first, second := snn.AvgPool{K: 1}, snn.MaxPool{K: 1}
-	require.NoError(t, nameless(t, first, second, snn.LIF(0.5)).Save(path))
-	require.NoError(t, nameless(t, first, second, snn.LIF(0.5)).Resume(path))
-	require.ErrorContains(t, nameless(t, first, first, snn.LIF(0.5)).Resume(path), "layer  (2) is average pool")
+	require.NoError(t, nameless(t, first, second, snn.NewLIF(0.5)).Save(path))
+	require.NoError(t, nameless(t, first, second, snn.NewLIF(0.5)).Resume(path))
+	require.ErrorContains(t, nameless(t, first, first, snn.NewLIF(0.5)).Resume(path), "layer  (2) is average pool")
 	require.NoError(t, nameless(t, first, second, soft()).Save(path))
 	require.NoError(t, nameless(t, first, second, soft()).Resume(path))
-	require.ErrorContains(t, nameless(t, first, second, snn.IF()).Resume(path), "the setting of layer n is snn.Neuron{Decay:1 Threshold:1 SoftReset:false ")
+	require.ErrorContains(t, nameless(t, first, second, snn.NewIF()).Resume(path), "the setting of layer n is snn.LIF{Decay:1 Threshold:1 SoftReset:false ")
 }
 
 // Values of these types have other addresses, or another order, in every process.
@@ -131,7 +131,7 @@ func (pointers) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int,
 func TestResumeAdversaryOfPointers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint")
 	build := func(share float64) *Trainer {
-		tr := nameless(t, snn.AvgPool{}, snn.AvgPool{}, snn.IF())
+		tr := nameless(t, snn.AvgPool{}, snn.AvgPool{}, snn.NewIF())
 		tr.cfg.Adversary = pointers{map[*key]*shared{{"fgsm"}: {share}, {"rfgsm"}: {1 - share}}}
 		return tr
 	}

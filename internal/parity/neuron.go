@@ -21,7 +21,7 @@ func (c *checker) neuron() error {
 	if err != nil {
 		return err
 	}
-	n := snn.Neuron{Decay: float32(v[0]), Threshold: float32(v[1]), Surrogate: surrogate}
+	n := snn.LIF{Decay: float32(v[0]), Threshold: float32(v[1]), Surrogate: surrogate}
 	if err := n.Validate(); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *checker) neuron() error {
 
 // fire runs the neurons and carries the gradient of their spikes back; all are
 // row-major [T, N, D].
-func fire(n *snn.Neuron, g snn.Gradient, x, out golden.Tensor) (spikes, grad []float32) {
+func fire(n *snn.LIF, g snn.Gradient, x, out golden.Tensor) (spikes, grad []float32) {
 	steps, batch, d := x.Shape[0], x.Shape[1], x.Shape[2]
 	tape := &autograd.Tape{}
 	in := tensor.NewDense(tensor.Shape{N: batch, Steps: steps, C: d, H: 1, W: 1})

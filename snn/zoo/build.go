@@ -41,7 +41,7 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if err != nil {
 		return nil, err
 	}
-	neuron := snn.Neuron{Decay: cfg.Decay, Threshold: cfg.Threshold, SoftReset: cfg.SoftReset, DetachReset: cfg.Detach, Surrogate: s}
+	neuron := snn.LIF{Decay: cfg.Decay, Threshold: cfg.Threshold, SoftReset: cfg.SoftReset, DetachReset: cfg.Detach, Surrogate: s}
 	if err := neuron.Validate(); err != nil {
 		return nil, err
 	}
@@ -74,12 +74,12 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 // builder builds the layers of a Config.
 type builder struct {
 	Config
-	neuron snn.Neuron
+	neuron snn.LIF
 	shape  func(name string) ([]int, bool) // shape of a weight in a file; nil without a file
 }
 
 // neurons returns a new layer of neurons.
-func (b *builder) neurons() *snn.Neuron { n := b.neuron; return &n }
+func (b *builder) neurons() *snn.LIF { n := b.neuron; return &n }
 
 // wide returns n channels times the width multiplier, rounded, and at least 1.
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }

@@ -76,8 +76,8 @@ type Config struct {
 	Steps           int       `json:"steps"`                  // T, the number of time steps
 	Decay           float32   `json:"decay"`                  // λ in (0,1]
 	Threshold       float32   `json:"threshold"`              // θ > 0
-	SoftReset       bool      `json:"soft_reset,omitempty"`   // as in snn.Neuron
-	Detach          bool      `json:"detach_reset,omitempty"` // DetachReset of snn.Neuron
+	SoftReset       bool      `json:"soft_reset,omitempty"`   // as in snn.LIF
+	Detach          bool      `json:"detach_reset,omitempty"` // DetachReset of snn.LIF
 	Surrogate       string    `json:"surrogate"`              // a name of snn.NewSurrogate
 	SurrogateParam  float32   `json:"surrogate_param"`        // the parameter of snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`             // batch norm after the convolutions of a VGG, before the neurons of a WRN
@@ -229,9 +229,9 @@ func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 func (c *Config) update(m *snn.Model) {
 	_, c.Poisson = m.Encoder.(snn.Poisson)
 	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
-	var first *snn.Neuron
+	var first *snn.LIF
 	for _, r := range m.Summary().Rows {
-		n, ok := r.Layer.(*snn.Neuron)
+		n, ok := r.Layer.(*snn.LIF)
 		switch {
 		case !ok:
 		case first == nil:

@@ -416,7 +416,7 @@ func TestChangedSettingsAreLoaded(t *testing.T) {
 	require.NoError(t, err)
 	m.Steps = 3
 	for i, r := range m.Summary().Rows {
-		if n, ok := r.Layer.(*snn.Neuron); ok {
+		if n, ok := r.Layer.(*snn.LIF); ok {
 			n.Decay, n.Threshold, n.Surrogate = 0.5, float32(i), snn.Sigmoid{Alpha: 4}
 		}
 	}
@@ -439,7 +439,7 @@ func TestChangedSettingsAreLoaded(t *testing.T) {
 	assert.Equal(t, want, got, "the neurons of the two layers differ")
 
 	for _, r := range m.Summary().Rows {
-		if n, ok := r.Layer.(*snn.Neuron); ok {
+		if n, ok := r.Layer.(*snn.LIF); ok {
 			n.Threshold, n.SoftReset, n.DetachReset = 0.7, true, true
 		}
 	}
