@@ -26,7 +26,7 @@ const (
 // The weights of a Map are rounded to float32, and Bias is computed in float64. The network
 // itself rounds in another order. The bounds of a connection hold for its maps as they are.
 type Connection struct {
-	Layer   string      // name of the neurons, or Logits
+	Layer   string   // name of the neurons, or Logits
 	Neurons *snn.LIF // nil for the logits
 	Paths   []Path
 	// Bias has a value for each channel. It does not include the mean of the image
