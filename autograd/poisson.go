@@ -3,22 +3,24 @@ package autograd
 import (
 	"fmt"
 
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor/rng"
 )
 
 type poisson struct{ x, y *Value }
 
 // Poisson encodes images x in [0,1] as spikes. At every step a pixel fires with a
-// probability equal to its value. The backward pass is the straight-through estimator
-// ∂x = Σₜ ∂y(t), since E[y(t)] = x.
+// probability equal to its value. x has one step, or a frame for each of the given steps.
+// The backward pass is the straight-through estimator ∂x = Σₜ ∂y(t), or ∂x(t) = ∂y(t) for
+// frames, since E[y(t)] = x(t).
 //
 // keys holds one key for each image. The spikes of image n depend on keys[n] alone. Poisson
-// panics if x is not dense with one step, if steps is less than 1, or if the number of keys
-// is not N.
+// panics if x is not dense, if x has neither one step nor steps of them, if steps is less
+// than 1, or if the number of keys is not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	sh := x.shape
 	t.input("Poisson", x)
-	if x.dense == nil || sh.Steps != 1 || steps < 1 || len(keys) != sh.N {
+	if x.dense == nil || sh.Steps != 1 && sh.Steps != steps || steps < 1 || len(keys) != sh.N {
 		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
 	}
 	op := &poisson{x: x, y: t.spikes(sh.WithSteps(steps), x.needsGrad)}
@@ -28,8 +30,9 @@ func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 		r := key.Rand()
 		for c := range sh.C {
 			for step := range steps {
+				frame := (c/16*sh.N+n)*sh.Steps + step%sh.Steps
 				for i := range px {
-					if r.Float32() < x.dense[((c/16*sh.N+n)*px+i)*16+c%16] {
+					if r.Float32() < x.dense[(frame*px+i)*16+c%16] {
 						op.y.spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
 					}
 				}
@@ -42,4 +45,12 @@ func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 
 func (o *poisson) Output() *Value { return o.y }
 
-func (o *poisson) Backward(t *Tape) { t.carrySum(o.x, o.y) }
+func (o *poisson) Backward(t *Tape) {
+	if o.x.shape.Steps == 1 {
+		t.carrySum(o.x, o.y)
+		return
+	}
+	s := t.open(o.x, o.y.gradSteps)
+	kernel.AXPY(s.buf, 1, o.y.grad, s.add, t.Threads)
+	t.close(s)
+}

@@ -66,11 +66,19 @@ func (t *Tape) Reset() {
 	t.spent, t.nonFinite = false, false
 }
 
-// Leaf puts a batch of images on the tape, as a value with Steps = 1. If grad is set, a
-// backward pass computes its gradient.
+// Leaf puts a batch of images or frames on the tape, as a value of shape x.Shape(). If grad
+// is set, a backward pass computes its gradient.
 func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
-	v := t.dense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
+	v := t.dense(x.Shape(), grad)
 	v.Dense().Pack(x)
+	return v
+}
+
+// LeafSpikes is like Leaf, but puts x on the tape as spikes: an element fires where x is not
+// zero.
+func (t *Tape) LeafSpikes(x tensor.NCHW, grad bool) *Value {
+	v := t.spikes(x.Shape(), grad)
+	v.Spikes().PackSpikes(x)
 	return v
 }
 
