@@ -86,9 +86,6 @@ func (k *Kept) of(all []int) []int {
 	return list
 }
 
-// frames returns the number of frames of an example.
-func frames(x tensor.NCHW) int { return x.Pixels() / (x.C * x.H * x.W) }
-
 // archive writes arrays to a NumPy archive until the first error.
 type archive struct {
 	z   *zip.Writer
@@ -96,7 +93,7 @@ type archive struct {
 }
 
 func (a *archive) images(name string, x tensor.NCHW) {
-	shape := []int{x.N, frames(x), x.C, x.H, x.W}
+	shape := []int{x.N, x.Shape().Steps, x.C, x.H, x.W}
 	if shape[1] == 1 {
 		shape = []int{x.N, x.C, x.H, x.W}
 	}

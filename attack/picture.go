@@ -33,10 +33,14 @@ const (
 	pageHeight = 4000 // of the rows of a file, unless one row is higher
 )
 
+// paper is the color behind the panels, which may be white or black.
+var paper = color.Gray{230}
+
 // WritePNG draws the report's Kept into files NUMBER-ATTACK-PAGE.png of a folder, with at
 // most ten images each, and creates the folder if it does not exist. A row has the original,
 // the adversarial image, and their difference enlarged by a whole number around grey. The
-// text beside it has the index, the label, the predictions, the target and the distances.
+// text beside it has the index, the label, the predictions, the target and the distances. A
+// wrong prediction is red.
 //
 // Images of one channel are grey and those of three are red, green and blue. Of two channels
 // the first is red and the second is blue. Of more channels WritePNG draws the mean. An
@@ -83,22 +87,23 @@ func (r *Report) writePNG(folder string) error {
 
 // title returns the line above an attack's images.
 func (o Outcome) title() string {
-	title := o.Name
-	if o.Norm != "none" {
-		title += fmt.Sprintf(", within %s %s", o.Norm, radius(o.Eps))
+	if o.Norm == "none" {
+		return o.Name
 	}
-	if o.Settings != nil {
-		title += " (" + o.Settings.line() + ")"
-	}
-	return title
+	return fmt.Sprintf("%s, within %s %s", o.Name, o.Norm, radius(o.Eps))
 }
 
 // row is what a picture shows of one image.
 type row struct {
 	clean, adversarial tensor.NCHW // one example
 	enlarge            float64     // factor of the difference
-	caption            []string
-	fooled             int // index of the line in caption that says so, −1 for none
+	caption            []line
+}
+
+// line is a line of text.
+type line struct {
+	text  string
+	wrong bool // whether it tells a class other than the label
 }
 
 // row returns the row of kept image k under attack i.
@@ -116,33 +121,30 @@ func (r *Report) row(i, k int) row {
 		}
 		return fmt.Sprint(c)
 	}
-	lines := []string{
-		fmt.Sprintf("image %d, label %s", index, class(r.Labels[index])),
-		"clean: " + class(r.Clean.Predicted[index]),
-		"attacked: " + class(o.Predicted[index]),
-		fmt.Sprintf("L∞ distance %.4g, L2 %.4g", largest, L2{}.Distance(adv.Data, x.Data)),
-		fmt.Sprintf("difference ×%v", enlarge),
+	y, unperturbed, attacked := r.Labels[index], r.Clean.Predicted[index], o.Predicted[index]
+	caption := []line{
+		{fmt.Sprintf("image %d, label %s", index, class(y)), false},
+		{"clean: " + class(unperturbed), unperturbed != y},
+		{"attacked: " + class(attacked), attacked != y},
+		{fmt.Sprintf("L∞ distance %.4g, L2 %.4g", largest, L2{}.Distance(adv.Data, x.Data)), false},
+		{fmt.Sprintf("difference ×%v", enlarge), false},
 	}
 	if o.Target != nil && o.Target[index] >= 0 {
-		lines[2] += ", target " + class(o.Target[index])
+		caption[2].text += ", target " + class(o.Target[index])
 	}
 	if shown := shownFrames(x); len(shown) > 1 {
 		names := make([]string, len(shown))
 		for i, f := range shown {
 			names[i] = fmt.Sprint(f + 1)
 		}
-		lines = append(lines, fmt.Sprintf("frames %s of %d", strings.Join(names, ", "), frames(x)))
+		caption = append(caption, line{fmt.Sprintf("frames %s of %d", strings.Join(names, ", "), x.Shape().Steps), false})
 	}
-	fooled := -1
-	if o.Predicted[index] != r.Labels[index] {
-		fooled = 2
-	}
-	return row{x, adv, enlarge, lines, fooled}
+	return row{x, adv, enlarge, caption}
 }
 
 // shownFrames returns the frames of an example that a picture shows, from 0.
 func shownFrames(x tensor.NCHW) []int {
-	n := frames(x)
+	n := x.Shape().Steps
 	return slices.Compact([]int{0, n / 2, n - 1})
 }
 
@@ -169,12 +171,12 @@ func drawPage(face font.Face, title string, rows []row) image.Image {
 	width, height := measure(title), margin+2*lineHeight+gap
 	for _, r := range rows {
 		height += r.height()
-		for _, line := range r.caption {
-			width = max(width, 3*column+measure(line))
+		for _, l := range r.caption {
+			width = max(width, 3*column+measure(l.text))
 		}
 	}
 	sheet := image.NewRGBA(image.Rect(0, 0, 2*margin+width, height+margin))
-	draw.Draw(sheet, sheet.Bounds(), image.White, image.Point{}, draw.Src)
+	draw.Draw(sheet, sheet.Bounds(), image.NewUniform(paper), image.Point{}, draw.Src)
 	write := func(x, y int, c color.Color, text string) {
 		d := font.Drawer{Dst: sheet, Src: image.NewUniform(c), Face: face, Dot: fixed.P(x, y+textSize)}
 		d.DrawString(text)
@@ -199,12 +201,12 @@ func drawPage(face font.Face, title string, rows []row) image.Image {
 				r.drawPanel(sheet, margin+i*column, top, f, blank, value)
 			}
 		}
-		for i, line := range r.caption {
+		for i, l := range r.caption {
 			c := color.RGBA{A: 255}
-			if i == r.fooled {
+			if l.wrong {
 				c.R = 200
 			}
-			write(margin+3*column, y+i*lineHeight, c, line)
+			write(margin+3*column, y+i*lineHeight, c, l.text)
 		}
 		y += r.height()
 	}

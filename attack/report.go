@@ -88,7 +88,7 @@ func newReport(e *evaluation, m *snn.Model) *Report {
 		}
 	}
 	if r.ClassNames = m.ClassNames(); r.ClassNames == nil {
-		r.ClassNames = classNames(e.data)
+		r.ClassNames = snn.InfoOf(e.data).ClassNames
 	}
 	if e.Keep != nil {
 		r.Kept = &Kept{Adversarial: make([]tensor.NCHW, len(e.attacks))}

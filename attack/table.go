@@ -50,20 +50,20 @@ func (r *Report) String() string {
 
 // Table returns the accuracies in percent: for clean images, under each attack, and in the
 // worst case. Beside each stand its 95 % interval by [Wilson], the number of images whose
-// gradients were all zero, the attack's threat model and its settings. An attack with "no"
-// under "counts" does not count in the worst case.
+// gradients were all zero, whether the worst case counts the attack, and its threat model and
+// settings.
 func (r *Report) Table() Table {
 	t := Table{tables.Table{{
-		"", "accuracy %", "95 % from", "to", "correct", "zero gradient", "counts", "norm", "eps", "settings",
+		"", "accuracy %", "95 % from", "to", "correct", "zero gradient", "in worst case", "norm", "eps", "settings",
 	}}, []int{1, 7, 8, 9, 10}}
 	t.rows.Add(append([]string{"clean"}, r.accuracy(r.Clean.Accuracy)...)...)
 	for _, o := range r.Attacks {
-		zero, counts, settings := "", "no", ""
+		zero, counted, settings := "", "no", ""
 		if len(o.ZeroGradient) > 0 {
 			zero = strconv.Itoa(len(o.ZeroGradient))
 		}
 		if o.InWorstCase {
-			counts = "yes"
+			counted = "yes"
 		}
 		if o.Settings != nil {
 			settings = o.Settings.line()
@@ -72,7 +72,7 @@ func (r *Report) Table() Table {
 		if o.Norm != "none" {
 			eps = radius(o.Eps)
 		}
-		t.rows.Add(append(append([]string{o.Name}, r.accuracy(o.Accuracy)...), zero, counts, o.Norm, eps, settings)...)
+		t.rows.Add(append(append([]string{o.Name}, r.accuracy(o.Accuracy)...), zero, counted, o.Norm, eps, settings)...)
 	}
 	worst := append([]string{worstCase}, r.accuracy(r.WorstCase)...)
 	if r.Norm != "none" && r.Norm != "" {
@@ -159,6 +159,12 @@ func (s *Settings) line() string {
 			parts = append(parts, fmt.Sprintf(format, v))
 		}
 	}
+	if s.Mix != nil {
+		for i := range s.Mix {
+			parts = append(parts, "("+s.Mix[i].line()+")")
+		}
+		return s.Kind + " of " + strings.Join(parts, ", ")
+	}
 	add("%s", s.Kind, s.Kind != "gradient attack")
 	add("%s", "targeted", s.Targeted)
 	add("%s", s.Gradient, s.Gradient != "")
@@ -166,9 +172,6 @@ func (s *Settings) line() string {
 	add("%s", count(s.Steps, "step")+" of "+radius(s.Alpha), s.Steps > 0)
 	add("start: %s", s.Start, s.Start != "")
 	add("std %s", radius(s.Std), s.Std != 0)
-	for _, m := range s.Mix {
-		add("(%s)", m.line(), true)
-	}
 	return strings.Join(parts, ", ")
 }
 
