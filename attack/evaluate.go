@@ -211,6 +211,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 		return fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
 	}
 	keys := imageKeys(e.Key.Derive("judge", 0), ids)
+	chosen := e.choose(x, lo)
 	done := lo * (1 + len(e.attacks))
 	all := make([][]shown, len(e.models)) // [networks][clean and attacks]
 	for k := range 1 + len(e.attacks) {
@@ -235,7 +236,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 			if err != nil {
 				return fmt.Errorf("images %d to %d: %s: %w", lo, hi-1, name, err)
 			}
-			all[i] = append(all[i], shown{adv, predicted, detail})
+			all[i] = append(all[i], shown{pick(adv, chosen), predicted, detail})
 		}
 		done += x.N
 		if e.Progress != nil {
@@ -246,7 +247,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 		return err
 	}
 	for i, r := range reports {
-		r.add(y, all[i], e.Keep)
+		r.add(y, all[i], chosen)
 	}
 	return nil
 }

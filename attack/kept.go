@@ -19,25 +19,44 @@ type Kept struct {
 	Adversarial []tensor.NCHW // of each attack, N images, in the order of Report.Attacks
 }
 
-// add appends the images of a batch that keep chooses. The first image is image first.
-func (k *Kept) add(first int, keep func(i int) bool, versions []shown) {
-	for i := range versions[0].x.N {
-		if !keep(first + i) {
-			continue
-		}
+// add appends the images that shown holds of a batch, chosen by their index in the batch. The
+// batch begins at image first.
+func (k *Kept) add(first int, chosen []int, versions []shown) {
+	for _, i := range chosen {
 		k.Indices = append(k.Indices, first+i)
-		appendImage(&k.Clean, versions[0].x, i)
-		for j := range k.Adversarial {
-			appendImage(&k.Adversarial[j], versions[j+1].x, i)
-		}
+	}
+	k.Clean = concat(k.Clean, versions[0].kept)
+	for j := range k.Adversarial {
+		k.Adversarial[j] = concat(k.Adversarial[j], versions[j+1].kept)
 	}
 }
 
-// appendImage appends image i of x to dst.
-func appendImage(dst *tensor.NCHW, x tensor.NCHW, i int) {
-	n, data := dst.N, dst.Data
-	*dst = x // for the shape
-	dst.N, dst.Data = n+1, append(data, x.Image(i)...)
+// choose returns the indices in x of the images that Keep chooses. Image 0 of x is image first
+// of the data.
+func (e *evaluation) choose(x tensor.NCHW, first int) (chosen []int) {
+	for i := range x.N {
+		if e.Keep != nil && e.Keep(first+i) {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen
+}
+
+// pick returns a copy of the images chosen from x.
+func pick(x tensor.NCHW, chosen []int) tensor.NCHW {
+	shape := x.Shape()
+	shape.N = len(chosen)
+	dst := tensor.NewFrames(shape)
+	for k, i := range chosen {
+		copy(dst.Image(k), x.Image(i))
+	}
+	return dst
+}
+
+// concat returns the images of x and those of y, which have one shape unless x has no shape.
+func concat(x, y tensor.NCHW) tensor.NCHW {
+	y.N, y.Data = x.N+y.N, append(x.Data, y.Data...)
+	return y
 }
 
 // errNothingKept is the error of writing images that a report does not have.

@@ -235,8 +235,9 @@ func (r row) drawPanel(sheet *image.RGBA, left, top, f int, blank float64, value
 			rgb = [3]float64{mean, mean, mean}
 		}
 		c := color.RGBA{level(rgb[0]), level(rgb[1]), level(rgb[2]), 255}
-		x, y := left+p%n.W*s, top+p/n.W*s
-		draw.Draw(sheet, image.Rect(x, y, x+s, y+s), image.NewUniform(c), image.Point{}, draw.Src)
+		for i := range s * s {
+			sheet.SetRGBA(left+p%n.W*s+i%s, top+p/n.W*s+i/s, c)
+		}
 	}
 }
 

@@ -98,17 +98,17 @@ func newReport(e *evaluation, m *snn.Model) *Report {
 
 // shown is a network's predictions for the images of a batch, clean or under one attack.
 type shown struct {
-	x         tensor.NCHW
+	kept      tensor.NCHW // copies of the images to keep
 	predicted []int
 	detail    Detail
 }
 
-// add appends the predictions for a batch, clean and under each attack. It keeps the images
-// that keep chooses by their index in the data.
-func (r *Report) add(labels []int, versions []shown, keep func(i int) bool) {
+// add appends the predictions for a batch, clean and under each attack, and the images chosen
+// from it.
+func (r *Report) add(labels []int, versions []shown, chosen []int) {
 	first := r.Images
 	if r.Kept != nil {
-		r.Kept.add(first, keep, versions)
+		r.Kept.add(first, chosen, versions)
 	}
 	r.Images += len(labels)
 	r.Labels = append(r.Labels, labels...)

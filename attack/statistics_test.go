@@ -133,7 +133,9 @@ func TestMcNemarErrors(t *testing.T) {
 		{func(b *attack.Report) { b.BlackBox = true }, each("white-box and black-box attacks: expected the same", all[1:]...)},
 		{func(b *attack.Report) { b.Eps = 8. / 255 }, each("worst cases within L∞ 0.25 and L∞ 8/255: expected one threat model", all[2:]...)},
 		{func(b *attack.Report) { b.Attacks[0].Norm = "L2" }, each("attack PGD within L∞ 0.25 and L2 0.25: expected one threat model", all[1:]...)},
-		{func(b *attack.Report) { b.Attacks[0].Settings = &attack.Settings{Kind: "gradient attack", Steps: 20, Alpha: 0.1} }, each(`attack PGD with the settings "7 steps of 0.1" and "20 steps of 0.1": expected the same`, all[1:]...)},
+		{func(b *attack.Report) {
+			b.Attacks[0].Settings = &attack.Settings{Kind: "gradient attack", Steps: 20, Alpha: 0.1}
+		}, each(`attack PGD with the settings "7 steps of 0.1" and "20 steps of 0.1": expected the same`, all[1:]...)},
 		{func(b *attack.Report) { b.Attacks[0].Settings = nil }, each(`attack PGD with the settings "7 steps of 0.1" and "": expected the same`, all[1:]...)},
 	} {
 		for _, under := range all {
