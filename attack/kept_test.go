@@ -31,13 +31,13 @@ func kept(bright ...int) tensor.NCHW {
 
 // The report keeps the images that Keep chooses, at any size of a batch.
 func TestKeep(t *testing.T) {
-	r := evaluated(t, func(i int) bool { return i == 0 || i == 3 }) // of batches of 3 and 1
+	r := evaluated(t, func(i int) bool { return i == 1 || i == 3 }) // of batches of 3 and 1
 	k := r.Kept
-	assert.Equal(t, []int{0, 3}, k.Indices)
-	assert.Equal(t, kept(0, 0), k.Clean)
+	assert.Equal(t, []int{1, 3}, k.Indices)
+	assert.Equal(t, kept(1, 0), k.Clean)
 	require.Len(t, k.Adversarial, len(r.Attacks))
 	assert.Equal(t, kept(1, 1), k.Adversarial[1])
-	assert.Equal(t, kept(0, 0), k.Adversarial[2])
+	assert.Equal(t, kept(1, 0), k.Adversarial[2])
 	for i, o := range r.Attacks {
 		assert.Equal(t, []int{2, 1, 1, 3}, []int{k.Adversarial[i].N, k.Adversarial[i].C, k.Adversarial[i].H, k.Adversarial[i].W}, o.Name)
 		if o.Norm == "L∞" && o.Name != "mix" {

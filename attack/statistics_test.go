@@ -165,22 +165,28 @@ func TestMcNemarEvaluated(t *testing.T) {
 	m, other := brightest(t), brightest(t)
 	other.Params()[0].Import([]float32{1, 0, 0, 0, 1, 0, 0, 0, -1})
 	data := set{x: pixels(0, 1, 2, 0), y: []int{0, 1, 2, 0}}
-	fgsm := []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.25, snn.BPTT{})}}
+	attacks := []attack.Named{
+		{Name: "FGSM", Attack: attack.FGSM(0.25, snn.BPTT{})},
+		{Name: "first", Attack: made{pixels(1, 1, 2, 0)}}, // image 0 is lost
+	}
 	evaluate := func(m *snn.Model, data set, batch int) *attack.Report {
 		cfg := attack.DefaultConfig()
-		cfg.Batch = batch
-		r, err := attack.Evaluate(ctx, m, data, fgsm, cfg)
+		cfg.Batch, cfg.Threat = batch, whole
+		r, err := attack.Evaluate(ctx, m, data, attacks, cfg)
 		require.NoError(t, err)
 		return r
 	}
 	a := evaluate(m, data, 4)
-	got, err := attack.McNemar(a, evaluate(other, data, 3), "worst case")
-	require.NoError(t, err)
-	assert.Equal(t, attack.Comparison{Under: "worst case", Both: 3, OnlyA: 1, P: 1}, got)
+	b := evaluate(other, data, 3)
+	for under, lost := range map[string]int{"clean": 0, "FGSM": 0, "first": 1, "worst case": 1} {
+		got, err := attack.McNemar(a, b, under)
+		require.NoError(t, err)
+		assert.Equal(t, attack.Comparison{Under: under, Both: 3 - lost, OnlyA: 1, Neither: lost, P: 1}, got)
+	}
 
 	brighter := set{x: data.x.Clone(), y: data.y}
 	brighter.x.Data[11] = 0.125
-	_, err = attack.McNemar(a, evaluate(m, brighter, 4), "clean")
+	_, err := attack.McNemar(a, evaluate(m, brighter, 4), "clean")
 	assert.ErrorContains(t, err, "expected reports of the same images")
 }
 

@@ -42,7 +42,7 @@ func (r *Report) String() string {
 			fmt.Fprintf(&b, "\n%s did not attack %s: the gradient was zero.\n", o.Name, count(len(o.ZeroGradient), "image"))
 		}
 	}
-	if t := r.ClassTable(); r.Images > 0 && len(t.rows) <= 1+20 {
+	if t := r.ClassTable(); len(t.rows) > 1 && len(t.rows) <= 1+20 {
 		b.WriteString("\n" + t.String())
 	}
 	return b.String()
