@@ -46,6 +46,34 @@ func (l Level) neuronBackward(r *neuronRun) {
 	}
 }
 
+func (l Level) glifForward(r *glifRun) {
+	switch l {
+	default:
+		glifForwardPortable(r)
+	}
+}
+
+func (l Level) glifSupport(r *glifRun) {
+	switch l {
+	default:
+		glifSupportPortable(r)
+	}
+}
+
+func (l Level) glifReplay(r *glifRun) {
+	switch l {
+	default:
+		glifReplayPortable(r)
+	}
+}
+
+func (l Level) glifBackward(r *glifRun) {
+	switch l {
+	default:
+		glifBackwardPortable(r)
+	}
+}
+
 func (l Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
 	switch l {
 	case AVX512:

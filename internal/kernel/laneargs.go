@@ -35,6 +35,62 @@ type neuronRun struct {
 	_               uint32
 }
 
+// glifRun is a run of pixels of one unit of GLIF neurons, over all steps, as neuronRun.
+type glifRun struct {
+	x, s       unsafe.Pointer // inputs and spikes: vectors of float32, and words
+	membrane   unsafe.Pointer // [pixels] vectors
+	carry      unsafe.Pointer // alike; nil without a synaptic current
+	adaptation unsafe.Pointer // alike; nil without adaptation
+	history    unsafe.Pointer // [steps][pixels][4] vectors: i(t), m(t−1), a(t−1) and one not in use
+	adjoint    unsafe.Pointer // [pixels][4] vectors, zero at first: ∂i, ∂m, ∂a and one not in use
+	slope      unsafe.Pointer // [steps][pixels] vectors: p − θ, then surrogate derivatives; nil for a triangle
+	dout, dx   unsafe.Pointer // gradients of spikes and of inputs; dx may be nil
+	total      unsafe.Pointer // [pixels] vectors, to which ∂i is added; or nil
+	sums       unsafe.Pointer // [sumRows] vectors, added to; or nil
+	check      unsafe.Pointer // vector, which stays zero while all p − θ are finite
+
+	pixels, steps                  uint64
+	xStep, sStep, doutStep, dxStep uint64 // from a step to the next
+	slopeStep, historyStep         uint64
+
+	width  float32 // a support is |p − θ| < width
+	soft   uint32  // 1 if the reset lowers the membrane by the threshold
+	detach uint32  // 1 if the spike of the reset carries no gradient
+	add    uint32  // 1 if dx is added to
+
+	k [glifRows][16]float32 // the rows below
+}
+
+// Rows of glifRun.k. Recurrence and Jump are negative: subtracting 0 changes no bit.
+const (
+	rowA, rowB         = 0, 1 // currents are a·x + b
+	rowSynapticDecay   = 2    // α
+	rowRecurrence      = 3    // −v
+	rowGain            = 4    // κ
+	rowDecay           = 5    // λ
+	rowThreshold       = 6    // θ₀
+	rowAdaptation      = 7    // β
+	rowAdaptationDecay = 8    // ρ
+	rowJump            = 9    // ρ − 1
+	rowReset           = 10   // V_r
+	rowWidth           = 11   // the triangle is max(0, width − |u|)·height
+	rowHeight          = 12
+	glifRows           = 13
+)
+
+// Rows of glifRun.sums. Those of the threshold and the adaptation are negative.
+const (
+	sumGain = iota
+	sumDecay
+	sumThreshold
+	sumReset
+	sumSynapticDecay
+	sumRecurrence
+	sumAdaptation
+	sumAdaptationDecay
+	sumRows
+)
+
 // windowRun is a run over rows of pooling windows, with n windows in a row. Each window has
 // count positions, at offsets from its corner.
 type windowRun struct {
