@@ -48,6 +48,10 @@ func (l Level) neuronBackward(r *neuronRun) {
 
 func (l Level) glifForward(r *glifRun) {
 	switch l {
+	case AVX512:
+		glifForwardAVX512(r)
+	case AVX2:
+		glifForwardAVX2(r)
 	default:
 		glifForwardPortable(r)
 	}
@@ -55,6 +59,10 @@ func (l Level) glifForward(r *glifRun) {
 
 func (l Level) glifSupport(r *glifRun) {
 	switch l {
+	case AVX512:
+		glifSupportAVX512(r)
+	case AVX2:
+		glifSupportAVX2(r)
 	default:
 		glifSupportPortable(r)
 	}
@@ -62,6 +70,10 @@ func (l Level) glifSupport(r *glifRun) {
 
 func (l Level) glifReplay(r *glifRun) {
 	switch l {
+	case AVX512:
+		glifReplayAVX512(r)
+	case AVX2:
+		glifReplayAVX2(r)
 	default:
 		glifReplayPortable(r)
 	}
@@ -69,6 +81,10 @@ func (l Level) glifReplay(r *glifRun) {
 
 func (l Level) glifBackward(r *glifRun) {
 	switch l {
+	case AVX512:
+		glifBackwardAVX512(r)
+	case AVX2:
+		glifBackwardAVX2(r)
 	default:
 		glifBackwardPortable(r)
 	}

@@ -95,27 +95,33 @@ func (n *GLIF) run(sc *Scan, u, lo, hi int, x []float32, norm Norm, s []uint16) 
 	}
 	block := u / sc.Images
 	a, b := norm.at(block)
-	r.k[rowA], r.k[rowB] = *vector32(a, 0), *vector32(b, 0)
-	for _, c := range []struct {
-		row    int
-		values []float32
-	}{
-		{rowSynapticDecay, n.SynapticDecay}, {rowRecurrence, n.Recurrence}, {rowGain, n.Gain},
-		{rowDecay, n.Decay}, {rowThreshold, n.Threshold}, {rowAdaptation, n.Adaptation},
-		{rowAdaptationDecay, n.AdaptationDecay}, {rowReset, n.Reset},
-	} {
-		if c.values != nil {
-			r.k[c.row] = [Lanes]float32(c.values[block*Lanes:])
-		}
-	}
-	if n.Gain == nil {
-		r.k[rowGain] = ones
+	r.k = glifVectors{
+		a: *vector32(a, 0), b: *vector32(b, 0), one: ones,
+		synapticDecay:   channels(n.SynapticDecay, block, 0),
+		recurrence:      channels(n.Recurrence, block, 0),
+		gain:            channels(n.Gain, block, 1),
+		decay:           channels(n.Decay, block, 0),
+		threshold:       channels(n.Threshold, block, 0),
+		adaptation:      channels(n.Adaptation, block, 0),
+		adaptationDecay: channels(n.AdaptationDecay, block, 0),
+		reset:           channels(n.Reset, block, 0),
 	}
 	for l := range Lanes {
-		r.k[rowRecurrence][l] *= -1
-		r.k[rowJump][l] = r.k[rowAdaptationDecay][l] - 1
+		r.k.recurrence[l] *= -1
+		r.k.jump[l] = r.k.adaptationDecay[l] - 1
 	}
 	return r
+}
+
+// channels returns the coefficients of a block, or the given one if they are absent.
+func channels(values []float32, block int, absent float32) (v [Lanes]float32) {
+	if values != nil {
+		return [Lanes]float32(values[block*Lanes:])
+	}
+	for l := range v {
+		v[l] = absent
+	}
+	return v
 }
 
 // advance moves r by n pixels.
@@ -144,7 +150,7 @@ func (n *GLIF) forward(support bool, s []uint16, x []float32, norm Norm, sc Scan
 	var bad atomic.Bool
 	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
 		r := n.run(&sc, u, lo, hi, x, norm, s)
-		r.width = width
+		r.k.width = channels(nil, 0, width)
 		tile := sc.tilePixels(hi - lo)
 		buf := scratch((1 + 3*tile) * Lanes)
 		defer release(buf)
@@ -230,12 +236,12 @@ func NewGLIFSums(blocks int) *GLIFSums {
 	return &GLIFSums{next(), next(), next(), next(), next(), next(), next(), next()}
 }
 
-// rows returns the sums in the order of the rows of glifRun.sums.
+// sumRows is the number of fields of glifTotals.
+const sumRows = 8
+
+// rows returns the sums in the order of the fields of glifTotals.
 func (s *GLIFSums) rows() [sumRows][]float64 {
-	return [sumRows][]float64{
-		sumSynapticDecay: s.SynapticDecay, sumRecurrence: s.Recurrence, sumGain: s.Gain, sumDecay: s.Decay,
-		sumThreshold: s.Threshold, sumAdaptation: s.Adaptation, sumAdaptationDecay: s.AdaptationDecay, sumReset: s.Reset,
-	}
+	return [sumRows][]float64{s.SynapticDecay, s.Recurrence, s.Gain, s.Decay, s.Threshold, s.Adaptation, s.AdaptationDecay, s.Reset}
 }
 
 // glifTile is the number of vectors of a tile of the backward scan, over all steps. Each
@@ -286,25 +292,19 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
 		tile := min(max(16, glifTile/g.Steps), hi-lo)
 		vectors := g.Steps * tile
-		buf := scratch((sumRows + 4*vectors + 4*tile + tile + vectors) * Lanes)
+		buf := scratch((4*vectors + 4*tile + tile + vectors) * Lanes)
 		defer release(buf)
-		acc, rest := (*buf)[:sumRows*Lanes], (*buf)[sumRows*Lanes:]
-		history, rest := rest[:4*vectors*Lanes], rest[4*vectors*Lanes:] // [steps][tile][4][16]
-		state, rest := rest[:4*tile*Lanes], rest[4*tile*Lanes:]         // [3][tile][16], then [tile][4][16]
-		total, slope := rest[:tile*Lanes], rest[tile*Lanes:]            // [tile][16], [steps][tile][16]
+		history, rest := (*buf)[:4*vectors*Lanes], (*buf)[4*vectors*Lanes:] // [steps][tile][4][16]
+		state, rest := rest[:4*tile*Lanes], rest[4*tile*Lanes:]             // [3][tile][16], then [tile][4][16]
+		total, slope := rest[:tile*Lanes], rest[tile*Lanes:]                // [tile][16], [steps][tile][16]
 
 		r := g.GLIF.run(&g.Scan, u, lo, hi, g.X, g.Norm, g.Spikes)
 		r.history, r.adjoint = unsafe.Pointer(&history[0]), unsafe.Pointer(&state[0])
 		if !inline {
 			r.slope = unsafe.Pointer(&slope[0])
 		}
-		for c := range Lanes {
-			r.k[rowWidth][c], r.k[rowHeight][c] = width, height
-		}
-		r.detach, r.add = bit(g.Detach), bit(add)
-		if sums != nil {
-			r.sums = unsafe.Pointer(&acc[0])
-		}
+		r.k.width, r.k.height = channels(nil, 0, width), channels(nil, 0, height)
+		r.detach, r.add, r.summed = bit(g.Detach), bit(add), bit(sums != nil)
 		if r.xStep == 0 {
 			r.total = unsafe.Pointer(&total[0])
 		}
@@ -324,14 +324,14 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			}
 			clear(state[:4*n*Lanes])
 			clear(total[:n*Lanes])
-			clear(acc)
+			r.sums = glifTotals{}
 			l.glifBackward(&r)
 			if r.dx == nil {
-				l.scale(out, &total[0], &r.k[rowA][0], n, add)
+				l.scale(out, &total[0], &r.k.a[0], n, add)
 			}
 			if sums != nil {
 				part := parts[(u*perUnit+lo/size)*sumRows*Lanes:]
-				for i, v := range acc {
+				for i, v := range (*[sumRows * Lanes]float32)(unsafe.Pointer(&r.sums)) {
 					part[i] += float64(v)
 				}
 			}
@@ -349,12 +349,12 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 // merge adds up the parts [blocks][per][sumRows][16].
 func (g *GLIFGrad) merge(sums *GLIFSums, parts []float64, per int) {
 	for row, dst := range sums.rows() {
-		if row == sumReset && g.Soft {
-			continue
-		}
 		sign := 1.0
-		if row == sumThreshold || row == sumAdaptation {
+		switch {
+		case &dst[0] == &sums.Threshold[0], &dst[0] == &sums.Adaptation[0]:
 			sign = -1
+		case &dst[0] == &sums.Reset[0] && g.Soft:
+			continue
 		}
 		for c := range dst {
 			var sum float64

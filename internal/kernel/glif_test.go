@@ -279,8 +279,8 @@ func (t scalarTape) back() {
 // glifNode is one neuron on a tape of scalars, with the spikes given.
 type glifNode struct {
 	x, spikes    []*node
-	coefficients [sumRows]*node
-	last         *node // the membrane after the last step
+	coefficients [sumRows]*node // in the order of glifTotals
+	last         *node          // the membrane after the last step
 	tape         scalarTape
 }
 
@@ -291,8 +291,7 @@ func (c *glifCase) onTape(tape scalarTape, u, px, l int, fires []bool, phi func(
 	kappa, lambda := t.leaf(c.channel(c.Gain, u, l, 1)), t.leaf(c.channel(c.Decay, u, l, 0))
 	theta0, beta := t.leaf(c.channel(c.Threshold, u, l, 0)), t.leaf(c.channel(c.Adaptation, u, l, 0))
 	rho, reset := t.leaf(c.channel(c.AdaptationDecay, u, l, 0)), t.leaf(c.channel(c.Reset, u, l, 0))
-	g.coefficients = [sumRows]*node{sumSynapticDecay: alpha, sumRecurrence: v, sumGain: kappa, sumDecay: lambda,
-		sumThreshold: theta0, sumAdaptation: beta, sumAdaptationDecay: rho, sumReset: reset}
+	g.coefficients = [sumRows]*node{alpha, v, kappa, lambda, theta0, beta, rho, reset}
 	m, one := t.leaf(c.channel(c.Start, u, l, 0)), t.leaf(1)
 	i, a, s := t.leaf(0), t.leaf(0), t.leaf(0)
 	na, nb := t.leaf(c.channel(c.norm.A, u, l, 1)), t.leaf(c.channel(c.norm.B, u, l, 0))
@@ -402,8 +401,8 @@ func TestGLIFTapeFiniteDifferences(t *testing.T) {
 		g := run()
 		g.last.grad = 1
 		g.tape.back()
-		for row, v := range [sumRows][]float32{sumSynapticDecay: c.SynapticDecay, sumRecurrence: c.Recurrence, sumGain: c.Gain,
-			sumDecay: c.Decay, sumThreshold: c.Threshold, sumAdaptation: c.Adaptation, sumAdaptationDecay: c.AdaptationDecay, sumReset: c.Reset} {
+		for row, v := range [sumRows][]float32{c.SynapticDecay, c.Recurrence, c.Gain, c.Decay,
+			c.Threshold, c.Adaptation, c.AdaptationDecay, c.Reset} {
 			if v == nil {
 				continue
 			}

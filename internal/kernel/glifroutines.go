@@ -17,7 +17,7 @@ func glifForwardPortable(r *glifRun) {
 func glifSupportPortable(r *glifRun) {
 	r.scan(func(t, px uint64, l int, c glifStep) {
 		d := c.p - c.theta
-		r.set(t, px, l, !(d >= r.width || -d >= r.width))
+		r.set(t, px, l, !(d >= r.k.width[l] || -d >= r.k.width[l]))
 	})
 }
 
@@ -62,26 +62,26 @@ func (r *glifRun) scan(fn func(t, px uint64, l int, c glifStep)) {
 		for px := range r.pixels {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.membrane, px*64)
 			for l := range Lanes {
-				c := glifStep{i: float32(k[rowA][l]*x[l]) + k[rowB][l], m: m[l], theta: k[rowThreshold][l]}
+				c := glifStep{i: float32(k.a[l]*x[l]) + k.b[l], m: m[l], theta: k.threshold[l]}
 				if r.carry != nil {
 					c.i += vector32(r.carry, px*64)[l]
 				}
 				if r.adaptation != nil {
 					c.a = vector32(r.adaptation, px*64)[l]
-					c.theta += float32(k[rowAdaptation][l] * c.a)
+					c.theta += float32(k.adaptation[l] * c.a)
 				}
-				c.p = float32(k[rowDecay][l]*c.m) + float32(k[rowGain][l]*c.i)
+				c.p = float32(k.decay[l]*c.m) + float32(k.gain[l]*c.i)
 				c.fires = c.p >= c.theta
 				fn(t, px, l, c)
 
-				next, carry, a := c.p, float32(k[rowSynapticDecay][l]*c.i), float32(k[rowAdaptationDecay][l]*c.a)
+				next, carry, a := c.p, float32(k.synapticDecay[l]*c.i), float32(k.adaptationDecay[l]*c.a)
 				if c.fires {
-					next = k[rowReset][l]
+					next = k.reset[l]
 					if r.soft != 0 {
 						next = c.p - c.theta
 					}
-					carry -= k[rowRecurrence][l]
-					a -= k[rowJump][l]
+					carry -= k.recurrence[l]
+					a -= k.jump[l]
 				}
 				m[l] = next
 				if r.carry != nil {
@@ -98,7 +98,7 @@ func (r *glifRun) scan(fn func(t, px uint64, l int, c glifStep)) {
 // glifBackwardPortable goes back over the steps. It writes dx and adds to total and sums,
 // those that are set.
 func glifBackwardPortable(r *glifRun) {
-	k := &r.k
+	k, sums := &r.k, &r.sums
 	for t := r.steps - 1; t < r.steps; t-- {
 		for px := range r.pixels {
 			history := func(i uint64) *[Lanes]float32 { return vector32(r.history, t*r.historyStep+px*256+i*64) }
@@ -110,10 +110,10 @@ func glifBackwardPortable(r *glifRun) {
 			var g [Lanes]float32
 			for l := range Lanes {
 				fires := s>>l&1 == 1
-				p := float32(k[rowDecay][l]*before[l]) + float32(k[rowGain][l]*current[l])
-				theta := k[rowThreshold][l]
+				p := float32(k.decay[l]*before[l]) + float32(k.gain[l]*current[l])
+				theta := k.threshold[l]
 				if r.adaptation != nil {
-					theta += float32(k[rowAdaptation][l] * level[l])
+					theta += float32(k.adaptation[l] * level[l])
 				}
 				var phi float32
 				if r.slope != nil {
@@ -123,21 +123,21 @@ func glifBackwardPortable(r *glifRun) {
 					if u < 0 {
 						u = -u
 					}
-					phi = max(0, k[rowWidth][l]-u) * k[rowHeight][l]
+					phi = max(0, k.width[l]-u) * k.height[l]
 				}
 				ds := dout[l]
 				if r.adaptation != nil {
-					ds -= float32(k[rowJump][l] * da[l])
+					ds -= float32(k.jump[l] * da[l])
 				}
 				if r.carry != nil {
-					ds -= float32(k[rowRecurrence][l] * di[l])
+					ds -= float32(k.recurrence[l] * di[l])
 				}
 				switch {
 				case r.detach != 0:
 				case r.soft != 0:
 					ds -= float32(theta * dm[l])
 				default:
-					ds += float32((k[rowReset][l] - p) * dm[l])
+					ds += float32((k.reset[l] - p) * dm[l])
 				}
 				du := float32(phi * ds)
 				dp, dtheta := du, du // dtheta is −∂θ
@@ -147,36 +147,35 @@ func glifBackwardPortable(r *glifRun) {
 				if r.soft != 0 && fires {
 					dtheta += dm[l]
 				}
-				if r.sums != nil {
-					add := func(row uint64, v float32) { vector32(r.sums, row*64)[l] += v }
-					add(sumGain, float32(dp*current[l]))
-					add(sumDecay, float32(dp*before[l]))
-					add(sumThreshold, dtheta)
+				if r.summed != 0 {
+					sums.gain[l] += float32(dp * current[l])
+					sums.decay[l] += float32(dp * before[l])
+					sums.threshold[l] += dtheta
 					if fires {
-						add(sumReset, dm[l])
+						sums.reset[l] += dm[l]
 					}
 					if r.carry != nil {
-						add(sumSynapticDecay, float32(current[l]*di[l]))
+						sums.synapticDecay[l] += float32(current[l] * di[l])
 						if fires {
-							add(sumRecurrence, di[l])
+							sums.recurrence[l] += di[l]
 						}
 					}
 					if r.adaptation != nil {
-						add(sumAdaptation, float32(dtheta*level[l]))
+						sums.adaptation[l] += float32(dtheta * level[l])
 						d := level[l]
 						if fires {
 							d--
 						}
-						add(sumAdaptationDecay, float32(d*da[l]))
+						sums.adaptationDecay[l] += float32(d * da[l])
 					}
 				}
 				if r.adaptation != nil {
-					da[l] = float32(k[rowAdaptationDecay][l]*da[l]) - float32(k[rowAdaptation][l]*dtheta)
+					da[l] = float32(k.adaptationDecay[l]*da[l]) - float32(k.adaptation[l]*dtheta)
 				}
-				dm[l] = float32(k[rowDecay][l] * dp)
-				g[l] = float32(k[rowGain][l] * dp)
+				dm[l] = float32(k.decay[l] * dp)
+				g[l] = float32(k.gain[l] * dp)
 				if r.carry != nil {
-					g[l] += float32(k[rowSynapticDecay][l] * di[l])
+					g[l] += float32(k.synapticDecay[l] * di[l])
 					di[l] = g[l]
 				}
 			}
@@ -185,7 +184,7 @@ func glifBackwardPortable(r *glifRun) {
 			}
 			if r.dx != nil {
 				for l := range g {
-					g[l] = float32(k[rowA][l] * g[l])
+					g[l] = float32(k.a[l] * g[l])
 				}
 				store16(vector32(r.dx, t*r.dxStep+px*64)[:], &g, r.add != 0)
 			}

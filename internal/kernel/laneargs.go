@@ -46,50 +46,43 @@ type glifRun struct {
 	slope      unsafe.Pointer // [steps][pixels] vectors: p − θ, then surrogate derivatives; nil for a triangle
 	dout, dx   unsafe.Pointer // gradients of spikes and of inputs; dx may be nil
 	total      unsafe.Pointer // [pixels] vectors, to which ∂i is added; or nil
-	sums       unsafe.Pointer // [sumRows] vectors, added to; or nil
 	check      unsafe.Pointer // vector, which stays zero while all p − θ are finite
 
 	pixels, steps                  uint64
 	xStep, sStep, doutStep, dxStep uint64 // from a step to the next
 	slopeStep, historyStep         uint64
 
-	width  float32 // a support is |p − θ| < width
-	soft   uint32  // 1 if the reset lowers the membrane by the threshold
-	detach uint32  // 1 if the spike of the reset carries no gradient
-	add    uint32  // 1 if dx is added to
+	soft   uint32 // 1 if the reset lowers the membrane by the threshold
+	detach uint32 // 1 if the spike of the reset carries no gradient
+	add    uint32 // 1 if dx is added to
+	summed uint32 // 1 if sums are added to
 
-	k [glifRows][16]float32 // the rows below
+	k    glifVectors
+	sums glifTotals
 }
 
-// Rows of glifRun.k. Recurrence and Jump are negative: subtracting 0 changes no bit.
-const (
-	rowA, rowB         = 0, 1 // currents are a·x + b
-	rowSynapticDecay   = 2    // α
-	rowRecurrence      = 3    // −v
-	rowGain            = 4    // κ
-	rowDecay           = 5    // λ
-	rowThreshold       = 6    // θ₀
-	rowAdaptation      = 7    // β
-	rowAdaptationDecay = 8    // ρ
-	rowJump            = 9    // ρ − 1
-	rowReset           = 10   // V_r
-	rowWidth           = 11   // the triangle is max(0, width − |u|)·height
-	rowHeight          = 12
-	glifRows           = 13
-)
+// glifVectors are constants of a run. Recurrence and jump are negative, because to subtract
+// 0 changes no bit.
+type glifVectors struct {
+	a, b            [16]float32 // currents are a·x + b
+	synapticDecay   [16]float32 // α
+	recurrence      [16]float32 // −v
+	gain            [16]float32 // κ
+	decay           [16]float32 // λ
+	threshold       [16]float32 // θ₀
+	adaptation      [16]float32 // β
+	adaptationDecay [16]float32 // ρ
+	jump            [16]float32 // ρ − 1
+	reset           [16]float32 // V_r
+	width, height   [16]float32 // the triangle is max(0, width − |u|)·height; a support is |u| < width
+	one             [16]float32
+}
 
-// Rows of glifRun.sums. Those of the threshold and the adaptation are negative.
-const (
-	sumGain = iota
-	sumDecay
-	sumThreshold
-	sumReset
-	sumSynapticDecay
-	sumRecurrence
-	sumAdaptation
-	sumAdaptationDecay
-	sumRows
-)
+// glifTotals are the gradients of coefficients. Those of the threshold and the adaptation
+// have the other sign.
+type glifTotals struct {
+	synapticDecay, recurrence, gain, decay, threshold, adaptation, adaptationDecay, reset [16]float32
+}
 
 // windowRun is a run over rows of pooling windows, with n windows in a row. Each window has
 // count positions, at offsets from its corner.
