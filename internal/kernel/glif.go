@@ -207,7 +207,7 @@ func (n *GLIF) fresh(r *glifRun, own []float32, tile, block int) {
 // GLIFGrad holds what a backward scan reads: the arguments and the result of a forward pass
 // that had no state, and the gradient Dout of the spikes. Dout has DoutSteps steps: Steps,
 // or 1 if it is the same at every step. Detach leaves the spike of the reset out of the
-// gradient.
+// gradient. Unscaled makes dx the gradient of the currents, without the factor A of Norm.
 type GLIFGrad struct {
 	GLIF
 	Scan
@@ -218,6 +218,7 @@ type GLIFGrad struct {
 	DoutSteps int
 	Surrogate Surrogate
 	Detach    bool
+	Unscaled  bool
 }
 
 // GLIFSums are the gradients of coefficients, one for each channel, [blocks][16].
@@ -272,7 +273,7 @@ const glifTile = 256
 //
 // dx has CurrentSteps steps. It is overwritten, or added to if add is set. If CurrentSteps
 // is 1 and Steps is more, dx is the sum over time. dx may be g.Dout if both have the same
-// number of steps and add is not set.
+// number of steps and add is not set. dx may be nil.
 func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads int) {
 	l := CurrentLevel()
 	size := g.runPixels()
@@ -305,14 +306,18 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 		}
 		r.k.width, r.k.height = channels(nil, 0, width), channels(nil, 0, height)
 		r.detach, r.add, r.summed = bit(g.Detach), bit(add), bit(sums != nil)
-		if r.xStep == 0 {
+		if r.k.scale = r.k.a; g.Unscaled {
+			r.k.scale = ones
+		}
+		once := dx != nil && r.xStep == 0 // the gradient has one step
+		if once {
 			r.total = unsafe.Pointer(&total[0])
 		}
 		for {
 			n := min(tile, hi-lo)
-			out := &dx[(u*g.CurrentSteps*g.Pixels+lo)*Lanes]
-			if r.xStep != 0 {
-				r.dx, r.dxStep = unsafe.Pointer(out), r.xStep
+			at := (u*g.CurrentSteps*g.Pixels + lo) * Lanes
+			if dx != nil && !once {
+				r.dx, r.dxStep = unsafe.Pointer(&dx[at]), r.xStep
 			}
 			r.pixels, r.slopeStep, r.historyStep = uint64(n), uint64(n*Lanes*4), uint64(4*n*Lanes*4)
 			r.dout, r.doutStep = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes]), uint64(stride(g.DoutSteps, g.Pixels)*Lanes*4)
@@ -326,8 +331,8 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			clear(total[:n*Lanes])
 			r.sums = glifTotals{}
 			l.glifBackward(&r)
-			if r.dx == nil {
-				l.scale(out, &total[0], &r.k.a[0], n, add)
+			if once {
+				l.scale(&dx[at], &total[0], &r.k.scale[0], n, add)
 			}
 			if sums != nil {
 				part := parts[(u*perUnit+lo/size)*sumRows*Lanes:]

@@ -442,6 +442,16 @@ func TestGLIFBackwardSameBits(t *testing.T) {
 		same("slice call", got, sums)
 		GLIFBackward(got, nil, c.grad(s, triangle{1}, false), false, 3)
 		same("without sums", got, wantSums)
+		sums = NewGLIFSums(blocks)
+		GLIFBackward(nil, sums, c.grad(s, triangle{1}, false), false, 3)
+		same("sums alone", got, sums)
+		unscaled := c.grad(s, triangle{1}, false)
+		unscaled.Unscaled = true
+		GLIFBackward(got, nil, unscaled, false, 3)
+		if c.norm.A != nil {
+			Scale(got, got, c.norm.A, blocks, len(got)/blocks/Lanes, false, 1)
+		}
+		same("scaled afterwards", got, wantSums)
 		if c.doutSteps == c.CurrentSteps {
 			g := c.grad(s, triangle{1}, false)
 			g.Dout, sums = slices.Clone(c.dout), NewGLIFSums(blocks)

@@ -184,7 +184,7 @@ func glifBackwardPortable(r *glifRun) {
 			}
 			if r.dx != nil {
 				for l := range g {
-					g[l] = float32(k.a[l] * g[l])
+					g[l] = float32(k.scale[l] * g[l])
 				}
 				store16(vector32(r.dx, t*r.dxStep+px*64)[:], &g, r.add != 0)
 			}

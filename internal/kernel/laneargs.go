@@ -74,6 +74,7 @@ type glifVectors struct {
 	adaptationDecay [16]float32 // ρ
 	jump            [16]float32 // ρ − 1
 	reset           [16]float32 // V_r
+	scale           [16]float32 // dx is scale·∂i
 	width, height   [16]float32 // the triangle is max(0, width − |u|)·height; a support is |u| < width
 	one             [16]float32
 }

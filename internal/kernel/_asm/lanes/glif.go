@@ -471,7 +471,7 @@ func glifBackward(s ISA) {
 		ifNil("dx", "stored")
 		each(func(i int) {
 			c.prefetch("dx", i)
-			VMULPS(c.k("a", i), g(i), g(i))
+			VMULPS(c.k("scale", i), g(i), g(i))
 		})
 		ifClear("add", "write")
 		each(func(i int) { VADDPS(c.mem("dx", i), g(i), g(i)) })
