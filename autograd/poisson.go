@@ -19,12 +19,13 @@ type poisson struct{ x, y *Value }
 // than 1, or if the number of keys is not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	sh := x.shape
-	t.input("Poisson", x)
-	if x.dense == nil || sh.Steps != 1 && sh.Steps != steps || steps < 1 || len(keys) != sh.N {
+	x.mustBeOwned("Poisson")
+	if x.spikes != nil || sh.Steps != 1 && sh.Steps != steps || steps < 1 || len(keys) != sh.N {
 		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
 	}
-	op := &poisson{x: x, y: t.spikes(sh.WithSteps(steps), x.needsGrad)}
-	clear(op.y.spikes)
+	y := t.NewSpikes(sh.WithSteps(steps), x.needsGrad)
+	pixels, spikes := t.Floats(x), t.Words(y)
+	clear(spikes)
 	px := sh.Pixels()
 	for n, key := range keys {
 		r := key.Rand()
@@ -32,15 +33,17 @@ func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 			for step := range steps {
 				frame := (c/16*sh.N+n)*sh.Steps + step%sh.Steps
 				for i := range px {
-					if r.Float32() < x.dense[(frame*px+i)*16+c%16] {
-						op.y.spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
+					if r.Float32() < pixels[(frame*px+i)*16+c%16] {
+						spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
 					}
 				}
 			}
 		}
 	}
-	t.record(op)
-	return op.y
+	if y.needsGrad {
+		t.Record(&poisson{x, y})
+	}
+	return y
 }
 
 func (o *poisson) Output() *Value { return o.y }
@@ -50,7 +53,8 @@ func (o *poisson) Backward(t *Tape) {
 		t.carrySum(o.x, o.y)
 		return
 	}
-	s := t.open(o.x, o.y.gradSteps)
-	kernel.AXPY(s.buf, 1, o.y.grad, s.add, t.Threads)
-	t.close(s)
+	dy, steps := t.Grad(o.y)
+	s := t.OpenGrad(o.x, steps)
+	kernel.AXPY(s.Data, 1, dy, s.Add, t.Threads)
+	t.CloseGrad(s)
 }
