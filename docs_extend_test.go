@@ -68,7 +68,12 @@ func (scaled) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Va
 	return e.Encode(p, x)
 }
 
-func (scaled) Fire(p *snn.Pass, n *snn.LIF, current *autograd.Value) *autograd.Value {
+func (scaled) Fire(p *snn.Pass, neuron snn.Neuron, current *autograd.Value) *autograd.Value {
+	n, ok := neuron.(*snn.LIF)
+	if !ok {
+		p.Fail(fmt.Errorf("scaled: layer %s is a %T: expected an *snn.LIF", neuron.Name(), neuron))
+		return neuron.FireThroughTime(p, current, nil)
+	}
 	d := autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 	return autograd.FireThroughTime(p.Tape, current, d, p.Steps, snn.Triangle{Width: n.Threshold}, true)
 }

@@ -79,7 +79,7 @@ func (g taps) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Va
 	return y
 }
 
-func (g taps) Fire(p *snn.Pass, n *snn.LIF, current *autograd.Value) *autograd.Value {
+func (g taps) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
 	g.show(n.Name(), current)
 	return g.BPTT.Fire(p, n, current)
 }

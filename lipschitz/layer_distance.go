@@ -154,7 +154,7 @@ func (t tap) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Val
 }
 
 // Fire implements [snn.Gradient].
-func (t tap) Fire(p *snn.Pass, n *snn.LIF, current *autograd.Value) *autograd.Value {
+func (t tap) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
 	t.show(n.Name(), current.Dense(), p.Steps)
 	return t.Gradient.Fire(p, n, current)
 }

@@ -124,10 +124,10 @@ func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, 
 // The shortcut is x if Short is nil, and Short(o) otherwise.
 type Residual struct {
 	BN1   *BatchNorm // nil for none
-	N1    *LIF
+	N1    Neuron
 	Conv1 *Conv2D
 	BN2   *BatchNorm // nil for none
-	N2    *LIF
+	N2    Neuron
 	Drop  *Dropout // nil for none
 	Conv2 *Conv2D
 	Short *Conv2D         // convolution of the shortcut; nil if input and output have the same shape

@@ -18,7 +18,7 @@ type Gradient interface {
 	Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value
 	// Fire records the neurons n with the given currents, and returns their output. The
 	// output has p.Steps steps, or one step if it is the same at all of them.
-	Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value
+	Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value
 }
 
 // BPTT is backpropagation through time. A surrogate replaces the derivative of a spike
@@ -51,24 +51,29 @@ func (BPTR) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { retu
 func (CBA) Encode(_ *Pass, _ Encoder, x *autograd.Value) *autograd.Value { return x }
 
 // Fire implements [Gradient].
-func (g BPTT) Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value {
-	s := n.Surrogate
+func (g BPTT) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
 	if g.Surrogate != nil {
-		s = g.Surrogate
-		if err := validateSurrogate(s); err != nil {
+		if err := validateSurrogate(g.Surrogate); err != nil {
 			p.Fail(fmt.Errorf("BPTT: %w", err))
 		}
 	}
-	return autograd.FireThroughTime(p.Tape, current, n.dynamics(), p.Steps, s, n.DetachReset)
+	return n.FireThroughTime(p, current, g.Surrogate)
+}
+
+// Fire implements [Gradient]. It fails if n is no [RateNeuron].
+func (BPTR) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
+	if r, ok := n.(RateNeuron); ok {
+		return r.FireThroughRate(p, current)
+	}
+	p.Fail(fmt.Errorf("layer %s: BPTR of a %T, which has no rule for its firing rate: expected an snn.RateNeuron, or another gradient", n.Name(), n))
+	return n.FireThroughTime(p, current, nil)
 }
 
 // Fire implements [Gradient].
-func (BPTR) Fire(p *Pass, n *LIF, current *autograd.Value) *autograd.Value {
-	return autograd.FireThroughRate(p.Tape, current, n.dynamics(), p.Steps)
-}
-
-// Fire implements [Gradient].
-func (CBA) Fire(p *Pass, _ *LIF, current *autograd.Value) *autograd.Value {
+func (CBA) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
+	if r, ok := n.(ReLUNeuron); ok {
+		return r.FireAsReLU(p, current)
+	}
 	return autograd.ReLU(p.Tape, current)
 }
 

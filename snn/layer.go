@@ -16,7 +16,8 @@ type Layer interface {
 	// for an input of shape in. Both have N = Steps = 1. It returns an error if the input
 	// or the layer's settings do not fit.
 	//
-	// Describe adds a [Row] to s.Rows. Parameters and buffers in Row.Params are trained,
+	// Describe adds a [Row] to s.Rows. Each pass calls the method Validate() error of
+	// Row.Layer, if it has one, since a caller can change a layer's fields. Parameters and buffers in Row.Params are trained,
 	// saved and loaded. Describe sets their names to name + ".weight" and the like. For
 	// layers inside the layer, it calls their Describe.
 	Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error)

@@ -240,11 +240,11 @@ func (l *Dropout) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 func (l *Dropout) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
 	l.name = name
 	s.add(Row{Name: name, Kind: fmt.Sprintf("dropout %v", l.P), In: in, Out: in, Layer: l})
-	return in, l.validate()
+	return in, l.Validate()
 }
 
-// validate returns an error if P is out of range.
-func (l *Dropout) validate() error {
+// Validate returns an error if P is out of range.
+func (l *Dropout) Validate() error {
 	if !(l.P >= 0 && l.P < 1) {
 		return fmt.Errorf("dropout probability %v: expected a number in [0, 1)", l.P)
 	}

@@ -8,6 +8,52 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
+// Neuron is a layer of spiking neurons. Its Forward is usually a call of [Fire]. The page
+// docs/extend.md shows how to write one.
+type Neuron interface {
+	Layer
+	// Name returns the layer's name in its model, such as features.2. It is the name that
+	// Describe was given.
+	Name() string
+	// Validate returns an error that names the setting that is out of range.
+	Validate() error
+	// FireThroughTime records the neurons with the currents x, and returns their spikes.
+	// The backward pass is backpropagation through time with the surrogate s, or with the
+	// neuron's own if s is nil. x has p.Steps steps, or one step that stands for all.
+	FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autograd.Value
+}
+
+// RateNeuron is a neuron with a backward pass through its firing rate. [BPTR] needs it.
+type RateNeuron interface {
+	Neuron
+	// FireThroughRate is FireThroughTime with the backward pass of BPTR.
+	FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value
+}
+
+// ReLUNeuron is a neuron that says itself what it is in the network without time of [CBA].
+// Other neurons are a ReLU there.
+type ReLUNeuron interface {
+	Neuron
+	// FireAsReLU records that network's function of the currents x.
+	FireAsReLU(p *Pass, x *autograd.Value) *autograd.Value
+}
+
+// Fire runs the neurons n in the pass p and returns their output. It is what Forward of a
+// neuron calls. p's gradient decides how the neurons fire. Fire fails the pass if a current or
+// membrane potential is not finite, and calls p.OnSpikes.
+func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
+	y := p.Gradient.Fire(p, n, x)
+	if p.Tape.TakeNonFinite() {
+		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.Name()))
+	}
+	if p.OnSpikes != nil {
+		if s := y.Spikes(); s != nil {
+			p.OnSpikes(n.Name(), s)
+		}
+	}
+	return y
+}
+
 // LIF is a layer of leaky integrate-and-fire neurons in discrete time (Eq. 1–3 of Ding et
 // al. 2022). The membrane potential m is 0 before the first step. With the current x(t), step
 // t computes
@@ -57,17 +103,19 @@ func (n *LIF) Validate() error {
 }
 
 // Forward implements [Layer].
-func (n *LIF) Forward(p *Pass, x *autograd.Value) *autograd.Value {
-	y := p.Gradient.Fire(p, n, x)
-	if p.Tape.TakeNonFinite() {
-		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.name))
+func (n *LIF) Forward(p *Pass, x *autograd.Value) *autograd.Value { return Fire(p, n, x) }
+
+// FireThroughTime implements [Neuron].
+func (n *LIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autograd.Value {
+	if s == nil {
+		s = n.Surrogate
 	}
-	if p.OnSpikes != nil {
-		if s := y.Spikes(); s != nil {
-			p.OnSpikes(n.name, s)
-		}
-	}
-	return y
+	return autograd.FireThroughTime(p.Tape, x, n.dynamics(), p.Steps, s, n.DetachReset)
+}
+
+// FireThroughRate implements [RateNeuron].
+func (n *LIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
+	return autograd.FireThroughRate(p.Tape, x, n.dynamics(), p.Steps)
 }
 
 // Describe implements [Layer].

@@ -90,7 +90,8 @@ func (s *sketch) dropout() {
 }
 
 func (s *sketch) residual() {
-	b := &snn.Residual{N1: s.newNeuron(), N2: s.newNeuron(), Comb: autograd.NewParam(2)}
+	n1, n2 := s.newNeuron(), s.newNeuron()
+	b := &snn.Residual{N1: n1, N2: n2, Comb: autograd.NewParam(2)}
 	cout, stride := s.c, 1
 	if s.odds(50, "short") {
 		cout, stride = rapid.IntRange(1, 18).Draw(s.T, "channels"), rapid.IntRange(1, 2).Draw(s.T, "stride")
@@ -108,7 +109,7 @@ func (s *sketch) residual() {
 		if b.BN1 != nil {
 			o = tw.batchNorm(o, b.BN1)
 		}
-		o = tw.neuron(o, name+".n1", b.N1)
+		o = tw.neuron(o, name+".n1", n1)
 		short := x
 		if b.Short != nil {
 			short = tw.conv(o, b.Short.Weight, nil, stride, 0)
@@ -117,7 +118,7 @@ func (s *sketch) residual() {
 		if b.BN2 != nil {
 			r = tw.batchNorm(r, b.BN2)
 		}
-		r = tw.neuron(r, name+".n2", b.N2)
+		r = tw.neuron(r, name+".n2", n2)
 		if b.Drop != nil {
 			r = tw.dropout(r, name+".drop", b.Drop)
 		}

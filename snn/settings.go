@@ -101,16 +101,11 @@ func (m *Model) SetSettings(meta map[string]string) error {
 // range. A caller can change the fields of a layer at any time, so each pass checks them.
 func (m *Model) validateSettings() error {
 	for _, r := range m.summary.Rows {
-		var err error
-		switch l := r.Layer.(type) {
-		case *LIF:
-			err = l.Validate()
-		case *BatchNorm:
-			err = validateBatchNorm(&l.BatchNormState)
-		case *Dropout:
-			err = l.validate()
+		l, ok := r.Layer.(interface{ Validate() error })
+		if !ok {
+			continue
 		}
-		if err != nil {
+		if err := l.Validate(); err != nil {
 			return fmt.Errorf("snn: layer %s: %w", r.Name, err)
 		}
 	}
@@ -205,6 +200,9 @@ func (l *BatchNorm) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// Validate returns an error if Eps or Momentum is out of range.
+func (l *BatchNorm) Validate() error { return validateBatchNorm(&l.BatchNormState) }
+
 // validateBatchNorm returns an error if Eps or Momentum is out of range.
 func validateBatchNorm(s *autograd.BatchNormState) error {
 	if !(s.Eps > 0) || s.Eps-s.Eps != 0 {
@@ -234,5 +232,5 @@ func (l *Dropout) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	l.P, l.EveryStep = s.P, s.EveryStep
-	return l.validate()
+	return l.Validate()
 }

@@ -364,4 +364,4 @@ func TestPanicsReachTheCaller(t *testing.T) {
 
 type panicking struct{ snn.BPTT }
 
-func (panicking) Fire(*snn.Pass, *snn.LIF, *autograd.Value) *autograd.Value { panic("the caller's") }
+func (panicking) Fire(*snn.Pass, snn.Neuron, *autograd.Value) *autograd.Value { panic("the caller's") }
