@@ -91,7 +91,7 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 // not depend on the other images.
 //
 // Logits splits a batch into chunks, as ForEachChunk does, so its memory does not grow with
-// N. With OnSpikes or Train, it runs the whole batch at once.
+// N. With OnSpikes, OnNeurons or Train, it runs the whole batch at once.
 //
 // Logits returns an error if ValidateImages refuses x, or if a setting of p or of a layer
 // is out of range. It also returns one if a current, a membrane potential or a logit is not
@@ -113,7 +113,7 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 		}
 		return err
 	}
-	if p.OnSpikes != nil || p.Train {
+	if p.OnSpikes != nil || p.OnNeurons != nil || p.Train {
 		err = run(0, x.N, p)
 	} else {
 		err = m.ForEachChunk(x.N, p, run)
