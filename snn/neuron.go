@@ -52,7 +52,7 @@ func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 		}
 	}
 	if p.OnNeurons != nil {
-		p.OnNeurons(n, x, y)
+		p.OnNeurons(p, n, x, y)
 	}
 	return y
 }

@@ -38,6 +38,10 @@ type Config struct {
 	Loss      Loss                 // what the training minimizes
 	Recipe    Recipe               // what a step does with a batch
 
+	// Penalties are added to the loss. They see the pass over the images that the network
+	// trains on, not a second one over clean images.
+	Penalties []Penalty
+
 	// Adversary perturbs the images of every batch (MIX of RAT). Nil trains on the
 	// images as they are.
 	Adversary snn.Adversary
@@ -112,6 +116,9 @@ type Metrics struct {
 	// Adversary. Accuracy is in [0,1].
 	Loss     float64 `json:"loss"`
 	Accuracy float64 `json:"accuracy"`
+	// Penalty is the mean of Config.Penalties over the updates, in units of Loss, which
+	// includes it.
+	Penalty float64 `json:"penalty,omitempty"`
 	// FiringRate is the mean number of spikes per neuron and time step, in [0,1]. It is
 	// 0 under snn.CBA, which has no spikes.
 	FiringRate float64 `json:"firing_rate"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -173,6 +174,17 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		sum.Spikes += int64(spikes.Count())
 		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
 	}
+	var penaltyErr error
+	if len(t.cfg.Penalties) > 0 {
+		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
+			if err != nil && penaltyErr == nil {
+				penaltyErr = err
+			}
+			s.loss += v
+			sum.Penalty += v * float64(len(s.IDs))
+		}
+	}
 	if fused {
 		pass.FusedUpdate = t.updater.FusedUpdate(s.lr, t.model.Threads)
 	}
@@ -181,14 +193,18 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		wrt |= snn.OfImages
 	}
 	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+		if penaltyErr != nil {
+			return nil, penaltyErr
+		}
 		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		mean := 0.0
 		for i, l := range t.losses {
-			s.loss += l
+			mean += l
 			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == s.Labels[i] {
 				sum.Correct++
 			}
 		}
-		s.loss /= float64(o.N)
+		s.loss += mean / float64(o.N)
 		return grad, err
 	})
 	return images, clean, err

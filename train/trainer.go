@@ -56,6 +56,9 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 	if err := cfg.Recipe.Validate(model); err != nil {
 		return nil, fmt.Errorf("train: Config.Recipe: %w", err)
 	}
+	if err := validatePenalties(cfg.Penalties, model); err != nil {
+		return nil, err
+	}
 	if err := validateBatchNorm(model, set, cfg); err != nil {
 		return nil, err
 	}
@@ -197,6 +200,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		Epoch: epoch + 1, LR: lr,
 		Loss:       sum.Loss / float64(sum.Seen),
 		Accuracy:   float64(sum.Correct) / float64(sum.Seen),
+		Penalty:    sum.Penalty / float64(sum.Seen),
 		FiringRate: float64(sum.Spikes) / float64(max(sum.Chances, 1)),
 		Measured:   measured,
 		Seconds:    seconds, ImagesPerSecond: float64(sum.Images) / seconds,
