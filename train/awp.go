@@ -26,7 +26,7 @@ type AWP struct {
 }
 
 // Validate implements [Recipe].
-func (r AWP) Validate(*snn.Model) error {
+func (r AWP) Validate(*snn.Model, snn.Dataset) error {
 	switch {
 	case !finite(r.Gamma) || r.Gamma < 0:
 		return fmt.Errorf("AWP.Gamma is %v, want a finite number of at least 0", r.Gamma)

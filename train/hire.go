@@ -26,16 +26,21 @@ import (
 //   - ∂L/∂x comes from the same pass as the gradient of the weights.
 //   - The noise is bounded by [0,1] alone, without an ε-ball.
 //   - Every batch starts with its own images, without noise.
+//
+// HIRE is for images, which are the same at every time step. [New] refuses a data set of
+// several frames.
 type HIRE struct {
 	Periods int     // at least 1, a divisor of the model's number of steps; 1 is plain training
 	Eps     float32 // ε_s in [0, 1]
 }
 
 // Validate implements [Recipe].
-func (h HIRE) Validate(m *snn.Model) error {
+func (h HIRE) Validate(m *snn.Model, set snn.Dataset) error {
 	switch {
 	case h.Periods < 1 || m.Steps%h.Periods != 0:
 		return fmt.Errorf("HIRE.Periods is %d, want a divisor of the model's %d steps", h.Periods, m.Steps)
+	case set.Shape().Steps > 1:
+		return fmt.Errorf("HIRE is for images that are the same at every time step, want OneUpdate{} for examples of %d frames", set.Shape().Steps)
 	case !(h.Eps >= 0 && h.Eps <= 1):
 		return fmt.Errorf("HIRE.Eps is %v, want a number in [0, 1]", h.Eps)
 	}

@@ -21,8 +21,8 @@ import (
 // would see a single value.
 type Recipe interface {
 	// Validate returns an error that names the first field that is out of its range or
-	// does not fit the model.
-	Validate(m *snn.Model) error
+	// does not fit the model or the set.
+	Validate(m *snn.Model, set snn.Dataset) error
 	// Step trains on the batch of s, with the tools of s. It makes at least one update. An
 	// error ends the training, and the trainer returns to an earlier state.
 	Step(ctx context.Context, s *Step) error
@@ -32,7 +32,7 @@ type Recipe interface {
 type OneUpdate struct{}
 
 // Validate implements [Recipe].
-func (OneUpdate) Validate(*snn.Model) error { return nil }
+func (OneUpdate) Validate(*snn.Model, snn.Dataset) error { return nil }
 
 // Step implements [Recipe].
 func (OneUpdate) Step(_ context.Context, s *Step) error {

@@ -104,7 +104,7 @@ func TestAWPResumes(t *testing.T) {
 // recipe is a function as a recipe.
 type recipe func(s *train.Step) error
 
-func (recipe) Validate(*snn.Model) error                     { return nil }
+func (recipe) Validate(*snn.Model, snn.Dataset) error        { return nil }
 func (r recipe) Step(_ context.Context, s *train.Step) error { return r(s) }
 
 // A recipe of two updates on the same images counts them both, with the losses of both. A
