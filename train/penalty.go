@@ -168,16 +168,14 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 		return Charge{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
 	}
 	x, s := a.Currents(), a.Spikes
-	g := a.NewGrad(s.Shape)
+	g := a.NewGrad(x.Shape)
 	count := float64(s.Frames()) * float64(s.Neurons())
 	frame := s.Pixels() * tensor.Lanes
 	fired := func(unit, t, k int) bool {
 		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
 	}
 	value := sumParts(s.Blocks()*s.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
-		// Forward: g holds the potentials. Backward: in their place, the gradient.
-		m := make([]float32, frame)
-		potentials := g.Data[unit*s.Steps*frame:]
+		m, potentials := make([]float32, frame), make([]float32, s.Steps*frame)
 		for t := range s.Steps {
 			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
 			for k := range m {
@@ -192,13 +190,17 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 			}
 		}
 		clear(m) // now the gradient of the potential after the spike
+		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
+		clear(dst)
 		for t := s.Steps - 1; t >= 0; t-- {
+			dst := dst[min(t, x.Steps-1)*frame:]
 			for k := range m {
 				if fired(unit, t, k) && !n.SoftReset {
 					m[k] = 0
 				}
 				d := m[k] + float32(2*p.Weight/count*float64(potentials[t*frame+k]))
-				potentials[t*frame+k], m[k] = d, n.Decay*d
+				dst[k] += d
+				m[k] = n.Decay * d
 			}
 		}
 		return sum
