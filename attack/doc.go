@@ -34,6 +34,13 @@
 // shows an adversary without a bound, such as [GaussianNoise], but the worst case does not
 // count it.
 //
+// # Results
+//
+// A [Report] prints itself, and is written to and read from JSON. Its tables give each
+// accuracy with a 95 % interval, for all images and per class. [McNemar] compares two
+// networks on the same images. The images that [Config].Keep chooses are in [Report].Kept,
+// and [Report.WritePNG] and [Report.WriteNPZ] write them to files.
+//
 // # Repeatability
 //
 // The random numbers of an image come from a key and the image's index. The choice of a
