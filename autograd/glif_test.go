@@ -254,8 +254,10 @@ func TestGLIFTrainsAlone(t *testing.T) {
 	for i, c := range []struct{ input, params bool }{{true, true}, {false, true}, {true, false}} {
 		s := scenes(1)[7]
 		tape := &autograd.Tape{Params: c.params}
-		y := autograd.FireGLIFThroughTime(tape, tape.Input(s.x.dense(), c.input), n, s.steps, snn.Triangle{Width: 1}, false)
+		x := tape.Input(s.x.dense(), c.input)
+		y := autograd.FireGLIFThroughTime(tape, x, n, s.steps, snn.Triangle{Width: 1}, false)
 		tape.BackwardFrom(y, s.seed.dense())
+		assert.Equal(t, c.input, x.Grad() != nil)
 		grads[i] = p.ExportGrad()
 		p.ClearGrad()
 	}

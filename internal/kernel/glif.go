@@ -247,7 +247,7 @@ func (s *GLIFSums) rows() [sumRows][]float64 {
 
 // glifTile is the number of vectors of a tile of the backward scan, over all steps. Each
 // vector has a history of three vectors, which stay in cache between the two passes.
-const glifTile = 256
+const glifTile = 128
 
 // GLIFBackward computes the gradient dx of the inputs by backpropagation through time. It
 // runs the neurons again and then goes back over the steps. With the coefficients α, v, κ,
