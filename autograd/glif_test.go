@@ -309,6 +309,9 @@ func TestGLIFMisuse(t *testing.T) {
 	assert.PanicsWithValue(t, "autograd: FireGLIFThroughTime: 0 values of Decay for 3 channels: expected 3 or 1", func() { fire(bad) })
 	other := autograd.NewGLIFState(good, tensor.Shape{N: 2, Steps: 1, C: 3, H: 1, W: 1})
 	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), good, 1, other) })
+	adaptive := good
+	adaptive.Adaptation = []float32{1}
+	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), adaptive, 1, autograd.NewGLIFState(good, sh)) })
 	x.Set(0, 0, 1, 0, 0, float32(math.NaN()))
 	fire(good)
 	assert.True(t, tape.TakeNonFinite())

@@ -19,7 +19,7 @@ func BenchmarkGLIF(b *testing.B) {
 			name := size.name + "/" + kind.name
 			eachLevel(b, name+"/forward", func(b *testing.B) {
 				for range b.N {
-					GLIFForward(s, c.x, c.norm, c.GLIF, c.Scan, nil, 0)
+					GLIFForward(s, c.x, c.norm, &c.GLIF, c.Scan, nil, 0)
 				}
 				rates(b, len(c.x), len(c.x)*4+len(s)*2, read)
 			})
