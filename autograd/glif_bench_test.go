@@ -1,7 +1,6 @@
 package autograd_test
 
 import (
-	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -24,23 +23,7 @@ func BenchmarkNeurons(b *testing.B) {
 		return d
 	}
 	x, seed := random(), random()
-	sigmoid := func(w float64) float32 { return float32(1 / (1 + math.Exp(-w))) }
-	one := func(v float32) []float32 { return []float32{v} }
-	trained := autograd.NewParam(1)
-	for _, c := range []struct {
-		name string
-		n    autograd.GLIF
-	}{
-		{"PLIF", autograd.GLIF{Decay: one(1 - sigmoid(0)), Gain: one(sigmoid(0)), Threshold: one(1), Params: []*autograd.Param{trained},
-			Chain: func(g autograd.GLIFGrads) { trained.AddGrad([]float64{0.25 * (g.Gain[0] - g.Decay[0])}) }}},
-		{"ALIF", autograd.GLIF{Decay: one(0.9), Threshold: one(1), Adaptation: one(0.5), AdaptationDecay: one(0.8)}},
-		{"CuBaLIF", autograd.GLIF{SynapticDecay: one(0.5), Decay: one(0.75), Threshold: one(1)}},
-		{"recurrent", autograd.GLIF{Recurrence: one(-0.2), Decay: one(0.5), Gain: one(0.5), Threshold: one(1), Params: []*autograd.Param{trained},
-			Chain: func(g autograd.GLIFGrads) { trained.AddGrad(g.Recurrence) }}},
-		{"all", autograd.GLIF{SynapticDecay: one(0.5), Recurrence: one(-0.2), Decay: one(0.9), Gain: one(0.5), Threshold: one(1),
-			Adaptation: one(0.5), AdaptationDecay: one(0.8), Params: []*autograd.Param{trained}, Chain: func(g autograd.GLIFGrads) { trained.AddGrad(g.Recurrence) }}},
-		{"LIF", autograd.GLIF{}}, // in its own kernel
-	} {
+	for _, c := range benchNeurons() {
 		b.Run(c.name, func(b *testing.B) {
 			tape := &autograd.Tape{Params: true}
 			for range b.N {
@@ -48,12 +31,7 @@ func BenchmarkNeurons(b *testing.B) {
 				tape.Reset()
 				in := tape.Input(x, true)
 				b.StartTimer()
-				var y *autograd.Value
-				if c.n.Decay == nil {
-					y = autograd.FireThroughTime(tape, in, autograd.Dynamics{Decay: 0.5, Threshold: 1}, sh.Steps, snn.Triangle{Width: 1}, false)
-				} else {
-					y = autograd.FireGLIFThroughTime(tape, in, c.n, sh.Steps, snn.Triangle{Width: 1}, false)
-				}
+				y := c.fire(tape, in)
 				b.StopTimer()
 				end := &given{y, tape.NewDense(tensor.Shape{N: 1, Steps: 1, C: 1, H: 1, W: 1}, true), seed, b}
 				clear(tape.Floats(end.y))
@@ -63,6 +41,38 @@ func BenchmarkNeurons(b *testing.B) {
 			}
 			b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N), "ms/call")
 		})
+	}
+}
+
+type benchNeuron struct {
+	name string
+	fire func(t *autograd.Tape, x *autograd.Value) *autograd.Value
+}
+
+// benchNeurons are the layers of testdata/bench_spikingjelly.py, and one with all
+// coefficients.
+func benchNeurons() []benchNeuron {
+	const steps = 8
+	half := float32(0.5) // the sigmoid of 0
+	one := func(v float32) []float32 { return []float32{v} }
+	trained := []*autograd.Param{autograd.NewParam(1)}
+	recurrence := func(g autograd.GLIFGrads) { trained[0].AddGrad(g.Recurrence) }
+	glif := func(name string, n autograd.GLIF) benchNeuron {
+		return benchNeuron{name, func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+			return autograd.FireGLIFThroughTime(t, x, n, steps, snn.Triangle{Width: 1}, false)
+		}}
+	}
+	return []benchNeuron{
+		glif("PLIF", autograd.GLIF{Decay: one(1 - half), Gain: one(half), Threshold: one(1), Params: trained,
+			Chain: func(g autograd.GLIFGrads) { trained[0].AddGrad([]float64{0.25 * (g.Gain[0] - g.Decay[0])}) }}),
+		glif("ALIF", autograd.GLIF{Decay: one(0.9), Threshold: one(1), Adaptation: one(0.5), AdaptationDecay: one(0.8)}),
+		glif("CuBaLIF", autograd.GLIF{SynapticDecay: one(0.5), Decay: one(0.75), Threshold: one(1)}),
+		glif("recurrent", autograd.GLIF{Recurrence: one(-0.2), Decay: one(0.5), Gain: one(0.5), Threshold: one(1), Params: trained, Chain: recurrence}),
+		glif("all", autograd.GLIF{SynapticDecay: one(0.5), Recurrence: one(-0.2), Decay: one(0.9), Gain: one(0.5), Threshold: one(1),
+			Adaptation: one(0.5), AdaptationDecay: one(0.8), Params: trained, Chain: recurrence}),
+		{"LIF", func(t *autograd.Tape, x *autograd.Value) *autograd.Value { // its own kernel
+			return autograd.FireThroughTime(t, x, autograd.Dynamics{Decay: 0.5, Threshold: 1}, steps, snn.Triangle{Width: 1}, false)
+		}},
 	}
 }
 
