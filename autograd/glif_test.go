@@ -90,7 +90,8 @@ func naiveGLIF(n autograd.GLIF, derivative func(u float64) float64, detach bool,
 
 func TestFireGLIFThroughTimeAgainstNaiveTape(t *testing.T) {
 	tape := &autograd.Tape{Params: true}
-	for _, surrogate := range surrogates {
+	for _, k := range []int{0, len(surrogates) - 1} { // inline, and by slices
+		surrogate := surrogates[k]
 		for i, n := range glifs() {
 			for _, detach := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%T %v, neuron %d, detached %v", surrogate.Surrogate, surrogate.Surrogate, i, detach), func(t *testing.T) {
