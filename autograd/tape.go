@@ -78,8 +78,7 @@ func (t *Tape) Reset() {
 // is set, a backward pass computes its gradient.
 func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
 	v := t.NewDense(x.Shape(), grad)
-	d := tensor.Dense{Shape: v.shape, Data: v.dense}
-	d.Pack(x)
+	v.Dense().Pack(x)
 	return v
 }
 
