@@ -93,6 +93,9 @@ func (a *Attack) Validate() error {
 	case a.Steps < 1:
 		return fmt.Errorf("attack: %d steps: expected at least 1", a.Steps)
 	}
+	if _, ok := a.Objective.(KL); ok && a.Target != nil {
+		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)
+	}
 	return nil
 }
 
@@ -157,11 +160,15 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 		a.project(p, i)
 		p.zero[i] = true
 	}
+	objective, err := a.objective(m, pass, p)
+	if err != nil {
+		return err
+	}
 	for step := range a.Steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		grad, err := a.gradient(m, pass, p, step)
+		grad, err := gradient(m, pass, p, objective, step)
 		if err != nil {
 			return fmt.Errorf("step %d: %w", step+1, err)
 		}
@@ -177,14 +184,14 @@ func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *pa
 }
 
 // gradient returns the gradient of the objective with respect to the attacked images.
-func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tensor.NCHW, error) {
+func gradient(m *snn.Model, pass snn.Pass, p *part, objective Objective, step int) (tensor.NCHW, error) {
 	pass.Keys = make([]rng.Key, len(p.keys))
 	for i, k := range p.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
 	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
 		d := make([]float32, len(logits)) // [N, classes]
-		a.Objective.Gradient(d, logits, p.y, p.target)
+		objective.Gradient(d, logits, p.y, p.target)
 		return d
 	})
 	if err != nil {

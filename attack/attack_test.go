@@ -80,6 +80,7 @@ func all() map[string]snn.Adversary {
 			m[name("RFGSM")] = in(attack.RFGSM(0.1, g))
 			m[name("PGD")] = in(attack.PGD(0.1, 0.04, 3, g))
 			m[name("BIM")] = in(attack.BIM(0.1, 0.04, 3, g))
+			m[name("TRADES")] = in(attack.TRADES(0.1, 0.04, 3, g))
 			m[name("targeted PGD")] = nextClass(in(attack.PGD(0.1, 0.04, 3, g)), 3)
 		}
 	}

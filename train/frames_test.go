@@ -153,9 +153,9 @@ func TestResumesOnAnyDataset(t *testing.T) {
 func TestNewRefusesFrames(t *testing.T) {
 	m := barNetwork(t, 0.9)
 	cfg := barConfig()
-	cfg.HIRE = &train.HIRE{Periods: 2, Eps: 0.1}
+	cfg.Recipe = train.HIRE{Periods: 2, Eps: 0.1}
 	_, err := train.New(m, bars(t), cfg, rng.New(1))
-	assert.EqualError(t, err, "train: Config.HIRE is for images that are the same at every time step, want nil for examples of 8 frames")
+	assert.EqualError(t, err, "train: Config.Recipe: HIRE is for images that are the same at every time step, want OneUpdate{} for examples of 8 frames")
 	m.Steps = 4
 	const want = "train: snn: 8 frames for 4 time steps: expected a frame for each step, or one image for all of them"
 	_, err = train.New(m, bars(t), barConfig(), rng.New(1))
