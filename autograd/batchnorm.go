@@ -23,29 +23,28 @@ func (s *BatchNormState) check(x *Value) {
 	}
 }
 
-// normalized is the deferred value y = A·x + B, with one A and one B for each channel.
-// Neurons that read y compute it on the way, so that it is never in memory.
+// normalized is the deferred value y = a·x + b, with one a and one b for each channel.
 type normalized struct {
-	x     *Value
-	norm  kernel.Norm
-	train *batchNormTrain // nil if A and B are constants
+	x, y  *Value
+	a, b  []float32       // [⌈C/16⌉·16]
+	train *batchNormTrain // nil if a and b are constants
 }
 
 // compute implements deferred.
-func (d *normalized) compute(t *Tape, y *Value) {
-	t.read(d.x)
-	sh := y.shape
-	kernel.Affine(y.dense, d.x.dense, d.norm.A, d.norm.B, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+func (d *normalized) compute(t *Tape, dst []float32) {
+	sh := d.x.shape
+	kernel.Affine(dst, t.floats(d.x), d.a, d.b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
 }
 
-// release implements deferred.
-func (d *normalized) release(t *Tape) { t.drop(d.x) }
+// input implements deferred.
+func (d *normalized) input() *Value { return d.x }
 
-// normalize returns the deferred value A·x + B.
+// normalize returns the deferred value a·x + b.
 func (t *Tape) normalize(x *Value, a, b []float32, train *batchNormTrain) *Value {
-	y := t.value(x.shape, x.needsGrad || t.Params)
-	y.deferred = &normalized{t.keep(x), kernel.Norm{A: a, B: b}, train}
-	return y
+	return t.later(x.shape, x.needsGrad || t.Params, func(y *Value) deferred {
+		y.norm = normalized{x, y, a, b, train}
+		return &y.norm
+	})
 }
 
 // batchNormEval is y = a·x + b, with one constant a and one b for each channel.
@@ -78,10 +77,10 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	}
 	op.y = t.normalize(x, op.a, b, nil)
 	if t.Params {
-		t.read(x)
-		t.keep(x)
+		t.Record(op, x)
+	} else {
+		t.Record(op)
 	}
-	t.record(op)
 	return op.y
 }
 
@@ -92,20 +91,19 @@ func (o *batchNormEval) Output() *Value { return o.y }
 func (o *batchNormEval) Backward(t *Tape) {
 	x, sh := o.x, o.x.shape
 	if t.Params {
-		t.everyStep(o.y)
+		dy := t.GradEveryStep(o.y)
 		mean, inv := make([]float64, len(o.a)), make([]float64, len(o.a))
 		for c := range sh.C {
 			mean[c] = float64(o.state.RunningMean.data[c])
 			inv[c] = 1 / math.Sqrt(float64(o.state.RunningVar.data[c])+float64(o.state.Eps))
 		}
-		o.state.accumulate(t, o.state.reduce(t, o.y, x, mean, inv))
-		t.drop(x)
+		o.state.accumulate(t, o.state.reduce(t, dy, x, mean, inv))
 	}
 	if x.needsGrad {
-		g := o.y.grad
-		s := t.openIn(x, o.y, o.y.gradSteps)
-		kernel.Scale(s.buf, g, o.a, sh.Blocks(), sh.N*s.steps*sh.Pixels(), s.add, t.Threads)
-		t.close(s)
+		dy, steps := t.Grad(o.y)
+		s := t.OpenGradOver(x, o.y, steps)
+		kernel.Scale(s.Data, dy, o.a, sh.Blocks(), sh.N*steps*sh.Pixels(), s.Add, t.Threads)
+		t.CloseGrad(s)
 	}
 }
 
@@ -135,7 +133,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	op := &batchNormTrain{x: x, state: s, mean: make([]float64, n), inv: make([]float64, n)}
 	count := sh.Frames() * sh.Pixels()
 	square := make([]float64, n)
-	kernel.Moments(op.mean, square, x.dense, sh.Blocks(), count, t.Threads)
+	kernel.Moments(op.mean, square, t.Floats(x), sh.Blocks(), count, t.Threads)
 	mean, variance := s.RunningMean.MutableData(), s.RunningVar.MutableData()
 	total := float64(count * steps / sh.Steps)
 	unbias := total / max(1, total-1)
@@ -149,10 +147,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 		b[c] = float32(float64(s.Bias.data[c]) - float64(s.Weight.data[c])*op.inv[c]*op.mean[c])
 	}
 	op.y = t.normalize(x, a, b, op)
-	if op.y.needsGrad {
-		t.keep(x)
-	}
-	t.record(op)
+	t.Record(op, x)
 	return op.y
 }
 
@@ -162,30 +157,30 @@ func (o *batchNormTrain) Output() *Value { return o.y }
 //
 //	∂x = Weight·inv·(∂y − mean(∂y) − x̂·mean(∂y·x̂))
 func (o *batchNormTrain) Backward(t *Tape) {
+	dy := t.GradEveryStep(o.y)
+	o.back(t, dy, o.state.reduce(t, dy, o.x, o.mean, o.inv))
+}
+
+// back is Backward with the sums of the gradient dy, which has all steps.
+func (o *batchNormTrain) back(t *Tape, dy []float32, sums *normSums) {
 	x, sh := o.x, o.x.shape
-	sums := o.y.sums
-	t.everyStep(o.y)
-	if sums == nil {
-		sums = o.state.reduce(t, o.y, x, o.mean, o.inv)
-	}
 	o.state.accumulate(t, sums)
-	if x.needsGrad {
-		n := len(o.mean)
-		a, b, c, mean := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
-		count := sh.Frames() * sh.Pixels()
-		for i := range sh.C {
-			w := float64(o.state.Weight.data[i]) * o.inv[i]
-			a[i] = float32(w)
-			b[i] = float32(sums.sum[i] / float64(count))
-			c[i] = float32(-w * o.inv[i] * sums.dot[i] / float64(count))
-			mean[i] = float32(o.mean[i])
-		}
-		g := o.y.grad
-		s := t.openIn(x, o.y, sh.Steps)
-		kernel.NormBackward(s.buf, g, x.dense, a, b, c, mean, sh.Blocks(), count, s.add, t.Threads)
-		t.close(s)
+	if !x.needsGrad {
+		return
 	}
-	t.drop(x)
+	n := len(o.mean)
+	a, b, c, mean := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+	count := sh.Frames() * sh.Pixels()
+	for i := range sh.C {
+		w := float64(o.state.Weight.data[i]) * o.inv[i]
+		a[i] = float32(w)
+		b[i] = float32(sums.sum[i] / float64(count))
+		c[i] = float32(-w * o.inv[i] * sums.dot[i] / float64(count))
+		mean[i] = float32(o.mean[i])
+	}
+	s := t.OpenGradOver(x, o.y, sh.Steps)
+	kernel.NormBackward(s.Data, dy, t.Floats(x), a, b, c, mean, sh.Blocks(), count, s.Add, t.Threads)
+	t.CloseGrad(s)
 }
 
 // normSums are Σ ∂y and Σ ∂y·x̂ of each channel, [⌈C/16⌉·16].
@@ -193,11 +188,11 @@ type normSums struct{ sum, dot []float64 }
 
 func newNormSums(n int) *normSums { return &normSums{make([]float64, n), make([]float64, n)} }
 
-// reduce computes the sums of y's gradient, which has all steps.
-func (s *BatchNormState) reduce(t *Tape, y, x *Value, mean, inv []float64) *normSums {
+// reduce computes the sums of dy, a gradient of all steps.
+func (s *BatchNormState) reduce(t *Tape, dy []float32, x *Value, mean, inv []float64) *normSums {
 	sh := x.shape
 	sums := newNormSums(len(mean))
-	kernel.NormReduce(sums.sum, sums.dot, y.grad, x.dense, mean, inv, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	kernel.NormReduce(sums.sum, sums.dot, dy, t.Floats(x), mean, inv, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
 	return sums
 }
 
@@ -205,19 +200,7 @@ func (s *BatchNormState) reduce(t *Tape, y, x *Value, mean, inv []float64) *norm
 // set.
 func (s *BatchNormState) accumulate(t *Tape, sums *normSums) {
 	if t.Params {
-		accumulate(s.Bias, sums.sum)
-		accumulate(s.Weight, sums.dot)
-	}
-}
-
-// accumulate adds v to the gradient of p.
-func accumulate(p *Param, v []float64) {
-	g, add := p.openGrad()
-	for i := range p.Shape[0] {
-		if add {
-			g[i] += float32(v[i])
-		} else {
-			g[i] = float32(v[i])
-		}
+		s.Bias.AddGrad(sums.sum)
+		s.Weight.AddGrad(sums.dot)
 	}
 }

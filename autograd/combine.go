@@ -35,19 +35,19 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 		panic(fmt.Sprintf("autograd: Add: %v and %v", a.shape, b.shape))
 	}
 	op := &combine{a: Densify(t, a), b: Densify(t, b), w: w}
-	op.y = t.dense(sh, a.needsGrad || b.needsGrad || (w != nil && t.Params))
+	op.y = t.NewDense(sh, a.needsGrad || b.needsGrad || (w != nil && t.Params))
 	wa, wb := op.weights()
 	if a.shape == b.shape {
-		kernel.Combine(op.y.dense, wa, op.a.dense, wb, op.b.dense, t.Threads)
+		kernel.Combine(t.Floats(op.y), wa, t.Floats(op.a), wb, t.Floats(op.b), t.Threads)
 	} else {
 		op.put(t, op.a, wa, false)
 		op.put(t, op.b, wb, true)
 	}
 	if w != nil && t.Params {
-		t.keep(op.a)
-		t.keep(op.b)
+		t.Record(op, op.a, op.b)
+	} else {
+		t.Record(op)
 	}
-	t.record(op)
 	return op.y
 }
 
@@ -60,87 +60,87 @@ func (o *combine) weights() (a, b float32) {
 
 // put writes the branch w·x to y, or adds it.
 func (o *combine) put(t *Tape, x *Value, w float32, add bool) {
-	sh := o.y.shape
+	sh, src, dst := o.y.shape, t.Floats(x), t.Floats(o.y)
 	if x.shape.Steps == sh.Steps {
-		kernel.AXPY(o.y.dense, w, x.dense, add, t.Threads)
+		kernel.AXPY(dst, w, src, add, t.Threads)
 		return
 	}
-	scaled := t.arena.Floats(len(x.dense))
-	kernel.AXPY(scaled, w, x.dense, false, t.Threads)
-	kernel.Repeat(o.y.dense, scaled, sh.Blocks()*sh.N, sh.Steps, sh.Pixels()*tensor.Lanes, add, t.Threads)
-	t.arena.FreeFloats(scaled)
+	scaled := t.Scratch(len(src))
+	kernel.AXPY(scaled, w, src, false, t.Threads)
+	kernel.Repeat(dst, scaled, sh.Blocks()*sh.N, sh.Steps, sh.Pixels()*tensor.Lanes, add, t.Threads)
+	t.FreeScratch(scaled)
 }
 
 func (o *combine) Output() *Value { return o.y }
 
+// UsesParam reports whether p holds the weights. See [Op].
+func (o *combine) UsesParam(p *Param) bool { return p == o.w }
+
 // Backward computes ∂a = wa·∂y and ∂b = wb·∂y. The gradient of a branch of one step is
 // summed over time. The weights get ∂wa = Σ a·∂y and ∂wb = Σ b·∂y.
 func (o *combine) Backward(t *Tape) {
-	trained := o.w != nil && t.Params
-	if trained {
-		accumulate(o.w, []float64{o.dot(t, o.a), o.dot(t, o.b)})
-		t.drop(o.a)
-		t.drop(o.b)
+	dy, steps := t.Grad(o.y)
+	if o.w != nil && t.Params {
+		o.w.AddGrad([]float64{o.dot(t, o.a, dy, steps), o.dot(t, o.b, dy, steps)})
 	}
 	wa, wb := o.weights()
 	if o.b.shape.Steps < o.y.shape.Steps {
-		o.carry(t, o.b, wb)
-		o.carry(t, o.a, wa)
+		o.carry(t, o.b, wb, dy, steps)
+		o.carry(t, o.a, wa, dy, steps)
 	} else {
-		o.carry(t, o.a, wa)
-		o.carryIn(t, o.b, wb)
+		o.carry(t, o.a, wa, dy, steps)
+		o.carryOver(t, o.b, wb, dy, steps)
 	}
 }
 
-// carryIn is carry for the last branch, which has all steps of y. It may take over the
+// carryOver is carry for the last branch, which has all steps of y. It may take over the
 // memory of ∂y.
-func (o *combine) carryIn(t *Tape, x *Value, w float32) {
+func (o *combine) carryOver(t *Tape, x *Value, w float32, dy []float32, steps int) {
 	if !x.needsGrad {
 		return
 	}
-	g := o.y.grad
-	s := t.openIn(x, o.y, o.y.gradSteps)
-	kernel.AXPY(s.buf, w, g, s.add, t.Threads)
-	t.close(s)
+	s := t.OpenGradOver(x, o.y, steps)
+	kernel.AXPY(s.Data, w, dy, s.Add, t.Threads)
+	t.CloseGrad(s)
 }
 
 // carry adds w·∂y to the gradient of x.
-func (o *combine) carry(t *Tape, x *Value, w float32) {
+func (o *combine) carry(t *Tape, x *Value, w float32, dy []float32, steps int) {
 	if !x.needsGrad {
 		return
 	}
-	sh, steps := o.y.shape, o.y.gradSteps
+	sh := o.y.shape
 	if x.shape.Steps == sh.Steps {
-		s := t.open(x, steps)
-		kernel.AXPY(s.buf, w, o.y.grad, s.add, t.Threads)
-		t.close(s)
+		s := t.OpenGrad(x, steps)
+		kernel.AXPY(s.Data, w, dy, s.Add, t.Threads)
+		t.CloseGrad(s)
 		return
 	}
-	s := t.open(x, 1)
+	s := t.OpenGrad(x, 1)
 	if steps == 1 {
-		kernel.AXPY(s.buf, w*float32(sh.Steps), o.y.grad, s.add, t.Threads)
+		kernel.AXPY(s.Data, w*float32(sh.Steps), dy, s.Add, t.Threads)
 	} else {
-		kernel.SumSteps(s.buf, o.y.grad, sh.Blocks()*sh.N, steps, sh.Pixels()*tensor.Lanes, w, s.add, t.Threads)
+		kernel.SumSteps(s.Data, dy, sh.Blocks()*sh.N, steps, sh.Pixels()*tensor.Lanes, w, s.Add, t.Threads)
 	}
-	t.close(s)
+	t.CloseGrad(s)
 }
 
 // dot returns Σ x·∂y over all of y's elements.
-func (o *combine) dot(t *Tape, x *Value) float64 {
-	sh, g := o.y.shape, o.y.grad
+func (o *combine) dot(t *Tape, v *Value, dy []float32, steps int) float64 {
+	sh, x := o.y.shape, t.Floats(v)
 	units, frame := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
 	switch {
-	case x.shape.Steps == o.y.gradSteps && x.shape.Steps == sh.Steps:
-		return kernel.Dot(x.dense, g, t.Threads)
-	case x.shape.Steps == o.y.gradSteps: // both the same at every step
-		return float64(sh.Steps) * kernel.Dot(x.dense, g, t.Threads)
+	case v.shape.Steps == steps && v.shape.Steps == sh.Steps:
+		return kernel.Dot(x, dy, t.Threads)
+	case v.shape.Steps == steps: // both the same at every step
+		return float64(sh.Steps) * kernel.Dot(x, dy, t.Threads)
 	}
-	sum := t.arena.Floats(units * frame)
-	defer t.arena.FreeFloats(sum)
-	if x.shape.Steps > 1 {
-		kernel.SumSteps(sum, x.dense, units, sh.Steps, frame, 1, false, t.Threads)
-		return kernel.Dot(sum, g, t.Threads)
+	sum := t.Scratch(units * frame)
+	defer t.FreeScratch(sum)
+	if v.shape.Steps > 1 {
+		kernel.SumSteps(sum, x, units, sh.Steps, frame, 1, false, t.Threads)
+		return kernel.Dot(sum, dy, t.Threads)
 	}
-	kernel.SumSteps(sum, g, units, sh.Steps, frame, 1, false, t.Threads)
-	return kernel.Dot(x.dense, sum, t.Threads)
+	kernel.SumSteps(sum, dy, units, sh.Steps, frame, 1, false, t.Threads)
+	return kernel.Dot(x, sum, t.Threads)
 }

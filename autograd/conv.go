@@ -64,27 +64,31 @@ func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
 	if out.H < 1 || out.W < 1 {
 		panic(fmt.Sprintf("autograd: Conv2D: a window of %d×%d exceeds %v", kh, kw, x.shape))
 	}
-	op := &conv2D{x: x, w: w, b: b, geom: kernel.Conv{
-		Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
-		Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
-	}}
-	t.input("Conv2D", x)
-	op.y = t.value(out, x.needsGrad || t.Params)
-	op.y.deferred = op
-	t.keep(x)
+	x.mustBeOwned("Conv2D")
+	t.compute(x)
+	y := t.later(out, x.needsGrad || t.Params, func(y *Value) deferred {
+		y.conv = conv2D{x: x, y: y, w: w, b: b, geom: kernel.Conv{
+			Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
+			Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
+		}}
+		return &y.conv
+	})
 	if t.Params {
-		t.keep(x)
-		t.read(op.y)
+		t.compute(y)
+		t.Record(&y.conv, x)
+	} else {
+		t.Record(&y.conv)
 	}
-	t.record(op)
-	return op.y
+	return y
 }
 
-// compute implements deferred.
-func (o *conv2D) compute(t *Tape, y *Value) { o.run(t, y.dense, o.x.dense, o.x.spikes, o.geom) }
+// input implements deferred.
+func (o *conv2D) input() *Value { return o.x }
 
-// release implements deferred.
-func (o *conv2D) release(t *Tape) { t.drop(o.x) }
+// compute implements deferred.
+func (o *conv2D) compute(t *Tape, dst []float32) {
+	o.run(t, dst, t.floats(o.x), o.x.spikes, o.geom)
+}
 
 // run computes the convolution of dense x, or of spikes if x is nil.
 func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv) {
@@ -101,42 +105,54 @@ func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv)
 
 func (o *conv2D) Output() *Value { return o.y }
 
+// UsesParam reports whether p is the weight or the bias. See [Op].
+func (o *conv2D) UsesParam(p *Param) bool { return p == o.w || p == o.b }
+
 // Backward computes ∂x = wᵀ∗∂y, ∂w = Σ ∂y⊗x and ∂b = Σ ∂y. If ∂y has one step, ∂x has one
 // step too, and ∂w = ∂y⊗Σₜx.
 func (o *conv2D) Backward(t *Tape) {
-	x, dy := o.x, o.y.grad
-	geom := o.geom
-	geom.Frames = x.shape.N * o.y.gradSteps
-	if x.needsGrad {
-		s := t.open(x, o.y.gradSteps)
-		var need []uint16
-		if x.maker != nil && geom.CanLeaveOut() {
-			need = x.maker.need(t, o.y.gradSteps)
-		}
-		kernel.ConvInputGrad(s.buf, dy, o.w.data, need, geom, s.add, t.Threads)
-		t.close(s)
+	dy, steps := t.Grad(o.y)
+	o.backInput(t, dy, steps, nil)
+	o.backWeights(t, dy, steps)
+}
+
+// backInput adds to the gradient of the input, which has the given steps. If need is not
+// nil, it has a bit for each element that is used.
+func (o *conv2D) backInput(t *Tape, dy []float32, steps int, need []uint16) {
+	if !o.x.needsGrad {
+		return
 	}
+	geom := o.geom
+	geom.Frames = o.x.shape.N * steps
+	s := t.OpenGrad(o.x, steps)
+	kernel.ConvInputGrad(s.Data, dy, o.w.data, need, geom, s.Add, t.Threads)
+	t.CloseGrad(s)
+}
+
+// backWeights adds to the gradients of the weights and the bias, or updates the weights.
+func (o *conv2D) backWeights(t *Tape, dy []float32, steps int) {
 	if !t.Params {
 		return
 	}
-	in := weightGradInput{dense: x.dense, spikes: x.spikes}
-	if o.y.gradSteps < x.shape.Steps {
+	x, geom := o.x, o.geom
+	geom.Frames = x.shape.N * steps
+	in := weightGradInput{dense: t.Floats(x), spikes: t.Words(x)}
+	if steps < x.shape.Steps {
 		in = weightGradInput{dense: t.sumSteps(x)}
 	}
 	if t.FusedUpdate != nil && !o.w.hasGrad && t.lastUse(o.w) && t.FusedUpdate.Handles(o.w) {
 		in.update(t, o.w, dy, geom)
 	} else {
-		dw, add := o.w.openGrad()
+		dw, add := o.w.OpenGrad()
 		in.run(t, dw, dy, geom, add)
 	}
-	if o.y.gradSteps < x.shape.Steps {
-		t.arena.FreeFloats(in.dense)
+	if steps < x.shape.Steps {
+		t.FreeScratch(in.dense)
 	}
 	if o.b != nil {
-		db, add := o.b.openGrad()
-		kernel.ConvBiasGrad(db, dy, geom, float32(x.shape.Steps/o.y.gradSteps), add, t.Threads)
+		db, add := o.b.OpenGrad()
+		kernel.ConvBiasGrad(db, dy, geom, float32(x.shape.Steps/steps), add, t.Threads)
 	}
-	t.drop(x)
 }
 
 // weightGradInput is the input of a convolution, for the gradient of its weights.
@@ -155,9 +171,9 @@ func (in weightGradInput) run(t *Tape, dw, dy []float32, geom kernel.Conv, add b
 
 // lastUse reports whether no operation that is still to go back through reads the weights w.
 func (t *Tape) lastUse(w *Param) bool {
-	return !slices.ContainsFunc(t.ops, func(op Op) bool {
-		o, ok := op.(*conv2D)
-		return ok && o.w == w
+	return !slices.ContainsFunc(t.ops, func(e entry) bool {
+		op, ok := e.op.(interface{ UsesParam(*Param) bool })
+		return ok && op.UsesParam(w)
 	})
 }
 

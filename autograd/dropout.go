@@ -38,20 +38,21 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 	if !everyStep {
 		sh.Steps = 1
 	}
-	op.mask = t.spikes(sh, false)
+	op.mask = t.NewSpikes(sh, false)
 	px := sh.Pixels()
 	for n, key := range keys {
 		r := key.Rand()
 		for b := range sh.Blocks() {
-			m := op.mask.spikes[(b*sh.N+n)*sh.Steps*px:][:sh.Steps*px]
+			m := t.Words(op.mask)[(b*sh.N+n)*sh.Steps*px:][:sh.Steps*px]
 			for i := range m {
 				m[i] = bernoulli(r, 1-p)
 			}
 		}
 	}
-	op.y = t.dense(x.shape, x.needsGrad)
-	op.apply(t, op.y.dense, x.dense, x.shape.Steps, false)
-	t.record(op)
+	op.y = t.NewDense(x.shape, x.needsGrad)
+	op.apply(t, t.Floats(op.y), t.Floats(x), x.shape.Steps, false)
+	t.Record(op, op.mask)
+	t.Release(op.mask)
 	return op.y
 }
 
@@ -68,19 +69,20 @@ func bernoulli(r *rand.Rand, p float32) (w uint16) {
 func (o *dropout) apply(t *Tape, dst, src []float32, steps int, add bool) {
 	sh := o.x.shape
 	if o.everyStep {
-		kernel.MaskScale(dst, src, o.mask.spikes, o.scale, add, t.Threads)
+		kernel.MaskScale(dst, src, t.Words(o.mask), o.scale, add, t.Threads)
 		return
 	}
-	kernel.Gate(dst, src, o.mask.spikes, nil, o.scale, sh.Blocks()*sh.N, sh.N, steps, sh.Pixels(), add, t.Threads)
+	kernel.Gate(dst, src, t.Words(o.mask), nil, o.scale, sh.Blocks()*sh.N, sh.N, steps, sh.Pixels(), add, t.Threads)
 }
 
 func (o *dropout) Output() *Value { return o.y }
 
 func (o *dropout) Backward(t *Tape) {
 	if o.everyStep {
-		t.everyStep(o.y)
+		t.GradEveryStep(o.y)
 	}
-	s := t.open(o.x, o.y.gradSteps)
-	o.apply(t, s.buf, o.y.grad, s.steps, s.add)
-	t.close(s)
+	dy, steps := t.Grad(o.y)
+	s := t.OpenGrad(o.x, steps)
+	o.apply(t, s.Data, dy, steps, s.Add)
+	t.CloseGrad(s)
 }

@@ -13,24 +13,27 @@ func Flatten(t *Tape, x *Value) *Value {
 	}
 	out := sh
 	out.C, out.H, out.W = sh.Neurons(), 1, 1
-	t.input("Flatten", x)
-	op := &flatten{x: x}
+	x.mustBeOwned("Flatten")
+	var y *Value
 	if x.spikes != nil {
-		op.y = t.spikes(out, x.needsGrad)
-		kernel.FlattenSpikes(op.y.spikes, x.spikes, sh.Frames(), sh.C, sh.Pixels(), t.Threads)
+		y = t.NewSpikes(out, x.needsGrad)
+		kernel.FlattenSpikes(t.Words(y), t.Words(x), sh.Frames(), sh.C, sh.Pixels(), t.Threads)
 	} else {
-		op.y = t.dense(out, x.needsGrad)
-		kernel.Flatten(op.y.dense, x.dense, sh.Frames(), sh.C, sh.Pixels(), t.Threads)
+		y = t.NewDense(out, x.needsGrad)
+		kernel.Flatten(t.Floats(y), t.Floats(x), sh.Frames(), sh.C, sh.Pixels(), t.Threads)
 	}
-	t.record(op)
-	return op.y
+	if y.needsGrad {
+		t.Record(&flatten{x, y})
+	}
+	return y
 }
 
 func (o *flatten) Output() *Value { return o.y }
 
 func (o *flatten) Backward(t *Tape) {
 	sh := o.x.shape
-	s := t.open(o.x, o.y.gradSteps)
-	kernel.Unflatten(s.buf, o.y.grad, sh.N*s.steps, sh.C, sh.Pixels(), s.add, t.Threads)
-	t.close(s)
+	dy, steps := t.Grad(o.y)
+	s := t.OpenGrad(o.x, steps)
+	kernel.Unflatten(s.Data, dy, sh.N*steps, sh.C, sh.Pixels(), s.Add, t.Threads)
+	t.CloseGrad(s)
 }

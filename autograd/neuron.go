@@ -1,6 +1,11 @@
 package autograd
 
-import "github.com/org/snnrat/internal/kernel"
+import (
+	"fmt"
+
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/tensor"
+)
 
 // Dynamics are the parameters of a spiking neuron. At every step t the neuron updates its
 // membrane potential m with the input current x(t) and emits the spike s(t):
@@ -30,15 +35,30 @@ type Surrogate interface {
 	Derivative(dst, u []float32)
 }
 
-// throughTime keeps the input of the currents and the spikes. Its backward pass computes
-// the membrane potentials again.
+// throughTime keeps what the currents are computed from, and the spikes. Its backward pass
+// computes the membrane potentials again.
 type throughTime struct {
-	currents
-	in, y     *Value
+	from      source
+	in, y     *Value // in are the currents
 	dynamics  Dynamics
 	surrogate Surrogate
 	detach    bool
 	support   *Value // the result of need, or nil before its first call
+}
+
+// currents returns x as the dense input currents of neurons. It panics if x has a number of
+// steps other than steps or 1.
+func (t *Tape) currents(op string, x *Value, steps int) *Value {
+	x.mustBeOwned(op)
+	if sh := x.shape; sh.Steps != 1 && sh.Steps != steps {
+		panic(fmt.Sprintf("autograd: %s: neurons of %d steps for currents %v", op, steps, sh))
+	}
+	return Densify(t, x)
+}
+
+// scanOf returns the extent of neurons with currents of the given shape.
+func scanOf(x tensor.Shape, steps int) kernel.Scan {
+	return kernel.Scan{Units: x.Blocks() * x.N, Images: x.N, Pixels: x.Pixels(), Steps: steps, CurrentSteps: x.Steps}
 }
 
 // FireThroughTime runs neurons on the input currents x for the given number of steps and
@@ -49,21 +69,15 @@ type throughTime struct {
 // set. FireThroughTime keeps x for the backward pass; if x is the output of batch norm, it
 // keeps batch norm's input instead.
 func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, detach bool) *Value {
-	if x.spikes != nil {
-		x = Densify(t, x)
+	x = t.currents("FireThroughTime", x, steps)
+	from := t.source(x)
+	y := t.fire(from, d, steps, x.needsGrad, x.needsGrad)
+	if y.needsGrad {
+		op := &throughTime{from: from, in: x, y: y, dynamics: d, surrogate: s, detach: detach}
+		y.maker = op
+		t.Record(op, from.x, y)
 	}
-	op := &throughTime{currents: t.take(x, steps), in: x, dynamics: d, surrogate: s, detach: detach}
-	if !x.needsGrad {
-		op.y = t.fireOnce(&op.currents, d, false)
-		return op.y
-	}
-	t.read(op.x)
-	op.y = t.fire(&op.currents, d, true)
-	op.y.maker = op
-	t.keep(op.x)
-	t.keep(op.y)
-	t.record(op)
-	return op.y
+	return y
 }
 
 func (o *throughTime) Output() *Value { return o.y }
@@ -76,60 +90,42 @@ func (o *throughTime) need(t *Tape, steps int) []uint16 {
 		return nil
 	}
 	if o.support == nil {
-		o.support = t.spikes(o.y.shape, false)
-		kernel.NeuronSupport(o.support.spikes, o.x.dense, o.norm, o.dynamics.kernel(), o.scan, c.Support(), t.Threads)
+		o.support = t.NewSpikes(o.y.shape, false)
+		kernel.NeuronSupport(o.support.spikes, t.Floats(o.from.x), o.from.norm, o.dynamics.kernel(), scanOf(o.from.x.shape, o.y.shape.Steps), c.Support(), t.Threads)
 	}
 	return o.support.spikes
 }
 
 // Backward runs the recursion that kernel.NeuronBackward documents.
 func (o *throughTime) Backward(t *Tape) {
+	dy, steps := t.Grad(o.y)
+	o.back(t, dy, steps, nil)
+}
+
+// back is Backward for the gradient dy of the spikes, or of their average pooling.
+func (o *throughTime) back(t *Tape, dy []float32, steps int, pool *kernel.Pool) {
 	if o.support != nil {
 		t.drop(o.support)
 	}
+	x := o.from.x
 	g := kernel.NeuronGrad{
-		Neuron: o.dynamics.kernel(), Scan: o.scan, Norm: o.norm,
-		X: o.x.dense, Spikes: o.y.spikes,
-		Dout: o.y.grad, DoutSteps: o.y.gradSteps, Pool: o.y.gradPool,
+		Neuron: o.dynamics.kernel(), Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
+		X: t.Floats(x), Spikes: t.Words(o.y),
+		Dout: dy, DoutSteps: steps, Pool: pool,
 		Surrogate: o.surrogate, Detach: o.detach,
 	}
-	if o.train == nil {
-		s := t.openIn(o.x, o.y, o.x.shape.Steps)
-		kernel.NeuronBackward(s.buf, g, s.add, t.Threads)
-		t.close(s)
-	} else {
-		o.backNorm(t, g)
+	if o.from.bn != nil {
+		t.backNorm(o, g)
+		return
 	}
-	t.drop(o.x)
-	t.drop(o.y)
-}
-
-// backNorm writes the gradient of batch norm's output, although the output itself was never
-// computed. In the same pass it computes the sums that batch norm's Backward needs.
-func (o *throughTime) backNorm(t *Tape, g kernel.NeuronGrad) {
-	bn := o.train
-	sums := newNormSums(len(bn.mean))
-	s := t.openIn(o.in, o.y, o.x.shape.Steps)
-	dst := s.buf
-	if s.add {
-		dst = t.arena.Floats(len(s.buf))
-	}
-	kernel.NeuronNormBackward(dst, sums.sum, sums.dot, g, bn.mean, bn.inv, t.Threads)
-	if s.add {
-		kernel.AXPY(s.buf, 1, dst, true, t.Threads)
-		t.arena.FreeFloats(dst)
-		sums = nil
-	}
-	first := o.in.grad == nil
-	t.close(s)
-	if first {
-		o.in.sums = sums
-	}
+	s := t.OpenGradOver(x, o.y, x.shape.Steps)
+	kernel.NeuronBackward(s.Data, g, s.Add, t.Threads)
+	t.CloseGrad(s)
 }
 
 // throughRate keeps one bit for each neuron: whether it fired at any step.
 type throughRate struct {
-	currents
+	from  source
 	in, y *Value
 	fired *Value // [C/16][N][H][W]
 }
@@ -138,47 +134,45 @@ type throughRate struct {
 // firing rate (BPTR, Ding et al. 2022): at every step ∂x(t) = ∂y(t) if the neuron fired at
 // least once, else ∂x(t) = 0. A gradient of one step stays at one step.
 func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
-	if x.spikes != nil {
-		x = Densify(t, x)
+	x = t.currents("FireThroughRate", x, steps)
+	from := t.source(x)
+	y := t.fire(from, d, steps, x.needsGrad, false)
+	if y.needsGrad {
+		op := &throughRate{from: from, in: x, y: y, fired: t.NewSpikes(x.shape.WithSteps(1), false)}
+		kernel.Fired(op.fired.spikes, y.spikes, scanOf(x.shape, steps), t.Threads)
+		y.maker = op
+		t.Record(op)
 	}
-	op := &throughRate{currents: t.take(x, steps), in: x}
-	op.y = t.fireOnce(&op.currents, d, x.needsGrad)
-	if x.needsGrad {
-		op.fired = t.spikes(x.shape.WithSteps(1), false)
-		kernel.Fired(op.fired.spikes, op.y.spikes, op.scan, t.Threads)
-		op.y.maker = op
-	}
-	t.record(op)
-	return op.y
+	return y
 }
 
 func (o *throughRate) Output() *Value { return o.y }
 
 // need implements needer. The gradient of the rate is needed where the neuron fired.
-func (o *throughRate) need(_ *Tape, steps int) []uint16 {
+func (o *throughRate) need(t *Tape, steps int) []uint16 {
 	if steps > 1 {
 		return nil
 	}
-	return o.fired.spikes
+	return t.Words(o.fired)
 }
 
 func (o *throughRate) Backward(t *Tape) {
 	sh, scale := o.y.shape, float32(1)
-	if o.x.shape.Steps < sh.Steps {
-		if o.y.gradSteps > 1 {
-			t.sumGrad(o.y)
+	g, steps := t.Grad(o.y)
+	if o.from.x.shape.Steps < sh.Steps {
+		if steps > 1 {
+			g, steps = t.sumGrad(o.y), 1
 		} else {
 			scale = float32(sh.Steps)
 		}
 	}
 	// Constants of batch norm are applied here. With the statistics of a batch, the
 	// gradient goes to batch norm's own Backward.
-	to, a := o.x, o.norm.A
-	if o.train != nil {
+	to, a := o.from.x, o.from.norm.A
+	if o.from.bn != nil {
 		to, a = o.in, nil
 	}
-	g, steps := o.y.grad, o.y.gradSteps
-	s := t.openIn(to, o.y, steps)
-	kernel.Gate(s.buf, g, o.fired.spikes, a, scale, sh.Blocks()*sh.N, sh.N, steps, sh.Pixels(), s.add, t.Threads)
-	t.close(s)
+	s := t.OpenGradOver(to, o.y, steps)
+	kernel.Gate(s.Data, g, t.Words(o.fired), a, scale, sh.Blocks()*sh.N, sh.N, steps, sh.Pixels(), s.Add, t.Threads)
+	t.CloseGrad(s)
 }

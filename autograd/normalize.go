@@ -28,9 +28,9 @@ func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
 		op.a[c] = 1 / std.data[c]
 		b[c] = -mean.data[c] / std.data[c]
 	}
-	op.y = t.dense(sh, x.needsGrad)
-	kernel.Affine(op.y.dense, x.dense, op.a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
-	t.record(op)
+	op.y = t.NewDense(sh, x.needsGrad)
+	kernel.Affine(t.Floats(op.y), t.Floats(x), op.a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	t.Record(op)
 	return op.y
 }
 
@@ -38,7 +38,8 @@ func (o *normalize) Output() *Value { return o.y }
 
 func (o *normalize) Backward(t *Tape) {
 	sh := o.x.shape
-	s := t.open(o.x, o.y.gradSteps)
-	kernel.Scale(s.buf, o.y.grad, o.a, sh.Blocks(), sh.N*s.steps*sh.Pixels(), s.add, t.Threads)
-	t.close(s)
+	dy, steps := t.Grad(o.y)
+	s := t.OpenGrad(o.x, steps)
+	kernel.Scale(s.Data, dy, o.a, sh.Blocks(), sh.N*steps*sh.Pixels(), s.Add, t.Threads)
+	t.CloseGrad(s)
 }

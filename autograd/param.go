@@ -88,15 +88,28 @@ func (p *Param) Grad() []float32 {
 // to it.
 func (p *Param) ClearGrad() { p.hasGrad = false }
 
-// openGrad returns the gradient's memory, and whether the caller must add to it instead of
-// overwriting it.
-func (p *Param) openGrad() (g []float32, add bool) {
+// OpenGrad returns the memory of the gradient, in the layout of Data, and whether the
+// caller must add to it instead of overwriting it. It is for the Backward of an [Op].
+func (p *Param) OpenGrad() (g []float32, add bool) {
 	if p.grad == nil {
 		p.grad = make([]float32, len(p.data))
 	}
 	add = p.hasGrad
 	p.hasGrad = true
 	return p.grad, add
+}
+
+// AddGrad adds v to the gradient of a parameter of Shape [C]. v has at least C values. It
+// is for the Backward of an [Op].
+func (p *Param) AddGrad(v []float64) {
+	g, add := p.OpenGrad()
+	for i := range p.Shape[0] {
+		if add {
+			g[i] += float32(v[i])
+		} else {
+			g[i] = float32(v[i])
+		}
+	}
 }
 
 // index returns, for every value, its position in row-major order and in p.data.

@@ -17,27 +17,30 @@ type poisson struct{ x, y *Value }
 // is not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	sh := x.shape
-	t.input("Poisson", x)
-	if x.dense == nil || sh.Steps != 1 || steps < 1 || len(keys) != sh.N {
+	x.mustBeOwned("Poisson")
+	if x.spikes != nil || sh.Steps != 1 || steps < 1 || len(keys) != sh.N {
 		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
 	}
-	op := &poisson{x: x, y: t.spikes(sh.WithSteps(steps), x.needsGrad)}
-	clear(op.y.spikes)
+	y := t.NewSpikes(sh.WithSteps(steps), x.needsGrad)
+	pixels, spikes := t.Floats(x), t.Words(y)
+	clear(spikes)
 	px := sh.Pixels()
 	for n, key := range keys {
 		r := key.Rand()
 		for c := range sh.C {
 			for step := range steps {
 				for i := range px {
-					if r.Float32() < x.dense[((c/16*sh.N+n)*px+i)*16+c%16] {
-						op.y.spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
+					if r.Float32() < pixels[((c/16*sh.N+n)*px+i)*16+c%16] {
+						spikes[((c/16*sh.N+n)*steps+step)*px+i] |= 1 << (c % 16)
 					}
 				}
 			}
 		}
 	}
-	t.record(op)
-	return op.y
+	if y.needsGrad {
+		t.Record(&poisson{x, y})
+	}
+	return y
 }
 
 func (o *poisson) Output() *Value { return o.y }

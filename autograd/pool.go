@@ -34,16 +34,17 @@ type avgPool struct {
 // the window does not fit into x or if an argument is less than 1.
 func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("AvgPool", x.shape, kh, kw, stride)
-	t.input("AvgPool", x)
-	op := &avgPool{x: x, geom: geom}
-	op.y = t.dense(out, x.needsGrad)
+	x.mustBeOwned("AvgPool")
+	y := t.NewDense(out, x.needsGrad)
 	if x.spikes != nil {
-		kernel.AvgPoolSpikes(op.y.dense, x.spikes, op.geom, t.Threads)
+		kernel.AvgPoolSpikes(t.Floats(y), t.Words(x), geom, t.Threads)
 	} else {
-		kernel.AvgPool(op.y.dense, x.dense, op.geom, t.Threads)
+		kernel.AvgPool(t.Floats(y), t.Floats(x), geom, t.Threads)
 	}
-	t.record(op)
-	return op.y
+	if y.needsGrad {
+		t.Record(&avgPool{x, y, geom})
+	}
+	return y
 }
 
 // GlobalAvgPool returns the mean over all pixels of each channel. It is AvgPool with a
@@ -54,20 +55,15 @@ func GlobalAvgPool(t *Tape, x *Value) *Value {
 
 func (o *avgPool) Output() *Value { return o.y }
 
-// Backward gives ∂y/(kh·kw) to every pixel of a window. If x comes from neurons, it hands
-// them ∂y, and they spread it over the windows themselves.
+// Backward gives ∂y/(kh·kw) to every pixel of a window.
 func (o *avgPool) Backward(t *Tape) {
 	sh := o.x.shape
-	if _, ok := o.x.maker.(*throughTime); ok && o.x.grad == nil && o.geom.Tiles() {
-		o.x.grad, o.x.gradSteps, o.x.gradPool = o.y.grad, o.y.gradSteps, &o.geom
-		o.y.grad = nil
-		return
-	}
-	s := t.open(o.x, o.y.gradSteps)
+	dy, steps := t.Grad(o.y)
+	s := t.OpenGrad(o.x, steps)
 	geom := o.geom
-	geom.Planes = sh.Blocks() * sh.N * s.steps
-	kernel.AvgPoolGrad(s.buf, o.y.grad, geom, s.add, t.Threads)
-	t.close(s)
+	geom.Planes = sh.Blocks() * sh.N * steps
+	kernel.AvgPoolGrad(s.Data, dy, geom, s.Add, t.Threads)
+	t.CloseGrad(s)
 }
 
 // maxPool keeps its input. The backward pass finds the largest values again.
@@ -85,34 +81,31 @@ type maxPool struct {
 // MaxPool run for every step.
 func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	out, geom := pool("MaxPool", x.shape, kh, kw, stride)
-	t.input("MaxPool", x)
-	op := &maxPool{x: x, geom: geom}
+	x.mustBeOwned("MaxPool")
+	var y *Value
 	if x.spikes != nil {
-		op.y = t.spikes(out, x.needsGrad)
-		kernel.MaxPoolSpikes(op.y.spikes, x.spikes, op.geom, t.Threads)
+		y = t.NewSpikes(out, x.needsGrad)
+		kernel.MaxPoolSpikes(t.Words(y), t.Words(x), geom, t.Threads)
 	} else {
-		op.y = t.dense(out, x.needsGrad)
-		t.nonFinite = t.nonFinite || !kernel.Finite(x.dense, t.Threads)
-		kernel.MaxPool(op.y.dense, x.dense, op.geom, t.Threads)
+		y = t.NewDense(out, x.needsGrad)
+		t.checkFinite(t.Floats(x))
+		kernel.MaxPool(t.Floats(y), t.Floats(x), geom, t.Threads)
 	}
-	if x.needsGrad {
-		t.keep(x)
+	if y.needsGrad {
+		t.Record(&maxPool{x, y, geom}, x)
 	}
-	t.record(op)
-	return op.y
+	return y
 }
 
 func (o *maxPool) Output() *Value { return o.y }
 
 func (o *maxPool) Backward(t *Tape) {
-	x := o.x
-	t.everyStep(o.y)
-	s := t.open(x, x.shape.Steps)
+	x, dy := o.x, t.GradEveryStep(o.y)
+	s := t.OpenGrad(x, x.shape.Steps)
 	if x.spikes != nil {
-		kernel.MaxPoolGradSpikes(s.buf, x.spikes, o.y.grad, o.geom, s.add, t.Threads)
+		kernel.MaxPoolGradSpikes(s.Data, t.Words(x), dy, o.geom, s.Add, t.Threads)
 	} else {
-		kernel.MaxPoolGrad(s.buf, x.dense, o.y.grad, o.geom, s.add, t.Threads)
+		kernel.MaxPoolGrad(s.Data, t.Floats(x), dy, o.geom, s.Add, t.Threads)
 	}
-	t.close(s)
-	t.drop(x)
+	t.CloseGrad(s)
 }

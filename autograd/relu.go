@@ -8,24 +8,28 @@ type reLU struct{ x, y *Value }
 // ReLU returns max(x, 0) as a dense value.
 func ReLU(t *Tape, x *Value) *Value {
 	x = Densify(t, x)
-	op := &reLU{x: x, y: t.dense(x.shape, x.needsGrad)}
-	t.nonFinite = t.nonFinite || !kernel.Finite(x.dense, t.Threads)
-	kernel.ReLU(op.y.dense, x.dense, t.Threads)
-	if op.y.needsGrad {
-		t.keep(op.y)
+	y := t.NewDense(x.shape, x.needsGrad)
+	t.checkFinite(t.Floats(x))
+	kernel.ReLU(t.Floats(y), t.Floats(x), t.Threads)
+	if y.needsGrad {
+		t.Record(&reLU{x, y}, y)
 	}
-	t.record(op)
-	return op.y
+	return y
+}
+
+// checkFinite calls MarkNonFinite if a value is not finite.
+func (t *Tape) checkFinite(x []float32) {
+	if !kernel.Finite(x, t.Threads) {
+		t.MarkNonFinite()
+	}
 }
 
 func (o *reLU) Output() *Value { return o.y }
 
 // Backward computes ∂x = ∂y where y > 0, and 0 elsewhere.
 func (o *reLU) Backward(t *Tape) {
-	t.everyStep(o.y)
-	g := o.y.grad
-	s := t.openIn(o.x, o.y, o.x.shape.Steps)
-	kernel.ReLUGrad(s.buf, o.y.dense, g, s.add, t.Threads)
-	t.close(s)
-	t.drop(o.y)
+	dy := t.GradEveryStep(o.y)
+	s := t.OpenGradOver(o.x, o.y, o.x.shape.Steps)
+	kernel.ReLUGrad(s.Data, t.Floats(o.y), dy, s.Add, t.Threads)
+	t.CloseGrad(s)
 }

@@ -18,10 +18,12 @@ func RepeatSteps(t *Tape, x *Value, steps int) *Value {
 	}
 	x = Densify(t, x)
 	sh := x.shape
-	op := &repeatSteps{x: x, y: t.dense(sh.WithSteps(steps), x.needsGrad)}
-	kernel.Repeat(op.y.dense, x.dense, sh.Blocks()*sh.N, steps, sh.Pixels()*tensor.Lanes, false, t.Threads)
-	t.record(op)
-	return op.y
+	y := t.NewDense(sh.WithSteps(steps), x.needsGrad)
+	kernel.Repeat(t.Floats(y), t.Floats(x), sh.Blocks()*sh.N, steps, sh.Pixels()*tensor.Lanes, false, t.Threads)
+	if y.needsGrad {
+		t.Record(&repeatSteps{x, y})
+	}
+	return y
 }
 
 func (o *repeatSteps) Output() *Value { return o.y }
@@ -33,11 +35,12 @@ func (o *repeatSteps) Backward(t *Tape) { t.carrySum(o.x, o.y) }
 // step.
 func (t *Tape) carrySum(x, y *Value) {
 	sh := y.shape
-	s := t.open(x, 1)
-	if y.gradSteps == 1 {
-		kernel.AXPY(s.buf, float32(sh.Steps), y.grad, s.add, t.Threads)
+	dy, steps := t.Grad(y)
+	s := t.OpenGrad(x, 1)
+	if steps == 1 {
+		kernel.AXPY(s.Data, float32(sh.Steps), dy, s.Add, t.Threads)
 	} else {
-		kernel.SumSteps(s.buf, y.grad, sh.Blocks()*sh.N, sh.Steps, sh.Pixels()*tensor.Lanes, 1, s.add, t.Threads)
+		kernel.SumSteps(s.Data, dy, sh.Blocks()*sh.N, sh.Steps, sh.Pixels()*tensor.Lanes, 1, s.Add, t.Threads)
 	}
-	t.close(s)
+	t.CloseGrad(s)
 }

@@ -3,6 +3,7 @@ package autograd
 import (
 	"fmt"
 
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -17,15 +18,30 @@ type Tape struct {
 	Threads int
 	// FusedUpdate, if not nil, receives the gradients of the weights that it handles.
 	FusedUpdate FusedUpdate
+	// Layer is the name of the layer that runs. Panics and errors name it. Reset clears it.
+	Layer string
 
 	arena  tensor.Arena
-	ops    []Op
+	ops    []entry
+	kept   []*Value // by the ops, in their order
 	values []*Value
 	used   int
 
-	spent     bool // a backward pass has used up the operations
-	nonFinite bool // a membrane potential or an activation was NaN or infinite
+	back      entry // the operation whose Backward runs, or none
+	spent     bool  // a backward pass has used up the operations
+	nonFinite bool  // a membrane potential or an activation was NaN or infinite
+	err       error // the first error given to Fail
 }
+
+// entry is a recorded operation.
+type entry struct {
+	op    Op
+	layer string
+	keep  int // values on Tape.kept
+}
+
+// String names the operation's Backward and its layer.
+func (e entry) String() string { return fmt.Sprintf("Backward of %T%s", e.op, inLayer(e.layer)) }
 
 // FusedUpdate updates weights during the backward pass. It receives the gradient of a
 // weight tensor in parts, as soon as each part is computed. The whole gradient is then
@@ -41,15 +57,6 @@ type FusedUpdate interface {
 	Update(p *Param, at int, grad []float32)
 }
 
-// Op is a recorded operation.
-type Op interface {
-	// Output returns the value that the operation computed.
-	Output() *Value
-	// Backward reads the gradient of the output and adds to the gradients of the inputs.
-	// It drops the values that the operation kept.
-	Backward(t *Tape)
-}
-
 // Peak returns the largest amount of memory, in bytes, that the values and gradients of
 // this tape have taken at one time.
 func (t *Tape) Peak() int { return t.arena.Peak() }
@@ -62,22 +69,24 @@ func (t *Tape) Reset() {
 		t.freeGrad(v)
 	}
 	clear(t.ops)
-	t.ops, t.used = t.ops[:0], 0
-	t.spent, t.nonFinite = false, false
+	t.ops, t.kept, t.used = t.ops[:0], t.kept[:0], 0
+	t.Layer, t.back = "", entry{}
+	t.spent, t.nonFinite, t.err = false, false, nil
 }
 
 // Leaf puts a batch of images on the tape, as a value with Steps = 1. If grad is set, a
 // backward pass computes its gradient.
 func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
-	v := t.dense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
-	v.Dense().Pack(x)
+	v := t.NewDense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
+	d := tensor.Dense{Shape: v.shape, Data: v.dense}
+	d.Pack(x)
 	return v
 }
 
 // Input puts a copy of dense values on the tape, with all their steps. If grad is set, a
 // backward pass computes their gradient.
 func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
-	v := t.dense(x.Shape, grad)
+	v := t.NewDense(x.Shape, grad)
 	copy(v.dense, x.Data)
 	return v
 }
@@ -85,7 +94,7 @@ func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
 // InputSpikes puts a copy of spikes on the tape, with all their steps. If grad is set, a
 // backward pass computes their gradient.
 func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
-	v := t.spikes(x.Shape, grad)
+	v := t.NewSpikes(x.Shape, grad)
 	copy(v.spikes, x.Bits)
 	return v
 }
@@ -124,10 +133,16 @@ func (t *Tape) Backward(y *Value, seed []float32) {
 	if !t.begin("Backward", y) {
 		return
 	}
-	s := t.open(y, 1)
-	d := tensor.Dense{Shape: sh, Data: s.buf}
+	s := t.OpenGrad(y, 1)
+	d := tensor.Dense{Shape: sh, Data: s.Data}
+	if s.Add {
+		d = *tensor.NewDense(sh)
+	}
 	d.Pack(tensor.NCHW{N: sh.N, C: sh.C, H: sh.H, W: sh.W, Data: seed})
-	t.close(s)
+	if s.Add {
+		kernel.AXPY(s.Data, 1, d.Data, true, t.Threads)
+	}
+	t.CloseGrad(s)
 	t.reverse()
 }
 
@@ -141,9 +156,7 @@ func (t *Tape) BackwardFrom(y *Value, seed *tensor.Dense) {
 	if !t.begin("BackwardFrom", y) {
 		return
 	}
-	s := t.open(y, seed.Steps)
-	copy(s.buf, seed.Data)
-	t.close(s)
+	t.AddGrad(y, seed.Data, seed.Steps)
 	t.reverse()
 }
 
@@ -169,24 +182,25 @@ func (t *Tape) TakeNonFinite() bool {
 func (t *Tape) reverse() {
 	t.spent = true
 	for i := len(t.ops) - 1; i >= 0; i-- {
-		op := t.ops[i]
-		t.ops[i] = nil
-		if out := op.Output(); out.grad != nil {
-			op.Backward(t)
+		t.back = t.ops[i]
+		t.ops[i] = entry{}
+		t.ops = t.ops[:i]
+		if out := t.back.op.Output(); out.grad != nil {
+			if !t.fusedBackward(t.back.op) {
+				t.back.op.Backward(t)
+			}
 			t.freeGrad(out)
 		}
+		rest := len(t.kept) - t.back.keep
+		for _, v := range t.kept[rest:] {
+			t.drop(v)
+		}
+		t.kept = t.kept[:rest]
 	}
-	t.ops = t.ops[:0]
+	t.back = entry{}
 }
 
-// record puts op on the tape if its output needs a gradient.
-func (t *Tape) record(op Op) {
-	if op.Output().needsGrad {
-		t.ops = append(t.ops, op)
-	}
-}
-
-// keep makes v's data outlive the forward pass. The op's Backward drops it.
+// keep makes v's data outlive the forward pass until a call of drop.
 func (t *Tape) keep(v *Value) *Value { v.refs++; return v }
 
 func (t *Tape) drop(v *Value) {
@@ -199,7 +213,7 @@ func (t *Tape) drop(v *Value) {
 func (t *Tape) free(v *Value) {
 	if d := v.deferred; d != nil {
 		v.deferred = nil
-		d.release(t)
+		t.drop(d.input())
 	}
 	t.arena.FreeFloats(v.dense)
 	t.arena.FreeWords(v.spikes)
@@ -218,20 +232,6 @@ func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
 	}
 	v := t.values[t.used]
 	t.used++
-	*v = Value{shape: s, needsGrad: needsGrad, refs: 1, owners: 1, tape: t}
-	return v
-}
-
-// dense returns a new dense value. The caller must write its data, padding included.
-func (t *Tape) dense(s tensor.Shape, needsGrad bool) *Value {
-	v := t.value(s, needsGrad)
-	v.dense = t.arena.Floats(s.Floats())
-	return v
-}
-
-// spikes returns new spikes. The caller must write them.
-func (t *Tape) spikes(s tensor.Shape, needsGrad bool) *Value {
-	v := t.value(s, needsGrad)
-	v.spikes = t.arena.Words(s.Words())
+	*v = Value{shape: s, needsGrad: needsGrad, refs: 1, owners: 1, tape: t, layer: t.Layer}
 	return v
 }
