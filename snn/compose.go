@@ -42,8 +42,10 @@ func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 // Forward implements [Layer]. It releases the output of each layer once the next one has
 // run.
 func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
-	h := x
+	h, outer := x, p.Tape.Layer
+	defer func() { p.Tape.Layer = outer }()
 	for i, l := range s.layers {
+		p.Tape.Layer = join(s.prefix, s.names[i])
 		next := l.Forward(p, h)
 		if p.Tape.TakeNonFinite() { // layers of neurons have taken theirs
 			p.Fail(fmt.Errorf("layer %s: an input is not a finite number", join(s.prefix, s.names[i])))

@@ -1,6 +1,7 @@
 package snn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -215,8 +216,8 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits
 	if p.Tape.TakeNonFinite() {
 		p.Fail(errors.New("the input of a layer is not a finite number"))
 	}
-	if p.err != nil {
-		return grad, fmt.Errorf("snn: %w", p.err)
+	if err := cmp.Or(p.err, p.Tape.Err()); err != nil {
+		return grad, fmt.Errorf("snn: %w", err)
 	}
 	logits := out.Dense().Unpack().Data
 	for i, v := range logits {
@@ -229,6 +230,9 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits
 		return grad, nil
 	}
 	p.Tape.Backward(out, seed)
+	if err := p.Tape.Err(); err != nil {
+		return grad, fmt.Errorf("snn: %w", err)
+	}
 	if input {
 		g := in.Grad()
 		if g == nil {
