@@ -11,23 +11,6 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Dataset is a labelled data set, such as a dataset.Set. A Dataset that knows its classes
-// may have one or both of these methods:
-//
-//	NumClasses() int      // 0 if unknown
-//	ClassNames() []string // in the order of the labels; nil if unknown
-//
-// An evaluation compares their results with the network's classes by
-// [snn.Model.ValidateClasses].
-type Dataset interface {
-	// Shape returns the number of images and the channels, rows and columns of each.
-	Shape() (n, c, h, w int)
-	// Label returns the label of image i.
-	Label(i int) int
-	// Fill writes image indices[i] to image i of dst, with values in [0,1].
-	Fill(dst tensor.NCHW, indices []int) error
-}
-
 // Named is an attack and its name. The name identifies the attack's results and random
 // numbers.
 type Named struct {
@@ -83,7 +66,7 @@ type Progress struct {
 //   - a data set whose images, labels or classes do not fit the network;
 //   - a parameter, a logit or a gradient that is not finite;
 //   - an attacked image outside the threat model, with its distance.
-func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, cfg Config) (*Report, error) {
+func Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, attacks []Named, cfg Config) (*Report, error) {
 	reports, err := EvaluateAll(ctx, []*snn.Model{m}, data, attacks, cfg)
 	if reports == nil {
 		return nil, err
@@ -93,7 +76,7 @@ func Evaluate(ctx context.Context, m *snn.Model, data Dataset, attacks []Named, 
 
 // EvaluateAll evaluates several networks as [Evaluate] does, and returns a report for each.
 // With a Source, it makes the images once and shows them to each network.
-func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks []Named, cfg Config) ([]*Report, error) {
+func EvaluateAll(ctx context.Context, models []*snn.Model, data snn.Dataset, attacks []Named, cfg Config) ([]*Report, error) {
 	e := &evaluation{cfg, data, attacks, nil, models}
 	n, err := e.check()
 	if err != nil {
@@ -122,7 +105,7 @@ func EvaluateAll(ctx context.Context, models []*snn.Model, data Dataset, attacks
 
 type evaluation struct {
 	Config
-	data    Dataset
+	data    snn.Dataset
 	attacks []Named
 	threats []Threat // of each attack
 	models  []*snn.Model
@@ -138,10 +121,6 @@ func (e *evaluation) check() (n int, err error) {
 	if len(models) == 0 {
 		return 0, errors.New("no networks: expected at least one")
 	}
-	n, c, h, w := e.data.Shape()
-	if n < 1 {
-		return 0, errors.New("a data set of no images: expected at least one")
-	}
 	classes := models[0].Classes()
 	if slices.Contains(models, e.Source) {
 		return 0, errors.New("Config.Source is a network that is judged: expected another one, or nil for white-box attacks")
@@ -149,33 +128,18 @@ func (e *evaluation) check() (n int, err error) {
 	if e.Source != nil {
 		models = append([]*snn.Model{e.Source}, models...)
 	}
-	known, classNames := 0, []string(nil)
-	if d, ok := e.data.(interface{ NumClasses() int }); ok {
-		known = d.NumClasses()
-	}
-	if d, ok := e.data.(interface{ ClassNames() []string }); ok {
-		classNames = d.ClassNames()
-	}
 	for _, m := range models {
 		if err := m.ValidateParams(); err != nil {
 			return 0, err
 		}
-		if m.Channels != c || m.Height != h || m.Width != w {
-			return 0, fmt.Errorf("images of %d×%d×%d: the network expects %d×%d×%d", c, h, w, m.Channels, m.Height, m.Width)
-		}
-		if err := m.ValidateClasses(known, classNames); err != nil {
+		if err := m.ValidateDataset(e.data); err != nil {
 			return 0, err
 		}
 		if m.Classes() != classes {
 			return 0, fmt.Errorf("networks of %d and %d classes: expected the same number", classes, m.Classes())
 		}
 	}
-	for i := range n {
-		if y := e.data.Label(i); y < 0 || y >= classes {
-			return 0, fmt.Errorf("image %d: label %d: expected 0 to %d", i, y, classes-1)
-		}
-	}
-	return n, e.checkAttacks()
+	return e.data.Shape().N, e.checkAttacks()
 }
 
 // checkAttacks returns an error if attacks cannot be told apart or state no valid threat
@@ -222,8 +186,9 @@ func (e *evaluation) inWorstCase(t Threat) bool {
 
 // batch evaluates every network on images lo to hi−1, and then adds to the reports.
 func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Report) error {
-	_, c, h, w := e.data.Shape()
-	x := tensor.NewNCHW(hi-lo, c, h, w)
+	shape := e.data.Shape()
+	shape.N = hi - lo
+	x := tensor.NewFrames(shape)
 	indices, y, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)
 	for i := range indices {
 		indices[i], y[i], ids[i] = lo+i, e.data.Label(lo+i), uint64(lo+i)

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var _ attack.Dataset = (*dataset.Set)(nil)
+var _ snn.Dataset = (*dataset.Set)(nil)
 
 // set is a data set in memory.
 type set struct {
@@ -28,8 +28,8 @@ type set struct {
 	fail error
 }
 
-func (s set) Shape() (n, c, h, w int) { return s.x.N, s.x.C, s.x.H, s.x.W }
-func (s set) Label(i int) int         { return s.y[i] }
+func (s set) Shape() tensor.Shape { return s.x.Shape() }
+func (s set) Label(i int) int     { return s.y[i] }
 func (s set) Fill(dst tensor.NCHW, indices []int) error {
 	for k, i := range indices {
 		copy(dst.Image(k), s.x.Image(i))
@@ -350,7 +350,7 @@ func TestEvaluateErrors(t *testing.T) {
 	good := set{x: pixels(0, 1), y: []int{0, 1}}
 	cfg := attack.DefaultConfig()
 	cfg.Threat = whole
-	run := func(data attack.Dataset, cfg attack.Config, attacks ...attack.Named) error {
+	run := func(data snn.Dataset, cfg attack.Config, attacks ...attack.Named) error {
 		r, err := attack.Evaluate(ctx, m, data, attacks, cfg)
 		assert.Nil(t, r)
 		return err
@@ -369,11 +369,11 @@ func TestEvaluateErrors(t *testing.T) {
 		want string
 	}{
 		{run(good, no), "attack: evaluate: batches of 0 images: expected at least 1"},
-		{run(set{x: tensor.NCHW{C: 1, H: 1, W: 3}}, cfg), "attack: evaluate: a data set of no images: expected at least one"},
-		{run(set{x: tensor.NewNCHW(1, 1, 2, 3), y: []int{0}}, cfg), "attack: evaluate: images of 1×2×3: the network expects 1×1×3"},
+		{run(set{x: tensor.NCHW{C: 1, H: 1, W: 3}}, cfg), "attack: evaluate: snn: a data set of no images: expected at least one"},
+		{run(set{x: tensor.NewNCHW(1, 1, 2, 3), y: []int{0}}, cfg), "attack: evaluate: snn: images of 1×2×3: the network expects 1×1×3"},
 		{run(good, same), "attack: evaluate: Config.Source is a network that is judged"},
-		{run(good, other), "attack: evaluate: images of 1×1×3: the network expects 2×6×6"},
-		{run(set{x: pixels(0, 1), y: []int{0, 3}}, cfg), "attack: evaluate: image 1: label 3: expected 0 to 2"},
+		{run(good, other), "attack: evaluate: snn: images of 1×1×3: the network expects 2×6×6"},
+		{run(set{x: pixels(0, 1), y: []int{0, 3}}, cfg), "attack: evaluate: snn: image 1: label 3: expected 0 to 2"},
 		{run(good, cfg, attack.Named{Attack: fgsm}), `attack: evaluate: attack 0 has the name "": expected one of its own`},
 		{run(good, cfg, attack.Named{Name: "a", Attack: fgsm}, attack.Named{Name: "a", Attack: fgsm}), `attack 1 has the name "a"`},
 		{run(good, cfg, attack.Named{Name: "a"}), "attack: evaluate: attack a is nil"},

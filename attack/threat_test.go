@@ -314,13 +314,13 @@ func TestOtherClasses(t *testing.T) {
 	m, unnamed := brightest(t), brightest(t)
 	m.Config.ClassNames = []string{"cat", "deer", "dog"}
 	data := set{x: pixels(0, 1), y: []int{0, 1}}
-	folder := func(classes ...string) attack.Dataset {
+	folder := func(classes ...string) snn.Dataset {
 		s, err := dataset.New("folder", dataset.NewMemory(1, 1, 3, []uint8{255, 0, 0}), []int{0}, classes)
 		require.NoError(t, err)
 		return s
 	}
 	for _, c := range []struct {
-		data attack.Dataset
+		data snn.Dataset
 		want string
 	}{
 		{sorted{data, 0, nil}, ""},

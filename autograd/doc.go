@@ -36,9 +36,16 @@
 //
 // # Memory
 //
-// Values and gradients are in the tape's memory. They are valid until [Tape.Reset]. A
-// training step of the same shapes as the one before it allocates no new memory.
-// [Tape.Release] returns the memory of a value earlier.
+// Values and gradients are in the tape's memory. A training step of the same shapes as the
+// one before it allocates no new memory for them. A value is valid
+//
+//   - in the forward pass, until [Tape.Release] lets it go, or until [Tape.Reset];
+//   - in the backward pass, if an operation that is still to go back lists it in
+//     [Tape.Record], or if the forward pass has not released it.
+//
+// Reading a value outside of this time is a panic that names the value, the layer that made
+// it and its reader. So is a second Release. A gradient is valid until Backward of the
+// operation that made its value has returned. Gradients of leaves are valid until Reset.
 //
 // # Fusion
 //
@@ -52,11 +59,24 @@
 //     without a gradient.
 //
 // Fusion gives the same bits, with one exception: the gradients of batch norm are sums that
-// are rounded differently.
+// are rounded differently. The file fusion.go holds all of it.
 //
-// # Adding an operation
+// # An operation of one's own
 //
-// Each operation has its own file. The file holds the equation, a struct with what the
-// backward pass needs, the function that runs and records the operation, and the method
-// Backward. The test is a row of the table in op_test.go.
+// An operation is an [Op] and a function that runs and records it. The function
+//
+//   - reads its inputs by [Tape.Floats] or [Tape.Words],
+//   - makes its output by [Tape.NewDense] or [Tape.NewSpikes], and writes all of it,
+//   - calls [Tape.Record] with the Op and the values that Backward reads.
+//
+// Backward reads the gradient of the output by [Tape.Grad] or [Tape.GradEveryStep], and adds
+// to the gradients of inputs that need one by [Tape.OpenGrad] and [Tape.CloseGrad] or by
+// [Tape.AddGrad]. If Tape.Params is set, it adds to the gradients of parameters by
+// [Param.OpenGrad] or [Param.AddGrad].
+//
+// The example Op builds an element-wise product. The operations of this package use the same
+// calls; each has a file of its own, and a row of the table in op_test.go as its test.
+//
+// Channels are in blocks of 16, and missing channels are zero lanes: an output's padding
+// must be zero where the inputs' is, or later sums over channels are wrong.
 package autograd

@@ -2,10 +2,9 @@ package autograd
 
 import (
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/org/snnrat/internal/kernel"
-	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor/rng"
 )
 
@@ -20,6 +19,8 @@ type dropout struct {
 // Dropout sets each element of x to zero with probability p and multiplies the others by
 // 1/(1−p). An image has one mask for all steps. If everyStep is set, each step has a mask
 // of its own, and the result of an x of one step has the given steps.
+//
+// The probability is rounded to a multiple of 2⁻²⁴.
 //
 // keys holds one key for each image. The mask of image n depends on keys[n] alone. Dropout
 // panics if p is not in [0,1) or if the number of keys is not N.
@@ -39,31 +40,18 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 		sh.Steps = 1
 	}
 	op.mask = t.NewSpikes(sh, false)
-	px := sh.Pixels()
-	for n, key := range keys {
-		r := key.Rand()
+	words, px := t.Words(op.mask), sh.Pixels()
+	parallel.For(t.Threads, sh.Frames(), func(i int) { // a frame is a step of an image
+		src := newSource(keys[i/sh.Steps].Derive("step", uint64(i%sh.Steps)))
 		for b := range sh.Blocks() {
-			m := t.Words(op.mask)[(b*sh.N+n)*sh.Steps*px:][:sh.Steps*px]
-			for i := range m {
-				m[i] = bernoulli(r, 1-p)
-			}
+			bernoulli(words[(b*sh.Frames()+i)*px:][:px], 1-p, &src)
 		}
-	}
+	})
 	op.y = t.NewDense(x.shape, x.needsGrad)
 	op.apply(t, t.Floats(op.y), t.Floats(x), x.shape.Steps, false)
 	t.Record(op, op.mask)
 	t.Release(op.mask)
 	return op.y
-}
-
-// bernoulli draws 16 independent bits, each 1 with probability p.
-func bernoulli(r *rand.Rand, p float32) (w uint16) {
-	for l := range tensor.Lanes {
-		if r.Float32() < p {
-			w |= 1 << l
-		}
-	}
-	return w
 }
 
 func (o *dropout) apply(t *Tape, dst, src []float32, steps int, add bool) {

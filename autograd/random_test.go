@@ -140,6 +140,44 @@ func TestPoisson(t *testing.T) {
 	}
 }
 
+// The spikes of a pixel come from one random number each: a brighter pixel keeps the spikes
+// that it had, and no other pixel's spikes change. A pixel of 2⁻¹⁶ fires, 0 does not, and a
+// value between rounds to the nearest of them.
+func TestPoissonOfOnePixel(t *testing.T) {
+	draw := func(v float32, threads int) [][]uint16 {
+		x := tensor.NewNCHW(1, 3, 3, 2)
+		for i := range x.Data {
+			x.Data[i] = 0.5
+		}
+		x.Data[7] = v // channel 1, pixel 1
+		tape := &autograd.Tape{Threads: threads}
+		y := autograd.Poisson(tape, tape.Leaf(x, false), 1<<18, imageKeys(1)).Spikes()
+		px := make([][]uint16, 6)
+		for i, w := range y.Bits {
+			px[i%6] = append(px[i%6], w)
+		}
+		return px
+	}
+	fires := func(px [][]uint16) (n int) {
+		for _, w := range px[1] {
+			n += int(w >> 1 & 1)
+		}
+		return n
+	}
+	dim, bright := draw(0.25, 1), draw(0.75, 1)
+	require.Equal(t, bright, draw(0.75, 3))
+	for i := range dim {
+		for k, w := range dim[i] {
+			differ := w ^ bright[i][k]
+			require.True(t, differ == 0 || i == 1 && differ == 2 && w&2 == 0, "pixel %d, step %d: %b and %b", i, k, w, bright[i][k])
+		}
+	}
+	assert.Zero(t, fires(draw(0.49/(1<<16), 1)))
+	assert.InDelta(t, 4, fires(draw(0.51/(1<<16), 1)), 8) // of 2¹⁸ draws
+	assert.NotZero(t, fires(draw(4./(1<<16), 1)))
+	assert.Equal(t, 1<<18, fires(draw(1, 1)))
+}
+
 func sum(v []int) int {
 	n := 0
 	for _, x := range v {

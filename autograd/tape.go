@@ -74,12 +74,19 @@ func (t *Tape) Reset() {
 	t.spent, t.nonFinite, t.err = false, false, nil
 }
 
-// Leaf puts a batch of images on the tape, as a value with Steps = 1. If grad is set, a
-// backward pass computes its gradient.
+// Leaf puts a batch of images or frames on the tape, as a value of shape x.Shape(). If grad
+// is set, a backward pass computes its gradient.
 func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
-	v := t.NewDense(tensor.Shape{N: x.N, Steps: 1, C: x.C, H: x.H, W: x.W}, grad)
-	d := tensor.Dense{Shape: v.shape, Data: v.dense}
-	d.Pack(x)
+	v := t.NewDense(x.Shape(), grad)
+	v.Dense().Pack(x)
+	return v
+}
+
+// LeafSpikes is like Leaf, but puts x on the tape as spikes: an element fires where x is not
+// zero.
+func (t *Tape) LeafSpikes(x tensor.NCHW, grad bool) *Value {
+	v := t.NewSpikes(x.Shape(), grad)
+	v.Spikes().PackSpikes(x)
 	return v
 }
 

@@ -388,7 +388,7 @@ func TestPanicsNameTheShapes(t *testing.T) {
 		"RepeatSteps: 4 steps for 2×3×5×4×4":           func() { autograd.RepeatSteps(tape, x, 4) },
 		"BatchNorm: 4 channels do not fit 2×3×5×4×4":   func() { autograd.BatchNormEval(tape, x, batchNorm(vectors(4), filled(4, 0, 0), filled(4, 1, 0))) },
 		"neurons of 4 steps for currents 2×3×5":        func() { autograd.FireThroughRate(tape, x, d, 4) },
-		"Poisson: 3 steps and 2 keys for 2×3×5×4×4":    func() { autograd.Poisson(tape, x, 3, make([]rng.Key, 2)) },
+		"Poisson: 4 steps and 2 keys for 2×3×5×4×4":    func() { autograd.Poisson(tape, x, 4, make([]rng.Key, 2)) },
 		"Backward: a seed of 10 values for 2×3×5×4×4":  func() { tape.Backward(x, make([]float32, 10)) },
 		"BackwardFrom: a seed 1×3×5×4×4 for 2×3×5×4×4": func() {
 			tape.BackwardFrom(x, tensor.NewDense(tensor.Shape{N: 1, Steps: 3, C: 5, H: 4, W: 4}))

@@ -125,7 +125,12 @@ func joined(m *snn.Model, clean, perturbed tensor.NCHW, keys []rng.Key) (tensor.
 			return tensor.NCHW{}, nil, fmt.Errorf("%s holds %v; expected finite values", q.Name, q.Data()[i])
 		}
 	}
-	both := tensor.NewNCHW(2*clean.N, clean.C, clean.H, clean.W)
+	shape := clean.Shape()
+	if perturbed.Shape() != shape {
+		return tensor.NCHW{}, nil, fmt.Errorf("clean images %v and perturbed images %v; expected the same shape", clean, perturbed)
+	}
+	shape.N *= 2
+	both := tensor.NewFrames(shape)
 	copy(both.Data[copy(both.Data, clean.Data):], perturbed.Data)
 	if keys == nil {
 		keys = make([]rng.Key, clean.N)

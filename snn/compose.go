@@ -13,7 +13,7 @@ import (
 
 // Sequential runs layers one after another.
 type Sequential struct {
-	prefix string // the name that Describe was given
+	full   []string // the layers' full names, set by Describe
 	names  []string
 	layers []Layer
 }
@@ -33,6 +33,7 @@ func NewSequential(layers ...Layer) *Sequential {
 func (s *Sequential) Append(name string, l Layer) *Sequential {
 	s.names = append(s.names, name)
 	s.layers = append(s.layers, l)
+	s.full = nil
 	return s
 }
 
@@ -42,28 +43,36 @@ func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 // Forward implements [Layer]. It releases the output of each layer once the next one has
 // run.
 func (s *Sequential) Forward(p *Pass, x *autograd.Value) *autograd.Value {
-	h, outer := x, p.Tape.Layer
-	defer func() { p.Tape.Layer = outer }()
+	h := x
+	names := s.names
+	if s.full != nil {
+		names = s.full
+	}
+	outer := p.Tape.Layer
 	for i, l := range s.layers {
-		p.Tape.Layer = join(s.prefix, s.names[i])
+		p.Tape.Layer = names[i]
 		next := l.Forward(p, h)
 		if p.Tape.TakeNonFinite() { // layers of neurons have taken theirs
-			p.Fail(fmt.Errorf("layer %s: an input is not a finite number", join(s.prefix, s.names[i])))
+			p.Fail(fmt.Errorf("layer %s: an input is not a finite number", names[i]))
 		}
 		if h != x && next != h {
 			p.Tape.Release(h)
 		}
 		h = next
 	}
+	p.Tape.Layer = outer
 	return h
 }
 
 // Describe implements [Layer].
 func (s *Sequential) Describe(sum *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
-	s.prefix = name
+	s.full = nil
+	for _, n := range s.names {
+		s.full = append(s.full, join(name, n))
+	}
 	for i, l := range s.layers {
 		var err error
-		if in, err = describe(sum, l, join(name, s.names[i]), in); err != nil {
+		if in, err = describe(sum, l, s.full[i], in); err != nil {
 			return in, err
 		}
 	}
@@ -134,6 +143,8 @@ type Residual struct {
 	Conv2 *Conv2D
 	Short *Conv2D         // convolution of the shortcut; nil if input and output have the same shape
 	Comb  *autograd.Param // [2], weights of the shortcut and of the other branch
+
+	stem, branch *Sequential // made by Describe
 }
 
 // parts returns the block's layers under their names: those before the branches, and those
@@ -158,7 +169,7 @@ func (b *Residual) parts() (stem, branch *Sequential) {
 
 // Forward implements [Layer].
 func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
-	stem, branch := b.parts()
+	stem, branch := b.stem, b.branch
 	o := stem.Forward(p, x)
 	shortcut := x
 	if b.Short != nil {
@@ -180,6 +191,7 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 		return in, errors.New("a layer is nil: expected N1, Conv1, N2 and Conv2")
 	}
 	stem, branch := b.parts()
+	b.stem, b.branch = stem, branch
 	o, err := describe(s, stem, name, in)
 	if err != nil {
 		return in, err

@@ -24,7 +24,8 @@
 //
 // A [Model] takes images with values in [0,1], in NCHW order. It normalizes them, encodes
 // them as an input over T time steps, and runs its layers. Its logits are the mean over
-// time of the last layer's output.
+// time of the last layer's output. In place of an image, an example may have T frames, one
+// for each time step; see [tensor.NCHW].
 //
 // A [Layer] describes itself when the model is built, and records its operations on a tape
 // in each pass. A [Sequential] is a layer that runs others one after another. Parameters
@@ -102,7 +103,7 @@
 //	SetSettings        takes steps, encoder, class names and layer settings  settings
 //	ValidateParams     looks for NaN, infinities and bad variances           –
 //	ValidateImages     checks the shape and the range of images              –
-//	ValidateClasses    compares the classes of a data set                    –
+//	ValidateDataset    compares shape, steps and classes of a data set       –
 //
 // Models may be used by several goroutines at a time while nothing changes them.
 //

@@ -2,20 +2,25 @@ package snn
 
 import "github.com/org/snnrat/autograd"
 
-// Encoder turns images into the input of a network over time.
+// Encoder turns images or frames into the input of a network over time.
 type Encoder interface {
-	// Encode records the encoding of the images x on p's tape. x has one step and values
-	// in [0,1]. The result has p.Steps steps, or one step if it is the same at all of them.
+	// Encode records the encoding of x on p's tape. x has values in [0,1]. It has one step,
+	// or a frame for each of the p.Steps steps. It holds dense values, but for Direct. The
+	// result has p.Steps steps, or one step if it is the same at all of them.
 	Encode(p *Pass, x *autograd.Value) *autograd.Value
 }
 
-// Direct is constant encoding: the input is the image itself at every step. The layers
-// before the first neurons therefore run once, and not T times.
+// Direct encodes an image as itself at every step, and frames as themselves. The layers
+// before the first neurons run once for an image, and not T times.
+//
+// The first layer computes only where there are spikes if all frames of a batch have the
+// values 0 and 1 and the model does not normalize them.
 type Direct struct{}
 
 // Poisson is rate coding. At every step, each pixel spikes independently, with its value as
-// the probability. The gradient of a pixel is the sum over time of its spikes' gradients (a
-// straight-through estimate). The spikes of an image come from its key in Pass.Keys.
+// the probability. For frames that is its value in the step's frame. The gradient of a pixel
+// is the sum of its spikes' gradients over the steps of its frame (a straight-through
+// estimate). The spikes of an image come from its key in Pass.Keys.
 type Poisson struct{}
 
 // Encode implements [Encoder].

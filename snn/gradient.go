@@ -38,7 +38,7 @@ type BPTR struct{}
 
 // CBA is the conversion-based approximation (Sharmin et al. 2019). Forward and backward pass
 // are those of a network without time. It has the same weights, and a ReLU in place of each
-// neuron.
+// neuron. The input is the image, or the mean of the frames.
 type CBA struct{}
 
 // Encode implements [Gradient].
@@ -47,8 +47,10 @@ func (BPTT) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { retu
 // Encode implements [Gradient].
 func (BPTR) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { return e.Encode(p, x) }
 
-// Encode implements [Gradient]. It returns the image itself.
-func (CBA) Encode(_ *Pass, _ Encoder, x *autograd.Value) *autograd.Value { return x }
+// Encode implements [Gradient]. It returns the image itself, or the mean of the frames.
+func (CBA) Encode(p *Pass, _ Encoder, x *autograd.Value) *autograd.Value {
+	return autograd.MeanOverTime(p.Tape, x)
+}
 
 // Fire implements [Gradient].
 func (g BPTT) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {

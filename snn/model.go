@@ -235,16 +235,32 @@ func (m *Model) Peak() int {
 }
 
 // ValidateImages returns an error if x does not have the shape of the model's images, if it
-// is empty, or if a value is not a number in [0,1]. The error names that value.
-func (m *Model) ValidateImages(x tensor.NCHW) error {
+// is empty, or if a value is not a number in [0,1]. The error names that value. It also
+// returns an error if x has several frames, but not one for each of the model's steps.
+func (m *Model) ValidateImages(x tensor.NCHW) error { return m.validateImages(x, m.Steps) }
+
+// validateImages is ValidateImages for a pass of the given number of steps.
+func (m *Model) validateImages(x tensor.NCHW, steps int) error {
 	if x.C != m.Channels || x.H != m.Height || x.W != m.Width || x.N < 1 {
 		return fmt.Errorf("snn: images %v: expected N×%d×%d×%d with N ≥ 1", x, m.Channels, m.Height, m.Width)
+	}
+	if err := validateFrames(x.Steps, steps); err != nil {
+		return err
 	}
 	if len(x.Data) != x.N*x.Pixels() {
 		return fmt.Errorf("snn: images %v with %d values: expected %d", x, len(x.Data), x.N*x.Pixels())
 	}
 	if err := x.ValidateRange(0, 1); err != nil {
 		return fmt.Errorf("snn: %w", err)
+	}
+	return nil
+}
+
+// validateFrames returns an error if examples of so many frames do not fit a number of time
+// steps. 0 and 1 frames stand for an image.
+func validateFrames(frames, steps int) error {
+	if frames < 0 || frames > 1 && frames != steps {
+		return fmt.Errorf("snn: %d frames for %d time steps: expected a frame for each step, or one image for all of them", frames, steps)
 	}
 	return nil
 }

@@ -45,8 +45,14 @@ func (p *Pass) Fail(err error) {
 	}
 }
 
-// Err returns the first error given to Fail, or nil. A caller of Model.Forward checks it.
-func (p *Pass) Err() error { return p.err }
+// Err returns the first error given to Fail or to Tape.Fail, or nil. A caller of
+// Model.Forward checks it, after its backward pass too.
+func (p *Pass) Err() error {
+	if p.err != nil {
+		return p.err
+	}
+	return p.Tape.Err()
+}
 
 // keys returns a key for each image, derived from the image's key and a purpose.
 func (p *Pass) keys(purpose string) []rng.Key {

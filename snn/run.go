@@ -1,7 +1,6 @@
 package snn
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +12,8 @@ import (
 )
 
 // Forward records the network on p.Tape and returns the logits, a value of N images with
-// one step, Classes channels and one pixel. x holds the images and is a leaf of p.Tape.
+// one step, Classes channels and one pixel. x is a leaf of p.Tape. It holds images, with one
+// step, or frames, with p.Steps steps.
 //
 // Forward is for callers with a tape of their own. Logits and the gradient calls check more
 // and do more. Forward needs p.Tape, p.Steps, p.Gradient and, if the encoding or a layer is
@@ -40,6 +40,7 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 }
 
 // InputGradient returns the gradient of a loss with respect to the images x, in x's shape.
+// If x holds frames, it has a gradient for each of them.
 //
 // InputGradient runs the network on x, and calls fn once with the logits, row-major
 // [N, classes]. fn returns the gradient of the loss with respect to the logits, in the same
@@ -48,8 +49,8 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 //
 // The pass p may be the zero value: [Pass] has the defaults. InputGradient replaces p.Tape.
 //
-// InputGradient returns an error if ValidateImages refuses x, or if a setting of p or of a
-// layer is out of range. It also returns one if a current, a membrane potential or a logit
+// InputGradient returns an error if ValidateImages refuses x, for p.Steps in place of the
+// model's steps. It returns an error if a setting of p or of a layer is out of range. It also returns one if a current, a membrane potential or a logit
 // is not a finite number. It does not call fn then. It also returns an error if no gradient
 // reaches the images. It panics if the numbers of keys and images differ, or if fn returns
 // another number of values than N·classes.
@@ -180,7 +181,7 @@ func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 	if err := m.setDefaults(p); err != nil {
 		return err
 	}
-	if err := m.ValidateImages(x); err != nil {
+	if err := m.validateImages(x, p.Steps); err != nil {
 		return err
 	}
 	if p.Keys == nil {
@@ -211,12 +212,17 @@ func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []
 // runOn is run on p.Tape.
 func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
 	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
-	in := p.Tape.Leaf(x, input)
+	var in *autograd.Value
+	if m.takesSpikes(x) {
+		in = p.Tape.LeafSpikes(x, input)
+	} else {
+		in = p.Tape.Leaf(x, input)
+	}
 	out := m.Forward(p, in)
 	if p.Tape.TakeNonFinite() {
 		p.Fail(errors.New("the input of a layer is not a finite number"))
 	}
-	if err := cmp.Or(p.err, p.Tape.Err()); err != nil {
+	if err := p.Err(); err != nil {
 		return grad, fmt.Errorf("snn: %w", err)
 	}
 	logits := out.Dense().Unpack().Data
@@ -230,7 +236,7 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits
 		return grad, nil
 	}
 	p.Tape.Backward(out, seed)
-	if err := p.Tape.Err(); err != nil {
+	if err := p.Err(); err != nil {
 		return grad, fmt.Errorf("snn: %w", err)
 	}
 	if input {
@@ -238,9 +244,33 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits
 		if g == nil {
 			return grad, errors.New("snn: no gradient reaches the images: a layer has a result that is not recorded as an operation on its input")
 		}
-		grad = g.Unpack()
+		grad = everyFrame(g, x)
 	}
 	return grad, nil
+}
+
+// takesSpikes reports whether the model can read x as spikes: its frames have the values 0
+// and 1, and it neither encodes nor normalizes them.
+func (m *Model) takesSpikes(x tensor.NCHW) bool {
+	_, direct := m.Encoder.(Direct)
+	return x.Steps > 1 && direct && m.mean == nil &&
+		!slices.ContainsFunc(x.Data, func(v float32) bool { return v != 0 && v != 1 })
+}
+
+// everyFrame returns the gradient g of x in x's shape. g has one step if all frames of x
+// have the same gradient.
+func everyFrame(g *tensor.Dense, x tensor.NCHW) tensor.NCHW {
+	grad := g.Unpack()
+	if steps := x.Shape().Steps; steps > g.Steps {
+		one := grad
+		grad = tensor.NewFrames(x.Shape())
+		frame := one.Pixels()
+		for i := range x.N * steps {
+			copy(grad.Data[i*frame:], one.Image(i/steps))
+		}
+	}
+	grad.Steps = x.Steps
+	return grad
 }
 
 // tape returns an idle tape, or a new one. It takes the tape with the most memory, so that

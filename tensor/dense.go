@@ -22,11 +22,11 @@ func (d *Dense) At(n, t, c, y, x int) float32 { return d.Data[d.Index(n, t, c, y
 // Set sets the element of image n, step t, channel c, row y and column x to v.
 func (d *Dense) Set(n, t, c, y, x int, v float32) { d.Data[d.Index(n, t, c, y, x)] = v }
 
-// Pack copies src into d. The N of src is the number of frames, N·Steps; its frame
-// n·Steps + t is image n at step t. Lanes beyond channel C become zero. Pack panics if the
-// shapes do not fit.
+// Pack copies src into d. src has as many frames as d, N·Steps, in the same order. It may
+// count them as N examples of Steps frames, or as N·Steps images. Lanes beyond channel C
+// become zero. Pack panics if the shapes do not fit.
 func (d *Dense) Pack(src NCHW) {
-	if src.N != d.Frames() || src.C != d.C || src.H != d.H || src.W != d.W {
+	if !src.fits(d.Shape) {
 		panic(fmt.Sprintf("tensor: Pack: %v does not fit %v", src, d.Shape))
 	}
 	px := d.Pixels()
@@ -47,10 +47,9 @@ func (d *Dense) Pack(src NCHW) {
 	}
 }
 
-// Unpack returns a copy of d in NCHW order. The N of the result is the number of frames,
-// N·Steps.
+// Unpack returns a copy of d in NCHW order.
 func (d *Dense) Unpack() NCHW {
-	dst := NewNCHW(d.Frames(), d.C, d.H, d.W)
+	dst := NewFrames(d.Shape)
 	px := d.Pixels()
 	for f := range d.Frames() {
 		for c := range d.C {
@@ -62,4 +61,9 @@ func (d *Dense) Unpack() NCHW {
 		}
 	}
 	return dst
+}
+
+// fits reports whether x has the frames of s.
+func (x NCHW) fits(s Shape) bool {
+	return x.Shape().Frames() == s.Frames() && x.C == s.C && x.H == s.H && x.W == s.W
 }

@@ -2,7 +2,8 @@
 //
 //   - [Dense] is a float32 value,
 //   - [Spikes] is a value of zeros and ones, one bit each,
-//   - [NCHW] is a batch of images, or of their gradients, in plain row-major order,
+//   - [NCHW] is a batch of images or of frames over time, or of their gradients, in plain
+//     row-major order,
 //   - [Arena] lends the memory of values and takes it back.
 //
 // # Layout

@@ -66,10 +66,10 @@ func (s *Spikes) Dense() *Dense {
 	return d
 }
 
-// PackSpikes replaces the spikes of s: an element fires where src is not zero. The N of
-// src is the number of frames, N·Steps. PackSpikes panics if the shapes do not fit.
+// PackSpikes replaces the spikes of s: an element fires where src is not zero. src has as
+// many frames as s, N·Steps, in the same order. PackSpikes panics if the shapes do not fit.
 func (s *Spikes) PackSpikes(src NCHW) {
-	if src.N != s.Frames() || src.C != s.C || src.H != s.H || src.W != s.W {
+	if !src.fits(s.Shape) {
 		panic(fmt.Sprintf("tensor: PackSpikes: %v does not fit %v", src, s.Shape))
 	}
 	clear(s.Bits)

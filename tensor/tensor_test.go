@@ -22,7 +22,7 @@ func drawShape(t *rapid.T) tensor.Shape {
 
 // numbered returns frames of the shape with a different value everywhere, none zero.
 func numbered(s tensor.Shape) tensor.NCHW {
-	x := tensor.NewNCHW(s.Frames(), s.C, s.H, s.W)
+	x := tensor.NewFrames(s)
 	for i := range x.Data {
 		x.Data[i] = float32(i + 1)
 	}
@@ -95,7 +95,7 @@ func TestSetIsSeenByAt(t *testing.T) {
 func TestPackSpikes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawShape(t)
-		x := tensor.NewNCHW(s.Frames(), s.C, s.H, s.W)
+		x := tensor.NewFrames(s)
 		fires := rapid.SliceOfN(rapid.Bool(), len(x.Data), len(x.Data)).Draw(t, "spikes")
 		count := 0
 		for i, f := range fires {
@@ -145,6 +145,37 @@ func TestImagesShareMemoryAndClonesDoNot(t *testing.T) {
 	_ = append(x.Image(0), 99)
 	_ = append(x.Slice(0, 1).Data, 99)
 	assert.Equal(t, float32(-1), x.Image(1)[0])
+}
+
+// A batch of frames has all frames of an example in one piece. Steps 0 and 1 mean one image.
+func TestFrames(t *testing.T) {
+	s := tensor.Shape{N: 3, Steps: 2, C: 2, H: 1, W: 3}
+	x := numbered(s)
+	assert.Equal(t, s, x.Shape())
+	assert.Equal(t, 12, x.Pixels())
+	assert.Equal(t, "3×2×2×1×3", x.String())
+	assert.Equal(t, []float32{13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24}, x.Image(1))
+	mid := x.Slice(1, 2)
+	assert.Equal(t, tensor.NCHW{N: 1, Steps: 2, C: 2, H: 1, W: 3, Data: x.Image(1)}, mid)
+	assert.Equal(t, mid, mid.Clone())
+	assert.EqualError(t, x.ValidateRange(1, 20), "image 1, step 1, value 2: 21 outside [1, 20]")
+
+	for _, steps := range []int{0, 1} {
+		x := tensor.NewNCHW(2, 2, 1, 3)
+		x.Steps = steps
+		assert.Equal(t, tensor.Shape{N: 2, Steps: 1, C: 2, H: 1, W: 3}, x.Shape())
+		assert.Equal(t, 6, x.Pixels())
+		assert.Equal(t, "2×2×1×3", x.String())
+		assert.Len(t, x.Image(1), 6)
+	}
+	assert.PanicsWithValue(t, "tensor: NewFrames: invalid shape 1×0×1×1×1", func() { tensor.NewFrames(tensor.Shape{N: 1, C: 1, H: 1, W: 1}) })
+
+	d := tensor.NewDense(s)
+	d.Pack(x)
+	d2 := tensor.NewDense(s)
+	d2.Pack(tensor.NCHW{N: 6, C: 2, H: 1, W: 3, Data: x.Data})
+	assert.Equal(t, d, d2, "the frames as images")
+	assert.Panics(t, func() { d.Pack(x.Slice(0, 2)) })
 }
 
 func TestCheckRange(t *testing.T) {

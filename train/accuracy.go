@@ -14,12 +14,12 @@ import (
 // not affect the result. Among equal logits, the first one counts as the largest.
 //
 // Accuracy checks ctx before every batch and returns ctx.Err(), wrapped, once ctx is done.
-// It also returns an error if batch < 1, or if the images or the classes of the set differ
-// from the model's. The same holds if an image cannot be read, or if a parameter or a logit
+// It also returns an error if batch < 1, or if [snn.Model.ValidateDataset] refuses the set.
+// The same holds if an image cannot be read, or if a parameter or a logit
 // is not a finite number.
-func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int) (float64, error) {
-	if err := validateSet(model, set); err != nil {
-		return 0, err
+func Accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int) (float64, error) {
+	if err := model.ValidateDataset(set); err != nil {
+		return 0, fmt.Errorf("train: %w", err)
 	}
 	if err := model.ValidateParams(); err != nil {
 		return 0, fmt.Errorf("train: accuracy: %w", err)
@@ -51,7 +51,7 @@ func Accuracy(ctx context.Context, model *snn.Model, set *dataset.Set, batch int
 			}
 		}
 	}
-	return float64(correct) / float64(set.N), nil
+	return float64(correct) / float64(set.Shape().N), nil
 }
 
 // argmax returns the index of the first of the largest values.

@@ -4,17 +4,18 @@ import (
 	"fmt"
 
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/train/dataset"
+	"github.com/org/snnrat/tensor"
 )
 
 // validateBatchNorm returns an error that names the first batch norm that sees one value a
 // channel in the smallest batch of an epoch, that is, one image of one pixel at one step.
+// set is the shape of the data set.
 // Such values have no variance: the output is the bias whatever the input is, and the
 // running variance shrinks.
 //
 // Steps count once a layer of neurons has made them. A batch norm on a branch around such
 // a layer is taken for one behind it; the pass itself returns an error then.
-func validateBatchNorm(model *snn.Model, set *dataset.Set, cfg Config) error {
+func validateBatchNorm(model *snn.Model, set tensor.Shape, cfg Config) error {
 	size := cfg.Loader.BatchSize
 	if size < 1 { // the loader's error
 		return nil
@@ -28,7 +29,7 @@ func validateBatchNorm(model *snn.Model, set *dataset.Set, cfg Config) error {
 		made = 1
 	}
 	steps := 1
-	if _, ok := model.Encoder.(snn.Direct); !ok {
+	if _, ok := model.Encoder.(snn.Direct); !ok || set.Steps > 1 {
 		steps = made
 	}
 	for _, r := range model.Summary().Rows {

@@ -103,8 +103,9 @@ func (t *Trainer) save(path string) error {
 // model's parameters do not matter.
 //
 // Resume compares the exported fields of the configuration and of the layers. For a
-// function or a channel, it compares only whether it is nil. The caller makes sure that it
-// is the same.
+// function or a channel, it compares only whether it is nil. Of a set without a Fingerprint,
+// it compares the shape, the classes and the labels. The caller makes sure that the rest is
+// the same.
 //
 // Resume returns an error that names the file if the file cannot be read, is not a
 // checkpoint or is corrupt. It also returns an error if something differs, and names that.

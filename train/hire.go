@@ -24,19 +24,24 @@ import (
 //   - ∂L/∂x comes from the same pass as the gradient of the weights.
 //   - The noise is bounded by [0,1] alone, without an ε-ball.
 //   - Every batch starts with its own images, without noise.
+//
+// HIRE is for images, which are the same at every time step. [New] refuses a data set of
+// several frames.
 type HIRE struct {
 	Periods int     // at least 1, a divisor of the model's number of steps; 1 is plain training
 	Eps     float32 // ε_s in [0, 1]
 }
 
 // validate returns an error that names the field that is out of its range, for a model
-// with the given number of time steps. A nil h is valid.
-func (h *HIRE) validate(steps int) error {
+// with the given number of time steps and a set of so many frames. A nil h is valid.
+func (h *HIRE) validate(steps, frames int) error {
 	switch {
 	case h == nil:
 		return nil
 	case h.Periods < 1 || steps%h.Periods != 0:
 		return fmt.Errorf("train: Config.HIRE.Periods is %d, want a divisor of the model's %d steps", h.Periods, steps)
+	case frames > 1:
+		return fmt.Errorf("train: Config.HIRE is for images that are the same at every time step, want nil for examples of %d frames", frames)
 	case !(h.Eps >= 0 && h.Eps <= 1):
 		return fmt.Errorf("train: Config.HIRE.Eps is %v, want a number in [0, 1]", h.Eps)
 	}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
 )
 
 // trait is one property that a training depends on. A checkpoint is resumed only by a
@@ -78,20 +80,36 @@ func (t *Trainer) origin() (traits []trait, err error) {
 
 	traits = append(traits, settings...)
 
-	s := t.set
-	add("the set's size", "%d images of %d×%d×%d", s.N, s.C, s.H, s.W)
-	names := s.ClassNames()
-	for y := len(names); y < s.Classes; y++ { // a class without a name is its number
+	s, info := t.set.Shape(), snn.InfoOf(t.set)
+	images := "images"
+	if s.Steps > 1 {
+		images = fmt.Sprintf("examples of %d frames", s.Steps)
+	}
+	add("the set's size", "%d %s of %d×%d×%d", s.N, images, s.C, s.H, s.W)
+	names := slices.Clone(info.ClassNames)
+	for y := len(names); y < m.Classes(); y++ { // a class without a name is its number
 		names = append(names, strconv.Itoa(y))
 	}
 	add("the set's classes", "%s", strings.Join(names, ", "))
-	content, err := s.Fingerprint()
+	content, err := t.content()
 	if err != nil {
 		return nil, err
 	}
 	add("the set's content", "%s", content)
 	add("the key", "the one with digest %s", shortHash(t.key[:]))
 	return traits, nil
+}
+
+// content returns the fingerprint of the set, or a digest of its labels if it has none.
+func (t *Trainer) content() (string, error) {
+	if set, ok := t.set.(interface{ Fingerprint() (string, error) }); ok {
+		return set.Fingerprint()
+	}
+	var b []byte
+	for i := range t.set.Shape().N {
+		b = binary.LittleEndian.AppendUint64(b, uint64(t.set.Label(i)))
+	}
+	return "labels " + shortHash(b), nil
 }
 
 // shortHash returns the first half of a SHA-256.

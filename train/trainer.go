@@ -20,7 +20,7 @@ import (
 // change the model while it trains.
 type Trainer struct {
 	model   *snn.Model
-	set     *dataset.Set
+	set     snn.Dataset
 	cfg     Config
 	key     rng.Key
 	loader  *dataset.Loader
@@ -40,24 +40,23 @@ type Trainer struct {
 	grad   []float32 // [N, classes]
 }
 
-// New returns a trainer of model on set. All random numbers of the training come from
-// key.
+// New returns a trainer of model on a data set, such as a *dataset.Set. All random numbers
+// of the training come from key.
 //
 // New returns an error that names the first field of cfg that is out of its range. It
-// returns an error if the images or the classes of the set differ from the model's. It
-// also returns an error if a layer of batch norm would see a single value per channel in
+// returns an error if [snn.Model.ValidateDataset] refuses the set. It also returns an error if a layer of batch norm would see a single value per channel in
 // some batch, since one value has no variance.
-func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer, error) {
+func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if err := validateSet(model, set); err != nil {
+	if err := model.ValidateDataset(set); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if err := cfg.HIRE.validate(model.Steps, set.Shape().Steps); err != nil {
 		return nil, err
 	}
-	if err := cfg.HIRE.validate(model.Steps); err != nil {
-		return nil, err
-	}
-	if err := validateBatchNorm(model, set, cfg); err != nil {
+	if err := validateBatchNorm(model, set.Shape(), cfg); err != nil {
 		return nil, err
 	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
@@ -72,19 +71,6 @@ func New(model *snn.Model, set *dataset.Set, cfg Config, key rng.Key) (*Trainer,
 		model: model, set: set, cfg: cfg, key: key, loader: loader, updater: updater,
 		state: slices.Concat(model.State(), updater.State()),
 	}, nil
-}
-
-// validateSet returns an error if the images or the classes of the set differ from the
-// model's.
-func validateSet(model *snn.Model, set *dataset.Set) error {
-	if set.C != model.Channels || set.H != model.Height || set.W != model.Width {
-		return fmt.Errorf("train: the set's images are %d×%d×%d, want the model's %d×%d×%d",
-			set.C, set.H, set.W, model.Channels, model.Height, model.Width)
-	}
-	if err := model.ValidateClasses(set.Classes, set.ClassNames()); err != nil {
-		return fmt.Errorf("train: %w", err)
-	}
-	return nil
 }
 
 // Epochs trains for the epochs that are left and yields the metrics of each as it is

@@ -61,8 +61,7 @@ func tiny(t testing.TB, change func(*zoo.Config)) *snn.Model {
 func rat() train.Config {
 	cfg := train.Default(3)
 	cfg.Loader.BatchSize = 8
-	cfg.Loader.CropPadding = 1
-	cfg.Loader.Flip = true
+	cfg.Loader.Augment = []dataset.Augmentation{dataset.Crop{Padding: 1}, dataset.Flip{}}
 	cfg.LabelSmoothing = 0.1
 	cfg.Adversary = noise{Std: 0.05}
 	cfg.Regularizer = &shrink{Share: 0.01}
@@ -716,7 +715,7 @@ func TestNewRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, c.want)
 	}
 	_, err := train.New(tiny(t, func(c *zoo.Config) { c.Height = 8 }), toy(t), rat(), rng.New(1))
-	assert.EqualError(t, err, "train: the set's images are 1×6×6, want the model's 1×8×6")
+	assert.EqualError(t, err, "train: snn: images of 1×6×6: the network expects 1×8×6")
 	// A set of fewer classes has other labels, as one of more has.
 	few, err := toy(t).Only(0, 2)
 	require.NoError(t, err)
@@ -811,7 +810,7 @@ func TestAccuracy(t *testing.T) {
 	_, err = train.Accuracy(ctx, model, set, 0)
 	assert.ErrorContains(t, err, "LoaderConfig.BatchSize is 0, want")
 	_, err = train.Accuracy(ctx, tiny(t, func(c *zoo.Config) { c.Channels, c.Mean, c.Std = 3, nil, nil }), set, 4)
-	assert.ErrorContains(t, err, "the set's images are 1×6×6, want the model's 3×6×6")
+	assert.ErrorContains(t, err, "images of 1×6×6: the network expects 3×6×6")
 	done, cancel := context.WithCancel(ctx)
 	cancel()
 	_, err = train.Accuracy(done, model, set, 4)

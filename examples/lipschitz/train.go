@@ -41,7 +41,7 @@ func (j *job) networks() (nets []*network, err error) {
 			return nil, fmt.Errorf("-model %s: a network for images of %d×%d×%d: -data %s has %d×%d×%d; expected the same",
 				path, m.Channels, m.Height, m.Width, j.options.Data, j.Test.C, j.Test.H, j.Test.W)
 		}
-		if err := m.ValidateClasses(j.Test.Classes, j.Test.ClassNames()); err != nil {
+		if err := m.ValidateDataset(j.Test); err != nil {
 			return nil, fmt.Errorf("-model %s, -data %s: %w", path, j.options.Data, err)
 		}
 		nets = append(nets, &network{Name: path, Config: cfg, model: m})

@@ -144,7 +144,7 @@ func (l *lab) open(n *network) error {
 		return fmt.Errorf("%s: a network for images of %d×%d×%d in %d classes: expected one for the images of -data, %d×%d×%d in %d classes",
 			n.file, m.Channels, m.Height, m.Width, m.Classes(), s.C, s.H, s.W, s.Classes)
 	}
-	if err := m.ValidateClasses(n.on.Test.Classes, n.on.Test.ClassNames()); err != nil {
+	if err := m.ValidateDataset(n.on.Test); err != nil {
 		return fmt.Errorf("%s: %w", n.file, err)
 	}
 	return nil

@@ -111,7 +111,7 @@ func (o *options) newNetwork(s subject, m method) *network {
 		slow = float64(cfg.Steps) / float64(o.T)
 	}
 	r := recipe{
-		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: s.Loader.Flip,
+		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: len(s.Loader.Augment) > 0,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
 	if m.Mix {

@@ -119,25 +119,20 @@ func Default(arch string) Config {
 	}
 }
 
-// Images describes the images and classes of a data set. A *dataset.Set implements it.
-type Images interface {
-	// Shape returns the number of images and the channels, rows and columns of each.
-	Shape() (n, c, h, w int)
-	// NumClasses returns the number of classes.
-	NumClasses() int
-	// ClassNames returns the names of the classes, or nil if they are unknown.
-	ClassNames() []string
-	// Normalization returns the mean and the standard deviation of each channel, by which
-	// networks normalize the images. Both are nil for none.
-	Normalization() (mean, std []float32)
-}
-
-// For returns c with the images and classes of a data set: Channels, Height, Width, Classes,
-// ClassNames, Mean and Std.
-func (c Config) For(set Images) Config {
-	_, c.Channels, c.Height, c.Width = set.Shape()
-	c.Classes, c.ClassNames = set.NumClasses(), set.ClassNames()
-	c.Mean, c.Std = set.Normalization()
+// For returns c with the examples and classes of a data set: Channels, Height, Width,
+// ClassNames, Mean and Std, as far as the data set knows them. Classes stays as it is if
+// the data set does not know its number of classes. Steps becomes the number of frames if
+// an example has several.
+func (c Config) For(set snn.Dataset) Config {
+	s, info := set.Shape(), snn.InfoOf(set)
+	c.Channels, c.Height, c.Width = s.C, s.H, s.W
+	if s.Steps > 1 {
+		c.Steps = s.Steps
+	}
+	if info.Classes > 0 {
+		c.Classes = info.Classes
+	}
+	c.ClassNames, c.Mean, c.Std = info.ClassNames, info.Mean, info.Std
 	return c
 }
 

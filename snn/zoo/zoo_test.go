@@ -388,7 +388,9 @@ func cifar10(arch string) zoo.Config {
 // set describes the images of a data set.
 type set struct{}
 
-func (set) Shape() (n, c, h, w int)              { return 7, 1, 5, 6 }
+func (set) Shape() tensor.Shape                  { return tensor.Shape{N: 7, Steps: 1, C: 1, H: 5, W: 6} }
+func (set) Label(int) int                        { return 0 }
+func (set) Fill(tensor.NCHW, []int) error        { return nil }
 func (set) NumClasses() int                      { return 2 }
 func (set) ClassNames() []string                 { return []string{"cat", "dog"} }
 func (set) Normalization() (mean, std []float32) { return []float32{0.3}, []float32{0.2} }
@@ -407,7 +409,20 @@ func TestFor(t *testing.T) {
 	assert.Equal(t, []int{1, 5, 6, 2}, []int{m.Channels, m.Height, m.Width, m.Classes()})
 	assert.Equal(t, []string{"cat", "dog"}, m.ClassNames())
 	assert.Equal(t, []float32{0.3}, m.Mean)
+	assert.Equal(t, 8, m.Steps)
+
+	c = zoo.Default("conv2 A | fc").For(frames{})
+	assert.Equal(t, 5, c.Steps)
+	assert.Equal(t, 10, c.Classes, "unknown to the set")
+	assert.Nil(t, c.Mean)
 }
+
+// frames is a data set of frames that knows nothing of its classes.
+type frames struct{}
+
+func (frames) Shape() tensor.Shape           { return tensor.Shape{N: 7, Steps: 5, C: 2, H: 4, W: 4} }
+func (frames) Label(int) int                 { return 0 }
+func (frames) Fill(tensor.NCHW, []int) error { return nil }
 
 // What was changed after New is saved and loaded.
 func TestChangedSettingsAreLoaded(t *testing.T) {

@@ -1,47 +1,70 @@
 package dataset
 
-import "math/rand/v2"
+import (
+	"fmt"
+	"math/rand/v2"
 
-// view is a crop that begins dy rows further down and dx columns further right than the image,
-// mirrored left to right if flip. The zero view is the image itself.
-type view struct {
-	dy, dx int
-	flip   bool
+	"github.com/org/snnrat/tensor"
+)
+
+// Augmentation changes an example at random, each time that an epoch shows it.
+//
+// An Augmentation may also have a method Validate(s tensor.Shape) error. NewLoader calls it
+// with the shape of the set, and returns its error.
+type Augmentation interface {
+	// Augment changes x in place. x is one example, in [0,1] before and after the call. All
+	// random numbers come from r. Augment must be safe for concurrent use.
+	Augment(x tensor.NCHW, r *rand.Rand)
 }
 
-// randomView draws the standard augmentation of CIFAR: a crop of the original size from the
-// image padded on all sides, and a flip with probability 1/2.
-func randomView(r *rand.Rand, padding int, flip bool) view {
-	var v view
-	if padding > 0 {
-		v.dy = r.IntN(2*padding+1) - padding
-		v.dx = r.IntN(2*padding+1) - padding
-	}
-	if flip {
-		v.flip = r.IntN(2) == 1
-	}
-	return v
+// Crop returns a crop of the example's size, at a random place in the example padded with
+// zeros. All frames and channels get the same crop.
+type Crop struct {
+	Padding int // zeros on each side, in [1, min(H, W))
 }
 
-// render writes the view v of src, an image of h×w in [C][H][W] order, to dst as value/255.
-// Pixels outside of src are 0.
-func (v view) render(dst []float32, src []uint8, h, w int) {
-	clear(dst)
-	for i := range len(src) / w { // rows of all channels
-		row := dst[i*w:][:w]
-		y := i%h + v.dy
-		if y < 0 || y >= h {
-			continue
-		}
-		from := src[(i+v.dy)*w:][:w]
-		for x := range row {
-			at := x + v.dx
-			if v.flip {
-				at = w - 1 - x + v.dx
-			}
-			if at >= 0 && at < w {
-				row[x] = float32(from[at]) / 255
-			}
+// Validate returns an error if Padding is out of range for examples of shape s.
+func (c Crop) Validate(s tensor.Shape) error {
+	if c.Padding < 1 || c.Padding >= min(s.H, s.W) {
+		return fmt.Errorf("Crop.Padding is %d, want 1 to %d for images of %d×%d", c.Padding, min(s.H, s.W)-1, s.H, s.W)
+	}
+	return nil
+}
+
+// Augment implements [Augmentation].
+func (c Crop) Augment(x tensor.NCHW, r *rand.Rand) {
+	dy := r.IntN(2*c.Padding+1) - c.Padding
+	dx := r.IntN(2*c.Padding+1) - c.Padding
+	for planes := x.Data; len(planes) > 0; planes = planes[x.H*x.W:] {
+		move(planes[:x.H*x.W], dy*x.W)
+	}
+	for rows := x.Data; dx != 0 && len(rows) > 0; rows = rows[x.W:] {
+		move(rows[:x.W], dx)
+	}
+}
+
+// move moves the values of v to the front by n, or to the back by −n, and fills the rest
+// with zeros.
+func move(v []float32, n int) {
+	if n >= 0 {
+		clear(v[copy(v, v[n:]):])
+	} else {
+		copy(v[-n:], v)
+		clear(v[:-n])
+	}
+}
+
+// Flip mirrors the example left to right with probability 1/2, all frames or none.
+type Flip struct{}
+
+// Augment implements [Augmentation].
+func (Flip) Augment(x tensor.NCHW, r *rand.Rand) {
+	if r.IntN(2) == 0 {
+		return
+	}
+	for rows := x.Data; len(rows) > 0; rows = rows[x.W:] {
+		for i, j := 0, x.W-1; i < j; i, j = i+1, j-1 {
+			rows[i], rows[j] = rows[j], rows[i]
 		}
 	}
 }

@@ -1,36 +1,56 @@
 package dataset
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/org/snnrat/tensor"
 )
 
-// TestRender writes views of an image of two channels of 2×3 over old values.
-func TestRender(t *testing.T) {
-	src := []uint8{
+// draws returns a generator whose first IntN(n[k]) calls return want[k].
+func draws(n, want []int) *rand.Rand {
+	for seed := uint64(0); ; seed++ {
+		r, found := rand.New(rand.NewPCG(seed, 0)), true
+		for k := range n {
+			found = r.IntN(n[k]) == want[k] && found
+		}
+		if found {
+			return rand.New(rand.NewPCG(seed, 0))
+		}
+	}
+}
+
+// TestCropAndFlip augments an example of two planes of 2×3, as two channels and as two
+// frames.
+func TestCropAndFlip(t *testing.T) {
+	src := []float32{
 		10, 20, 30,
 		40, 50, 60,
 
 		110, 120, 130,
 		140, 150, 160,
 	}
-	for v, want := range map[view][]uint8{
-		{}:                          src,
-		{flip: true}:                {30, 20, 10, 60, 50, 40, 130, 120, 110, 160, 150, 140},
-		{dy: 1}:                     {40, 50, 60, 0, 0, 0, 140, 150, 160, 0, 0, 0},
-		{dy: -1}:                    {0, 0, 0, 10, 20, 30, 0, 0, 0, 110, 120, 130},
-		{dx: 2}:                     {30, 0, 0, 60, 0, 0, 130, 0, 0, 160, 0, 0},
-		{dx: -1}:                    {0, 10, 20, 0, 40, 50, 0, 110, 120, 0, 140, 150},
-		{dy: 1, dx: -1, flip: true}: {50, 40, 0, 0, 0, 0, 150, 140, 0, 0, 0, 0},
+	for _, c := range []struct {
+		dy, dx, flip int
+		want         []float32
+	}{
+		{0, 0, 0, src},
+		{0, 0, 1, []float32{30, 20, 10, 60, 50, 40, 130, 120, 110, 160, 150, 140}},
+		{1, 0, 0, []float32{40, 50, 60, 0, 0, 0, 140, 150, 160, 0, 0, 0}},
+		{-1, 0, 0, []float32{0, 0, 0, 10, 20, 30, 0, 0, 0, 110, 120, 130}},
+		{0, 2, 0, []float32{30, 0, 0, 60, 0, 0, 130, 0, 0, 160, 0, 0}},
+		{0, -1, 0, []float32{0, 10, 20, 0, 40, 50, 0, 110, 120, 0, 140, 150}},
+		{1, -1, 1, []float32{50, 40, 0, 0, 0, 0, 150, 140, 0, 0, 0, 0}},
 	} {
-		got := make([]float32, len(src))
-		for i := range got {
-			got[i] = 7
-		}
-		v.render(got, src, 2, 3)
-		for i, b := range want {
-			assert.Equal(t, float32(b)/255, got[i], "%+v, value %d", v, i)
+		for _, s := range []tensor.Shape{{N: 1, Steps: 1, C: 2, H: 2, W: 3}, {N: 1, Steps: 2, C: 1, H: 2, W: 3}} {
+			x := tensor.NewFrames(s)
+			copy(x.Data, src)
+			r := draws([]int{5, 5, 2}, []int{c.dy + 2, c.dx + 2, c.flip})
+			Crop{Padding: 2}.Augment(x, r)
+			Flip{}.Augment(x, r)
+			assert.Equal(t, c.want, x.Data, "%+v", c)
 		}
 	}
 }

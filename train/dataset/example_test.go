@@ -53,7 +53,7 @@ func ExampleNew() {
 // The standard augmentation for CIFAR: a random crop with padding 4, and a flip.
 func ExampleDefaultCIFARTraining() {
 	fmt.Printf("%+v\n", dataset.DefaultCIFARTraining())
-	// Output: {BatchSize:64 DropLast:false Shuffle:true CropPadding:4 Flip:true Prefetch:2}
+	// Output: {BatchSize:64 DropLast:false Shuffle:true Augment:[{Padding:4} {}] Prefetch:2}
 }
 
 // CIFAR-10 from its archive, which package download gets. A folder of its files does as well.

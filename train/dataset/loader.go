@@ -6,25 +6,25 @@ import (
 	"iter"
 	"sync"
 
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
 // Batch is a mini-batch. The receiver owns its memory.
 type Batch struct {
-	X  tensor.NCHW // images, values in [0,1]
+	X  tensor.NCHW // images or frames, values in [0,1]
 	Y  []int       // [X.N] labels
 	ID []uint64    // [X.N] index of each image in the loader's set, a key for its random streams
 }
 
 // LoaderConfig says how a [Loader] makes batches.
 type LoaderConfig struct {
-	BatchSize   int  // images in a batch, at least 1; the last batch of an epoch may have fewer
-	DropLast    bool // leave out a last batch of fewer images
-	Shuffle     bool // a new order for each epoch, instead of the order of the set
-	CropPadding int  // zeros on each side of the image, from which a crop is drawn, in [0, min(H, W)); 0 means no crop
-	Flip        bool // mirror an image left to right with probability 1/2
-	Prefetch    int  // batches prepared while the caller works, in [1, 1024]
+	BatchSize int            // images in a batch, at least 1; the last batch of an epoch may have fewer
+	DropLast  bool           // leave out a last batch of fewer images
+	Shuffle   bool           // a new order for each epoch, instead of the order of the set
+	Augment   []Augmentation // what changes every image, in this order
+	Prefetch  int            // batches prepared while the caller works, in [1, 1024]
 }
 
 // DefaultTraining returns the configuration for training: shuffled batches of 64, two of
@@ -38,7 +38,7 @@ func DefaultTraining() LoaderConfig {
 // random crop of the image padded by 4, and a flip with probability 1/2.
 func DefaultCIFARTraining() LoaderConfig {
 	cfg := DefaultTraining()
-	cfg.CropPadding, cfg.Flip = 4, true
+	cfg.Augment = []Augmentation{Crop{Padding: 4}, Flip{}}
 	return cfg
 }
 
@@ -48,43 +48,55 @@ func DefaultEvaluation() LoaderConfig {
 	return LoaderConfig{BatchSize: 64, Prefetch: 2}
 }
 
-// validate returns an error that names the first field that does not fit set.
-func (c LoaderConfig) validate(set *Set) error {
+// validate returns an error that names the first field that does not fit a set of shape s.
+func (c LoaderConfig) validate(s tensor.Shape) error {
 	switch {
+	case s.N < 1 || s.Steps < 1 || s.C < 1 || s.H < 1 || s.W < 1:
+		return fmt.Errorf("dataset: a data set of shape %v, want at least 1 in each extent", s)
 	case c.BatchSize < 1:
 		return fmt.Errorf("dataset: LoaderConfig.BatchSize is %d, want at least 1", c.BatchSize)
-	case c.DropLast && c.BatchSize > set.N:
-		return fmt.Errorf("dataset: LoaderConfig.BatchSize is %d, want at most %d, the number of images, with DropLast", c.BatchSize, set.N)
-	case c.CropPadding < 0 || c.CropPadding > 0 && c.CropPadding >= min(set.H, set.W):
-		return fmt.Errorf("dataset: LoaderConfig.CropPadding is %d, want 0 to %d for images of %d×%d", c.CropPadding, min(set.H, set.W)-1, set.H, set.W)
+	case c.DropLast && c.BatchSize > s.N:
+		return fmt.Errorf("dataset: LoaderConfig.BatchSize is %d, want at most %d, the number of images, with DropLast", c.BatchSize, s.N)
 	case c.Prefetch < 1 || c.Prefetch > 1024:
 		return fmt.Errorf("dataset: LoaderConfig.Prefetch is %d, want 1 to 1024", c.Prefetch)
+	}
+	for k, a := range c.Augment {
+		if a == nil {
+			return fmt.Errorf("dataset: LoaderConfig.Augment[%d] is nil", k)
+		}
+		if v, ok := a.(interface{ Validate(s tensor.Shape) error }); ok {
+			if err := v.Validate(s); err != nil {
+				return fmt.Errorf("dataset: LoaderConfig.Augment[%d]: %w", k, err)
+			}
+		}
 	}
 	return nil
 }
 
-// Loader splits a set into mini-batches. It is safe for concurrent use.
+// Loader splits a data set into mini-batches. It is safe for concurrent use.
 type Loader struct {
-	set *Set
-	cfg LoaderConfig
-	key rng.Key
+	set   snn.Dataset
+	shape tensor.Shape // of set
+	cfg   LoaderConfig
+	key   rng.Key
 }
 
 // NewLoader returns a loader of set. Shuffle and augmentation are functions of key.
 // NewLoader returns an error that names the field of cfg that is out of range.
-func NewLoader(set *Set, cfg LoaderConfig, key rng.Key) (*Loader, error) {
-	if err := cfg.validate(set); err != nil {
+func NewLoader(set snn.Dataset, cfg LoaderConfig, key rng.Key) (*Loader, error) {
+	shape := set.Shape()
+	if err := cfg.validate(shape); err != nil {
 		return nil, err
 	}
-	return &Loader{set, cfg, key}, nil
+	return &Loader{set, shape, cfg, key}, nil
 }
 
 // Batches returns the number of batches in an epoch.
 func (l *Loader) Batches() int {
 	if l.cfg.DropLast {
-		return l.set.N / l.cfg.BatchSize
+		return l.shape.N / l.cfg.BatchSize
 	}
-	return (l.set.N-1)/l.cfg.BatchSize + 1
+	return (l.shape.N-1)/l.cfg.BatchSize + 1
 }
 
 // Epoch returns the batches of an epoch, numbered from 0. The same number gives the same
@@ -162,9 +174,9 @@ func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batc
 // order returns the indices of the images, [N], in the order of the epoch with this key.
 func (l *Loader) order(key rng.Key) []int {
 	if l.cfg.Shuffle {
-		return key.Derive("shuffle", 0).Rand().Perm(l.set.N)
+		return key.Derive("shuffle", 0).Rand().Perm(l.shape.N)
 	}
-	order := make([]int, l.set.N)
+	order := make([]int, l.shape.N)
 	for i := range order {
 		order[i] = i
 	}
@@ -174,19 +186,24 @@ func (l *Loader) order(key rng.Key) []int {
 // batch makes the batch of the images with these indices, augmented as in the epoch
 // with this key.
 func (l *Loader) batch(key rng.Key, indices []int) (Batch, error) {
+	shape := l.shape
+	shape.N = len(indices)
 	b := Batch{
-		X:  tensor.NewNCHW(len(indices), l.set.C, l.set.H, l.set.W),
+		X:  tensor.NewFrames(shape),
 		Y:  make([]int, len(indices)),
 		ID: make([]uint64, len(indices)),
 	}
 	for k, i := range indices {
-		b.Y[k], b.ID[k] = l.set.Labels[i], uint64(i)
+		b.Y[k], b.ID[k] = l.set.Label(i), uint64(i)
 	}
-	err := l.set.fill(b.X, indices, func(i int) view {
-		if l.cfg.CropPadding == 0 && !l.cfg.Flip {
-			return view{}
+	if err := l.set.Fill(b.X, indices); err != nil || len(l.cfg.Augment) == 0 {
+		return b, err
+	}
+	for k, i := range indices {
+		r := key.Derive("augment", uint64(i)).Rand()
+		for _, a := range l.cfg.Augment {
+			a.Augment(b.X.Slice(k, k+1), r)
 		}
-		return randomView(key.Derive("augment", uint64(i)).Rand(), l.cfg.CropPadding, l.cfg.Flip)
-	})
-	return b, err
+	}
+	return b, nil
 }

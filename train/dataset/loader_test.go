@@ -2,6 +2,10 @@ package dataset_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -42,14 +46,24 @@ func byID(batches []dataset.Batch) (images map[uint64][]float32, order []uint64)
 	return images, order
 }
 
+// augment returns a crop, unless padding is 0, and a flip if flip is set.
+func augment(padding int, flip bool) (steps []dataset.Augmentation) {
+	if padding > 0 {
+		steps = append(steps, dataset.Crop{Padding: padding})
+	}
+	if flip {
+		steps = append(steps, dataset.Flip{})
+	}
+	return steps
+}
+
 // drawConfig draws any configuration that fits images of 4×5.
 func drawConfig(t *rapid.T) dataset.LoaderConfig {
 	return dataset.LoaderConfig{
-		BatchSize:   rapid.IntRange(1, 12).Draw(t, "batch size"),
-		Shuffle:     rapid.Bool().Draw(t, "shuffle"),
-		CropPadding: rapid.IntRange(0, 3).Draw(t, "padding"),
-		Flip:        rapid.Bool().Draw(t, "flip"),
-		Prefetch:    rapid.IntRange(1, 4).Draw(t, "prefetch"),
+		BatchSize: rapid.IntRange(1, 12).Draw(t, "batch size"),
+		Shuffle:   rapid.Bool().Draw(t, "shuffle"),
+		Augment:   augment(rapid.IntRange(0, 3).Draw(t, "padding"), rapid.Bool().Draw(t, "flip")),
+		Prefetch:  rapid.IntRange(1, 4).Draw(t, "prefetch"),
 	}
 }
 
@@ -85,7 +99,7 @@ func TestAugmentationIsOfTheImage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one := drawConfig(t)
 		two := drawConfig(t)
-		two.CropPadding, two.Flip = one.CropPadding, one.Flip
+		two.Augment = one.Augment
 		key, e := rng.New(rapid.Uint64().Draw(t, "seed")), rapid.IntRange(0, 5).Draw(t, "epoch")
 		a, orderA := byID(epoch(t, set, one, key, e))
 		b, orderB := byID(epoch(t, set, two, key, e))
@@ -94,6 +108,55 @@ func TestAugmentationIsOfTheImage(t *testing.T) {
 			require.Equal(t, orderA, orderB)
 		}
 	})
+}
+
+// The pixels of an augmented epoch are those that the fields CropPadding and Flip, which
+// Augment has replaced, gave. The digests were recorded from that code.
+func TestAugmentationKeepsItsBits(t *testing.T) {
+	for _, c := range []struct {
+		shape   [4]int
+		padding int
+		flip    bool
+		epoch   int
+		want    string
+	}{
+		{[4]int{40, 3, 32, 32}, 0, false, 0, "f85a2bb2e9db94b4"},
+		{[4]int{40, 3, 32, 32}, 0, false, 7, "3e1a0d2bbd3c38c4"},
+		{[4]int{40, 3, 32, 32}, 3, false, 0, "78de3fdb31b07eff"},
+		{[4]int{40, 3, 32, 32}, 3, false, 7, "3f03fc4df58ce7cc"},
+		{[4]int{40, 3, 32, 32}, 0, true, 0, "ed9805435c560289"},
+		{[4]int{40, 3, 32, 32}, 0, true, 7, "bcb4fc998422b243"},
+		{[4]int{40, 3, 32, 32}, 1, true, 0, "d806d50fc476dd9b"},
+		{[4]int{40, 3, 32, 32}, 1, true, 7, "2bf1da1b9766b592"},
+		{[4]int{40, 3, 32, 32}, 3, true, 0, "b8940c16bd9a676f"},
+		{[4]int{40, 3, 32, 32}, 3, true, 7, "2eced4267f70107b"},
+		{[4]int{23, 2, 4, 5}, 0, false, 0, "8a704dbce69c5cbf"},
+		{[4]int{23, 2, 4, 5}, 0, false, 7, "b07c7e14370b9e47"},
+		{[4]int{23, 2, 4, 5}, 3, false, 0, "eb2dbfe8985437e2"},
+		{[4]int{23, 2, 4, 5}, 3, false, 7, "6817fe22feed4bcd"},
+		{[4]int{23, 2, 4, 5}, 0, true, 0, "a24bd63131132be8"},
+		{[4]int{23, 2, 4, 5}, 0, true, 7, "b6469d3d84c0b5a9"},
+		{[4]int{23, 2, 4, 5}, 1, true, 0, "8295ec10bd381ab6"},
+		{[4]int{23, 2, 4, 5}, 1, true, 7, "a284be3893db4d91"},
+		{[4]int{23, 2, 4, 5}, 3, true, 0, "a57cb1e7ed0832cf"},
+		{[4]int{23, 2, 4, 5}, 3, true, 7, "308350d37b657b7e"},
+	} {
+		n, ch, h, w := c.shape[0], c.shape[1], c.shape[2], c.shape[3]
+		pixels := make([]uint8, n*ch*h*w)
+		for i := range pixels {
+			pixels[i] = uint8(i * 31 % 251)
+		}
+		set, err := dataset.New("", dataset.NewMemory(ch, h, w, pixels), make([]int, n), []string{"a"})
+		require.NoError(t, err)
+		digest := sha256.New()
+		cfg := dataset.LoaderConfig{BatchSize: 9, Shuffle: true, Augment: augment(c.padding, c.flip), Prefetch: 2}
+		for _, b := range epoch(t, set, cfg, rng.New(5), c.epoch) {
+			for _, v := range b.X.Data {
+				digest.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(v)))
+			}
+		}
+		assert.Equal(t, c.want, hex.EncodeToString(digest.Sum(nil)[:8]), "%+v", c)
+	}
 }
 
 // TestAugmentedImages compares with an enumeration: with padding 1 and flips an
@@ -127,7 +190,7 @@ func TestAugmentedImages(t *testing.T) {
 	}
 	require.Len(t, count, 18)
 	for e := range epochs {
-		forms, _ := byID(epoch(t, set, dataset.LoaderConfig{BatchSize: 7, CropPadding: 1, Flip: true, Prefetch: 1}, rng.New(1), e))
+		forms, _ := byID(epoch(t, set, dataset.LoaderConfig{BatchSize: 7, Augment: augment(1, true), Prefetch: 1}, rng.New(1), e))
 		for _, form := range forms {
 			require.Contains(t, count, [12]float32(form))
 			count[[12]float32(form)]++
@@ -143,7 +206,7 @@ func TestAugmentedImages(t *testing.T) {
 
 func TestEpochsAndKeysDiffer(t *testing.T) {
 	set := newSet(t, 50, 1, 4, 5)
-	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, Augment: augment(2, true), Prefetch: 2}
 	images, order := byID(epoch(t, set, cfg, rng.New(1), 0))
 	for name, other := range map[string][]dataset.Batch{
 		"epoch": epoch(t, set, cfg, rng.New(1), 1),
@@ -157,7 +220,7 @@ func TestEpochsAndKeysDiffer(t *testing.T) {
 
 func TestSameBitsAtAnyGOMAXPROCS(t *testing.T) {
 	set := newSet(t, 50, 1, 4, 5)
-	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, Augment: augment(2, true), Prefetch: 2}
 	at := func(procs int) []dataset.Batch {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 		return epoch(t, set, cfg, rng.New(1), 3)
@@ -214,10 +277,15 @@ func TestNewLoaderRefusesBadConfig(t *testing.T) {
 		"dataset: LoaderConfig.BatchSize is 11, want at most 10, the number of images, with DropLast": func(c *dataset.LoaderConfig) {
 			c.BatchSize, c.DropLast = 11, true
 		},
-		"dataset: LoaderConfig.CropPadding is -1, want 0 to 3 for images of 4×5": func(c *dataset.LoaderConfig) { c.CropPadding = -1 },
-		"dataset: LoaderConfig.CropPadding is 4, want 0 to 3 for images of 4×5":  func(c *dataset.LoaderConfig) { c.CropPadding = 4 },
-		"dataset: LoaderConfig.Prefetch is 0, want 1 to 1024":                    func(c *dataset.LoaderConfig) { c.Prefetch = 0 },
-		"dataset: LoaderConfig.Prefetch is 1025, want 1 to 1024":                 func(c *dataset.LoaderConfig) { c.Prefetch = 1025 },
+		"dataset: LoaderConfig.Augment[1]: Crop.Padding is 0, want 1 to 3 for images of 4×5": func(c *dataset.LoaderConfig) {
+			c.Augment = []dataset.Augmentation{dataset.Flip{}, dataset.Crop{}}
+		},
+		"dataset: LoaderConfig.Augment[0]: Crop.Padding is 4, want 1 to 3 for images of 4×5": func(c *dataset.LoaderConfig) {
+			c.Augment = []dataset.Augmentation{dataset.Crop{Padding: 4}}
+		},
+		"dataset: LoaderConfig.Augment[0] is nil":                func(c *dataset.LoaderConfig) { c.Augment = make([]dataset.Augmentation, 1) },
+		"dataset: LoaderConfig.Prefetch is 0, want 1 to 1024":    func(c *dataset.LoaderConfig) { c.Prefetch = 0 },
+		"dataset: LoaderConfig.Prefetch is 1025, want 1 to 1024": func(c *dataset.LoaderConfig) { c.Prefetch = 1025 },
 	} {
 		cfg := dataset.DefaultTraining()
 		change(&cfg)
@@ -399,7 +467,7 @@ func TestCancelAfterTheLastBatch(t *testing.T) {
 // TestConcurrentEpochs is for the race detector.
 func TestConcurrentEpochs(t *testing.T) {
 	set := newSet(t, 60, 1, 4, 5)
-	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, CropPadding: 2, Flip: true, Prefetch: 2}
+	cfg := dataset.LoaderConfig{BatchSize: 7, Shuffle: true, Augment: augment(2, true), Prefetch: 2}
 	loader, err := dataset.NewLoader(set, cfg, rng.New(1))
 	require.NoError(t, err)
 	want := epoch(t, set, cfg, rng.New(1), 0)

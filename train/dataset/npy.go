@@ -6,14 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/sbinet/npyio/npy"
+
+	"github.com/org/snnrat/tensor"
 )
 
 // ReadNPY reads a set from two NumPy files, as CIFAR-10-C stores its images. The images are
-// bytes of shape [N][H][W][C], or [N][H][W] if they are grey. The labels are integers of
-// shape [N]. The format has no names of classes, so [Set.ClassNames] is nil;
+// bytes of shape [N][H][W][C], or [N][H][W] if they are grey. An array of five axes holds
+// frames, [N][T][C][H][W]. They are float32 numbers in [0,1], bool values (0 and 1), or
+// bytes, which stand for value/255. The labels are integers of shape [N]. The format has no names of classes, so [Set.ClassNames] is nil;
 // [Set.WithClasses] adds them. The images are kept in memory.
 //
 // ReadNPY returns an error that names the file if it cannot be read, is not a regular file,
@@ -33,17 +37,27 @@ func ReadNPY(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set
 	if err != nil {
 		return nil, err
 	}
-	return newSet(imagesPath, labelsPath, images, labels, classes, nil)
+	if frames, ok := images.(FrameSource); ok {
+		return newFrameSet(imagesPath, labelsPath, frames, labels, classes, nil)
+	}
+	return newSet(imagesPath, labelsPath, images.(PixelSource), labels, classes, nil)
 }
 
-// decodeNPYImages reads images, whose values of a pixel lie together, to one plane for each
-// channel.
-func decodeNPYImages(name string, r io.Reader, limits ...Limits) (*Memory, error) {
-	shape, _, data, err := decodeNPY(r, limits, func(shape []int, dtype string) bool {
-		return dtype == "u1" && (len(shape) == 3 || len(shape) == 4)
-	}, "bytes of shape [N][H][W][C] or [N][H][W]", 1)
+// decodeNPYImages reads images, whose values of a pixel lie together, to a [PixelSource]
+// with one plane for each channel. It reads an array of five axes to a [FrameSource].
+func decodeNPYImages(name string, r io.Reader, limits ...Limits) (any, error) {
+	shape, dtype, data, err := decodeNPY(r, limits, func(shape []int, dtype string) bool {
+		return dtype == "u1" && (len(shape) == 3 || len(shape) == 4) || frameTypes[dtype] && len(shape) == 5
+	}, "bytes of shape [N][H][W][C] or [N][H][W], or bytes, bool or <f4 of shape [N][T][C][H][W]", 1)
 	if err != nil {
 		return nil, fmt.Errorf("dataset: %s: %w", name, err)
+	}
+	if len(shape) == 5 {
+		frames, err := decodeFrames(tensor.Shape{N: shape[0], Steps: shape[1], C: shape[2], H: shape[3], W: shape[4]}, dtype, data)
+		if err != nil {
+			return nil, fmt.Errorf("dataset: %s: %w", name, err)
+		}
+		return frames, nil
 	}
 	h, w, c := shape[1], shape[2], 1
 	if len(shape) == 4 {
@@ -59,6 +73,31 @@ func decodeNPYImages(name string, r io.Reader, limits ...Limits) (*Memory, error
 		}
 	}
 	return NewMemory(c, h, w, pixels), nil
+}
+
+// frameTypes are NumPy's names of the types that frames can have.
+var frameTypes = map[string]bool{"u1": true, "b1": true, "<f4": true}
+
+// decodeFrames returns the frames of an array of one of frameTypes.
+func decodeFrames(s tensor.Shape, dtype string, data []uint8) (FrameSource, error) {
+	switch dtype {
+	case "u1":
+		return NewFrames(s, data), nil
+	case "b1":
+		binary := make([]bool, len(data))
+		for i, v := range data {
+			binary[i] = v != 0
+		}
+		return NewFrames(s, binary), nil
+	}
+	x := tensor.NewFrames(s)
+	for i := range x.Data {
+		x.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	}
+	if err := x.ValidateRange(0, 1); err != nil {
+		return nil, err
+	}
+	return NewFrames(s, x.Data), nil
 }
 
 // decodeNPYLabels reads integers of 1 to 8 bytes.
@@ -94,6 +133,14 @@ func decodeNPYLabels(name string, r io.Reader, limits ...Limits) ([]int, error) 
 	return labels, nil
 }
 
+// typeBytes returns the size of a value of a type that this package reads.
+func typeBytes(dtype string) int64 {
+	if dtype == "<f4" {
+		return 4
+	}
+	return int64(max(integerTypes[dtype], 1))
+}
+
 // integerTypes are the names and sizes of NumPy's integers.
 var integerTypes = map[string]int{
 	"u1": 1, "i1": 1, "<u2": 2, "<i2": 2, "<u4": 4, "<i4": 4, "<u8": 8, "<i8": 8,
@@ -119,7 +166,7 @@ func decodeNPY(r io.Reader, limits []Limits, fits func(shape []int, dtype string
 	if header.Descr.Fortran || !fits(shape, dtype) {
 		return nil, "", nil, fmt.Errorf("an array of type %s and shape %v, Fortran order %v: want %s in C order", header.Descr.Type, shape, header.Descr.Fortran, want)
 	}
-	factors := []int64{int64(max(integerTypes[dtype], 1))}
+	factors := []int64{typeBytes(dtype)}
 	for _, d := range shape {
 		if d < 1 {
 			return nil, "", nil, fmt.Errorf("an array of shape %v, want at least 1 in each dimension", shape)

@@ -23,9 +23,22 @@ func FuzzNPY(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l := Limits{Bytes: 1 << 16, ImageBytes: 1}
 		if images, err := decodeNPYImages("x", bytes.NewReader(b), l); err == nil {
-			n, c, h, w := images.Shape()
-			require.LessOrEqual(t, n*c*h*w, min(len(b), 1<<16))
-			require.Len(t, images.data, n*c*h*w)
+			switch images := images.(type) {
+			case *Memory:
+				n, c, h, w := images.Shape()
+				require.LessOrEqual(t, n*c*h*w, min(len(b), 1<<16))
+				require.Len(t, images.data, n*c*h*w)
+			case FrameSource:
+				s := images.Shape()
+				require.LessOrEqual(t, s.Frames()*s.Neurons(), min(len(b), 1<<16))
+				x := make([]float32, s.Steps*s.Neurons())
+				require.NoError(t, images.ReadFrames(x, s.N-1))
+				for _, v := range x {
+					require.True(t, v >= 0 && v <= 1)
+				}
+			default:
+				t.Fatalf("%T", images)
+			}
 		}
 		if labels, err := decodeNPYLabels("x", bytes.NewReader(b), l); err == nil {
 			require.LessOrEqual(t, len(labels), min(len(b), 1<<13))

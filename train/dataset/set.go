@@ -46,16 +46,19 @@ func (m *Memory) ReadImage(dst []uint8, i int) error {
 	return nil
 }
 
-// Set is labelled images, at least one. It is read-only once made, and safe for concurrent
-// use.
+// Set is labelled images, or labelled examples of several frames, at least one. It is
+// read-only once made, and safe for concurrent use. It is an [snn.Dataset].
 type Set struct {
 	N, C, H, W int   // number of images; channels, rows and columns of each
+	Steps      int   // frames of each; 1 for images
 	Classes    int   // number of classes
 	Labels     []int // [N], each in [0, Classes)
 
-	images     PixelSource
-	classNames []string  // [Classes], or nil
-	mean, std  []float32 // [C] each, or nil
+	images     PixelSource // nil for a set of frames
+	frames     FrameSource // nil for a set of images
+	indices    []int       // [N], of the source's examples, or nil for all of them
+	classNames []string    // [Classes], or nil
+	mean, std  []float32   // [C] each, or nil
 	provenance string
 }
 
@@ -73,20 +76,30 @@ func New(name string, images PixelSource, labels []int, classNames []string) (*S
 // may have no names.
 func newSet(imagesName, labelsName string, images PixelSource, labels []int, classes int, classNames []string) (*Set, error) {
 	n, c, h, w := images.Shape()
-	switch {
-	case n < 1 || c < 1 || h < 1 || w < 1:
+	set := &Set{N: n, Steps: 1, C: c, H: h, W: w, Classes: classes, Labels: labels, images: images, classNames: classNames, provenance: imagesName}
+	if n < 1 || c < 1 || h < 1 || w < 1 {
 		return nil, fmt.Errorf("dataset: %s: %d images of %d×%d×%d, want at least one of at least 1×1×1", imagesName, n, c, h, w)
-	case len(labels) != n:
-		return nil, fmt.Errorf("dataset: %s: %d labels for the %d images of %s, want one each", labelsName, len(labels), n, imagesName)
-	case classes == 0:
-		return nil, fmt.Errorf("dataset: %s: no classes, want at least one", labelsName)
 	}
-	for i, y := range labels {
-		if y < 0 || y >= classes {
-			return nil, fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, classes-1)
+	if err := set.validate(imagesName, labelsName); err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+// validate returns an error that names the file if the labels do not fit the set.
+func (s *Set) validate(imagesName, labelsName string) error {
+	switch {
+	case len(s.Labels) != s.N:
+		return fmt.Errorf("dataset: %s: %d labels for the %d images of %s, want one each", labelsName, len(s.Labels), s.N, imagesName)
+	case s.Classes == 0:
+		return fmt.Errorf("dataset: %s: no classes, want at least one", labelsName)
+	}
+	for i, y := range s.Labels {
+		if y < 0 || y >= s.Classes {
+			return fmt.Errorf("dataset: %s: image %d has label %d, want 0 to %d", labelsName, i, y, s.Classes-1)
 		}
 	}
-	return &Set{N: n, C: c, H: h, W: w, Classes: classes, Labels: labels, images: images, classNames: classNames, provenance: imagesName}, nil
+	return nil
 }
 
 // ClassNames returns the names of the classes, [Classes], or nil if the source has no
@@ -164,8 +177,10 @@ func (s *Set) WithClasses(names []string) (*Set, error) {
 	return &set, nil
 }
 
-// Shape returns the number of images and the channels, rows and columns of each.
-func (s *Set) Shape() (n, c, h, w int) { return s.N, s.C, s.H, s.W }
+// Shape returns the number of images and the frames, channels, rows and columns of each.
+func (s *Set) Shape() tensor.Shape {
+	return tensor.Shape{N: s.N, Steps: s.Steps, C: s.C, H: s.H, W: s.W}
+}
 
 // NumClasses returns the number of classes.
 func (s *Set) NumClasses() int { return s.Classes }
@@ -173,29 +188,46 @@ func (s *Set) NumClasses() int { return s.Classes }
 // Label returns the label of image i in [0, N).
 func (s *Set) Label(i int) int { return s.Labels[i] }
 
-// Fill writes image indices[i] to image i of dst, as value/255 in [0,1]. It panics if dst is
-// not len(indices)×C×H×W or an index is not in [0, N). It returns the error of the source if
-// an image cannot be read; part of dst is written then.
+// Fill writes image indices[k] to image k of dst, with values in [0,1]. A byte becomes
+// value/255. Fill panics if dst does not have the set's shape with N = len(indices), or an
+// index is not in [0, N). It returns the error of the source if an image cannot be read;
+// part of dst is written then.
 func (s *Set) Fill(dst tensor.NCHW, indices []int) error {
-	return s.fill(dst, indices, func(int) view { return view{} })
-}
-
-// fill is [Set.Fill] with each image seen through the view that viewOf(index) gives.
-func (s *Set) fill(dst tensor.NCHW, indices []int, viewOf func(i int) view) error {
-	if dst.N != len(indices) || dst.C != s.C || dst.H != s.H || dst.W != s.W {
-		panic(fmt.Sprintf("dataset: Fill: destination of %v for %d images of %d×%d×%d", dst, len(indices), s.C, s.H, s.W))
+	want := s.Shape()
+	if want.N = len(indices); dst.Shape() != want {
+		panic(fmt.Sprintf("dataset: Fill: destination of %v for %v", dst.Shape(), want))
 	}
-	src := make([]uint8, s.C*s.H*s.W) // [C][H][W]
+	read := s.reader()
 	for k, i := range indices {
 		if i < 0 || i >= s.N {
 			panic(fmt.Sprintf("dataset: Fill: image %d of %d", i, s.N))
 		}
-		if err := s.images.ReadImage(src, i); err != nil {
+		if err := read(dst.Image(k), i); err != nil {
 			return fmt.Errorf("dataset: image %d: %w", i, err)
 		}
-		viewOf(i).render(dst.Image(k), src, s.H, s.W)
 	}
 	return nil
+}
+
+// reader returns a function that writes image i to dst. It is for one goroutine.
+func (s *Set) reader() func(dst []float32, i int) error {
+	if s.frames != nil {
+		return func(dst []float32, i int) error { return s.frames.ReadFrames(dst, s.source(i)) }
+	}
+	src := make([]uint8, s.C*s.H*s.W) // [C][H][W]
+	return func(dst []float32, i int) error {
+		err := s.images.ReadImage(src, s.source(i))
+		fromBytes(dst, src)
+		return err
+	}
+}
+
+// source returns the index of image i in its source.
+func (s *Set) source(i int) int {
+	if s.indices == nil {
+		return i
+	}
+	return s.indices[i]
 }
 
 // First returns the first n images. It returns an error if n is not in [1, N].
@@ -278,48 +310,39 @@ func (s *Set) Subset(indices []int) (*Set, error) {
 	if len(indices) == 0 {
 		return nil, fmt.Errorf("dataset: a subset of no images, want at least one index")
 	}
-	labels := make([]int, len(indices))
+	labels, from := make([]int, len(indices)), make([]int, len(indices))
 	for k, i := range indices {
 		if i < 0 || i >= s.N {
 			return nil, fmt.Errorf("dataset: index %d of a subset, want 0 to %d", i, s.N-1)
 		}
-		labels[k] = s.Labels[i]
+		labels[k], from[k] = s.Labels[i], s.source(i)
 	}
 	sub := *s
-	sub.N, sub.Labels, sub.images = len(indices), labels, &selection{s.images, append([]int(nil), indices...)}
+	sub.N, sub.Labels, sub.indices = len(indices), labels, from
 	return &sub, nil
 }
 
-// selection is the images of a subset.
-type selection struct {
-	from    PixelSource
-	indices []int
-}
-
-// Shape implements [PixelSource].
-func (s *selection) Shape() (n, c, h, w int) {
-	_, c, h, w = s.from.Shape()
-	return len(s.indices), c, h, w
-}
-
-// ReadImage implements [PixelSource].
-func (s *selection) ReadImage(dst []uint8, i int) error { return s.from.ReadImage(dst, s.indices[i]) }
-
 // Fingerprint returns a digest of the set, 32 hexadecimal digits, to tell sets apart. It
-// covers all labels and the pixels of at most 256 images, spread over the set. It returns
+// covers all labels and the values of at most 256 images, spread over the set. It returns
 // an error if an image cannot be read.
 func (s *Set) Fingerprint() (string, error) {
 	var b []byte
 	for _, y := range s.Labels {
 		b = binary.LittleEndian.AppendUint64(b, uint64(y))
 	}
-	x := tensor.NewNCHW(1, s.C, s.H, s.W)
+	one := s.Shape()
+	one.N = 1
+	x := tensor.NewFrames(one)
 	for i := 0; i < s.N; i += (s.N + 255) / 256 {
 		if err := s.Fill(x, []int{i}); err != nil {
 			return "", err
 		}
 		for _, v := range x.Data {
-			b = append(b, uint8(v*255+0.5))
+			if s.frames != nil {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+			} else {
+				b = append(b, uint8(v*255+0.5))
+			}
 		}
 	}
 	sum := sha256.Sum256(b)

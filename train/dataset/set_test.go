@@ -83,7 +83,7 @@ func TestFill(t *testing.T) {
 
 func TestFillPanicsOnShape(t *testing.T) {
 	set := newSet(t, 4, 1, 2, 3)
-	assert.PanicsWithValue(t, "dataset: Fill: destination of 1×1×2×3 for 2 images of 1×2×3",
+	assert.PanicsWithValue(t, "dataset: Fill: destination of 1×1×1×2×3 for 2×1×1×2×3",
 		func() { _ = set.Fill(tensor.NewNCHW(1, 1, 2, 3), []int{0, 1}) })
 	assert.PanicsWithValue(t, "dataset: Fill: image 4 of 4",
 		func() { _ = set.Fill(tensor.NewNCHW(1, 1, 2, 3), []int{4}) })

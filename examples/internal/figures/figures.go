@@ -32,9 +32,9 @@ const batch = 32
 // Measure attacks m with a on all images of data and returns the distances of the spikes.
 // The attacked images are those of attack.Evaluate with this key. Errors are those of the
 // attack and of the network.
-func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Named, key rng.Key) (*Distances, error) {
+func Measure(ctx context.Context, m *snn.Model, data snn.Dataset, a attack.Named, key rng.Key) (*Distances, error) {
 	d := &Distances{}
-	n, _, _, _ := data.Shape()
+	n := data.Shape().N
 	for lo := 0; lo < n; lo += batch {
 		hi := min(lo+batch, n)
 		x, adv, err := Perturb(ctx, m, data, lo, hi, a.Attack, key.Derive("attack "+a.Name, 0))
@@ -65,9 +65,10 @@ func Measure(ctx context.Context, m *snn.Model, data attack.Dataset, a attack.Na
 
 // Perturb returns the images lo to hi − 1 of data, clean (x) and as a attacks them on m (adv).
 // The identity of an image is its index.
-func Perturb(ctx context.Context, m *snn.Model, data attack.Dataset, lo, hi int, a snn.Adversary, key rng.Key) (x, adv tensor.NCHW, err error) {
-	_, c, h, w := data.Shape()
-	x = tensor.NewNCHW(hi-lo, c, h, w)
+func Perturb(ctx context.Context, m *snn.Model, data snn.Dataset, lo, hi int, a snn.Adversary, key rng.Key) (x, adv tensor.NCHW, err error) {
+	shape := data.Shape()
+	shape.N = hi - lo
+	x = tensor.NewFrames(shape)
 	indices, labels, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)
 	for i := range x.N {
 		indices[i], labels[i], ids[i] = lo+i, data.Label(lo+i), uint64(lo+i)

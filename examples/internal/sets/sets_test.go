@@ -140,7 +140,7 @@ func TestOpen(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.name, d.Name)
 		assert.Equal(t, []int{c.train, c.test, c.classes}, []int{d.Train.N, d.Test.N, d.Train.Classes})
-		assert.Equal(t, c.augmented, d.Loader.Flip)
+		assert.Equal(t, c.augmented, len(d.Loader.Augment) > 0)
 		require.NoError(t, d.Limit(4, 2))
 		assert.Equal(t, []int{4, 2}, []int{d.Train.N, d.Test.N})
 		if c.mean == nil {

@@ -1,0 +1,107 @@
+package autograd_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/tensor"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// careless reads its input in Backward and does not list it in Record.
+type careless struct{ x, y *autograd.Value }
+
+func (o *careless) Output() *autograd.Value   { return o.y }
+func (o *careless) Backward(t *autograd.Tape) { t.AddGrad(o.x, t.Floats(o.x), 1) }
+
+// failing reports an error of its own.
+type failing struct{ x, y *autograd.Value }
+
+func (o *failing) Output() *autograd.Value { return o.y }
+func (o *failing) Backward(t *autograd.Tape) {
+	t.Fail(errors.New("derivative NaN"))
+	t.Fail(errors.New("not the first"))
+}
+
+// Reading a value that was let go names its reader, the layers of both, and the value.
+func TestOpLifetimes(t *testing.T) {
+	tape := &autograd.Tape{}
+	leaf := tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+	tape.Layer = "a"
+	x := autograd.ReLU(tape, leaf)
+	h := Multiply(tape, x, x)
+	tape.Layer = "b"
+	y := tape.NewDense(h.Shape(), true)
+	copy(tape.Floats(y), tape.Floats(h))
+	tape.Record(&careless{h, y})
+	tape.Release(h)
+	tape.Layer = "c"
+	assert.PanicsWithValue(t, "autograd: an operation in layer c reads a value that was let go, value 1×1×1×2×2 in layer a: "+advice, func() { tape.Floats(h) })
+	assert.PanicsWithValue(t, "autograd: an operation in layer c reads a value that was let go, value 1×1×1×2×2 in layer a: "+advice, func() { tape.Words(h) })
+	assert.PanicsWithValue(t, "autograd: Release in layer c: value 1×1×1×2×2 in layer a was released; Tape.Retain keeps one that is read later", func() { tape.Release(h) })
+	assert.PanicsWithValue(t, "autograd: Record of *autograd_test.careless in layer c: value 1×1×1×2×2 in layer a was let go", func() { tape.Record(&careless{h, y}, h) })
+	assert.PanicsWithValue(t, "autograd: Backward of *autograd_test.careless in layer b reads a value that was let go, value 1×1×1×2×2 in layer a: "+advice, func() { tape.Backward(y, make([]float32, 4)) })
+}
+
+const advice = "an operation lists in Tape.Record what its Backward reads; a layer calls Tape.Retain for what a later layer reads"
+
+// The first error of an operation is the tape's until Reset.
+func TestOpFails(t *testing.T) {
+	tape := &autograd.Tape{Layer: "features.0"}
+	x := tape.Leaf(tensor.NewNCHW(1, 1, 1, 1), true)
+	y := tape.NewDense(x.Shape(), true)
+	copy(tape.Floats(y), tape.Floats(x))
+	tape.Record(&failing{x, y})
+	require.NoError(t, tape.Err())
+	tape.Backward(y, []float32{1})
+	require.EqualError(t, tape.Err(), "Backward of *autograd_test.failing in layer features.0: derivative NaN")
+	tape.Reset()
+	require.NoError(t, tape.Err())
+	tape.Layer = "classifier"
+	tape.Fail(errors.New("input"))
+	require.EqualError(t, tape.Err(), "layer classifier: input")
+}
+
+// A gradient that is added in the forward pass, as a penalty's, counts beside the seed, where
+// operations are fused too.
+func TestGradientOfThePenalty(t *testing.T) {
+	for _, steps := range []int{1, 3} {
+		run := func(penalty, seed float32) []float32 {
+			s := newStack(3, 18)
+			tape := &autograd.Tape{}
+			x := tape.InputSpikes(spikesOf(tensor.Shape{N: 2, Steps: 3, C: 3, H: 4, W: 4}), true)
+			y := autograd.FireThroughTime(tape, autograd.BatchNormEval(tape, autograd.Conv2D(tape, x, s.w, s.b, 1, 1), &s.bn), autograd.Dynamics{Decay: 0.9, Threshold: 0.8}, 3, triangle{}, false)
+			sh := y.Shape().WithSteps(steps)
+			if penalty != 0 {
+				g := make([]float32, sh.Floats())
+				for i := range g {
+					g[i] = penalty
+				}
+				tape.AddGrad(y, g, steps)
+			}
+			z := autograd.MeanOverTime(tape, autograd.AvgPool(tape, y, 2, 2, 2))
+			d := make([]float32, z.Shape().N*z.Shape().Neurons())
+			for i := range d {
+				d[i] = seed
+			}
+			tape.Backward(z, d)
+			return append([]float32(nil), x.Grad().Data...)
+		}
+		both, first, second := run(1, 24), run(1, 0), run(0, 24)
+		for i, g := range both {
+			require.InDelta(t, first[i]+second[i], g, 1e-4)
+		}
+		require.NotZero(t, first[0])
+		require.InDelta(t, 2*first[0], second[0], 1e-5)
+	}
+}
+
+func spikesOf(s tensor.Shape) *tensor.Spikes {
+	x := tensor.NewSpikes(s)
+	for i := range x.Bits {
+		x.Bits[i] = uint16(i*i*7+i) & 7
+	}
+	return x
+}
