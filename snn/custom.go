@@ -123,22 +123,36 @@ func (n *Custom) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
-	if own := fmt.Sprintf("%T", n.Dynamics); s.Type != own {
-		return fmt.Errorf("dynamics %.80q: expected %s", s.Type, own)
+	if expected := fmt.Sprintf("%T", n.Dynamics); s.Type != expected {
+		return fmt.Errorf("dynamics %.80q: expected %s", s.Type, expected)
 	}
 	surrogate, err := parseSurrogate(s.Surrogate)
 	if err != nil {
 		return err
 	}
-	v := reflect.New(reflect.TypeOf(n.Dynamics)) // holds a pointer to the dynamics, or a copy
-	v.Elem().Set(reflect.ValueOf(n.Dynamics))
-	if err := json.Unmarshal(s.Dynamics, v.Interface()); err != nil {
+	own := reflect.ValueOf(n.Dynamics)
+	pointer := own.Kind() == reflect.Pointer
+	if pointer {
+		own = own.Elem()
+	}
+	read := reflect.New(own.Type()) // a copy, so that an error changes nothing
+	read.Elem().Set(own)
+	if err := json.Unmarshal(s.Dynamics, read.Interface()); err != nil {
 		return fmt.Errorf("dynamics %s: %w", s.Type, err)
 	}
-	d, ok := v.Elem().Interface().(Dynamics)
-	if !ok || reflect.ValueOf(d).Kind() == reflect.Pointer && reflect.ValueOf(d).IsNil() {
-		return fmt.Errorf("dynamics %s: no settings", s.Type)
+	next := &Custom{Surrogate: surrogate}
+	if pointer {
+		next.Dynamics = read.Interface().(Dynamics)
+	} else {
+		next.Dynamics = read.Elem().Interface().(Dynamics)
 	}
-	n.Dynamics, n.Surrogate = d, surrogate
-	return n.Validate()
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	if n.Surrogate = surrogate; pointer {
+		own.Set(read.Elem())
+	} else {
+		n.Dynamics = next.Dynamics
+	}
+	return nil
 }

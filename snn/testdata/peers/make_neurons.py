@@ -70,6 +70,7 @@ for name, kind, settings in [
 ]:
     plif = neuron.ParametricLIFNode(**{"init_tau": 3.0, **settings})
     jelly(name, kind, plif, w=plif.w)
+jelly("qif", "random", neuron.QIFNode(tau=1.5, v_c=0.2, a0=0.7, v_threshold=0.4, v_rest=-0.1, v_reset=-0.2))
 jelly("lif", "grid", neuron.LIFNode(tau=2.0, v_threshold=0.25))
 jelly("lif_soft", "random", neuron.LIFNode(tau=3.0, v_threshold=0.3, v_reset=None))
 
