@@ -49,17 +49,17 @@ type NeuronModel interface {
 // the parameters.
 type starter interface{ Start(z [][]float32) }
 
-// Coefficients are the parameters of a [NeuronModel] with a value for each channel.
-type Coefficients struct {
-	Values [][]float32 // [parameters][C rounded up to 16]
-	// Grad gets the gradient of each value, [parameters][C rounded up to 16], summed over
+// coefficients are the parameters of a [NeuronModel] with a value for each channel.
+type coefficients struct {
+	values [][]float32 // [parameters][C rounded up to 16]
+	// grad gets the gradient of each value, [parameters][C rounded up to 16], summed over
 	// images, steps and pixels. It is nil if no parameter is trained.
-	Grad func(sums [][]float64)
+	grad func(sums [][]float64)
 }
 
-// coefficients returns parameters of shape [] or [C] as coefficients of c channels.
-func coefficients(params []*Param, c int) Coefficients {
-	var k Coefficients
+// coefficientsOf returns parameters of shape [] or [C] as coefficients of c channels.
+func coefficientsOf(params []*Param, c int) coefficients {
+	var k coefficients
 	for _, p := range params {
 		if len(p.Shape) > 1 || len(p.Shape) == 1 && p.Shape[0] != c {
 			panic(fmt.Sprintf("autograd: FireModel: parameter %s of shape %v for %d channels: expected [] or [%d]", p.Name, p.Shape, c, c))
@@ -71,10 +71,10 @@ func coefficients(params []*Param, c int) Coefficients {
 				v[i] = p.data[0]
 			}
 		}
-		k.Values = append(k.Values, v)
+		k.values = append(k.values, v)
 	}
 	if slices.ContainsFunc(params, func(p *Param) bool { return p.Trainable }) {
-		k.Grad = func(sums [][]float64) {
+		k.grad = func(sums [][]float64) {
 			for i, p := range params {
 				if !p.Trainable {
 					continue
@@ -95,7 +95,7 @@ func coefficients(params []*Param, c int) Coefficients {
 type modelRun struct {
 	x     *Value
 	model NeuronModel
-	k     Coefficients
+	k     coefficients
 	sh    tensor.Shape
 }
 
@@ -117,16 +117,7 @@ type throughModel struct {
 // FireModel calls Tape.Fail if u is not finite, and the backward pass does if a derivative is
 // not finite. The error names the value, the step, the image, the channel and the pixel.
 func FireModel(t *Tape, x *Value, m NeuronModel, params []*Param, steps int, s Surrogate) *Value {
-	return t.fireModel("FireModel", x, m, coefficients(params, x.shape.C), params, steps, s)
-}
-
-// FireCoefficients is FireModel with coefficients in place of parameters.
-func FireCoefficients(t *Tape, x *Value, m NeuronModel, k Coefficients, steps int, s Surrogate) *Value {
-	return t.fireModel("FireCoefficients", x, m, k, nil, steps, s)
-}
-
-func (t *Tape) fireModel(op string, x *Value, m NeuronModel, k Coefficients, params []*Param, steps int, s Surrogate) *Value {
-	r := t.newModelRun(op, x, m, k, steps)
+	r := t.newModelRun("FireModel", x, m, coefficientsOf(params, x.shape.C), steps)
 	y := t.runModel(&r, r.x.needsGrad || r.trains(t))
 	if y.needsGrad {
 		t.Record(&throughModel{modelRun: r, y: y, surrogate: s, params: params}, r.x)
@@ -137,12 +128,7 @@ func (t *Tape) fireModel(op string, x *Value, m NeuronModel, k Coefficients, par
 // FireModelThroughRate is FireModel with the backward pass of [FireThroughRate]. The
 // parameters get no gradient.
 func FireModelThroughRate(t *Tape, x *Value, m NeuronModel, params []*Param, steps int) *Value {
-	return FireCoefficientsThroughRate(t, x, m, coefficients(params, x.shape.C), steps)
-}
-
-// FireCoefficientsThroughRate is FireModelThroughRate with coefficients in place of parameters.
-func FireCoefficientsThroughRate(t *Tape, x *Value, m NeuronModel, k Coefficients, steps int) *Value {
-	r := t.newModelRun("FireModelThroughRate", x, m, k, steps)
+	r := t.newModelRun("FireModelThroughRate", x, m, coefficientsOf(params, x.shape.C), steps)
 	return t.throughRateOf(r.x, t.runModel(&r, r.x.needsGrad))
 }
 
@@ -159,14 +145,14 @@ func (t *Tape) throughRateOf(x, y *Value) *Value {
 	return y
 }
 
-func (t *Tape) newModelRun(op string, x *Value, m NeuronModel, k Coefficients, steps int) modelRun {
+func (t *Tape) newModelRun(op string, x *Value, m NeuronModel, k coefficients, steps int) modelRun {
 	x = t.currents(op, x, steps)
 	t.Floats(x) // computed by now, since the chunks read it side by side
 	return modelRun{x: x, model: m, k: k, sh: x.shape.WithSteps(steps)}
 }
 
 // trains reports whether a parameter gets a gradient.
-func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.Grad != nil }
+func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.grad != nil }
 
 // chunkPixels bounds the pixels of a chunk, of 16 channels each, so that its states at all
 // steps stay in cache.
@@ -214,7 +200,7 @@ func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, res
 	n, s := c.len(), r.model.NumStates()
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
 	var params [][]float32
-	for _, values := range r.k.Values {
+	for _, values := range r.k.values {
 		v := cut()
 		for i := 0; i < n; i += tensor.Lanes {
 			copy(v[i:], values[c.block*tensor.Lanes:][:tensor.Lanes])
@@ -235,7 +221,7 @@ func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, res
 
 // size returns the floats that states needs for k steps of the largest chunk.
 func (r *modelRun) size(k int) int {
-	return chunkPixels * tensor.Lanes * (len(r.k.Values) + k*(2*r.model.NumStates()+3))
+	return chunkPixels * tensor.Lanes * (len(r.k.values) + k*(2*r.model.NumStates()+3))
 }
 
 // forward runs a chunk. It writes spikes, unless it is nil. steps has memory for each step, or
@@ -372,7 +358,7 @@ func (o *throughModel) Backward(t *Tape) {
 		slot = t.OpenGrad(o.x, o.x.shape.Steps)
 	}
 	sums := o.newSums(t)
-	states := o.model.NumStates() + len(o.k.Values)
+	states := o.model.NumStates() + len(o.k.values)
 	err := o.run(t, o.size(o.sh.Steps)+chunkPixels*tensor.Lanes*(states+4), func(i int, c chunk, buf []float32) error {
 		steps, rest := o.states(buf, c, o.sh.Steps)
 		if err := o.forward(c, steps, nil); err != nil {
@@ -393,7 +379,7 @@ func (o *throughModel) Backward(t *Tape) {
 func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dySteps int, slot GradSlot, buf []float32) (dz [][]float32, err error) {
 	n := c.len()
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; clear(v); return v }
-	for range o.model.NumStates() + len(o.k.Values) {
+	for range o.model.NumStates() + len(o.k.values) {
 		dz = append(dz, cut())
 	}
 	ds, du, dx, sum := cut(), cut(), cut(), cut()
@@ -492,7 +478,7 @@ func (r *modelRun) finish(t *Tape, sums modelSums, err error, fine bool) {
 	if sums == nil || err != nil {
 		return
 	}
-	total := make([][]float64, len(r.k.Values))
+	total := make([][]float64, len(r.k.values))
 	for k := range total {
 		total[k] = make([]float64, roundUp(r.sh.C))
 	}
@@ -510,7 +496,7 @@ func (r *modelRun) finish(t *Tape, sums modelSums, err error, fine bool) {
 			}
 		}
 	}
-	r.k.Grad(total)
+	r.k.grad(total)
 }
 
 // clearLanes clears the lanes from the given one on.
@@ -519,4 +505,3 @@ func clearLanes(v []float32, from int) {
 		clear(v[i : i+tensor.Lanes-from])
 	}
 }
-

@@ -2,37 +2,41 @@ package autograd
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
 )
 
-// recurrentModel keeps the spikes and the currents with what returned to them.
-type recurrentModel struct {
+// recurrentGLIF keeps the spikes and the currents with what returned to them.
+type recurrentGLIF struct {
 	modelRun  // its x is the sum of the currents and w·s(t−1)
 	in, y     *Value
 	w         *Param // [C, C]
+	params    []*Param
 	geom      kernel.Conv
 	surrogate Surrogate
 }
 
-// FireRecurrent is [FireModel] for neurons whose spikes return to the neurons of all channels
-// at the same pixel. At step t the current of the neurons is
+// FireGLIFRecurrent is [FireGLIFThroughTime] for neurons whose spikes return to the neurons of
+// all channels at the same pixel. At step t the current of the neurons is
 //
 //	x(t) + w·s(t−1)
 //
 // w has the shape [C, C], and s(t) are the spikes of step t, 0 before the first one. For one
-// pixel the layer is fully recurrent; for more, w is a 1 × 1 convolution. FireRecurrent panics
-// if the shapes do not fit.
-func FireRecurrent(t *Tape, x *Value, m NeuronModel, k Coefficients, w *Param, steps int, s Surrogate) *Value {
+// pixel the layer is fully recurrent; for more, w is a 1 × 1 convolution.
+// FireGLIFRecurrent panics if the shapes do not fit.
+func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surrogate, detach bool) *Value {
+	const name = "FireGLIFRecurrent"
 	sh := x.shape.WithSteps(steps)
 	if len(w.Shape) != 2 || w.Shape[0] != sh.C || w.Shape[1] != sh.C {
-		panic(fmt.Sprintf("autograd: FireRecurrent: weights %v for %d channels: expected [%d %d]", w.Shape, sh.C, sh.C, sh.C))
+		panic(fmt.Sprintf("autograd: %s: weights %v for %d channels: expected [%d %d]", name, w.Shape, sh.C, sh.C, sh.C))
 	}
-	in := t.currents("FireRecurrent", x, steps)
+	in := t.currents(name, x, steps)
 	t.Floats(in)
+	m, k := newGLIFModel(name, n, sh.C, detach)
 	needsGrad := in.needsGrad || t.Params
-	o := &recurrentModel{in: in, y: t.NewSpikes(sh, needsGrad), w: w, surrogate: s, geom: kernel.Conv{
+	o := &recurrentGLIF{in: in, y: t.NewSpikes(sh, needsGrad), w: w, params: n.Params, surrogate: s, geom: kernel.Conv{
 		Frames: sh.N, Cin: sh.C, Hin: sh.H, Win: sh.W, Cout: sh.C, Hout: sh.H, Wout: sh.W, KH: 1, KW: 1, Stride: 1,
 	}}
 	o.modelRun = modelRun{x: t.NewDense(sh, false), model: m, k: k, sh: sh}
@@ -44,13 +48,13 @@ func FireRecurrent(t *Tape, x *Value, m NeuronModel, k Coefficients, w *Param, s
 	return o.y
 }
 
-func (o *recurrentModel) Output() *Value { return o.y }
+func (o *recurrentGLIF) Output() *Value { return o.y }
 
-// UsesParam says that p are the recurrent weights.
-func (o *recurrentModel) UsesParam(p *Param) bool { return p == o.w }
+// UsesParam reports whether p are the recurrent weights or a parameter of the neurons.
+func (o *recurrentGLIF) UsesParam(p *Param) bool { return p == o.w || slices.Contains(o.params, p) }
 
 // forward runs the layer step by step.
-func (o *recurrentModel) forward(t *Tape) {
+func (o *recurrentGLIF) forward(t *Tape) {
 	one := o.sh.WithSteps(1)
 	s := o.model.NumStates()
 	state, back := make([][]float32, s), t.Scratch(one.Floats()) // [C/16][N][H][W][16]
@@ -113,7 +117,7 @@ func (r *modelRun) store(c chunk, t, steps int, data, part [][]float32) {
 
 // Backward computes the states again, and goes back step by step: the gradient of the spikes
 // of step t−1 gets wᵀ times that of the current of step t.
-func (o *recurrentModel) Backward(t *Tape) {
+func (o *recurrentGLIF) Backward(t *Tape) {
 	dy, dySteps := t.Grad(o.y)
 	fine := kernel.Finite(dy, t.Threads)
 	s := o.model.NumStates()
@@ -126,7 +130,7 @@ func (o *recurrentModel) Backward(t *Tape) {
 		return vs
 	}
 	before := scratch(s, o.sh.Floats())            // [states][C/16][N·T][H][W][16]
-	dz := scratch(s+len(o.k.Values), one.Floats()) // [states + parameters][C/16][N][H][W][16]
+	dz := scratch(s+len(o.k.values), one.Floats()) // [states + parameters][C/16][N][H][W][16]
 	current := scratch(2, one.Floats())            // gradients of the current, and of the spikes by the next step
 	sum := scratch(1, one.Floats())[0]             // of the current over time, for one step of currents
 	dx, ds := current[0], current[1]

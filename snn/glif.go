@@ -22,7 +22,7 @@ import (
 //	m ← m − (θ + b·a)·s(t)                 with SoftReset
 //	a ← ρ·a + (1 − ρ)·s(t)                 adaptation
 //
-// i, m, a and s are 0 before the first step. κ is 1, or 1 − λ with DecayInput.
+// i, a and s are 0 before the first step, and m is Start. κ is 1, or 1 − λ with DecayInput.
 //
 // A parameter has the shape [], one value for the layer, or [C], one for each channel. It is
 // fixed if its Trainable is false: autograd.NewBuffer makes such a one. λ, α and ρ are limited
@@ -46,6 +46,7 @@ type GLIF struct {
 	Recurrent   *autograd.Param
 	DecayInput  bool      // κ = 1 − λ
 	Reset       float32   // the potential after a spike, without SoftReset
+	Start       float32   // the potential before the first step
 	SoftReset   bool      // a spike lowers the potential by the threshold
 	DetachReset bool      // gradients do not cross the spike of the reset
 	Surrogate   Surrogate // for BPTT
@@ -155,6 +156,8 @@ func (n *GLIF) Validate() error {
 		return errors.New("expected either Decay or W")
 	case (n.Adaptation == nil) != (n.AdaptationDecay == nil):
 		return errors.New("expected both Adaptation and AdaptationDecay, or neither")
+	case n.Start-n.Start != 0:
+		return fmt.Errorf("start at %v: expected a finite number", n.Start)
 	case n.Reset-n.Reset != 0:
 		return fmt.Errorf("reset to %v: expected a finite number", n.Reset)
 	case n.SoftReset && n.Reset != 0:
@@ -171,11 +174,10 @@ func (n *GLIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autogra
 	if s == nil {
 		s = n.Surrogate
 	}
-	k := n.coefficients(x.Shape().C)
 	if n.allToAll() {
-		return autograd.FireRecurrent(p.Tape, x, n.model(), k, n.Recurrent, p.Steps, s)
+		return autograd.FireGLIFRecurrent(p.Tape, x, n.dynamics(), n.Recurrent, p.Steps, s, n.DetachReset)
 	}
-	return autograd.FireCoefficients(p.Tape, x, n.model(), k, p.Steps, s)
+	return autograd.FireGLIFThroughTime(p.Tape, x, n.dynamics(), p.Steps, s, n.DetachReset)
 }
 
 // FireThroughRate implements [RateNeuron]. It fails if the layer is recurrent.
@@ -183,119 +185,97 @@ func (n *GLIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
 	if n.Recurrent != nil {
 		p.Fail(fmt.Errorf("layer %s: BPTR of a recurrent layer (%s): the rate has no rule for spikes that return; expected another gradient", n.name, n.kind()))
 	}
-	return autograd.FireCoefficientsThroughRate(p.Tape, x, n.model(), n.coefficients(x.Shape().C), p.Steps)
+	return autograd.FireGLIFThroughRate(p.Tape, x, n.dynamics(), p.Steps)
 }
 
-func (n *GLIF) model() *glifModel {
-	return &glifModel{
-		synaptic: n.SynapticDecay != nil, recurrent: n.Recurrent != nil && !n.allToAll(), adaptive: n.Adaptation != nil,
-		soft: n.SoftReset, detach: n.DetachReset, reset: n.Reset,
-	}
-}
-
-// coefficients returns what a step computes with, for each of c channels.
-func (n *GLIF) coefficients(c int) autograd.Coefficients {
-	padded := (c + tensor.Lanes - 1) / tensor.Lanes * tensor.Lanes
-	values := make([][]float32, zEnd-zDecay)
-	for k := range values {
-		values[k] = make([]float32, padded)
-	}
-	// each calls fn with the value of p at every channel.
-	each := func(p *autograd.Param, fn func(c int, v float32)) {
+// dynamics returns the coefficients that a step computes with.
+func (n *GLIF) dynamics() autograd.GLIF {
+	of := func(p *autograd.Param, f func(float32) float32) []float32 {
 		if p == nil {
-			return
+			return nil
 		}
-		for i := range c {
-			v := p.Data()[0]
-			if len(p.Shape) > 0 {
-				v = p.Data()[i]
-			}
-			fn(i, v)
+		v := p.Export()
+		for i := range v {
+			v[i] = f(v[i])
 		}
-	}
-	set := func(k int, of func(float32) float32) func(int, float32) {
-		return func(c int, v float32) { values[k-zDecay][c] = of(v) }
+		return v
 	}
 	same := func(v float32) float32 { return v }
-	each(n.Decay, set(zDecay, limit))
-	each(n.W, set(zDecay, func(w float32) float32 { return 1 - logistic(w) }))
-	for i := range c {
-		values[zGain-zDecay][i] = 1
-		if n.DecayInput {
-			values[zGain-zDecay][i] = 1 - values[0][i]
-		}
+	d := autograd.GLIF{
+		Decay: of(n.Decay, limit), Threshold: of(n.Threshold, same), SynapticDecay: of(n.SynapticDecay, limit),
+		Adaptation: of(n.Adaptation, same), AdaptationDecay: of(n.AdaptationDecay, limit), SoftReset: n.SoftReset,
+		Reset: unlessZero(n.Reset), Start: unlessZero(n.Start), Chain: n.addGrads,
 	}
-	if n.DecayInput {
-		each(n.W, set(zGain, logistic))
+	if n.W != nil {
+		d.Decay = of(n.W, func(w float32) float32 { return 1 - logistic(w) })
 	}
-	for i := c; i < padded; i++ {
-		values[zThreshold-zDecay][i] = 1
+	if n.DecayInput && n.W != nil {
+		d.Gain = of(n.W, logistic)
+	} else if n.DecayInput {
+		d.Gain = of(n.Decay, func(v float32) float32 { return 1 - limit(v) })
 	}
-	each(n.Threshold, set(zThreshold, same))
-	each(n.SynapticDecay, set(zSynapticDecay, limit))
-	each(n.Adaptation, set(zStrength, same))
-	each(n.AdaptationDecay, set(zAdaptationDecay, limit))
 	if !n.allToAll() {
-		each(n.Recurrent, set(zRecurrence, same))
+		d.Recurrence = of(n.Recurrent, same)
 	}
-	k := autograd.Coefficients{Values: values}
 	for _, q := range n.params() {
-		if q.p.Trainable && len(q.p.Shape) < 2 {
-			k.Grad = n.addGrads
+		if q.p.Trainable && (q.p != n.Recurrent || !n.allToAll()) {
+			d.Params = append(d.Params, q.p)
 		}
 	}
-	return k
+	return d
+}
+
+// limit returns v in [0,1].
+func limit(v float32) float32 { return min(max(v, 0), 1) }
+
+func logistic(w float32) float32 { return float32(1 / (1 + math.Exp(-float64(w)))) }
+
+// unlessZero returns v as a coefficient, or nil if it is 0.
+func unlessZero(v float32) []float32 {
+	if v == 0 {
+		return nil
+	}
+	return []float32{v}
 }
 
 // addGrads adds the gradients by the coefficients to those of the parameters.
-func (n *GLIF) addGrads(sums [][]float64) {
-	give := func(p *autograd.Param, grad func(c int, v float64) float64) {
+func (n *GLIF) addGrads(g autograd.GLIFGrads) {
+	// add gives p the gradient d, times f of its values.
+	add := func(p *autograd.Param, d []float64, f func(v float64) float64) {
 		if p == nil || !p.Trainable {
 			return
 		}
-		c := len(sums[0])
-		g := make([]float64, c)
-		for i := range c {
-			v := p.Data()[0]
-			if len(p.Shape) > 0 {
-				v = p.Data()[i]
-			}
-			g[i] = grad(i, float64(v))
+		sum := make([]float64, len(d))
+		for i, v := range p.Export() {
+			sum[i] = d[i] * f(float64(v))
 		}
-		if len(p.Shape) == 0 {
-			for _, v := range g[1:] {
-				g[0] += v
-			}
+		p.AddGrad(sum)
+	}
+	same := func(float64) float64 { return 1 }
+	inside := func(v float64) float64 { // the derivative of limit
+		if v < 0 || v > 1 {
+			return 0
 		}
-		p.AddGrad(g)
+		return 1
 	}
-	of := func(k int) func(int, float64) float64 {
-		return func(c int, _ float64) float64 { return sums[k-zDecay][c] }
-	}
-	// limited is of for a coefficient that is limited to [0,1].
-	limited := func(d func(int, float64) float64) func(int, float64) float64 {
-		return func(c int, v float64) float64 {
-			if v < 0 || v > 1 {
-				return 0
-			}
-			return d(c, v)
+	leak := g.Decay
+	if n.DecayInput { // the gain is 1 − decay
+		leak = make([]float64, len(g.Decay))
+		for i := range leak {
+			leak[i] = g.Decay[i] - g.Gain[i]
 		}
 	}
-	leak := of(zDecay)
-	if n.DecayInput { // κ = 1 − λ
-		leak = func(c int, _ float64) float64 { return sums[0][c] - sums[zGain-zDecay][c] }
-	}
-	give(n.Decay, limited(leak))
-	give(n.W, func(c int, w float64) float64 {
+	add(n.Decay, leak, inside)
+	add(n.W, leak, func(w float64) float64 {
 		s := 1 / (1 + math.Exp(-w))
-		return -leak(c, w) * s * (1 - s)
+		return -s * (1 - s)
 	})
-	give(n.Threshold, of(zThreshold))
-	give(n.SynapticDecay, limited(of(zSynapticDecay)))
-	give(n.Adaptation, of(zStrength))
-	give(n.AdaptationDecay, limited(of(zAdaptationDecay)))
+	add(n.Threshold, g.Threshold, same)
+	add(n.SynapticDecay, g.SynapticDecay, inside)
+	add(n.Adaptation, g.Adaptation, same)
+	add(n.AdaptationDecay, g.AdaptationDecay, inside)
 	if !n.allToAll() {
-		give(n.Recurrent, of(zRecurrence))
+		add(n.Recurrent, g.Recurrence, same)
 	}
 }
 
@@ -359,6 +339,7 @@ func (n *GLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape,
 type glifSettings struct {
 	DecayInput  bool    `json:"decay_input,omitempty"`
 	Reset       float32 `json:"reset,omitempty"`
+	Start       float32 `json:"start,omitempty"`
 	SoftReset   bool    `json:"soft_reset,omitempty"`
 	DetachReset bool    `json:"detach_reset,omitempty"`
 	Surrogate   string  `json:"surrogate"`
@@ -367,7 +348,7 @@ type glifSettings struct {
 // MarshalJSON returns the settings that are not parameters. A surrogate of NewSurrogate is
 // what its String returns. Another one is its Go type, which UnmarshalJSON refuses.
 func (n *GLIF) MarshalJSON() ([]byte, error) {
-	return json.Marshal(glifSettings{n.DecayInput, n.Reset, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
+	return json.Marshal(glifSettings{n.DecayInput, n.Reset, n.Start, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
 }
 
 // UnmarshalJSON sets the settings that are not parameters. It returns an error if a setting
@@ -381,6 +362,6 @@ func (n *GLIF) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return err
 	}
-	n.DecayInput, n.Reset, n.SoftReset, n.DetachReset, n.Surrogate = s.DecayInput, s.Reset, s.SoftReset, s.DetachReset, surrogate
+	n.DecayInput, n.Reset, n.Start, n.SoftReset, n.DetachReset, n.Surrogate = s.DecayInput, s.Reset, s.Start, s.SoftReset, s.DetachReset, surrogate
 	return n.Validate()
 }

@@ -317,7 +317,7 @@ func TestResumeRefusesOtherSettingsOfLayers(t *testing.T) {
 		"momentum":       {func(p parts) { p.norm.Momentum = 0.2 }, "Eps:1e-05 Momentum:0.2}}, but the checkpoint has "},
 		"decay":          {func(p parts) { p.n.Decay = 0.5 }, "layer n is LIF λ=0.5, "},
 		"threshold":      {func(p parts) { p.n.Threshold = 2 }, "layer n is IF θ=2, "},
-		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.LIF{Decay:1 Threshold:1 Reset:0 SoftReset:true DecayInput:false DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
+		"soft reset":     {func(p parts) { p.n.SoftReset = true }, "the setting of layer n is snn.LIF{Decay:1 Threshold:1 Reset:0 Start:0 SoftReset:true DecayInput:false DetachReset:false Surrogate:snn.Triangle{Width:1}}, but the checkpoint has "},
 		"detached reset": {func(p parts) { p.n.DetachReset = true }, "SoftReset:false DecayInput:false DetachReset:true "},
 		"surrogate":      {func(p parts) { p.n.Surrogate = snn.Arctan{Alpha: 1} }, "Surrogate:snn.Arctan{Alpha:1}}, but the checkpoint has "},
 		"width":          {func(p parts) { p.n.Surrogate = snn.Triangle{Width: 2} }, "Surrogate:snn.Triangle{Width:2}}, but the checkpoint has "},

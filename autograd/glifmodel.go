@@ -1,13 +1,12 @@
-package snn
+package autograd
 
-import "math"
+import "github.com/org/snnrat/internal/kernel"
 
-// glifModel computes a GLIF in plain Go. Its states are m, i, s and a, and its parameters the
-// coefficients below.
+// glifModel computes GLIF neurons in plain Go. Its states are m, i, s and a, and its parameters
+// the coefficients below.
 type glifModel struct {
 	synaptic, recurrent, adaptive bool // whether i, s and a are in use
 	soft, detach                  bool
-	reset                         float32
 }
 
 // States and coefficients of glifModel.
@@ -23,6 +22,8 @@ const (
 	zRecurrence      // v
 	zStrength        // b
 	zAdaptationDecay // ρ
+	zReset
+	zStart
 	zEnd
 )
 
@@ -50,14 +51,14 @@ func (m *glifModel) Integrate(z [][]float32, x, u []float32) {
 }
 
 func (m *glifModel) Reset(z [][]float32, s []float32) {
-	p, theta, a, b, rho := z[zMembrane], z[zThreshold], z[zAdaptation], z[zStrength], z[zAdaptationDecay]
+	p, theta, a, b, rho, reset := z[zMembrane], z[zThreshold], z[zAdaptation], z[zStrength], z[zAdaptationDecay], z[zReset]
 	for j, s := range s {
 		switch {
 		case s == 0:
 		case m.soft:
 			p[j] -= theta[j] + float32(b[j]*a[j])
 		default:
-			p[j] = m.reset
+			p[j] = reset[j]
 		}
 	}
 	if m.adaptive {
@@ -87,12 +88,14 @@ func (m *glifModel) ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []f
 		}
 	}
 	p, dp, theta, dTheta, db := z[zMembrane], dz[zMembrane], z[zThreshold], dz[zThreshold], dz[zStrength]
+	reset, dReset := z[zReset], dz[zReset]
 	for j, s := range s {
 		switch {
 		case !m.soft:
 			if !m.detach {
-				ds[j] += dp[j] * (m.reset - p[j])
+				ds[j] += dp[j] * (reset[j] - p[j])
 			}
+			dReset[j] += dp[j] * s
 			dp[j] *= 1 - s
 		default:
 			if !m.detach {
@@ -136,6 +139,37 @@ func (m *glifModel) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float3
 	}
 }
 
-func limit(v float32) float32 { return min(max(v, 0), 1) }
+// Start writes the membrane potentials before the first step.
+func (m *glifModel) Start(z [][]float32) { copy(z[zMembrane], z[zStart]) }
 
-func logistic(w float32) float32 { return float32(1 / (1 + math.Exp(-float64(w)))) }
+// newGLIFModel returns the model of neurons of c channels, and its coefficients.
+func newGLIFModel(op string, n GLIF, c int, detach bool) (*glifModel, coefficients) {
+	p := n.padded(op, c, make([]float32, glifCoefficients*roundUp(c)))
+	k := coefficients{values: [][]float32{
+		p.Decay, p.Gain, p.Threshold, p.SynapticDecay, p.Recurrence, p.Adaptation, p.AdaptationDecay, p.Reset, p.Start,
+	}}
+	for i, v := range k.values {
+		if v != nil {
+			continue
+		}
+		k.values[i] = make([]float32, roundUp(c))
+		for j := range c {
+			if i == zGain-zDecay {
+				k.values[i][j] = 1
+			}
+		}
+	}
+	if len(n.Params) > 0 {
+		k.grad = func(sums [][]float64) {
+			of := func(z int) []float64 { return sums[z-zDecay] }
+			n.chain(&kernel.GLIFSums{
+				Decay: of(zDecay), Gain: of(zGain), Threshold: of(zThreshold), SynapticDecay: of(zSynapticDecay),
+				Recurrence: of(zRecurrence), Adaptation: of(zStrength), AdaptationDecay: of(zAdaptationDecay), Reset: of(zReset),
+			}, c)
+		}
+	}
+	return &glifModel{
+		synaptic: n.SynapticDecay != nil, recurrent: n.Recurrence != nil, adaptive: n.Adaptation != nil,
+		soft: n.SoftReset, detach: detach,
+	}, k
+}
