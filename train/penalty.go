@@ -171,19 +171,30 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 	g := a.NewGrad(x.Shape)
 	count := float64(s.Frames()) * float64(s.Neurons())
 	frame := s.Pixels() * tensor.Lanes
+	gain := float32(1) // of the current
+	if n.DecayInput {
+		gain = 1 - n.Decay
+	}
 	fired := func(unit, t, k int) bool {
 		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
 	}
 	value := sumParts(s.Blocks()*s.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
+		lanes := min(tensor.Lanes, s.C-unit/s.N*tensor.Lanes) // those that are no padding
 		m, potentials := make([]float32, frame), make([]float32, s.Steps*frame)
+		for k := range m {
+			m[k] = n.Start
+		}
 		for t := range s.Steps {
 			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
 			for k := range m {
-				u := float32(n.Decay*m[k]) + in[k]
+				if k%tensor.Lanes >= lanes {
+					continue
+				}
+				u := float32(n.Decay*m[k]) + float32(gain*in[k])
 				potentials[t*frame+k], m[k] = u, u
 				sum += float64(u) * float64(u)
 				if fired(unit, t, k) {
-					if m[k] = 0; n.SoftReset {
+					if m[k] = n.Reset; n.SoftReset {
 						m[k] = u - n.Threshold
 					}
 				}
@@ -199,7 +210,7 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 					m[k] = 0
 				}
 				d := m[k] + float32(2*p.Weight/count*float64(potentials[t*frame+k]))
-				dst[k] += d
+				dst[k] += float32(gain * d)
 				m[k] = n.Decay * d
 			}
 		}
