@@ -159,6 +159,16 @@ func TestRecordersAfterResume(t *testing.T) {
 	}
 }
 
+// The same recorder follows a trainer that goes back to an earlier checkpoint.
+func TestTensorBoardGoesBack(t *testing.T) {
+	b := &train.TensorBoard{Dir: t.TempDir()}
+	history := []train.Metrics{{Epoch: 1, Loss: 1}, {Epoch: 2, Loss: 2}, {Epoch: 3, Loss: 3}}
+	for _, n := range []int{0, 1, 3, 3, 1, 2} {
+		require.NoError(t, b.Record(history[:n]))
+	}
+	assert.Equal(t, map[uint64][]float32{1: {1}, 2: {2}}, scalars(t, b.Dir)["train/loss"])
+}
+
 // failing is a recorder that fails once, after some epochs.
 type failing struct {
 	at   int
