@@ -76,7 +76,7 @@ func (s Gaussian) String() string { return fmt.Sprintf("Gaussian noise of %v", s
 // on the [KL] divergence, from a start with Gaussian noise of 0.001. The paper trains with 10
 // steps of alpha = eps/4.
 func TRADES(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{KL{}, g, LInf{}, Gaussian{0.001}, eps, alpha, steps, nil}
+	return &Attack{KL{}, g, LInf{}, Gaussian{0.001}, eps, alpha, steps, nil, false}
 }
 
 // objective returns the objective for the images of p.
