@@ -98,20 +98,20 @@ func (p MembranePenalty) Of() string { return p.Layer }
 // Validate implements [Penalty].
 func (p RatePenalty) Validate() error {
 	if !(p.Target >= 0 && p.Target <= 1) {
-		return fmt.Errorf("Target is %v, want a number in [0, 1]", p.Target)
+		return fmt.Errorf("RatePenalty.Target is %v, want a number in [0, 1]", p.Target)
 	}
-	return validateWeight(p.Weight)
+	return validateWeight("RatePenalty", p.Weight)
 }
 
 // Validate implements [Penalty].
-func (p CurrentPenalty) Validate() error { return validateWeight(p.Weight) }
+func (p CurrentPenalty) Validate() error { return validateWeight("CurrentPenalty", p.Weight) }
 
 // Validate implements [Penalty].
-func (p MembranePenalty) Validate() error { return validateWeight(p.Weight) }
+func (p MembranePenalty) Validate() error { return validateWeight("MembranePenalty", p.Weight) }
 
-func validateWeight(w float64) error {
+func validateWeight(of string, w float64) error {
 	if !finite(w) || w <= 0 {
-		return fmt.Errorf("Weight is %v, want a finite positive number", w)
+		return fmt.Errorf("%s.Weight is %v, want a finite positive number", of, w)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func validatePenalties(ps []Penalty, m *snn.Model) error {
 			return fmt.Errorf("%s is nil, want one such as RatePenalty{Weight: 0.1}", name)
 		}
 		if err := p.Validate(); err != nil {
-			return fmt.Errorf("%s: %T: %w", name, p, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		known := len(layers) > 0 && p.Of() == ""
 		for _, l := range layers {

@@ -297,10 +297,10 @@ func TestPenaltyRefused(t *testing.T) {
 	}{
 		{nil, "train: Config.Penalties[0] is nil, want one such as RatePenalty{Weight: 0.1}"},
 		{train.RatePenalty{Layer: "fc", Weight: 1}, `train: Config.Penalties[0]: train.RatePenalty: the model has no layer of neurons "fc", want one of ` + layers},
-		{train.RatePenalty{}, "train: Config.Penalties[0]: train.RatePenalty: Weight is 0, want a finite positive number"},
-		{train.RatePenalty{Weight: 1, Target: 2}, "train: Config.Penalties[0]: train.RatePenalty: Target is 2, want a number in [0, 1]"},
-		{train.CurrentPenalty{Weight: math.Inf(1)}, "train: Config.Penalties[0]: train.CurrentPenalty: Weight is +Inf, want a finite positive number"},
-		{train.MembranePenalty{Weight: -1}, "train: Config.Penalties[0]: train.MembranePenalty: Weight is -1, want a finite positive number"},
+		{train.RatePenalty{}, "train: Config.Penalties[0]: RatePenalty.Weight is 0, want a finite positive number"},
+		{train.RatePenalty{Weight: 1, Target: 2}, "train: Config.Penalties[0]: RatePenalty.Target is 2, want a number in [0, 1]"},
+		{train.CurrentPenalty{Weight: math.Inf(1)}, "train: Config.Penalties[0]: CurrentPenalty.Weight is +Inf, want a finite positive number"},
+		{train.MembranePenalty{Weight: -1}, "train: Config.Penalties[0]: MembranePenalty.Weight is -1, want a finite positive number"},
 	} {
 		cfg := rat()
 		cfg.Penalties = []train.Penalty{c.penalty}
