@@ -76,6 +76,9 @@ func (s *sketch) newGLIF(c int, n *snn.GLIF) *snn.GLIF {
 			p = autograd.NewParam(c)
 		}
 		p.Trainable = s.odds(60, what+" is trained")
+		if !p.Trainable && len(p.Shape) == 0 { // a setting, not part of the model's state
+			p.Import([]float32{rapid.SampledFrom([]float32{0.3, 0.7, 1}).Draw(s.T, what)})
+		}
 		return p
 	}
 	n.Threshold, n.DecayInput = param("threshold"), s.odds(40, "decay input")
