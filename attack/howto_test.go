@@ -20,7 +20,7 @@ import (
 
 // The code of docs/attack.md is this file's and that of reading_test.go.
 func TestHowTo(t *testing.T) {
-	doctest.Page(t, "../docs/attack.md", 10, "howto_test.go", "reading_test.go")
+	doctest.Page(t, "../docs/attack.md", 11, "howto_test.go", "reading_test.go")
 }
 
 // fashionTest returns the first images of the test set.
