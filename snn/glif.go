@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/tensor"
@@ -25,7 +27,8 @@ import (
 // i, a and s are 0 before the first step, and m is Start. κ is 1, or 1 − λ with DecayInput.
 //
 // A parameter has the shape [], one value for the layer, or [C], one for each channel. It is
-// fixed if its Trainable is false: autograd.NewBuffer makes such a one. λ, α and ρ are limited
+// fixed if its Trainable is false: autograd.NewBuffer makes such a one. A fixed parameter of
+// shape [] is a setting, and the others are tensors, in files and in [Row].Params. λ, α and ρ are limited
 // to [0,1] where they are used, as snnTorch does: beyond, they act as 0 or 1 and their
 // gradient is zero. At 0 and 1 the gradient passes, so that a decay that begins at 1 can be
 // trained. The other parameters can have any finite value.
@@ -117,11 +120,14 @@ func NewCuBaLIF(synapticDecay, decay float32) *GLIF {
 	}
 }
 
-// named is a parameter and the last part of its name.
+// named is a parameter, the last part of its name, and its symbol.
 type named struct {
-	name string
-	p    *autograd.Param
+	name, symbol string
+	p            *autograd.Param
 }
+
+// setting reports whether the parameter is a setting of one value.
+func (q named) setting() bool { return !q.p.Trainable && len(q.p.Shape) == 0 }
 
 // params returns the parameters that are not nil.
 func (n *GLIF) params() (ps []named) {
@@ -130,8 +136,8 @@ func (n *GLIF) params() (ps []named) {
 		recurrent = "recurrent.weight"
 	}
 	for _, p := range []named{
-		{"threshold", n.Threshold}, {"beta", n.Decay}, {"w", n.W}, {"alpha", n.SynapticDecay},
-		{"adaptation", n.Adaptation}, {"rho", n.AdaptationDecay}, {recurrent, n.Recurrent},
+		{"beta", "λ", n.Decay}, {"w", "w", n.W}, {"threshold", "θ", n.Threshold}, {"alpha", "α", n.SynapticDecay},
+		{"adaptation", "b", n.Adaptation}, {"rho", "ρ", n.AdaptationDecay}, {recurrent, "R", n.Recurrent},
 	} {
 		if p.p != nil {
 			ps = append(ps, p)
@@ -163,6 +169,11 @@ func (n *GLIF) Validate() error {
 	case n.SoftReset && n.Reset != 0:
 		return fmt.Errorf("soft reset and a reset to %v: expected one of them", n.Reset)
 	}
+	for _, q := range n.params() {
+		if v := q.p.Data()[0]; q.setting() && v-v != 0 {
+			return fmt.Errorf("%s %v: expected a finite number", q.name, v)
+		}
+	}
 	return validateSurrogate(n.Surrogate)
 }
 
@@ -175,21 +186,22 @@ func (n *GLIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autogra
 		s = n.Surrogate
 	}
 	if n.allToAll() {
-		return autograd.FireGLIFRecurrent(p.Tape, x, n.dynamics(), n.Recurrent, p.Steps, s, n.DetachReset)
+		return autograd.FireGLIFRecurrent(p.Tape, x, n.Dynamics(), n.Recurrent, p.Steps, s, n.DetachReset)
 	}
-	return autograd.FireGLIFThroughTime(p.Tape, x, n.dynamics(), p.Steps, s, n.DetachReset)
+	return autograd.FireGLIFThroughTime(p.Tape, x, n.Dynamics(), p.Steps, s, n.DetachReset)
 }
 
 // FireThroughRate implements [RateNeuron]. It fails if the layer is recurrent.
 func (n *GLIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
 	if n.Recurrent != nil {
-		p.Fail(fmt.Errorf("layer %s: BPTR of a recurrent layer (%s): the rate has no rule for spikes that return; expected another gradient", n.name, n.kind()))
+		p.Fail(fmt.Errorf("layer %s: BPTR of a recurrent layer (%s): the rate has no rule for spikes that return; expected another gradient", n.name, n.Kind()))
 	}
-	return autograd.FireGLIFThroughRate(p.Tape, x, n.dynamics(), p.Steps)
+	return autograd.FireGLIFThroughRate(p.Tape, x, n.Dynamics(), p.Steps)
 }
 
-// dynamics returns the coefficients that a step computes with.
-func (n *GLIF) dynamics() autograd.GLIF {
+// Dynamics returns the coefficients that a step computes with. Those of a parameter of shape
+// [] have one value.
+func (n *GLIF) Dynamics() autograd.GLIF {
 	of := func(p *autograd.Param, f func(float32) float32) []float32 {
 		if p == nil {
 			return nil
@@ -282,13 +294,13 @@ func (n *GLIF) addGrads(g autograd.GLIFGrads) {
 // FireAsReLU implements [ReLUNeuron]. It fails if the layer is recurrent.
 func (n *GLIF) FireAsReLU(p *Pass, x *autograd.Value) *autograd.Value {
 	if n.Recurrent != nil {
-		p.Fail(fmt.Errorf("layer %s: CBA of a recurrent layer (%s): a network without time has no step before; expected another gradient", n.name, n.kind()))
+		p.Fail(fmt.Errorf("layer %s: CBA of a recurrent layer (%s): a network without time has no step before; expected another gradient", n.name, n.Kind()))
 	}
 	return autograd.ReLU(p.Tape, x)
 }
 
-// kind returns what the neurons are, for summaries.
-func (n *GLIF) kind() string {
+// Kind returns what the neurons are, with their settings of one value, such as PLIF θ=1.
+func (n *GLIF) Kind() string {
 	kind := "LIF"
 	if n.W != nil {
 		kind = "PLIF"
@@ -305,8 +317,16 @@ func (n *GLIF) kind() string {
 	case n.Recurrent != nil:
 		kind = "self-recurrent " + kind
 	}
+	for _, q := range n.params() {
+		if q.setting() {
+			kind += fmt.Sprintf(" %s=%v", q.symbol, q.p.Data()[0])
+		}
+	}
 	if n.Reset != 0 {
 		kind += fmt.Sprintf(" reset to %v", n.Reset)
+	}
+	if n.Start != 0 {
+		kind += fmt.Sprintf(" start at %v", n.Start)
 	}
 	return kind
 }
@@ -317,7 +337,7 @@ func (n *GLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape,
 	if err := n.Validate(); err != nil {
 		return in, err
 	}
-	row := Row{Name: name, Kind: n.kind(), In: in, Out: in, Neurons: in.Neurons(), Layer: n}
+	row := Row{Name: name, Kind: n.Kind(), In: in, Out: in, Neurons: in.Neurons(), Layer: n}
 	for _, q := range n.params() {
 		sh := q.p.Shape
 		if q.p == n.Recurrent && n.allToAll() {
@@ -328,15 +348,18 @@ func (n *GLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape,
 		} else if len(sh) > 1 || len(sh) == 1 && sh[0] != in.C {
 			return in, fmt.Errorf("%s of shape %v: expected [] or [%d]", q.name, sh, in.C)
 		}
-		q.p.Name = join(name, q.name)
-		row.Params = append(row.Params, q.p)
+		if q.p.Name = join(name, q.name); !q.setting() {
+			row.Params = append(row.Params, q.p)
+		}
 	}
 	s.add(row)
 	return in, nil
 }
 
-// glifSettings are the settings of a GLIF as JSON. Its parameters are tensors.
+// glifSettings are the settings of a GLIF as JSON.
 type glifSettings struct {
+	Fixed map[string]float32 `json:"fixed,omitempty"` // by the last part of the parameter's name
+
 	DecayInput  bool    `json:"decay_input,omitempty"`
 	Reset       float32 `json:"reset,omitempty"`
 	Start       float32 `json:"start,omitempty"`
@@ -345,14 +368,20 @@ type glifSettings struct {
 	Surrogate   string  `json:"surrogate"`
 }
 
-// MarshalJSON returns the settings that are not parameters. A surrogate of NewSurrogate is
-// what its String returns. Another one is its Go type, which UnmarshalJSON refuses.
+// MarshalJSON returns the settings. A surrogate of NewSurrogate is what its String returns.
+// Another one is its Go type, which UnmarshalJSON refuses.
 func (n *GLIF) MarshalJSON() ([]byte, error) {
-	return json.Marshal(glifSettings{n.DecayInput, n.Reset, n.Start, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
+	fixed := map[string]float32{}
+	for _, q := range n.params() {
+		if q.setting() {
+			fixed[q.name] = q.p.Data()[0]
+		}
+	}
+	return json.Marshal(glifSettings{fixed, n.DecayInput, n.Reset, n.Start, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
 }
 
-// UnmarshalJSON sets the settings that are not parameters. It returns an error if a setting
-// is out of range, or if NewSurrogate does not know the surrogate.
+// UnmarshalJSON sets the settings. It returns an error if a setting is out of range, if other
+// parameters are fixed, or if NewSurrogate does not know the surrogate.
 func (n *GLIF) UnmarshalJSON(text []byte) error {
 	var s glifSettings
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -361,6 +390,21 @@ func (n *GLIF) UnmarshalJSON(text []byte) error {
 	surrogate, err := parseSurrogate(s.Surrogate)
 	if err != nil {
 		return err
+	}
+	var fixed []named
+	for _, q := range n.params() {
+		if q.setting() {
+			fixed = append(fixed, q)
+		}
+		if _, ok := s.Fixed[q.name]; ok != q.setting() {
+			return fmt.Errorf("parameter %s: fixed for the whole layer there: %v, here: %v", q.name, ok, q.setting())
+		}
+	}
+	if len(fixed) != len(s.Fixed) {
+		return fmt.Errorf("fixed parameters %v: expected %d of them", slices.Sorted(maps.Keys(s.Fixed)), len(fixed))
+	}
+	for _, q := range fixed {
+		q.p.Import([]float32{s.Fixed[q.name]})
 	}
 	n.DecayInput, n.Reset, n.Start, n.SoftReset, n.DetachReset, n.Surrogate = s.DecayInput, s.Reset, s.Start, s.SoftReset, s.DetachReset, surrogate
 	return n.Validate()

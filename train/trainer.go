@@ -250,7 +250,7 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 		if err != nil {
 			return 0, fmt.Errorf("adversary: %w", err)
 		}
-		if x.N != b.X.N {
+		if x.Shape() != b.X.Shape() {
 			return 0, fmt.Errorf("adversary: %v images for a batch of %v", x, b.X)
 		}
 		s.X = x
