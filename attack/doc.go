@@ -13,8 +13,9 @@
 //
 // An [Attack] has five parts, and each of them is a value of its own: an objective, a
 // gradient approximation (any [snn.Gradient]), a norm, a start and a step rule. [FGSM],
-// [RFGSM], [PGD] and [BIM] return an Attack with the parts of that method. A new
-// objective, norm or start works with all other parts.
+// [RFGSM], [PGD], [BIM] and [TRADES] return an Attack with the parts of that method. A new
+// objective, norm or start works with all other parts. An objective that compares an image
+// with its original, as [KL] does, is a [CleanObjective].
 //
 // White-box attacks make images on the network that is evaluated. Black-box attacks make
 // them on another network, [Config.Source].
