@@ -41,7 +41,9 @@ func (s set) Fill(dst tensor.NCHW, indices []int) error {
 type made struct{ x tensor.NCHW }
 
 func (a made) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, ids []uint64, _ rng.Key) (tensor.NCHW, error) {
-	adv := tensor.NewNCHW(x.N, a.x.C, a.x.H, a.x.W)
+	shape := a.x.Shape()
+	shape.N = x.N
+	adv := tensor.NewFrames(shape)
 	for k, i := range ids {
 		copy(adv.Image(k), a.x.Image(int(i)))
 	}
@@ -73,7 +75,7 @@ func pixels(bright ...int) tensor.NCHW {
 // results returns a report without what it says of how it was made.
 func results(r *attack.Report) *attack.Report {
 	c := *r
-	c.Norm, c.Eps, c.Key, c.Library, c.Attacks = "", 0, "", "", slices.Clone(r.Attacks)
+	c.Norm, c.Eps, c.Key, c.Library, c.Digest, c.Attacks = "", 0, "", "", "", slices.Clone(r.Attacks)
 	for k := range c.Attacks {
 		o := &c.Attacks[k]
 		o.Norm, o.Eps, o.InWorstCase, o.Settings = "", 0, false, nil

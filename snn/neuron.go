@@ -41,7 +41,7 @@ type ReLUNeuron interface {
 
 // Fire runs the neurons n in the pass p and returns their output. It is what Forward of a
 // neuron calls. p's gradient decides how the neurons fire. Fire fails the pass if a current or
-// membrane potential is not finite, and calls p.OnSpikes.
+// membrane potential is not finite, and calls p.OnSpikes and p.OnNeurons.
 func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 	outer := p.Tape.Layer
 	p.Tape.Layer = n.Name()
@@ -54,6 +54,9 @@ func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 		if s := y.Spikes(); s != nil {
 			p.OnSpikes(n.Name(), s)
 		}
+	}
+	if p.OnNeurons != nil {
+		p.OnNeurons(p, n, x, y)
 	}
 	return y
 }

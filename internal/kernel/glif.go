@@ -49,7 +49,7 @@ type GLIFState struct {
 }
 
 // NewGLIFState returns the state of neurons before the first step.
-func NewGLIFState(n GLIF, sc Scan) *GLIFState {
+func NewGLIFState(n *GLIF, sc Scan) *GLIFState {
 	s := &GLIFState{Membrane: make([]float32, sc.Units*sc.Pixels*Lanes)}
 	if n.synaptic() {
 		s.Carry = make([]float32, len(s.Membrane))
@@ -62,12 +62,17 @@ func NewGLIFState(n GLIF, sc Scan) *GLIFState {
 }
 
 // Clear makes the state that before the first step.
-func (s *GLIFState) Clear(n GLIF, sc Scan) {
+func (s *GLIFState) Clear(n *GLIF, sc Scan) {
 	clear(s.Carry)
 	clear(s.Adaptation)
 	for u := range sc.Units {
 		n.start(s.Membrane[u*sc.Pixels*Lanes:][:sc.Pixels*Lanes], u/sc.Images)
 	}
+}
+
+// Fits reports whether s has the parts that neurons n need.
+func (s *GLIFState) Fits(n *GLIF) bool {
+	return n.synaptic() == (s.Carry != nil) && n.adaptive() == (s.Adaptation != nil)
 }
 
 // start writes the membranes before the first step of neurons of a block.
@@ -136,12 +141,12 @@ func (r *glifRun) advance(n int) {
 //
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
-func GLIFForward(s []uint16, x []float32, norm Norm, n GLIF, sc Scan, state *GLIFState, threads int) (finite bool) {
+func GLIFForward(s []uint16, x []float32, norm Norm, n *GLIF, sc Scan, state *GLIFState, threads int) (finite bool) {
 	return n.forward(false, s, x, norm, sc, state, 0, threads)
 }
 
 // GLIFSupport is [NeuronSupport] for GLIF neurons.
-func GLIFSupport(near []uint16, x []float32, norm Norm, n GLIF, sc Scan, width float32, threads int) {
+func GLIFSupport(near []uint16, x []float32, norm Norm, n *GLIF, sc Scan, width float32, threads int) {
 	n.forward(true, near, x, norm, sc, nil, width, threads)
 }
 
@@ -247,7 +252,7 @@ func (s *GLIFSums) rows() [sumRows][]float64 {
 
 // glifTile is the number of vectors of a tile of the backward scan, over all steps. Each
 // vector has a history of three vectors, which stay in cache between the two passes.
-const glifTile = 256
+const glifTile = 128
 
 // GLIFBackward computes the gradient dx of the inputs by backpropagation through time. It
 // runs the neurons again and then goes back over the steps. With the coefficients α, v, κ,
