@@ -181,7 +181,8 @@ func (m *glifModel) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float3
 
 // newGLIFModel returns the model of neurons of c channels, and its coefficients.
 func newGLIFModel(op string, n GLIF, c int, detach bool) (*glifModel, coefficients) {
-	p := n.padded(op, c, make([]float32, glifCoefficients*roundUp(c)))
+	var p kernel.GLIF
+	n.pad(&p, op, c, make([]float32, glifCoefficients*roundUp(c)))
 	k := coefficients{values: [][]float32{
 		p.Decay, p.Gain, p.Threshold, p.SynapticDecay, p.Recurrence, p.Adaptation, p.AdaptationDecay, p.Reset, p.Start,
 	}}
