@@ -39,10 +39,15 @@ type ReLUNeuron interface {
 }
 
 // Fire runs the neurons n in the pass p and returns their output. It is what Forward of a
-// neuron calls. p's gradient decides how the neurons fire. Fire fails the pass if a current or
-// membrane potential is not finite, and calls p.OnSpikes.
+// neuron calls. p's gradient decides how the neurons fire; in a [Stream], they run one step.
+// Fire fails the pass if a current or membrane potential is not finite, and calls p.OnSpikes.
 func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
-	y := p.Gradient.Fire(p, n, x)
+	var y *autograd.Value
+	if p.stream != nil {
+		y = p.stream.fire(n, x)
+	} else {
+		y = p.Gradient.Fire(p, n, x)
+	}
 	if p.Tape.TakeNonFinite() {
 		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.Name()))
 	}

@@ -26,7 +26,7 @@ func (p *Pool) windows(fn func(out, in int)) {
 }
 
 // run returns the arguments for the windows of plane u. A pixel of the input has size bytes.
-// offsets is what windowOffsets returns for that size.
+// offsets is what windowOffsets lends for that size.
 func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) windowRun {
 	return windowRun{
 		out:     unsafe.Add(out, u*p.Hout*p.Wout*Lanes*4),
@@ -42,15 +42,33 @@ func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) win
 // each calls fn for every plane.
 func (p *Pool) each(threads int, fn func(u int)) { each(threads, p.Planes, p.Hin*p.Win, fn) }
 
-// windowOffsets returns the offsets of the pixels of a window from its corner, in bytes.
-func (p *Pool) windowOffsets(size int) []int64 {
-	var o []int64
+// lists lends offsets.
+var lists lender[int64]
+
+// windowOffsets lends the offsets of the pixels of a window from its corner, in bytes. The
+// caller puts them back into lists.
+func (p *Pool) windowOffsets(size int) *[]int64 {
+	o := lists.get(p.KH * p.KW)
 	for ky := range p.KH {
 		for kx := range p.KW {
-			o = append(o, int64((ky*p.Win+kx)*size))
+			(*o)[ky*p.KW+kx] = int64((ky*p.Win + kx) * size)
 		}
 	}
 	return o
+}
+
+// pooling are the variables of a pooling kernel.
+type pooling struct {
+	Pool
+	l       Level
+	dst, x  []float32
+	s, any  []uint16
+	offsets []int64
+}
+
+// each calls fn for every plane.
+func (k pooling) each(threads int, fn func(k pooling, u int)) {
+	eachWith(threads, k.Planes, k.Hin*k.Win, k, fn)
 }
 
 // Tiles reports whether the windows cover the input without overlap.
@@ -64,10 +82,11 @@ func (p *Pool) Tiles() bool {
 //	x   [Planes][Hin·Win][16]
 func AvgPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
-		l.average(&w)
+	offsets := p.windowOffsets(size)
+	defer lists.put(offsets)
+	pooling{Pool: p, l: CurrentLevel(), dst: dst, x: x, offsets: *offsets}.each(threads, func(k pooling, u int) {
+		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.x[0]), size, k.offsets)
+		k.l.average(&w)
 	})
 }
 
@@ -77,10 +96,11 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 //	s   [Planes][Hin·Win]
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 	const size = 2
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), size, offsets)
-		l.count(&w)
+	offsets := p.windowOffsets(size)
+	defer lists.put(offsets)
+	pooling{Pool: p, l: CurrentLevel(), dst: dst, s: s, offsets: *offsets}.each(threads, func(k pooling, u int) {
+		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.s[0]), size, k.offsets)
+		k.l.count(&w)
 	})
 }
 
@@ -92,13 +112,14 @@ func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
+	defer lists.put(offsets)
 	overlap := p.Stride < p.KH || p.Stride < p.KW
 	if overlap {
 		l = Portable // the order in which windows add matters
 	}
 	in := p.Hin * p.Win * Lanes
 	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, offsets)
+		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, *offsets)
 		w.add = bit(add)
 		if !add && !p.Tiles() {
 			clear(dx[u*in:][:in])
@@ -112,10 +133,11 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 // Shapes are as in AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
 	const size = Lanes * 4
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
-		l.largest(&w)
+	offsets := p.windowOffsets(size)
+	defer lists.put(offsets)
+	pooling{Pool: p, l: CurrentLevel(), dst: dst, x: x, offsets: *offsets}.each(threads, func(k pooling, u int) {
+		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.x[0]), size, k.offsets)
+		k.l.largest(&w)
 	})
 }
 
@@ -125,14 +147,14 @@ func MaxPool(dst, x []float32, p Pool, threads int) {
 //	dst [Planes][Hout·Wout]
 //	s   [Planes][Hin·Win]
 func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
-	in, out := p.Hin*p.Win, p.Hout*p.Wout
-	p.each(threads, func(u int) {
-		d, s := dst[u*out:][:out], s[u*in:][:in]
-		p.windows(func(o, i int) {
+	pooling{Pool: p, any: dst, s: s}.each(threads, func(k pooling, u int) {
+		in, out := k.Hin*k.Win, k.Hout*k.Wout
+		d, s := k.any[u*out:][:out], k.s[u*in:][:in]
+		k.windows(func(o, i int) {
 			var any uint16
-			for ky := range p.KH {
-				for kx := range p.KW {
-					any |= s[i+ky*p.Win+kx]
+			for ky := range k.KH {
+				for kx := range k.KW {
+					any |= s[i+ky*k.Win+kx]
 				}
 			}
 			d[o] = any
