@@ -19,6 +19,10 @@ import (
 // radius Eps in Norm around the original image, and clip projects onto [0,1]. The gradient
 // is that of the network in evaluation mode, without batch statistics and dropout.
 //
+// If x holds examples of several frames, every frame has a gradient and a perturbation of
+// its own, and the norm is that of the whole example. SharedFrames chooses one perturbation
+// for all frames.
+//
 // FGSM, RFGSM, PGD and BIM return an Attack, whose fields may be changed for other
 // combinations. Several goroutines may use one Attack. An Attack calls the methods of its
 // fields from several goroutines at a time; a panic in one of them reaches the caller of
@@ -37,31 +41,37 @@ type Attack struct {
 	// once for each image, from the caller's goroutine. Nil stands for an untargeted
 	// attack.
 	Target func(id uint64, label int) int
+
+	// SharedFrames makes one perturbation δ, [C][H][W], for all frames of an example. δ
+	// begins at Start of the zero perturbation and moves by the gradient summed over the
+	// frames, within the ball around zero. Frame t becomes clip(Π(x_t + δ)). The bound Eps
+	// is then one of each frame. Without several frames, SharedFrames has no effect.
+	SharedFrames bool
 }
 
 // FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L)) (Goodfellow et
 // al. 2015). Set Norm to L2{} for the fast gradient method.
 func FGSM(eps float32, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, eps, 1, nil}
+	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, eps, 1, nil, false}
 }
 
 // RFGSM returns FGSM after a random step (Tramèr et al. 2018). The random step is
 // x' = clip(x + (ε/2)·sign(N(0,1))), and an FGSM step of ε/2 from x' follows, as in Ding et
 // al. 2022.
 func RFGSM(eps float32, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, RandomStep{eps / 2}, eps, eps / 2, 1, nil}
+	return &Attack{CrossEntropy{}, g, LInf{}, RandomStep{eps / 2}, eps, eps / 2, 1, nil, false}
 }
 
 // PGD returns projected gradient descent from a point drawn uniformly from the ball (Madry
 // et al. 2018). Ding et al. 2022 test with ε = 8/255, α = 0.01 and 7 steps.
 func PGD(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, InBall{}, eps, alpha, steps, nil}
+	return &Attack{CrossEntropy{}, g, LInf{}, InBall{}, eps, alpha, steps, nil, false}
 }
 
 // BIM returns the basic iterative method: PGD that starts at the image itself (Kurakin et
 // al. 2017).
 func BIM(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil}
+	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil, false}
 }
 
 // Validate returns an error that names a field that is nil or out of range. Perturb calls
@@ -82,6 +92,9 @@ func (a *Attack) Validate() error {
 		return fmt.Errorf("attack: alpha %v: expected a positive number", a.Alpha)
 	case a.Steps < 1:
 		return fmt.Errorf("attack: %d steps: expected at least 1", a.Steps)
+	}
+	if _, ok := a.Objective.(KL); ok && a.Target != nil {
+		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)
 	}
 	return nil
 }
@@ -115,7 +128,10 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 		return adv, Detail{target, zero}, nil
 	}
 	err = m.ForEachChunk(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
-		p := part{x.Slice(lo, hi), adv.Slice(lo, hi), y[lo:hi], target, keys[lo:hi], zero[lo:hi], lo}
+		p := part{x: x.Slice(lo, hi), adv: adv.Slice(lo, hi), y: y[lo:hi], keys: keys[lo:hi], zero: zero[lo:hi], first: lo}
+		if a.SharedFrames && x.Steps > 1 {
+			p.delta = tensor.NewNCHW(hi-lo, x.C, x.H, x.W)
+		}
 		if target != nil {
 			p.target = target[lo:hi]
 		}
@@ -130,7 +146,8 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 // part is a range of the images of a call.
 type part struct {
 	x, adv    tensor.NCHW
-	y, target []int // target is nil for an untargeted attack
+	delta     tensor.NCHW // the perturbation that the frames of each example share; no data for none
+	y, target []int       // target is nil for an untargeted attack
 	keys      []rng.Key
 	zero      []bool // whether every gradient was zero
 	first     int    // index of the first image in the call
@@ -139,40 +156,42 @@ type part struct {
 // perturb attacks the images of p.
 func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *part) error {
 	for i, k := range p.keys {
-		image := p.adv.Image(i)
-		a.Start.Initialize(image, a.Norm, a.Eps, k.Derive("start", 0).Rand())
-		a.Norm.Project(image, p.x.Image(i), a.Eps)
-		clip(image)
+		a.Start.Initialize(p.point(i), a.Norm, a.Eps, k.Derive("start", 0).Rand())
+		a.project(p, i)
 		p.zero[i] = true
+	}
+	objective, err := a.objective(m, pass, p)
+	if err != nil {
+		return err
 	}
 	for step := range a.Steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		grad, err := a.gradient(m, pass, p, step)
+		grad, err := gradient(m, pass, p, objective, step)
 		if err != nil {
 			return fmt.Errorf("step %d: %w", step+1, err)
 		}
 		for i := range p.adv.N {
-			image := p.adv.Image(i)
-			p.zero[i] = p.zero[i] && !slices.ContainsFunc(grad.Image(i), func(v float32) bool { return v != 0 })
-			a.Norm.Step(image, grad.Image(i), a.Alpha)
-			a.Norm.Project(image, p.x.Image(i), a.Eps)
-			clip(image)
+			g := p.along(grad.Image(i))
+			p.zero[i] = p.zero[i] && !slices.ContainsFunc(g, func(v float32) bool { return v != 0 })
+			a.Norm.Step(p.point(i), g, a.Alpha)
+			a.project(p, i)
 		}
 	}
-	return Threat{a.Norm, a.Eps}.check(p.adv, p.x, p.first)
+	t, _ := a.Threat()
+	return t.check(p.adv, p.x, p.first)
 }
 
 // gradient returns the gradient of the objective with respect to the attacked images.
-func (a *Attack) gradient(m *snn.Model, pass snn.Pass, p *part, step int) (tensor.NCHW, error) {
+func gradient(m *snn.Model, pass snn.Pass, p *part, objective Objective, step int) (tensor.NCHW, error) {
 	pass.Keys = make([]rng.Key, len(p.keys))
 	for i, k := range p.keys {
 		pass.Keys[i] = k.Derive("pass", uint64(step))
 	}
 	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
 		d := make([]float32, len(logits)) // [N, classes]
-		a.Objective.Gradient(d, logits, p.y, p.target)
+		objective.Gradient(d, logits, p.y, p.target)
 		return d
 	})
 	if err != nil {
@@ -235,7 +254,7 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 func checkFinite(grad tensor.NCHW, from int) error {
 	for i, v := range grad.Data {
 		if v-v != 0 { // NaN for a NaN and for infinities
-			return fmt.Errorf("image %d: gradient %d is %v: expected a finite number", from+i/grad.Pixels(), i%grad.Pixels(), v)
+			return fmt.Errorf("%s: the gradient is %v: expected a finite number", grad.Place(i, from), v)
 		}
 	}
 	return nil

@@ -80,6 +80,7 @@ func all() map[string]snn.Adversary {
 			m[name("RFGSM")] = in(attack.RFGSM(0.1, g))
 			m[name("PGD")] = in(attack.PGD(0.1, 0.04, 3, g))
 			m[name("BIM")] = in(attack.BIM(0.1, 0.04, 3, g))
+			m[name("TRADES")] = in(attack.TRADES(0.1, 0.04, 3, g))
 			m[name("targeted PGD")] = nextClass(in(attack.PGD(0.1, 0.04, 3, g)), 3)
 		}
 	}
@@ -644,7 +645,7 @@ func TestErrors(t *testing.T) {
 			"attack: image 0: target 1: expected a class from 0 to 2 other than the label 1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm, a.Alpha = loose{}, 0.2 }), x, y, ids), "expected at most eps 0.1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = wild{} }), x, y, ids), "attack: image 0: L∞ distance NaN from the original"},
-		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, []int{0, 2, 1}, ids), "attack: step 1: image 1: gradient 0 is "},
+		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, []int{0, 2, 1}, ids), "attack: step 1: image 1, value 0: the gradient is "},
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
@@ -664,7 +665,7 @@ func TestErrors(t *testing.T) {
 	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Norm = wildAt{value: many.Image(29)[0]} }), many, labels, nil), "attack: image 29: L∞ distance NaN")
 	labels = make([]int, 30)
 	labels[29] = 2
-	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), many, labels, nil), "attack: step 1: image 29: gradient 0 is ")
+	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), many, labels, nil), "attack: step 1: image 29, value 0: the gradient is ")
 
 	w := m.Params()[0]
 	w.Import(append(w.Export()[:len(w.Export())-1], nan))

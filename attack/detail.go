@@ -65,6 +65,8 @@ type Settings struct {
 	Targeted  bool       `json:"targeted,omitempty"`
 	Std       float32    `json:"std,omitempty"` // standard deviation of noise
 	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix
+	// SharedFrames says whether all frames of an example have the same perturbation.
+	SharedFrames bool `json:"shared_frames,omitempty"`
 }
 
 // Describer is an adversary that describes itself in a report.
@@ -85,7 +87,7 @@ func Describe(a snn.Adversary) Settings {
 func (a *Attack) Describe() Settings {
 	return Settings{
 		Kind: "gradient attack", Objective: nameOf(a.Objective), Gradient: nameOf(a.Gradient), Start: nameOf(a.Start),
-		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil,
+		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil, SharedFrames: a.SharedFrames,
 	}
 }
 

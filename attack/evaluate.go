@@ -145,6 +145,8 @@ func (e *evaluation) check() (n int, err error) {
 // checkAttacks returns an error if attacks cannot be told apart or state no valid threat
 // model. It completes the evaluation's threat models.
 func (e *evaluation) checkAttacks() (err error) {
+	frames := e.data.Shape().Steps
+	e.Threat = e.Threat.of(frames)
 	if err := e.Threat.validate(); err != nil {
 		return fmt.Errorf("threat model: %w", err)
 	}
@@ -158,7 +160,7 @@ func (e *evaluation) checkAttacks() (err error) {
 		}
 		names[a.Name] = true
 		t, known := ThreatOf(a.Attack)
-		if !known {
+		if t = t.of(frames); !known {
 			t = e.Threat
 		}
 		if !known && t.Norm == nil {
@@ -174,7 +176,7 @@ func (e *evaluation) checkAttacks() (err error) {
 		return err
 	}
 	if len(e.threats) > 0 && !slices.ContainsFunc(e.threats, e.inWorstCase) {
-		return fmt.Errorf("no attack is bounded in %v with an eps of at most %v: expected one that the worst case of Config.Threat counts", e.Threat.Norm, e.Threat.Eps)
+		return fmt.Errorf("no attack is bounded in %s with an eps of at most %v: expected one that the worst case of Config.Threat counts", e.Threat.name(), e.Threat.Eps)
 	}
 	return nil
 }

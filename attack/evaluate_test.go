@@ -41,7 +41,9 @@ func (s set) Fill(dst tensor.NCHW, indices []int) error {
 type made struct{ x tensor.NCHW }
 
 func (a made) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, ids []uint64, _ rng.Key) (tensor.NCHW, error) {
-	adv := tensor.NewNCHW(x.N, a.x.C, a.x.H, a.x.W)
+	shape := a.x.Shape()
+	shape.N = x.N
+	adv := tensor.NewFrames(shape)
 	for k, i := range ids {
 		copy(adv.Image(k), a.x.Image(int(i)))
 	}

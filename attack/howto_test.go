@@ -150,7 +150,7 @@ func ExampleObjective() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%+v\n", *report.Attacks[0].Settings)
-	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Targeted:false Std:0 Mix:[]}
+	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Targeted:false Std:0 Mix:[] SharedFrames:false}
 }
 
 // darken makes images darker, as far as the maximum norm allows.

@@ -10,7 +10,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// GaussianNoise adds noise from N(0, Std²) to every value and clips the result to [0,1]. It
+// GaussianNoise adds noise from N(0, Std²) to every value of every frame and clips the result to [0,1]. It
 // is a baseline and does not use the network. Its perturbation has no bound: at Std = ε,
 // and before clipping, a third of the values change by more than ε.
 type GaussianNoise struct {

@@ -7,7 +7,8 @@ import (
 )
 
 // Norm measures perturbations of an image, and makes the steps and projections that belong
-// to it. Each slice holds the values of one image, [C·H·W]. The String of a norm is its
+// to it. Each slice holds the values of one image, [C·H·W], of all frames of an example,
+// [Steps·C·H·W], or of the perturbation that its frames share, [C·H·W]. The String of a norm is its
 // name in reports. Norms with equal names count as the same norm.
 type Norm interface {
 	fmt.Stringer
@@ -27,7 +28,7 @@ type Norm interface {
 // LInf is the maximum norm: every value changes by at most ε.
 type LInf struct{}
 
-// L2 is the Euclidean norm over the values of an image.
+// L2 is the Euclidean norm over the values of an image, or of all frames of an example.
 type L2 struct{}
 
 // Distance implements [Norm].

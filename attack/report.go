@@ -21,6 +21,8 @@ type Report struct {
 
 	// Norm and Eps are the threat model of WorstCase: every attacked image that counts is
 	// within distance Eps of its original in Norm. Norm is "none" if no attack has a bound.
+	// It ends in "per frame" if the distance is that of each frame, and not of the whole
+	// example.
 	Norm string  `json:"norm"`
 	Eps  float32 `json:"eps"`
 	// BlackBox says whether the images were made on another network, [Config].Source.

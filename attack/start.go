@@ -8,8 +8,9 @@ import (
 // Start chooses the point where an attack begins. The attack projects the point onto the
 // ball and clips it to [0,1]. If a start has a String method, reports show what it returns.
 type Start interface {
-	// Initialize moves x, the values of one image, [C·H·W], to the start of an attack of
-	// radius eps in norm n. Its random numbers come from r.
+	// Initialize moves x, the values of one image, [C·H·W], or of all its frames, to the
+	// start of an attack of radius eps in norm n. Its random numbers come from r. If frames
+	// share a perturbation, x is that perturbation, and zero before the call.
 	Initialize(x []float32, n Norm, eps float32, r *rand.Rand)
 }
 

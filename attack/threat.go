@@ -15,6 +15,10 @@ import (
 type Threat struct {
 	Norm Norm
 	Eps  float32 // ε ≥ 0, the radius; pixels are in [0,1]
+	// PerFrame measures the distance of each frame of an example from its original. All of
+	// them are at most Eps. Otherwise the distance is that of the whole example. For images,
+	// and in LInf, both are the same.
+	PerFrame bool
 }
 
 // Bounded is an adversary that states its threat model. Known is false if it has none, as a
@@ -32,8 +36,8 @@ func ThreatOf(a snn.Adversary) (t Threat, known bool) {
 	return Threat{}, false
 }
 
-// Threat implements [Bounded].
-func (a *Attack) Threat() (Threat, bool) { return Threat{a.Norm, a.Eps}, true }
+// Threat implements [Bounded]. With SharedFrames, it is one of each frame.
+func (a *Attack) Threat() (Threat, bool) { return Threat{a.Norm, a.Eps, a.SharedFrames}, true }
 
 // Threat implements [Bounded]. It returns the zero Threat: noise has no bound.
 func (GaussianNoise) Threat() (Threat, bool) { return Threat{}, true }
@@ -54,12 +58,22 @@ func (m Mix) Threat() (Threat, bool) {
 	return largest, len(m) > 0
 }
 
-// name returns the name of the norm, "none" without a bound.
+// name returns the name of the norm and whether it is that of a frame, or "none" without a
+// bound.
 func (t Threat) name() string {
 	if t.Norm == nil {
 		return "none"
 	}
+	if _, same := t.Norm.(LInf); t.PerFrame && !same {
+		return t.Norm.String() + " per frame"
+	}
 	return t.Norm.String()
+}
+
+// of returns the threat model for examples of so many frames.
+func (t Threat) of(frames int) Threat {
+	t.PerFrame = t.PerFrame && frames > 1
+	return t
 }
 
 // validate returns an error if the radius is out of range.
@@ -76,17 +90,26 @@ func (t Threat) validate() error {
 // check returns an error that names the first image of adv outside t around its original
 // in x. The first image is image from.
 func (t Threat) check(adv, x tensor.NCHW, from int) error {
-	if adv.N != x.N || adv.C != x.C || adv.H != x.H || adv.W != x.W || len(adv.Data) != len(x.Data) {
+	if adv.Shape() != x.Shape() || len(adv.Data) != len(x.Data) {
 		return fmt.Errorf("returned %v with %d values for images %v: expected the same shape", adv, len(adv.Data), x)
 	}
 	for i := range x.N {
-		if t.Norm != nil {
-			if d := t.Norm.Distance(adv.Image(i), x.Image(i)); !(d <= float64(t.Eps)) {
-				return fmt.Errorf("image %d: %v distance %v from the original: expected at most eps %v", from+i, t.Norm, d, t.Eps)
+		parts := 1
+		if t.PerFrame {
+			parts = x.Shape().Steps
+		}
+		size := x.Pixels() / parts
+		for k := 0; t.Norm != nil && k < parts; k++ {
+			if d := t.Norm.Distance(adv.Image(i)[k*size:][:size], x.Image(i)[k*size:][:size]); !(d <= float64(t.Eps)) {
+				where := fmt.Sprintf("image %d", from+i)
+				if parts > 1 {
+					where += fmt.Sprintf(", step %d", k)
+				}
+				return fmt.Errorf("%s: %v distance %v from the original: expected at most eps %v", where, t.Norm, d, t.Eps)
 			}
 		}
 		if k := slices.IndexFunc(adv.Image(i), func(v float32) bool { return !(v >= 0 && v <= 1) }); k >= 0 {
-			return fmt.Errorf("image %d, value %d: %v: expected a number in [0, 1]", from+i, k, adv.Image(i)[k])
+			return fmt.Errorf("%s: %v: expected a number in [0, 1]", adv.Place(i*adv.Pixels()+k, from), adv.Image(i)[k])
 		}
 	}
 	return nil
@@ -101,7 +124,7 @@ func largestThreat(threats []Threat) (largest Threat, err error) {
 		case largest.Norm == nil:
 			largest = t
 		case t.name() != largest.name():
-			return Threat{}, fmt.Errorf("attacks bounded in %v and in %v: expected Config.Threat to say which bound the worst case is for", largest.Norm, t.Norm)
+			return Threat{}, fmt.Errorf("attacks bounded in %s and in %s: expected Config.Threat to say which bound the worst case is for", largest.name(), t.name())
 		default:
 			largest.Eps = max(largest.Eps, t.Eps)
 		}

@@ -122,15 +122,21 @@ func (t *Tape) source(y *Value) source {
 // cached is the number of currents that fire computes at a time: 8 MB, which stay in cache.
 const cached = 1 << 21
 
+// neurons are a rule by which neurons fire.
+type neurons interface {
+	// forward runs all steps of the neurons. It reports whether their potentials are finite.
+	forward(s []uint16, x []float32, norm kernel.Norm, sc kernel.Scan, threads int) bool
+}
+
 // fire runs neurons. If they do not read the source again and it is a deferred convolution,
 // it runs the convolution on a few images at a time.
-func (t *Tape) fire(from source, d Dynamics, steps int, needsGrad, again bool) *Value {
+func fire[N neurons](t *Tape, from source, neurons N, steps int, needsGrad, again bool) *Value {
 	out, scan := from.x.shape, scanOf(from.x.shape, steps)
 	s := t.NewSpikes(out.WithSteps(steps), needsGrad)
 	op, ok := from.x.deferred.(*conv2D)
 	part := max(1, out.N*cached/out.Floats()) // images
 	if again || !ok || part >= out.N {
-		t.scan(s.spikes, t.floats(from.x), from.norm, d, scan)
+		scanNeurons(t, neurons, s.spikes, t.floats(from.x), from.norm, scan)
 		return s
 	}
 	in := op.x.shape
@@ -152,7 +158,7 @@ func (t *Tape) fire(from source, d Dynamics, steps int, needsGrad, again bool) *
 		}
 		cur, fired := t.arena.Floats(some(out).Floats()), t.arena.Words(some(s.shape).Words())
 		op.run(t, cur, x, spikes, geom)
-		t.scan(fired, cur, from.norm, d, scan)
+		scanNeurons(t, neurons, fired, cur, from.norm, scan)
 		putImages(s.spikes, fired, s.shape, lo, n)
 		t.arena.FreeFloats(x)
 		t.arena.FreeFloats(cur)
@@ -162,9 +168,9 @@ func (t *Tape) fire(from source, d Dynamics, steps int, needsGrad, again bool) *
 	return s
 }
 
-// scan runs the kernel of neurons.
-func (t *Tape) scan(s []uint16, x []float32, norm kernel.Norm, d Dynamics, sc kernel.Scan) {
-	if !kernel.NeuronForward(s, x, norm, d.kernel(), sc, t.Threads) {
+// scanNeurons runs all steps of neurons whose currents are computed.
+func scanNeurons[N neurons](t *Tape, n N, s []uint16, x []float32, norm kernel.Norm, sc kernel.Scan) {
+	if !n.forward(s, x, norm, sc, t.Threads) {
 		t.nonFinite = true
 	}
 }

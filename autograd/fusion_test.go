@@ -17,6 +17,7 @@ type stack struct {
 	bn    autograd.BatchNormState
 	train bool
 	rate  bool
+	glif  bool // GLIF neurons
 	twice bool // another operation uses batch norm's output, too
 }
 
@@ -62,10 +63,16 @@ func (s *stack) run(x *tensor.Spikes, steps int, apart, input, params bool) outc
 	if apart {
 		h.Dense()
 	}
+	g := autograd.GLIF{SynapticDecay: []float32{0.3}, Decay: []float32{0.8}, Threshold: []float32{0.9}, Adaptation: []float32{0.3}, AdaptationDecay: []float32{0.7}}
 	var y *autograd.Value
-	if s.rate {
+	switch {
+	case s.rate && s.glif:
+		y = autograd.FireGLIFThroughRate(t, h, g, steps)
+	case s.rate:
 		y = autograd.FireThroughRate(t, h, d, steps)
-	} else {
+	case s.glif:
+		y = autograd.FireGLIFThroughTime(t, h, g, steps, triangle{}, false)
+	default:
 		y = autograd.FireThroughTime(t, h, d, steps, triangle{}, false)
 	}
 	out := outcome{spikes: append([]uint16(nil), y.Spikes().Bits...)}
@@ -125,16 +132,17 @@ func TestFusion(t *testing.T) {
 			x.Bits[i] = uint16(word) & uint16(word>>16) & mask
 		}
 		for _, train := range []bool{false, true} {
-			for _, rate := range []bool{false, true} {
+			for kind := range 4 {
+				rate, glif := kind&1 != 0, kind&2 != 0
 				for _, twice := range []bool{false, true} {
 					for _, want := range []struct{ input, params bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
-						name := fmt.Sprintf("%v train=%v rate=%v twice=%v input=%v params=%v", sh, train, rate, twice, want.input, want.params)
+						name := fmt.Sprintf("%v train=%v rate=%v glif=%v twice=%v input=%v params=%v", sh, train, rate, glif, twice, want.input, want.params)
 						t.Run(name, func(t *testing.T) {
 							s := newStack(sh.C, cout)
-							s.train, s.rate, s.twice = train, rate, twice
+							s.train, s.rate, s.glif, s.twice = train, rate, glif, twice
 							a := s.run(x, sh.Steps, false, want.input, want.params)
 							b := newStack(sh.C, cout)
-							b.train, b.rate, b.twice = train, rate, twice
+							b.train, b.rate, b.glif, b.twice = train, rate, glif, twice
 							c := b.run(x, sh.Steps, true, want.input, want.params)
 							require.Equal(t, c.spikes, a.spikes)
 							close(t, c.dx, a.dx)

@@ -24,6 +24,10 @@ func (d Dynamics) kernel() kernel.Neuron {
 	return kernel.Neuron{Decay: d.Decay, Threshold: d.Threshold, Soft: d.SoftReset}
 }
 
+func (d Dynamics) forward(s []uint16, x []float32, norm kernel.Norm, sc kernel.Scan, threads int) bool {
+	return kernel.NeuronForward(s, x, norm, d.kernel(), sc, threads)
+}
+
 // Surrogate is a surrogate gradient: it replaces the derivative of the Heaviside step.
 //
 // A surrogate may also have a method Support() float32. It returns a width w such that the
@@ -91,7 +95,7 @@ func scanOf(x tensor.Shape, steps int) kernel.Scan {
 func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, detach bool) *Value {
 	x = t.currents("FireThroughTime", x, steps)
 	from := t.source(x)
-	y := t.fire(from, d, steps, x.needsGrad, x.needsGrad)
+	y := fire(t, from, d, steps, x.needsGrad, x.needsGrad)
 	if y.needsGrad {
 		op := &throughTime{from: from, in: x, y: y, dynamics: d, surrogate: s, detach: detach}
 		y.maker = op
@@ -154,9 +158,13 @@ type throughRate struct {
 // firing rate (BPTR, Ding et al. 2022): at every step ∂x(t) = ∂y(t) if the neuron fired at
 // least once, else ∂x(t) = 0. A gradient of one step stays at one step.
 func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
-	x = t.currents("FireThroughRate", x, steps)
+	return rate(t, t.currents("FireThroughRate", x, steps), d, steps)
+}
+
+// rate runs neurons on their currents x, with a backward pass through the firing rate.
+func rate[N neurons](t *Tape, x *Value, n N, steps int) *Value {
 	from := t.source(x)
-	y := t.fire(from, d, steps, x.needsGrad, false)
+	y := fire(t, from, n, steps, x.needsGrad, false)
 	if y.needsGrad {
 		op := &throughRate{from: from, in: x, y: y, fired: t.NewSpikes(x.shape.WithSteps(1), false)}
 		kernel.Fired(op.fired.spikes, y.spikes, scanOf(x.shape, steps), t.Threads)

@@ -78,15 +78,19 @@
 //	InputGradient    yes             gradient of the images, NCHW    –
 //	ParamGradients   yes             –                               gradients of parameters
 //	Gradients        yes             gradient of the images, NCHW    gradients of parameters
+//	Differentiate    yes             either or both of these         gradients of parameters
 //	Forward          no              a value on the caller's tape    the tape
 //
 // With [Pass].Train set, each of these calls also changes the running statistics of batch
 // norm.
 //
-// The three calls with a backward pass take a function fn. They call fn once with the
+// The calls with a backward pass take a function fn. They call fn once with the
 // logits, and fn returns the gradient of a loss with respect to them. If fn returns nil,
 // there is no backward pass. Gradients of parameters are added to those from earlier calls,
 // until Param.ClearGrad.
+//
+// Differentiate is the general one of them. Its fn gets the logits of every step too, and may
+// return a gradient for every step.
 //
 // Forward is the lowest of these calls. It checks nothing and needs a Pass with Tape, Steps,
 // Gradient and, for random layers, Keys.
@@ -120,7 +124,7 @@
 //     model then stays as it was.
 //
 // A mistake in the calling program is a panic: a number of keys that differs from the number
-// of images, or a gradient from fn with a length other than N·classes.
+// of images, or a gradient from fn of another length than the logits.
 //
 // # Randomness
 //

@@ -40,7 +40,8 @@ type ReLUNeuron interface {
 
 // Fire runs the neurons n in the pass p and returns their output. It is what Forward of a
 // neuron calls. p's gradient decides how the neurons fire; in a [Stream], they run one step.
-// Fire fails the pass if a current or membrane potential is not finite, and calls p.OnSpikes.
+// Fire fails the pass if a current or membrane potential is not finite, and calls p.OnSpikes
+// and p.OnNeurons.
 func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 	var y *autograd.Value
 	if p.stream != nil {
@@ -55,6 +56,9 @@ func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 		if s := y.Spikes(); s != nil {
 			p.OnSpikes(n.Name(), s)
 		}
+	}
+	if p.OnNeurons != nil {
+		p.OnNeurons(p, n, x, y)
 	}
 	return y
 }

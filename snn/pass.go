@@ -32,6 +32,11 @@ type Pass struct {
 	// OnSpikes, if not nil, is called by every layer of neurons with its name and its
 	// spikes. The spikes are valid during the call. Under CBA there are none.
 	OnSpikes func(layer string, s *tensor.Spikes)
+	// OnNeurons, if not nil, is called by every layer of neurons n with its input currents
+	// and its output, which are values on p.Tape. They are valid during the call. It may add
+	// to their gradients with Tape.AddGrad, as a penalty of spikes or currents does, and may
+	// call p.Fail. To read currents takes time and memory, since fused layers have none.
+	OnNeurons func(p *Pass, n Neuron, currents, output *autograd.Value)
 
 	stream *Stream // the stream whose step the pass is, or nil
 	err    error   // the first error given to Fail

@@ -214,8 +214,14 @@ func TestRandomNetworks(t *testing.T) {
 		require.NoError(t, err)
 		drawParams(m, r)
 		x := tensor.NewNCHW(n, cfg.Channels, cfg.Height, cfg.Width)
+		if s.odds(50, "frames") {
+			x = tensor.NewFrames(tensor.Shape{N: n, Steps: cfg.Steps, C: cfg.Channels, H: cfg.Height, W: cfg.Width})
+		}
+		binary := s.odds(30, "binary")
 		for i := range x.Data {
-			x.Data[i] = r.Float32()
+			if x.Data[i] = r.Float32(); binary {
+				x.Data[i] = float32(math.Round(float64(x.Data[i])))
+			}
 		}
 		pass := snn.Pass{
 			Steps: cfg.Steps, Train: s.odds(50, "training"), Keys: keys(n), Threads: 2,
@@ -271,6 +277,7 @@ func TestRandomNetworks(t *testing.T) {
 				rounding = max(rounding, 0.01*math.Abs(d))
 			}
 		}
+		require.Equal(t, x.Shape(), grad.Shape())
 		agree(t, "gradient of the images", grad.Data, image.d, rounding)
 		for _, p := range m.State() {
 			if !p.Trainable {

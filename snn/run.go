@@ -19,10 +19,20 @@ import (
 // random, p.Keys. It validates neither images nor settings. The caller checks p.Err
 // for an error of a layer.
 func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
+	out := m.forward(p, x)
+	logits := autograd.MeanOverTime(p.Tape, out)
+	if logits != out {
+		p.Tape.Release(out)
+	}
+	return logits
+}
+
+// forward is Forward without the mean over time. It returns the output of the last layer.
+func (m *Model) forward(p *Pass, x *autograd.Value) *autograd.Value {
 	return m.afterEncoder(p, x, p.Gradient.Encode(p, m.Encoder, x))
 }
 
-// afterEncoder is Forward from the encoding in of x on.
+// afterEncoder is forward from the encoding in of x on.
 func (m *Model) afterEncoder(p *Pass, x, in *autograd.Value) *autograd.Value {
 	h := in
 	if m.mean != nil {
@@ -35,11 +45,7 @@ func (m *Model) afterEncoder(p *Pass, x, in *autograd.Value) *autograd.Value {
 	if h != x && h != out {
 		p.Tape.Release(h)
 	}
-	logits := autograd.MeanOverTime(p.Tape, out)
-	if logits != out {
-		p.Tape.Release(out)
-	}
-	return logits
+	return out
 }
 
 // InputGradient returns the gradient of a loss with respect to the images x, in x's shape.
@@ -61,7 +67,7 @@ func (m *Model) InputGradient(p Pass, x tensor.NCHW, fn func(logits []float32) [
 	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
 	}
-	return m.run(p, x, true, false, fn)
+	return m.run(p, x, OfImages, false, ofMean(fn))
 }
 
 // ParamGradients is like InputGradient, but computes the gradients of the parameters and
@@ -72,7 +78,7 @@ func (m *Model) ParamGradients(p Pass, x tensor.NCHW, fn func(logits []float32) 
 	if err := m.validateRun(&p, x); err != nil {
 		return err
 	}
-	_, err := m.run(p, x, false, true, fn)
+	_, err := m.run(p, x, OfParams, false, ofMean(fn))
 	return err
 }
 
@@ -82,7 +88,7 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 	if err := m.validateRun(&p, x); err != nil {
 		return tensor.NCHW{}, err
 	}
-	return m.run(p, x, true, true, fn)
+	return m.run(p, x, OfImages|OfParams, false, ofMean(fn))
 }
 
 // Logits runs the network on the images x and returns the logits, row-major [N, classes].
@@ -90,7 +96,7 @@ func (m *Model) Gradients(p Pass, x tensor.NCHW, fn func(logits []float32) []flo
 // not depend on the other images.
 //
 // Logits splits a batch into chunks, as ForEachChunk does, so its memory does not grow with
-// N. With OnSpikes or Train, it runs the whole batch at once.
+// N. With OnSpikes, OnNeurons or Train, it runs the whole batch at once.
 //
 // Logits returns an error if ValidateImages refuses x, or if a setting of p or of a layer
 // is out of range. It also returns one if a current, a membrane potential or a logit is not
@@ -103,16 +109,16 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	out := make([]float32, x.N*m.classes)
 	run := func(lo, hi int, p Pass) error {
 		p.Keys = p.Keys[lo:hi]
-		_, err := m.run(p, x.Slice(lo, hi), false, false, func(logits []float32) []float32 {
-			copy(out[lo*m.classes:], logits)
-			return nil
+		_, err := m.run(p, x.Slice(lo, hi), 0, false, func(o Output) ([]float32, error) {
+			copy(out[lo*m.classes:], o.Mean)
+			return nil, nil
 		})
 		if err != nil && lo > 0 {
 			return fmt.Errorf("images from %d on: %w", lo, err)
 		}
 		return err
 	}
-	if p.OnSpikes != nil || p.Train {
+	if p.OnSpikes != nil || p.OnNeurons != nil || p.Train {
 		err = run(0, x.N, p)
 	} else {
 		err = m.ForEachChunk(x.N, p, run)
@@ -196,50 +202,71 @@ func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 	return nil
 }
 
-// run makes a pass that validateRun has checked. input and params say which gradients it
-// computes. A panic of the caller's code leaves the tape to the garbage collector, since an
-// operation on its way holds memory that Reset does not free.
-func (m *Model) run(p Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
+// run makes a pass that validateRun has checked. It computes the gradients that wrt asks for.
+// steps says whether fn gets the logits of every step. A panic of the caller's code leaves the
+// tape to the garbage collector, since an operation on its way holds memory that Reset does
+// not free.
+func (m *Model) run(p Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) ([]float32, error)) (grad tensor.NCHW, err error) {
 	if p.Gradient == nil {
 		p.Gradient = BPTT{}
 	}
 	p.Tape = m.tape()
-	grad, err = m.runOn(&p, x, input, params, fn)
+	grad, err = m.runOn(&p, x, wrt, steps, fn)
 	m.idle(p.Tape)
 	return grad, err
 }
 
 // runOn is run on p.Tape.
-func (m *Model) runOn(p *Pass, x tensor.NCHW, input, params bool, fn func(logits []float32) []float32) (grad tensor.NCHW, err error) {
-	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = params, p.Threads, p.FusedUpdate
+func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) ([]float32, error)) (grad tensor.NCHW, err error) {
+	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = wrt&OfParams != 0, p.Threads, p.FusedUpdate
 	var in *autograd.Value
 	if x.Steps > 1 && m.takesSpikes(x) {
-		in = p.Tape.LeafSpikes(x, input)
+		in = p.Tape.LeafSpikes(x, wrt&OfImages != 0)
 	} else {
-		in = p.Tape.Leaf(x, input)
+		in = p.Tape.Leaf(x, wrt&OfImages != 0)
 	}
-	out := m.Forward(p, in)
+	last := m.forward(p, in)
+	mean := autograd.MeanOverTime(p.Tape, last)
+	if last != mean {
+		if steps {
+			last = autograd.Densify(p.Tape, last)
+		} else {
+			p.Tape.Release(last)
+		}
+	}
 	if p.Tape.TakeNonFinite() {
 		p.Fail(errors.New("the input of a layer is not a finite number"))
 	}
 	if err := p.Err(); err != nil {
 		return grad, fmt.Errorf("snn: %w", err)
 	}
-	logits := out.Dense().Unpack().Data
-	for i, v := range logits {
+	o := Output{N: x.N, Classes: m.classes, Mean: mean.Dense().Unpack().Data}
+	for i, v := range o.Mean { // which is no number if that of a step is none
 		if v-v != 0 {
 			return grad, fmt.Errorf("snn: image %d: logit %d is %v: expected a finite number", i/m.classes, i%m.classes, v)
 		}
 	}
-	seed := fn(logits)
-	if seed == nil {
-		return grad, nil
+	if steps {
+		o.Steps, o.Logits = last.Shape().Steps, o.Mean
+		if last != mean {
+			o.Logits = last.Dense().Unpack().Data
+		}
 	}
-	p.Tape.Backward(out, seed)
+	seed, err := fn(o)
+	if seed == nil || err != nil {
+		return grad, err
+	}
+	if steps && last != mean && len(seed) == len(o.Logits) {
+		g := tensor.NewDense(last.Shape())
+		g.Pack(tensor.NCHW{N: g.Frames(), C: g.C, H: 1, W: 1, Data: seed})
+		p.Tape.BackwardFrom(last, g)
+	} else {
+		p.Tape.Backward(mean, seed)
+	}
 	if err := p.Err(); err != nil {
 		return grad, fmt.Errorf("snn: %w", err)
 	}
-	if input {
+	if wrt&OfImages != 0 {
 		g := in.Grad()
 		if g == nil {
 			return grad, errors.New("snn: no gradient reaches the images: a layer has a result that is not recorded as an operation on its input")

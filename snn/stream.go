@@ -256,7 +256,7 @@ func (s *Stream) run(x tensor.NCHW) error {
 	} else {
 		in = s.tape.Leaf(x, false)
 	}
-	out := m.afterEncoder(p, in, s.encoder.EncodeStep(p, in, s.steps))
+	out := autograd.Densify(s.tape, m.afterEncoder(p, in, s.encoder.EncodeStep(p, in, s.steps)))
 	if s.tape.TakeNonFinite() {
 		p.Fail(errors.New("the input of a layer is not a finite number"))
 	}

@@ -338,9 +338,22 @@ func (tw *twin) dropout(x *grid, name string, l *snn.Dropout) *grid {
 	return tw.scale(x, by)
 }
 
-// encode shows the image at every step, or spikes drawn as the network draws them.
+// encode shows the image at every step, or the frame of the step, or spikes drawn as the
+// network draws them. Under CBA it shows the mean of the frames.
 func (tw *twin) encode(image tensor.NCHW, e snn.Encoder) (x, encoded *grid) {
-	x = newGrid(image.N, 1, image.C, image.H, image.W)
+	x = newGrid(image.N, image.Shape().Steps, image.C, image.H, image.W)
+	// share is the part of a frame that is shown at a step.
+	share := func(step, frame int) float64 {
+		switch {
+		case x.t == 1:
+			return 1
+		case tw.pass.Gradient == (snn.CBA{}):
+			return 1 / float64(x.t)
+		case step == frame:
+			return 1
+		}
+		return 0
+	}
 	for i, v := range image.Data {
 		x.v[i] = float64(v)
 	}
@@ -351,7 +364,9 @@ func (tw *twin) encode(image tensor.NCHW, e snn.Encoder) (x, encoded *grid) {
 		spikes = autograd.Poisson(tape, tape.Leaf(image, false), y.t, tw.keys("poisson")).Spikes()
 	}
 	y.each(func(n, t, c, i, j, at int) {
-		y.v[at] = x.v[x.at(n, 0, c, i, j)]
+		for f := range x.t {
+			y.v[at] += share(t, f) * x.v[x.at(n, f, c, i, j)]
+		}
 		if spikes != nil {
 			y.v[at] = 0
 			if spikes.At(n, t, c, i, j) {
@@ -360,7 +375,11 @@ func (tw *twin) encode(image tensor.NCHW, e snn.Encoder) (x, encoded *grid) {
 		}
 	})
 	tw.back = append(tw.back, func() {
-		y.each(func(n, _, c, i, j, at int) { x.d[x.at(n, 0, c, i, j)] += y.d[at] })
+		y.each(func(n, t, c, i, j, at int) {
+			for f := range x.t {
+				x.d[x.at(n, f, c, i, j)] += share(t, f) * y.d[at]
+			}
+		})
 	})
 	return x, y
 }

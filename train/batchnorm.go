@@ -24,7 +24,10 @@ func validateBatchNorm(model *snn.Model, set tensor.Shape, cfg Config) error {
 	if cfg.Loader.DropLast && size > 1 || last > 1 {
 		return nil
 	}
-	made := model.Steps / cfg.HIRE.periods() // by neurons
+	made := model.Steps // by neurons
+	if r, ok := cfg.Recipe.(interface{ PassSteps(steps int) int }); ok {
+		made = r.PassSteps(made)
+	}
 	if _, ok := cfg.Gradient.(snn.CBA); ok {
 		made = 1
 	}

@@ -36,7 +36,7 @@ func TestBatchNormOfOneValue(t *testing.T) {
 		"one image dropped": {images: 21, batch: 4, change: func(c *train.Config) { c.Loader.DropLast = true }},
 		"two steps":         {images: 21, batch: 4, model: func(c *zoo.Config) { c.Steps = 2 }},
 		"two steps in two periods": {images: 21, batch: 4, model: func(c *zoo.Config) { c.Steps = 2 },
-			change: func(c *train.Config) { c.HIRE = &train.HIRE{Periods: 2} }, want: "train: batch norm features.9 has one value"},
+			change: func(c *train.Config) { c.Recipe = train.HIRE{Periods: 2} }, want: "train: batch norm features.9 has one value"},
 		"two steps that CBA does not make": {images: 21, batch: 4, model: func(c *zoo.Config) { c.Steps = 2 },
 			change: func(c *train.Config) { c.Gradient = snn.CBA{} }, want: "train: batch norm features.9 has one value"},
 		"more pixels":   {images: 21, batch: 4, model: func(c *zoo.Config) { c.Arch = "conv4 A conv8 | fc" }},

@@ -142,7 +142,7 @@ func (t *Trainer) resume(path string) error {
 		return err
 	}
 	done := len(p.History)*t.loader.Batches() + p.Part.Steps // steps
-	if p.Part.Steps < 0 || p.Part.Steps > t.loader.Batches() || p.Steps != done*t.cfg.HIRE.periods() {
+	if p.Part.Steps < 0 || p.Part.Steps > t.loader.Batches() || p.Steps < done {
 		return fmt.Errorf("metadata %q: %d updates after %d epochs and %d steps of %d: it is corrupt", progressKey, p.Steps, len(p.History), p.Part.Steps, t.loader.Batches())
 	}
 	var before snapshot
@@ -168,6 +168,9 @@ func (t *Trainer) tensors() map[string]*autograd.Param {
 	}
 	for _, p := range t.updater.State() {
 		named["optimizer."+p.Name] = p
+	}
+	for _, p := range t.average.mean {
+		named["average."+p.Name] = p
 	}
 	return named
 }

@@ -70,7 +70,7 @@ func TestResumeWithinEpoch(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	adam, hire := rat(), rat()
 	adam.Optimizer, adam.LR = train.DefaultAdam(), 0.01
-	hire.HIRE = &train.HIRE{Periods: 3, Eps: 0.05}
+	hire.Recipe = train.HIRE{Periods: 3, Eps: 0.05}
 	for name, cfg := range map[string]train.Config{"SGD": rat(), "Adam": adam, "HIRE": hire} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -231,7 +231,7 @@ func TestResumeRefusesAnother(t *testing.T) {
 		"gradient":  {cfg: func(c *train.Config) { c.Gradient = snn.BPTR{} }, want: "Config.Gradient is snn.BPTR{}, but the checkpoint has snn.BPTT{Surrogate:none}"},
 		"surrogate of the gradient": {cfg: func(c *train.Config) { c.Gradient = snn.BPTT{Surrogate: snn.Triangle{Width: 2}} },
 			want: "Config.Gradient is snn.BPTT{Surrogate:snn.Triangle{Width:2}}, but the checkpoint has snn.BPTT{Surrogate:none}"},
-		"smoothing":    {cfg: func(c *train.Config) { c.LabelSmoothing = 0 }, want: "Config.LabelSmoothing is 0, but the checkpoint has 0.1"},
+		"smoothing":    {cfg: func(c *train.Config) { c.Loss = train.CrossEntropy{} }, want: "Config.Loss is train.CrossEntropy{Smoothing:0}, but the checkpoint has train.CrossEntropy{Smoothing:0.1}"},
 		"no adversary": {cfg: func(c *train.Config) { c.Adversary = nil }, want: "Config.Adversary is none, but the checkpoint has train_test.noise{Std:0.05}"},
 		"adversary":    {cfg: func(c *train.Config) { c.Adversary = noise{0.06} }, want: "Config.Adversary is train_test.noise{Std:0.06}, but the checkpoint has train_test.noise{Std:0.05}"},
 		"regularizer":  {cfg: func(c *train.Config) { c.Regularizer = &shrink{0.5} }, want: "Config.Regularizer is train_test.shrink{Share:0.5}, but the checkpoint has train_test.shrink{Share:0.01}"},

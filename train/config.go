@@ -29,20 +29,22 @@ type Monitor interface {
 
 // Config holds the settings of a [Trainer].
 type Config struct {
-	Epochs         int                  // passes over the set, at least 1
-	LR             float64              // base learning rate, finite and positive
-	Schedule       Schedule             // learning rate of each epoch
-	Optimizer      Optimizer            // update rule
-	Loader         dataset.LoaderConfig // batches, their order and augmentation
-	Gradient       snn.Gradient         // how the gradient of the weights crosses neurons
-	LabelSmoothing float64              // share of the target that is spread evenly over all classes, in [0, 1)
+	Epochs    int                  // passes over the set, at least 1
+	LR        float64              // base learning rate, finite and positive
+	Schedule  Schedule             // learning rate of each epoch
+	Optimizer Optimizer            // update rule
+	Loader    dataset.LoaderConfig // batches, their order and augmentation
+	Gradient  snn.Gradient         // how the gradient of the weights crosses neurons
+	Loss      Loss                 // what the training minimizes
+	Recipe    Recipe               // what a step does with a batch
+
+	// Penalties are added to the loss. They see the pass over the images that the network
+	// trains on, not a second one over clean images.
+	Penalties []Penalty
 
 	// Adversary perturbs the images of every batch (MIX of RAT). Nil trains on the
 	// images as they are.
 	Adversary snn.Adversary
-	// HIRE perturbs the images between the updates of a step. Nil makes one update a
-	// step.
-	HIRE *HIRE
 	// Regularizer projects every weight of two or more extents after each update (REG
 	// of RAT). Nil projects none.
 	Regularizer Regularizer
@@ -50,6 +52,14 @@ type Config struct {
 	// simplex in place, after each update. regularize.Simplex does so. Nil projects
 	// none.
 	Simplex func(v []float32) error
+
+	// ClipNorm bounds the L2 norm of the gradient of all parameters together. 0 is no bound.
+	ClipNorm float64
+	// EMA is the decay, in (0, 1), of an exponential moving average of all parameters and
+	// buffers: after each update, average ← d·average + (1 − d)·value. The average starts at
+	// the values before the first update, and d is min(EMA, (1+n)/(10+n)) at update n.
+	// Validation and SaveBest use the average, and WithAverage hands it out. 0 makes none.
+	EMA float64
 
 	// Monitor, if not nil, measures the model after every epoch for Metrics.Measured.
 	// It does not affect the training, so a resumed training may have another.
@@ -67,7 +77,7 @@ type Config struct {
 func Default(epochs int) Config {
 	return Config{
 		Epochs: epochs, LR: 0.1, Schedule: Cosine{}, Optimizer: DefaultSGD(),
-		Loader: dataset.DefaultTraining(), Gradient: snn.BPTT{},
+		Loader: dataset.DefaultTraining(), Gradient: snn.BPTT{}, Loss: CrossEntropy{}, Recipe: OneUpdate{},
 	}
 }
 
@@ -106,6 +116,9 @@ type Metrics struct {
 	// Adversary. Accuracy is in [0,1].
 	Loss     float64 `json:"loss"`
 	Accuracy float64 `json:"accuracy"`
+	// Penalty is the mean of Config.Penalties over the updates, in units of Loss, which
+	// includes it.
+	Penalty float64 `json:"penalty,omitempty"`
 	// FiringRate is the mean number of spikes per neuron and time step, in [0,1]. It is
 	// 0 under snn.CBA, which has no spikes.
 	FiringRate float64 `json:"firing_rate"`
@@ -129,8 +142,17 @@ func (c Config) validate() error {
 		return fmt.Errorf("train: Config.Optimizer is nil, want one such as DefaultSGD()")
 	case c.Gradient == nil:
 		return fmt.Errorf("train: Config.Gradient is nil, want one such as snn.BPTT{}")
-	case !(c.LabelSmoothing >= 0 && c.LabelSmoothing < 1):
-		return fmt.Errorf("train: Config.LabelSmoothing is %v, want a number in [0, 1)", c.LabelSmoothing)
+	case c.Loss == nil:
+		return fmt.Errorf("train: Config.Loss is nil, want one such as CrossEntropy{}")
+	case c.Recipe == nil:
+		return fmt.Errorf("train: Config.Recipe is nil, want one such as OneUpdate{}")
+	case !finite(c.ClipNorm) || c.ClipNorm < 0:
+		return fmt.Errorf("train: Config.ClipNorm is %v, want a finite positive number, or 0 for no bound", c.ClipNorm)
+	case !(c.EMA >= 0 && c.EMA < 1):
+		return fmt.Errorf("train: Config.EMA is %v, want a number in (0, 1), or 0 for no average", c.EMA)
+	}
+	if err := c.Loss.Validate(); err != nil {
+		return fmt.Errorf("train: Config.Loss: %w", err)
 	}
 	if err := c.Schedule.Validate(); err != nil {
 		return fmt.Errorf("train: %w", err)

@@ -31,7 +31,8 @@
 // Package train imports neither attack nor regularize. An [snn.Adversary] and a
 // [Regularizer] are interfaces of one method each.
 //
-// [HIRE] is an earlier defence, which changes the step itself. Config.HIRE turns it on.
+// [HIRE] is an earlier defence, and [AWP] a later one. Both are a [Recipe], which says what a step
+// does with its batch.
 //
 // # A step
 //

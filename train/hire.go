@@ -1,12 +1,14 @@
 package train
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
 
-// HIRE is training with crafted input noise (Kundu, Pedram, Beerel: HIRE-SNN, ICCV
+// HIRE is the [Recipe] of training with crafted input noise (Kundu, Pedram, Beerel: HIRE-SNN, ICCV
 // 2021). A training step splits the T time steps into equal periods. Each period is a
 // pass of T/Periods time steps over the images, followed by an update. Between two
 // periods, every pixel moves by Eps in the direction that raises the loss:
@@ -32,33 +34,41 @@ type HIRE struct {
 	Eps     float32 // ε_s in [0, 1]
 }
 
-// validate returns an error that names the field that is out of its range, for a model
-// with the given number of time steps and a set of so many frames. A nil h is valid.
-func (h *HIRE) validate(steps, frames int) error {
+// Validate implements [Recipe].
+func (h HIRE) Validate(m *snn.Model, set snn.Dataset) error {
 	switch {
-	case h == nil:
-		return nil
-	case h.Periods < 1 || steps%h.Periods != 0:
-		return fmt.Errorf("train: Config.HIRE.Periods is %d, want a divisor of the model's %d steps", h.Periods, steps)
-	case frames > 1:
-		return fmt.Errorf("train: Config.HIRE is for images that are the same at every time step, want nil for examples of %d frames", frames)
+	case h.Periods < 1 || m.Steps%h.Periods != 0:
+		return fmt.Errorf("HIRE.Periods is %d, want a divisor of the model's %d steps", h.Periods, m.Steps)
+	case set.Shape().Steps > 1:
+		return fmt.Errorf("HIRE is for images that are the same at every time step, want OneUpdate{} for examples of %d frames", set.Shape().Steps)
 	case !(h.Eps >= 0 && h.Eps <= 1):
-		return fmt.Errorf("train: Config.HIRE.Eps is %v, want a number in [0, 1]", h.Eps)
+		return fmt.Errorf("HIRE.Eps is %v, want a number in [0, 1]", h.Eps)
 	}
 	return nil
 }
 
-// periods returns the number of updates of a step.
-func (h *HIRE) periods() int {
-	if h == nil {
-		return 1
+// PassSteps returns the number of time steps of a period, for a model with the given number.
+func (h HIRE) PassSteps(steps int) int { return steps / h.Periods }
+
+// Step implements [Recipe].
+func (h HIRE) Step(_ context.Context, s *Step) error {
+	x := s.X
+	for period := range h.Periods {
+		last := period+1 == h.Periods
+		grad, err := s.Update(StepPass{X: x, Steps: h.PassSteps(s.Model().Steps), Draw: period, Images: !last})
+		if err != nil {
+			return err
+		}
+		if !last {
+			x = h.move(x, grad)
+		}
 	}
-	return h.Periods
+	return nil
 }
 
 // move returns the images of the next period. In the current one, the images were x and
 // the gradient of the loss was grad.
-func (h *HIRE) move(x, grad tensor.NCHW) tensor.NCHW {
+func (h HIRE) move(x, grad tensor.NCHW) tensor.NCHW {
 	x = x.Clone()
 	for i, g := range grad.Data {
 		switch {

@@ -21,7 +21,7 @@ import (
 // hire is rat with two periods for networks of four steps.
 func hire() train.Config {
 	cfg := rat()
-	cfg.HIRE = &train.HIRE{Periods: 2, Eps: 0.05}
+	cfg.Recipe = train.HIRE{Periods: 2, Eps: 0.05}
 	return cfg
 }
 
@@ -43,7 +43,7 @@ func TestHIREByHand(t *testing.T) {
 	cfg := train.Default(epochs)
 	cfg.Loader.BatchSize, cfg.Loader.Shuffle = set.N, false
 	cfg.Schedule = train.Constant{}
-	cfg.HIRE = &train.HIRE{Periods: periods, Eps: eps}
+	cfg.Recipe = train.HIRE{Periods: periods, Eps: eps}
 	model := tiny(t, plain(6))
 	got := fit(t, model, cfg)
 
@@ -99,7 +99,7 @@ func TestHIREOfOnePeriod(t *testing.T) {
 	want := tiny(t, fourSteps)
 	metrics := fit(t, want, rat())
 	cfg := hire()
-	cfg.HIRE.Periods = 1
+	cfg.Recipe = train.HIRE{Periods: 1, Eps: 0.05}
 	got := tiny(t, fourSteps)
 	assert.Equal(t, metrics, fit(t, got, cfg))
 	assert.Equal(t, values(want), values(got))
@@ -167,12 +167,12 @@ func TestHIREResumes(t *testing.T) {
 	assert.Equal(t, values(want), values(got))
 
 	cfg := hire()
-	cfg.HIRE.Eps = 0.25
+	cfg.Recipe = train.HIRE{Periods: 2, Eps: 0.25}
 	assert.EqualError(t, trainer(t, got, cfg).Resume(path), "train: resume "+path+
-		": Config.HIRE is train.HIRE{Periods:2 Eps:0.25}, but the checkpoint has train.HIRE{Periods:2 Eps:0.05}")
-	cfg.HIRE = nil
+		": Config.Recipe is train.HIRE{Periods:2 Eps:0.25}, but the checkpoint has train.HIRE{Periods:2 Eps:0.05}")
+	cfg.Recipe = train.OneUpdate{}
 	assert.EqualError(t, trainer(t, got, cfg).Resume(path), "train: resume "+path+
-		": Config.HIRE is none, but the checkpoint has train.HIRE{Periods:2 Eps:0.05}")
+		": Config.Recipe is train.OneUpdate{}, but the checkpoint has train.HIRE{Periods:2 Eps:0.05}")
 }
 
 func TestHIRERefuses(t *testing.T) {
@@ -181,15 +181,15 @@ func TestHIRERefuses(t *testing.T) {
 		hire train.HIRE
 		want string
 	}{
-		{train.HIRE{Periods: 0}, "train: Config.HIRE.Periods is 0, want a divisor of the model's 4 steps"},
-		{train.HIRE{Periods: -2}, "train: Config.HIRE.Periods is -2, want a divisor of the model's 4 steps"},
-		{train.HIRE{Periods: 3}, "train: Config.HIRE.Periods is 3, want a divisor of the model's 4 steps"},
-		{train.HIRE{Periods: 2, Eps: -1}, "train: Config.HIRE.Eps is -1, want a number in [0, 1]"},
-		{train.HIRE{Periods: 2, Eps: 1.5}, "train: Config.HIRE.Eps is 1.5, want a number in [0, 1]"},
-		{train.HIRE{Periods: 2, Eps: nan}, "train: Config.HIRE.Eps is NaN, want a number in [0, 1]"},
+		{train.HIRE{Periods: 0}, "train: Config.Recipe: HIRE.Periods is 0, want a divisor of the model's 4 steps"},
+		{train.HIRE{Periods: -2}, "train: Config.Recipe: HIRE.Periods is -2, want a divisor of the model's 4 steps"},
+		{train.HIRE{Periods: 3}, "train: Config.Recipe: HIRE.Periods is 3, want a divisor of the model's 4 steps"},
+		{train.HIRE{Periods: 2, Eps: -1}, "train: Config.Recipe: HIRE.Eps is -1, want a number in [0, 1]"},
+		{train.HIRE{Periods: 2, Eps: 1.5}, "train: Config.Recipe: HIRE.Eps is 1.5, want a number in [0, 1]"},
+		{train.HIRE{Periods: 2, Eps: nan}, "train: Config.Recipe: HIRE.Eps is NaN, want a number in [0, 1]"},
 	} {
 		cfg := rat()
-		cfg.HIRE = &c.hire
+		cfg.Recipe = c.hire
 		_, err := train.New(tiny(t, fourSteps), toy(t), cfg, rng.New(1))
 		assert.EqualError(t, err, c.want)
 	}

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/org/snnrat/autograd"
-	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train/dataset"
 )
@@ -34,18 +32,21 @@ type Trainer struct {
 	before   snapshot  // of the state when epoch was called
 	saving   autosave
 
+	average average
+
 	// Memory that a step reuses.
 	keys   []rng.Key // [N]
 	losses []float64 // [N]
-	grad   []float32 // [N, classes]
 }
 
 // New returns a trainer of model on a data set, such as a *dataset.Set. All random numbers
 // of the training come from key.
 //
 // New returns an error that names the first field of cfg that is out of its range. It
-// returns an error if [snn.Model.ValidateDataset] refuses the set. It also returns an error if a layer of batch norm would see a single value per channel in
-// some batch, since one value has no variance.
+// returns an error if [snn.Model.ValidateDataset] refuses the set, or if the model has no
+// layer of neurons of the name that a penalty has. It also returns an error if a layer of
+// batch norm would see a single value per channel in some batch, since one value has no
+// variance.
 func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -53,7 +54,10 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 	if err := model.ValidateDataset(set); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
-	if err := cfg.HIRE.validate(model.Steps, set.Shape().Steps); err != nil {
+	if err := cfg.Recipe.Validate(model, set); err != nil {
+		return nil, fmt.Errorf("train: Config.Recipe: %w", err)
+	}
+	if err := validatePenalties(cfg.Penalties, model); err != nil {
 		return nil, err
 	}
 	if err := validateBatchNorm(model, set.Shape(), cfg); err != nil {
@@ -67,9 +71,10 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 	if err != nil {
 		return nil, err
 	}
+	average := newAverage(cfg.EMA, model.State())
 	return &Trainer{
-		model: model, set: set, cfg: cfg, key: key, loader: loader, updater: updater,
-		state: slices.Concat(model.State(), updater.State()),
+		model: model, set: set, cfg: cfg, key: key, loader: loader, updater: updater, average: average,
+		state: slices.Concat(model.State(), updater.State(), average.mean),
 	}, nil
 }
 
@@ -132,6 +137,7 @@ type tally struct {
 	Loss    float64 `json:"loss"`    // sum over Seen
 	Spikes  int64   `json:"spikes"`
 	Chances int64   `json:"chances"` // neurons × time steps, over Seen
+	Penalty float64 `json:"penalty"` // sum over Seen, which Loss includes
 }
 
 // epoch makes the steps that are left of the epoch under way.
@@ -182,6 +188,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		Epoch: epoch + 1, LR: lr,
 		Loss:       sum.Loss / float64(sum.Seen),
 		Accuracy:   float64(sum.Correct) / float64(sum.Seen),
+		Penalty:    sum.Penalty / float64(sum.Seen),
 		FiringRate: float64(sum.Spikes) / float64(max(sum.Chances, 1)),
 		Measured:   measured,
 		Seconds:    seconds, ImagesPerSecond: float64(sum.Images) / seconds,
@@ -213,6 +220,7 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 
 // step trains on one batch and returns its mean loss.
 func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float64, error) {
+	s := &Step{X: b.X, Clean: b.X, Labels: b.Y, IDs: b.ID, Epoch: len(t.history), t: t, lr: lr}
 	if t.cfg.Adversary != nil {
 		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
@@ -221,97 +229,22 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 		if x.N != b.X.N {
 			return 0, fmt.Errorf("adversary: %v images for a batch of %v", x, b.X)
 		}
-		b.X = x
+		s.X = x
 	}
 	t.changing = true
-	periods := t.cfg.HIRE.periods()
-	total := 0.0
-	for period := range periods {
-		loss, grad, err := t.update(b, lr, period)
-		if err != nil {
-			return 0, err
-		}
-		total += loss
-		if period+1 < periods {
-			b.X = t.cfg.HIRE.move(b.X, grad)
-		}
+	if t.updater.Steps == 0 {
+		t.average.begin()
+	}
+	if err := t.cfg.Recipe.Step(ctx, s); err != nil {
+		return 0, err
+	}
+	if s.updates == 0 {
+		return 0, fmt.Errorf("recipe %T: it made no update, want at least one", t.cfg.Recipe)
 	}
 	t.part.Steps++
 	t.part.Images += b.X.N
 	t.changing = false
-	return total / float64(periods), nil
-}
-
-// update makes the update of one period of a batch and returns the mean loss. If another
-// period follows, it also returns the gradient of the loss by the images.
-func (t *Trainer) update(b dataset.Batch, lr float64, period int) (float64, tensor.NCHW, error) {
-	n := uint64(t.updater.Steps)
-	loss, grad, err := t.gradient(b, lr, period)
-	if err != nil {
-		return 0, grad, err
-	}
-	t.updater.Step(lr, t.model.Threads)
-	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
-		return 0, grad, err
-	}
-	// NaN in a weight need not show in the loss, since neurons do not fire on it.
-	for _, p := range t.state {
-		if !kernel.Finite(p.Data(), t.model.Threads) {
-			return 0, grad, fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
-		}
-	}
-	return loss, grad, nil
-}
-
-// gradient computes the gradient of the mean loss of one period of a batch and returns
-// the loss. If another period follows, it also returns the gradient by the images. Large
-// weights are updated at once; see Updater.FusedUpdate.
-func (t *Trainer) gradient(b dataset.Batch, lr float64, period int) (loss float64, images tensor.NCHW, err error) {
-	classes := t.model.Classes()
-	t.losses = slices.Grow(t.losses[:0], b.X.N)[:b.X.N]
-	t.grad = slices.Grow(t.grad[:0], b.X.N*classes)[:b.X.N*classes]
-	t.keys = t.keys[:0]
-	epoch := t.key.Derive("epoch", uint64(len(t.history)))
-	if period > 0 {
-		epoch = epoch.Derive("period", uint64(period))
-	}
-	for _, id := range b.ID {
-		t.keys = append(t.keys, epoch.Derive("image", id))
-	}
-	for _, p := range t.updater.params {
-		p.ClearGrad()
-	}
-	periods, sum := t.cfg.HIRE.periods(), &t.part
-	pass := snn.Pass{
-		Train: true, Steps: t.model.Steps / periods, Gradient: t.cfg.Gradient, Keys: t.keys,
-		FusedUpdate: t.updater.FusedUpdate(lr, t.model.Threads),
-		OnSpikes: func(_ string, s *tensor.Spikes) {
-			sum.Spikes += int64(s.Count())
-			sum.Chances += int64(s.Neurons()) * int64(s.Frames())
-		},
-	}
-	ofLogits := func(logits []float32) []float32 {
-		autograd.CrossEntropy(t.losses, t.grad, logits, b.Y, t.cfg.LabelSmoothing)
-		for i, l := range t.losses {
-			sum.Loss += l
-			loss += l
-			if argmax(logits[i*classes:][:classes]) == b.Y[i] {
-				sum.Correct++
-			}
-		}
-		sum.Seen += b.X.N
-		loss /= float64(b.X.N)
-		for i := range t.grad {
-			t.grad[i] /= float32(b.X.N)
-		}
-		return t.grad
-	}
-	if period+1 < periods {
-		images, err = t.model.Gradients(pass, b.X, ofLogits)
-	} else {
-		err = t.model.ParamGradients(pass, b.X, ofLogits)
-	}
-	return loss, images, err
+	return s.losses / float64(s.updates), nil
 }
 
 // project applies the regularizer and the simplex projection.

@@ -62,7 +62,7 @@ func rat() train.Config {
 	cfg := train.Default(3)
 	cfg.Loader.BatchSize = 8
 	cfg.Loader.Augment = []dataset.Augmentation{dataset.Crop{Padding: 1}, dataset.Flip{}}
-	cfg.LabelSmoothing = 0.1
+	cfg.Loss = train.CrossEntropy{Smoothing: 0.1}
 	cfg.Adversary = noise{Std: 0.05}
 	cfg.Regularizer = &shrink{Share: 0.01}
 	cfg.Simplex = normalize
@@ -166,7 +166,7 @@ func TestByHand(t *testing.T) {
 	set := toy(t)
 	cfg := train.Default(4)
 	cfg.Loader.BatchSize, cfg.Loader.Shuffle = 8, false
-	cfg.LabelSmoothing = 0.2
+	cfg.Loss = train.CrossEntropy{Smoothing: 0.2}
 	cfg.Gradient = snn.BPTR{}
 	model := tiny(t, plain)
 	got := fit(t, model, cfg)
@@ -705,8 +705,8 @@ func TestNewRefuses(t *testing.T) {
 		{func(c *train.Config) { c.Optimizer = nil }, "train: Config.Optimizer is nil, want"},
 		{func(c *train.Config) { c.Optimizer = train.Adam{} }, "train: Adam.Eps is 0, want"},
 		{func(c *train.Config) { c.Gradient = nil }, "train: Config.Gradient is nil, want"},
-		{func(c *train.Config) { c.LabelSmoothing = 1 }, "train: Config.LabelSmoothing is 1, want"},
-		{func(c *train.Config) { c.LabelSmoothing = -0.5 }, "train: Config.LabelSmoothing is -0.5, want"},
+		{func(c *train.Config) { c.Loss = train.CrossEntropy{Smoothing: 1} }, "train: Config.Loss: CrossEntropy.Smoothing is 1, want"},
+		{func(c *train.Config) { c.Loss = train.CrossEntropy{Smoothing: -0.5} }, "train: Config.Loss: CrossEntropy.Smoothing is -0.5, want"},
 		{func(c *train.Config) { c.Loader.BatchSize = 0 }, "LoaderConfig.BatchSize is 0, want"},
 	} {
 		cfg := rat()

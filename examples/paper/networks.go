@@ -194,7 +194,10 @@ func (n *network) config() train.Config {
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}
-	cfg.HIRE, cfg.LR, cfg.Loader = n.HIRE, n.LR, n.on.Loader
+	cfg.LR, cfg.Loader = n.LR, n.on.Loader
+	if n.HIRE != nil {
+		cfg.Recipe = *n.HIRE
+	}
 	cfg.Loader.BatchSize = n.Batch
 	return cfg
 }

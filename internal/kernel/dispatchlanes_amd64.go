@@ -46,6 +46,50 @@ func (l Level) neuronBackward(r *neuronRun) {
 	}
 }
 
+func (l Level) glifForward(r *glifRun) {
+	switch l {
+	case AVX512:
+		glifForwardAVX512(r)
+	case AVX2:
+		glifForwardAVX2(r)
+	default:
+		glifForwardPortable(r)
+	}
+}
+
+func (l Level) glifSupport(r *glifRun) {
+	switch l {
+	case AVX512:
+		glifSupportAVX512(r)
+	case AVX2:
+		glifSupportAVX2(r)
+	default:
+		glifSupportPortable(r)
+	}
+}
+
+func (l Level) glifReplay(r *glifRun) {
+	switch l {
+	case AVX512:
+		glifReplayAVX512(r)
+	case AVX2:
+		glifReplayAVX2(r)
+	default:
+		glifReplayPortable(r)
+	}
+}
+
+func (l Level) glifBackward(r *glifRun) {
+	switch l {
+	case AVX512:
+		glifBackwardAVX512(r)
+	case AVX2:
+		glifBackwardAVX2(r)
+	default:
+		glifBackwardPortable(r)
+	}
+}
+
 func (l Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
 	switch l {
 	case AVX512:

@@ -6,6 +6,10 @@ func (Level) neuronForward(r *neuronRun)   { neuronForwardPortable(r) }
 func (Level) neuronSupport(r *neuronRun)   { neuronSupportPortable(r) }
 func (Level) neuronMembranes(r *neuronRun) { neuronMembranesPortable(r) }
 func (Level) neuronBackward(r *neuronRun)  { neuronBackwardPortable(r) }
+func (Level) glifForward(r *glifRun)       { glifForwardPortable(r) }
+func (Level) glifSupport(r *glifRun)       { glifSupportPortable(r) }
+func (Level) glifReplay(r *glifRun)        { glifReplayPortable(r) }
+func (Level) glifBackward(r *glifRun)      { glifBackwardPortable(r) }
 func (Level) mask(dst, src *float32, mask *uint16, c *float32, n int, add bool) {
 	maskPortable(dst, src, mask, c, n, add)
 }

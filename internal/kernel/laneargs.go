@@ -35,6 +35,56 @@ type neuronRun struct {
 	_               uint32
 }
 
+// glifRun is a run of pixels of one unit of GLIF neurons, over all steps, as neuronRun.
+type glifRun struct {
+	x, s       unsafe.Pointer // inputs and spikes: vectors of float32, and words
+	membrane   unsafe.Pointer // [pixels] vectors
+	carry      unsafe.Pointer // alike; nil without a synaptic current
+	adaptation unsafe.Pointer // alike; nil without adaptation
+	history    unsafe.Pointer // [steps][pixels][4] vectors: i(t), m(t−1), a(t−1) and one not in use
+	adjoint    unsafe.Pointer // [pixels][4] vectors, zero at first: ∂i, ∂m, ∂a and one not in use
+	slope      unsafe.Pointer // [steps][pixels] vectors: p − θ, then surrogate derivatives; nil for a triangle
+	dout, dx   unsafe.Pointer // gradients of spikes and of inputs; dx may be nil
+	total      unsafe.Pointer // [pixels] vectors, to which ∂i is added; or nil
+	check      unsafe.Pointer // vector, which stays zero while all p − θ are finite
+
+	pixels, steps                  uint64
+	xStep, sStep, doutStep, dxStep uint64 // from a step to the next
+	slopeStep, historyStep         uint64
+
+	soft   uint32 // 1 if the reset lowers the membrane by the threshold
+	detach uint32 // 1 if the spike of the reset carries no gradient
+	add    uint32 // 1 if dx is added to
+	summed uint32 // 1 if sums are added to
+
+	k    glifVectors
+	sums glifTotals
+}
+
+// glifVectors are constants of a run. Recurrence and jump are negative, because to subtract
+// 0 changes no bit.
+type glifVectors struct {
+	a, b            [16]float32 // currents are a·x + b
+	synapticDecay   [16]float32 // α
+	recurrence      [16]float32 // −v
+	gain            [16]float32 // κ
+	decay           [16]float32 // λ
+	threshold       [16]float32 // θ₀
+	adaptation      [16]float32 // β
+	adaptationDecay [16]float32 // ρ
+	jump            [16]float32 // ρ − 1
+	reset           [16]float32 // V_r
+	scale           [16]float32 // dx is scale·∂i
+	width, height   [16]float32 // the triangle is max(0, width − |u|)·height; a support is |u| < width
+	one             [16]float32
+}
+
+// glifTotals are the gradients of coefficients. Those of the threshold and the adaptation
+// have the other sign.
+type glifTotals struct {
+	synapticDecay, recurrence, gain, decay, threshold, adaptation, adaptationDecay, reset [16]float32
+}
+
 // windowRun is a run over rows of pooling windows, with n windows in a row. Each window has
 // count positions, at offsets from its corner.
 type windowRun struct {

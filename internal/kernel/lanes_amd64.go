@@ -24,6 +24,26 @@ func neuronMembranesAVX2(r *neuronRun)
 //go:noescape
 func neuronBackwardAVX2(r *neuronRun)
 
+// glifForwardAVX2 is glifForwardPortable.
+//
+//go:noescape
+func glifForwardAVX2(r *glifRun)
+
+// glifSupportAVX2 is glifSupportPortable.
+//
+//go:noescape
+func glifSupportAVX2(r *glifRun)
+
+// glifReplayAVX2 is glifReplayPortable.
+//
+//go:noescape
+func glifReplayAVX2(r *glifRun)
+
+// glifBackwardAVX2 is glifBackwardPortable.
+//
+//go:noescape
+func glifBackwardAVX2(r *glifRun)
+
 // scaleAVX2 is scalePortable.
 //
 //go:noescape
@@ -143,6 +163,26 @@ func neuronMembranesAVX512(r *neuronRun)
 //
 //go:noescape
 func neuronBackwardAVX512(r *neuronRun)
+
+// glifForwardAVX512 is glifForwardPortable.
+//
+//go:noescape
+func glifForwardAVX512(r *glifRun)
+
+// glifSupportAVX512 is glifSupportPortable.
+//
+//go:noescape
+func glifSupportAVX512(r *glifRun)
+
+// glifReplayAVX512 is glifReplayPortable.
+//
+//go:noescape
+func glifReplayAVX512(r *glifRun)
+
+// glifBackwardAVX512 is glifBackwardPortable.
+//
+//go:noescape
+func glifBackwardAVX512(r *glifRun)
 
 // scaleAVX512 is scalePortable.
 //

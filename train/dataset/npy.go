@@ -26,9 +26,6 @@ import (
 // It also returns an error if the numbers of images and labels differ, if a label is not
 // below classes, or if classes is below 1.
 func ReadNPY(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set, error) {
-	if classes < 1 {
-		return nil, fmt.Errorf("dataset: %s: %d classes, want at least 1", labelsPath, classes)
-	}
 	images, err := decodeFile(imagesPath, decodeNPYImages, limits)
 	if err != nil {
 		return nil, err
@@ -37,10 +34,18 @@ func ReadNPY(imagesPath, labelsPath string, classes int, limits ...Limits) (*Set
 	if err != nil {
 		return nil, err
 	}
-	if frames, ok := images.(FrameSource); ok {
-		return newFrameSet(imagesPath, labelsPath, frames, labels, classes, nil)
+	return newNPYSet(imagesPath, labelsPath, images, labels, classes)
+}
+
+// newNPYSet returns the set of what decodeNPYImages and decodeNPYLabels returned.
+func newNPYSet(imagesName, labelsName string, images any, labels []int, classes int) (*Set, error) {
+	if classes < 1 {
+		return nil, fmt.Errorf("dataset: %s: %d classes, want at least 1", labelsName, classes)
 	}
-	return newSet(imagesPath, labelsPath, images.(PixelSource), labels, classes, nil)
+	if frames, ok := images.(FrameSource); ok {
+		return newFrameSet(imagesName, labelsName, frames, labels, classes, nil)
+	}
+	return newSet(imagesName, labelsName, images.(PixelSource), labels, classes, nil)
 }
 
 // decodeNPYImages reads images, whose values of a pixel lie together, to a [PixelSource]

@@ -90,6 +90,15 @@ func (a Args) Mem(field string) Mem {
 	return b.Addr
 }
 
+// Vector is the memory operand of a field of vectors within a field of structs.
+func (a Args) Vector(field, inner string) Mem {
+	b, err := a.c.Field(field).Field(inner).Index(0).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return b.Addr
+}
+
 // Load puts a field of 64 bits into a new register.
 func (a Args) Load(field string) reg.GPVirtual {
 	r := GP64()

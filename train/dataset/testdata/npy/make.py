@@ -12,3 +12,10 @@ for dtype in ("u1", "<i8", ">i4", "<u2"):
     np.save("labels_" + dtype.strip("<>") + ".npy", np.array([7, 0, 9], dtype=dtype))
 np.save("negative.npy", np.array([7, -1, 9]))
 np.lib.format.write_array(open("version2.npy", "wb"), images, version=(2, 0))
+
+# Frames [N][T][C][H][W]: value k, in C order, is k modulo 5, over 4 as a real number.
+frames = (np.arange(3 * 2 * 1 * 2 * 2) % 5).reshape(3, 2, 1, 2, 2)
+np.save("frames_u1.npy", frames.astype(np.uint8))
+np.save("frames_f4.npy", (frames / 4).astype(np.float32))
+np.save("frames_bool.npy", frames > 1)
+np.save("frames_outside.npy", frames.astype(np.float32))

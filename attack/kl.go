@@ -1,0 +1,97 @@
+package attack
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// CleanObjective is an objective that compares an image's logits with those of the original
+// image. An [Attack] calls WithClean once for some images, before their first step, and then
+// uses the objective that WithClean returns.
+type CleanObjective interface {
+	Objective
+	// WithClean returns the objective for images whose originals have the given logits,
+	// row-major, [N, classes].
+	WithClean(logits []float32) Objective
+}
+
+// KL is the Kullback–Leibler divergence of the softmax q of an image's logits from the
+// softmax p of the original image's, Σ_k p_k·(log p_k − log q_k). It ignores the label and has
+// no targeted form. Its gradient is zero at the original image, so an attack must start
+// elsewhere. [TRADES] uses it.
+type KL struct{ clean []float32 }
+
+// String returns "KL divergence".
+func (KL) String() string { return "KL divergence" }
+
+// WithClean implements [CleanObjective].
+func (KL) WithClean(logits []float32) Objective { return KL{logits} }
+
+// Gradient implements [Objective]. It panics unless WithClean returned the objective.
+func (o KL) Gradient(grad, logits []float32, y, _ []int) {
+	if len(o.clean) != len(logits) {
+		panic(fmt.Sprintf("attack: KL: %d clean logits for %d logits: expected a KL of WithClean", len(o.clean), len(logits)))
+	}
+	classes := len(logits) / len(y)
+	for i := range y {
+		q, p := logits[i*classes:][:classes], o.clean[i*classes:][:classes]
+		sumQ, sumP := expSum(q), expSum(p)
+		for k := range q {
+			grad[i*classes+k] = float32(math.Exp(float64(q[k])-sumQ) - math.Exp(float64(p[k])-sumP))
+		}
+	}
+}
+
+// expSum returns log Σ_k exp(z_k).
+func expSum(z []float32) float64 {
+	top := math.Inf(-1)
+	for _, v := range z {
+		top = max(top, float64(v))
+	}
+	var sum float64
+	for _, v := range z {
+		sum += math.Exp(float64(v) - top)
+	}
+	return top + math.Log(sum)
+}
+
+// Gaussian starts at the image with noise from N(0, Std²) on every value.
+type Gaussian struct{ Std float32 }
+
+// Initialize implements [Start].
+func (s Gaussian) Initialize(x []float32, _ Norm, _ float32, r *rand.Rand) {
+	for i := range x {
+		x[i] += s.Std * float32(r.NormFloat64())
+	}
+}
+
+// String names the start and its standard deviation.
+func (s Gaussian) String() string { return fmt.Sprintf("Gaussian noise of %v", s.Std) }
+
+// TRADES returns the attack inside training with train.TRADES (Zhang et al. 2019). It is PGD
+// on the [KL] divergence, from a start with Gaussian noise of 0.001. The paper trains with 10
+// steps of alpha = eps/4.
+func TRADES(eps, alpha float32, steps int, g snn.Gradient) *Attack {
+	return &Attack{KL{}, g, LInf{}, Gaussian{0.001}, eps, alpha, steps, nil, false}
+}
+
+// objective returns the objective for the images of p.
+func (a *Attack) objective(m *snn.Model, pass snn.Pass, p *part) (Objective, error) {
+	o, ok := a.Objective.(CleanObjective)
+	if !ok {
+		return a.Objective, nil
+	}
+	pass.Keys = make([]rng.Key, len(p.keys))
+	for i, k := range p.keys {
+		pass.Keys[i] = k.Derive("clean", 0)
+	}
+	logits, err := m.Logits(pass, p.x)
+	if err != nil {
+		return nil, fmt.Errorf("images from %d on: %w", p.first, err)
+	}
+	return o.WithClean(logits), nil
+}

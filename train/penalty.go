@@ -1,0 +1,295 @@
+package train
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// Penalty is a function of what a layer of neurons does, which a training adds to its loss.
+// [RatePenalty], [CurrentPenalty] and [MembranePenalty] are penalties. A penalty is a value
+// without state, and its settings are exported fields.
+type Penalty interface {
+	// Validate returns an error that names the first field out of its range.
+	Validate() error
+	// Of returns the name of the layer, such as features.2, or "" for every layer of
+	// neurons. The penalties of several layers add up.
+	Of() string
+	// Penalize returns the penalty of a layer for the images that the network trains on.
+	// An error ends the training, and so does a value or a gradient that is not a finite
+	// number. The error then names the penalty and the layer.
+	Penalize(a *Activity) (Charge, error)
+}
+
+// Charge is the value of a [Penalty] for a batch, with its gradient.
+type Charge struct {
+	Value float64
+	// Currents and Spikes are the gradients of Value with respect to the currents and the
+	// spikes of the layer, or nil for zero. Each has the shape of what it is the gradient
+	// of, or one step if it is the same at every step. The padding is zero.
+	Currents, Spikes *tensor.Dense
+}
+
+// Activity is what a layer of neurons does in a pass of a training.
+type Activity struct {
+	Neuron snn.Neuron // the layer
+	// Spikes is the output of the layer. It is nil if the output is not spikes, as under
+	// snn.CBA.
+	Spikes *tensor.Spikes
+
+	tape             *autograd.Tape
+	currents, output *autograd.Value
+	scratch          []*tensor.Dense
+}
+
+// Currents returns the input currents of the layer. They have the steps of the pass, or one
+// step if they are the same at every step.
+func (a *Activity) Currents() *tensor.Dense { return a.currents.Dense() }
+
+// Threads returns the most goroutines that Penalize may use, or 0 for GOMAXPROCS.
+func (a *Activity) Threads() int { return a.tape.Threads }
+
+// NewGrad returns memory for a gradient of shape s. It is not cleared, and it is taken back
+// after Penalize.
+func (a *Activity) NewGrad(s tensor.Shape) *tensor.Dense {
+	d := &tensor.Dense{Shape: s, Data: a.tape.Scratch(s.Floats())}
+	a.scratch = append(a.scratch, d)
+	return d
+}
+
+// RatePenalty is Weight·(r − Target)². Here r is the firing rate of the layer, the mean
+// number of spikes per neuron and step of the batch. With Target 0 it makes a network fire
+// less.
+type RatePenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // finite and positive
+	Target float64 // in [0, 1]
+}
+
+// CurrentPenalty is Weight times the mean of the squared input currents of the layer, over
+// images, steps and neurons.
+type CurrentPenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // finite and positive
+}
+
+// MembranePenalty is Weight times the mean of the squared membrane potentials m⁻(t) of the
+// layer before a spike, over images, steps and neurons. The layer is a [snn.LIF]. The gradient
+// goes through the leak from step to step, and takes the spikes as constants.
+type MembranePenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // finite and positive
+}
+
+// Of implements [Penalty].
+func (p RatePenalty) Of() string { return p.Layer }
+
+// Of implements [Penalty].
+func (p CurrentPenalty) Of() string { return p.Layer }
+
+// Of implements [Penalty].
+func (p MembranePenalty) Of() string { return p.Layer }
+
+// Validate implements [Penalty].
+func (p RatePenalty) Validate() error {
+	if !(p.Target >= 0 && p.Target <= 1) {
+		return fmt.Errorf("Target is %v, want a number in [0, 1]", p.Target)
+	}
+	return validateWeight(p.Weight)
+}
+
+// Validate implements [Penalty].
+func (p CurrentPenalty) Validate() error { return validateWeight(p.Weight) }
+
+// Validate implements [Penalty].
+func (p MembranePenalty) Validate() error { return validateWeight(p.Weight) }
+
+func validateWeight(w float64) error {
+	if !finite(w) || w <= 0 {
+		return fmt.Errorf("Weight is %v, want a finite positive number", w)
+	}
+	return nil
+}
+
+// Penalize implements [Penalty].
+func (p RatePenalty) Penalize(a *Activity) (Charge, error) {
+	s := a.Spikes
+	if s == nil {
+		return Charge{}, fmt.Errorf("the layer has no spikes in this pass, want another Config.Gradient")
+	}
+	count := float64(s.Frames()) * float64(s.Neurons())
+	d := float64(s.Count())/count - p.Target
+	g := a.NewGrad(s.WithSteps(1))
+	constant(g, float32(2*p.Weight*d/count), a.Threads())
+	return Charge{Value: p.Weight * d * d, Spikes: g}, nil
+}
+
+// constant sets all of d except its padding to v.
+func constant(d *tensor.Dense, v float32, threads int) {
+	block := d.Frames() * d.Pixels() * tensor.Lanes
+	parallel.For(threads, d.Blocks(), func(b int) {
+		lanes := min(tensor.Lanes, d.C-b*tensor.Lanes)
+		for i, data := 0, d.Data[b*block:][:block]; i < block; i++ {
+			data[i] = 0
+			if i%tensor.Lanes < lanes {
+				data[i] = v
+			}
+		}
+	})
+}
+
+// Penalize implements [Penalty].
+func (p CurrentPenalty) Penalize(a *Activity) (Charge, error) {
+	x := a.Currents()
+	g := a.NewGrad(x.Shape)
+	count := float64(x.Frames()) * float64(x.Neurons())
+	factor := 2 * p.Weight / count
+	value := sumParts(x.Blocks()*x.Frames(), a.Threads(), func(i int) (sum float64) {
+		part := x.Pixels() * tensor.Lanes
+		dst := g.Data[i*part:][:part]
+		for k, v := range x.Data[i*part:][:part] {
+			sum += float64(v) * float64(v)
+			dst[k] = float32(factor * float64(v))
+		}
+		return sum
+	})
+	return Charge{Value: p.Weight * value / count, Currents: g}, nil
+}
+
+// Penalize implements [Penalty].
+func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
+	n, ok := a.Neuron.(*snn.LIF)
+	if !ok || a.Spikes == nil {
+		return Charge{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
+	}
+	x, s := a.Currents(), a.Spikes
+	g := a.NewGrad(x.Shape)
+	count := float64(s.Frames()) * float64(s.Neurons())
+	frame := s.Pixels() * tensor.Lanes
+	fired := func(unit, t, k int) bool {
+		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
+	}
+	value := sumParts(s.Blocks()*s.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
+		m, potentials := make([]float32, frame), make([]float32, s.Steps*frame)
+		for t := range s.Steps {
+			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
+			for k := range m {
+				u := float32(n.Decay*m[k]) + in[k]
+				potentials[t*frame+k], m[k] = u, u
+				sum += float64(u) * float64(u)
+				if fired(unit, t, k) {
+					if m[k] = 0; n.SoftReset {
+						m[k] = u - n.Threshold
+					}
+				}
+			}
+		}
+		clear(m) // now the gradient of the potential after the spike
+		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
+		clear(dst)
+		for t := s.Steps - 1; t >= 0; t-- {
+			dst := dst[min(t, x.Steps-1)*frame:]
+			for k := range m {
+				if fired(unit, t, k) && !n.SoftReset {
+					m[k] = 0
+				}
+				d := m[k] + float32(2*p.Weight/count*float64(potentials[t*frame+k]))
+				dst[k] += d
+				m[k] = n.Decay * d
+			}
+		}
+		return sum
+	})
+	return Charge{Value: p.Weight * value / count, Currents: g}, nil
+}
+
+// sumParts returns the sum of part(i) for i < n, in that order. It calls part from several
+// goroutines.
+func sumParts(n, threads int, part func(i int) float64) (sum float64) {
+	sums := make([]float64, n)
+	parallel.For(threads, n, func(i int) { sums[i] = part(i) })
+	for _, v := range sums {
+		sum += v
+	}
+	return sum
+}
+
+// validatePenalties returns an error that names the first penalty whose settings are out of
+// range, or whose layer the model does not have.
+func validatePenalties(ps []Penalty, m *snn.Model) error {
+	var layers []string
+	for _, r := range m.Summary().Rows {
+		if r.Neurons > 0 {
+			layers = append(layers, r.Name)
+		}
+	}
+	for i, p := range ps {
+		name := fmt.Sprintf("train: Config.Penalties[%d]", i)
+		if p == nil {
+			return fmt.Errorf("%s is nil, want one such as RatePenalty{Weight: 0.1}", name)
+		}
+		if err := p.Validate(); err != nil {
+			return fmt.Errorf("%s: %T: %w", name, p, err)
+		}
+		known := len(layers) > 0 && p.Of() == ""
+		for _, l := range layers {
+			known = known || l == p.Of()
+		}
+		if !known {
+			return fmt.Errorf("%s: %T: the model has no layer of neurons %q, want one of %s", name, p, p.Of(), strings.Join(layers, ", "))
+		}
+	}
+	return nil
+}
+
+// penalize adds the penalties of a layer to the gradients of its values, and returns their
+// sum.
+func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
+	for _, p := range ps {
+		if of := p.Of(); of != "" && of != n.Name() {
+			continue
+		}
+		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, output: output, Spikes: output.Spikes()}
+		c, err := p.Penalize(a)
+		if err == nil && !finite(c.Value) {
+			err = fmt.Errorf("its value is %v, want a finite number", c.Value)
+		}
+		if err == nil {
+			err = a.add("currents", currents, c.Currents)
+		}
+		if err == nil {
+			err = a.add("spikes", output, c.Spikes)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("penalty %T of layer %s: %w", p, n.Name(), err)
+		}
+		for _, d := range a.scratch {
+			pass.Tape.FreeScratch(d.Data)
+		}
+		sum += c.Value
+	}
+	return sum, nil
+}
+
+// add adds g to the gradient of v.
+func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense) error {
+	if g == nil {
+		return nil
+	}
+	if g.Shape != v.Shape().WithSteps(g.Steps) || g.Steps != 1 && g.Steps != v.Shape().Steps {
+		return fmt.Errorf("its gradient of the %s is %v, want %v, or that with one step", of, g.Shape, v.Shape())
+	}
+	if len(g.Data) != g.Floats() {
+		return fmt.Errorf("its gradient of the %s has %d values, want %d for %v", of, len(g.Data), g.Floats(), g.Shape)
+	}
+	if !kernel.Finite(g.Data, a.tape.Threads) {
+		return fmt.Errorf("its gradient of the %s has a value that is not a finite number", of)
+	}
+	a.tape.AddGrad(v, g.Data, g.Steps)
+	return nil
+}

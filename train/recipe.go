@@ -1,0 +1,219 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// Recipe is what a training does with a batch. [OneUpdate], [HIRE] and [AWP] are recipes. A
+// recipe is a value without state.
+//
+// A recipe whose passes have fewer time steps than the model also has a method
+// PassSteps(steps int) int, which returns their number. [New] then finds a batch norm that
+// would see a single value.
+type Recipe interface {
+	// Validate returns an error that names the first field that is out of its range or
+	// does not fit the model or the set.
+	Validate(m *snn.Model, set snn.Dataset) error
+	// Step trains on the batch of s, with the tools of s. It makes at least one update. An
+	// error ends the training, and the trainer returns to an earlier state.
+	Step(ctx context.Context, s *Step) error
+}
+
+// OneUpdate is the ordinary recipe: one pass over the batch and one update.
+type OneUpdate struct{}
+
+// Validate implements [Recipe].
+func (OneUpdate) Validate(*snn.Model, snn.Dataset) error { return nil }
+
+// Step implements [Recipe].
+func (OneUpdate) Step(_ context.Context, s *Step) error {
+	_, err := s.Update(StepPass{X: s.X})
+	return err
+}
+
+// Step is a step of a training: a batch, and the tools of the trainer for a [Recipe]. It is
+// valid during the call of Recipe.Step.
+type Step struct {
+	X      tensor.NCHW // the images, perturbed by the adversary if there is one
+	Clean  tensor.NCHW // the images before the adversary
+	Labels []int       // [N]
+	IDs    []uint64    // [N], of the images in the set
+	Epoch  int         // from 0
+
+	t       *Trainer
+	lr      float64
+	ready   bool    // there is a gradient that Apply can use
+	pass    tally   // of the last gradient
+	loss    float64 // mean loss of the last gradient, penalties included
+	losses  float64 // sum of those of the updates
+	updates int
+}
+
+// StepPass holds the settings of one pass of a [Step].
+type StepPass struct {
+	X     tensor.NCHW // the images, as many as Step.X has
+	Steps int         // time steps; 0 stands for the model's
+	// Draw numbers the draws of random numbers of a step, from 0. Passes of the same Draw
+	// have the same dropout masks and Poisson spikes.
+	Draw   int
+	Images bool // return the gradient of the images too
+}
+
+// Model returns the model that is trained. A recipe may change its parameters.
+func (s *Step) Model() *snn.Model { return s.t.model }
+
+// Gradient makes a pass in training mode over the images of p. It computes the gradient of
+// the mean loss, with its penalties, in Param.Grad of every parameter, in place of what is
+// there. With p.Images it returns the gradient of the images, and otherwise the zero value.
+func (s *Step) Gradient(p StepPass) (tensor.NCHW, error) { return s.gradient(p, false) }
+
+// Update is Gradient followed by Apply. It is the faster way, because it updates large
+// weights while it computes their gradients.
+func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
+	images, err := s.gradient(p, !s.t.cfg.Loss.NeedsClean() && s.t.cfg.ClipNorm == 0)
+	if err != nil {
+		return images, err
+	}
+	return images, s.Apply()
+}
+
+// Apply updates the parameters by the gradient in Param.Grad: it clips the gradient, makes
+// the update of the optimizer, and projects the weights. The metrics of the epoch count the
+// last pass of Gradient before it. Apply returns an error if there was none since the last
+// Apply, or if a parameter is then not a finite number.
+func (s *Step) Apply() error {
+	if !s.ready {
+		return errors.New("Step.Apply: want a call of Step.Gradient before it")
+	}
+	s.ready = false
+	t := s.t
+	n := uint64(t.updater.Steps)
+	if err := clip(t.updater.params, t.cfg.ClipNorm, t.model.Threads); err != nil {
+		return err
+	}
+	t.updater.Step(s.lr, t.model.Threads)
+	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
+		return err
+	}
+	// NaN in a weight need not show in the loss, since neurons do not fire on it.
+	for _, p := range t.state {
+		if !kernel.Finite(p.Data(), t.model.Threads) {
+			return fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
+		}
+	}
+	t.average.update(t)
+	t.part.add(s.pass, t.losses)
+	s.losses += s.loss
+	s.updates++
+	return nil
+}
+
+// add counts a pass over images with these losses.
+func (sum *tally) add(p tally, losses []float64) {
+	for _, l := range losses {
+		sum.Loss += l
+	}
+	sum.Loss += p.Penalty
+	sum.Penalty += p.Penalty
+	sum.Seen += p.Seen
+	sum.Correct += p.Correct
+	sum.Spikes += p.Spikes
+	sum.Chances += p.Chances
+}
+
+// gradient is Gradient. If fused is set, large weights are updated at once; see
+// Updater.FusedUpdate. Apply must then follow.
+func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) {
+	t := s.t
+	if p.X.N != s.X.N {
+		return images, fmt.Errorf("a pass over %v, want the %d images of the step", p.X, s.X.N)
+	}
+	t.losses = slices.Grow(t.losses[:0], p.X.N)[:p.X.N]
+	for _, p := range t.updater.params {
+		p.ClearGrad()
+	}
+	s.pass, s.loss, s.ready = tally{Seen: p.X.N}, 0, false
+	pass := snn.Pass{Train: true, Steps: p.Steps, Gradient: t.cfg.Gradient}
+	if pass.Steps == 0 {
+		pass.Steps = t.model.Steps
+	}
+	draws := t.key.Derive("epoch", uint64(s.Epoch))
+	if p.Draw > 0 {
+		draws = draws.Derive("period", uint64(p.Draw))
+	}
+	if !t.cfg.Loss.NeedsClean() {
+		images, _, err = s.perturbedPass(pass, draws, p, snn.Output{}, fused)
+	} else {
+		clean := pass
+		clean.Keys = imageKeys(nil, draws.Derive("clean", 0), s.IDs)
+		_, err = t.model.Differentiate(clean, s.Clean, snn.OfParams, func(o snn.Output) (grad []float32, err error) {
+			images, grad, err = s.perturbedPass(pass, draws, p, o, false)
+			return grad, err
+		})
+	}
+	s.ready = err == nil
+	return images, err
+}
+
+// perturbedPass makes the pass over the images of p. It returns their gradient, and the
+// gradient of the loss with respect to the output for the clean images.
+func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean snn.Output, fused bool) (images tensor.NCHW, clean []float32, err error) {
+	t, sum := s.t, &s.pass
+	t.keys = imageKeys(t.keys[:0], draws, s.IDs)
+	pass.Keys = t.keys
+	pass.OnSpikes = func(_ string, spikes *tensor.Spikes) {
+		sum.Spikes += int64(spikes.Count())
+		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
+	}
+	var penaltyErr error
+	if len(t.cfg.Penalties) > 0 {
+		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
+			if err != nil && penaltyErr == nil {
+				penaltyErr = err
+			}
+			s.loss += v
+			sum.Penalty += v * float64(len(s.IDs))
+		}
+	}
+	if fused {
+		pass.FusedUpdate = t.updater.FusedUpdate(s.lr, t.model.Threads)
+	}
+	wrt := snn.OfParams
+	if p.Images {
+		wrt |= snn.OfImages
+	}
+	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+		if penaltyErr != nil {
+			return nil, penaltyErr
+		}
+		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		mean := 0.0
+		for i, l := range t.losses {
+			mean += l
+			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == s.Labels[i] {
+				sum.Correct++
+			}
+		}
+		s.loss += mean / float64(o.N)
+		return grad, err
+	})
+	return images, clean, err
+}
+
+// imageKeys appends the key of each image to dst.
+func imageKeys(dst []rng.Key, draws rng.Key, ids []uint64) []rng.Key {
+	for _, id := range ids {
+		dst = append(dst, draws.Derive("image", id))
+	}
+	return dst
+}
