@@ -32,6 +32,12 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	pool := Pool{Planes: 2, Hin: 8, Win: 8, Hout: 4, Wout: 4, KH: 2, KW: 2, Stride: 2}
 	scan := Scan{Units: 2, Images: 1, Pixels: 64, Steps: 1, CurrentSteps: 1}
 	neuron := Neuron{Decay: 1, Threshold: 1}
+	coefficients := make([]float32, 2*Lanes)
+	for i := range coefficients {
+		coefficients[i] = 1
+	}
+	glif := GLIF{Decay: coefficients, Threshold: coefficients, SynapticDecay: coefficients, Adaptation: coefficients}
+	state := NewGLIFState(glif, scan)
 	for _, l := range levels() {
 		at(t, l, func() {
 			for name, fn := range map[string]func(){
@@ -46,6 +52,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 				"Finite":                  func() { Finite(x, 1) },
 				"NeuronForward":           func() { NeuronForward(fired, x, Norm{}, neuron, scan, 1) },
 				"NeuronStep":              func() { NeuronStep(fired, x, Norm{}, neuron, scan, y, 1) },
+				"GLIFForward":             func() { GLIFForward(fired, x, Norm{}, glif, scan, state, 1) },
 				"Flatten":                 func() { Flatten(y, x, 1, 17, 64, 1) },
 				"FlattenSpikes":           func() { FlattenSpikes(fired, s, 1, 17, 64, 1) },
 				"ConvSpikes, 3×3":         func() { ConvSpikes(y, s, w, nil, same, 1) },
