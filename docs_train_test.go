@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ import (
 
 // The Go code of docs/train.md is code of this file.
 func TestDocsTrain(t *testing.T) {
-	doctest.Page(t, "docs/train.md", 8, "docs_train_test.go")
+	doctest.Page(t, "docs/train.md", 14, "docs_train_test.go")
 }
 
 // draw writes a folder of grey images of two classes, which are bright on the left or on
@@ -174,44 +175,99 @@ func (bias) Measure(_ context.Context, m *snn.Model, _ int) (map[string]float64,
 	return map[string]float64{"max/" + last.Name: float64(slices.Max(last.Export()))}, nil
 }
 
-// trainBySquares trains with a loss of its own.
-func trainBySquares(ctx context.Context, model *snn.Model, set *dataset.Set, epochs int) error {
-	updater, err := train.NewUpdater(train.DefaultAdam(), model.Params())
-	if err != nil {
-		return err
-	}
-	loader, err := dataset.NewLoader(set, dataset.DefaultTraining(), rng.New(3))
-	if err != nil {
-		return err
-	}
-	for epoch := range epochs {
-		var loss float64
-		for batch, err := range loader.Epoch(ctx, epoch) {
-			if err != nil {
-				return err
+// squares is half the squared distance between the logits of every step and the one-hot label,
+// as a mean over the steps.
+type squares struct{}
+
+func (squares) Validate() error  { return nil }
+func (squares) NeedsClean() bool { return false }
+
+func (squares) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+	grad = slices.Clone(o.Logits) // [N, Steps, Classes]
+	for n, y := range o.Labels {
+		losses[n] = 0
+		image := grad[n*o.Steps*o.Classes:][:o.Steps*o.Classes]
+		for i := range image {
+			if i%o.Classes == y {
+				image[i]--
 			}
-			for _, p := range model.Params() {
-				p.ClearGrad()
-			}
-			err = model.ParamGradients(snn.Pass{Train: true}, batch.X, func(logits []float32) []float32 {
-				grad := slices.Clone(logits)
-				for i, y := range batch.Y {
-					grad[i*set.Classes+y]--
-				}
-				for i, d := range grad {
-					loss += float64(d*d) / 2 / float64(set.N)
-					grad[i] = d / float32(batch.X.N)
-				}
-				return grad
-			})
-			if err != nil {
-				return err
-			}
-			updater.Step(0.01, 0)
+			losses[n] += float64(image[i]*image[i]) / 2 / float64(o.Steps)
+			image[i] /= float32(o.Steps)
 		}
-		fmt.Printf("epoch %d: loss %.2f\n", epoch+1, loss)
 	}
-	return nil
+	return grad, nil
+}
+
+// quiet is a penalty of Weight for the mean of the squared currents above the threshold of a
+// layer of LIF neurons.
+type quiet struct {
+	Layer  string
+	Weight float64
+}
+
+func (p quiet) Validate() error { return nil }
+func (p quiet) Of() string      { return p.Layer }
+
+func (p quiet) Penalize(a *train.Activity) (charge train.Charge, err error) {
+	n, ok := a.Neuron.(*snn.LIF)
+	if !ok {
+		return charge, fmt.Errorf("a layer of %T, want a *snn.LIF", a.Neuron)
+	}
+	x := a.Currents()
+	count := float64(x.Frames() * x.Neurons())
+	grad := a.NewGrad(x.Shape)
+	for i, v := range x.Data {
+		d := max(0, v-n.Threshold)
+		charge.Value += p.Weight * float64(d*d) / count
+		grad.Data[i] = float32(2 * p.Weight * float64(d) / count)
+	}
+	charge.Currents = grad
+	return charge, nil
+}
+
+// trainWithParts trains with a loss and penalties, and watches the training.
+func trainWithParts(ctx context.Context, model *snn.Model, set, test *dataset.Set, folder string, epochs int) error {
+	cfg := train.Default(epochs)
+	cfg.Loss = squares{}
+	cfg.Penalties = []train.Penalty{
+		quiet{Layer: "features.2", Weight: 0.01},
+		train.RatePenalty{Weight: 0.1}, // of every layer of neurons
+	}
+
+	cfg.Validation = train.DefaultValidation(test, attack.FGSM(2./255, snn.BPTR{}))
+	cfg.Recorders = []train.Recorder{
+		train.CSV{Path: filepath.Join(folder, "metrics.csv")},
+		&train.TensorBoard{Dir: filepath.Join(folder, "events")},
+	}
+
+	cfg.Schedule = train.Warmup{Epochs: 1, Then: train.Cosine{EveryStep: true}}
+	cfg.ClipNorm = 5
+	cfg.EMA = 0.99
+
+	trainer, err := train.New(model, set, cfg, rng.New(2))
+	if err != nil {
+		return err
+	}
+	if err := trainer.SaveBest(filepath.Join(folder, "best.safetensors")); err != nil {
+		return err
+	}
+	for m, err := range trainer.Epochs(ctx) {
+		if err != nil {
+			return err
+		}
+		fmt.Printf("epoch %d: clean %.2f, attacked %.2f\n", m.Epoch, m.Validation.Clean, *m.Validation.Attacked)
+	}
+	averaged := filepath.Join(folder, "average.safetensors")
+	return trainer.WithAverage(func() error { return model.Save(averaged) })
+}
+
+// trades returns the settings of a training with TRADES.
+func trades(epochs int) train.Config {
+	cfg := train.Default(epochs)
+	cfg.Loss = train.TRADES{Beta: 6}
+	cfg.Adversary = attack.TRADES(8./255, 2./255, 10, snn.BPTT{})
+	cfg.Recipe = train.AWP{Gamma: 0.005}
+	return cfg
 }
 
 // A network is trained on a folder of images and judged. A second call finds the checkpoint
@@ -239,7 +295,8 @@ func TestDocsTrainFolder(t *testing.T) {
 	assert.True(t, slices.Equal(first, second))
 }
 
-// A loss, a surrogate and a monitor of one's own train a network.
+// A loss, a penalty, a surrogate and a monitor of one's own train a network, and so do TRADES
+// and AWP.
 func TestDocsTrainOwnParts(t *testing.T) {
 	ctx, data := context.Background(), t.TempDir()
 	require.NoError(t, draw(data))
@@ -255,7 +312,25 @@ func TestDocsTrainOwnParts(t *testing.T) {
 		require.NoError(t, err)
 		assert.Greater(t, accuracy, 0.9)
 	}
-	learns(func(model *snn.Model) { require.NoError(t, trainBySquares(ctx, model, set, 20)) })
+	folder := t.TempDir()
+	learns(func(model *snn.Model) { require.NoError(t, trainWithParts(ctx, model, set, set, folder, 30)) })
+	for _, name := range []string{"best.safetensors", "average.safetensors"} {
+		model, _, err := zoo.Load(filepath.Join(folder, name))
+		require.NoError(t, err)
+		accuracy, err := train.Accuracy(ctx, model, set, 64)
+		require.NoError(t, err)
+		assert.Greater(t, accuracy, 0.9, name)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "metrics.csv"))
+	require.NoError(t, err)
+	assert.Len(t, strings.Split(strings.TrimSpace(string(text)), "\n"), 31)
+	learns(func(model *snn.Model) {
+		trainer, err := train.New(model, set, trades(20), rng.New(2))
+		require.NoError(t, err)
+		for _, err := range trainer.Epochs(ctx) {
+			require.NoError(t, err)
+		}
+	})
 	learns(func(model *snn.Model) {
 		cfg := train.Default(10)
 		cfg.Gradient, cfg.Monitor = snn.BPTT{Surrogate: gauss{1}}, bias{}

@@ -21,13 +21,17 @@
 //
 // Images have values in [0,1]. Normalization is part of the model.
 //
+// An example may have a frame for each time step. Every frame then gets a perturbation of
+// its own, or Attack.SharedFrames makes one perturbation for all of them.
+//
 // # Threat models
 //
 // A [Threat] is a norm and a radius ε. Every attack is evaluated within one threat model:
 // that of the adversary if it is [Bounded], and [Config].Threat otherwise. [Evaluate]
 // measures the distance of every attacked image from its original, in float64 and without
 // tolerance. It does so for every adversary. An image outside the ball or outside [0,1] is
-// an error.
+// an error. The distance is that of the whole example, with all its frames, unless PerFrame
+// is set.
 //
 // The worst case of a [Report] belongs to one threat model. It counts an image as lost if
 // the network misclassifies it clean or under any attack within that model. The report

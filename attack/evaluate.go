@@ -2,8 +2,12 @@ package attack
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 
 	"github.com/org/snnrat/snn"
@@ -35,6 +39,10 @@ type Config struct {
 	// Source, if not nil, is the network that images are made on (black-box). If it is nil,
 	// they are made on the network that is evaluated (white-box).
 	Source *snn.Model
+	// Keep, if not nil, chooses images by their index in the data. The report keeps these
+	// images, clean and under each attack, in its Kept. A kept image takes 4 bytes for each
+	// value and version.
+	Keep func(i int) bool
 	// Progress, if not nil, is called after every attack on every batch, from the
 	// evaluation's goroutine.
 	Progress func(Progress)
@@ -77,14 +85,14 @@ func Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, attacks []Nam
 // EvaluateAll evaluates several networks as [Evaluate] does, and returns a report for each.
 // With a Source, it makes the images once and shows them to each network.
 func EvaluateAll(ctx context.Context, models []*snn.Model, data snn.Dataset, attacks []Named, cfg Config) ([]*Report, error) {
-	e := &evaluation{cfg, data, attacks, nil, models}
+	e := &evaluation{cfg, data, attacks, nil, models, sha256.New()}
 	n, err := e.check()
 	if err != nil {
 		return nil, fmt.Errorf("attack: evaluate: %w", err)
 	}
 	reports := make([]*Report, len(models))
 	for i := range reports {
-		reports[i] = newReport(e)
+		reports[i] = newReport(e, models[i])
 	}
 	total := n * (1 + len(attacks))
 	for lo := 0; lo < n && err == nil; lo += cfg.Batch {
@@ -96,6 +104,7 @@ func EvaluateAll(ctx context.Context, models []*snn.Model, data snn.Dataset, att
 	}
 	for _, r := range reports {
 		r.finish()
+		r.Digest = hex.EncodeToString(e.digest.Sum(nil))
 	}
 	if err != nil {
 		return reports, ctx.Err()
@@ -109,6 +118,7 @@ type evaluation struct {
 	attacks []Named
 	threats []Threat // of each attack
 	models  []*snn.Model
+	digest  hash.Hash // of the images of complete batches
 }
 
 // check returns the number of images, or an error if the parts of the evaluation do not fit
@@ -150,11 +160,11 @@ func (e *evaluation) checkAttacks() (err error) {
 	if err := e.Threat.validate(); err != nil {
 		return fmt.Errorf("threat model: %w", err)
 	}
-	names := map[string]bool{}
+	names := map[string]bool{clean: true, worstCase: true}
 	for i, a := range e.attacks {
 		switch {
 		case a.Name == "" || names[a.Name]:
-			return fmt.Errorf("attack %d has the name %q: expected one of its own", i, a.Name)
+			return fmt.Errorf("attack %d has the name %q: expected one of its own, other than %q and %q", i, a.Name, clean, worstCase)
 		case a.Attack == nil:
 			return fmt.Errorf("attack %s is nil", a.Name)
 		}
@@ -203,10 +213,11 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 		return fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
 	}
 	keys := imageKeys(e.Key.Derive("judge", 0), ids)
+	chosen := e.choose(x, lo)
 	done := lo * (1 + len(e.attacks))
 	all := make([][]shown, len(e.models)) // [networks][clean and attacks]
 	for k := range 1 + len(e.attacks) {
-		name := "clean"
+		name := clean
 		if k > 0 {
 			name = e.attacks[k-1].Name
 		}
@@ -227,15 +238,18 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 			if err != nil {
 				return fmt.Errorf("images %d to %d: %s: %w", lo, hi-1, name, err)
 			}
-			all[i] = append(all[i], shown{predicted, detail})
+			all[i] = append(all[i], shown{pick(adv, chosen), predicted, detail})
 		}
 		done += x.N
 		if e.Progress != nil {
 			e.Progress(Progress{name, done, total})
 		}
 	}
+	if err := binary.Write(e.digest, binary.LittleEndian, x.Data); err != nil {
+		return err
+	}
 	for i, r := range reports {
-		r.add(y, all[i])
+		r.add(y, all[i], chosen)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func pixels(bright ...int) tensor.NCHW {
 // results returns a report without what it says of how it was made.
 func results(r *attack.Report) *attack.Report {
 	c := *r
-	c.Norm, c.Eps, c.Key, c.Library, c.Attacks = "", 0, "", "", slices.Clone(r.Attacks)
+	c.Norm, c.Eps, c.Key, c.Library, c.Digest, c.Attacks = "", 0, "", "", "", slices.Clone(r.Attacks)
 	for k := range c.Attacks {
 		o := &c.Attacks[k]
 		o.Norm, o.Eps, o.InWorstCase, o.Settings = "", 0, false, nil

@@ -162,6 +162,37 @@ func TestAttacksOnFramesRaiseTheLoss(t *testing.T) {
 	assert.Greater(t, shared, noise+0.01)
 }
 
+// Steps with a shared perturbation, written out: δ ← clamp(δ + α·sign(Σₜ ∂L/∂x_t), ±ε), and
+// every frame is clip(x_t + δ).
+func TestSharedStepsByHand(t *testing.T) {
+	const eps, alpha, steps = 0.125, 0.0625, 7
+	m := model(t, small, false)
+	x, y, ids := frames(m, 3, 0, 1)
+	delta := make([]float32, x.N*m.Channels*m.Height*m.Width)
+	want, outside := x.Clone(), 0
+	size := len(delta) / x.N
+	for range steps {
+		grad := fgsmGradient(t, m, snn.BPTT{}, want, y)
+		for k := range delta {
+			sum := 0.0
+			for step := range m.Steps {
+				sum += float64(frame(grad, k/size, step)[k%size])
+			}
+			d := delta[k] + alpha*sign(float32(sum))
+			if d > eps || d < -eps {
+				outside++
+			}
+			delta[k] = min(max(d, -eps), eps)
+			for step := range m.Steps {
+				frame(want, k/size, step)[k%size] = min(max(frame(x, k/size, step)[k%size]+delta[k], 0), 1)
+			}
+		}
+	}
+	got := perturb(t, share(attack.BIM(eps, alpha, steps, snn.BPTT{})), m, x, y, ids)
+	require.InDeltaSlice(t, want.Data, got.Data, 1e-7)
+	assert.Positive(t, outside)
+}
+
 // A perturbation that equal frames share is that of the image.
 func TestSharedPerturbationOfEqualFrames(t *testing.T) {
 	m := model(t, small, false)

@@ -18,9 +18,9 @@ import (
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
-// The code of docs/attack.md is this file's.
+// The code of docs/attack.md is this file's and that of reading_test.go.
 func TestHowTo(t *testing.T) {
-	doctest.Page(t, "../docs/attack.md", 7, "howto_test.go")
+	doctest.Page(t, "../docs/attack.md", 11, "howto_test.go", "reading_test.go")
 }
 
 // fashionTest returns the first images of the test set.
@@ -82,6 +82,15 @@ func ExampleEvaluate_targeted() {
 	}
 	fmt.Println(report.Norm, report.Eps, right)
 	// Output: L2 1.5 true
+}
+
+// One perturbation for all frames of an example.
+func ExampleAttack_sharedFrames() {
+	shared := attack.PGD(8./255, 2./255, 10, snn.BPTT{})
+	shared.SharedFrames = true
+	threat, _ := shared.Threat()
+	fmt.Println(attack.Describe(shared).SharedFrames, threat.PerFrame)
+	// Output: true true
 }
 
 // Black-box images are made on another network.

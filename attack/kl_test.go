@@ -54,6 +54,17 @@ func TestKLGradient(t *testing.T) {
 		func() { attack.KL{}.Gradient(grad, z, []int{0, 1}, nil) })
 }
 
+// shownKL is KL that shows the clean logits.
+type shownKL struct {
+	attack.KL
+	seen chan []float32
+}
+
+func (w shownKL) WithClean(logits []float32) attack.Objective {
+	w.seen <- logits
+	return w.KL.WithClean(logits)
+}
+
 // The attack raises the divergence from the original image more than its start does, and
 // more than noise of the same size, and under CBA it compares with the network without time.
 func TestTRADES(t *testing.T) {
@@ -71,6 +82,25 @@ func TestTRADES(t *testing.T) {
 	for _, g := range gradients() {
 		d := after(attack.TRADES(0.1, 0.025, 10, g))
 		assert.Greater(t, d, 3*noise, "%v", g)
+	}
+	// The clean logits are those of the network that the gradient is of.
+	for _, g := range gradients() {
+		want, err := m.Logits(snn.Pass{Gradient: g}, x)
+		require.NoError(t, err)
+		a, seen := attack.TRADES(0.1, 0.025, 1, g), make(chan []float32, x.N)
+		a.Objective = shownKL{seen: seen}
+		perturb(t, a, m, x, y, ids)
+		close(seen)
+		n := 0
+		for logits := range seen {
+			n += len(logits)
+			found := false
+			for at := 0; at < len(want); at += m.Classes() {
+				found = found || slices.Equal(want[at:min(at+len(logits), len(want))], logits)
+			}
+			assert.True(t, found, "%v", g)
+		}
+		assert.Equal(t, len(want), n)
 	}
 	// The label plays no part.
 	a := attack.TRADES(0.1, 0.025, 3, snn.BPTT{})

@@ -1,17 +1,31 @@
 package attack
 
 import (
+	"cmp"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 
 	"github.com/org/snnrat/internal/version"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
 )
 
 // Report is the result of an evaluation. Accuracies are shares of Images, in [0,1], and 0
 // if Images is 0. Slices are in the order of the data. A Report read back from its JSON is
-// equal to the original.
+// equal to the original, except that it has no Kept.
+//
+// String prints a Report. Its other methods count per class, compare networks and write
+// images. They expect a Report of [Evaluate] or one read from JSON.
 type Report struct {
-	Images  int       `json:"images"` // number evaluated: all, unless the evaluation was stopped
-	Labels  []int     `json:"labels"` // [Images]
+	Images int   `json:"images"` // number evaluated: all, unless the evaluation was stopped
+	Labels []int `json:"labels"` // [Images]
+	// ClassNames holds the network's names of the classes, or else those of the data. Nil if
+	// they are unknown.
+	ClassNames []string `json:"class_names,omitempty"`
+	// Digest is the SHA-256 of the clean images' values in hexadecimal digits, to tell data
+	// sets apart.
+	Digest  string    `json:"digest,omitempty"`
 	Clean   Outcome   `json:"clean"`
 	Attacks []Outcome `json:"attacks"` // in the order they were given
 	// Survived says for each image whether it is classified as labelled when clean and
@@ -31,6 +45,9 @@ type Report struct {
 	Key string `json:"key"`
 	// Library is the version of this library.
 	Library string `json:"library"`
+
+	// Kept holds the images that [Config].Keep chose. It is nil if Keep is nil.
+	Kept *Kept `json:"-"`
 }
 
 // Outcome is the result for the clean images or for one attack.
@@ -59,10 +76,10 @@ type Outcome struct {
 	Settings    *Settings `json:"settings,omitempty"` // nil for clean images
 }
 
-// newReport returns the report of an evaluation before its first image.
-func newReport(e *evaluation) *Report {
+// newReport returns the report of an evaluation of m before its first image.
+func newReport(e *evaluation, m *snn.Model) *Report {
 	r := &Report{
-		Clean: Outcome{Name: "clean"}, Attacks: make([]Outcome, len(e.attacks)),
+		Clean: Outcome{Name: clean}, Attacks: make([]Outcome, len(e.attacks)),
 		Norm: e.Threat.name(), Eps: e.Threat.Eps, BlackBox: e.Source != nil,
 		Key: hex.EncodeToString(e.Key[:]), Library: version.String(),
 	}
@@ -72,18 +89,29 @@ func newReport(e *evaluation) *Report {
 			Name: a.Name, Norm: t.name(), Eps: t.Eps, InWorstCase: e.inWorstCase(t), Settings: &settings,
 		}
 	}
+	if r.ClassNames = m.ClassNames(); r.ClassNames == nil {
+		r.ClassNames = snn.InfoOf(e.data).ClassNames
+	}
+	if e.Keep != nil {
+		r.Kept = &Kept{Adversarial: make([]tensor.NCHW, len(e.attacks))}
+	}
 	return r
 }
 
 // shown is a network's predictions for the images of a batch, clean or under one attack.
 type shown struct {
+	kept      tensor.NCHW // copies of the images to keep
 	predicted []int
 	detail    Detail
 }
 
-// add appends the predictions for a batch, clean and under each attack.
-func (r *Report) add(labels []int, versions []shown) {
+// add appends the predictions for a batch, clean and under each attack, and the images chosen
+// from it.
+func (r *Report) add(labels []int, versions []shown, chosen []int) {
 	first := r.Images
+	if r.Kept != nil {
+		r.Kept.add(first, chosen, versions)
+	}
 	r.Images += len(labels)
 	r.Labels = append(r.Labels, labels...)
 	r.Clean.Predicted = append(r.Clean.Predicted, versions[0].predicted...)
@@ -143,4 +171,53 @@ func share(n int, has func(i int) bool) float64 {
 		}
 	}
 	return float64(count) / float64(max(n, 1))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. It returns an error that names the field if
+// the lengths of the slices differ from Images, or if a class is negative.
+func (r *Report) UnmarshalJSON(text []byte) error {
+	type plain Report // without this method
+	if err := json.Unmarshal(text, (*plain)(r)); err != nil {
+		return err
+	}
+	if err := r.validate(); err != nil {
+		return fmt.Errorf("attack: report: %w", err)
+	}
+	return nil
+}
+
+// validate returns an error if the parts of r do not fit together.
+func (r *Report) validate() error {
+	check := func(name string, n, smallest int, classes []int) error {
+		if n != r.Images {
+			return fmt.Errorf("%s of %d images: expected the %d of images", name, n, r.Images)
+		}
+		for i, c := range classes {
+			if c < smallest {
+				return fmt.Errorf("%s of image %d: %d: expected a class of at least %d", name, i, c, smallest)
+			}
+		}
+		return nil
+	}
+	share := func(name string, v float64) error {
+		if !(v >= 0 && v <= 1) {
+			return fmt.Errorf("%s %v: expected a number from 0 to 1", name, v)
+		}
+		return nil
+	}
+	errs := []error{
+		check("labels", len(r.Labels), 0, r.Labels),
+		check("survived", len(r.Survived), 0, nil),
+		share("worst_case_accuracy", r.WorstCase),
+	}
+	for _, o := range append([]Outcome{r.Clean}, r.Attacks...) {
+		errs = append(errs, check(o.Name+": predicted", len(o.Predicted), 0, o.Predicted), share(o.Name+": accuracy", o.Accuracy))
+		if o.Success != nil {
+			errs = append(errs, check(o.Name+": success", len(o.Success), 0, nil))
+		}
+		if o.Target != nil {
+			errs = append(errs, check(o.Name+": target", len(o.Target), -1, o.Target))
+		}
+	}
+	return cmp.Or(errs...)
 }

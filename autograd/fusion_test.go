@@ -135,6 +135,9 @@ func TestFusion(t *testing.T) {
 			for kind := range 4 {
 				rate, glif := kind&1 != 0, kind&2 != 0
 				for _, twice := range []bool{false, true} {
+					if glif && twice && cout == 64 {
+						continue // no path of its own
+					}
 					for _, want := range []struct{ input, params bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 						name := fmt.Sprintf("%v train=%v rate=%v glif=%v twice=%v input=%v params=%v", sh, train, rate, glif, twice, want.input, want.params)
 						t.Run(name, func(t *testing.T) {

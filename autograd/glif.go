@@ -57,10 +57,10 @@ type GLIFGrads struct {
 // glifCoefficients is the number of coefficients of a GLIF.
 const glifCoefficients = 9
 
-// padded returns the coefficients for c channels in whole blocks. Their memory is buf
+// pad sets k to the coefficients for c channels in whole blocks. Their memory is buf
 // [glifCoefficients][⌈c/16⌉][16].
-func (n *GLIF) padded(op string, c int, buf []float32) (k kernel.GLIF) {
-	k.Soft = n.SoftReset
+func (n *GLIF) pad(k *kernel.GLIF, op string, c int, buf []float32) {
+	*k = kernel.GLIF{Soft: n.SoftReset}
 	size := roundUp(c)
 	for _, e := range []struct {
 		name string
@@ -97,20 +97,20 @@ func (n *GLIF) padded(op string, c int, buf []float32) (k kernel.GLIF) {
 			}
 		}
 	}
-	return k
 }
 
-// coefficients returns the padded coefficients of n, and the value that holds their memory.
-func (t *Tape) coefficients(op string, n *GLIF, c int) (kernel.GLIF, *Value) {
+// pad sets k to the padded coefficients of n and returns the value that holds their memory.
+func (t *Tape) pad(k *kernel.GLIF, op string, n *GLIF, c int) *Value {
 	v := t.NewDense(tensor.Shape{N: glifCoefficients, Steps: 1, C: c, H: 1, W: 1}, false)
-	return n.padded(op, c, v.dense), v
+	n.pad(k, op, c, v.dense)
+	return v
 }
 
 // glifNeurons are GLIF neurons with padded coefficients, for fire.
 type glifNeurons kernel.GLIF
 
-func (n glifNeurons) forward(s []uint16, x []float32, norm kernel.Norm, sc kernel.Scan, threads int) bool {
-	return kernel.GLIFForward(s, x, norm, kernel.GLIF(n), sc, nil, threads)
+func (n *glifNeurons) forward(s []uint16, x []float32, norm kernel.Norm, sc kernel.Scan, threads int) bool {
+	return kernel.GLIFForward(s, x, norm, (*kernel.GLIF)(n), sc, nil, threads)
 }
 
 // glifThroughTime keeps what throughTime keeps, and the coefficients.
@@ -118,7 +118,7 @@ type glifThroughTime struct {
 	from         source
 	in, y        *Value // in are the currents
 	neurons      GLIF
-	coefficients kernel.GLIF
+	coefficients *kernel.GLIF
 	surrogate    Surrogate
 	detach       bool
 	trains       bool
@@ -136,10 +136,11 @@ func FireGLIFThroughTime(t *Tape, x *Value, n GLIF, steps int, s Surrogate, deta
 	const name = "FireGLIFThroughTime"
 	x = t.currents(name, x, steps)
 	from := t.source(x)
-	k, memory := t.coefficients(name, &n, x.shape.C)
+	k := new(kernel.GLIF)
+	memory := t.pad(k, name, &n, x.shape.C)
 	trains := t.Params && len(n.Params) > 0
 	needsGrad := x.needsGrad || trains
-	y := fire(t, from, glifNeurons(k), steps, needsGrad, needsGrad)
+	y := fire(t, from, (*glifNeurons)(k), steps, needsGrad, needsGrad)
 	if needsGrad {
 		op := &glifThroughTime{from: from, in: x, y: y, neurons: n, coefficients: k, surrogate: s, detach: detach, trains: trains}
 		y.maker = op
@@ -183,7 +184,7 @@ func (o *glifThroughTime) Backward(t *Tape) {
 	x := o.from.x
 	dy, steps := t.Grad(o.y)
 	g := kernel.GLIFGrad{
-		GLIF: o.coefficients, Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
+		GLIF: *o.coefficients, Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
 		X: t.Floats(x), Spikes: t.Words(o.y), Dout: dy, DoutSteps: steps,
 		Surrogate: o.surrogate, Detach: o.detach,
 	}
@@ -239,32 +240,35 @@ func (n *GLIF) chain(s *kernel.GLIFSums, c int) {
 func FireGLIFThroughRate(t *Tape, x *Value, n GLIF, steps int) *Value {
 	const name = "FireGLIFThroughRate"
 	x = t.currents(name, x, steps)
-	k, memory := t.coefficients(name, &n, x.shape.C)
-	y := rate(t, x, glifNeurons(k), steps)
+	k := new(kernel.GLIF)
+	memory := t.pad(k, name, &n, x.shape.C)
+	y := rate(t, x, (*glifNeurons)(k), steps)
 	t.Release(memory)
 	return y
 }
 
 // GLIFState is what a layer of GLIF neurons carries from one step to the next.
 type GLIFState struct {
-	shape tensor.Shape // with one step
-	state *kernel.GLIFState
+	shape  tensor.Shape // with one step
+	state  *kernel.GLIFState
+	padded kernel.GLIF // of the last call
+	buf    []float32   // memory of padded
 }
 
 // NewGLIFState returns the state of neurons before the first step. sh is the shape of their
 // currents, with any number of steps.
 func NewGLIFState(n GLIF, sh tensor.Shape) *GLIFState {
-	s := &GLIFState{shape: sh.WithSteps(1)}
-	s.state = kernel.NewGLIFState(s.coefficients(n), scanOf(s.shape, 1))
+	s := &GLIFState{shape: sh.WithSteps(1), buf: make([]float32, glifCoefficients*roundUp(sh.C))}
+	n.pad(&s.padded, "NewGLIFState", sh.C, s.buf)
+	s.state = kernel.NewGLIFState(&s.padded, scanOf(s.shape, 1))
 	return s
 }
 
-func (s *GLIFState) coefficients(n GLIF) kernel.GLIF {
-	return n.padded("GLIFState", s.shape.C, make([]float32, glifCoefficients*roundUp(s.shape.C)))
-}
-
 // Clear makes s the state before the first step.
-func (s *GLIFState) Clear(n GLIF) { s.state.Clear(s.coefficients(n), scanOf(s.shape, 1)) }
+func (s *GLIFState) Clear(n GLIF) {
+	n.pad(&s.padded, "GLIFState.Clear", s.shape.C, s.buf)
+	s.state.Clear(&s.padded, scanOf(s.shape, 1))
+}
 
 // Membrane returns the membrane potentials m. They share the memory of s.
 func (s *GLIFState) Membrane() *tensor.Dense {
@@ -275,8 +279,9 @@ func (s *GLIFState) Membrane() *tensor.Dense {
 // and returns their spikes. No gradient passes through. Calls that continue each other give
 // the bits of one call for all steps, and those of FireGLIFThroughTime.
 //
-// FireGLIF panics if the shapes of x and state differ in more than steps, or if a
-// coefficient has a wrong number of values.
+// FireGLIF panics if the shapes of x and state differ in more than steps, if a coefficient
+// has a wrong number of values, or if the state is that of neurons with other coefficients
+// set.
 func FireGLIF(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
 	const name = "FireGLIF"
 	x = t.currents(name, x, steps)
@@ -284,11 +289,13 @@ func FireGLIF(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
 		panic(fmt.Sprintf("autograd: %s: a state of shape %v for currents %v", name, state.shape, x.shape))
 	}
 	from := t.source(x)
-	k, memory := t.coefficients(name, &n, x.shape.C)
+	n.pad(&state.padded, name, x.shape.C, state.buf)
+	if !state.state.Fits(&state.padded) {
+		panic(fmt.Sprintf("autograd: %s: a state of neurons with other coefficients set: expected one that NewGLIFState returned for these", name))
+	}
 	y := t.NewSpikes(x.shape.WithSteps(steps), false)
-	if !kernel.GLIFForward(y.spikes, t.Floats(from.x), from.norm, k, scanOf(x.shape, steps), state.state, t.Threads) {
+	if !kernel.GLIFForward(y.spikes, t.floats(from.x), from.norm, &state.padded, scanOf(x.shape, steps), state.state, t.Threads) {
 		t.MarkNonFinite()
 	}
-	t.Release(memory)
 	return y
 }

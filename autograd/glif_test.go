@@ -90,7 +90,8 @@ func naiveGLIF(n autograd.GLIF, derivative func(u float64) float64, detach bool,
 
 func TestFireGLIFThroughTimeAgainstNaiveTape(t *testing.T) {
 	tape := &autograd.Tape{Params: true}
-	for _, surrogate := range surrogates {
+	for _, k := range []int{0, len(surrogates) - 1} { // inline, and by slices
+		surrogate := surrogates[k]
 		for i, n := range glifs() {
 			for _, detach := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%T %v, neuron %d, detached %v", surrogate.Surrogate, surrogate.Surrogate, i, detach), func(t *testing.T) {
@@ -254,8 +255,10 @@ func TestGLIFTrainsAlone(t *testing.T) {
 	for i, c := range []struct{ input, params bool }{{true, true}, {false, true}, {true, false}} {
 		s := scenes(1)[7]
 		tape := &autograd.Tape{Params: c.params}
-		y := autograd.FireGLIFThroughTime(tape, tape.Input(s.x.dense(), c.input), n, s.steps, snn.Triangle{Width: 1}, false)
+		x := tape.Input(s.x.dense(), c.input)
+		y := autograd.FireGLIFThroughTime(tape, x, n, s.steps, snn.Triangle{Width: 1}, false)
 		tape.BackwardFrom(y, s.seed.dense())
+		assert.Equal(t, c.input, x.Grad() != nil)
 		grads[i] = p.ExportGrad()
 		p.ClearGrad()
 	}
@@ -307,6 +310,9 @@ func TestGLIFMisuse(t *testing.T) {
 	assert.PanicsWithValue(t, "autograd: FireGLIFThroughTime: 0 values of Decay for 3 channels: expected 3 or 1", func() { fire(bad) })
 	other := autograd.NewGLIFState(good, tensor.Shape{N: 2, Steps: 1, C: 3, H: 1, W: 1})
 	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), good, 1, other) })
+	adaptive := good
+	adaptive.Adaptation = []float32{1}
+	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), adaptive, 1, autograd.NewGLIFState(good, sh)) })
 	x.Set(0, 0, 1, 0, 0, float32(math.NaN()))
 	fire(good)
 	assert.True(t, tape.TakeNonFinite())

@@ -14,13 +14,14 @@ import (
 //
 //   - weights of Shape [Cout, Cin] or [Cout, Cin, KH, KW] as
 //     [⌈Cout/16⌉][Cin rounded up to 16][KH·KW][16], where lanes are output channels,
-//   - a vector of Shape [C] in order, with C rounded up to 16.
+//   - a vector of Shape [C] in order, with C rounded up to 16,
+//   - one value of Shape [] as a vector of Shape [1].
 //
 // Padding is zero and must stay zero.
 type Param struct {
-	Name      string // unique in a model, in PyTorch's style, such as features.0.weight
-	Shape     []int  // as in PyTorch: [C], [Cout, Cin] or [Cout, Cin, KH, KW]
-	Trainable bool   // false for buffers, such as batch norm's running statistics
+	Name      string `json:"-"` // unique in a model, in PyTorch's style, such as features.0.weight
+	Shape     []int  `json:"-"` // as in PyTorch: [] for one value, [C], [Cout, Cin] or [Cout, Cin, KH, KW]
+	Trainable bool   `json:"-"` // false for buffers, such as batch norm's running statistics
 
 	data    []float32
 	grad    []float32
@@ -28,11 +29,13 @@ type Param struct {
 	version uint64
 }
 
-// NewParam returns a trainable parameter of zeros. It panics unless shape has one, two or
+// NewParam returns a trainable parameter of zeros. It panics unless shape has no, one, two or
 // four extents, all positive.
 func NewParam(shape ...int) *Param {
 	n := 0
 	switch len(shape) {
+	case 0:
+		n = roundUp(1)
 	case 1:
 		n = roundUp(shape[0])
 	case 2:
@@ -40,16 +43,16 @@ func NewParam(shape ...int) *Param {
 	case 4:
 		n = roundUp(shape[0]) * roundUp(shape[1]) * shape[2] * shape[3]
 	}
-	if n <= 0 || slices.Min(shape) < 1 {
-		panic(fmt.Sprintf("autograd: NewParam: shape %v is not that of a vector, a matrix or a 2-D convolution", shape))
+	if n <= 0 || len(shape) > 0 && slices.Min(shape) < 1 {
+		panic(fmt.Sprintf("autograd: NewParam: shape %v is not that of a value, a vector, a matrix or a 2-D convolution", shape))
 	}
 	return &Param{Shape: slices.Clone(shape), Trainable: true, data: make([]float32, n)}
 }
 
-// NewBuffer returns a buffer of Shape [c] with zeros. A buffer is saved with a model but
-// not trained.
-func NewBuffer(c int) *Param {
-	p := NewParam(c)
+// NewBuffer returns a buffer of zeros. A buffer is saved with a model but not trained.
+// NewBuffer panics as NewParam does.
+func NewBuffer(shape ...int) *Param {
+	p := NewParam(shape...)
 	p.Trainable = false
 	return p
 }
@@ -99,11 +102,11 @@ func (p *Param) OpenGrad() (g []float32, add bool) {
 	return p.grad, add
 }
 
-// AddGrad adds v to the gradient of a parameter of Shape [C]. v has at least C values. It
-// is for the Backward of an [Op].
+// AddGrad adds v to the gradient of a parameter of Shape [C] or []. v has at least C values,
+// or one. It is for the Backward of an [Op].
 func (p *Param) AddGrad(v []float64) {
 	g, add := p.OpenGrad()
-	for i := range p.Shape[0] {
+	for i := range p.Len() {
 		if add {
 			g[i] += float32(v[i])
 		} else {
@@ -115,7 +118,10 @@ func (p *Param) AddGrad(v []float64) {
 // index returns, for every value, its position in row-major order and in p.data.
 func (p *Param) index() iter.Seq2[int, int] {
 	return func(yield func(i, at int) bool) {
-		rows, cin, k := p.Shape[0], 1, 1
+		rows, cin, k := 1, 1, 1
+		if len(p.Shape) > 0 {
+			rows = p.Shape[0]
+		}
 		if len(p.Shape) > 1 {
 			cin = p.Shape[1]
 		}

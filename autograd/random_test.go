@@ -140,6 +140,33 @@ func TestPoisson(t *testing.T) {
 	}
 }
 
+// The spikes of a step come from its own frame: frames of zeros and ones come out as they
+// are, and equal frames as their image. Each frame gets the gradient of its step.
+func TestPoissonOfFrames(t *testing.T) {
+	x := tensor.NewFrames(tensor.Shape{N: 2, Steps: 3, C: 17, H: 1, W: 2})
+	for i := range x.Data {
+		x.Data[i] = float32(i / 3 % 2)
+	}
+	tape := &autograd.Tape{}
+	leaf := tape.Leaf(x, true)
+	y := autograd.Poisson(tape, leaf, 3, imageKeys(2))
+	require.Equal(t, x, y.Spikes().Dense().Unpack())
+	seed := elementwise(y.Shape(), func(n, step, c, h, w int) float64 { return float64(n + 10*step + c - w) })
+	tape.BackwardFrom(y, seed.dense())
+	require.Equal(t, seed, ofDense(leaf.Grad()))
+
+	one := tensor.NewNCHW(2, 17, 1, 2)
+	for i := range one.Data {
+		one.Data[i] = float32(i%11) / 10
+	}
+	all := tensor.NewFrames(x.Shape())
+	for i := range 6 {
+		copy(all.Data[i*one.Pixels():], one.Image(i/3))
+	}
+	want := autograd.Poisson(tape, tape.Leaf(one, false), 3, imageKeys(2)).Spikes()
+	require.Equal(t, want, autograd.Poisson(tape, tape.Leaf(all, false), 3, imageKeys(2)).Spikes())
+}
+
 // The spikes of a pixel come from one random number each: a brighter pixel keeps the spikes
 // that it had, and no other pixel's spikes change. A pixel of 2⁻¹⁶ fires, 0 does not, and a
 // value between rounds to the nearest of them.

@@ -88,10 +88,10 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 	}
 	most := rowSums{pos: slices.Max(c.Positive), neg: slices.Max(c.Negative)}
 	b.Gamma, b.PaperGamma = addUp(most.pos, most.neg), most.paperGamma()
-	if c.Neurons == nil || c.Neurons.SoftReset {
+	if c.Neurons == nil || c.SoftReset {
 		return b, nil
 	}
-	b.dynamics = Dynamics{Decay: float64(c.Neurons.Decay), Threshold: float64(c.Neurons.Threshold), Steps: steps}
+	b.dynamics = Dynamics{Decay: c.Decay, Threshold: c.Threshold, Steps: steps}
 	if err := b.dynamics.validate("Connection.Bound"); err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (b *ConnectionBounds) amplify(current *tensor.Dense, steps int, d map[strin
 	a.MaxOut = all
 	a.ByMargin, a.ByCurrents = slices.Repeat([]int{all}, images), slices.Repeat([]int{all}, images)
 	a.ByTheorem1 = slices.Repeat([]float64{math.Inf(1)}, images)
-	if b.Neurons == nil || b.Neurons.SoftReset {
+	if b.Neurons == nil || b.SoftReset {
 		return a, nil
 	}
 	a.MaxOut = min(all, b.MaxDifferences)

@@ -78,18 +78,18 @@ func TestMeasureAmplification(t *testing.T) {
 				if a.Layer != profile[k].Layer || a.Neurons != profile[k].Shape.Neurons() || a.Steps != m.Steps {
 					t.Fatalf("layer %d is %+v, want %+v", k, a, profile[k])
 				}
-				if width := b.Hi - b.Lo; !b.Neurons.SoftReset && !(width > 0 && b.Gamma > 0) {
+				if width := b.Hi - b.Lo; !b.SoftReset && !(width > 0 && b.Gamma > 0) {
 					t.Errorf("%s: γ %v, potentials in [%v, %v]", a.Layer, b.Gamma, b.Lo, b.Hi)
 				}
 				if p := 2 * max(slices.Max(b.Positive), slices.Max(b.Negative)); b.PaperGamma != p || b.PaperGamma < b.Gamma {
 					t.Errorf("%s: the paper's γ is %v, want %v, at least %v", a.Layer, b.PaperGamma, p, b.Gamma)
 				}
-				if ratio, want := b.PaperGamma/float64(b.Neurons.Threshold), 0.0; !b.Neurons.SoftReset {
+				if ratio, want := b.PaperGamma/b.Threshold, 0.0; !b.SoftReset {
 					// Eq. 15
-					want = float64(a.Neurons*m.Steps*(m.Steps+1)) / float64(b.Neurons.Decay) * (ratio + ratio*ratio)
+					want = float64(a.Neurons*m.Steps*(m.Steps+1)) / b.Decay * (ratio + ratio*ratio)
 					near(t, a.Layer+": Γ", b.PaperConstant, want, 1e-12)
 					for n, v := range a.CurrentBound {
-						near(t, a.Layer+": Theorem 1", a.ByTheorem1[n], math.Pow(v/float64(b.Neurons.Threshold), 2)+want, 1e-12)
+						near(t, a.Layer+": Theorem 1", a.ByTheorem1[n], math.Pow(v/b.Threshold, 2)+want, 1e-12)
 					}
 				}
 				for n := range clean.N {
@@ -118,10 +118,10 @@ func TestMeasureAmplification(t *testing.T) {
 							t.Errorf("%s, image %d: D₂² = %v > %v by %s", a.Layer, n, d2, bound, by)
 						}
 					}
-					if n == 1 && (a.Out[n] != 0 || a.Bound(n) != 0 && !b.Neurons.SoftReset) {
+					if n == 1 && (a.Out[n] != 0 || a.Bound(n) != 0 && !b.SoftReset) {
 						t.Errorf("%s: D₂ = %v ≤ %v without a perturbation", a.Layer, a.Out[n], a.Bound(n))
 					}
-					if b.Neurons.SoftReset && a.Bound(n) != a.Neurons*a.Steps {
+					if b.SoftReset && a.Bound(n) != a.Neurons*a.Steps {
 						t.Errorf("%s: a bound of %v for soft reset", a.Layer, a.Bound(n))
 					}
 				}

@@ -2,6 +2,7 @@ package lipschitz
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/org/snnrat/autograd"
@@ -26,9 +27,13 @@ const (
 // The weights of a Map are rounded to float32, and Bias is computed in float64. The network
 // itself rounds in another order. The bounds of a connection hold for its maps as they are.
 type Connection struct {
-	Layer   string   // name of the neurons, or Logits
-	Neurons *snn.LIF // nil for the logits
-	Paths   []Path
+	Layer   string     // name of the neurons, or Logits
+	Neurons snn.Neuron // nil for the logits
+	// Decay and Threshold are those of [Dynamics] for the current I. A gain of the neurons,
+	// as that of DecayInput, is in Threshold. SoftReset says that the reset is soft.
+	Decay, Threshold float64
+	SoftReset        bool
+	Paths            []Path
 	// Bias has a value for each channel. It does not include the mean of the image
 	// normalization.
 	Bias []float64
@@ -47,7 +52,7 @@ type Path struct {
 
 // Connections returns the connections of m, in the order in which their neurons run. The
 // last one belongs to the logits. Connections returns an error that names the layer if a
-// layer has an unknown type, or if a map between neurons is not supported: maximum pooling
+// layer has an unknown type, if its neurons are not those of [Dynamics], or if a map between neurons is not supported: maximum pooling
 // behind a linear map, or two convolutions or linear layers in a row.
 func Connections(m *snn.Model) ([]Connection, error) {
 	w := &walker{model: m, after: Image}
@@ -185,7 +190,7 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 		return s, nil
 	case *snn.Dropout, snn.Flatten: // a linear layer reads C × H × W in this order
 		return s, nil
-	case *snn.LIF:
+	case snn.Neuron:
 		if err := w.connect(l.Name(), l, s); err != nil {
 			return s, err
 		}
@@ -245,10 +250,13 @@ func (w *walker) residual(b *snn.Residual, x signal) (signal, error) {
 }
 
 // connect collects the connection of the signal s to a layer.
-func (w *walker) connect(layer string, n *snn.LIF, s signal) error {
+func (w *walker) connect(layer string, n snn.Neuron, s signal) error {
 	c := Connection{
 		Layer: layer, Neurons: n, Bias: make([]float64, s.c),
 		Positive: make([]float64, s.c), Negative: make([]float64, s.c),
+	}
+	if err := c.fold(n); err != nil {
+		return err
 	}
 	copy(c.Bias, s.bias)
 	for _, p := range s.parts {
@@ -274,5 +282,51 @@ func (w *walker) connect(layer string, n *snn.LIF, s signal) error {
 		c.Paths = append(c.Paths, Path{From: p.from, Weight: p.weight, Map: m})
 	}
 	w.found = append(w.found, c)
+	return nil
+}
+
+// fold sets Decay, Threshold and SoftReset to those of n. It returns an error if n is not a
+// neuron of [Dynamics] with other units of the current.
+func (c *Connection) fold(n snn.Neuron) error {
+	const expected = "expected neurons with one decay and one threshold, a reset to 0 or a soft reset, and no other state"
+	var decay, gain, threshold float64
+	switch n := n.(type) {
+	case nil: // the logits
+		return nil
+	case *snn.LIF:
+		if n.Reset != 0 || n.Start != 0 {
+			return fmt.Errorf("layer %s (%T): reset to %v, start at %v: %s", n.Name(), n, n.Reset, n.Start, expected)
+		}
+		decay, gain, threshold, c.SoftReset = float64(n.Decay), 1, float64(n.Threshold), n.SoftReset
+		if n.DecayInput {
+			gain = float64(1 - n.Decay)
+		}
+	case *snn.GLIF:
+		d := n.Dynamics()
+		if d.SynapticDecay != nil || n.Recurrent != nil || d.Adaptation != nil || d.Reset != nil || d.Start != nil {
+			return fmt.Errorf("layer %s (%T, %s): %s", n.Name(), n, n.Kind(), expected)
+		}
+		if d.Gain == nil {
+			d.Gain = []float32{1}
+		}
+		for _, k := range []struct {
+			what string
+			v    []float32
+		}{{"decay", d.Decay}, {"gain", d.Gain}, {"threshold", d.Threshold}} {
+			if lo, hi := slices.Min(k.v), slices.Max(k.v); lo != hi {
+				return fmt.Errorf("layer %s (%T): a %s from %v to %v: %s", n.Name(), n, k.what, lo, hi, expected)
+			}
+		}
+		decay, gain, threshold, c.SoftReset = float64(d.Decay[0]), float64(d.Gain[0]), float64(d.Threshold[0]), n.SoftReset
+	default:
+		return fmt.Errorf("layer %s: neurons of type %T: %s", n.Name(), n, expected)
+	}
+	if !(gain > 0) {
+		return fmt.Errorf("layer %s: a gain of %v: expected a positive number", n.Name(), gain)
+	}
+	c.Decay, c.Threshold = decay, threshold
+	if gain != 1 {
+		c.Threshold = math.Nextafter(threshold/gain, 0) // a lower threshold has larger bounds
+	}
 	return nil
 }

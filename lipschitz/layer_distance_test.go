@@ -60,6 +60,27 @@ func TestSpikeDistancesByHand(t *testing.T) {
 	}
 }
 
+// A wire hands on frames of zeros and ones as they are, so that distances are those of the
+// frames. Both batches must be images, or both frames.
+func TestSpikeDistancesOfFrames(t *testing.T) {
+	m, _ := wire(t)
+	clean := tensor.NCHW{N: 2, Steps: 4, C: 1, H: 1, W: 1, Data: []float32{1, 0, 1, 0, 1, 1, 1, 1}}
+	moved := tensor.NCHW{N: 2, Steps: 4, C: 1, H: 1, W: 1, Data: []float32{0, 1, 1, 0, 1, 0, 0, 0}}
+	got, err := lipschitz.SpikeDistances(m, 1, clean, moved, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range got {
+		if want := []float64{2, 3}; !slices.Equal(l.D, want) {
+			t.Errorf("layer %s: D = %v, want %v", l.Layer, l.D, want)
+		}
+	}
+	_, err = lipschitz.SpikeDistances(m, 1, clean, tensor.NewNCHW(2, 1, 1, 1), nil)
+	if want := "lipschitz: SpikeDistances: clean images 2×4×1×1×1 and perturbed images 2×1×1×1; expected the same shape"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
 // The currents of the first layer are the pixels. Those of the second layer are spikes.
 func TestCurrentDistancesByHand(t *testing.T) {
 	m, _ := wire(t)

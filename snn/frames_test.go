@@ -156,7 +156,7 @@ func testBinaryFrames(t *testing.T, first snn.Layer, g snn.Gradient) {
 	}
 	a, err := m.Gradients(snn.Pass{Gradient: g, OnSpikes: got.observe}, x, got.back)
 	require.NoError(t, err)
-	params := gradients(m)
+	params := frameGradients(m)
 	for _, p := range m.Params() {
 		p.ClearGrad()
 	}
@@ -165,7 +165,7 @@ func testBinaryFrames(t *testing.T, first snn.Layer, g snn.Gradient) {
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	require.Equal(t, b, a)
-	require.Equal(t, gradients(m), params, "%v", g)
+	require.Equal(t, frameGradients(m), params, "%v", g)
 	if g != (snn.CBA{}) {
 		assert.True(t, held.dense)
 	}
@@ -191,8 +191,8 @@ func plain(t *testing.T, first snn.Layer) *snn.Model {
 	return m
 }
 
-// gradients returns the gradients of m's parameters.
-func gradients(m *snn.Model) (all [][]float32) {
+// frameGradients returns the gradients of m's parameters.
+func frameGradients(m *snn.Model) (all [][]float32) {
 	for _, p := range m.Params() {
 		all = append(all, p.ExportGrad())
 	}

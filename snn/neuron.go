@@ -1,6 +1,7 @@
 package snn
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -43,12 +44,15 @@ type ReLUNeuron interface {
 // Fire fails the pass if a current or membrane potential is not finite, and calls p.OnSpikes
 // and p.OnNeurons.
 func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
+	outer := p.Tape.Layer
+	p.Tape.Layer = n.Name()
 	var y *autograd.Value
 	if p.stream != nil {
 		y = p.stream.fire(n, x)
 	} else {
 		y = p.Gradient.Fire(p, n, x)
 	}
+	p.Tape.Layer = outer
 	if p.Tape.TakeNonFinite() {
 		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.Name()))
 	}
@@ -64,19 +68,22 @@ func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 }
 
 // LIF is a layer of leaky integrate-and-fire neurons in discrete time (Eq. 1–3 of Ding et
-// al. 2022). The membrane potential m is 0 before the first step. With the current x(t), step
-// t computes
+// al. 2022). The membrane potential m is Start before the first step. With the current x(t),
+// step t computes
 //
-//	m ← Decay·m + x(t)
+//	m ← Decay·m + x(t), or m ← Decay·m + (1 − Decay)·x(t) with DecayInput
 //	s(t) = 1 if m ≥ Threshold, else 0
-//	m ← m·(1 − s(t)), or m ← m − Threshold·s(t) with SoftReset
+//	m ← Reset if s(t) = 1, or m ← m − Threshold·s(t) with SoftReset
 //
 // The output is the spikes s(t). The paper stores Decay·m where m is stored here, and has the
 // same spikes. Under [CBA] the layer is a ReLU.
 type LIF struct {
 	Decay       float32   // λ in (0,1], the factor that m keeps in a step; 1 for the IF neuron
 	Threshold   float32   // θ > 0
-	SoftReset   bool      // a spike lowers m by Threshold, instead of setting it to zero
+	Reset       float32   // the value of m after a spike, without SoftReset
+	Start       float32   // the value of m before the first step
+	SoftReset   bool      // a spike lowers m by Threshold, instead of setting it to Reset
+	DecayInput  bool      // the current counts 1 − Decay times
 	DetachReset bool      // gradients do not cross the reset
 	Surrogate   Surrogate // for BPTT
 
@@ -96,6 +103,21 @@ func (n *LIF) dynamics() autograd.Dynamics {
 	return autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 }
 
+// general returns the dynamics of neurons with a setting that dynamics has no place for.
+func (n *LIF) general() (g autograd.GLIF, ok bool) {
+	if n.Reset == 0 && n.Start == 0 && !n.DecayInput {
+		return g, false
+	}
+	g = autograd.GLIF{
+		Decay: []float32{n.Decay}, Threshold: []float32{n.Threshold}, SoftReset: n.SoftReset,
+		Reset: unlessZero(n.Reset), Start: unlessZero(n.Start),
+	}
+	if n.DecayInput {
+		g.Gain = []float32{1 - n.Decay}
+	}
+	return g, true
+}
+
 // Name returns the layer's name in its model, such as features.2. It is empty before
 // NewModel.
 func (n *LIF) Name() string { return n.name }
@@ -107,6 +129,14 @@ func (n *LIF) Validate() error {
 		return fmt.Errorf("decay %v: expected a number in (0, 1]", n.Decay)
 	case !(n.Threshold > 0) || math.IsInf(float64(n.Threshold), 0):
 		return fmt.Errorf("threshold %v: expected a positive number", n.Threshold)
+	case !(n.Reset < n.Threshold) || math.IsInf(float64(n.Reset), 0):
+		return fmt.Errorf("reset to %v: expected a number below the threshold, %v", n.Reset, n.Threshold)
+	case n.Start-n.Start != 0:
+		return fmt.Errorf("start at %v: expected a finite number", n.Start)
+	case n.SoftReset && n.Reset != 0:
+		return fmt.Errorf("soft reset and a reset to %v: expected one of them", n.Reset)
+	case n.DecayInput && n.Decay == 1:
+		return errors.New("decay 1 with DecayInput: no current would count; expected a decay below 1")
 	}
 	return validateSurrogate(n.Surrogate)
 }
@@ -119,11 +149,17 @@ func (n *LIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autograd
 	if s == nil {
 		s = n.Surrogate
 	}
+	if g, ok := n.general(); ok {
+		return autograd.FireGLIFThroughTime(p.Tape, x, g, p.Steps, s, n.DetachReset)
+	}
 	return autograd.FireThroughTime(p.Tape, x, n.dynamics(), p.Steps, s, n.DetachReset)
 }
 
 // FireThroughRate implements [RateNeuron].
 func (n *LIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
+	if g, ok := n.general(); ok {
+		return autograd.FireGLIFThroughRate(p.Tape, x, g, p.Steps)
+	}
 	return autograd.FireThroughRate(p.Tape, x, n.dynamics(), p.Steps)
 }
 
@@ -136,6 +172,12 @@ func (n *LIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, 
 	}
 	if n.Threshold != 1 {
 		kind += fmt.Sprintf(" θ=%v", n.Threshold)
+	}
+	if n.Reset != 0 {
+		kind += fmt.Sprintf(" reset to %v", n.Reset)
+	}
+	if n.Start != 0 {
+		kind += fmt.Sprintf(" start at %v", n.Start)
 	}
 	s.add(Row{Name: name, Kind: kind, In: in, Out: in, Neurons: in.Neurons(), Layer: n})
 	return in, n.Validate()

@@ -22,6 +22,8 @@ type sketch struct {
 	twins   []func(tw *twin, name string, x *grid) *grid
 	c, h, w int // of the last layer's output
 	image   tensor.Shape
+	// timeless is set if the gradient approximation has no time: no recurrent layers then.
+	timeless bool
 }
 
 func (s *sketch) add(l snn.Layer, run func(tw *twin, name string, x *grid) *grid) {
@@ -39,15 +41,73 @@ func drawSurrogate(t *rapid.T) snn.Surrogate {
 	}).Draw(t, "surrogate")
 }
 
-func (s *sketch) newNeuron() *snn.LIF {
-	return &snn.LIF{
-		Decay: rapid.SampledFrom([]float32{1, 0.9, 0.5}).Draw(s.T, "decay"), Threshold: rapid.SampledFrom([]float32{1, 0.6}).Draw(s.T, "threshold"),
-		SoftReset: s.odds(30, "soft"), DetachReset: s.odds(30, "detach"), Surrogate: drawSurrogate(s.T),
+// newNeuron draws a layer of neurons for c channels.
+func (s *sketch) newNeuron(c int) snn.Neuron {
+	threshold := rapid.SampledFrom([]float32{1, 0.6}).Draw(s.T, "threshold")
+	decay := rapid.SampledFrom([]float32{1, 0.9, 0.5}).Draw(s.T, "decay")
+	soft, detach, surrogate := s.odds(30, "soft"), s.odds(30, "detach"), drawSurrogate(s.T)
+	var reset, start float32
+	if s.odds(20, "reset") && !soft {
+		reset = -0.2
 	}
+	if s.odds(20, "start") {
+		start = 0.3
+	}
+	switch rapid.IntRange(1, 8).Draw(s.T, "neuron") {
+	case 1:
+		l := newLeaky(c, decay, threshold)
+		l.Soft, l.Detach = soft, detach
+		return snn.NewCustom(l, surrogate)
+	case 2, 3, 4:
+		return s.newGLIF(c, &snn.GLIF{Reset: reset, Start: start, SoftReset: soft, DetachReset: detach, Surrogate: surrogate})
+	case 5:
+		return &snn.LIF{
+			Decay: decay, Threshold: threshold, Reset: reset, Start: start, DecayInput: decay < 1,
+			SoftReset: soft, DetachReset: detach, Surrogate: surrogate,
+		}
+	}
+	return &snn.LIF{Decay: decay, Threshold: threshold, SoftReset: soft, DetachReset: detach, Surrogate: surrogate}
+}
+
+// newGLIF draws the parameters of n.
+func (s *sketch) newGLIF(c int, n *snn.GLIF) *snn.GLIF {
+	param := func(what string) *autograd.Param {
+		p := autograd.NewParam()
+		if s.odds(50, "a "+what+" for each channel") {
+			p = autograd.NewParam(c)
+		}
+		p.Trainable = s.odds(60, what+" is trained")
+		if !p.Trainable && len(p.Shape) == 0 { // a setting, not part of the model's state
+			p.Import([]float32{rapid.SampledFrom([]float32{0.3, 0.7, 1}).Draw(s.T, what)})
+		}
+		return p
+	}
+	n.Threshold, n.DecayInput = param("threshold"), s.odds(40, "decay input")
+	if s.odds(40, "PLIF") {
+		n.W = param("w")
+	} else {
+		n.Decay = param("decay")
+	}
+	if s.odds(40, "synaptic current") {
+		n.SynapticDecay = param("synaptic decay")
+	}
+	if s.odds(40, "adaptation") {
+		n.Adaptation, n.AdaptationDecay = param("adaptation"), param("adaptation decay")
+	}
+	if s.timeless { // a recurrent layer has no meaning there
+		return n
+	}
+	switch rapid.IntRange(1, 4).Draw(s.T, "recurrent") {
+	case 1:
+		n.Recurrent = param("recurrence")
+	case 2:
+		n.Recurrent = autograd.NewParam(c, c)
+	}
+	return n
 }
 
 func (s *sketch) neuron() {
-	n := s.newNeuron()
+	n := s.newNeuron(s.c)
 	s.add(n, func(tw *twin, name string, x *grid) *grid { return tw.neuron(x, name, n) })
 }
 
@@ -91,13 +151,14 @@ func (s *sketch) dropout() {
 }
 
 func (s *sketch) residual() {
-	n1, n2 := s.newNeuron(), s.newNeuron()
-	b := &snn.Residual{N1: n1, N2: n2, Comb: autograd.NewParam(2)}
+	b := &snn.Residual{Comb: autograd.NewParam(2)}
 	cout, stride := s.c, 1
 	if s.odds(50, "short") {
 		cout, stride = rapid.IntRange(1, 18).Draw(s.T, "channels"), rapid.IntRange(1, 2).Draw(s.T, "stride")
 		b.Short = snn.NewConv2D(s.c, cout, 1, stride, 0, false)
 	}
+	n1, n2 := s.newNeuron(s.c), s.newNeuron(cout)
+	b.N1, b.N2 = n1, n2
 	b.Conv1, b.Conv2 = snn.NewConv2D(s.c, cout, 3, stride, 1, false), snn.NewConv2D(cout, cout, 3, 1, 1, false)
 	if s.odds(60, "norms") {
 		b.BN1, b.BN2 = snn.NewBatchNorm(s.c), snn.NewBatchNorm(cout)
@@ -143,9 +204,10 @@ func (s *sketch) skip() {
 	s.add(join{from}, func(tw *twin, _ string, x *grid) *grid { return tw.add(x, kept, nil) })
 }
 
-// drawNetwork draws layers that end in one pixel.
-func drawNetwork(t *rapid.T) *sketch {
-	s := &sketch{T: t, c: rapid.IntRange(1, 3).Draw(t, "image channels"), h: rapid.IntRange(2, 6).Draw(t, "height"), w: rapid.IntRange(2, 6).Draw(t, "width")}
+// drawNetwork draws layers that end in one pixel, for passes with the given approximation.
+func drawNetwork(t *rapid.T, g snn.Gradient) *sketch {
+	_, through := g.(snn.BPTT)
+	s := &sketch{T: t, timeless: !through, c: rapid.IntRange(1, 3).Draw(t, "image channels"), h: rapid.IntRange(2, 6).Draw(t, "height"), w: rapid.IntRange(2, 6).Draw(t, "width")}
 	s.image = tensor.Shape{C: s.c, H: s.h, W: s.w}
 	for range rapid.IntRange(0, 4).Draw(t, "stages") {
 		[]func(){
@@ -194,7 +256,7 @@ func drawParams(m *snn.Model, r *rand.Rand) {
 			} else if p.Trainable {
 				v[i] = 0.5 + 0.5*v[i]
 			} else {
-				v[i] = 0.3 + v[i]*v[i] // a variance, or a mean
+				v[i] = 0.3 + v[i]*v[i] // a variance, a mean, or a fixed parameter of neurons
 			}
 		}
 		p.Import(v)
@@ -206,7 +268,8 @@ func drawParams(m *snn.Model, r *rand.Rand) {
 func TestRandomNetworks(t *testing.T) {
 	drawn, compared := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawNetwork(t)
+		gradient := rapid.SampledFrom([]snn.Gradient{snn.BPTT{}, snn.BPTT{Surrogate: drawSurrogate(t)}, snn.BPTR{}, snn.CBA{}}).Draw(t, "gradient")
+		s := drawNetwork(t, gradient)
 		r := rng.New(rapid.Uint64Range(0, 1<<20).Draw(t, "weights")).Rand()
 		n := rapid.IntRange(1, 3).Draw(t, "images")
 		cfg := s.config()
@@ -225,7 +288,7 @@ func TestRandomNetworks(t *testing.T) {
 		}
 		pass := snn.Pass{
 			Steps: cfg.Steps, Train: s.odds(50, "training"), Keys: keys(n), Threads: 2,
-			Gradient: rapid.SampledFrom([]snn.Gradient{snn.BPTT{}, snn.BPTT{Surrogate: drawSurrogate(t)}, snn.BPTR{}, snn.CBA{}}).Draw(t, "gradient"),
+			Gradient: gradient,
 		}
 		drawn++
 		tw := &twin{pass: pass, params: map[*autograd.Param]*vector{}, spikes: map[string][]bool{}, unsure: 1}
@@ -253,7 +316,7 @@ func TestRandomNetworks(t *testing.T) {
 			}
 			spikes[layer] = &tensor.Spikes{Shape: s.Shape, Bits: append([]uint16(nil), s.Bits...)}
 		}
-		gradient := func(out []float32) []float32 {
+		loss := func(out []float32) []float32 {
 			agree(t, "logits", out, logits.v, 0)
 			d := make([]float32, len(out))
 			for i, v := range logits.d {
@@ -264,7 +327,7 @@ func TestRandomNetworks(t *testing.T) {
 		for _, p := range m.Params() {
 			p.ClearGrad()
 		}
-		grad, err := m.Gradients(pass, x, gradient)
+		grad, err := m.Gradients(pass, x, loss)
 		if n == 1 && pass.Train && err != nil {
 			require.ErrorContains(t, err, "batch norm in training has one value a channel")
 			return
@@ -280,11 +343,16 @@ func TestRandomNetworks(t *testing.T) {
 		require.Equal(t, x.Shape(), grad.Shape())
 		agree(t, "gradient of the images", grad.Data, image.d, rounding)
 		for _, p := range m.State() {
+			grad := p.ExportGrad()
 			if !p.Trainable {
 				agree(t, p.Name, p.Export(), tw.param(p).v, 0)
-			} else {
-				agree(t, "gradient of "+p.Name, p.ExportGrad(), tw.param(p).d, rounding)
+				require.Nil(t, grad, p.Name)
+				continue
 			}
+			if grad == nil { // a parameter of neurons, beside time
+				grad = make([]float32, p.Len())
+			}
+			agree(t, "gradient of "+p.Name, grad, tw.param(p).d, rounding)
 		}
 		if _, cba := pass.Gradient.(snn.CBA); !cba {
 			require.Len(t, spikes, len(tw.spikes))

@@ -130,12 +130,15 @@ type neuronSettings struct {
 	SoftReset   bool    `json:"soft_reset,omitempty"`
 	DetachReset bool    `json:"detach_reset,omitempty"`
 	Surrogate   string  `json:"surrogate"`
+	Reset       float32 `json:"reset,omitempty"`
+	Start       float32 `json:"start,omitempty"`
+	DecayInput  bool    `json:"decay_input,omitempty"`
 }
 
 // MarshalJSON returns the neuron's settings. A surrogate of NewSurrogate is what its String
 // returns. Another one is its Go type, which UnmarshalJSON refuses.
 func (n *LIF) MarshalJSON() ([]byte, error) {
-	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate)})
+	return json.Marshal(neuronSettings{n.Decay, n.Threshold, n.SoftReset, n.DetachReset, surrogateName(n.Surrogate), n.Reset, n.Start, n.DecayInput})
 }
 
 // UnmarshalJSON sets the neuron's settings. It returns an error if a setting is out of range,
@@ -150,6 +153,7 @@ func (n *LIF) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	n.Decay, n.Threshold, n.SoftReset, n.DetachReset, n.Surrogate = s.Decay, s.Threshold, s.SoftReset, s.DetachReset, surrogate
+	n.Reset, n.Start, n.DecayInput = s.Reset, s.Start, s.DecayInput
 	return n.Validate()
 }
 

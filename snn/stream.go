@@ -83,7 +83,7 @@ type State interface {
 // [N, 1, C, H, W] with the C, H and W of the layer. The next step overwrites the values.
 type Probe struct {
 	Current  *tensor.Dense  // the input currents
-	Membrane *tensor.Dense  // the membrane potentials after the step and its reset; nil if there are none
+	Membrane *tensor.Dense  // the membrane potentials after the step and its reset, or the first state of a [Custom]; nil if there are none
 	Spikes   *tensor.Spikes // the output
 }
 
@@ -325,26 +325,3 @@ func (s *Stream) keys(purpose string) []rng.Key {
 	}
 	return ks
 }
-
-// lifState is the state of a LIF.
-type lifState struct {
-	n        *LIF
-	dynamics autograd.Dynamics // at the beginning
-	membrane *tensor.Dense
-}
-
-// NewState implements [StepNeuron].
-func (n *LIF) NewState(currents tensor.Shape) (State, error) {
-	return &lifState{n, n.dynamics(), tensor.NewDense(currents)}, nil
-}
-
-func (s *lifState) FireStep(p *Pass, x *autograd.Value) *autograd.Value {
-	if s.n.dynamics() != s.dynamics {
-		p.Fail(fmt.Errorf("layer %s: its settings have changed since the stream began: expected a new stream", s.n.name))
-	}
-	return autograd.FireStep(p.Tape, x, s.dynamics, s.membrane)
-}
-
-func (s *lifState) Membrane() *tensor.Dense { return s.membrane }
-
-func (s *lifState) Reset() { clear(s.membrane.Data) }

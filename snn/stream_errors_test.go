@@ -191,6 +191,53 @@ func TestStreamStops(t *testing.T) {
 	assert.EqualError(t, err, "snn: step 0 of a stream: image 0: logit 0 is +Inf: expected a finite number")
 }
 
+// Neurons of every type notice that their settings change, and take new values of parameters.
+func TestStreamOfEveryNeuron(t *testing.T) {
+	lif := &snn.LIF{Decay: 1, Threshold: 1, Start: 0.25, Surrogate: snn.Triangle{Width: 1}}
+	glif, custom := snn.NewParamLIF(3, 1, 1), newLeaky(3, 1, 1)
+	for _, c := range []struct {
+		n                    snn.Neuron
+		first                float32 // the potential after a step with the current 1/2
+		change, back, update func()
+	}{
+		{lif, 0.75, func() { lif.Start = 0 }, func() { lif.Start = 0.25 }, nil},
+		{glif, 0.5, func() { glif.Reset = -1 }, func() { glif.Reset = 0 }, func() { glif.Threshold.Fill(func(int) (float32, error) { return 0.5, nil }) }},
+		{snn.NewCustom(custom, snn.Triangle{Width: 1}), 0.5, func() { custom.Soft = true }, func() { custom.Soft = false }, nil},
+	} {
+		m := three(t, c.n)
+		half := ones(1)
+		for i := range half.Data {
+			half.Data[i] = 0.5
+		}
+		s, err := m.NewStream(snn.StreamConfig{})
+		require.NoError(t, err)
+		p, err := s.Probe("0")
+		require.NoError(t, err)
+		step := func() {
+			_, err := s.Step(half)
+			require.NoError(t, err)
+		}
+		for range 2 {
+			step()
+			assert.Equal(t, []float32{c.first, c.first, c.first}, p.Membrane.Unpack().Data, "%T", c.n)
+			step()
+			assert.Equal(t, 3, p.Spikes.Count(), "%T", c.n)
+			s.Reset()
+		}
+		c.change()
+		_, err = s.Step(half)
+		assert.EqualError(t, err, "snn: step 0 of a stream: layer 0: its settings have changed since the stream began: expected a new stream", "%T", c.n)
+		c.back()
+		s.Reset()
+		if step(); c.update != nil {
+			s.Reset()
+			c.update()
+			step()
+			assert.Equal(t, 3, p.Spikes.Count(), "1/2 reaches the new threshold")
+		}
+	}
+}
+
 // Neurons that fire twice in a step, or not at all, would leave their state behind.
 func TestStreamCountsSteps(t *testing.T) {
 	for times, want := range map[int]string{
@@ -244,7 +291,7 @@ func TestProbe(t *testing.T) {
 	s, err := m.NewStream(snn.StreamConfig{})
 	require.NoError(t, err)
 	_, err = s.Probe("4.n3")
-	assert.EqualError(t, err, `snn: Probe: no neurons have the name "4.n3": expected one of ["2" "4.n1" "4.n2" "5" "9"]`)
+	assert.EqualError(t, err, `snn: Probe: no neurons have the name "4.n3": expected one of ["12" "14" "16" "2" "4.n1" "4.n2" "5" "9"]`)
 	p, err := s.Probe("2")
 	require.NoError(t, err)
 	again, err := s.Probe("2")

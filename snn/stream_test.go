@@ -51,7 +51,7 @@ func frame(x tensor.NCHW, step int) tensor.NCHW {
 // Direct and Poisson, and after a Reset.
 func TestStreamEqualsWholePass(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawNetwork(t)
+		s := drawNetwork(t, snn.BPTT{})
 		cfg := s.config()
 		m, err := snn.NewModel(cfg, snn.NewSequential(s.layers...))
 		require.NoError(t, err)
@@ -110,8 +110,10 @@ func TestStreamEqualsWholePass(t *testing.T) {
 	})
 }
 
-// newStreamed returns a network with every kind of layer, with random parameters.
+// newStreamed returns a network with every kind of layer and neuron, with random parameters.
 func newStreamed(tb testing.TB, e snn.Encoder) *snn.Model {
+	recurrent := snn.NewParamLIF(20, 0.9, 1)
+	recurrent.Recurrent = autograd.NewParam(20, 20)
 	body := snn.NewSequential(
 		snn.NewConv2D(2, 20, 3, 1, 1, true), snn.NewBatchNorm(20), &snn.LIF{Decay: 0.9, Threshold: 1, SoftReset: true, Surrogate: snn.Triangle{Width: 1}}, snn.AvgPool{K: 2},
 		&snn.Residual{
@@ -119,7 +121,10 @@ func newStreamed(tb testing.TB, e snn.Encoder) *snn.Model {
 			BN2: snn.NewBatchNorm(24), N2: snn.NewLIF(0.5), Conv2: snn.NewConv2D(24, 24, 3, 1, 1, false),
 			Short: snn.NewConv2D(20, 24, 1, 2, 0, false), Comb: autograd.NewParam(2),
 		},
-		snn.NewIF(), snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(24, 30, true), snn.NewIF(), &snn.Dropout{P: 0.5}, snn.NewLinear(30, 10, true),
+		snn.NewPLIF(2), snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(24, 30, true), snn.NewALIF(0.9, 0.2, 0.7), &snn.Dropout{P: 0.5},
+		snn.NewLinear(30, 20, true), snn.NewCuBaLIF(0.5, 0.9), snn.NewLinear(20, 20, true), recurrent,
+		snn.NewLinear(20, 20, false), &snn.LIF{Decay: 0.5, Threshold: 1, Reset: -0.1, DecayInput: true, Surrogate: snn.Triangle{Width: 1}},
+		snn.NewLinear(20, 10, true),
 	)
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 8, Width: 8, Steps: 4, Encoder: e}, body)
 	require.NoError(tb, err)

@@ -18,32 +18,48 @@ import (
 // The same holds if an image cannot be read, or if a parameter or a logit
 // is not a finite number.
 func Accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int) (float64, error) {
-	if err := model.ValidateDataset(set); err != nil {
+	a, err := accuracy(ctx, model, set, batch, nil, rng.Key{})
+	if err != nil {
 		return 0, fmt.Errorf("train: %w", err)
 	}
+	return a, nil
+}
+
+// accuracy is Accuracy on the images of an adversary, with random numbers from key, or on
+// those of the set if it is nil.
+func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int, adversary snn.Adversary, key rng.Key) (float64, error) {
+	if err := model.ValidateDataset(set); err != nil {
+		return 0, err
+	}
 	if err := model.ValidateParams(); err != nil {
-		return 0, fmt.Errorf("train: accuracy: %w", err)
+		return 0, fmt.Errorf("accuracy: %w", err)
 	}
 	cfg := dataset.DefaultEvaluation()
 	cfg.BatchSize = batch
 	loader, err := dataset.NewLoader(set, cfg, rng.Key{})
 	if err != nil {
-		return 0, fmt.Errorf("train: accuracy: %w", err)
+		return 0, fmt.Errorf("accuracy: %w", err)
 	}
 	var correct int
 	keys := make([]rng.Key, 0, batch)
 	classes := model.Classes()
 	for b, err := range loader.Epoch(ctx, 0) {
 		if err != nil {
-			return 0, fmt.Errorf("train: accuracy: %w", err)
+			return 0, fmt.Errorf("accuracy: %w", err)
 		}
-		keys = keys[:0]
-		for _, id := range b.ID {
-			keys = append(keys, rng.New(0).Derive("image", id))
+		x := b.X
+		if adversary != nil {
+			if x, err = adversary.Perturb(ctx, model, b.X, b.Y, b.ID, key); err != nil {
+				return 0, fmt.Errorf("accuracy: images %d to %d: adversary: %w", b.ID[0], b.ID[len(b.ID)-1], err)
+			}
+			if x.N != b.X.N {
+				return 0, fmt.Errorf("accuracy: adversary: %v images for a batch of %v", x, b.X)
+			}
 		}
-		logits, err := model.Logits(snn.Pass{Keys: keys}, b.X)
+		keys = imageKeys(keys[:0], rng.New(0), b.ID)
+		logits, err := model.Logits(snn.Pass{Keys: keys}, x)
 		if err != nil {
-			return 0, fmt.Errorf("train: accuracy: images %d to %d: %w", b.ID[0], b.ID[len(b.ID)-1], err)
+			return 0, fmt.Errorf("accuracy: images %d to %d: %w", b.ID[0], b.ID[len(b.ID)-1], err)
 		}
 		for i, y := range b.Y {
 			if argmax(logits[i*classes:][:classes]) == y {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/org/snnrat/autograd"
@@ -99,8 +100,13 @@ func (t *Trainer) save(path string) error {
 // Resume restores the state in which the checkpoint was saved, within an epoch or between
 // two. The rest of the training gives the same bits as it would without the interruption. t
 // must be made like the trainer that saved the checkpoint: with the same layers, set, key
-// and configuration. Loader.Prefetch, Monitor and Progress may differ. The values of the
-// model's parameters do not matter.
+// and configuration. Loader.Prefetch, Validation, Monitor, Recorders and Progress may differ.
+// The values of the model's parameters do not matter.
+//
+// Config.Epochs may be larger than that of the checkpoint if the schedule gives the completed
+// steps the same learning rates then. The training is that of the larger number of epochs, to
+// the bit. [Constant] and [StepDecay] allow it. [Cosine] does not after the first epoch,
+// because it lowers the rate by the share of the epochs that are done.
 //
 // Resume compares the exported fields of the configuration and of the layers. For a
 // function or a channel, it compares only whether it is nil. Of a set without a Fingerprint,
@@ -138,6 +144,9 @@ func (t *Trainer) resume(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := t.allowMoreEpochs(&p); err != nil {
+		return err
+	}
 	if err := compare(p.Origin, origin); err != nil {
 		return err
 	}
@@ -156,6 +165,37 @@ func (t *Trainer) resume(path string) error {
 		before.restore(t)
 		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])
 	}
+	return nil
+}
+
+// allowMoreEpochs makes p a checkpoint of a training with t's number of epochs, if it was made
+// with fewer. It returns an error if a completed step would then have had another learning
+// rate. Nothing else depends on the number of epochs.
+func (t *Trainer) allowMoreEpochs(p *checkpoint) error {
+	i := slices.IndexFunc(p.Origin, func(o trait) bool { return o.Name == "Config.Epochs" })
+	if i < 0 {
+		return nil
+	}
+	epochs, err := strconv.Atoi(p.Origin[i].Value)
+	if err != nil || epochs >= t.cfg.Epochs {
+		return nil // which compare sees
+	}
+	for epoch := range len(p.History) + 1 {
+		steps := t.loader.Batches()
+		if epoch == len(p.History) {
+			steps = min(steps, p.Part.Steps)
+		}
+		for step := range steps {
+			at := Position{epoch, epochs, step, t.loader.Batches()}
+			was := t.cfg.Schedule.Rate(t.cfg.LR, at)
+			at.Epochs = t.cfg.Epochs
+			if is := t.cfg.Schedule.Rate(t.cfg.LR, at); is != was {
+				return fmt.Errorf("Config.Epochs is %d, but the checkpoint has %d: with more epochs, %T gives epoch %d the learning rate %v instead of %v; "+
+					"want the same number of epochs, or a new training of the network that this one ends with", t.cfg.Epochs, epochs, t.cfg.Schedule, epoch+1, is, was)
+			}
+		}
+	}
+	p.Origin[i].Value = strconv.Itoa(t.cfg.Epochs)
 	return nil
 }
 

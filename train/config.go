@@ -31,7 +31,7 @@ type Monitor interface {
 type Config struct {
 	Epochs    int                  // passes over the set, at least 1
 	LR        float64              // base learning rate, finite and positive
-	Schedule  Schedule             // learning rate of each epoch
+	Schedule  Schedule             // learning rate of each step
 	Optimizer Optimizer            // update rule
 	Loader    dataset.LoaderConfig // batches, their order and augmentation
 	Gradient  snn.Gradient         // how the gradient of the weights crosses neurons
@@ -61,9 +61,17 @@ type Config struct {
 	// Validation and SaveBest use the average, and WithAverage hands it out. 0 makes none.
 	EMA float64
 
+	// Validation, if not nil, measures the accuracy on other images, for
+	// Metrics.Validation and SaveBest.
+	Validation *Validation
+
 	// Monitor, if not nil, measures the model after every epoch for Metrics.Measured.
 	// It does not affect the training, so a resumed training may have another.
 	Monitor Monitor
+
+	// Recorders write the metrics. They do not affect the training, so a resumed training
+	// may have others.
+	Recorders []Recorder
 
 	// Progress, if not nil, is called after every step by the goroutine that ranges
 	// over Epochs. It may call Trainer.Save.
@@ -110,7 +118,7 @@ type Progress struct {
 // Metrics are the measurements of an epoch.
 type Metrics struct {
 	Epoch int     `json:"epoch"` // from 1
-	LR    float64 `json:"lr"`    // learning rate
+	LR    float64 `json:"lr"`    // learning rate, of the last step
 	// Loss and Accuracy are means over the images of the epoch's steps. The pass of the
 	// update computes both, in training mode, on the perturbed images if there is an
 	// Adversary. Accuracy is in [0,1].
@@ -123,9 +131,11 @@ type Metrics struct {
 	// 0 under snn.CBA, which has no spikes.
 	FiringRate float64 `json:"firing_rate"`
 	// Measured holds what Config.Monitor returned after the epoch. It is nil without one.
-	Measured        map[string]float64 `json:"measured,omitempty"`
-	Seconds         float64            `json:"seconds"` // wall time without that of the Monitor
-	ImagesPerSecond float64            `json:"images_per_second"`
+	Measured map[string]float64 `json:"measured,omitempty"`
+	// Validation holds the scores of Config.Validation. It is nil after an epoch without one.
+	Validation      *Scores `json:"validation,omitempty"`
+	Seconds         float64 `json:"seconds"` // wall time without that of Validation and Monitor
+	ImagesPerSecond float64 `json:"images_per_second"`
 }
 
 // validate returns an error that names the first field that is out of its range. The

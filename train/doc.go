@@ -40,17 +40,32 @@
 //
 //  1. The adversary, if there is one, perturbs the images. The network runs in evaluation
 //     mode.
-//  2. A pass in training mode computes the mean cross-entropy of the mean output over time,
-//     and its gradient.
-//  3. The optimizer updates the parameters.
-//  4. The regularizer projects the weights, and the simplex projection the weights of
+//  2. A pass in training mode computes the mean loss of the batch and its gradient.
+//     Penalties add to both.
+//  3. The gradient is clipped, if Config.ClipNorm is set.
+//  4. The optimizer updates the parameters.
+//  5. The regularizer projects the weights, and the simplex projection the weights of
 //     convex combinations.
+//  6. The moving average, if Config.EMA is set, counts the parameters.
+//
+// The passes and the updates are those of [OneUpdate]. Another [Recipe], such as [HIRE] or
+// [AWP], does parts 2 to 6 in its own way.
+//
+// # Losses and penalties
+//
+// Config.Loss is a [Loss]. It sees the output of every step. [CrossEntropy], the default, is
+// that of the mean output over time. A loss may ask for the output for the images before the
+// adversary; [TRADES] and [MART] do. The training then makes a pass over these images first,
+// also in training mode, and the gradient goes through both passes.
+//
+// Config.Penalties are functions of the spikes or the currents of layers of neurons.
 //
 // # Metrics
 //
-// [Trainer.Epochs] yields the [Metrics] of every epoch. They include the numbers that
-// Config.Monitor measures after the epoch. A lipschitz.Tracker, for example, measures the
-// spectral norm of every layer. Checkpoints keep all metrics, and Metrics marshal to JSON.
+// [Trainer.Epochs] yields the [Metrics] of every epoch. They include the scores of
+// Config.Validation and the numbers that Config.Monitor measures. A lipschitz.Tracker, for
+// example, measures the spectral norm of every layer. Checkpoints keep all metrics, and Metrics
+// marshal to JSON. Config.Recorders write them to files: [CSV], and [TensorBoard].
 //
 // # Repeating and resuming
 //

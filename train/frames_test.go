@@ -167,6 +167,42 @@ func TestNewRefusesFrames(t *testing.T) {
 	assert.EqualError(t, err, "train: snn: image 1: label 2: expected 0 to 1")
 }
 
+// first is an adversary that returns the first frame alone.
+type first struct{}
+
+func (first) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, _ []uint64, _ rng.Key) (tensor.NCHW, error) {
+	one := tensor.NewNCHW(x.N, x.C, x.H, x.W)
+	for i := range x.N {
+		copy(one.Image(i), x.Image(i))
+	}
+	return one, nil
+}
+
+// An adversary must return as many frames as it was given.
+func TestAdversaryLosesFrames(t *testing.T) {
+	cfg := barConfig()
+	cfg.Adversary = first{}
+	tr, err := train.New(barNetwork(t, 0.9), bars(t), cfg, rng.New(1))
+	require.NoError(t, err)
+	for _, err := range tr.Epochs(context.Background()) {
+		assert.ErrorContains(t, err, "adversary: 16×1×3×8 images for a batch of 16×8×1×3×8")
+	}
+}
+
+// Frames give batch norm as many values as there are steps, also before the first neurons.
+func TestBatchNormOfFrames(t *testing.T) {
+	body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(3*8, 4, false), snn.NewBatchNorm(4), snn.NewIF(), snn.NewLinear(4, 2, true))
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 3, Width: 8, Steps: 8}, body)
+	require.NoError(t, err)
+	cfg := barConfig()
+	cfg.Loader.BatchSize = 5 // one of 96 examples is left
+	_, err = train.New(m, bars(t), cfg, rng.New(1))
+	assert.NoError(t, err)
+	cfg.Gradient = snn.CBA{} // has no time
+	_, err = train.New(m, bars(t), cfg, rng.New(1))
+	assert.ErrorContains(t, err, "train: batch norm 2 has one value a channel in the last batch")
+}
+
 // twice is a data set whose labels are twice those of another.
 type twice struct{ snn.Dataset }
 

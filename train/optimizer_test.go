@@ -256,18 +256,45 @@ func TestCosine(t *testing.T) {
 			a, b := math.Pi*float64(e)/epochs, math.Pi*float64(e-1)/epochs
 			rate = (1+math.Cos(a))/(1+math.Cos(b))*(rate-floor) + floor
 		}
-		assert.InDelta(t, rate, s.Rate(lr, e, epochs), 1e-12, "epoch %d", e)
+		assert.InDelta(t, rate, s.Rate(lr, train.Position{Epoch: e, Epochs: epochs, Step: e, Steps: 100}), 1e-12, "epoch %d", e)
 	}
-	assert.Equal(t, lr, s.Rate(lr, 0, epochs))
-	assert.InDelta(t, (lr+floor)/2, s.Rate(lr, epochs/2, epochs), 1e-12)
+	assert.Equal(t, lr, s.Rate(lr, train.Position{Epochs: epochs, Steps: 1}))
+	assert.InDelta(t, (lr+floor)/2, s.Rate(lr, train.Position{Epoch: epochs / 2, Epochs: epochs, Steps: 1}), 1e-12)
 }
 
 func TestStepDecay(t *testing.T) {
 	s := train.StepDecay{Every: 2, Gamma: 0.5}
 	for e, want := range []float64{8, 8, 4, 4, 2, 2, 1} {
-		assert.Equal(t, want, s.Rate(8, e, 7), "epoch %d", e)
+		assert.Equal(t, want, s.Rate(8, train.Position{Epoch: e, Epochs: 7, Steps: 3}), "epoch %d", e)
 	}
-	assert.Equal(t, 8.0, train.Constant{}.Rate(8, 3, 7))
+	assert.Equal(t, 8.0, train.Constant{}.Rate(8, train.Position{Epoch: 3, Epochs: 7, Steps: 3}))
+}
+
+// Cosine by step is Cosine of as many epochs as there are steps.
+func TestCosineByStep(t *testing.T) {
+	for e := range 4 {
+		for s := range 5 {
+			at := train.Position{Epoch: e, Epochs: 4, Step: s, Steps: 5}
+			want := train.Cosine{Floor: 0.1}.Rate(0.5, train.Position{Epoch: 5*e + s, Epochs: 20, Steps: 1})
+			assert.InDelta(t, want, train.Cosine{Floor: 0.1, EveryStep: true}.Rate(0.5, at), 1e-12)
+			assert.Equal(t, train.Cosine{}.Rate(0.5, train.Position{Epoch: e, Epochs: 4}), train.Cosine{}.Rate(0.5, at), "by default")
+		}
+	}
+}
+
+// Warmup rises by equal amounts, arrives at the base rate, and hands over to a schedule of the
+// epochs that are left.
+func TestWarmup(t *testing.T) {
+	s := train.Warmup{Epochs: 2, Then: train.Cosine{EveryStep: true}}
+	at := func(e, step int) float64 {
+		return s.Rate(0.8, train.Position{Epoch: e, Epochs: 6, Step: step, Steps: 4})
+	}
+	for i, want := range []float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8} {
+		assert.InDelta(t, want, at(i/4, i%4), 1e-12)
+	}
+	assert.Equal(t, 0.8, at(2, 0))
+	assert.InDelta(t, 0.4, at(4, 0), 1e-12)
+	assert.Equal(t, 2.0, train.Warmup{Epochs: 1, Then: train.StepDecay{Every: 3, Gamma: 0.25}}.Rate(8, train.Position{Epoch: 4, Epochs: 9, Steps: 2}))
 }
 
 func TestScheduleValidate(t *testing.T) {
@@ -277,6 +304,9 @@ func TestScheduleValidate(t *testing.T) {
 	}{
 		{train.Cosine{Floor: -1}, "Cosine.Floor is -1, want"},
 		{train.Cosine{Floor: math.NaN()}, "Cosine.Floor is NaN, want"},
+		{train.Warmup{Then: train.Constant{}}, "Warmup.Epochs is 0, want"},
+		{train.Warmup{Epochs: 1}, "Warmup.Then is nil, want"},
+		{train.Warmup{Epochs: 1, Then: train.Cosine{Floor: -1}}, "Cosine.Floor is -1, want"},
 		{train.StepDecay{Gamma: 0.1}, "StepDecay.Every is 0, want"},
 		{train.StepDecay{Every: 1}, "StepDecay.Gamma is 0, want"},
 		{train.StepDecay{Every: 1, Gamma: 1.5}, "StepDecay.Gamma is 1.5, want"},

@@ -49,7 +49,8 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		traits = append(traits, trait{name, fmt.Sprintf(format, args...)})
 	}
 	cfg := t.cfg
-	cfg.Progress, cfg.Monitor, cfg.Loader.Prefetch = nil, nil, 0 // results do not depend on them
+	// Results do not depend on these.
+	cfg.Progress, cfg.Monitor, cfg.Recorders, cfg.Validation, cfg.Loader.Prefetch = nil, nil, nil, nil, 0
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
 		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i)))
 	}

@@ -42,7 +42,7 @@ func TestResumeNamelessLayers(t *testing.T) {
 	require.ErrorContains(t, nameless(t, first, first, snn.NewLIF(0.5)).Resume(path), "layer  (2) is average pool")
 	require.NoError(t, nameless(t, first, second, soft()).Save(path))
 	require.NoError(t, nameless(t, first, second, soft()).Resume(path))
-	require.ErrorContains(t, nameless(t, first, second, snn.NewIF()).Resume(path), "the setting of layer n is snn.LIF{Decay:1 Threshold:1 SoftReset:false ")
+	require.ErrorContains(t, nameless(t, first, second, snn.NewIF()).Resume(path), "the setting of layer n is snn.LIF{Decay:1 Threshold:1 Reset:0 Start:0 SoftReset:false ")
 }
 
 // Values of these types have other addresses, or another order, in every process.

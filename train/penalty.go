@@ -98,20 +98,20 @@ func (p MembranePenalty) Of() string { return p.Layer }
 // Validate implements [Penalty].
 func (p RatePenalty) Validate() error {
 	if !(p.Target >= 0 && p.Target <= 1) {
-		return fmt.Errorf("Target is %v, want a number in [0, 1]", p.Target)
+		return fmt.Errorf("RatePenalty.Target is %v, want a number in [0, 1]", p.Target)
 	}
-	return validateWeight(p.Weight)
+	return validateWeight("RatePenalty", p.Weight)
 }
 
 // Validate implements [Penalty].
-func (p CurrentPenalty) Validate() error { return validateWeight(p.Weight) }
+func (p CurrentPenalty) Validate() error { return validateWeight("CurrentPenalty", p.Weight) }
 
 // Validate implements [Penalty].
-func (p MembranePenalty) Validate() error { return validateWeight(p.Weight) }
+func (p MembranePenalty) Validate() error { return validateWeight("MembranePenalty", p.Weight) }
 
-func validateWeight(w float64) error {
+func validateWeight(of string, w float64) error {
 	if !finite(w) || w <= 0 {
-		return fmt.Errorf("Weight is %v, want a finite positive number", w)
+		return fmt.Errorf("%s.Weight is %v, want a finite positive number", of, w)
 	}
 	return nil
 }
@@ -171,19 +171,30 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 	g := a.NewGrad(x.Shape)
 	count := float64(s.Frames()) * float64(s.Neurons())
 	frame := s.Pixels() * tensor.Lanes
+	gain := float32(1) // of the current
+	if n.DecayInput {
+		gain = 1 - n.Decay
+	}
 	fired := func(unit, t, k int) bool {
 		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
 	}
 	value := sumParts(s.Blocks()*s.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
+		lanes := min(tensor.Lanes, s.C-unit/s.N*tensor.Lanes) // those that are no padding
 		m, potentials := make([]float32, frame), make([]float32, s.Steps*frame)
+		for k := range m {
+			m[k] = n.Start
+		}
 		for t := range s.Steps {
 			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
 			for k := range m {
-				u := float32(n.Decay*m[k]) + in[k]
+				if k%tensor.Lanes >= lanes {
+					continue
+				}
+				u := float32(n.Decay*m[k]) + float32(gain*in[k])
 				potentials[t*frame+k], m[k] = u, u
 				sum += float64(u) * float64(u)
 				if fired(unit, t, k) {
-					if m[k] = 0; n.SoftReset {
+					if m[k] = n.Reset; n.SoftReset {
 						m[k] = u - n.Threshold
 					}
 				}
@@ -199,7 +210,7 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 					m[k] = 0
 				}
 				d := m[k] + float32(2*p.Weight/count*float64(potentials[t*frame+k]))
-				dst[k] += d
+				dst[k] += float32(gain * d)
 				m[k] = n.Decay * d
 			}
 		}
@@ -234,7 +245,7 @@ func validatePenalties(ps []Penalty, m *snn.Model) error {
 			return fmt.Errorf("%s is nil, want one such as RatePenalty{Weight: 0.1}", name)
 		}
 		if err := p.Validate(); err != nil {
-			return fmt.Errorf("%s: %T: %w", name, p, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		known := len(layers) > 0 && p.Of() == ""
 		for _, l := range layers {

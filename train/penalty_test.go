@@ -182,6 +182,7 @@ func TestMembranePenalty(t *testing.T) {
 	const T = 4
 	for _, n := range []snn.LIF{
 		{Decay: 0.75, Threshold: 1}, {Decay: 0.5, Threshold: 0.75, SoftReset: true}, {Decay: 1, Threshold: 0.5},
+		{Decay: 0.75, Threshold: 0.25, DecayInput: true}, {Decay: 0.5, Threshold: 0.5, Reset: -0.25, Start: 0.25},
 	} {
 		n.Surrogate = snn.Triangle{Width: 1}
 		layer := n
@@ -206,9 +207,12 @@ func TestMembranePenalty(t *testing.T) {
 			w, b := m.Params()[0].Export(), m.Params()[1].Export()
 			for i := range x.N {
 				for o := range 18 {
-					in, u, reset := float64(b[o]), 0.0, 0.0
+					in, u, reset := float64(b[o]), 0.0, float64(n.Start)
 					for k, v := range x.Image(i) {
 						in += float64(w[o*36+k]) * float64(v)
+					}
+					if n.DecayInput {
+						in *= 1 - float64(n.Decay)
 					}
 					for range T {
 						u = float64(n.Decay)*reset + in
@@ -216,7 +220,7 @@ func TestMembranePenalty(t *testing.T) {
 						reset = u
 						spikes += map[bool]string{true: "1", false: "0"}[u >= float64(n.Threshold)]
 						if u >= float64(n.Threshold) {
-							reset = 0
+							reset = float64(n.Reset)
 							if n.SoftReset {
 								reset = u - float64(n.Threshold)
 							}
@@ -293,10 +297,10 @@ func TestPenaltyRefused(t *testing.T) {
 	}{
 		{nil, "train: Config.Penalties[0] is nil, want one such as RatePenalty{Weight: 0.1}"},
 		{train.RatePenalty{Layer: "fc", Weight: 1}, `train: Config.Penalties[0]: train.RatePenalty: the model has no layer of neurons "fc", want one of ` + layers},
-		{train.RatePenalty{}, "train: Config.Penalties[0]: train.RatePenalty: Weight is 0, want a finite positive number"},
-		{train.RatePenalty{Weight: 1, Target: 2}, "train: Config.Penalties[0]: train.RatePenalty: Target is 2, want a number in [0, 1]"},
-		{train.CurrentPenalty{Weight: math.Inf(1)}, "train: Config.Penalties[0]: train.CurrentPenalty: Weight is +Inf, want a finite positive number"},
-		{train.MembranePenalty{Weight: -1}, "train: Config.Penalties[0]: train.MembranePenalty: Weight is -1, want a finite positive number"},
+		{train.RatePenalty{}, "train: Config.Penalties[0]: RatePenalty.Weight is 0, want a finite positive number"},
+		{train.RatePenalty{Weight: 1, Target: 2}, "train: Config.Penalties[0]: RatePenalty.Target is 2, want a number in [0, 1]"},
+		{train.CurrentPenalty{Weight: math.Inf(1)}, "train: Config.Penalties[0]: CurrentPenalty.Weight is +Inf, want a finite positive number"},
+		{train.MembranePenalty{Weight: -1}, "train: Config.Penalties[0]: MembranePenalty.Weight is -1, want a finite positive number"},
 	} {
 		cfg := rat()
 		cfg.Penalties = []train.Penalty{c.penalty}

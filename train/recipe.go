@@ -79,7 +79,7 @@ func (s *Step) Gradient(p StepPass) (tensor.NCHW, error) { return s.gradient(p, 
 // Update is Gradient followed by Apply. It is the faster way, because it updates large
 // weights while it computes their gradients.
 func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
-	images, err := s.gradient(p, !s.t.cfg.Loss.NeedsClean() && s.t.cfg.ClipNorm == 0)
+	images, err := s.gradient(p, s.t.cfg.ClipNorm == 0)
 	if err != nil {
 		return images, err
 	}
@@ -130,8 +130,9 @@ func (sum *tally) add(p tally, losses []float64) {
 	sum.Chances += p.Chances
 }
 
-// gradient is Gradient. If fused is set, large weights are updated at once; see
-// Updater.FusedUpdate. Apply must then follow.
+// gradient is Gradient. If fused is set, large weights may be updated at once; see
+// Updater.FusedUpdate. Apply must then follow. A loss of two passes updates none, since the
+// second backward pass reads them.
 func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) {
 	t := s.t
 	if p.X.N != s.X.N {

@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"testing"
 
@@ -148,6 +149,12 @@ func TestRecipeRefused(t *testing.T) {
 	for want, r := range map[string]recipe{
 		"recipe train_test.recipe: it made no update, want at least one": func(*train.Step) error { return nil },
 		"Step.Apply: want a call of Step.Gradient before it":             func(s *train.Step) error { return s.Apply() },
+		"Step.Apply: want a call of Step.Gradient before it ": func(s *train.Step) error {
+			if _, err := s.Update(train.StepPass{X: s.X}); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w ", s.Apply())
+		},
 		"broken": func(*train.Step) error { return errBroken },
 		"a pass over 3×1×6×6, want the 8 images of the step": func(s *train.Step) error {
 			_, err := s.Update(train.StepPass{X: s.X.Slice(0, 3)})

@@ -33,6 +33,7 @@ type Trainer struct {
 	saving   autosave
 
 	average average
+	best    string // path of the best network, or empty
 
 	// Memory that a step reuses.
 	keys   []rng.Key // [N]
@@ -56,6 +57,9 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 	}
 	if err := cfg.Recipe.Validate(model, set); err != nil {
 		return nil, fmt.Errorf("train: Config.Recipe: %w", err)
+	}
+	if err := cfg.Validation.validate(model); err != nil {
+		return nil, err
 	}
 	if err := validatePenalties(cfg.Penalties, model); err != nil {
 		return nil, err
@@ -85,7 +89,7 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // are two kinds:
 //
 //   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
-//     adversary, the monitor or the writing of a checkpoint fails. The trainer is then in
+//     adversary, the validation, the monitor, a recorder or the writing of a file fails. The trainer is then in
 //     the state after the last completed step. Epochs checks ctx before every step.
 //   - A step fails after it has begun to change the model: a current, a logit or a
 //     parameter is not a finite number, or a projection fails. The trainer then returns to
@@ -96,12 +100,19 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // Save writes that state, and Epochs continues from it with the same results.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
-		if err := t.autosave(true); err != nil {
+		err := t.autosave(true)
+		if err == nil {
+			err = t.record()
+		}
+		if err != nil {
 			yield(Metrics{}, err)
 			return
 		}
 		for len(t.history) < t.cfg.Epochs {
 			m, err := t.epoch(ctx)
+			if err == nil {
+				err = t.record()
+			}
 			if saveErr := t.autosave(true); err == nil {
 				err = saveErr
 			} else if saveErr != nil {
@@ -157,11 +168,13 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		t.part.Seconds += now.Sub(clock).Seconds()
 		clock = now
 	}
-	lr := t.cfg.Schedule.Rate(t.cfg.LR, epoch, t.cfg.Epochs)
+	rate := func(step int) float64 {
+		return t.cfg.Schedule.Rate(t.cfg.LR, Position{epoch, t.cfg.Epochs, step, steps})
+	}
 	for batch, err := range t.loader.EpochFrom(ctx, epoch, t.part.Steps) {
 		var loss float64
 		if err == nil {
-			loss, err = t.step(ctx, batch, lr)
+			loss, err = t.step(ctx, batch, rate(t.part.Steps))
 		}
 		tick()
 		if err != nil {
@@ -178,20 +191,27 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		}
 	}
 	tick()
-	measured, err := t.measure(ctx, epoch+1)
+	scores, err := t.validation(ctx, epoch+1)
+	var measured map[string]float64
+	if err == nil {
+		measured, err = t.measure(ctx, epoch+1)
+	}
+	if err == nil {
+		err = t.saveBest(scores)
+	}
 	if err != nil {
 		return Metrics{}, fmt.Errorf("train: epoch %d of %d: %w", epoch+1, t.cfg.Epochs, err)
 	}
 	sum := t.part
 	seconds := max(sum.Seconds, 1e-9)
 	m := Metrics{
-		Epoch: epoch + 1, LR: lr,
+		Epoch: epoch + 1, LR: rate(steps - 1),
 		Loss:       sum.Loss / float64(sum.Seen),
 		Accuracy:   float64(sum.Correct) / float64(sum.Seen),
 		Penalty:    sum.Penalty / float64(sum.Seen),
 		FiringRate: float64(sum.Spikes) / float64(max(sum.Chances, 1)),
-		Measured:   measured,
-		Seconds:    seconds, ImagesPerSecond: float64(sum.Images) / seconds,
+		Measured:   measured, Validation: scores,
+		Seconds: seconds, ImagesPerSecond: float64(sum.Images) / seconds,
 	}
 	t.history, t.part = append(t.history, m), tally{}
 	return m, nil
@@ -226,7 +246,7 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 		if err != nil {
 			return 0, fmt.Errorf("adversary: %w", err)
 		}
-		if x.N != b.X.N {
+		if x.Shape() != b.X.Shape() {
 			return 0, fmt.Errorf("adversary: %v images for a batch of %v", x, b.X)
 		}
 		s.X = x

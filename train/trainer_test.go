@@ -409,7 +409,7 @@ func TestFailedStep(t *testing.T) {
 		}), "1.5", 0},
 		"adversary drops images": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return x.Slice(0, 3), nil }),
 			"adversary: 3×1×6×6 images for a batch of 8×1×6×6", 1},
-		"adversary changes shape": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return tensor.NewNCHW(x.N, 1, 5, 5), nil }), "8×1×5×5", 0},
+		"adversary changes shape": {broken(func(x tensor.NCHW) (tensor.NCHW, error) { return tensor.NewNCHW(x.N, 1, 5, 5), nil }), "adversary: 8×1×5×5 images for a batch of 8×1×6×6", 1},
 		"regularizer": {func(cfg *train.Config, _ *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Regularizer
 			cfg.Regularizer = regularizer(func(p *autograd.Param, key rng.Key, threads int) error {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/plots"
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/lipschitz"
 )
 

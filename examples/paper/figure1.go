@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/org/snnrat/examples/internal/plots"
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
 )
 

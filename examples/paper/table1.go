@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/tables"
 )
 
 // table1 compares the gradient approximations, in attacks on vanilla networks.

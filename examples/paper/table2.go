@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
 )
 

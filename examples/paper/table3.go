@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
 )
 

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/org/snnrat/examples/internal/tables"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train"

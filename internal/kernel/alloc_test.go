@@ -36,7 +36,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	for i := range coefficients {
 		coefficients[i] = 1
 	}
-	glif := GLIF{Decay: coefficients, Threshold: coefficients, SynapticDecay: coefficients, Adaptation: coefficients}
+	glif := &GLIF{Decay: coefficients, Threshold: coefficients, SynapticDecay: coefficients, Adaptation: coefficients}
 	state := NewGLIFState(glif, scan)
 	for _, l := range levels() {
 		at(t, l, func() {

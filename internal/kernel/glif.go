@@ -49,7 +49,7 @@ type GLIFState struct {
 }
 
 // NewGLIFState returns the state of neurons before the first step.
-func NewGLIFState(n GLIF, sc Scan) *GLIFState {
+func NewGLIFState(n *GLIF, sc Scan) *GLIFState {
 	s := &GLIFState{Membrane: make([]float32, sc.Units*sc.Pixels*Lanes)}
 	if n.synaptic() {
 		s.Carry = make([]float32, len(s.Membrane))
@@ -62,12 +62,17 @@ func NewGLIFState(n GLIF, sc Scan) *GLIFState {
 }
 
 // Clear makes the state that before the first step.
-func (s *GLIFState) Clear(n GLIF, sc Scan) {
+func (s *GLIFState) Clear(n *GLIF, sc Scan) {
 	clear(s.Carry)
 	clear(s.Adaptation)
 	for u := range sc.Units {
 		n.start(s.Membrane[u*sc.Pixels*Lanes:][:sc.Pixels*Lanes], u/sc.Images)
 	}
+}
+
+// Fits reports whether s has the parts that neurons n need.
+func (s *GLIFState) Fits(n *GLIF) bool {
+	return n.synaptic() == (s.Carry != nil) && n.adaptive() == (s.Adaptation != nil)
 }
 
 // start writes the membranes before the first step of neurons of a block.
@@ -136,12 +141,12 @@ func (r *glifRun) advance(n int) {
 //
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
-func GLIFForward(s []uint16, x []float32, norm Norm, n GLIF, sc Scan, state *GLIFState, threads int) (finite bool) {
+func GLIFForward(s []uint16, x []float32, norm Norm, n *GLIF, sc Scan, state *GLIFState, threads int) (finite bool) {
 	return glifScan{s: s, x: x, norm: norm, n: n, sc: sc, state: state}.run(threads)
 }
 
 // GLIFSupport is [NeuronSupport] for GLIF neurons.
-func GLIFSupport(near []uint16, x []float32, norm Norm, n GLIF, sc Scan, width float32, threads int) {
+func GLIFSupport(near []uint16, x []float32, norm Norm, n *GLIF, sc Scan, width float32, threads int) {
 	glifScan{s: near, x: x, norm: norm, n: n, sc: sc, support: true, width: width}.run(threads)
 }
 
@@ -152,7 +157,7 @@ type glifScan struct {
 	s       []uint16
 	x       []float32
 	norm    Norm
-	n       GLIF
+	n       *GLIF
 	state   *GLIFState // or nil: the neurons start afresh
 	support bool       // whether s is GLIFSupport's
 	width   float32
@@ -168,7 +173,7 @@ func (k glifScan) run(threads int) (finite bool) {
 }
 
 func (k glifScan) piece(u, lo, hi int) {
-	sc, n := &k.sc, &k.n
+	sc, n := &k.sc, k.n
 	r := n.run(sc, u, lo, hi, k.x, k.norm, k.s)
 	r.k.width = channels(nil, 0, k.width)
 	tile := sc.tilePixels(hi - lo)
@@ -265,7 +270,7 @@ func (s *GLIFSums) rows() [sumRows][]float64 {
 
 // glifTile is the number of vectors of a tile of the backward scan, over all steps. Each
 // vector has a history of three vectors, which stay in cache between the two passes.
-const glifTile = 256
+const glifTile = 128
 
 // GLIFBackward computes the gradient dx of the inputs by backpropagation through time. It
 // runs the neurons again and then goes back over the steps. With the coefficients α, v, κ,

@@ -123,7 +123,7 @@ func (c *glifCase) neuron(u, px, l int) (fires []bool, distance []float32, i, m,
 
 func (c *glifCase) forward(threads int) []uint16 {
 	s := make([]uint16, c.Units*c.Steps*c.Pixels)
-	GLIFForward(s, c.x, c.norm, c.GLIF, c.Scan, nil, threads)
+	GLIFForward(s, c.x, c.norm, &c.GLIF, c.Scan, nil, threads)
 	return s
 }
 
@@ -136,14 +136,14 @@ func TestGLIFForward(t *testing.T) {
 	forGLIFCases(t, func(t *testing.T, c *glifCase) {
 		const width = 0.4
 		s, near := make([]uint16, c.Units*c.Steps*c.Pixels), make([]uint16, c.Units*c.Steps*c.Pixels)
-		state := NewGLIFState(c.GLIF, c.Scan)
-		if !GLIFForward(s, c.x, c.norm, c.GLIF, c.Scan, state, 0) {
+		state := NewGLIFState(&c.GLIF, c.Scan)
+		if !GLIFForward(s, c.x, c.norm, &c.GLIF, c.Scan, state, 0) {
 			t.Fatal("finite potentials are reported")
 		}
 		if !slices.Equal(s, c.forward(2)) {
 			t.Fatal("the spikes differ without a state")
 		}
-		GLIFSupport(near, c.x, c.norm, c.GLIF, c.Scan, width, 0)
+		GLIFSupport(near, c.x, c.norm, &c.GLIF, c.Scan, width, 0)
 		c.each(func(u, px, l int) {
 			fires, distance, i, m, a := c.neuron(u, px, l)
 			for step, want := range fires {
@@ -199,14 +199,14 @@ func TestGLIFForwardReportsNonFinite(t *testing.T) {
 			for i := k * 7; i < len(c.x); i += 1 + len(c.x)/11 {
 				was := c.x[i]
 				c.x[i] = bad
-				if GLIFForward(s, c.x, c.norm, c.GLIF, c.Scan, nil, 2) {
+				if GLIFForward(s, c.x, c.norm, &c.GLIF, c.Scan, nil, 2) {
 					t.Fatalf("%v at %d of %d is not reported", bad, i, len(c.x))
 				}
 				c.x[i] = was
 			}
 		}
 		c.Threshold[3] = float32(math.NaN())
-		if GLIFForward(s, c.x, c.norm, c.GLIF, c.Scan, nil, 2) {
+		if GLIFForward(s, c.x, c.norm, &c.GLIF, c.Scan, nil, 2) {
 			t.Fatal("a threshold that is NaN is not reported")
 		}
 	})
@@ -216,7 +216,7 @@ func TestGLIFForwardReportsNonFinite(t *testing.T) {
 func TestGLIFState(t *testing.T) {
 	forGLIFCases(t, func(t *testing.T, c *glifCase) {
 		want := c.forward(0)
-		state := NewGLIFState(c.GLIF, c.Scan)
+		state := NewGLIFState(&c.GLIF, c.Scan)
 		for range 2 {
 			for t0, n := 0, 1; t0 < c.Steps; t0, n = t0+n, n%3+1 {
 				n = min(n, c.Steps-t0)
@@ -231,14 +231,14 @@ func TestGLIFState(t *testing.T) {
 					x = append(x, c.x[at*c.Pixels*Lanes:][:part.CurrentSteps*c.Pixels*Lanes]...)
 				}
 				s := make([]uint16, c.Units*n*c.Pixels)
-				GLIFForward(s, x, c.norm, c.GLIF, part, state, 2)
+				GLIFForward(s, x, c.norm, &c.GLIF, part, state, 2)
 				for u := range c.Units {
 					if !slices.Equal(s[u*n*c.Pixels:][:n*c.Pixels], want[(u*c.Steps+t0)*c.Pixels:][:n*c.Pixels]) {
 						t.Fatalf("unit %d, steps %d to %d: the spikes differ", u, t0, t0+n-1)
 					}
 				}
 			}
-			state.Clear(c.GLIF, c.Scan)
+			state.Clear(&c.GLIF, c.Scan)
 		}
 	})
 }

@@ -19,14 +19,14 @@ func glifParity(t *testing.T, c *glifCase, add bool, threads int) {
 		}
 		finite := []float32{0, 0}
 		for i, state := range []*GLIFState{state, nil} {
-			if GLIFForward(w(words), c.x, c.norm, c.GLIF, c.Scan, state, threads) {
+			if GLIFForward(w(words), c.x, c.norm, &c.GLIF, c.Scan, state, threads) {
 				finite[i] = 1
 			}
 		}
 		copy(dst(2), finite)
 	})
 	parity(t, "GLIFSupport", func(_ func(int) []float32, w func(int) []uint16) {
-		GLIFSupport(w(words), c.x, c.norm, c.GLIF, c.Scan, 0.7, threads)
+		GLIFSupport(w(words), c.x, c.norm, &c.GLIF, c.Scan, 0.7, threads)
 	})
 	s := c.forward(threads)
 	for _, phi := range []Surrogate{triangle{1.2}, sliced{1.2}} {

@@ -45,6 +45,12 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if err := neuron.Validate(); err != nil {
 		return nil, err
 	}
+	switch {
+	case cfg.Neuron != "" && cfg.Neuron != "plif":
+		return nil, fmt.Errorf("neuron %q: expected plif, or none for LIF", cfg.Neuron)
+	case cfg.Neuron == "plif" && cfg.Decay == 1:
+		return nil, fmt.Errorf("neuron plif with decay 1: expected a decay below 1, at which its training begins")
+	}
 	b := builder{cfg, neuron, shape}
 	var body *snn.Sequential
 	if strings.HasPrefix(arch, "WRN") {
@@ -79,7 +85,16 @@ type builder struct {
 }
 
 // neurons returns a new layer of neurons.
-func (b *builder) neurons() *snn.LIF { n := b.neuron; return &n }
+func (b *builder) neurons() snn.Neuron {
+	n := b.neuron
+	if b.Neuron == "" {
+		return &n
+	}
+	p := snn.NewPLIF(1 / (1 - n.Decay))
+	p.Threshold.Import([]float32{n.Threshold})
+	p.SoftReset, p.DetachReset, p.Surrogate = n.SoftReset, n.DetachReset, n.Surrogate
+	return p
+}
 
 // wide returns n channels times the width multiplier, rounded, and at least 1.
 func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }

@@ -25,15 +25,15 @@ func isSpikingVGG(names []string, cfg Config) bool {
 //
 //	here             SpikingVGG
 //	features.N       features.N
-//	classifier.2·I   classifier.3·I
+//	classifier.2·I   classifier.3·I, and the neurons behind it
 //
 // SpikingVGG has adaptive average pooling to 7 × 7 pixels before its first linear layer. Both
 // are linear, so their product is a linear layer too. The caller sets params and then calls
 // finish, which computes that product as the weights of m's first linear layer.
 func spikingVGGParams(names []string, m *snn.Model, cfg Config) (params map[string]*autograd.Param, finish func(), err error) {
 	for _, name := range names {
-		if strings.HasSuffix(name, ".w") {
-			return nil, nil, fmt.Errorf("tensor %s: the learned time constant of a ParametricLIFNode: expected neurons that share one constant", name)
+		if strings.HasSuffix(name, ".w") && cfg.Neuron != "plif" {
+			return nil, nil, fmt.Errorf("tensor %s: the learned time constant of a ParametricLIFNode: expected Config.Neuron plif", name)
 		}
 	}
 	if cfg.Dropout > 0 && !cfg.BatchNorm {
@@ -48,7 +48,7 @@ func spikingVGGParams(names []string, m *snn.Model, cfg Config) (params map[stri
 		var i int
 		var field string
 		if n, _ := fmt.Sscanf(name, "classifier.%d.%s", &i, &field); n == 2 {
-			name = fmt.Sprintf("classifier.%d.%s", i/2*3, field)
+			name = fmt.Sprintf("classifier.%d.%s", i/2*3+i%2, field)
 		}
 		params[name] = p
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nlpodyssey/safetensors"
@@ -51,6 +52,57 @@ func TestLoadTorchSpikingVGG(t *testing.T) {
 	}
 }
 
+// A network of ParametricLIFNode has the logits and the gradients that it had in SpikingJelly,
+// also after it was saved and loaded here.
+func TestLoadTorchSpikingPLIF(t *testing.T) {
+	f, err := golden.Read("testdata/spiking_plif_outputs.safetensors")
+	require.NoError(t, err)
+	cfg := spikingVGG(32)
+	cfg.Neuron, cfg.Threshold, cfg.SurrogateParam = "plif", 0.25, 4
+	loaded, err := zoo.LoadTorch("testdata/spiking_plif.pth", cfg)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, loaded.Save(path))
+	again, got, err := zoo.Load(path)
+	require.NoError(t, err)
+	assert.Equal(t, cfg, got)
+	for _, m := range []*snn.Model{loaded, again} {
+		x := tensor.NewNCHW(2, 3, 32, 32)
+		for i := range x.Data {
+			x.Data[i] = float32(uint32(i)*2654435761>>24) / 255
+		}
+		grad, err := m.Gradients(snn.Pass{}, x, func(logits []float32) []float32 {
+			assert.InDeltaSlice(t, f.Tensors["logits.32"].Floats, logits, 1e-5)
+			return f.Tensors["seed"].Floats
+		})
+		require.NoError(t, err)
+		assert.InDeltaSlice(t, f.Tensors["grad.32"].Floats, grad.Data, 1e-6)
+		compared := 0
+		for _, p := range m.Params() {
+			if layer, ok := strings.CutSuffix(p.Name, ".w"); ok {
+				var i int
+				if n, _ := fmt.Sscanf(layer, "classifier.%d", &i); n == 1 { // SpikingJelly has dropout there
+					layer = fmt.Sprintf("classifier.%d", i/2*3+1)
+				}
+				assert.InDelta(t, f.Tensors["w."+layer].Floats[0], p.ExportGrad()[0], 1e-5, p.Name)
+				compared++
+			}
+		}
+		assert.Equal(t, 10, compared)
+	}
+	assert.ErrorContains(t, zoo.SaveTorch(path, again), "neuron plif: the reference implementation has none")
+	cfg.Decay = 1
+	_, err = zoo.New(cfg, rng.New(1))
+	assert.ErrorContains(t, err, "neuron plif with decay 1")
+	cfg.Neuron = "izhikevich"
+	_, err = zoo.New(cfg, rng.New(1))
+	assert.ErrorContains(t, err, `neuron "izhikevich": expected plif`)
+	reference := vgg()
+	reference.Neuron, reference.Decay = "plif", 0.5
+	_, err = zoo.LoadTorch("testdata/vgg.pth", reference)
+	assert.ErrorContains(t, err, "neuron plif: the reference implementation has none")
+}
+
 // The named networks have SpikingJelly's layers. Its make_layers and torchvision count
 // them: 8, 10, 13 and 16 convolutions, and the last batch norm at that place.
 func TestSpikingVGGNames(t *testing.T) {
@@ -94,7 +146,7 @@ func TestLoadTorchSpikingVGGRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, "load PyTorch model: "+file)
 		assert.Nil(t, m)
 	}
-	// A learned time constant is no setting that a network here has for each layer.
+	// A learned time constant needs neurons that have one.
 	views := tensors(t, "testdata/vgg.safetensors")
 	path := filepath.Join(t.TempDir(), "plif.safetensors")
 	w := views["layer1.0.bias"]

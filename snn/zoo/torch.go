@@ -50,7 +50,7 @@ import (
 //	features.N       features.N
 //	classifier.2·I   classifier.3·I
 //
-// They pool to 7×7 pixels before the classifier. LoadTorch multiplies that pooling into the
+// Their ParametricLIFNode is Config.Neuron "plif". They pool to 7×7 pixels before the classifier. LoadTorch multiplies that pooling into the
 // weights of the first linear layer, so images may have any size.
 //
 // # What is converted and what is ignored
@@ -99,7 +99,11 @@ func loadTorch(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
 	}
 	defer f.Close()
 	params, finish := torchParams(m, cfg), func() {}
-	if isSpikingVGG(f.Names(), cfg) {
+	spiking := isSpikingVGG(f.Names(), cfg)
+	if cfg.Neuron != "" && !spiking {
+		return nil, fmt.Errorf("neuron %s: the reference implementation has none; expected a file of SpikingJelly's spiking_vgg", cfg.Neuron)
+	}
+	if spiking {
 		if params, finish, err = spikingVGGParams(f.Names(), m, cfg); err != nil {
 			return nil, err
 		}
@@ -135,7 +139,7 @@ func settings(cfg Config) map[string][]float32 {
 //	model.load_state_dict(safetensors.torch.load_file(path))
 //
 // SaveTorch replaces an existing file only once the new one is complete. It returns an error
-// if m has no Config in its metadata, or if writing fails.
+// if m has no Config in its metadata, if its neurons have parameters, or if writing fails.
 func SaveTorch(path string, m *snn.Model) error {
 	var cfg Config
 	if m.Meta[metaKey] == "" {
@@ -143,6 +147,9 @@ func SaveTorch(path string, m *snn.Model) error {
 	}
 	if err := json.Unmarshal([]byte(m.Meta[metaKey]), &cfg); err != nil {
 		return fmt.Errorf("save PyTorch model: metadata %q of the model: %w", metaKey, err)
+	}
+	if cfg.Neuron != "" {
+		return fmt.Errorf("save PyTorch model: neuron %s: the reference implementation has none", cfg.Neuron)
 	}
 	err := atomicfile.Write(path, func(w io.Writer) error {
 		return paramfile.Write(w, torchParams(m, cfg), nil)

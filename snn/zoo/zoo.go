@@ -74,6 +74,7 @@ type Config struct {
 	Width           int       `json:"width"`
 	Classes         int       `json:"classes"`
 	Steps           int       `json:"steps"`                  // T, the number of time steps
+	Neuron          string    `json:"neuron,omitempty"`       // "" for snn.LIF, or "plif" for those of snn.NewPLIF, which begin with Decay = 1 − 1/τ
 	Decay           float32   `json:"decay"`                  // λ in (0,1]
 	Threshold       float32   `json:"threshold"`              // θ > 0
 	SoftReset       bool      `json:"soft_reset,omitempty"`   // as in snn.LIF

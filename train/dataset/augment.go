@@ -23,8 +23,12 @@ type Crop struct {
 	Padding int // zeros on each side, in [1, min(H, W))
 }
 
-// Validate returns an error if Padding is out of range for examples of shape s.
+// Validate returns an error if Padding is out of range for examples of shape s. It returns
+// one if they have a single row or column.
 func (c Crop) Validate(s tensor.Shape) error {
+	if min(s.H, s.W) < 2 {
+		return fmt.Errorf("Crop of images of %d×%d, want at least two rows and two columns", s.H, s.W)
+	}
 	if c.Padding < 1 || c.Padding >= min(s.H, s.W) {
 		return fmt.Errorf("Crop.Padding is %d, want 1 to %d for images of %d×%d", c.Padding, min(s.H, s.W)-1, s.H, s.W)
 	}

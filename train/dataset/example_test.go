@@ -50,6 +50,30 @@ func ExampleNew() {
 	// Output: [0 1] rising
 }
 
+// Frames from memory: two examples of three binary frames of 1×2, one for each time step.
+func ExampleNewFrameSet() {
+	shape := tensor.Shape{N: 2, Steps: 3, C: 1, H: 1, W: 2}
+	frames := dataset.NewFrames(shape, []bool{
+		true, false, false, true, false, false, // a spike on the left, then one on the right
+		false, false, false, true, true, false,
+	})
+	set, err := dataset.NewFrameSet("events", frames, []int{1, 0}, []string{"to the left", "to the right"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	loader, err := dataset.NewLoader(set, dataset.DefaultEvaluation(), rng.New(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for batch, err := range loader.Epoch(context.Background(), 0) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(batch.X, batch.X.Image(1), set.ClassNames()[batch.Y[1]])
+	}
+	// Output: 2×3×1×1×2 [0 0 0 1 1 0] to the left
+}
+
 // The standard augmentation for CIFAR: a random crop with padding 4, and a flip.
 func ExampleDefaultCIFARTraining() {
 	fmt.Printf("%+v\n", dataset.DefaultCIFARTraining())
