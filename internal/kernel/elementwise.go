@@ -206,18 +206,20 @@ func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 		nb, frames, pixels int
 	}
 	// A block of channels fills as many blocks of features as it has pixels.
-	eachWith(threads, blocks(c)*frames, pixels, args{dst, x, blocks(c * pixels), frames, pixels}, func(k args, u int) {
-		b, f := u/k.frames, u%k.frames
+	eachWith(threads, blocks(c)*frames, pixels, args{dst, x, blocks(c * pixels), frames, pixels}, func(k args, from, to int) {
 		buf := scratch(k.pixels * Lanes)
 		defer release(buf)
 		flat := *buf // [16][pixels]
-		for px := range k.pixels {
-			for l, v := range (*[Lanes]float32)(k.x[(u*k.pixels+px)*Lanes:]) {
-				flat[l*k.pixels+px] = v
+		for u := from; u < to; u++ {
+			b, f := u/k.frames, u%k.frames
+			for px := range k.pixels {
+				for l, v := range (*[Lanes]float32)(k.x[(u*k.pixels+px)*Lanes:]) {
+					flat[l*k.pixels+px] = v
+				}
 			}
-		}
-		for i := range min(k.pixels, k.nb-b*k.pixels) {
-			copy(k.dst[((b*k.pixels+i)*k.frames+f)*Lanes:][:Lanes], flat[i*Lanes:])
+			for i := range min(k.pixels, k.nb-b*k.pixels) {
+				copy(k.dst[((b*k.pixels+i)*k.frames+f)*Lanes:][:Lanes], flat[i*Lanes:])
+			}
 		}
 	})
 }
@@ -257,25 +259,27 @@ func FlattenSpikes(dst, s []uint16, frames, c, pixels, threads int) {
 		dst, s             []uint16
 		nb, frames, pixels int
 	}
-	eachWith(threads, blocks(c)*frames, pixels, args{CurrentLevel(), dst, s, blocks(c * pixels), frames, pixels}, func(k args, u int) {
-		b, f := u/k.frames, u%k.frames
+	eachWith(threads, blocks(c)*frames, pixels, args{CurrentLevel(), dst, s, blocks(c * pixels), frames, pixels}, func(k args, from, to int) {
 		buf := masks.get(ceilDiv(Lanes*k.pixels, 64) + 1)
 		defer masks.put(buf)
 		flat := *buf // bit lane·pixels + pixel
-		clear(flat)
-		for px := 0; px < k.pixels; px += 64 {
-			var some [64]uint16
-			var lanes [Lanes]uint64
-			copy(some[:], k.s[u*k.pixels:][px:k.pixels])
-			k.l.transposeBits(&lanes[0], &some[0], 1, 8)
-			for i, v := range lanes {
-				at := i*k.pixels + px
-				flat[at/64] |= v << (at % 64)
-				flat[at/64+1] |= v >> (64 - at%64)
+		for u := from; u < to; u++ {
+			b, f := u/k.frames, u%k.frames
+			clear(flat)
+			for px := 0; px < k.pixels; px += 64 {
+				var some [64]uint16
+				var lanes [Lanes]uint64
+				copy(some[:], k.s[u*k.pixels:][px:k.pixels])
+				k.l.transposeBits(&lanes[0], &some[0], 1, 8)
+				for i, v := range lanes {
+					at := i*k.pixels + px
+					flat[at/64] |= v << (at % 64)
+					flat[at/64+1] |= v >> (64 - at%64)
+				}
 			}
-		}
-		for i := range min(k.pixels, k.nb-b*k.pixels) {
-			k.dst[(b*k.pixels+i)*k.frames+f] = uint16(flat[i/4] >> (i % 4 * Lanes))
+			for i := range min(k.pixels, k.nb-b*k.pixels) {
+				k.dst[(b*k.pixels+i)*k.frames+f] = uint16(flat[i/4] >> (i % 4 * Lanes))
+			}
 		}
 	})
 }

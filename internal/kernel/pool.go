@@ -61,15 +61,20 @@ func (p *Pool) windowOffsets(size int) *[]int64 {
 type pooling struct {
 	Pool
 	l       Level
-	dst, x  []float32
-	s, any  []uint16
+	out, in unsafe.Pointer
+	size    int // bytes of a pixel of in
 	offsets []int64
 }
 
-// each calls fn for every plane.
-func (k pooling) each(threads int, fn func(k pooling, u int)) {
-	eachWith(threads, k.Planes, k.Hin*k.Win, k, fn)
+// pool calls fn for the windows of every plane.
+func (p Pool) pool(out, in unsafe.Pointer, size, threads int, fn func(k pooling, from, to int)) {
+	offsets := p.windowOffsets(size)
+	defer lists.put(offsets)
+	eachWith(threads, p.Planes, p.Hin*p.Win, pooling{p, CurrentLevel(), out, in, size, *offsets}, fn)
 }
+
+// plane returns the arguments for the windows of plane u.
+func (k *pooling) plane(u int) windowRun { return k.run(u, k.out, k.in, k.size, k.offsets) }
 
 // Tiles reports whether the windows cover the input without overlap.
 func (p *Pool) Tiles() bool {
@@ -81,12 +86,11 @@ func (p *Pool) Tiles() bool {
 //	dst [Planes][Hout·Wout][16]
 //	x   [Planes][Hin·Win][16]
 func AvgPool(dst, x []float32, p Pool, threads int) {
-	const size = Lanes * 4
-	offsets := p.windowOffsets(size)
-	defer lists.put(offsets)
-	pooling{Pool: p, l: CurrentLevel(), dst: dst, x: x, offsets: *offsets}.each(threads, func(k pooling, u int) {
-		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.x[0]), size, k.offsets)
-		k.l.average(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.average(&w)
+		}
 	})
 }
 
@@ -95,12 +99,11 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 //	dst [Planes][Hout·Wout][16]
 //	s   [Planes][Hin·Win]
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
-	const size = 2
-	offsets := p.windowOffsets(size)
-	defer lists.put(offsets)
-	pooling{Pool: p, l: CurrentLevel(), dst: dst, s: s, offsets: *offsets}.each(threads, func(k pooling, u int) {
-		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.s[0]), size, k.offsets)
-		k.l.count(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), 2, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.count(&w)
+		}
 	})
 }
 
@@ -132,12 +135,11 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 // MaxPool writes the largest value of every window of dense x, or NaN if the window has one.
 // Shapes are as in AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
-	const size = Lanes * 4
-	offsets := p.windowOffsets(size)
-	defer lists.put(offsets)
-	pooling{Pool: p, l: CurrentLevel(), dst: dst, x: x, offsets: *offsets}.each(threads, func(k pooling, u int) {
-		w := k.run(u, unsafe.Pointer(&k.dst[0]), unsafe.Pointer(&k.x[0]), size, k.offsets)
-		k.l.largest(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.largest(&w)
+		}
 	})
 }
 
@@ -147,18 +149,24 @@ func MaxPool(dst, x []float32, p Pool, threads int) {
 //	dst [Planes][Hout·Wout]
 //	s   [Planes][Hin·Win]
 func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
-	pooling{Pool: p, any: dst, s: s}.each(threads, func(k pooling, u int) {
-		in, out := k.Hin*k.Win, k.Hout*k.Wout
-		d, s := k.any[u*out:][:out], k.s[u*in:][:in]
-		k.windows(func(o, i int) {
-			var any uint16
-			for ky := range k.KH {
-				for kx := range k.KW {
-					any |= s[i+ky*k.Win+kx]
+	type args struct {
+		p      Pool
+		dst, s []uint16
+	}
+	eachWith(threads, p.Planes, p.Hin*p.Win, args{p, dst, s}, func(k args, from, to int) {
+		p, in, out := &k.p, k.p.Hin*k.p.Win, k.p.Hout*k.p.Wout
+		for u := from; u < to; u++ {
+			d, s := k.dst[u*out:][:out], k.s[u*in:][:in]
+			p.windows(func(o, i int) {
+				var any uint16
+				for ky := range p.KH {
+					for kx := range p.KW {
+						any |= s[i+ky*p.Win+kx]
+					}
 				}
-			}
-			d[o] = any
-		})
+				d[o] = any
+			})
+		}
 	})
 }
 

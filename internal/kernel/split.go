@@ -50,25 +50,27 @@ func piecesWith[A any](threads, blocks, n, size int, args A, fn func(args A, blk
 // each calls fn for n items of the given number of vectors. Small items are grouped, as in
 // pieces.
 func each(threads, n, vectors int, fn func(i int)) {
-	eachWith(threads, n, vectors, fn, func(fn func(i int), i int) { fn(i) })
+	eachWith(threads, n, vectors, fn, func(fn func(i int), from, to int) {
+		for i := from; i < to; i++ {
+			fn(i)
+		}
+	})
 }
 
 // items are n items of work. A unit of the work is group of them.
 type items[A any] struct {
 	args     A
-	fn       func(args A, i int)
+	fn       func(args A, from, to int)
 	n, group int
 }
 
 // Do does unit u.
 func (s items[A]) Do(u int) {
-	for i := u * s.group; i < min((u+1)*s.group, s.n); i++ {
-		s.fn(s.args, i)
-	}
+	s.fn(s.args, u*s.group, min((u+1)*s.group, s.n))
 }
 
-// eachWith is each for a function of args.
-func eachWith[A any](threads, n, vectors int, args A, fn func(args A, i int)) {
+// eachWith is each for a function of args, which does the items from to to−1.
+func eachWith[A any](threads, n, vectors int, args A, fn func(args A, from, to int)) {
 	group := max(1, pieceVectors/4/max(1, vectors))
 	parallel.Run(threads, ceilDiv(n, group), items[A]{args, fn, n, group})
 }
