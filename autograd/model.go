@@ -97,6 +97,7 @@ type modelRun struct {
 	model NeuronModel
 	k     coefficients
 	sh    tensor.Shape
+	wide  []float32 // the values of k for each neuron of a chunk, [C/16][parameters][chunkPixels][16], while run runs
 }
 
 // throughModel keeps the currents. Its backward pass computes the states again.
@@ -260,36 +261,48 @@ func (r *modelRun) each(c chunk, t, steps, lanes int, fn func(at, from, n int)) 
 type modelStep struct {
 	before, after [][]float32 // [S + parameters][neurons], before Integrate and after it
 	x, u, s       []float32   // [neurons]
+	words         []uint16    // s as spikes, [neurons/16]
 }
 
-// states returns the memory of a chunk for k steps, cut from buf, with the parameters. Steps
-// of one chunk share the parameters.
+// states returns the memory of a chunk for k steps, cut from buf, with the parameters.
 func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, rest []float32) {
-	n, s := c.len(), r.model.NumStates()
+	n, s, params := c.len(), r.model.NumStates(), len(r.k.values)
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
-	var params [][]float32
-	for _, values := range r.k.values {
-		v := cut()
-		for i := 0; i < n; i += tensor.Lanes {
-			copy(v[i:], values[c.block*tensor.Lanes:][:tensor.Lanes])
+	words := make([]uint16, n/tensor.Lanes) // of the last step
+	steps = make([]modelStep, k)
+	slices := make([][]float32, 2*k*(s+params))
+	for i := range steps {
+		st := &steps[i]
+		st.before, st.after, slices = slices[:s+params:s+params], slices[s+params:][:s+params:s+params], slices[2*(s+params):]
+		for z := range s {
+			st.before[z], st.after[z] = cut(), cut()
 		}
-		params = append(params, v)
-	}
-	for range k {
-		var st modelStep
-		for range s {
-			st.before, st.after = append(st.before, cut()), append(st.after, cut())
+		for p := range params {
+			v := r.wide[(c.block*params+p)*chunkPixels*tensor.Lanes:][:n:n]
+			st.before[s+p], st.after[s+p] = v, v
 		}
-		st.before, st.after = append(st.before, params...), append(st.after, params...)
-		st.x, st.u, st.s = cut(), cut(), cut()
-		steps = append(steps, st)
+		st.x, st.u, st.s, st.words = cut(), cut(), cut(), words
 	}
 	return steps, buf
 }
 
 // size returns the floats that states needs for k steps of the largest chunk.
 func (r *modelRun) size(k int) int {
-	return chunkPixels * tensor.Lanes * (len(r.k.values) + k*(2*r.model.NumStates()+3))
+	return chunkPixels * tensor.Lanes * k * (2*r.model.NumStates() + 3)
+}
+
+// widen writes r.wide.
+func (r *modelRun) widen(t *Tape) {
+	r.wide = t.Scratch(r.sh.Blocks() * len(r.k.values) * chunkPixels * tensor.Lanes)
+	at := r.wide
+	for b := range r.sh.Blocks() {
+		for _, values := range r.k.values {
+			for range chunkPixels {
+				copy(at, values[b*tensor.Lanes:][:tensor.Lanes])
+				at = at[tensor.Lanes:]
+			}
+		}
+	}
 }
 
 // forward runs a chunk. It writes spikes, unless it is nil. steps has memory for each step, or
@@ -304,7 +317,7 @@ func (r *modelRun) forward(c chunk, steps []modelStep, spikes []uint16) error {
 			err = e
 		}
 		if spikes != nil {
-			r.each(c, t, r.sh.Steps, 1, func(at, from, n int) { packSpikes(spikes[at:at+n], st.s[from*tensor.Lanes:]) })
+			r.each(c, t, r.sh.Steps, 1, func(at, from, n int) { copy(spikes[at:at+n], st.words[from:]) })
 		}
 		if t+1 < r.sh.Steps {
 			for k := range r.model.NumStates() {
@@ -326,27 +339,39 @@ func (r *modelRun) start(z [][]float32) {
 	}
 }
 
-// integrate computes st.after, st.u and st.s from st.before and st.x. It returns an error if u
-// is not finite. Channels beyond C have no spikes.
+// integrate computes st.after, st.u and the spikes st.s and st.words from st.before and st.x.
+// It returns an error if u is not finite. Channels beyond C have no spikes.
 func (r *modelRun) integrate(c chunk, t int, st *modelStep) (err error) {
 	for k := range r.model.NumStates() {
 		copy(st.after[k], st.before[k])
 	}
 	r.model.Integrate(st.after, st.x, st.u)
 	lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes)
-	for at := 0; at < len(st.u); at += tensor.Lanes {
-		s := st.s[at:][:tensor.Lanes]
-		clear(s)
-		for l, u := range st.u[at:][:lanes] {
+	var bad float32
+	for p := range len(st.u) / tensor.Lanes {
+		u, s := st.u[p*tensor.Lanes:][:tensor.Lanes], st.s[p*tensor.Lanes:][:tensor.Lanes]
+		clear(s[lanes:])
+		var w uint16
+		for l, u := range u[:lanes] {
+			var fires uint16 // without a branch, since a spike is hard to predict
 			if u >= 0 {
-				s[l] = 1
+				fires = 1
 			}
-			if u-u != 0 && err == nil {
-				err = fmt.Errorf("the membrane potential minus the threshold is %v at %s: expected a finite number", u, r.place(c, t, at+l))
-			}
+			w |= fires << l
+			s[l] = float32(fires)
+			bad += u - u
+		}
+		st.words[p] = w
+	}
+	if bad == 0 {
+		return nil
+	}
+	for i, u := range st.u {
+		if u-u != 0 && i%tensor.Lanes < lanes {
+			return fmt.Errorf("the membrane potential minus the threshold is %v at %s: expected a finite number", u, r.place(c, t, i))
 		}
 	}
-	return err
+	return nil
 }
 
 // place says which neuron of a chunk is meant.
@@ -357,19 +382,6 @@ func (r *modelRun) place(c chunk, t, i int) string {
 	return fmt.Sprintf("step %d of image %d, channel %d, row %d, column %d", t, c.n+pixel/n, c.block*tensor.Lanes+i%tensor.Lanes, at/r.sh.W, at%r.sh.W)
 }
 
-// packSpikes sets a bit of dst for each 1 of s.
-func packSpikes(dst []uint16, s []float32) {
-	for p := range dst {
-		var w uint16
-		for l, v := range s[p*tensor.Lanes:][:tensor.Lanes] {
-			if v != 0 {
-				w |= 1 << l
-			}
-		}
-		dst[p] = w
-	}
-}
-
 // run calls fn for each chunk, with the number of floats of scratch memory. It returns the
 // error of the first chunk that has one.
 func (r *modelRun) run(t *Tape, size int, fn func(i int, c chunk, buf []float32) error) error {
@@ -378,6 +390,8 @@ func (r *modelRun) run(t *Tape, size int, fn func(i int, c chunk, buf []float32)
 	bufs := make(chan []float32, threads)
 	all := t.Scratch(threads * size)
 	defer t.FreeScratch(all)
+	r.widen(t)
+	defer t.FreeScratch(r.wide)
 	for i := range threads {
 		bufs <- all[i*size:][:size:size]
 	}
@@ -520,12 +534,14 @@ func (r *modelRun) newSums(t *Tape) modelSums {
 	return make(modelSums, len(r.chunks()))
 }
 
-// add sets the sums of chunk i. d has the gradient of each parameter and neuron.
+// add adds to the sums of chunk i. d has the gradient of each parameter and neuron.
 func (s modelSums) add(i int, d [][]float32) {
 	if s == nil {
 		return
 	}
-	s[i] = make([]float64, len(d)*tensor.Lanes)
+	if s[i] == nil {
+		s[i] = make([]float64, len(d)*tensor.Lanes)
+	}
 	for k, d := range d {
 		sum := s[i][k*tensor.Lanes:][:tensor.Lanes]
 		for ; len(d) > 0; d = d[tensor.Lanes:] {

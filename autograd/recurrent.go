@@ -97,8 +97,8 @@ func (o *recurrentGLIF) forward(t *Tape) {
 				o.load(c, 0, 1, st.before[:s], state)
 			}
 			err := o.integrate(c, step, st)
-			o.each(c, step, o.sh.Steps, 1, func(at, from, n int) { packSpikes(o.y.spikes[at:at+n], st.s[from*tensor.Lanes:]) })
-			o.each(c, 0, 1, 1, func(at, from, n int) { packSpikes(spikes[at:at+n], st.s[from*tensor.Lanes:]) })
+			o.each(c, step, o.sh.Steps, 1, func(at, from, n int) { copy(o.y.spikes[at:at+n], st.words[from:]) })
+			o.each(c, 0, 1, 1, func(at, from, n int) { copy(spikes[at:at+n], st.words[from:]) })
 			o.model.Reset(st.after, st.s)
 			o.store(c, 0, 1, state, st.after[:s])
 			return err
@@ -142,10 +142,10 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		}
 		return vs
 	}
-	before := scratch(s, o.sh.Floats())            // [states][C/16][N·T][H][W][16]
-	dz := scratch(s+len(o.k.values), one.Floats()) // [states + parameters][C/16][N][H][W][16]
-	current := scratch(2, one.Floats())            // gradients of the current, and of the spikes by the next step
-	sum := scratch(1, one.Floats())[0]             // of the current over time, for one step of currents
+	before := scratch(s, o.sh.Floats()) // [states][C/16][N·T][H][W][16]
+	dz := scratch(s, one.Floats())      // [states][C/16][N][H][W][16]
+	current := scratch(2, one.Floats()) // gradients of the current, and of the spikes by the next step
+	sum := scratch(1, one.Floats())[0]  // of the current over time, for one step of currents
 	dx, ds := current[0], current[1]
 	spikes := t.arena.Words(one.Words())
 	defer func() {
@@ -179,20 +179,22 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		}
 	}
 	for step := o.sh.Steps - 1; step >= 0 && err == nil; step-- {
-		err = o.run(t, o.size(1)+chunkPixels*tensor.Lanes*(len(dz)+4), func(i int, c chunk, buf []float32) error {
+		err = o.run(t, o.size(1)+chunkPixels*tensor.Lanes*(s+len(o.k.values)+4), func(i int, c chunk, buf []float32) error {
 			steps, buf := o.states(buf, c, 1)
 			st := &steps[0]
 			n := c.len()
 			cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
-			z := make([][]float32, len(dz))
+			z := make([][]float32, s+len(o.k.values)) // gradients by states, and by parameters in this step
 			for k := range z {
-				z[k] = cut()
+				if z[k] = cut(); k >= s {
+					clear(z[k])
+				}
 			}
 			own := [][]float32{cut(), cut()} // of the current, and of the spikes
 			du, d := cut(), cut()
 			o.load(c, step, o.sh.Steps, st.before[:s], before)
 			o.load(c, step, o.sh.Steps, [][]float32{st.x}, [][]float32{o.x.dense})
-			o.load(c, 0, 1, z, dz)
+			o.load(c, 0, 1, z[:s], dz)
 			o.load(c, 0, 1, own[1:], current[1:])
 			o.each(c, step, dySteps, tensor.Lanes, func(at, from, n int) { copy(d[from:from+n], dy[at:]) })
 			for i, v := range d {
@@ -202,14 +204,12 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 				return err
 			}
 			err := o.back(c, step, st, o.surrogate, z, own[1], du, own[0])
-			o.store(c, 0, 1, dz, z)
+			o.store(c, 0, 1, dz, z[:s])
 			o.store(c, 0, 1, current[:1], own[:1])
 			if slot.v != nil && slot.steps > 1 {
 				o.put(c, step, slot, own[0])
 			}
-			if step == 0 {
-				sums.add(i, z[s:])
-			}
+			sums.add(i, z[s:])
 			return err
 		})
 		if slot.steps == 1 {
