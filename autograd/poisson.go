@@ -29,7 +29,7 @@ func PoissonFrom(t *Tape, x *Value, first, steps int, keys []rng.Key) *Value {
 	sh := x.shape
 	x.mustBeOwned("Poisson")
 	if x.spikes != nil || sh.Steps != 1 && sh.Steps != steps || first < 0 || steps < 1 || len(keys) != sh.N {
-		panic(fmt.Sprintf("autograd: Poisson: %d steps from %d on and %d keys for %v", steps, first, len(keys), sh))
+		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v, from step %d on", steps, len(keys), sh, first))
 	}
 	y := t.NewSpikes(sh.WithSteps(steps), x.needsGrad)
 	// A piece is some steps of one image, so that one image keeps all threads busy.

@@ -39,8 +39,8 @@ type StreamConfig struct {
 // during a step. The settings of neurons and the encoder must stay as they are; a step after
 // such a change fails.
 //
-// Once warm, a step with Threads = 1 allocates no memory, if layers from outside of this
-// package do not. With more threads, an operation that is split allocates what its goroutines
+// Once warm, a step with Threads = 1 allocates no memory, if the network has no [Custom] and
+// layers from outside of this package allocate none. With more threads, an operation that is split allocates what its goroutines
 // share, a few hundred bytes.
 type Stream struct {
 	model   *Model
