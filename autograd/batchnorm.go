@@ -68,20 +68,20 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	}
 	sh := x.shape
 	n := sh.Blocks() * tensor.Lanes
-	op := &batchNormEval{x: x, state: s, a: make([]float32, n)}
-	b := make([]float32, n)
+	a, b := t.constants(n), t.constants(n)
 	for c := range sh.C {
-		a := float64(s.Weight.data[c]) / math.Sqrt(float64(s.RunningVar.data[c])+float64(s.Eps))
-		op.a[c] = float32(a)
-		b[c] = float32(float64(s.Bias.data[c]) - a*float64(s.RunningMean.data[c]))
+		w := float64(s.Weight.data[c]) / math.Sqrt(float64(s.RunningVar.data[c])+float64(s.Eps))
+		a[c] = float32(w)
+		b[c] = float32(float64(s.Bias.data[c]) - w*float64(s.RunningMean.data[c]))
 	}
-	op.y = t.normalize(x, op.a, b, nil)
-	if t.Params {
-		t.Record(op, x)
-	} else {
-		t.Record(op)
+	y := t.normalize(x, a, b, nil)
+	switch {
+	case t.Params:
+		t.Record(&batchNormEval{x, y, s, a}, x)
+	case y.needsGrad:
+		t.Record(&batchNormEval{x, y, s, a})
 	}
-	return op.y
+	return y
 }
 
 func (o *batchNormEval) Output() *Value { return o.y }

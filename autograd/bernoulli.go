@@ -23,7 +23,8 @@ func newSource(k rng.Key) (c rand.ChaCha8) {
 // The even and the odd numbers are in 32-bit fields of their own. A field of a limit is
 // p·2¹⁶ + (2¹⁶ − 1). Minus a random number of 16 bits, its bit 16 is set with probability p.
 type limits struct {
-	of [][]uint64 // [C/16][pixels/4][channels of the block][2]: even and odd pixels
+	of  [][]uint64 // [C/16][pixels/4][channels of the block][2]: even and odd pixels
+	src rand.ChaCha8
 }
 
 var limitsPool = sync.Pool{New: func() any { return new(limits) }}
@@ -50,14 +51,14 @@ func (l *limits) set(b int, p []float32, channels int) {
 	l.of[b] = v
 }
 
-// draw writes the spikes of the pixels of block b at one step.
-func (l *limits) draw(s []uint16, b, channels int, src *rand.ChaCha8) {
+// draw writes the spikes of the pixels of block b at one step, by random numbers of src.
+func (l *limits) draw(s []uint16, b, channels int) {
 	const even, one = 0x0000ffff_0000ffff, 0x00000001_00000001
 	v := l.of[b]
 	for i := 0; i < len(s); i += 4 {
 		var four uint64 // 16 bits, one for each channel, of each pixel
 		for c := range channels {
-			r := src.Uint64()
+			r := l.src.Uint64()
 			four |= ((v[0]-r&even)>>16&one | (v[1]-r>>16&even)&(one<<16)) << c
 			v = v[2:]
 		}

@@ -34,7 +34,7 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 	if a.shape.WithSteps(1) != b.shape.WithSteps(1) || (a.shape.Steps != sh.Steps && a.shape.Steps != 1) || (b.shape.Steps != sh.Steps && b.shape.Steps != 1) {
 		panic(fmt.Sprintf("autograd: Add: %v and %v", a.shape, b.shape))
 	}
-	op := &combine{a: Densify(t, a), b: Densify(t, b), w: w}
+	op := combine{a: Densify(t, a), b: Densify(t, b), w: w}
 	op.y = t.NewDense(sh, a.needsGrad || b.needsGrad || (w != nil && t.Params))
 	wa, wb := op.weights()
 	if a.shape == b.shape {
@@ -43,12 +43,19 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 		op.put(t, op.a, wa, false)
 		op.put(t, op.b, wb, true)
 	}
-	if w != nil && t.Params {
-		t.Record(op, op.a, op.b)
-	} else {
-		t.Record(op)
+	if op.y.needsGrad {
+		op.record(t)
 	}
 	return op.y
+}
+
+// record puts a copy of o on the tape, so that only a pass with gradients allocates one.
+func (o combine) record(t *Tape) {
+	if o.w != nil && t.Params {
+		t.Record(&o, o.a, o.b)
+	} else {
+		t.Record(&o)
+	}
 }
 
 func (o *combine) weights() (a, b float32) {

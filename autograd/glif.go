@@ -294,7 +294,7 @@ func FireGLIF(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
 		panic(fmt.Sprintf("autograd: %s: a state of neurons with other coefficients set: expected one that NewGLIFState returned for these", name))
 	}
 	y := t.NewSpikes(x.shape.WithSteps(steps), false)
-	if !kernel.GLIFForward(y.spikes, t.Floats(from.x), from.norm, &state.padded, scanOf(x.shape, steps), state.state, t.Threads) {
+	if !kernel.GLIFForward(y.spikes, t.floats(from.x), from.norm, &state.padded, scanOf(x.shape, steps), state.state, t.Threads) {
 		t.MarkNonFinite()
 	}
 	return y

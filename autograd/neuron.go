@@ -39,6 +39,26 @@ type Surrogate interface {
 	Derivative(dst, u []float32)
 }
 
+// FireStep runs neurons on the input currents x for the steps of x, and returns their spikes.
+// The neurons start from the membrane potentials m, of the shape of x with one step, and
+// leave theirs there. Zeros are the potentials before the first step. No gradient passes
+// through.
+//
+// Calls that continue each other give the bits of one call of FireThroughTime for all steps.
+// FireStep panics if the shapes do not fit.
+func FireStep(t *Tape, x *Value, d Dynamics, m *tensor.Dense) *Value {
+	x = t.currents("FireStep", x, x.shape.Steps)
+	if m.Shape != x.shape.WithSteps(1) {
+		panic(fmt.Sprintf("autograd: FireStep: potentials %v for currents %v", m.Shape, x.shape))
+	}
+	from := t.source(x)
+	y := t.NewSpikes(x.shape, false)
+	if !kernel.NeuronStep(y.spikes, t.floats(from.x), from.norm, d.kernel(), scanOf(x.shape, x.shape.Steps), m.Data, t.Threads) {
+		t.nonFinite = true
+	}
+	return y
+}
+
 // throughTime keeps what the currents are computed from, and the spikes. Its backward pass
 // computes the membrane potentials again.
 type throughTime struct {

@@ -22,16 +22,17 @@ func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
 	}
 	x = Densify(t, x)
 	n := sh.Blocks() * tensor.Lanes
-	op := &normalize{x: x, a: make([]float32, n)}
-	b := make([]float32, n)
+	a, b := t.constants(n), t.constants(n)
 	for c := range sh.C {
-		op.a[c] = 1 / std.data[c]
+		a[c] = 1 / std.data[c]
 		b[c] = -mean.data[c] / std.data[c]
 	}
-	op.y = t.NewDense(sh, x.needsGrad)
-	kernel.Affine(t.Floats(op.y), t.Floats(x), op.a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
-	t.Record(op)
-	return op.y
+	y := t.NewDense(sh, x.needsGrad)
+	kernel.Affine(t.Floats(y), t.Floats(x), a, b, sh.Blocks(), sh.Frames()*sh.Pixels(), t.Threads)
+	if y.needsGrad {
+		t.Record(&normalize{x, y, a})
+	}
+	return y
 }
 
 func (o *normalize) Output() *Value { return o.y }

@@ -20,36 +20,54 @@ type poisson struct{ x, y *Value }
 // neither one step nor steps of them, if steps is less than 1, or if the number of keys is
 // not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
+	return PoissonFrom(t, x, 0, steps, keys)
+}
+
+// PoissonFrom is [Poisson] for the steps from first on. It draws what Poisson draws at these
+// steps. x has one step, or a frame for each of the given steps.
+func PoissonFrom(t *Tape, x *Value, first, steps int, keys []rng.Key) *Value {
 	sh := x.shape
 	x.mustBeOwned("Poisson")
-	if x.spikes != nil || sh.Steps != 1 && sh.Steps != steps || steps < 1 || len(keys) != sh.N {
-		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v", steps, len(keys), sh))
+	if x.spikes != nil || sh.Steps != 1 && sh.Steps != steps || first < 0 || steps < 1 || len(keys) != sh.N {
+		panic(fmt.Sprintf("autograd: Poisson: %d steps and %d keys for %v, from step %d on", steps, len(keys), sh, first))
 	}
 	y := t.NewSpikes(sh.WithSteps(steps), x.needsGrad)
-	pixels, spikes := t.Floats(x), t.Words(y)
 	// A piece is some steps of one image, so that one image keeps all threads busy.
 	pieces := min(steps, (parallel.Threads(t.Threads)+sh.N-1)/max(1, sh.N))
-	px := sh.Pixels()
-	parallel.For(t.Threads, sh.N*pieces, func(i int) {
-		n, piece := i/pieces, i%pieces
-		p := limitsPool.Get().(*limits)
-		defer limitsPool.Put(p)
-		for step := piece * steps / pieces; step < (piece+1)*steps/pieces; step++ {
-			src := newSource(keys[n].Derive("step", uint64(step)))
-			for b := range sh.Blocks() {
-				lanes := min(tensor.Lanes, sh.C-b*tensor.Lanes)
-				if step == piece*steps/pieces || sh.Steps > 1 {
-					frame := (b*sh.N+n)*sh.Steps + step%sh.Steps
-					p.set(b, pixels[frame*px*tensor.Lanes:][:px*tensor.Lanes], lanes)
-				}
-				p.draw(spikes[((b*sh.N+n)*steps+step)*px:][:px], b, lanes, &src)
-			}
-		}
-	})
+	parallel.Run(t.Threads, sh.N*pieces, drawing{sh, steps, first, pieces, t.Floats(x), t.Words(y), keys})
 	if y.needsGrad {
 		t.Record(&poisson{x, y})
 	}
 	return y
+}
+
+// drawing are the variables of PoissonFrom.
+type drawing struct {
+	sh                   tensor.Shape // of the pixels
+	steps, first, pieces int
+	pixels               []float32
+	spikes               []uint16
+	keys                 []rng.Key
+}
+
+// Do draws piece i.
+func (d drawing) Do(i int) {
+	sh, steps, px := d.sh, d.steps, d.sh.Pixels()
+	n, piece := i/d.pieces, i%d.pieces
+	p := limitsPool.Get().(*limits)
+	defer limitsPool.Put(p)
+	from, to := piece*steps/d.pieces, (piece+1)*steps/d.pieces
+	for step := from; step < to; step++ {
+		p.src.Seed(d.keys[n].Derive("step", uint64(d.first+step)))
+		for b := range sh.Blocks() {
+			lanes := min(tensor.Lanes, sh.C-b*tensor.Lanes)
+			if step == from || sh.Steps > 1 {
+				frame := (b*sh.N+n)*sh.Steps + step%sh.Steps
+				p.set(b, d.pixels[frame*px*tensor.Lanes:][:px*tensor.Lanes], lanes)
+			}
+			p.draw(d.spikes[((b*sh.N+n)*steps+step)*px:][:px], b, lanes)
+		}
+	}
 }
 
 func (o *poisson) Output() *Value { return o.y }

@@ -50,6 +50,19 @@ func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surroga
 	return o.y
 }
 
+// FireGLIFRecurrentStep runs the next step of the layer of FireGLIFRecurrent, and returns its
+// spikes. last are those of the step before. FireGLIFRecurrentStep overwrites them and the
+// state. Zeros are the spikes before the first step. No gradient passes through.
+//
+// Calls that continue each other give the bits of one call of FireGLIFRecurrent.
+// FireGLIFRecurrentStep panics as [FireGLIF] does.
+func FireGLIFRecurrentStep(t *Tape, x *Value, n GLIF, w *Param, state *GLIFState, last *tensor.Spikes) *Value {
+	back := conv(t, t.InputSpikes(last, false), w, nil, 1, 1, 1, 0)
+	y := FireGLIF(t, Add(t, x, back), n, 1, state)
+	copy(last.Bits, y.spikes)
+	return y
+}
+
 func (o *recurrentGLIF) Output() *Value { return o.y }
 
 // UsesParam reports whether p are the recurrent weights or a parameter of the neurons.

@@ -22,6 +22,7 @@ type Tape struct {
 	Layer string
 
 	arena  tensor.Arena
+	small  []float32 // of which constants lends
 	ops    []entry
 	kept   []*Value // by the ops, in their order
 	values []*Value
@@ -70,6 +71,7 @@ func (t *Tape) Reset() {
 	}
 	clear(t.ops)
 	t.ops, t.kept, t.used = t.ops[:0], t.kept[:0], 0
+	t.small = t.small[:0]
 	t.Layer, t.back = "", entry{}
 	t.spent, t.nonFinite, t.err = false, false, nil
 }
@@ -86,7 +88,8 @@ func (t *Tape) Leaf(x tensor.NCHW, grad bool) *Value {
 // zero.
 func (t *Tape) LeafSpikes(x tensor.NCHW, grad bool) *Value {
 	v := t.NewSpikes(x.Shape(), grad)
-	v.Spikes().PackSpikes(x)
+	s := tensor.Spikes{Shape: v.shape, Bits: v.spikes}
+	s.PackSpikes(x)
 	return v
 }
 
@@ -230,6 +233,19 @@ func (t *Tape) free(v *Value) {
 func (t *Tape) freeGrad(v *Value) {
 	t.arena.FreeFloats(v.grad)
 	v.grad = nil
+}
+
+// constants returns zeros for n constants of an operation, such as those of batch norm. They
+// are valid until Reset.
+func (t *Tape) constants(n int) []float32 {
+	at := len(t.small)
+	if at+n > cap(t.small) { // the constants so far stay where they are
+		t.small, at = make([]float32, 0, max(1024, n, 2*cap(t.small))), 0
+	}
+	t.small = t.small[:at+n]
+	c := t.small[at : at+n : at+n]
+	clear(c)
+	return c
 }
 
 // value returns a new value with one reader, the forward pass.

@@ -100,6 +100,8 @@
 //	Differentiate    yes             either or both of these         gradients of parameters
 //	Forward          no              a value on the caller's tape    the tape
 //
+// [Model.NewStream] runs the network step by step, on frames that arrive one after the other.
+//
 // With [Pass].Train set, each of these calls also changes the running statistics of batch
 // norm.
 //

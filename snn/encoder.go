@@ -10,6 +10,14 @@ type Encoder interface {
 	Encode(p *Pass, x *autograd.Value) *autograd.Value
 }
 
+// StepEncoder is an encoder that can encode step by step. A [Stream] needs it.
+type StepEncoder interface {
+	Encoder
+	// EncodeStep records what Encode computes at one step, counted from 0. x is the image, or
+	// the frame of that step. The result has one step.
+	EncodeStep(p *Pass, x *autograd.Value, step int) *autograd.Value
+}
+
 // Direct encodes an image as itself at every step, and frames as themselves. The layers
 // before the first neurons run once for an image, and not T times.
 //
@@ -29,4 +37,12 @@ func (Direct) Encode(_ *Pass, x *autograd.Value) *autograd.Value { return x }
 // Encode implements [Encoder].
 func (Poisson) Encode(p *Pass, x *autograd.Value) *autograd.Value {
 	return autograd.Poisson(p.Tape, x, p.Steps, p.keys("poisson"))
+}
+
+// EncodeStep implements [StepEncoder].
+func (Direct) EncodeStep(_ *Pass, x *autograd.Value, _ int) *autograd.Value { return x }
+
+// EncodeStep implements [StepEncoder].
+func (Poisson) EncodeStep(p *Pass, x *autograd.Value, step int) *autograd.Value {
+	return autograd.PoissonFrom(p.Tape, x, step, 1, p.keys("poisson"))
 }

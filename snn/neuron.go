@@ -40,12 +40,18 @@ type ReLUNeuron interface {
 }
 
 // Fire runs the neurons n in the pass p and returns their output. It is what Forward of a
-// neuron calls. p's gradient decides how the neurons fire. Fire fails the pass if a current or
-// membrane potential is not finite, and calls p.OnSpikes and p.OnNeurons.
+// neuron calls. p's gradient decides how the neurons fire; in a [Stream], they run one step.
+// Fire fails the pass if a current or membrane potential is not finite, and calls p.OnSpikes
+// and p.OnNeurons.
 func Fire(p *Pass, n Neuron, x *autograd.Value) *autograd.Value {
 	outer := p.Tape.Layer
 	p.Tape.Layer = n.Name()
-	y := p.Gradient.Fire(p, n, x)
+	var y *autograd.Value
+	if p.stream != nil {
+		y = p.stream.fire(n, x)
+	} else {
+		y = p.Gradient.Fire(p, n, x)
+	}
 	p.Tape.Layer = outer
 	if p.Tape.TakeNonFinite() {
 		p.Fail(fmt.Errorf("layer %s: a current or membrane potential is not a finite number", n.Name()))

@@ -38,7 +38,8 @@ type Pass struct {
 	// call p.Fail. To read currents takes time and memory, since fused layers have none.
 	OnNeurons func(p *Pass, n Neuron, currents, output *autograd.Value)
 
-	err error // the first error given to Fail
+	stream *Stream // the stream whose step the pass is, or nil
+	err    error   // the first error given to Fail
 }
 
 // Fail marks the pass as failed. A layer calls it if the data are bad, and then returns any
@@ -59,10 +60,27 @@ func (p *Pass) Err() error {
 	return p.Tape.Err()
 }
 
+// fixedKeys returns the keys that stand for nil Keys.
+func fixedKeys(n int) []rng.Key {
+	ks := make([]rng.Key, n)
+	for i := range ks {
+		ks[i] = rng.New(0).Derive("image", uint64(i))
+	}
+	return ks
+}
+
 // keys returns a key for each image, derived from the image's key and a purpose.
 func (p *Pass) keys(purpose string) []rng.Key {
-	ks := make([]rng.Key, len(p.Keys))
-	for i, k := range p.Keys {
+	if p.stream != nil {
+		return p.stream.keys(purpose)
+	}
+	return derived(p.Keys, purpose)
+}
+
+// derived returns the keys for a purpose.
+func derived(keys []rng.Key, purpose string) []rng.Key {
+	ks := make([]rng.Key, len(keys))
+	for i, k := range keys {
 		ks[i] = k.Derive(purpose, 0)
 	}
 	return ks

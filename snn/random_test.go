@@ -2,6 +2,7 @@ package snn_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"testing"
 
@@ -227,6 +228,41 @@ func drawNetwork(t *rapid.T, g snn.Gradient) *sketch {
 	return s
 }
 
+// config draws the settings of the network's model.
+func (s *sketch) config() snn.Config {
+	cfg := snn.Config{Channels: s.image.C, Height: s.image.H, Width: s.image.W, Steps: rapid.IntRange(1, 5).Draw(s.T, "T"), Encoder: snn.Direct{}}
+	if s.odds(40, "poisson") {
+		cfg.Encoder = snn.Poisson{}
+	}
+	if s.odds(50, "normalized") {
+		for range cfg.Channels {
+			cfg.Mean, cfg.Std = append(cfg.Mean, 0.4), append(cfg.Std, 0.3)
+		}
+	}
+	return cfg
+}
+
+// drawParams draws the parameters and buffers of m.
+func drawParams(m *snn.Model, r *rand.Rand) {
+	for _, p := range m.State() {
+		if p.Name == "mean" || p.Name == "std" {
+			continue
+		}
+		v := make([]float32, p.Len())
+		for i := range v {
+			v[i] = float32(r.NormFloat64())
+			if len(p.Shape) > 1 {
+				v[i] *= 1.5 / float32(math.Sqrt(float64(len(v)/p.Shape[0])))
+			} else if p.Trainable {
+				v[i] = 0.5 + 0.5*v[i]
+			} else {
+				v[i] = 0.3 + v[i]*v[i] // a variance, a mean, or a fixed parameter of neurons
+			}
+		}
+		p.Import(v)
+	}
+}
+
 // Passes of random networks agree with the twin's: spikes exactly, values and gradients up
 // to rounding, through every approximation, in training and in evaluation.
 func TestRandomNetworks(t *testing.T) {
@@ -236,34 +272,10 @@ func TestRandomNetworks(t *testing.T) {
 		s := drawNetwork(t, gradient)
 		r := rng.New(rapid.Uint64Range(0, 1<<20).Draw(t, "weights")).Rand()
 		n := rapid.IntRange(1, 3).Draw(t, "images")
-		cfg := snn.Config{Channels: s.image.C, Height: s.image.H, Width: s.image.W, Steps: rapid.IntRange(1, 5).Draw(t, "T"), Encoder: snn.Direct{}}
-		if s.odds(40, "poisson") {
-			cfg.Encoder = snn.Poisson{}
-		}
-		if s.odds(50, "normalized") {
-			for range cfg.Channels {
-				cfg.Mean, cfg.Std = append(cfg.Mean, 0.4), append(cfg.Std, 0.3)
-			}
-		}
+		cfg := s.config()
 		m, err := snn.NewModel(cfg, snn.NewSequential(s.layers...))
 		require.NoError(t, err)
-		for _, p := range m.State() {
-			if p.Name == "mean" || p.Name == "std" {
-				continue
-			}
-			v := make([]float32, p.Len())
-			for i := range v {
-				v[i] = float32(r.NormFloat64())
-				if len(p.Shape) > 1 {
-					v[i] *= 1.5 / float32(math.Sqrt(float64(len(v)/p.Shape[0])))
-				} else if p.Trainable {
-					v[i] = 0.5 + 0.5*v[i]
-				} else {
-					v[i] = 0.3 + v[i]*v[i] // a variance, a mean, or a fixed parameter of neurons
-				}
-			}
-			p.Import(v)
-		}
+		drawParams(m, r)
 		x := tensor.NewNCHW(n, cfg.Channels, cfg.Height, cfg.Width)
 		if s.odds(50, "frames") {
 			x = tensor.NewFrames(tensor.Shape{N: n, Steps: cfg.Steps, C: cfg.Channels, H: cfg.Height, W: cfg.Width})

@@ -8,7 +8,6 @@ import (
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // Forward records the network on p.Tape and returns the logits, a value of N images with
@@ -30,7 +29,11 @@ func (m *Model) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // forward is Forward without the mean over time. It returns the output of the last layer.
 func (m *Model) forward(p *Pass, x *autograd.Value) *autograd.Value {
-	in := p.Gradient.Encode(p, m.Encoder, x)
+	return m.afterEncoder(p, x, p.Gradient.Encode(p, m.Encoder, x))
+}
+
+// afterEncoder is forward from the encoding in of x on.
+func (m *Model) afterEncoder(p *Pass, x, in *autograd.Value) *autograd.Value {
 	h := in
 	if m.mean != nil {
 		h = autograd.Normalize(p.Tape, in, m.mean, m.std)
@@ -191,10 +194,7 @@ func (m *Model) validateRun(p *Pass, x tensor.NCHW) error {
 		return err
 	}
 	if p.Keys == nil {
-		p.Keys = make([]rng.Key, x.N)
-		for i := range p.Keys {
-			p.Keys[i] = rng.New(0).Derive("image", uint64(i))
-		}
+		p.Keys = fixedKeys(x.N)
 	}
 	if len(p.Keys) != x.N {
 		panic(fmt.Sprintf("snn: %d keys for %d images", len(p.Keys), x.N))
@@ -220,7 +220,7 @@ func (m *Model) run(p Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) 
 func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) ([]float32, error)) (grad tensor.NCHW, err error) {
 	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = wrt&OfParams != 0, p.Threads, p.FusedUpdate
 	var in *autograd.Value
-	if m.takesSpikes(x) {
+	if x.Steps > 1 && m.takesSpikes(x) {
 		in = p.Tape.LeafSpikes(x, wrt&OfImages != 0)
 	} else {
 		in = p.Tape.Leaf(x, wrt&OfImages != 0)
@@ -276,11 +276,11 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Outpu
 	return grad, nil
 }
 
-// takesSpikes reports whether the model can read x as spikes: its frames have the values 0
-// and 1, and it neither encodes nor normalizes them.
+// takesSpikes reports whether the model can read the frames x as spikes: they have the values
+// 0 and 1, and it neither encodes nor normalizes them.
 func (m *Model) takesSpikes(x tensor.NCHW) bool {
 	_, direct := m.Encoder.(Direct)
-	return x.Steps > 1 && direct && m.mean == nil &&
+	return direct && m.mean == nil &&
 		!slices.ContainsFunc(x.Data, func(v float32) bool { return v != 0 && v != 1 })
 }
 

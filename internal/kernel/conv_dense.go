@@ -71,7 +71,7 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 		l.convValues3(dst, x, w, bias, &c, false, threads)
 		return
 	}
-	l.product(&product{
+	l.product(product{
 		dst: dst, src: x, w: w, bias: bias,
 		sources: outputSources.get(c.window(), newOutputSources),
 		frames:  c.Frames, srcChannels: c.Cin, srcPixels: c.Hin * c.Win, srcWidth: c.Win,
@@ -82,7 +82,7 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 // product splits the work into units. A unit has up to 12 blocks of destination channels and
 // a range of frames. It goes through groups of source channels, whose weights stay in L2.
 // Within a group it goes through chunks of frames, tiles of up to three blocks, and pixels.
-func (l Level) product(p *product, threads int) {
+func (l Level) product(p product, threads int) {
 	// Units are as wide as their number allows, so that src is read few times.
 	need := manyUnits(threads)
 	parts := ceilDiv(p.frames, 8)
@@ -90,10 +90,15 @@ func (l Level) product(p *product, threads int) {
 	width *= max(1, min(12/width, p.dstBlocks/(width*ceilDiv(need, parts))))
 	units := ceilDiv(p.dstBlocks, width)
 	parts = min(parts, ceilDiv(need, units))
-	parallel.For(threads, units*parts, func(u int) {
-		lo, hi := share(p.dstBlocks, u/parts, units)
-		from, to := share(p.frames, u%parts, parts)
-		l.productUnit(p, lo, hi, from, to)
+	type args struct {
+		l            Level
+		p            product
+		units, parts int
+	}
+	parallel.With(threads, units*parts, args{l, p, units, parts}, func(k args, u int) {
+		lo, hi := share(k.p.dstBlocks, u/k.parts, k.units)
+		from, to := share(k.p.frames, u%k.parts, k.parts)
+		k.l.productUnit(&k.p, lo, hi, from, to)
 	})
 }
 

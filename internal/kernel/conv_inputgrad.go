@@ -27,7 +27,7 @@ func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add boo
 	case c.same3() && l.sparse(dy, c.Cout):
 		l.convInputGradValues3(dx, dy, w, &c, add, threads)
 	default:
-		l.product(&product{
+		l.product(product{
 			dst: dx, src: dy, w: w,
 			sources: inputSources.get(c.window(), newInputSources),
 			frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,

@@ -73,14 +73,21 @@ func backwardPlan(c window) *plan {
 }
 
 func convSpikesPortable(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
-	p := forwardPlans.get(c.window(), forwardPlan)
-	in, out, win := c.Hin*c.Win, c.Hout*c.Wout*Lanes, c.KH*c.KW*Lanes
-	nb := c.BlocksIn()
-	parallel.For(threads, c.BlocksOut()*c.Frames, func(u int) {
+	type args struct {
+		dst, w, bias []float32
+		s            []uint16
+		c            Conv
+		p            *plan
+	}
+	k := args{dst, w, bias, s, c, forwardPlans.get(c.window(), forwardPlan)}
+	parallel.With(threads, c.BlocksOut()*c.Frames, k, func(k args, u int) {
+		c, p, s := &k.c, k.p, k.s
+		in, out, win := c.Hin*c.Win, c.Hout*c.Wout*Lanes, c.KH*c.KW*Lanes
+		nb := c.BlocksIn()
 		ob, f := u/c.Frames, u%c.Frames
-		d := dst[u*out:][:out:out]
-		fill(d, bias, ob)
-		w := w[ob*nb*Lanes*win:]
+		d := k.dst[u*out:][:out:out]
+		fill(d, k.bias, ob)
+		w := k.w[ob*nb*Lanes*win:]
 		for g := 0; g < nb; g += Group / Lanes {
 			for px := range in {
 				taps := p.taps[p.start[px]:p.start[px+1]]
@@ -113,14 +120,23 @@ func convInputGradPortable(dx, dy, w []float32, c Conv, add bool, threads int) {
 // scatter sends every source pixel's values through the weights to the
 // destination pixels that the plan names.
 func scatter(dst, src, w, bias []float32, p *plan, frames, srcBlocks, srcPixels, dstBlocks, dstPixels, window int, add bool, threads int) {
-	out, win := dstPixels*Lanes, window*Lanes
-	parallel.For(threads, dstBlocks*frames, func(u int) {
+	type args struct {
+		dst, src, w, bias            []float32
+		p                            *plan
+		frames, srcBlocks, srcPixels int
+		dstPixels, window            int
+		add                          bool
+	}
+	k := args{dst, src, w, bias, p, frames, srcBlocks, srcPixels, dstPixels, window, add}
+	parallel.With(threads, dstBlocks*frames, k, func(k args, u int) {
+		src, p, frames, srcBlocks, srcPixels := k.src, k.p, k.frames, k.srcBlocks, k.srcPixels
+		out, win := k.dstPixels*Lanes, k.window*Lanes
 		ob, f := u/frames, u%frames
-		d := dst[u*out:][:out:out]
-		if !add {
-			fill(d, bias, ob)
+		d := k.dst[u*out:][:out:out]
+		if !k.add {
+			fill(d, k.bias, ob)
 		}
-		w := w[ob*srcBlocks*Lanes*win:]
+		w := k.w[ob*srcBlocks*Lanes*win:]
 		for g := 0; g < srcBlocks; g += Group / Lanes {
 			for px := range srcPixels {
 				taps := p.taps[p.start[px]:p.start[px+1]]

@@ -85,15 +85,20 @@ func (c *Conv) same3() bool {
 // groupMasks writes the spikes of groups of 64 channels as masks [groups][Frames][Hin·Win].
 // Bit i of a mask is channel i of the group.
 func groupMasks(dst []uint64, s []uint16, c *Conv, threads int) {
-	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
 	const chunk = 4096
-	parts := ceilDiv(n, chunk)
-	parallel.For(threads, ceilDiv(nb, 4)*parts, func(u int) {
+	type args struct {
+		dst   []uint64
+		s     []uint16
+		n, nb int
+	}
+	n, nb := c.Frames*c.Hin*c.Win, c.BlocksIn()
+	parallel.With(threads, ceilDiv(nb, 4)*ceilDiv(n, chunk), args{dst, s, n, nb}, func(k args, u int) {
+		parts := ceilDiv(k.n, chunk)
 		g, lo := u/parts, u%parts*chunk
-		hi := min(lo+chunk, n)
-		d := dst[g*n+lo : g*n+hi]
-		for i, b := 0, g*4; i < 4 && b < nb; i, b = i+1, b+1 {
-			src := s[b*n+lo:][:len(d)]
+		hi := min(lo+chunk, k.n)
+		d := k.dst[g*k.n+lo : g*k.n+hi]
+		for i, b := 0, g*4; i < 4 && b < k.nb; i, b = i+1, b+1 {
+			src := k.s[b*k.n+lo:][:len(d)]
 			if i == 0 {
 				for j, v := range src {
 					d[j] = uint64(v)
@@ -119,7 +124,7 @@ func (l Level) convSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, 
 		l.scatter3(dst, *m, nil, w, bias, &c, 0, c.Frames, false, threads)
 		return
 	}
-	l.convSpikesAny(dst, *m, w, bias, &c, threads)
+	l.convSpikesAny(dst, *m, w, bias, c, threads)
 }
 
 // manyUnits returns the number of units into which a loop is split if possible. It is large,
@@ -148,54 +153,69 @@ var noBias [2 * Lanes]float32
 //	m [groups][to−from][Hin·Win]
 //	x [groups][to−from][Hin·Win][groupChannels]
 func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv, from, to int, add bool, threads int) {
-	vectors, bytes := l.vectors()
-	nb, px, frames := c.BlocksIn(), c.Hin*c.Win, to-from
 	tile := 1
 	if l == AVX512 && (c.Cin <= 32 || few(m)) {
 		tile = 2 // the weights of both, or those in use, fit L1
 	}
 	tiles := ceilDiv(c.BlocksOut(), tile)
-	parts := frameParts(frames, tiles, px*64*tile, threads)
-	parallel.For(threads, tiles*parts, func(u int) {
-		ob, end := share(c.BlocksOut(), u/parts, tiles)
-		lo, hi := share(frames, u%parts, parts)
-		var half *[]float32
+	parts := frameParts(to-from, tiles, c.Hin*c.Win*64*tile, threads)
+	parallel.Run(threads, tiles*parts, scattering{l, *c, dst, x, w, bias, m, from, to, add, tiles, parts})
+}
+
+// scattering are the variables of [Level.scatter3], and the parts of its work.
+type scattering struct {
+	l               Level
+	c               Conv
+	dst, x, w, bias []float32
+	m               []uint64
+	from, to        int
+	add             bool
+	tiles, parts    int
+}
+
+// Do does unit u.
+func (k scattering) Do(u int) {
+	vectors, bytes := k.l.vectors()
+	c := &k.c
+	nb, px, frames := c.BlocksIn(), c.Hin*c.Win, k.to-k.from
+	ob, end := share(c.BlocksOut(), u/k.parts, k.tiles)
+	lo, hi := share(frames, u%k.parts, k.parts)
+	var half *[]float32
+	if vectors > 1 {
+		half = scratch(Group * 9 * Lanes)
+		defer release(half)
+	}
+	for g := 0; g < nb; g += Group / Lanes {
+		first := (g/4*frames + lo) * px
+		slab := k.w[(ob*nb+g)*Lanes*9*Lanes:]
+		n := min(Group, (nb-g)*Lanes) * 9 // vectors of 16
 		if vectors > 1 {
-			half = scratch(Group * 9 * Lanes)
-			defer release(half)
+			k.l.halve(&(*half)[0], &(*half)[n*Lanes/2], &slab[0], n)
+			slab = *half
 		}
-		for g := 0; g < nb; g += Group / Lanes {
-			first := (g/4*frames + lo) * px
-			slab := w[(ob*nb+g)*Lanes*9*Lanes:]
-			n := min(Group, (nb-g)*Lanes) * 9 // vectors of 16
-			if vectors > 1 {
-				l.halve(&(*half)[0], &(*half)[n*Lanes/2], &slab[0], n)
-				slab = *half
+		for v := range vectors {
+			a := scatter3{
+				masks:  ptr(k.m, first),
+				w:      unsafe.Add(ptr(slab, 0), v*n*bytes),
+				dst:    unsafe.Add(ptr(k.dst, (ob*c.Frames+k.from+lo)*px*Lanes), v*bytes),
+				frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
+				blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
 			}
-			for v := range vectors {
-				a := scatter3{
-					masks:  ptr(m, first),
-					w:      unsafe.Add(ptr(slab, 0), v*n*bytes),
-					dst:    unsafe.Add(ptr(dst, (ob*c.Frames+from+lo)*px*Lanes), v*bytes),
-					frames: uint64(hi - lo), height: uint64(c.Hin), width: uint64(c.Win),
-					blocks: uint64(end - ob), wBlock: uint64(nb * Lanes * 9 * 64), dstBlock: uint64(c.Frames * px * 64),
-				}
-				switch {
-				case add || g > 0:
-				case bias == nil:
-					a.bias = ptr(noBias[:], 0)
-				default:
-					a.bias = unsafe.Add(ptr(bias, ob*Lanes), v*bytes)
-				}
-				if x == nil {
-					l.scatterSpikes3(&a)
-					continue
-				}
-				a.x, a.xPixel = ptr(x, first*c.groupChannels()), uint64(c.groupChannels()*4)
-				l.scatterValues3(&a)
+			switch {
+			case k.add || g > 0:
+			case k.bias == nil:
+				a.bias = ptr(noBias[:], 0)
+			default:
+				a.bias = unsafe.Add(ptr(k.bias, ob*Lanes), v*bytes)
 			}
+			if k.x == nil {
+				k.l.scatterSpikes3(&a)
+				continue
+			}
+			a.x, a.xPixel = ptr(k.x, first*c.groupChannels()), uint64(c.groupChannels()*4)
+			k.l.scatterValues3(&a)
 		}
-	})
+	}
 }
 
 // few reports whether a sample of masks has fewer than 6 set bits each in the mean.
@@ -246,15 +266,23 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads
 	defer packs.put(values)
 	for from := 0; from < c.Frames; from += frames {
 		to := min(from+frames, c.Frames)
-		n := (to - from) * px
 		const chunk = 1024
-		parts := ceilDiv(n, chunk)
-		parallel.For(threads, groups*parts, func(u int) {
+		type args struct {
+			l         Level
+			c         Conv
+			x, values []float32
+			m         []uint64
+			from, n   int
+		}
+		n := (to - from) * px
+		parallel.With(threads, groups*ceilDiv(n, chunk), args{l, *c, x, *values, *m, from, n}, func(k args, u int) {
+			parts := ceilDiv(k.n, chunk)
+			px, channels := k.c.Hin*k.c.Win, k.c.groupChannels()
 			g, lo := u/parts, u%parts*chunk
-			blocks := min(4, nb-g*4)
-			l.groupValues(&groupValues{
-				src: ptr(x, ((g*4*c.Frames+from)*px+lo)*Lanes), dst: ptr(*values, (g*n+lo)*channels), masks: ptr(*m, g*n+lo),
-				pixels: uint64(min(chunk, n-lo)), blocks: uint64(blocks), srcBlock: uint64(c.Frames * px * 64), srcPixel: 64,
+			blocks := min(4, k.c.BlocksIn()-g*4)
+			k.l.groupValues(&groupValues{
+				src: ptr(k.x, ((g*4*k.c.Frames+k.from)*px+lo)*Lanes), dst: ptr(k.values, (g*k.n+lo)*channels), masks: ptr(k.m, g*k.n+lo),
+				pixels: uint64(min(chunk, k.n-lo)), blocks: uint64(blocks), srcBlock: uint64(k.c.Frames * px * 64), srcPixel: 64,
 				dstPixel: uint64(channels * 4), turn: uint64(64 - 16*blocks),
 			})
 		})
@@ -262,82 +290,96 @@ func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads
 	}
 }
 
-func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c *Conv, threads int) {
-	maxBlocks := l.gatherBlocks()
-	sources := outputSources.get(c.window(), newOutputSources)
-	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
-	tileBlocks := maxBlocks
-	if win > 1 {
+func (l Level) convSpikesAny(dst []float32, m []uint64, w, bias []float32, c Conv, threads int) {
+	tileBlocks := l.gatherBlocks()
+	if c.KH*c.KW > 1 {
 		tileBlocks = 4 // keeps a group's weights in L2
 	}
 	tiles := ceilDiv(c.BlocksOut(), tileBlocks)
-	parts := frameParts(c.Frames, tiles, out*64*tileBlocks, threads)
-	parallel.For(threads, tiles*parts, func(u int) {
-		lo, hi := share(c.BlocksOut(), u/parts, tiles)
-		from, to := share(c.Frames, u%parts, parts)
-		var groups [4]offset
-		a := gather{
-			items: uint64(to - from), cols: uint64(hi - lo),
-			maskItem: uint64(in * 8), dstItem: uint64(out * 64),
-			wCol: uint64(nb * Lanes * win * 64), dstCol: uint64(c.Frames * out * 64),
-			wBit: uint64(win * 64),
-		}
-		step := Group / Lanes
-		if win == 1 {
-			step *= len(groups) // the order is the same for any
-		}
-		for g := 0; g < nb; g += step {
-			for px := range out {
-				list := sources.masks[sources.start[px]:sources.start[px+1]]
-				d := ((lo*c.Frames+from)*out + px) * Lanes
-				if len(list) == 0 {
-					if g == 0 {
-						for b := lo; b < hi; b++ {
-							for f := from; f < to; f++ {
-								fill(dst[((b*c.Frames+f)*out+px)*Lanes:][:Lanes], bias, b)
-							}
+	parts := frameParts(c.Frames, tiles, c.Hout*c.Wout*64*tileBlocks, threads)
+	sources := outputSources.get(c.window(), newOutputSources)
+	parallel.Run(threads, tiles*parts, gathering{l, c, sources, dst, w, bias, m, tiles, parts, parallel.Threads(threads)})
+}
+
+// gathering are the variables of [Level.convSpikesAny], and the parts of its work.
+type gathering struct {
+	l            Level
+	c            Conv
+	sources      *sources
+	dst, w, bias []float32
+	m            []uint64
+	tiles, parts int
+	threads      int
+}
+
+// Do does unit u.
+func (k gathering) Do(u int) {
+	c, w := &k.c, k.w
+	nb, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
+	lo, hi := share(c.BlocksOut(), u/k.parts, k.tiles)
+	from, to := share(c.Frames, u%k.parts, k.parts)
+	var groups [4]offset
+	a := gather{
+		items: uint64(to - from), cols: uint64(hi - lo),
+		maskItem: uint64(in * 8), dstItem: uint64(out * 64),
+		wCol: uint64(nb * Lanes * win * 64), dstCol: uint64(c.Frames * out * 64),
+		wBit: uint64(win * 64),
+	}
+	step := Group / Lanes
+	if win == 1 {
+		step *= len(groups) // the order is the same for any
+	}
+	for g := 0; g < nb; g += step {
+		for px := range out {
+			list := k.sources.masks[k.sources.start[px]:k.sources.start[px+1]]
+			d := ((lo*c.Frames+from)*out + px) * Lanes
+			if len(list) == 0 {
+				if g == 0 {
+					for b := lo; b < hi; b++ {
+						for f := from; f < to; f++ {
+							fill(k.dst[((b*c.Frames+f)*out+px)*Lanes:][:Lanes], k.bias, b)
 						}
 					}
-					continue
 				}
-				if win == 1 {
-					n := ceilDiv(min(step, nb-g), Group/Lanes)
-					for i := range n {
-						groups[i] = offset{list[0].src + int64(i*c.Frames*in*8), int64(i * Group * 64)}
-					}
-					list = groups[:n]
-				}
-				a.offsets, a.count = ptr(list, 0), uint64(len(list))
-				a.masks = ptr(m, (g/4*c.Frames+from)*in)
-				if win == 1 && px == 0 {
-					// The weights of the next groups, or of the unit this thread will
-					// probably do next.
-					next := (lo*nb + g + step) * Lanes * Lanes
-					n := min(step, nb-g-step)
-					if n <= 0 {
-						next, n = 0, 0
-						if v := u + parallel.Threads(threads); v < tiles*parts {
-							lo, _ := share(c.BlocksOut(), v/parts, tiles)
-							next, n = lo*nb*Lanes*Lanes, min(step, nb)
-						}
-					}
-					if n > 0 {
-						a.soon = ptr(w, next)
-						a.soonEnd = unsafe.Add(a.soon, n*Lanes*64-64) // the last line: not past the weights
-						a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
-					}
-				}
-				a.w, a.dst = ptr(w, (lo*nb+g)*Lanes*win*Lanes), ptr(dst, d)
-				switch {
-				case g > 0:
-					a.start = startDst
-				case bias != nil:
-					a.start, a.bias = startBias, ptr(bias, lo*Lanes)
-				}
-				l.gather(&a)
+				continue
 			}
+			if win == 1 {
+				n := ceilDiv(min(step, nb-g), Group/Lanes)
+				for i := range n {
+					groups[i] = offset{list[0].src + int64(i*c.Frames*in*8), int64(i * Group * 64)}
+				}
+				list = groups[:n]
+			}
+			a.offsets, a.count = ptr(list, 0), uint64(len(list))
+			a.masks = ptr(k.m, (g/4*c.Frames+from)*in)
+			if win == 1 && px == 0 {
+				// The weights of the next groups, or of the unit this thread will
+				// probably do next.
+				next := (lo*nb + g + step) * Lanes * Lanes
+				n := min(step, nb-g-step)
+				if n <= 0 {
+					next, n = 0, 0
+					if v := u + k.threads; v < k.tiles*k.parts {
+						lo, _ := share(c.BlocksOut(), v/k.parts, k.tiles)
+						next, n = lo*nb*Lanes*Lanes, min(step, nb)
+					}
+				}
+				if n > 0 {
+					a.soon = ptr(w, next)
+					a.soonEnd = unsafe.Add(a.soon, n*Lanes*64-64) // the last line: not past the weights
+					a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
+				}
+			}
+			a.w, a.dst = ptr(w, (lo*nb+g)*Lanes*win*Lanes), ptr(k.dst, d)
+			switch {
+			case g > 0:
+				a.start = startDst
+			case k.bias != nil:
+				a.start, a.bias = startBias, ptr(k.bias, lo*Lanes)
+			}
+			k.l.gather(&a)
 		}
-	})
+	}
 }
 
 // convInputGradValues3 is the convolution of dy with the window turned around, for a dy that

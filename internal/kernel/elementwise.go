@@ -1,47 +1,50 @@
 package kernel
 
-import (
-	"unsafe"
-
-	"github.com/org/snnrat/internal/parallel"
-)
-
-// chunk is the number of elements of one piece of element-wise work.
-const chunk = 1 << 14
-
-func chunks(threads, n int, fn func(lo, hi int)) {
-	parallel.For(threads, (n+chunk-1)/chunk, func(i int) { fn(i*chunk, min((i+1)*chunk, n)) })
-}
+import "unsafe"
 
 // Densify writes 1 for every spike and 0 elsewhere.
 //
 //	dst [n][16]
 //	s   [n]
 func Densify(dst []float32, s []uint16, threads int) {
-	counts(dst, s, []int64{0}, 1, 1, len(s), threads)
+	counts(dst, s, noSteps, 1, 1, len(s), threads)
 }
+
+// noSteps are the offsets of a single step.
+var noSteps = make([]int64, 1)
 
 // counts is SumStepsSpikes with the offsets of the steps from the first step, in bytes.
 func counts(dst []float32, s []uint16, offsets []int64, units, steps, pixels, threads int) {
-	l := CurrentLevel()
-	pieces(threads, units, pixels, pieceVectors, func(u, lo, hi int) {
+	type args struct {
+		l             Level
+		dst           []float32
+		s             []uint16
+		offsets       []int64
+		steps, pixels int
+	}
+	piecesWith(threads, units, pixels, pieceVectors, args{CurrentLevel(), dst, s, offsets, steps, pixels}, func(k args, u, lo, hi int) {
 		w := windowRun{
-			out: unsafe.Pointer(&dst[(u*pixels+lo)*Lanes]), in: unsafe.Pointer(&s[u*steps*pixels+lo]),
-			offsets: unsafe.Pointer(&offsets[0]), count: uint64(len(offsets)),
+			out: unsafe.Pointer(&k.dst[(u*k.pixels+lo)*Lanes]), in: unsafe.Pointer(&k.s[u*k.steps*k.pixels+lo]),
+			offsets: unsafe.Pointer(&k.offsets[0]), count: uint64(len(k.offsets)),
 			n: uint64(hi - lo), rows: 1, pixel: 2, scale: 1,
 		}
-		l.count(&w)
+		k.l.count(&w)
 	})
 }
 
 // AXPY computes dst = a·x, or adds it to dst if add is set.
 func AXPY(dst []float32, a float32, x []float32, add bool, threads int) {
-	l := CurrentLevel()
-	c := ones
-	for i := range c {
-		c[i] = a
+	type args struct {
+		l      Level
+		dst, x []float32
+		c      [Lanes]float32
+		add    bool
 	}
-	chunks(threads, len(dst), func(lo, hi int) { axpy(l, dst[lo:hi], &c, x[lo:hi], add) })
+	k := args{l: CurrentLevel(), dst: dst, x: x, add: add}
+	for i := range k.c {
+		k.c[i] = a
+	}
+	chunksWith(threads, len(dst), k, func(k args, lo, hi int) { axpy(k.l, k.dst[lo:hi], &k.c, k.x[lo:hi], k.add) })
 }
 
 // axpy is AXPY with the factor in every lane of c. Products are rounded before they are
@@ -135,14 +138,18 @@ func ReLUGrad(dx, y, dy []float32, add bool, threads int) {
 // Combine computes dst = a·x + b·y. It rounds each product before it adds. dst, x and y have
 // the same length. dst may be x or y.
 func Combine(dst []float32, a float32, x []float32, b float32, y []float32, threads int) {
-	l := CurrentLevel()
-	chunks(threads, len(dst), func(lo, hi int) {
+	type args struct {
+		l         Level
+		dst, x, y []float32
+		a, b      float32
+	}
+	chunksWith(threads, len(dst), args{CurrentLevel(), dst, x, y, a, b}, func(k args, lo, hi int) {
 		whole := (hi - lo) / Lanes * Lanes
 		if whole > 0 {
-			l.combine(&dst[lo], &x[lo], &y[lo], a, b, whole)
+			k.l.combine(&k.dst[lo], &k.x[lo], &k.y[lo], k.a, k.b, whole)
 		}
 		if lo += whole; lo < hi {
-			combinePortable(&dst[lo], &x[lo], &y[lo], a, b, hi-lo)
+			combinePortable(&k.dst[lo], &k.x[lo], &k.y[lo], k.a, k.b, hi-lo)
 		}
 	})
 }
@@ -194,20 +201,25 @@ func Flatten(dst, x []float32, frames, c, pixels, threads int) {
 		copy(dst, x[:blocks(c)*frames*Lanes])
 		return
 	}
-	nb := blocks(c * pixels)
+	type args struct {
+		dst, x             []float32
+		nb, frames, pixels int
+	}
 	// A block of channels fills as many blocks of features as it has pixels.
-	each(threads, blocks(c)*frames, pixels, func(u int) {
-		b, f := u/frames, u%frames
-		buf := scratch(pixels * Lanes)
+	eachWith(threads, blocks(c)*frames, pixels, args{dst, x, blocks(c * pixels), frames, pixels}, func(k args, from, to int) {
+		buf := scratch(k.pixels * Lanes)
 		defer release(buf)
 		flat := *buf // [16][pixels]
-		for px := range pixels {
-			for l, v := range (*[Lanes]float32)(x[(u*pixels+px)*Lanes:]) {
-				flat[l*pixels+px] = v
+		for u := from; u < to; u++ {
+			b, f := u/k.frames, u%k.frames
+			for px := range k.pixels {
+				for l, v := range (*[Lanes]float32)(k.x[(u*k.pixels+px)*Lanes:]) {
+					flat[l*k.pixels+px] = v
+				}
 			}
-		}
-		for i := range min(pixels, nb-b*pixels) {
-			copy(dst[((b*pixels+i)*frames+f)*Lanes:][:Lanes], flat[i*Lanes:])
+			for i := range min(k.pixels, k.nb-b*k.pixels) {
+				copy(k.dst[((b*k.pixels+i)*k.frames+f)*Lanes:][:Lanes], flat[i*Lanes:])
+			}
 		}
 	})
 }
@@ -242,26 +254,32 @@ func Unflatten(dst, y []float32, frames, c, pixels int, add bool, threads int) {
 //	s   [⌈c/16⌉][frames][pixels]
 //	dst [⌈c·pixels/16⌉][frames]
 func FlattenSpikes(dst, s []uint16, frames, c, pixels, threads int) {
-	l, nb := CurrentLevel(), blocks(c*pixels)
-	each(threads, blocks(c)*frames, pixels, func(u int) {
-		b, f := u/frames, u%frames
-		buf := masks.get(ceilDiv(Lanes*pixels, 64) + 1)
+	type args struct {
+		l                  Level
+		dst, s             []uint16
+		nb, frames, pixels int
+	}
+	eachWith(threads, blocks(c)*frames, pixels, args{CurrentLevel(), dst, s, blocks(c * pixels), frames, pixels}, func(k args, from, to int) {
+		buf := masks.get(ceilDiv(Lanes*k.pixels, 64) + 1)
 		defer masks.put(buf)
 		flat := *buf // bit lane·pixels + pixel
-		clear(flat)
-		for px := 0; px < pixels; px += 64 {
-			var some [64]uint16
-			var lanes [Lanes]uint64
-			copy(some[:], s[u*pixels:][px:pixels])
-			l.transposeBits(&lanes[0], &some[0], 1, 8)
-			for i, v := range lanes {
-				at := i*pixels + px
-				flat[at/64] |= v << (at % 64)
-				flat[at/64+1] |= v >> (64 - at%64)
+		for u := from; u < to; u++ {
+			b, f := u/k.frames, u%k.frames
+			clear(flat)
+			for px := 0; px < k.pixels; px += 64 {
+				var some [64]uint16
+				var lanes [Lanes]uint64
+				copy(some[:], k.s[u*k.pixels:][px:k.pixels])
+				k.l.transposeBits(&lanes[0], &some[0], 1, 8)
+				for i, v := range lanes {
+					at := i*k.pixels + px
+					flat[at/64] |= v << (at % 64)
+					flat[at/64+1] |= v >> (64 - at%64)
+				}
 			}
-		}
-		for i := range min(pixels, nb-b*pixels) {
-			dst[(b*pixels+i)*frames+f] = uint16(flat[i/4] >> (i % 4 * Lanes))
+			for i := range min(k.pixels, k.nb-b*k.pixels) {
+				k.dst[(b*k.pixels+i)*k.frames+f] = uint16(flat[i/4] >> (i % 4 * Lanes))
+			}
 		}
 	})
 }

@@ -142,56 +142,74 @@ func (r *glifRun) advance(n int) {
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
 func GLIFForward(s []uint16, x []float32, norm Norm, n *GLIF, sc Scan, state *GLIFState, threads int) (finite bool) {
-	return n.forward(false, s, x, norm, sc, state, 0, threads)
+	return glifScan{s: s, x: x, norm: norm, n: n, sc: sc, state: state}.run(threads)
 }
 
 // GLIFSupport is [NeuronSupport] for GLIF neurons.
 func GLIFSupport(near []uint16, x []float32, norm Norm, n *GLIF, sc Scan, width float32, threads int) {
-	n.forward(true, near, x, norm, sc, nil, width, threads)
+	glifScan{s: near, x: x, norm: norm, n: n, sc: sc, support: true, width: width}.run(threads)
 }
 
-func (n *GLIF) forward(support bool, s []uint16, x []float32, norm Norm, sc Scan, state *GLIFState, width float32, threads int) (finite bool) {
-	l := CurrentLevel()
-	var bad atomic.Bool
-	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
-		r := n.run(&sc, u, lo, hi, x, norm, s)
-		r.k.width = channels(nil, 0, width)
-		tile := sc.tilePixels(hi - lo)
-		buf := scratch((1 + 3*tile) * Lanes)
-		defer release(buf)
-		check, own := (*buf)[:Lanes], (*buf)[Lanes:]
-		clear(check)
-		r.check = unsafe.Pointer(&check[0])
-		for {
-			px := min(tile, hi-lo)
-			r.pixels = uint64(px)
-			if state == nil {
-				n.fresh(&r, own, tile, u/sc.Images)
-			} else {
-				at := (u*sc.Pixels + lo) * Lanes
-				r.membrane = unsafe.Pointer(&state.Membrane[at])
-				if n.synaptic() {
-					r.carry = unsafe.Pointer(&state.Carry[at])
-				}
-				if n.adaptive() {
-					r.adaptation = unsafe.Pointer(&state.Adaptation[at])
-				}
+// glifScan are the variables of a forward scan.
+type glifScan struct {
+	l       Level
+	sc      Scan
+	s       []uint16
+	x       []float32
+	norm    Norm
+	n       *GLIF
+	state   *GLIFState // or nil: the neurons start afresh
+	support bool       // whether s is GLIFSupport's
+	width   float32
+	bad     *atomic.Bool // set if a potential is not finite
+}
+
+func (k glifScan) run(threads int) (finite bool) {
+	k.l, k.bad = CurrentLevel(), flags.Get().(*atomic.Bool)
+	defer flags.Put(k.bad)
+	k.bad.Store(false)
+	piecesWith(threads, k.sc.Units, k.sc.Pixels, k.sc.runPixels(), k, glifScan.piece)
+	return !k.bad.Load()
+}
+
+func (k glifScan) piece(u, lo, hi int) {
+	sc, n := &k.sc, k.n
+	r := n.run(sc, u, lo, hi, k.x, k.norm, k.s)
+	r.k.width = channels(nil, 0, k.width)
+	tile := sc.tilePixels(hi - lo)
+	buf := scratch((1 + 3*tile) * Lanes)
+	defer release(buf)
+	check, own := (*buf)[:Lanes], (*buf)[Lanes:]
+	clear(check)
+	r.check = unsafe.Pointer(&check[0])
+	for {
+		px := min(tile, hi-lo)
+		r.pixels = uint64(px)
+		if k.state == nil {
+			n.fresh(&r, own, tile, u/sc.Images)
+		} else {
+			at := (u*sc.Pixels + lo) * Lanes
+			r.membrane = unsafe.Pointer(&k.state.Membrane[at])
+			if n.synaptic() {
+				r.carry = unsafe.Pointer(&k.state.Carry[at])
 			}
-			if support {
-				l.glifSupport(&r)
-			} else {
-				l.glifForward(&r)
+			if n.adaptive() {
+				r.adaptation = unsafe.Pointer(&k.state.Adaptation[at])
 			}
-			if lo += px; lo == hi {
-				break
-			}
-			r.advance(px)
 		}
-		if slices.ContainsFunc(check, func(v float32) bool { return v != 0 }) {
-			bad.Store(true)
+		if k.support {
+			k.l.glifSupport(&r)
+		} else {
+			k.l.glifForward(&r)
 		}
-	})
-	return !bad.Load()
+		if lo += px; lo == hi {
+			break
+		}
+		r.advance(px)
+	}
+	if slices.ContainsFunc(check, func(v float32) bool { return v != 0 }) {
+		k.bad.Store(true)
+	}
 }
 
 // fresh makes r start from the state before the first step, in own [3][tile][16].

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -103,49 +104,82 @@ func (r *neuronRun) advance(n int) {
 //	s [Units][Steps][Pixels]
 //	x [Units][CurrentSteps][Pixels][16]
 func NeuronForward(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, threads int) (finite bool) {
-	return sc.forward(false, s, x, norm, n, 0, threads)
+	return sc.forward(scanning{s: s, x: x, norm: norm, n: n}, threads)
+}
+
+// NeuronStep is NeuronForward for neurons that start from the membrane potentials state. It
+// overwrites state by those after the last step. Its bits do not depend on how the steps are
+// divided into calls.
+//
+//	state [Units][Pixels][16]
+func NeuronStep(s []uint16, x []float32, norm Norm, n Neuron, sc Scan, state []float32, threads int) (finite bool) {
+	return sc.forward(scanning{s: s, x: x, norm: norm, n: n, state: state}, threads)
 }
 
 // NeuronSupport runs the neurons as NeuronForward does. It writes a bit where the membrane
 // potential before the reset is closer than width to the threshold, or is NaN. A surrogate
 // derivative with that support is zero elsewhere.
 func NeuronSupport(near []uint16, x []float32, norm Norm, n Neuron, sc Scan, width float32, threads int) {
-	sc.forward(true, near, x, norm, n, width, threads)
+	sc.forward(scanning{s: near, x: x, norm: norm, n: n, support: true, width: width}, threads)
 }
 
-// forward does not take the routine as an argument. If it did, the compiler would allocate
-// the arguments of every piece of work on the heap.
-func (sc *Scan) forward(support bool, s []uint16, x []float32, norm Norm, n Neuron, width float32, threads int) (finite bool) {
-	l := CurrentLevel()
-	var bad atomic.Bool
-	pieces(threads, sc.Units, sc.Pixels, sc.runPixels(), func(u, lo, hi int) {
-		r := sc.run(u, lo, hi, n, x, norm, s)
-		r.width = width
-		tile := sc.tilePixels(hi - lo)
-		buf := scratch((1 + tile) * Lanes)
-		defer release(buf)
-		check := (*buf)[:Lanes]
-		clear(check)
-		r.check, r.state = unsafe.Pointer(&check[0]), unsafe.Pointer(&(*buf)[Lanes])
-		for {
-			n := min(tile, hi-lo)
-			r.pixels = uint64(n)
+// scanning are the variables of a forward scan.
+type scanning struct {
+	l       Level
+	sc      Scan
+	s       []uint16
+	x       []float32
+	norm    Norm
+	n       Neuron
+	state   []float32 // or nil: the neurons start from zero
+	support bool      // whether s is NeuronSupport's
+	width   float32
+	bad     *atomic.Bool // set if a potential is not finite
+}
+
+// flags lends what pieces of work set.
+var flags = sync.Pool{New: func() any { return new(atomic.Bool) }}
+
+func (sc *Scan) forward(k scanning, threads int) (finite bool) {
+	k.l, k.sc, k.bad = CurrentLevel(), *sc, flags.Get().(*atomic.Bool)
+	defer flags.Put(k.bad)
+	k.bad.Store(false)
+	piecesWith(threads, sc.Units, sc.Pixels, sc.runPixels(), k, scanning.piece)
+	return !k.bad.Load()
+}
+
+// piece does not take the routine as an argument. If it did, the compiler would allocate its
+// arguments on the heap.
+func (k scanning) piece(u, lo, hi int) {
+	r := k.sc.run(u, lo, hi, k.n, k.x, k.norm, k.s)
+	r.width = k.width
+	tile := k.sc.tilePixels(hi - lo)
+	buf := scratch((1 + tile) * Lanes)
+	defer release(buf)
+	check := (*buf)[:Lanes]
+	clear(check)
+	r.check, r.state = unsafe.Pointer(&check[0]), unsafe.Pointer(&(*buf)[Lanes])
+	for {
+		n := min(tile, hi-lo)
+		r.pixels = uint64(n)
+		if k.state == nil {
 			clear((*buf)[Lanes:])
-			if support {
-				l.neuronSupport(&r)
-			} else {
-				l.neuronForward(&r)
-			}
-			if lo += n; lo == hi {
-				break
-			}
-			r.advance(n)
+		} else {
+			r.state = unsafe.Pointer(&k.state[(u*k.sc.Pixels+lo)*Lanes])
 		}
-		if slices.ContainsFunc(check, func(v float32) bool { return v != 0 }) {
-			bad.Store(true)
+		if k.support {
+			k.l.neuronSupport(&r)
+		} else {
+			k.l.neuronForward(&r)
 		}
-	})
-	return !bad.Load()
+		if lo += n; lo == hi {
+			break
+		}
+		r.advance(n)
+	}
+	if slices.ContainsFunc(check, func(v float32) bool { return v != 0 }) {
+		k.bad.Store(true)
+	}
 }
 
 // Surrogate is a surrogate gradient: it replaces the derivative of the Heaviside step. A
@@ -229,7 +263,9 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 	var windows []int64
 	means := 0 // steps of gradients of means
 	if g.Pool != nil {
-		windows, means = g.Pool.windowOffsets(Lanes*4), g.DoutSteps
+		offsets := g.Pool.windowOffsets(Lanes * 4)
+		defer lists.put(offsets)
+		windows, means = *offsets, g.DoutSteps
 	}
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
 		tile := g.whole(g.tilePixels(hi - lo))

@@ -418,3 +418,56 @@ func TestGate(t *testing.T) {
 		}
 	}
 }
+
+// NeuronStep gives the bits of NeuronForward, however the steps are divided into calls, and
+// leaves the membranes of the recursion.
+func TestNeuronStep(t *testing.T) {
+	for _, l := range levels() {
+		at(t, l, func() {
+			for seed, soft := range []bool{false, true} {
+				const pixels, steps = 700, 7
+				c := newNeuronCase(uint64(seed), 2, 2, pixels, steps, false, false, soft, true)
+				want := make([]uint16, c.Units*steps*pixels)
+				NeuronForward(want, c.x, c.norm, c.Neuron, c.Scan, 1)
+				state := make([]float32, c.Units*pixels*Lanes)
+				part, x := make([]uint16, c.Units*pixels), make([]float32, c.Units*pixels*Lanes)
+				one := c.Scan
+				one.Steps, one.CurrentSteps = 1, 1
+				for step := range steps {
+					for u := range c.Units {
+						copy(x[u*pixels*Lanes:][:pixels*Lanes], c.x[(u*steps+step)*pixels*Lanes:])
+					}
+					if !NeuronStep(part, x, c.norm, c.Neuron, one, state, 1+step%2) {
+						t.Fatal("a potential is not finite")
+					}
+					for i, s := range part {
+						if w := want[(i/pixels*steps+step)*pixels+i%pixels]; s != w {
+							t.Fatalf("%v, step %d: spikes %016b of pixel %d: want %016b", l, step, s, i, w)
+						}
+					}
+				}
+				for i, m := range state {
+					var want float32
+					u, px, lane := i/(pixels*Lanes), i/Lanes%pixels, i%Lanes
+					a, b := c.norm.A[u/c.Images*Lanes+lane], c.norm.B[u/c.Images*Lanes+lane]
+					for step := range steps {
+						want = float32(c.Decay*want) + (float32(a*c.x[((u*steps+step)*pixels+px)*Lanes+lane]) + b)
+						switch {
+						case want >= c.Threshold && soft:
+							want -= c.Threshold
+						case want >= c.Threshold:
+							want = 0
+						}
+					}
+					if m != want {
+						t.Fatalf("%v: membrane %d is %v: want %v", l, i, m, want)
+					}
+				}
+				state[3] = float32(math.NaN())
+				if NeuronStep(part, x, c.norm, c.Neuron, one, state, 1) {
+					t.Error("a potential that is not finite goes unnoticed")
+				}
+			}
+		})
+	}
+}

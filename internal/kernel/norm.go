@@ -1,17 +1,19 @@
 package kernel
 
-import "github.com/org/snnrat/internal/parallel"
-
 // Affine computes dst = a·x + b, with one a and one b for each channel. n is the number of
 // vectors of a block. dst may be x.
 //
 //	dst, x [blocks][n][16]
 //	a, b   [blocks][16]
 func Affine(dst, x, a, b []float32, blocks, n int, threads int) {
-	l := CurrentLevel()
-	pieces(threads, blocks, n, pieceVectors, func(blk, lo, hi int) {
-		c, at := blk*Lanes, (blk*n+lo)*Lanes
-		l.affine(&dst[at], &x[at], &a[c], &b[c], hi-lo)
+	type args struct {
+		l            Level
+		dst, x, a, b []float32
+		n            int
+	}
+	piecesWith(threads, blocks, n, pieceVectors, args{CurrentLevel(), dst, x, a, b, n}, func(k args, blk, lo, hi int) {
+		c, at := blk*Lanes, (blk*k.n+lo)*Lanes
+		k.l.affine(&k.dst[at], &k.x[at], &k.a[c], &k.b[c], hi-lo)
 	})
 }
 
@@ -114,38 +116,6 @@ func NormBackward(dx, dy, x, a, b, c, mean []float32, blocks, n int, add bool, t
 		}
 		at := (blk*n + lo) * Lanes
 		l.normBackward(&dx[at], &dy[at], &x[at], &k[0], hi-lo, add)
-	})
-}
-
-// pieceVectors is the number of vectors of a piece of element-wise work.
-const pieceVectors = 1024
-
-// pieces calls fn for runs of at most size elements of every block. Small blocks are
-// grouped, since each piece of work costs time to hand out.
-func pieces(threads, blocks, n, size int, fn func(blk, lo, hi int)) {
-	per := (n + size - 1) / size
-	if group := size / 4 / max(1, n); group > 1 {
-		parallel.For(threads, ceilDiv(blocks, group), func(g int) {
-			for blk := g * group; blk < min((g+1)*group, blocks); blk++ {
-				fn(blk, 0, n)
-			}
-		})
-		return
-	}
-	parallel.For(threads, blocks*per, func(u int) {
-		lo := u % per * size
-		fn(u/per, lo, min(lo+size, n))
-	})
-}
-
-// each calls fn for n items of the given number of vectors. Small items are grouped, as in
-// pieces.
-func each(threads, n, vectors int, fn func(i int)) {
-	group := max(1, pieceVectors/4/max(1, vectors))
-	parallel.For(threads, ceilDiv(n, group), func(g int) {
-		for i := g * group; i < min((g+1)*group, n); i++ {
-			fn(i)
-		}
 	})
 }
 

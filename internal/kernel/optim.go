@@ -52,21 +52,27 @@ func Adam(w, g, m, v []float32, s AdamStep, threads int) {
 
 // Finite reports whether no value of x is NaN or infinite.
 func Finite(x []float32, threads int) bool {
-	l := CurrentLevel()
-	var found atomic.Bool
-	chunks(threads, len(x), func(lo, hi int) {
+	type args struct {
+		l     Level
+		x     []float32
+		found *atomic.Bool
+	}
+	found := flags.Get().(*atomic.Bool)
+	defer flags.Put(found)
+	found.Store(false)
+	chunksWith(threads, len(x), args{CurrentLevel(), x, found}, func(k args, lo, hi int) {
 		// A sum in float64 overflows on no finite float32.
 		var sum [Lanes]float64
 		whole := (hi - lo) / Lanes
 		if whole > 0 {
-			l.sum(&sum[0], &x[lo], whole)
+			k.l.sum(&sum[0], &k.x[lo], whole)
 		}
-		for _, v := range x[lo+whole*Lanes : hi] {
+		for _, v := range k.x[lo+whole*Lanes : hi] {
 			sum[0] += float64(v)
 		}
 		for _, v := range sum {
 			if v-v != 0 {
-				found.Store(true)
+				k.found.Store(true)
 			}
 		}
 	})

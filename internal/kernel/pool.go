@@ -26,7 +26,7 @@ func (p *Pool) windows(fn func(out, in int)) {
 }
 
 // run returns the arguments for the windows of plane u. A pixel of the input has size bytes.
-// offsets is what windowOffsets returns for that size.
+// offsets is what windowOffsets lends for that size.
 func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) windowRun {
 	return windowRun{
 		out:     unsafe.Add(out, u*p.Hout*p.Wout*Lanes*4),
@@ -42,16 +42,39 @@ func (p *Pool) run(u int, out, in unsafe.Pointer, size int, offsets []int64) win
 // each calls fn for every plane.
 func (p *Pool) each(threads int, fn func(u int)) { each(threads, p.Planes, p.Hin*p.Win, fn) }
 
-// windowOffsets returns the offsets of the pixels of a window from its corner, in bytes.
-func (p *Pool) windowOffsets(size int) []int64 {
-	var o []int64
+// lists lends offsets.
+var lists lender[int64]
+
+// windowOffsets lends the offsets of the pixels of a window from its corner, in bytes. The
+// caller puts them back into lists.
+func (p *Pool) windowOffsets(size int) *[]int64 {
+	o := lists.get(p.KH * p.KW)
 	for ky := range p.KH {
 		for kx := range p.KW {
-			o = append(o, int64((ky*p.Win+kx)*size))
+			(*o)[ky*p.KW+kx] = int64((ky*p.Win + kx) * size)
 		}
 	}
 	return o
 }
+
+// pooling are the variables of a pooling kernel.
+type pooling struct {
+	Pool
+	l       Level
+	out, in unsafe.Pointer
+	size    int // bytes of a pixel of in
+	offsets []int64
+}
+
+// pool calls fn for the windows of every plane.
+func (p Pool) pool(out, in unsafe.Pointer, size, threads int, fn func(k pooling, from, to int)) {
+	offsets := p.windowOffsets(size)
+	defer lists.put(offsets)
+	eachWith(threads, p.Planes, p.Hin*p.Win, pooling{p, CurrentLevel(), out, in, size, *offsets}, fn)
+}
+
+// plane returns the arguments for the windows of plane u.
+func (k *pooling) plane(u int) windowRun { return k.run(u, k.out, k.in, k.size, k.offsets) }
 
 // Tiles reports whether the windows cover the input without overlap.
 func (p *Pool) Tiles() bool {
@@ -63,11 +86,11 @@ func (p *Pool) Tiles() bool {
 //	dst [Planes][Hout·Wout][16]
 //	x   [Planes][Hin·Win][16]
 func AvgPool(dst, x []float32, p Pool, threads int) {
-	const size = Lanes * 4
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
-		l.average(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.average(&w)
+		}
 	})
 }
 
@@ -76,11 +99,11 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 //	dst [Planes][Hout·Wout][16]
 //	s   [Planes][Hin·Win]
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
-	const size = 2
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), size, offsets)
-		l.count(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), 2, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.count(&w)
+		}
 	})
 }
 
@@ -92,13 +115,14 @@ func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 	const size = Lanes * 4
 	l, offsets := CurrentLevel(), p.windowOffsets(size)
+	defer lists.put(offsets)
 	overlap := p.Stride < p.KH || p.Stride < p.KW
 	if overlap {
 		l = Portable // the order in which windows add matters
 	}
 	in := p.Hin * p.Win * Lanes
 	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, offsets)
+		w := p.run(u, unsafe.Pointer(&dy[0]), unsafe.Pointer(&dx[0]), size, *offsets)
 		w.add = bit(add)
 		if !add && !p.Tiles() {
 			clear(dx[u*in:][:in])
@@ -111,11 +135,11 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 // MaxPool writes the largest value of every window of dense x, or NaN if the window has one.
 // Shapes are as in AvgPool.
 func MaxPool(dst, x []float32, p Pool, threads int) {
-	const size = Lanes * 4
-	l, offsets := CurrentLevel(), p.windowOffsets(size)
-	p.each(threads, func(u int) {
-		w := p.run(u, unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), size, offsets)
-		l.largest(&w)
+	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
+		for u := from; u < to; u++ {
+			w := k.plane(u)
+			k.l.largest(&w)
+		}
 	})
 }
 
@@ -125,18 +149,24 @@ func MaxPool(dst, x []float32, p Pool, threads int) {
 //	dst [Planes][Hout·Wout]
 //	s   [Planes][Hin·Win]
 func MaxPoolSpikes(dst, s []uint16, p Pool, threads int) {
-	in, out := p.Hin*p.Win, p.Hout*p.Wout
-	p.each(threads, func(u int) {
-		d, s := dst[u*out:][:out], s[u*in:][:in]
-		p.windows(func(o, i int) {
-			var any uint16
-			for ky := range p.KH {
-				for kx := range p.KW {
-					any |= s[i+ky*p.Win+kx]
+	type args struct {
+		p      Pool
+		dst, s []uint16
+	}
+	eachWith(threads, p.Planes, p.Hin*p.Win, args{p, dst, s}, func(k args, from, to int) {
+		p, in, out := &k.p, k.p.Hin*k.p.Win, k.p.Hout*k.p.Wout
+		for u := from; u < to; u++ {
+			d, s := k.dst[u*out:][:out], k.s[u*in:][:in]
+			p.windows(func(o, i int) {
+				var any uint16
+				for ky := range p.KH {
+					for kx := range p.KW {
+						any |= s[i+ky*p.Win+kx]
+					}
 				}
-			}
-			d[o] = any
-		})
+				d[o] = any
+			})
+		}
 	})
 }
 

@@ -49,6 +49,43 @@ func For(threads, n int, fn func(i int)) {
 	l.work()
 }
 
+// Worker is work in parts that do not depend on each other.
+type Worker interface {
+	// Do does part i of the work.
+	Do(i int)
+}
+
+// Run calls w.Do(i) as For calls fn(i). With one thread it allocates no memory. W is a
+// struct, which holds the variables that fn would capture: For puts fn on the heap, since it
+// hands it to other goroutines.
+func Run[W Worker](threads, n int, w W) {
+	if min(Threads(threads), n) > 1 {
+		withHelpers(threads, n, w)
+		return
+	}
+	for i := range n {
+		w.Do(i)
+	}
+}
+
+// withHelpers is a function of its own because its method value puts w on the heap.
+//
+//go:noinline
+func withHelpers[W Worker](threads, n int, w W) { For(threads, n, w.Do) }
+
+// With is Run for a function of args. It allocates no memory with one thread if fn is a
+// function literal that captures nothing.
+func With[A any](threads, n int, args A, fn func(args A, i int)) {
+	Run(threads, n, call[A]{args, fn})
+}
+
+type call[A any] struct {
+	args A
+	fn   func(args A, i int)
+}
+
+func (c call[A]) Do(i int) { c.fn(c.args, i) }
+
 // loop is a call of For that runs.
 type loop struct {
 	fn      func(i int)
