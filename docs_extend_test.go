@@ -25,7 +25,7 @@ import (
 
 // The Go code of docs/extend.md is code of this file and of an example.
 func TestDocsExtend(t *testing.T) {
-	doctest.Page(t, "docs/extend.md", 12, "docs_extend_test.go", "docs_data_test.go", "snn/example_test.go", "autograd/example_op_test.go")
+	doctest.Page(t, "docs/extend.md", 13, "docs_extend_test.go", "docs_data_test.go", "snn/example_test.go", "autograd/example_op_test.go")
 }
 
 // gauss is the surrogate exp(−(u/Width)²).
@@ -58,8 +58,91 @@ func TestDocsExtendSurrogate(t *testing.T) {
 	assert.NotEqual(t, want, gradient(snn.Triangle{Width: 1}, nil))
 }
 
-// scaled is BPTT with a triangle as wide as the neurons' threshold. Gradients do not cross the
-// reset.
+// quadratic is the quadratic integrate-and-fire neuron in Euler steps,
+// m ← m + (x + m·(m − Critical))/Tau, with the threshold 1 and a reset to 0.
+type quadratic struct{ Tau, Critical float32 }
+
+func (q quadratic) String() string { return fmt.Sprintf("quadratic τ=%v", q.Tau) }
+func (q quadratic) NumStates() int { return 1 }
+
+func (q quadratic) Integrate(z [][]float32, x, u []float32) {
+	for i, m := range z[0] {
+		m += (x[i] + m*(m-q.Critical)) / q.Tau
+		z[0][i], u[i] = m, m-1
+	}
+}
+
+func (q quadratic) Reset(z [][]float32, s []float32) {
+	for i, s := range s {
+		z[0][i] *= 1 - s
+	}
+}
+
+func (q quadratic) ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []float32) {
+	for i, s := range s {
+		ds[i] -= dz[0][i] * z[0][i]
+		dz[0][i] *= 1 - s
+	}
+}
+
+func (q quadratic) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32, x []float32) {
+	for i, m := range z[0] {
+		d := dz[0][i] + du[i]
+		dx[i] = d / q.Tau
+		dz[0][i] = d * (1 + (2*m-q.Critical)/q.Tau)
+	}
+}
+
+// Its network trains, keeps its settings in files, and is attacked by every approximation.
+func TestDocsExtendNeuron(t *testing.T) {
+	data := t.TempDir()
+	require.NoError(t, draw(data))
+	set, err := dataset.ReadFolder(data)
+	require.NoError(t, err)
+	build := func(q quadratic) *snn.Model {
+		c, h, w := set.C, set.H, set.W
+		return model(t, snn.Config{Channels: c, Height: h, Width: w, Steps: 4}, snn.NewConv2D(c, 8, 3, 1, 1, true), snn.NewBatchNorm(8),
+			snn.NewCustom(q, snn.Triangle{Width: 1}), snn.Flatten{}, snn.NewLinear(8*h*w, 2, true))
+	}
+	m := build(quadratic{Tau: 1.5, Critical: 0.4})
+	trainer, err := train.New(m, set, train.Default(5), rng.New(2))
+	require.NoError(t, err)
+	for _, err := range trainer.Epochs(context.Background()) {
+		require.NoError(t, err)
+	}
+	accuracy, err := train.Accuracy(context.Background(), m, set, 64)
+	require.NoError(t, err)
+	assert.Greater(t, accuracy, 0.9)
+
+	checkpoint := filepath.Join(t.TempDir(), "checkpoint")
+	require.NoError(t, trainer.Save(checkpoint))
+	other, err := train.New(build(quadratic{Tau: 2, Critical: 0.4}), set, train.Default(5), rng.New(2))
+	require.NoError(t, err)
+	assert.ErrorContains(t, other.Resume(checkpoint), "quadratic τ=2")
+
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, m.Save(path))
+	loaded := build(quadratic{Tau: 9, Critical: 9})
+	require.NoError(t, loaded.LoadWith(path, snn.LoadOptions{Settings: true}))
+	x := pixels(m, 5)
+	want, err := m.Logits(snn.Pass{}, x)
+	require.NoError(t, err)
+	got, err := loaded.Logits(snn.Pass{}, x)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTT{Surrogate: gauss{0.5}}, snn.BPTR{}, snn.CBA{}} {
+		grad, err := m.InputGradient(snn.Pass{Gradient: g}, x, first)
+		require.NoError(t, err)
+		assert.NotEqual(t, make([]float32, len(grad.Data)), grad.Data, g.String())
+	}
+	pgd := attack.Named{Name: "PGD", Attack: attack.PGD(0.6, 0.15, 8, snn.BPTT{})}
+	report, err := attack.Evaluate(context.Background(), m, set, []attack.Named{pgd}, attack.DefaultConfig())
+	require.NoError(t, err)
+	assert.Less(t, report.Attacks[0].Accuracy, accuracy)
+}
+
+// scaled is BPTT with a triangle as wide as the threshold of LIF neurons.
 type scaled struct{}
 
 func (scaled) String() string { return "scaled" }
@@ -68,14 +151,12 @@ func (scaled) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Va
 	return e.Encode(p, x)
 }
 
-func (scaled) Fire(p *snn.Pass, neuron snn.Neuron, current *autograd.Value) *autograd.Value {
-	n, ok := neuron.(*snn.LIF)
-	if !ok {
-		p.Fail(fmt.Errorf("scaled: layer %s is a %T: expected an *snn.LIF", neuron.Name(), neuron))
-		return neuron.FireThroughTime(p, current, nil)
+func (scaled) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
+	width := float32(1)
+	if lif, ok := n.(*snn.LIF); ok {
+		width = lif.Threshold
 	}
-	d := autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
-	return autograd.FireThroughTime(p.Tape, current, d, p.Steps, snn.Triangle{Width: n.Threshold}, true)
+	return n.FireThroughTime(p, current, snn.Triangle{Width: width})
 }
 
 // The gradient is that of neurons with these settings, and the logits are those of an
@@ -86,7 +167,7 @@ func TestDocsExtendGradient(t *testing.T) {
 		return model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5}, snn.NewLinear(4, 20, true), n, snn.NewLinear(20, 3, true))
 	}
 	m := build(&snn.LIF{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: 1}})
-	twin := build(&snn.LIF{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: θ}, DetachReset: true})
+	twin := build(&snn.LIF{Decay: 0.5, Threshold: θ, Surrogate: snn.Triangle{Width: θ}})
 	x := pixels(m, 5)
 	evaluated, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)

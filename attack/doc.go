@@ -13,8 +13,9 @@
 //
 // An [Attack] has five parts, and each of them is a value of its own: an objective, a
 // gradient approximation (any [snn.Gradient]), a norm, a start and a step rule. [FGSM],
-// [RFGSM], [PGD] and [BIM] return an Attack with the parts of that method. A new
-// objective, norm or start works with all other parts.
+// [RFGSM], [PGD], [BIM] and [TRADES] return an Attack with the parts of that method. A new
+// objective, norm or start works with all other parts. An objective that compares an image
+// with its original, as [KL] does, is a [CleanObjective].
 //
 // White-box attacks make images on the network that is evaluated. Black-box attacks make
 // them on another network, [Config.Source].
@@ -37,6 +38,13 @@
 // the network misclassifies it clean or under any attack within that model. The report
 // shows an adversary without a bound, such as [GaussianNoise], but the worst case does not
 // count it.
+//
+// # Results
+//
+// A [Report] prints itself, and is written to and read from JSON. Its tables give each
+// accuracy with a 95 % interval, for all images and per class. [McNemar] compares two
+// networks on the same images. The images that [Config].Keep chooses are in [Report].Kept,
+// and [Report.WritePNG] and [Report.WriteNPZ] write them to files.
 //
 // # Repeatability
 //

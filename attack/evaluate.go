@@ -16,7 +16,7 @@ import (
 )
 
 // Named is an attack and its name. The name identifies the attack's results and random
-// numbers.
+// numbers. It is another one than "clean" and "worst case", which name results of a report.
 type Named struct {
 	Name   string
 	Attack snn.Adversary

@@ -135,7 +135,7 @@ func (r *Report) row(i, k int) row {
 	if shown := shownFrames(x); len(shown) > 1 {
 		names := make([]string, len(shown))
 		for i, f := range shown {
-			names[i] = fmt.Sprint(f + 1)
+			names[i] = fmt.Sprint(f)
 		}
 		caption = append(caption, line{fmt.Sprintf("frames %s of %d", strings.Join(names, ", "), x.Shape().Steps), false})
 	}

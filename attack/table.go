@@ -171,6 +171,7 @@ func (s *Settings) line() string {
 	add("%s", s.Objective, s.Objective != "")
 	add("%s", count(s.Steps, "step")+" of "+radius(s.Alpha), s.Steps > 0)
 	add("start: %s", s.Start, s.Start != "")
+	add("%s", "one perturbation for all frames", s.SharedFrames)
 	add("std %s", radius(s.Std), s.Std != 0)
 	return strings.Join(parts, ", ")
 }

@@ -32,6 +32,7 @@ func evaluated(t *testing.T, keep func(i int) bool, names ...string) *attack.Rep
 	fgsm := attack.FGSM(8./255, snn.BPTT{})
 	toNext := attack.PGD(8./255, 0.01, 7, snn.BPTT{})
 	toNext.Target = func(_ uint64, label int) int { return (label + 1) % 3 }
+	toNext.SharedFrames = true
 	zero := attack.FGSM(0.25, snn.BPTR{})
 	zero.Objective = flat{}
 	r, err := attack.Evaluate(ctx, brightest(t), data, []attack.Named{
@@ -74,7 +75,7 @@ func TestTable(t *testing.T) {
 		row("FGSM", three, "", "yes", "L∞", "8/255", "BPTT, cross-entropy, 1 step of 8/255, start: the image"),
 		row("first", three, "", "yes", "L∞", "1", "attack_test.made"),
 		row("dim", two, "", "yes", "L∞", "1", "attack_test.made"),
-		row("to next", three, "", "yes", "L∞", "8/255", "targeted, BPTT, cross-entropy, 7 steps of 0.01, start: uniform in the ball"),
+		row("to next", three, "", "yes", "L∞", "8/255", "targeted, BPTT, cross-entropy, 7 steps of 0.01, start: uniform in the ball, one perturbation for all frames"),
 		row("zero", three, "4", "yes", "L∞", "0.25", "BPTR, flat, 1 step of 0.25, start: the image"),
 		row("noise", three, "", "no", "none", "", "Gaussian noise, std 0.001"),
 		row("mix", three, "", "yes", "L∞", "1", "mix of (BPTT, cross-entropy, 1 step of 8/255, start: the image), (Gaussian noise, std 0.125)"),

@@ -107,9 +107,9 @@ func TestConnectionsRefuseNeurons(t *testing.T) {
 	leaks.Decay.Import(values(20, 0.5, 0.75).Export())
 	for want, n := range map[string]snn.Neuron{
 		"layer 1 (*snn.LIF): reset to -0.5, start at 0: expected neurons with one decay": &snn.LIF{Decay: 1, Threshold: 1, Reset: -0.5, Surrogate: snn.Triangle{Width: 1}},
-		"layer 1 (*snn.GLIF, ALIF λ=0.9 θ=1 b=1 ρ=0.9): expected":                                            snn.NewALIF(0.9, 1, 0.9),
-		"layer 1 (*snn.GLIF, CuBa-LIF λ=0.9 θ=1 α=0.5): expected":                                        snn.NewCuBaLIF(0.5, 0.9),
-		"layer 1 (*snn.GLIF, recurrent PLIF θ=1): expected":                                  recurrent,
+		"layer 1 (*snn.GLIF, ALIF λ=0.9 θ=1 b=1 ρ=0.9): expected":                        snn.NewALIF(0.9, 1, 0.9),
+		"layer 1 (*snn.GLIF, CuBa-LIF λ=0.9 θ=1 α=0.5): expected":                        snn.NewCuBaLIF(0.5, 0.9),
+		"layer 1 (*snn.GLIF, recurrent PLIF θ=1): expected":                              recurrent,
 		"layer 1 (*snn.GLIF): a decay from 0.5 to 0.75:":                                 leaks,
 		"layer 1: neurons of type *snn.Custom: expected":                                 snn.NewCustom(still{}, snn.Triangle{Width: 1}),
 	} {

@@ -51,6 +51,25 @@
 // potential is λ·m⁻(t)·(1 − s(t)), which is λ times the m(t) above. The next step adds
 // x(t+1) to it. The potential before a spike, m⁻, and the spikes are the same in both.
 //
+// A [GLIF] is a layer of such neurons with parameters, fixed or trained, for the layer or for
+// each channel:
+//
+//	NewParamLIF   trained leak and threshold
+//	NewPLIF       trained time constant (Fang et al. 2021)
+//	NewALIF       adaptive threshold (Bellec et al. 2018)
+//	NewCuBaLIF    synaptic current
+//	Recurrent     a field: spikes return, to the neuron itself or to all channels
+//
+// A [Custom] is a layer of neurons that are written in plain Go, as a [Dynamics]. Any other
+// layer of neurons is a [Neuron]. These are what the gradient approximations do with them:
+//
+//	                      BPTT   BPTR                  CBA
+//	LIF                   yes    yes                   ReLU
+//	GLIF                  yes    yes, no parameters    ReLU
+//	GLIF with Recurrent   yes    refused               refused
+//	Custom                yes    yes, no parameters    ReLU
+//	Neuron                yes    if a RateNeuron       ReLU, or what a ReLUNeuron says
+//
 // # Surrogates
 //
 // A spike has no useful derivative: the derivative of the step function is zero, except at
@@ -148,6 +167,10 @@
 //	NIR IF                              v ← v + dt·r·x                  1          θ/(r·dt)
 //	NIR LIF                             v ← v + dt/τ·(v₀ − v + r·x)     1 − dt/τ   (θ − v₀)·τ/(r·dt)
 //
+// Neurons with parameters are a GLIF: SpikingJelly's ParametricLIFNode and recurrent
+// containers, snnTorch's Leaky with learn_beta or learn_threshold, Synaptic and RLeaky, norse's
+// LIF and LSNN, and Sinabs' ALIF. The page docs/pytorch.md has their settings.
+//
 // SoftReset corresponds to v_reset=None in SpikingJelly and to reset_mechanism="subtract"
 // in snnTorch.
 //
@@ -159,6 +182,6 @@
 // here: snnTorch applies the decay before the reset, and this library applies it after.
 //
 // The page docs/pytorch.md has the surrogates, examples, and the other differences. The page
-// docs/extend.md shows how to write a surrogate, a gradient approximation, a layer or an
+// docs/extend.md shows how to write a surrogate, a neuron, a gradient approximation, a layer or an
 // encoder.
 package snn

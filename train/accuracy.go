@@ -52,7 +52,7 @@ func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int,
 			if x, err = adversary.Perturb(ctx, model, b.X, b.Y, b.ID, key); err != nil {
 				return 0, fmt.Errorf("accuracy: images %d to %d: adversary: %w", b.ID[0], b.ID[len(b.ID)-1], err)
 			}
-			if x.N != b.X.N {
+			if x.Shape() != b.X.Shape() {
 				return 0, fmt.Errorf("accuracy: adversary: %v images for a batch of %v", x, b.X)
 			}
 		}

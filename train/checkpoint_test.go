@@ -71,7 +71,12 @@ func TestResumeWithinEpoch(t *testing.T) {
 	adam, hire := rat(), rat()
 	adam.Optimizer, adam.LR = train.DefaultAdam(), 0.01
 	hire.Recipe = train.HIRE{Periods: 3, Eps: 0.05}
-	for name, cfg := range map[string]train.Config{"SGD": rat(), "Adam": adam, "HIRE": hire} {
+	all := rat()
+	all.Loss, all.Recipe, all.ClipNorm, all.EMA = train.TRADES{Beta: 6}, train.AWP{Gamma: 0.05, Warmup: 1}, 0.5, 0.9
+	all.Schedule = train.Warmup{Epochs: 1, Then: train.Cosine{EveryStep: true}}
+	all.Penalties = []train.Penalty{train.RatePenalty{Weight: 1}, train.CurrentPenalty{Layer: "n", Weight: 0.1}}
+	all.Validation = train.DefaultValidation(toy(t), invert{})
+	for name, cfg := range map[string]train.Config{"SGD": rat(), "Adam": adam, "HIRE": hire, "all": all} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
 			path := func(step int) string { return filepath.Join(folder, strconv.Itoa(step)) }
@@ -86,6 +91,7 @@ func TestResumeWithinEpoch(t *testing.T) {
 			tr = trainer(t, want, cfg)
 			wantMetrics := finish(t, tr)
 			require.Equal(t, 9, step)
+			average := averaged(t, tr, want)
 			cfg.Progress = nil
 			for k := 1; k <= step; k++ {
 				runtime.GOMAXPROCS(1 + k%2)
@@ -98,6 +104,7 @@ func TestResumeWithinEpoch(t *testing.T) {
 				history := tr.History()
 				finish(t, tr)
 				require.True(t, slices.EqualFunc(values(want), values(model), slices.Equal), "from step %d", k)
+				require.True(t, slices.EqualFunc(average, averaged(t, tr, model), slices.Equal), "from step %d", k)
 				for i, m := range tr.History() {
 					require.Equal(t, wantMetrics[i], timeless(m), "from step %d", k)
 					require.Greater(t, m.Seconds, 0.0)

@@ -42,9 +42,9 @@ type Activity struct {
 	// snn.CBA.
 	Spikes *tensor.Spikes
 
-	tape             *autograd.Tape
-	currents, output *autograd.Value
-	scratch          []*tensor.Dense
+	tape     *autograd.Tape
+	currents *autograd.Value
+	scratch  []*tensor.Dense
 }
 
 // Currents returns the input currents of the layer. They have the steps of the pass, or one
@@ -265,7 +265,7 @@ func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *auto
 		if of := p.Of(); of != "" && of != n.Name() {
 			continue
 		}
-		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, output: output, Spikes: output.Spikes()}
+		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, Spikes: output.Spikes()}
 		c, err := p.Penalize(a)
 		if err == nil && !finite(c.Value) {
 			err = fmt.Errorf("its value is %v, want a finite number", c.Value)

@@ -89,12 +89,16 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // are two kinds:
 //
 //   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
-//     adversary, the validation, the monitor, a recorder or the writing of a file fails. The trainer is then in
-//     the state after the last completed step. Epochs checks ctx before every step.
-//   - A step fails after it has begun to change the model: a current, a logit or a
-//     parameter is not a finite number, or a projection fails. The trainer then returns to
-//     its state at the beginning of the epoch. If this sequence began within the epoch, it
-//     returns to its state at that point.
+//     adversary, the validation, the monitor, a recorder or the writing of a file fails. The
+//     trainer is then in the state after the last completed step. Epochs checks ctx before
+//     every step.
+//   - A step fails after it has begun to change the model: a current, a logit, a loss, a
+//     penalty or a parameter is not a finite number, or a recipe or a projection fails. The
+//     trainer then returns to its state at the beginning of the epoch. If this sequence began
+//     within the epoch, it returns to its state at that point.
+//
+// If a recorder or the checkpoint after an epoch fails, the epoch is complete: History has its
+// metrics.
 //
 // A panic in the caller's code leaves the trainer in one of these states too. In all cases,
 // Save writes that state, and Epochs continues from it with the same results.

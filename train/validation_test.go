@@ -218,15 +218,62 @@ func TestAverageByHand(t *testing.T) {
 	assert.Equal(t, values(plain), values(model), "the average does not affect the training")
 }
 
+// averaged returns the state of a model with its parameters averaged.
+func averaged(t testing.TB, tr *train.Trainer, m *snn.Model) (vs [][]float32) {
+	require.NoError(t, tr.WithAverage(func() error { vs = values(m); return nil }))
+	return vs
+}
+
+// Parameters of neurons are trained, clipped, averaged and penalized as others are, and the
+// penalty of membrane potentials refuses a layer whose potentials it does not know.
+func TestNeuronParameters(t *testing.T) {
+	build := func() *snn.Model {
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 4}, snn.NewSequential(
+			snn.Flatten{}, snn.NewLinear(36, 20, true), snn.NewPLIF(2), snn.NewLinear(20, 20, true),
+			snn.NewParamLIF(20, 0.9, 0.5), snn.NewLinear(20, 3, true)))
+		require.NoError(t, err)
+		m.Init(rng.New(1))
+		return m
+	}
+	cfg := train.Default(4)
+	cfg.Loader.BatchSize, cfg.ClipNorm, cfg.EMA, cfg.Recipe = 8, 1, 0.8, train.AWP{Gamma: 0.01}
+	cfg.Penalties = []train.Penalty{train.RatePenalty{Weight: 1, Target: 0.5}, train.CurrentPenalty{Weight: 0.1}}
+	want, got := build(), build()
+	before := values(want)
+	tr := trainer(t, want, cfg)
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	for m, err := range tr.Epochs(t.Context()) {
+		require.NoError(t, err)
+		assert.Positive(t, m.Penalty)
+		if m.Epoch == 2 {
+			require.NoError(t, tr.Save(path))
+		}
+	}
+	trained := 0
+	for i, p := range want.State() {
+		if p.Trainable {
+			assert.NotEqual(t, before[i], p.Data(), p.Name)
+			trained++
+		}
+	}
+	assert.Equal(t, 6+1+2, trained)
+	resumed := trainer(t, got, cfg)
+	require.NoError(t, resumed.Resume(path))
+	finish(t, resumed)
+	assert.Equal(t, values(want), values(got))
+	assert.Equal(t, averaged(t, tr, want), averaged(t, resumed, got))
+
+	cfg.Penalties = []train.Penalty{train.MembranePenalty{Layer: "2", Weight: 1}}
+	for _, err := range trainer(t, build(), cfg).Epochs(t.Context()) {
+		assert.ErrorContains(t, err, "penalty train.MembranePenalty of layer 2: it has no membrane potentials of a *snn.GLIF in this pass, want a *snn.LIF under BPTT or BPTR")
+	}
+}
+
 // A resumed training goes on with the average, to the bit, and a fused update of a large
 // layer does not come before the average begins.
 func TestAverageResumes(t *testing.T) {
 	cfg := rat()
 	cfg.EMA = 0.9
-	average := func(tr *train.Trainer, m *snn.Model) (vs [][]float32) {
-		require.NoError(t, tr.WithAverage(func() error { vs = values(m); return nil }))
-		return vs
-	}
 	want := tiny(t, nil)
 	tr := trainer(t, want, cfg)
 	finish(t, tr)
@@ -236,7 +283,7 @@ func TestAverageResumes(t *testing.T) {
 		resumed := trainer(t, model, cfg)
 		require.NoError(t, resumed.Resume(saveAt(t, cfg, epochs)))
 		finish(t, resumed)
-		require.Equal(t, average(tr, want), average(resumed, model))
+		require.Equal(t, averaged(t, tr, want), averaged(t, resumed, model))
 		require.Equal(t, values(want), values(model))
 	}
 	cfg.EMA = 0.8
@@ -250,7 +297,7 @@ func TestAverageResumes(t *testing.T) {
 	before := values(m)
 	tr = trainer(t, m, one)
 	finish(t, tr)
-	for i, v := range average(tr, m) {
+	for i, v := range averaged(t, tr, m) {
 		for k := range v {
 			d := 2. / 11
 			require.InDelta(t, d*float64(before[i][k])+(1-d)*float64(m.State()[i].Data()[k]), v[k], 1e-6)

@@ -19,7 +19,7 @@ func (t Table) String() string { return t.Text(1) }
 // Text returns the table in lines, two spaces between columns. The columns listed, counted
 // from 1, are flush left and the others flush right.
 func (t Table) Text(left ...int) string {
-	w := t.writer()
+	w := writer()
 	columns := 0
 	for _, row := range t {
 		w.AppendRow(cells(row))
@@ -35,17 +35,17 @@ func (t Table) Text(left ...int) string {
 		}
 	}
 	w.SetColumnConfigs(align)
-	return lines(w.Render())
+	return t.lines(w.Render())
 }
 
 // Markdown returns the table in Markdown. The first row holds the headings.
-func (t Table) Markdown() string { return lines(t.headed().RenderMarkdown()) }
+func (t Table) Markdown() string { return t.lines(t.headed().RenderMarkdown()) }
 
 // CSV returns the table as comma-separated values.
-func (t Table) CSV() string { return lines(t.headed().RenderCSV()) }
+func (t Table) CSV() string { return t.lines(t.headed().RenderCSV()) }
 
 // writer returns a writer without rows.
-func (t Table) writer() table.Writer {
+func writer() table.Writer {
 	w := table.NewWriter()
 	w.SetStyle(table.Style{
 		Box:     table.BoxStyle{MiddleVertical: "  "},
@@ -57,7 +57,7 @@ func (t Table) writer() table.Writer {
 
 // headed returns a writer of t whose first row is a header.
 func (t Table) headed() table.Writer {
-	w := t.writer()
+	w := writer()
 	for i, row := range t {
 		if i == 0 {
 			w.AppendHeader(cells(row))
@@ -76,10 +76,10 @@ func cells(row []string) table.Row {
 	return r
 }
 
-// lines ends the last line.
-func lines(s string) string {
-	if s == "" {
+// lines ends the last line of a table's text.
+func (t Table) lines(text string) string {
+	if len(t) == 0 {
 		return ""
 	}
-	return s + "\n"
+	return text + "\n"
 }

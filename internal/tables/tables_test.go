@@ -11,6 +11,7 @@ import (
 func TestString(t *testing.T) {
 	var table tables.Table
 	assert.Empty(t, table.String())
+	assert.Equal(t, "\n", tables.Table{{"", ""}}.String())
 	table.Add("", "white-box", "", "γ")
 	table.Add("ε = 8/255", "1", "22.5 (9)")
 	table.Add("x", "", "", "σσσ")
