@@ -73,9 +73,6 @@ func (p Pool) pool(out, in unsafe.Pointer, size, threads int, fn func(k pooling,
 	eachWith(threads, p.Planes, p.Hin*p.Win, pooling{p, CurrentLevel(), out, in, size, *offsets}, fn)
 }
 
-// plane returns the arguments for the windows of plane u.
-func (k *pooling) plane(u int) windowRun { return k.run(u, k.out, k.in, k.size, k.offsets) }
-
 // Tiles reports whether the windows cover the input without overlap.
 func (p *Pool) Tiles() bool {
 	return p.KH == p.Stride && p.KW == p.Stride && p.Hout*p.Stride == p.Hin && p.Wout*p.Stride == p.Win
@@ -88,7 +85,7 @@ func (p *Pool) Tiles() bool {
 func AvgPool(dst, x []float32, p Pool, threads int) {
 	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
 		for u := from; u < to; u++ {
-			w := k.plane(u)
+			w := k.run(u, k.out, k.in, k.size, k.offsets)
 			k.l.average(&w)
 		}
 	})
@@ -101,7 +98,7 @@ func AvgPool(dst, x []float32, p Pool, threads int) {
 func AvgPoolSpikes(dst []float32, s []uint16, p Pool, threads int) {
 	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&s[0]), 2, threads, func(k pooling, from, to int) {
 		for u := from; u < to; u++ {
-			w := k.plane(u)
+			w := k.run(u, k.out, k.in, k.size, k.offsets)
 			k.l.count(&w)
 		}
 	})
@@ -137,7 +134,7 @@ func AvgPoolGrad(dx, dy []float32, p Pool, add bool, threads int) {
 func MaxPool(dst, x []float32, p Pool, threads int) {
 	p.pool(unsafe.Pointer(&dst[0]), unsafe.Pointer(&x[0]), Lanes*4, threads, func(k pooling, from, to int) {
 		for u := from; u < to; u++ {
-			w := k.plane(u)
+			w := k.run(u, k.out, k.in, k.size, k.offsets)
 			k.l.largest(&w)
 		}
 	})

@@ -27,6 +27,37 @@ func TestForCoversEveryIndexOnce(t *testing.T) {
 	})
 }
 
+// tally is a Worker that counts the calls for each index.
+type tally struct {
+	calls []int
+	shift int
+}
+
+func (w tally) Do(i int) { w.calls[i] += w.shift }
+
+// Run and With do what For does.
+func TestRunCoversEveryIndexOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 300).Draw(t, "n")
+		threads := rapid.IntRange(-1, 9).Draw(t, "threads")
+		w := tally{make([]int, n), 1}
+		parallel.Run(threads, n, w)
+		parallel.With(threads, n, w, func(w tally, i int) { w.calls[i] += 2 })
+		for i, c := range w.calls {
+			require.Equal(t, 3, c, "index %d", i)
+		}
+	})
+}
+
+// With one thread, Run and With allocate nothing.
+func TestRunAllocatesNothing(t *testing.T) {
+	w := tally{make([]int, 10), 1}
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		parallel.Run(1, 10, w)
+		parallel.With(1, 10, w, func(w tally, i int) { w.calls[i] += w.shift })
+	}))
+}
+
 // No more than the threads asked for run at a time, and no goroutine stays
 // (Eventually has one of its own).
 func TestForBoundsItsGoroutines(t *testing.T) {
