@@ -179,10 +179,10 @@ func (m *glifModel) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float3
 	}
 }
 
-// newGLIFModel returns the model of neurons of c channels, and its coefficients.
-func newGLIFModel(op string, n GLIF, c int, detach bool) (*glifModel, coefficients) {
-	var p kernel.GLIF
-	n.pad(&p, op, c, make([]float32, glifCoefficients*roundUp(c)))
+// newGLIFModel returns the model of neurons of c channels, and its coefficients. It sets p to
+// the padded ones of n.
+func newGLIFModel(p *kernel.GLIF, op string, n GLIF, c int, detach bool) (*glifModel, coefficients) {
+	n.pad(p, op, c, make([]float32, glifCoefficients*roundUp(c)))
 	k := coefficients{values: [][]float32{
 		p.Decay, p.Gain, p.Threshold, p.SynapticDecay, p.Recurrence, p.Adaptation, p.AdaptationDecay, p.Reset, p.Start,
 	}}

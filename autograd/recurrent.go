@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -34,13 +35,14 @@ func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surroga
 	}
 	in := t.currents(name, x, steps)
 	t.Floats(in)
-	m, k := newGLIFModel(name, n, sh.C, detach)
+	var padded kernel.GLIF
+	m, k := newGLIFModel(&padded, name, n, sh.C, detach)
 	needsGrad := in.needsGrad || t.Params
 	o := &recurrentGLIF{in: in, y: t.NewSpikes(sh, needsGrad), w: w, params: n.Params, surrogate: s, geom: kernel.Conv{
 		Frames: sh.N, Cin: sh.C, Hin: sh.H, Win: sh.W, Cout: sh.C, Hout: sh.H, Wout: sh.W, KH: 1, KW: 1, Stride: 1,
 	}}
 	o.modelRun = modelRun{x: t.NewDense(sh, false), model: m, k: k, sh: sh}
-	o.forward(t)
+	o.forward(t, &padded)
 	if needsGrad {
 		t.Record(o, o.x, o.y)
 	}
@@ -66,52 +68,49 @@ func (o *recurrentGLIF) Output() *Value { return o.y }
 // UsesParam reports whether p are the recurrent weights or a parameter of the neurons.
 func (o *recurrentGLIF) UsesParam(p *Param) bool { return p == o.w || slices.Contains(o.params, p) }
 
-// forward runs the layer step by step.
-func (o *recurrentGLIF) forward(t *Tape) {
+// forward runs the layer step by step, in the kernel of GLIF neurons.
+func (o *recurrentGLIF) forward(t *Tape, n *kernel.GLIF) {
 	one := o.sh.WithSteps(1)
-	s := o.model.NumStates()
-	state, back := make([][]float32, s), t.Scratch(one.Floats()) // [C/16][N][H][W][16]
-	for k := range state {
-		state[k] = t.Scratch(one.Floats())
+	scan, size := scanOf(one, 1), one.Floats()
+	units, pixels := one.Blocks()*one.N, one.Pixels()
+	current, back := t.Scratch(size), t.Scratch(size) // [C/16][N][H][W][16]
+	state := kernel.GLIFState{Membrane: t.Scratch(size)}
+	if n.SynapticDecay != nil || n.Recurrence != nil {
+		state.Carry = t.Scratch(size)
 	}
+	if n.Adaptation != nil {
+		state.Adaptation = t.Scratch(size)
+	}
+	state.Clear(n, scan)
 	spikes := t.arena.Words(one.Words())
 	for step := range o.sh.Steps {
+		from := min(step, o.in.shape.Steps-1)
+		copyStep(t, current, o.in.dense, units, pixels*tensor.Lanes, 1, 0, o.in.shape.Steps, from)
 		if step > 0 {
 			kernel.ConvSpikes(back, spikes, o.w.data, nil, o.geom, t.Threads)
+			kernel.AXPY(current, 1, back, true, t.Threads)
 		}
-		err := o.run(t, o.size(1), func(_ int, c chunk, buf []float32) error {
-			steps, _ := o.states(buf, c, 1)
-			st := &steps[0]
-			o.each(c, step, o.in.shape.Steps, tensor.Lanes, func(at, from, n int) { copy(st.x[from:from+n], o.in.dense[at:]) })
-			if step > 0 {
-				o.each(c, 0, 1, tensor.Lanes, func(at, from, n int) {
-					for i, v := range back[at:][:n] {
-						st.x[from+i] += v
-					}
-				})
-			}
-			o.each(c, step, o.sh.Steps, tensor.Lanes, func(at, from, n int) { copy(o.x.dense[at:at+n], st.x[from:]) })
-			if step == 0 {
-				o.start(st.before)
-			} else {
-				o.load(c, 0, 1, st.before[:s], state)
-			}
-			err := o.integrate(c, step, st)
-			o.each(c, step, o.sh.Steps, 1, func(at, from, n int) { copy(o.y.spikes[at:at+n], st.words[from:]) })
-			o.each(c, 0, 1, 1, func(at, from, n int) { copy(spikes[at:at+n], st.words[from:]) })
-			o.model.Reset(st.after, st.s)
-			o.store(c, 0, 1, state, st.after[:s])
-			return err
-		})
-		if err != nil {
-			t.Fail(err)
-			break
+		if !kernel.GLIFForward(spikes, current, kernel.Norm{}, n, scan, &state, t.Threads) {
+			t.MarkNonFinite()
 		}
+		copyStep(t, o.x.dense, current, units, pixels*tensor.Lanes, o.sh.Steps, step, 1, 0)
+		copyStep(t, o.y.spikes, spikes, units, pixels, o.sh.Steps, step, 1, 0)
 	}
-	for _, z := range append(state, back) {
-		t.FreeScratch(z)
+	for _, v := range [][]float32{current, back, state.Membrane, state.Carry, state.Adaptation} {
+		t.FreeScratch(v)
 	}
 	t.arena.FreeWords(spikes)
+}
+
+// copyStep copies step from of src, [units][srcSteps][frame], to step to of dst,
+// [units][dstSteps][frame].
+func copyStep[E any](t *Tape, dst, src []E, units, frame, dstSteps, to, srcSteps, from int) {
+	part := max(1, cached/16/frame) // units
+	parallel.For(t.Threads, (units+part-1)/part, func(i int) {
+		for u := i * part; u < min(units, (i+1)*part); u++ {
+			copy(dst[(u*dstSteps+to)*frame:][:frame], src[(u*srcSteps+from)*frame:])
+		}
+	})
 }
 
 // load copies the part of a chunk at a step from data, [C/16][N·steps][H][W][16], and store
@@ -219,7 +218,7 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 			break
 		}
 		if dw != nil {
-			takeStep(spikes, o.y.spikes, o.sh, step-1)
+			copyStep(t, spikes, o.y.spikes, o.sh.Blocks()*o.sh.N, o.sh.Pixels(), 1, 0, o.sh.Steps, step-1)
 			kernel.ConvWeightGradSpikes(dw, spikes, dx, o.geom, true, t.Threads)
 		}
 		kernel.ConvInputGrad(ds, dx, o.w.data, nil, o.geom, false, t.Threads)
@@ -240,12 +239,4 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		t.CloseGrad(slot)
 	}
 	o.finish(t, sums, err, fine)
-}
-
-// takeStep copies the spikes of a step of src, which has shape sh.
-func takeStep(dst, src []uint16, sh tensor.Shape, step int) {
-	n := sh.Pixels()
-	for i := range sh.Blocks() * sh.N {
-		copy(dst[i*n:(i+1)*n], src[(i*sh.Steps+step)*n:])
-	}
 }

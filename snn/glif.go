@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
 )
 
 // GLIF is a layer of leaky integrate-and-fire neurons with parameters. A parameter that is
@@ -148,6 +149,14 @@ func (n *GLIF) params() (ps []named) {
 
 // allToAll reports whether the spikes return to all channels.
 func (n *GLIF) allToAll() bool { return n.Recurrent != nil && len(n.Recurrent.Shape) == 2 }
+
+// Init draws recurrent weights of shape [C, C] from U(−1/√C, 1/√C), as PyTorch's linear layer
+// does by default. The other parameters keep their values.
+func (n *GLIF) Init(key rng.Key) {
+	if n.allToAll() {
+		(&Linear{Weight: n.Recurrent}).Init(key)
+	}
+}
 
 // Name implements [Neuron].
 func (n *GLIF) Name() string { return n.name }

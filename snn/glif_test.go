@@ -137,6 +137,13 @@ func TestRecurrentZero(t *testing.T) {
 			return n
 		})
 		m.Init(rng.New(5))
+		for _, p := range m.Params() {
+			if strings.HasSuffix(p.Name, "recurrent.weight") {
+				v := p.Export()
+				assert.NotEqual(t, make([]float32, len(v)), v)
+				p.Import(make([]float32, len(v)))
+			}
+		}
 		return m
 	}
 	for _, decay := range []float32{0.9, 1, 1.5} {

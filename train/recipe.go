@@ -139,6 +139,7 @@ func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) 
 		return images, fmt.Errorf("a pass over %v, want the %d images of the step", p.X, s.X.N)
 	}
 	t.losses = slices.Grow(t.losses[:0], p.X.N)[:p.X.N]
+	clear(t.losses)
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
