@@ -24,7 +24,7 @@ import (
 // Parameters follow the states: for S states, z[S+k] holds the value of parameter k for each
 // neuron. Integrate and Reset must not change them.
 //
-// The methods must not keep the slices. They are called from several goroutines at a time.
+// The methods must not keep the slices, nor write to x, s where it is given, or u where it is given. They are called from several goroutines at a time.
 type NeuronModel interface {
 	// NumStates returns S, the number of states.
 	NumStates() int
@@ -196,8 +196,9 @@ type modelStep struct {
 	words         []uint16    // s as spikes, [neurons/16]
 }
 
-// states returns the memory of a chunk for k steps, cut from buf, with the parameters.
-func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, rest []float32) {
+// states returns the memory of a chunk for k steps, cut from buf, with the parameters. If apart
+// is not set, a step has its states before and after Integrate in the same place.
+func (r *modelRun) states(buf []float32, c chunk, k int, apart bool) (steps []modelStep, rest []float32) {
 	n, s, params := c.len(), r.model.NumStates(), len(r.k.values)
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
 	words := make([]uint16, n/tensor.Lanes) // of the last step
@@ -207,7 +208,11 @@ func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, res
 		st := &steps[i]
 		st.before, st.after, slices = slices[:s+params:s+params], slices[s+params:][:s+params:s+params], slices[2*(s+params):]
 		for z := range s {
-			st.before[z], st.after[z] = cut(), cut()
+			st.before[z] = cut()
+			st.after[z] = st.before[z]
+			if apart {
+				st.after[z] = cut()
+			}
 		}
 		for p := range params {
 			v := r.wide[(c.block*params+p)*chunkPixels*tensor.Lanes:][:n:n]
@@ -244,7 +249,7 @@ func (r *modelRun) forward(c chunk, steps []modelStep, spikes []uint16) error {
 	r.start(steps[0].before)
 	for t := range r.sh.Steps {
 		st, next := &steps[min(t, len(steps)-1)], &steps[min(t+1, len(steps)-1)]
-		r.each(c, t, r.x.shape.Steps, tensor.Lanes, func(at, from, n int) { copy(st.x[from:from+n], r.x.dense[at:]) })
+		r.currents(c, t, st)
 		if e := r.integrate(c, t, st); err == nil {
 			err = e
 		}
@@ -252,13 +257,26 @@ func (r *modelRun) forward(c chunk, steps []modelStep, spikes []uint16) error {
 			r.each(c, t, r.sh.Steps, 1, func(at, from, n int) { copy(spikes[at:at+n], st.words[from:]) })
 		}
 		if t+1 < r.sh.Steps {
-			for k := range r.model.NumStates() {
-				copy(next.before[k], st.after[k])
+			if len(steps) > 1 {
+				for k := range r.model.NumStates() {
+					copy(next.before[k], st.after[k])
+				}
 			}
 			r.model.Reset(next.before, st.s)
 		}
 	}
 	return err
+}
+
+// currents sets st.x to the currents of step t. Those of one image are where they are.
+func (r *modelRun) currents(c chunk, t int, st *modelStep) {
+	r.each(c, t, r.x.shape.Steps, tensor.Lanes, func(at, from, n int) {
+		if n == c.len() {
+			st.x = r.x.dense[at:][:n:n]
+			return
+		}
+		copy(st.x[from:from+n], r.x.dense[at:])
+	})
 }
 
 // start writes the states before the first step.
@@ -274,28 +292,23 @@ func (r *modelRun) start(z [][]float32) {
 // integrate computes st.after, st.u and the spikes st.s and st.words from st.before and st.x.
 // It returns an error if u is not finite. Channels beyond C have no spikes.
 func (r *modelRun) integrate(c chunk, t int, st *modelStep) (err error) {
-	for k := range r.model.NumStates() {
-		copy(st.after[k], st.before[k])
+	for k, after := range st.after[:r.model.NumStates()] {
+		if before := st.before[k]; &after[0] != &before[0] {
+			copy(after, before)
+		}
 	}
 	r.model.Integrate(st.after, st.x, st.u)
 	lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes)
-	var bad float32
-	for p := range len(st.u) / tensor.Lanes {
-		u, s := st.u[p*tensor.Lanes:][:tensor.Lanes], st.s[p*tensor.Lanes:][:tensor.Lanes]
-		clear(s[lanes:])
-		var w uint16
-		for l, u := range u[:lanes] {
-			var fires uint16 // without a branch, since a spike is hard to predict
-			if u >= 0 {
-				fires = 1
-			}
-			w |= fires << l
-			s[l] = float32(fires)
-			bad += u - u
+	// A neuron without a membrane and with the threshold 0 fires if u ≥ 0.
+	scan := kernel.Scan{Units: 1, Images: 1, Pixels: len(st.words), Steps: 1, CurrentSteps: 1}
+	finite := kernel.NeuronForward(st.words, st.u, kernel.Norm{}, kernel.Neuron{}, scan, 1)
+	if lanes < tensor.Lanes {
+		for p := range st.words {
+			st.words[p] &= 1<<lanes - 1
 		}
-		st.words[p] = w
 	}
-	if bad == 0 {
+	kernel.Densify(st.s, st.words, 1)
+	if finite {
 		return nil
 	}
 	for i, u := range st.u {
@@ -348,7 +361,7 @@ func (r *modelRun) run(t *Tape, size int, fn func(i int, c chunk, buf []float32)
 func (t *Tape) runModel(r *modelRun, needsGrad bool) *Value {
 	y := t.NewSpikes(r.sh, needsGrad)
 	err := r.run(t, r.size(1), func(_ int, c chunk, buf []float32) error {
-		steps, _ := r.states(buf, c, 1)
+		steps, _ := r.states(buf, c, 1, false)
 		return r.forward(c, steps, y.spikes)
 	})
 	if err != nil {
@@ -374,7 +387,7 @@ func (o *throughModel) Backward(t *Tape) {
 	sums := o.newSums(t)
 	states := o.model.NumStates() + len(o.k.values)
 	err := o.run(t, o.size(o.sh.Steps)+chunkPixels*tensor.Lanes*(states+4), func(i int, c chunk, buf []float32) error {
-		steps, rest := o.states(buf, c, o.sh.Steps)
+		steps, rest := o.states(buf, c, o.sh.Steps, true)
 		if err := o.forward(c, steps, nil); err != nil {
 			return err
 		}
@@ -402,11 +415,14 @@ func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dyStep
 		if e := o.back(c, t, &steps[t], o.surrogate, dz, ds, du, dx); err == nil {
 			err = e
 		}
-		for i, d := range dx {
-			sum[i] += d
-		}
-		if slot.v != nil && slot.steps > 1 {
+		switch {
+		case slot.v == nil:
+		case slot.steps > 1:
 			o.put(c, t, slot, dx)
+		default:
+			for i, d := range dx {
+				sum[i] += d
+			}
 		}
 	}
 	if slot.v != nil && slot.steps == 1 {
@@ -432,6 +448,9 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 		for _, z := range dz {
 			clearLanes(z, lanes)
 		}
+	}
+	if kernel.Finite(dx, 1) {
+		return nil
 	}
 	for i, d := range dx {
 		if d-d != 0 {
