@@ -277,10 +277,10 @@ func TestCustomNotFinite(t *testing.T) {
 	err = run()
 	assert.ErrorContains(t, err, "layer 1")
 	assert.ErrorContains(t, err, ": expected a finite derivative")
-	assert.ErrorContains(t, err, "the gradient by the current is ")
+	assert.ErrorContains(t, err, "the gradient with respect to the current is ")
 	l.Derivative = 1
 	d.param = float32(math.Inf(1))
-	assert.ErrorContains(t, run(), "the gradient by parameter 0 of channel 0 is +Inf: expected a finite derivative")
+	assert.ErrorContains(t, run(), "the gradient with respect to parameter 0 of channel 0 is +Inf: expected a finite derivative")
 }
 
 // broken is leaky with an error in what it computes.

@@ -89,7 +89,8 @@ func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
 // Apply updates the parameters by the gradient in Param.Grad: it clips the gradient, makes
 // the update of the optimizer, and projects the weights. The metrics of the epoch count the
 // last pass of Gradient before it. Apply returns an error if there was none since the last
-// Apply, or if a parameter is then not a finite number or has padding that is not zero.
+// Apply. It also returns one if a parameter then is not a finite number, or has padding that
+// is not zero.
 func (s *Step) Apply() error {
 	if !s.ready {
 		return errors.New("Step.Apply: want a call of Step.Gradient before it")
