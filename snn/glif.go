@@ -86,7 +86,8 @@ func NewParamLIF(c int, decay, threshold float32) *GLIF {
 }
 
 // NewPLIF returns parametric LIF neurons (Fang et al. 2021). The layer trains W, which begins
-// at −ln(tau − 1), so that 1/τ = σ(W). tau is greater than 1. One step is
+// at −ln(tau − 1), so that 1/τ = σ(W). tau is greater than 1, or NewModel returns an error.
+// One step is
 //
 //	m ← m + (x − m)/τ
 //
@@ -181,8 +182,17 @@ func (n *GLIF) Validate() error {
 		return fmt.Errorf("soft reset and a reset to %v: expected one of them", n.Reset)
 	}
 	for _, q := range n.params() {
-		if v := q.p.Data()[0]; q.setting() && v-v != 0 {
-			return fmt.Errorf("%s %v: expected a finite number", q.name, v)
+		if len(q.p.Shape) > 1 {
+			continue // recurrent weights, which are checked like those of other layers
+		}
+		for _, v := range q.p.Data() {
+			switch {
+			case v-v == 0:
+			case q.p == n.W:
+				return fmt.Errorf("%s %v: expected a finite number (the tau of NewPLIF is greater than 1)", q.name, v)
+			default:
+				return fmt.Errorf("%s %v: expected a finite number", q.name, v)
+			}
 		}
 	}
 	return validateSurrogate(n.Surrogate)
