@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -31,7 +32,7 @@ import (
 type NeuronModel interface {
 	// NumStates returns S, the number of states.
 	NumStates() int
-	// Integrate replaces the states z by z⁻ and writes u. u is the membrane potential minus
+	// Integrate replaces the states z by z⁻ and writes all of u, the membrane potential minus
 	// the threshold.
 	Integrate(z [][]float32, x, u []float32)
 	// Reset replaces the states z⁻ by those after the spikes s, which are 0 or 1.
@@ -43,7 +44,7 @@ type NeuronModel interface {
 	ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []float32)
 	// IntegrateGrad goes back through Integrate. z and x are those that Integrate had. dz
 	// comes with respect to z⁻, and IntegrateGrad replaces it by that with respect to z. It
-	// overwrites dx. For a parameter, dz is the sum of the later steps: ResetGrad and
+	// writes all of dx. For a parameter, dz is the sum of the later steps: ResetGrad and
 	// IntegrateGrad add to it.
 	IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32, x []float32)
 }
@@ -161,6 +162,15 @@ func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.grad != nil }
 // chunkPixels bounds the pixels of a chunk, of 16 channels each, so that its states at all
 // steps stay in cache.
 const chunkPixels = 32
+
+// unwritten is what u and dx hold before a neuron writes them, so that values which it leaves
+// out are an error.
+var unwritten = func() (v [chunkPixels * tensor.Lanes]float32) {
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	return v
+}()
 
 // chunk is a part of the neurons: of a block of channels, the pixels lo to hi−1 of the images
 // n to end−1. Several images have all their pixels.
@@ -280,6 +290,7 @@ func (r *modelRun) integrate(c chunk, t int, st *modelStep) (err error) {
 	for k := range r.model.NumStates() {
 		copy(st.after[k], st.before[k])
 	}
+	copy(st.u, unwritten[:])
 	r.model.Integrate(st.after, st.x, st.u)
 	lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes)
 	var bad float32
@@ -429,6 +440,7 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 	for i, d := range du {
 		du[i] = d * ds[i]
 	}
+	copy(dx, unwritten[:])
 	r.model.IntegrateGrad(dz, dx, du, st.before, st.x)
 	if lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes); lanes < tensor.Lanes {
 		clearLanes(dx, lanes)
