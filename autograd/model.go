@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -24,24 +25,28 @@ import (
 // Parameters follow the states: for S states, z[S+k] holds the value of parameter k for each
 // neuron. Integrate and Reset must not change them.
 //
-// The methods must not keep the slices, nor write to x, s where it is given, or u where it is given. They are called from several goroutines at a time.
+// The gradients dz, ds, du and dx are those of the loss with respect to z, s, u and x. They
+// have the layout of these.
+//
+// The methods must not keep the slices, and write only to what they replace. They are called
+// from several goroutines at a time.
 type NeuronModel interface {
 	// NumStates returns S, the number of states.
 	NumStates() int
-	// Integrate replaces the states z by z⁻ and writes u. u is the membrane potential minus
+	// Integrate replaces the states z by z⁻ and writes all of u, the membrane potential minus
 	// the threshold.
 	Integrate(z [][]float32, x, u []float32)
 	// Reset replaces the states z⁻ by those after the spikes s, which are 0 or 1.
 	Reset(z [][]float32, s []float32)
-	// ResetGrad is the derivative of Reset. It gets the z⁻ and s that Reset had. dz is the
-	// gradient by the states that Reset computed. ResetGrad replaces dz by the gradient by z⁻,
-	// and adds the gradient by the spikes to ds. It leaves ds as it is if gradients are not to
-	// cross the reset.
+	// ResetGrad goes back through Reset. z and s are the z⁻ and s that Reset had. dz comes
+	// with respect to the states that Reset computed, and ResetGrad replaces it by that with
+	// respect to z⁻. It adds the gradient of the spikes through the reset to ds, or leaves ds
+	// as it is to detach the reset.
 	ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []float32)
-	// IntegrateGrad is the derivative of Integrate. It gets the z and x that Integrate had.
-	// dz is the gradient by z⁻, and du the gradient by u. IntegrateGrad replaces dz by the
-	// gradient by z, and writes the gradient by x to dx. For a parameter, dz is the sum of the
-	// later steps: both derivatives add to it.
+	// IntegrateGrad goes back through Integrate. z and x are those that Integrate had. dz
+	// comes with respect to z⁻, and IntegrateGrad replaces it by that with respect to z. It
+	// writes all of dx. For a parameter, dz is the sum of the later steps: ResetGrad and
+	// IntegrateGrad add to it.
 	IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32, x []float32)
 }
 
@@ -158,6 +163,15 @@ func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.grad != nil }
 // chunkPixels bounds the pixels of a chunk, of 16 channels each, so that its states at all
 // steps stay in cache.
 const chunkPixels = 32
+
+// unwritten is what u and dx hold before a neuron writes them, so that values which it leaves
+// out are an error.
+var unwritten = func() (v [chunkPixels * tensor.Lanes]float32) {
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	return v
+}()
 
 // chunk is a part of the neurons: of a block of channels, the pixels lo to hi−1 of the images
 // n to end−1. Several images have all their pixels.
@@ -297,6 +311,7 @@ func (r *modelRun) integrate(c chunk, t int, st *modelStep) (err error) {
 			copy(after, before)
 		}
 	}
+	copy(st.u, unwritten[:])
 	r.model.Integrate(st.after, st.x, st.u)
 	lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes)
 	// A neuron without a membrane and with the threshold 0 fires if u ≥ 0.
@@ -401,8 +416,8 @@ func (o *throughModel) Backward(t *Tape) {
 	o.finish(t, sums, err, fine)
 }
 
-// backward goes back through a chunk. It returns the gradient by the states before the first
-// step and by the parameters of each neuron.
+// backward goes back through a chunk. It returns the gradient with respect to the states
+// before the first step and to the parameters of each neuron.
 func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dySteps int, slot GradSlot, buf []float32) (dz [][]float32, err error) {
 	n := c.len()
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; clear(v); return v }
@@ -433,7 +448,7 @@ func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dyStep
 
 // back goes back through step t of a chunk. ds is the gradient of its spikes, and dz that of
 // the states after the step, which becomes that of the states before it. back writes the
-// gradient by the current to dx; du is scratch memory.
+// gradient with respect to the current to dx; du is scratch memory.
 func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float32, ds, du, dx []float32) (err error) {
 	if t+1 < r.sh.Steps {
 		r.model.ResetGrad(dz, ds, st.after, st.s)
@@ -442,6 +457,7 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 	for i, d := range du {
 		du[i] = d * ds[i]
 	}
+	copy(dx, unwritten[:])
 	r.model.IntegrateGrad(dz, dx, du, st.before, st.x)
 	if lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes); lanes < tensor.Lanes {
 		clearLanes(dx, lanes)
@@ -454,7 +470,7 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 	}
 	for i, d := range dx {
 		if d-d != 0 {
-			return fmt.Errorf("the gradient by the current is %v at %s: expected a finite derivative", d, r.place(c, t, i))
+			return fmt.Errorf("the gradient with respect to the current is %v at %s: expected a finite derivative", d, r.place(c, t, i))
 		}
 	}
 	return nil
@@ -527,7 +543,7 @@ func (r *modelRun) finish(t *Tape, sums modelSums, err error, fine bool) {
 	for k, total := range total {
 		for c, v := range total {
 			if v-v != 0 && fine {
-				t.Fail(fmt.Errorf("the gradient by parameter %d of channel %d is %v: expected a finite derivative", k, c, v))
+				t.Fail(fmt.Errorf("the gradient with respect to parameter %d of channel %d is %v: expected a finite derivative", k, c, v))
 			}
 		}
 	}

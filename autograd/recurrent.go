@@ -183,7 +183,7 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 			st := &steps[0]
 			n := c.len()
 			cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
-			z := make([][]float32, s+len(o.k.values)) // gradients by states, and by parameters in this step
+			z := make([][]float32, s+len(o.k.values)) // gradients with respect to states, and to parameters in this step
 			for k := range z {
 				if z[k] = cut(); k >= s {
 					clear(z[k])

@@ -22,8 +22,7 @@ type Loss interface {
 	// second pass, over the images as they were before the adversary.
 	NeedsClean() bool
 	// Compute writes the loss of image n to losses[n], for n from 0 to N − 1. It finds zeros
-	// there. It returns
-	// the gradient of their sum with respect to the output: N·Classes values for the
+	// there. It returns the gradient of their sum with respect to the output: N·Classes values for the
 	// gradient of Mean, or N·Steps·Classes values for that of Logits. The gradient of Mean
 	// makes the faster backward pass.
 	//

@@ -89,7 +89,8 @@ func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
 // Apply updates the parameters by the gradient in Param.Grad: it clips the gradient, makes
 // the update of the optimizer, and projects the weights. The metrics of the epoch count the
 // last pass of Gradient before it. Apply returns an error if there was none since the last
-// Apply, or if a parameter is then not a finite number.
+// Apply. It also returns one if a parameter then is not a finite number, or has padding that
+// is not zero.
 func (s *Step) Apply() error {
 	if !s.ready {
 		return errors.New("Step.Apply: want a call of Step.Gradient before it")
@@ -108,6 +109,9 @@ func (s *Step) Apply() error {
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
+		}
+		if !p.PaddingIsZero() {
+			return fmt.Errorf("%s: the padding is not zero: optimizers, regularizers, recipes and operations must leave it so", p.Name)
 		}
 	}
 	t.average.update(t)

@@ -88,7 +88,7 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // An error ends the sequence. It names the epoch, and the step where there is one. There
 // are two kinds:
 //
-//   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
+//   - ctx is done, and the error is ctx.Err(), wrapped. Or an image cannot be read, or the
 //     adversary, the validation, the monitor, a recorder or the writing of a file fails. The
 //     trainer is then in the state after the last completed step. Epochs checks ctx before
 //     every step.
