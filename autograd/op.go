@@ -169,7 +169,8 @@ type GradSlot struct {
 
 // OpenGrad returns memory for a contribution to v's gradient. The contribution has v's
 // steps, or one if it is the same at every step. If v itself has one step, its gradient is
-// the sum over time. CloseGrad must follow. OpenGrad panics for other numbers of steps.
+// the sum over time. CloseGrad must follow. Several slots of one value may be open at a
+// time. OpenGrad panics for other numbers of steps.
 //
 // v must need a gradient. During the forward pass, OpenGrad adds to the gradient with
 // which the backward pass begins, as a penalty on v does.
@@ -205,6 +206,9 @@ func (t *Tape) CloseGrad(s GradSlot) {
 	case s.Add:
 	case v.grad == nil:
 		v.grad, v.gradSteps = s.Data, s.steps
+	case v.gradSteps == s.steps: // that of a slot which was open at the same time
+		kernel.AXPY(v.grad, 1, s.Data, true, t.Threads)
+		t.arena.FreeFloats(s.Data)
 	default:
 		sh := v.shape
 		units, frame := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
@@ -219,12 +223,15 @@ func (t *Tape) CloseGrad(s GradSlot) {
 }
 
 // AddGrad adds g to v's gradient. g has the given steps and is as in OpenGrad. AddGrad
-// does nothing if v needs no gradient.
+// does nothing if v needs no gradient. It panics if g has another length.
 func (t *Tape) AddGrad(v *Value, g []float32, steps int) {
 	if !v.needsGrad {
 		return
 	}
 	s := t.OpenGrad(v, steps)
+	if len(g) != len(s.Data) {
+		panic(fmt.Sprintf("autograd: AddGrad: %d values of %d steps for %v: expected %d", len(g), steps, v, len(s.Data)))
+	}
 	if s.Add {
 		kernel.AXPY(s.Data, 1, g, true, t.Threads)
 	} else {

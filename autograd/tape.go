@@ -63,11 +63,12 @@ type FusedUpdate interface {
 func (t *Tape) Peak() int { return t.arena.Peak() }
 
 // Reset removes all operations and values from the tape. It keeps their memory for the
-// next pass.
+// next pass, whose values may be the same Go objects.
 func (t *Tape) Reset() {
 	for _, v := range t.values[:t.used] {
 		t.free(v)
 		t.freeGrad(v)
+		v.refs, v.owners = 0, 0
 	}
 	clear(t.ops)
 	t.ops, t.kept, t.used = t.ops[:0], t.kept[:0], 0
