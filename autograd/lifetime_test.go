@@ -3,6 +3,7 @@ package autograd_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -175,4 +176,43 @@ func TestAddGradOfAWrongLength(t *testing.T) {
 	for _, n := range []int{4, 100} {
 		assert.PanicsWithValue(t, fmt.Sprintf("autograd: AddGrad: %d values of 1 steps for value 1×1×1×2×2 in layer a: expected 64", n), func() { tape.AddGrad(x, make([]float32, n), 1) })
 	}
+}
+
+// slots opens and closes the gradient of its input so many times.
+type slots struct {
+	x, y        *autograd.Value
+	open, close int
+}
+
+func (o *slots) Output() *autograd.Value { return o.y }
+func (o *slots) Backward(t *autograd.Tape) {
+	var s autograd.GradSlot
+	for range o.open {
+		s = t.OpenGrad(o.x, 1)
+		clear(s.Data)
+	}
+	for range o.close {
+		t.CloseGrad(s)
+	}
+}
+
+// An operation that closes a gradient not at all, or twice, is named.
+func TestGradientsAreClosedOnce(t *testing.T) {
+	for want, o := range map[string]slots{
+		"autograd: Backward of *autograd_test.slots in layer a left 1 gradients open: expected a call of CloseGrad for each of OpenGrad": {open: 1},
+		"autograd: Backward of *autograd_test.slots in layer a closes a gradient that is not open":                                       {open: 1, close: 2},
+		"autograd: Backward of *autograd_test.slots in layer a closes a gradient that is not open ":                                      {close: 1},
+	} {
+		tape := &autograd.Tape{Layer: "a"}
+		o.x = tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+		o.y = tape.NewDense(o.x.Shape(), true)
+		tape.Record(&o)
+		assert.PanicsWithValue(t, strings.TrimSpace(want), func() { tape.Backward(o.y, make([]float32, 4)) })
+	}
+}
+
+// A tape reads no value of another one.
+func TestValueOfAnotherTape(t *testing.T) {
+	x := new(autograd.Tape).Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+	assert.PanicsWithValue(t, "autograd: an operation in layer a reads value 1×1×1×2×2 of another tape", func() { autograd.ReLU(&autograd.Tape{Layer: "a"}, x) })
 }
