@@ -183,10 +183,12 @@ func (o *glifThroughTime) Backward(t *Tape) {
 	}
 	x := o.from.x
 	dy, steps := t.Grad(o.y)
+	surrogate, check := t.watch(o.surrogate)
+	defer check()
 	g := kernel.GLIFGrad{
 		GLIF: *o.coefficients, Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
 		X: t.Floats(x), Spikes: t.Words(o.y), Dout: dy, DoutSteps: steps,
-		Surrogate: o.surrogate, Detach: o.detach,
+		Surrogate: surrogate, Detach: o.detach,
 	}
 	var sums *kernel.GLIFSums
 	if o.trains {

@@ -2,6 +2,8 @@ package autograd_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -104,4 +106,113 @@ func spikesOf(s tensor.Shape) *tensor.Spikes {
 		x.Bits[i] = uint16(i*i*7+i) & 7
 	}
 	return x
+}
+
+// A value of the pass before Reset is one that was let go.
+func TestValuesAfterReset(t *testing.T) {
+	tape := &autograd.Tape{Layer: "a"}
+	x := tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+	tape.Reset()
+	assert.PanicsWithValue(t, "autograd: an operation reads a value that was let go, value 1×1×1×2×2 in layer a: "+advice, func() { tape.Floats(x) })
+	assert.PanicsWithValue(t, "autograd: Release: value 1×1×1×2×2 in layer a was released; Tape.Retain keeps one that is read later", func() { tape.Release(x) })
+	assert.PanicsWithValue(t, "autograd: Retain: value 1×1×1×2×2 in layer a was released; Tape.Retain keeps one that is read later", func() { tape.Retain(x) })
+}
+
+// doubled is 2·x. Its Backward has both contributions open at a time.
+type doubled struct{ x, y *autograd.Value }
+
+func (o *doubled) Output() *autograd.Value { return o.y }
+func (o *doubled) Backward(t *autograd.Tape) {
+	g, steps := t.Grad(o.y)
+	slots := []autograd.GradSlot{t.OpenGrad(o.x, steps), t.OpenGrad(o.x, steps)}
+	for _, s := range slots {
+		for i, v := range g {
+			if s.Add {
+				v += s.Data[i]
+			}
+			s.Data[i] = v
+		}
+	}
+	for _, s := range slots {
+		t.CloseGrad(s)
+	}
+}
+
+// An operation with one value as two inputs may open both gradients before it closes one.
+func TestGradientsOpenAtATime(t *testing.T) {
+	for _, steps := range []int{1, 3} {
+		for _, before := range []float32{0, 10} {
+			tape := &autograd.Tape{}
+			x := tape.Leaf(tensor.NewFrames(tensor.Shape{N: 2, Steps: 3, C: 1, H: 1, W: 2}), true)
+			y := tape.NewDense(x.Shape(), true)
+			clear(tape.Floats(y))
+			tape.Record(&doubled{x, y})
+			seed := tensor.NewDense(y.Shape().WithSteps(steps))
+			want := seed.Unpack().Data
+			for i := range want {
+				want[i] = float32(i + 1)
+			}
+			seed.Pack(tensor.NCHW{N: 2, Steps: steps, C: 1, H: 1, W: 2, Data: want})
+			if before != 0 {
+				g := make([]float32, len(seed.Data))
+				for i := range g {
+					g[i] = before
+				}
+				tape.AddGrad(x, g, steps)
+			}
+			tape.BackwardFrom(y, seed)
+			for i := range want {
+				want[i] = 2*want[i] + before
+			}
+			assert.Equal(t, want, x.Grad().Unpack().Data)
+		}
+	}
+}
+
+// A gradient of a wrong length is a panic that names the value.
+func TestAddGradOfAWrongLength(t *testing.T) {
+	tape := &autograd.Tape{Layer: "a"}
+	x := tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+	for _, n := range []int{4, 100} {
+		assert.PanicsWithValue(t, fmt.Sprintf("autograd: AddGrad: %d values of 1 steps for value 1×1×1×2×2 in layer a: expected 64", n), func() { tape.AddGrad(x, make([]float32, n), 1) })
+	}
+}
+
+// slots opens and closes the gradient of its input so many times.
+type slots struct {
+	x, y        *autograd.Value
+	open, close int
+}
+
+func (o *slots) Output() *autograd.Value { return o.y }
+func (o *slots) Backward(t *autograd.Tape) {
+	var s autograd.GradSlot
+	for range o.open {
+		s = t.OpenGrad(o.x, 1)
+		clear(s.Data)
+	}
+	for range o.close {
+		t.CloseGrad(s)
+	}
+}
+
+// An operation that closes a gradient not at all, or twice, is named.
+func TestGradientsAreClosedOnce(t *testing.T) {
+	for want, o := range map[string]slots{
+		"autograd: Backward of *autograd_test.slots in layer a left 1 gradients open: expected a call of CloseGrad for each of OpenGrad": {open: 1},
+		"autograd: Backward of *autograd_test.slots in layer a closes a gradient that is not open":                                       {open: 1, close: 2},
+		"autograd: Backward of *autograd_test.slots in layer a closes a gradient that is not open ":                                      {close: 1},
+	} {
+		tape := &autograd.Tape{Layer: "a"}
+		o.x = tape.Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+		o.y = tape.NewDense(o.x.Shape(), true)
+		tape.Record(&o)
+		assert.PanicsWithValue(t, strings.TrimSpace(want), func() { tape.Backward(o.y, make([]float32, 4)) })
+	}
+}
+
+// A tape reads no value of another one.
+func TestValueOfAnotherTape(t *testing.T) {
+	x := new(autograd.Tape).Leaf(tensor.NewNCHW(1, 1, 2, 2), true)
+	assert.PanicsWithValue(t, "autograd: an operation in layer a reads value 1×1×1×2×2 of another tape", func() { autograd.ReLU(&autograd.Tape{Layer: "a"}, x) })
 }

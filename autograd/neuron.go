@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -37,6 +38,37 @@ type Surrogate interface {
 	// Derivative writes the surrogate derivative at u to dst, where u is the membrane
 	// potential minus the threshold. dst has the length of u and may be u.
 	Derivative(dst, u []float32)
+}
+
+// watched is a Surrogate that notes whether a derivative is not finite.
+type watched struct {
+	Surrogate
+	bad atomic.Bool
+}
+
+func (w *watched) Derivative(dst, u []float32) {
+	w.Surrogate.Derivative(dst, u)
+	var sum float32 // NaN if a derivative is not finite, else 0
+	for _, d := range dst {
+		sum += d - d
+	}
+	if sum != 0 {
+		w.bad.Store(true)
+	}
+}
+
+// watch returns s for a backward pass, and a function that then fails the pass if a derivative
+// was not finite. Those of a triangle, which kernels compute themselves, are.
+func (t *Tape) watch(s Surrogate) (Surrogate, func()) {
+	if _, ok := s.(kernel.Triangle); ok {
+		return s, func() {}
+	}
+	w := &watched{Surrogate: s}
+	return w, func() {
+		if w.bad.Load() {
+			t.Fail(fmt.Errorf("surrogate %v: a derivative is NaN or infinite: expected a finite number", s))
+		}
+	}
 }
 
 // FireStep runs neurons on the input currents x for the steps of x, and returns their spikes.
@@ -132,11 +164,13 @@ func (o *throughTime) back(t *Tape, dy []float32, steps int, pool *kernel.Pool) 
 		t.drop(o.support)
 	}
 	x := o.from.x
+	surrogate, check := t.watch(o.surrogate)
+	defer check()
 	g := kernel.NeuronGrad{
 		Neuron: o.dynamics.kernel(), Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
 		X: t.Floats(x), Spikes: t.Words(o.y),
 		Dout: dy, DoutSteps: steps, Pool: pool,
-		Surrogate: o.surrogate, Detach: o.detach,
+		Surrogate: surrogate, Detach: o.detach,
 	}
 	if o.from.bn != nil {
 		t.backNorm(o, g)

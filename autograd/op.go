@@ -44,8 +44,8 @@ func (t *Tape) NewSpikes(s tensor.Shape, needsGrad bool) *Value {
 // holds spikes. The data are valid until v is released, or until the Backward of the last
 // operation that keeps v has returned, whichever is later. Reset ends all values.
 //
-// Floats panics if v is no longer valid. The panic names the value, its layer and the
-// operation that reads it.
+// Floats panics if v is no longer valid or belongs to another tape. The panic names the value,
+// its layer and the operation that reads it.
 func (t *Tape) Floats(v *Value) []float32 {
 	t.mustLive(v)
 	return t.floats(v)
@@ -68,14 +68,21 @@ func (t *Tape) Words(v *Value) []uint16 {
 // mustLive panics if the forward pass has released v, or if the backward pass runs and no
 // operation keeps v any more.
 func (t *Tape) mustLive(v *Value) {
+	if v.tape != t {
+		panic(fmt.Sprintf("autograd: %s reads %v of another tape", t.reader(), v))
+	}
 	if v.owners > 0 || t.spent && v.refs > 0 {
 		return
 	}
-	who := "an operation" + inLayer(t.Layer)
+	panic(fmt.Sprintf("autograd: %s reads a value that was let go, %v: an operation lists in Tape.Record what its Backward reads; a layer calls Tape.Retain for what a later layer reads", t.reader(), v))
+}
+
+// reader names the operation that runs.
+func (t *Tape) reader() string {
 	if t.back.op != nil {
-		who = t.back.String()
+		return t.back.String()
 	}
-	panic(fmt.Sprintf("autograd: %s reads a value that was let go, %v: an operation lists in Tape.Record what its Backward reads; a layer calls Tape.Retain for what a later layer reads", who, v))
+	return "an operation" + inLayer(t.Layer)
 }
 
 // Record puts op on the tape. The values in keep stay valid until op's Backward has
@@ -169,7 +176,8 @@ type GradSlot struct {
 
 // OpenGrad returns memory for a contribution to v's gradient. The contribution has v's
 // steps, or one if it is the same at every step. If v itself has one step, its gradient is
-// the sum over time. CloseGrad must follow. OpenGrad panics for other numbers of steps.
+// the sum over time. CloseGrad must follow. Several slots of one value may be open at a
+// time. OpenGrad panics for other numbers of steps.
 //
 // v must need a gradient. During the forward pass, OpenGrad adds to the gradient with
 // which the backward pass begins, as a penalty on v does.
@@ -178,6 +186,7 @@ func (t *Tape) OpenGrad(v *Value, steps int) GradSlot {
 		panic(fmt.Sprintf("autograd: OpenGrad: a gradient of %d steps for %v", steps, v))
 	}
 	t.plain(v)
+	t.open++
 	if v.grad != nil && v.gradSteps == steps {
 		return GradSlot{v.grad, true, v, steps}
 	}
@@ -192,19 +201,27 @@ func (t *Tape) OpenGradOver(v, y *Value, steps int) GradSlot {
 		return t.OpenGrad(v, steps)
 	}
 	t.plain(v)
+	t.open++
 	s := GradSlot{y.grad, false, v, steps}
 	y.grad = nil
 	return s
 }
 
 // CloseGrad adds the contribution to the gradient, unless the operation has done so. If
-// only one of the two has a single step, that one is repeated at every step.
+// only one of the two has a single step, that one is repeated at every step. Each slot is
+// closed once, before Backward returns: CloseGrad and the backward pass panic otherwise.
 func (t *Tape) CloseGrad(s GradSlot) {
 	v := s.v
+	if t.open--; v == nil || t.open < 0 {
+		panic(fmt.Sprintf("autograd: %s closes a gradient that is not open", t.reader()))
+	}
 	switch {
 	case s.Add:
 	case v.grad == nil:
 		v.grad, v.gradSteps = s.Data, s.steps
+	case v.gradSteps == s.steps: // that of a slot which was open at the same time
+		kernel.AXPY(v.grad, 1, s.Data, true, t.Threads)
+		t.arena.FreeFloats(s.Data)
 	default:
 		sh := v.shape
 		units, frame := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
@@ -219,12 +236,15 @@ func (t *Tape) CloseGrad(s GradSlot) {
 }
 
 // AddGrad adds g to v's gradient. g has the given steps and is as in OpenGrad. AddGrad
-// does nothing if v needs no gradient.
+// does nothing if v needs no gradient. It panics if g has another length.
 func (t *Tape) AddGrad(v *Value, g []float32, steps int) {
 	if !v.needsGrad {
 		return
 	}
 	s := t.OpenGrad(v, steps)
+	if len(g) != len(s.Data) {
+		panic(fmt.Sprintf("autograd: AddGrad: %d values of %d steps for %v: expected %d", len(g), steps, v, len(s.Data)))
+	}
 	if s.Add {
 		kernel.AXPY(s.Data, 1, g, true, t.Threads)
 	} else {

@@ -128,8 +128,12 @@ func (p *Param) OpenGrad() (g []float32, add bool) {
 }
 
 // AddGrad adds v to the gradient of a parameter of Shape [C] or []. v has at least C values,
-// or one. It is for the Backward of an [Op].
+// or one. It is for the Backward of an [Op]. AddGrad panics if the shape has two or more
+// dimensions, whose gradient OpenGrad takes, or if v is too short.
 func (p *Param) AddGrad(v []float64) {
+	if len(p.Shape) > 1 || len(v) < p.Len() {
+		panic(fmt.Sprintf("autograd: AddGrad: %d values for %s of shape %v: expected a shape of at most one dimension, and %d values", len(v), p.Name, p.Shape, p.Len()))
+	}
 	g, add := p.OpenGrad()
 	for i := range p.Len() {
 		if add {

@@ -58,3 +58,15 @@ func TestPaddingIsZero(t *testing.T) {
 		}
 	}
 }
+
+// A gradient that does not fit is a panic that names the parameter, before it is written.
+func TestParamAddGradRefuses(t *testing.T) {
+	for want, p := range map[string]*autograd.Param{
+		"autograd: AddGrad: 2 values for tau of shape [3]: expected a shape of at most one dimension, and 3 values":   autograd.NewParam(3),
+		"autograd: AddGrad: 2 values for tau of shape [2 1]: expected a shape of at most one dimension, and 2 values": autograd.NewParam(2, 1),
+	} {
+		p.Name = "tau"
+		require.PanicsWithValue(t, want, func() { p.AddGrad(make([]float64, 2)) })
+		require.Nil(t, p.Grad())
+	}
+}

@@ -28,6 +28,7 @@ type Tape struct {
 	values []*Value
 	used   int
 
+	open      int   // slots of OpenGrad that CloseGrad has not closed
 	back      entry // the operation whose Backward runs, or none
 	spent     bool  // a backward pass has used up the operations
 	nonFinite bool  // a membrane potential or an activation was NaN or infinite
@@ -63,17 +64,18 @@ type FusedUpdate interface {
 func (t *Tape) Peak() int { return t.arena.Peak() }
 
 // Reset removes all operations and values from the tape. It keeps their memory for the
-// next pass.
+// next pass, whose values may be the same Go objects.
 func (t *Tape) Reset() {
 	for _, v := range t.values[:t.used] {
 		t.free(v)
 		t.freeGrad(v)
+		v.refs, v.owners = 0, 0
 	}
 	clear(t.ops)
 	t.ops, t.kept, t.used = t.ops[:0], t.kept[:0], 0
 	t.small = t.small[:0]
 	t.Layer, t.back = "", entry{}
-	t.spent, t.nonFinite, t.err = false, false, nil
+	t.open, t.spent, t.nonFinite, t.err = 0, false, false, nil
 }
 
 // Leaf puts a batch of images or frames on the tape, as a value of shape x.Shape(). If grad
@@ -198,6 +200,9 @@ func (t *Tape) reverse() {
 		if out := t.back.op.Output(); out.grad != nil {
 			if !t.fusedBackward(t.back.op) {
 				t.back.op.Backward(t)
+			}
+			if t.open != 0 {
+				panic(fmt.Sprintf("autograd: %v left %d gradients open: expected a call of CloseGrad for each of OpenGrad", t.back, t.open))
 			}
 			t.freeGrad(out)
 		}

@@ -325,6 +325,12 @@ func (c *Connection) fold(n snn.Neuron) error {
 	if !(gain > 0) {
 		return fmt.Errorf("layer %s: a gain of %v: expected a positive number", n.Name(), gain)
 	}
+	if !(decay > 0 && decay <= 1) { // a trained decay may be 0
+		return fmt.Errorf("layer %s: a decay of %v: expected a number in (0, 1]", n.Name(), decay)
+	}
+	if !(threshold > 0) || math.IsInf(threshold/gain, 0) {
+		return fmt.Errorf("layer %s: a threshold of %v with a gain of %v: expected a positive number", n.Name(), threshold, gain)
+	}
 	c.Decay, c.Threshold = decay, threshold
 	if gain != 1 {
 		c.Threshold = math.Nextafter(threshold/gain, 0) // a lower threshold has larger bounds

@@ -111,6 +111,9 @@ func TestConnectionsRefuseNeurons(t *testing.T) {
 		"layer 1 (*snn.GLIF, CuBa-LIF λ=0.9 θ=1 α=0.5): expected":                        snn.NewCuBaLIF(0.5, 0.9),
 		"layer 1 (*snn.GLIF, recurrent PLIF θ=1): expected":                              recurrent,
 		"layer 1 (*snn.GLIF): a decay from 0.5 to 0.75:":                                 leaks,
+		"layer 1: a decay of 0: expected a number in (0, 1]":                             snn.NewParamLIF(0, -0.5, 1),
+		"layer 1: a threshold of 0 with a gain of 1: expected a positive number":         snn.NewParamLIF(20, 0.5, 0),
+		"layer 1: a threshold of -1 with a gain of 1: expected a positive number":        snn.NewParamLIF(0, 0.5, -1),
 		"layer 1: neurons of type *snn.Custom: expected":                                 snn.NewCustom(still{}, snn.Triangle{Width: 1}),
 	} {
 		_, err := lipschitz.Connections(neuronNet(t, n))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
@@ -19,6 +20,7 @@ import (
 //
 //   - Params() []*autograd.Param returns parameters of shape [] or [C], in the order in which
 //     they follow the states. Their Name is the last part of the full name, such as tau.
+//     Once a network is built, Params returns the same ones.
 //   - Start(z [][]float32) sets the states before the first step, which are 0 otherwise.
 //   - Validate() error returns an error that names the setting that is out of range.
 //
@@ -36,6 +38,7 @@ type Custom struct {
 	Surrogate Surrogate // for BPTT
 
 	name string
+	held []*autograd.Param // those in Row.Params; nil before Describe
 }
 
 // NewCustom returns a layer of neurons of the dynamics d with the surrogate s.
@@ -56,12 +59,24 @@ func (n *Custom) Validate() error {
 	if n.Dynamics == nil {
 		return errors.New("no dynamics: expected an snn.Dynamics")
 	}
+	if err := n.sameParams(); err != nil {
+		return err
+	}
 	if d, ok := n.Dynamics.(interface{ Validate() error }); ok {
 		if err := d.Validate(); err != nil {
 			return fmt.Errorf("%T: %w", n.Dynamics, err)
 		}
 	}
 	return validateSurrogate(n.Surrogate)
+}
+
+// sameParams returns an error if the parameters are not those of Describe, which the optimizer
+// and files have.
+func (n *Custom) sameParams() error {
+	if n.held != nil && !slices.Equal(n.params(), n.held) {
+		return fmt.Errorf("the %d parameters of %T are not the %d with which the network was built: expected the same", len(n.params()), n.Dynamics, len(n.held))
+	}
+	return nil
 }
 
 // Forward implements [Layer].
@@ -83,7 +98,7 @@ func (n *Custom) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (n *Custom) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
-	n.name = name
+	n.name, n.held = name, nil
 	if err := n.Validate(); err != nil {
 		return in, err
 	}
@@ -94,6 +109,7 @@ func (n *Custom) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shap
 		}
 		p.Name = join(name, p.Name[strings.LastIndex(p.Name, ".")+1:])
 	}
+	n.held = append([]*autograd.Param{}, ps...)
 	s.add(Row{Name: name, Kind: n.Dynamics.String(), In: in, Out: in, Neurons: in.Neurons(), Params: ps, Layer: n})
 	return in, nil
 }
@@ -106,8 +122,12 @@ type customSettings struct {
 }
 
 // MarshalJSON returns the settings of the dynamics and the surrogate. It returns an error if
-// the dynamics cannot be written as JSON.
+// the dynamics cannot be written as JSON, or if the parameters are not those of the network
+// that was built.
 func (n *Custom) MarshalJSON() ([]byte, error) {
+	if err := n.sameParams(); err != nil {
+		return nil, err
+	}
 	d, err := json.Marshal(n.Dynamics)
 	if err != nil {
 		return nil, err
@@ -140,7 +160,7 @@ func (n *Custom) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(s.Dynamics, read.Interface()); err != nil {
 		return fmt.Errorf("dynamics %s: %w", s.Type, err)
 	}
-	next := &Custom{Surrogate: surrogate}
+	next := &Custom{Surrogate: surrogate, held: append([]*autograd.Param{}, n.params()...)}
 	if pointer {
 		next.Dynamics = read.Interface().(Dynamics)
 	} else {

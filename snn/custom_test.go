@@ -370,3 +370,21 @@ func TestNeuronsThatRefuse(t *testing.T) {
 	_, err = m.Logits(snn.Pass{}, images(m, 1))
 	assert.NoError(t, err)
 }
+
+// Files cannot take the parameters away, and those replaced after NewModel are errors of the
+// pass and of Save.
+func TestCustomParamsStay(t *testing.T) {
+	l := newLeaky(3, 0.7, 0.4)
+	n := snn.NewCustom(l, snn.Triangle{Width: 1})
+	m := pixelNet(t, 3, n)
+	text, err := n.MarshalJSON()
+	require.NoError(t, err)
+	const want = "the 2 parameters of *snn_test.leaky are not the 2 with which the network was built"
+	assert.ErrorContains(t, n.UnmarshalJSON(bytes.Replace(text, []byte(`"Beta":{}`), []byte(`"Beta":null`), 1)), want)
+	_, err = m.Logits(snn.Pass{}, images(m, 1))
+	require.NoError(t, err)
+	l.Beta = autograd.NewParam(3)
+	_, err = m.Logits(snn.Pass{}, images(m, 1))
+	assert.ErrorContains(t, err, "layer n: "+want)
+	assert.ErrorContains(t, m.Save(t.TempDir()+"/m.safetensors"), "layer n: "+want)
+}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/tensor"
@@ -34,7 +35,9 @@ import (
 // λ, α and ρ are limited
 // to [0,1] where they are used, as snnTorch does: beyond, they act as 0 or 1 and their
 // gradient is zero. At 0 and 1 the gradient passes, so that a decay that begins at 1 can be
-// trained. The other parameters can have any finite value.
+// trained. The other parameters can have any finite value. The values of parameters may change
+// at any time, and a setting may be replaced by another one. A pass and Save return an error if
+// another parameter is no longer that with which the network was built.
 //
 // Under [BPTR] a neuron that fired at least once passes the gradient of its output to its
 // currents, and the parameters get no gradient. Under [CBA] the layer is a ReLU. A recurrent
@@ -57,8 +60,12 @@ type GLIF struct {
 	DetachReset bool      // gradients do not cross the spike of the reset
 	Surrogate   Surrogate // for BPTT
 
-	name string
+	name    string
+	tensors *[glifParams]*autograd.Param // those in Row.Params, by their place in params; nil before Describe
 }
+
+// glifParams is the number of parameters that a GLIF can have.
+const glifParams = 7
 
 // scalar returns a parameter of shape [] with the value v.
 func scalar(v float32, trainable bool) *autograd.Param {
@@ -128,10 +135,9 @@ func NewCuBaLIF(synapticDecay, decay float32) *GLIF {
 type named struct {
 	name, symbol string
 	p            *autograd.Param
+	place        int  // among all that a GLIF can have
+	setting      bool // whether it is a setting of one value
 }
-
-// setting reports whether the parameter is a setting of one value.
-func (q named) setting() bool { return !q.p.Trainable && len(q.p.Shape) == 0 }
 
 // params returns the parameters that are not nil.
 func (n *GLIF) params() (ps []named) {
@@ -139,13 +145,19 @@ func (n *GLIF) params() (ps []named) {
 	if n.allToAll() {
 		recurrent = "recurrent.weight"
 	}
-	for _, p := range []named{
-		{"beta", "λ", n.Decay}, {"w", "w", n.W}, {"threshold", "θ", n.Threshold}, {"alpha", "α", n.SynapticDecay},
-		{"adaptation", "b", n.Adaptation}, {"rho", "ρ", n.AdaptationDecay}, {recurrent, "R", n.Recurrent},
+	for i, q := range [glifParams]named{
+		{name: "beta", symbol: "λ", p: n.Decay}, {name: "w", symbol: "w", p: n.W}, {name: "threshold", symbol: "θ", p: n.Threshold},
+		{name: "alpha", symbol: "α", p: n.SynapticDecay}, {name: "adaptation", symbol: "b", p: n.Adaptation},
+		{name: "rho", symbol: "ρ", p: n.AdaptationDecay}, {name: recurrent, symbol: "R", p: n.Recurrent},
 	} {
-		if p.p != nil {
-			ps = append(ps, p)
+		if q.p == nil {
+			continue
 		}
+		q.place, q.setting = i, !q.p.Trainable && len(q.p.Shape) == 0
+		if n.tensors != nil && n.tensors[i] == q.p { // also if it is no longer trained
+			q.setting = false
+		}
+		ps = append(ps, q)
 	}
 	return ps
 }
@@ -181,6 +193,9 @@ func (n *GLIF) Validate() error {
 	case n.SoftReset && n.Reset != 0:
 		return fmt.Errorf("soft reset and a reset to %v: expected one of them", n.Reset)
 	}
+	if err := n.sameParams(); err != nil {
+		return err
+	}
 	for _, q := range n.params() {
 		if len(q.p.Shape) > 1 {
 			continue // recurrent weights, which are checked like those of other layers
@@ -196,6 +211,29 @@ func (n *GLIF) Validate() error {
 		}
 	}
 	return validateSurrogate(n.Surrogate)
+}
+
+// sameParams returns an error if parameters that are tensors are not those of Describe, which
+// the optimizer and files have.
+func (n *GLIF) sameParams() error {
+	if n.tensors == nil {
+		return nil
+	}
+	var have [glifParams]named
+	for _, q := range n.params() {
+		if !q.setting {
+			have[q.place] = q
+		}
+	}
+	for i, p := range n.tensors {
+		if q := have[i]; q.p != p {
+			if q.p == nil {
+				q.name = strings.TrimPrefix(p.Name, n.name+".")
+			}
+			return fmt.Errorf("parameter %s was replaced, added, removed or made trainable after the network was built: expected that before, or a new network", q.name)
+		}
+	}
+	return nil
 }
 
 // Forward implements [Layer].
@@ -339,7 +377,7 @@ func (n *GLIF) Kind() string {
 		kind = "self-recurrent " + kind
 	}
 	for _, q := range n.params() {
-		if q.setting() {
+		if q.setting {
 			kind += fmt.Sprintf(" %s=%v", q.symbol, q.p.Data()[0])
 		}
 	}
@@ -354,10 +392,11 @@ func (n *GLIF) Kind() string {
 
 // Describe implements [Layer].
 func (n *GLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
-	n.name = name
+	n.name, n.tensors = name, nil
 	if err := n.Validate(); err != nil {
 		return in, err
 	}
+	tensors := new([glifParams]*autograd.Param)
 	row := Row{Name: name, Kind: n.Kind(), In: in, Out: in, Neurons: in.Neurons(), Layer: n}
 	for _, q := range n.params() {
 		sh := q.p.Shape
@@ -369,10 +408,12 @@ func (n *GLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape,
 		} else if len(sh) > 1 || len(sh) == 1 && sh[0] != in.C {
 			return in, fmt.Errorf("%s of shape %v: expected [] or [%d]", q.name, sh, in.C)
 		}
-		if q.p.Name = join(name, q.name); !q.setting() {
+		if q.p.Name = join(name, q.name); !q.setting {
 			row.Params = append(row.Params, q.p)
+			tensors[q.place] = q.p
 		}
 	}
+	n.tensors = tensors
 	s.add(row)
 	return in, nil
 }
@@ -390,11 +431,15 @@ type glifSettings struct {
 }
 
 // MarshalJSON returns the settings. A surrogate of NewSurrogate is what its String returns.
-// Another one is its Go type, which UnmarshalJSON refuses.
+// Another one is its Go type, which UnmarshalJSON refuses. MarshalJSON returns an error if
+// parameters are not those of the network that was built.
 func (n *GLIF) MarshalJSON() ([]byte, error) {
+	if err := n.sameParams(); err != nil {
+		return nil, err
+	}
 	fixed := map[string]float32{}
 	for _, q := range n.params() {
-		if q.setting() {
+		if q.setting {
 			fixed[q.name] = q.p.Data()[0]
 		}
 	}
@@ -414,11 +459,11 @@ func (n *GLIF) UnmarshalJSON(text []byte) error {
 	}
 	var fixed []named
 	for _, q := range n.params() {
-		if q.setting() {
+		if q.setting {
 			fixed = append(fixed, q)
 		}
-		if _, ok := s.Fixed[q.name]; ok != q.setting() {
-			return fmt.Errorf("parameter %s: fixed for the whole layer there: %v, here: %v", q.name, ok, q.setting())
+		if _, ok := s.Fixed[q.name]; ok != q.setting {
+			return fmt.Errorf("parameter %s: fixed for the whole layer there: %v, here: %v", q.name, ok, q.setting)
 		}
 	}
 	if len(fixed) != len(s.Fixed) {

@@ -184,3 +184,63 @@ func TestRecurrentZero(t *testing.T) {
 		assert.Equal(t, 4, moved)
 	}
 }
+
+// Parameters that are not finite are errors that name the layer and the parameter.
+func TestGLIFParamsNotFinite(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for name, param := range map[string]func(n *snn.GLIF) **autograd.Param{
+			"beta":       func(n *snn.GLIF) **autograd.Param { return &n.Decay },
+			"threshold":  func(n *snn.GLIF) **autograd.Param { return &n.Threshold },
+			"alpha":      func(n *snn.GLIF) **autograd.Param { return &n.SynapticDecay },
+			"adaptation": func(n *snn.GLIF) **autograd.Param { return &n.Adaptation },
+			"rho":        func(n *snn.GLIF) **autograd.Param { return &n.AdaptationDecay },
+			"V":          func(n *snn.GLIF) **autograd.Param { return &n.Recurrent },
+		} {
+			n := snn.NewParamLIF(3, 0.5, 0.3)
+			n.Adaptation, n.AdaptationDecay = value(1), value(1)
+			p := param(n)
+			*p = autograd.NewParam(3)
+			m := pixelNet(t, 3, n)
+			(*p).Import([]float32{0.5, 0.5, float32(v)})
+			_, err := m.Logits(snn.Pass{}, images(m, 2))
+			assert.ErrorContains(t, err, "snn: layer n: "+name+" ")
+			assert.ErrorContains(t, err, ": expected a finite number")
+		}
+	}
+	for _, tau := range []float32{1, 0.5} {
+		assert.ErrorContains(t, snn.NewPLIF(tau).Validate(), "expected a finite number")
+	}
+}
+
+// A parameter that the files and the optimizer do not know is an error of the pass and of
+// Save. One that is no longer trained stays a tensor.
+func TestGLIFParamsAfterBuild(t *testing.T) {
+	for want, change := range map[string]func(n *snn.GLIF){
+		"parameter beta was replaced":      func(n *snn.GLIF) { n.Decay = value(0.25) },
+		"parameter beta was replaced, add": func(n *snn.GLIF) { n.Decay = autograd.NewParam(3) },
+		"parameter threshold was replaced": func(n *snn.GLIF) { n.Threshold.Trainable = true },
+		"parameter alpha was replaced":     func(n *snn.GLIF) { n.SynapticDecay = autograd.NewParam(3) },
+		"parameter recurrent.weight was r": func(n *snn.GLIF) { n.Recurrent = autograd.NewParam(2, 2) },
+		"parameter recurrent.weight was ":  func(n *snn.GLIF) { n.Recurrent = nil },
+	} {
+		n := snn.NewParamLIF(3, 0.5, 0.3)
+		n.Threshold, n.Recurrent = value(0.4), autograd.NewParam(3, 3)
+		m := pixelNet(t, 3, n)
+		n.Threshold = value(0.3)
+		_, err := m.Logits(snn.Pass{}, images(m, 2))
+		require.NoError(t, err)
+		change(n)
+		_, err = m.Logits(snn.Pass{}, images(m, 2))
+		assert.ErrorContains(t, err, "snn: layer n: "+want)
+		assert.ErrorContains(t, m.Save(filepath.Join(t.TempDir(), "m.safetensors")), "layer n: "+want)
+	}
+	n := snn.NewPLIF(2)
+	m := pixelNet(t, 3, n)
+	n.W.Trainable = false
+	n.W.Import([]float32{0.5})
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, m.Save(path))
+	other := snn.NewPLIF(3)
+	require.NoError(t, pixelNet(t, 3, other).LoadWith(path, snn.LoadOptions{Settings: true}))
+	assert.Equal(t, []float32{0.5}, other.W.Export())
+}

@@ -172,3 +172,35 @@ func TestChunksOfManyImages(t *testing.T) {
 		require.EqualValues(t, 1, times, i)
 	}
 }
+
+// gap is a surrogate that is NaN where validation does not look.
+type gap struct{}
+
+func (gap) String() string { return "gap" }
+func (gap) Derivative(dst, u []float32) {
+	for i, u := range u {
+		if dst[i] = 1; u > -0.49 && u < -0.11 {
+			dst[i] = float32(math.NaN())
+		}
+	}
+}
+
+// A derivative that is not finite is an error that names the layer, for each kind of neurons
+// and each gradient, with batch norm before the neurons too.
+func TestDerivativeNotFinite(t *testing.T) {
+	for want, n := range map[string]snn.Neuron{
+		"Backward of *autograd.throughTime in layer 1: surrogate gap: a derivative is NaN or infinite":     snn.NewIF(),
+		"Backward of *autograd.glifThroughTime in layer 1: surrogate gap: a derivative is NaN or infinite": snn.NewPLIF(2),
+		"Backward of *autograd.throughModel in layer 1: the gradient by the current is NaN":                snn.NewCustom(newLeaky(8, 1, 1), snn.Triangle{Width: 1}),
+	} {
+		m, err := snn.NewModel(snn.Config{Channels: 8, Height: 1, Width: 1, Steps: 6}, snn.NewSequential(snn.NewBatchNorm(8), n))
+		require.NoError(t, err)
+		for _, train := range []bool{false, true} {
+			p := snn.Pass{Gradient: snn.BPTT{Surrogate: gap{}}, Train: train}
+			run := func(l []float32) []float32 { return l }
+			_, err = m.InputGradient(p, images(m, 8), run)
+			assert.ErrorContains(t, err, "snn: "+want)
+			assert.ErrorContains(t, m.ParamGradients(p, images(m, 8), run), "snn: "+want)
+		}
+	}
+}

@@ -53,7 +53,7 @@ func (s *lifState) Reset() { clear(s.membrane.Data) }
 // settings returns n without what a forward pass does not depend on.
 func (n *GLIF) settings() GLIF {
 	s := *n
-	s.DetachReset, s.Surrogate = false, nil
+	s.DetachReset, s.Surrogate, s.tensors = false, nil, nil
 	return s
 }
 

@@ -227,11 +227,18 @@ func (c *Config) update(m *snn.Model) {
 	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
 	var first *snn.LIF
 	for _, r := range m.Summary().Rows {
-		n, ok := r.Layer.(*snn.LIF)
+		var n snn.LIF
+		switch l := r.Layer.(type) {
+		case *snn.LIF:
+			n = *l
+		case *snn.GLIF: // its trained decay began at c.Decay
+			n = snn.LIF{Decay: c.Decay, Threshold: l.Threshold.Data()[0], SoftReset: l.SoftReset, DetachReset: l.DetachReset, Surrogate: l.Surrogate}
+		default:
+			continue
+		}
 		switch {
-		case !ok:
 		case first == nil:
-			first = n
+			first = &n
 		case n.Decay != first.Decay || n.Threshold != first.Threshold || n.SoftReset != first.SoftReset ||
 			n.DetachReset != first.DetachReset || n.Surrogate != first.Surrogate:
 			return

@@ -470,3 +470,24 @@ func TestChangedSettingsAreLoaded(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotEqual(t, grad(original), grad(loaded))
 }
+
+// The settings of PLIF neurons that were changed after New are in the Config of a loaded file.
+func TestChangedSettingsOfPLIF(t *testing.T) {
+	c := zoo.Default("conv2 A | fc4 fc").For(set{})
+	c.Neuron, c.Decay = "plif", 0.5
+	m, err := zoo.New(c, rng.New(1))
+	require.NoError(t, err)
+	for _, r := range m.Summary().Rows {
+		if n, ok := r.Layer.(*snn.GLIF); ok {
+			n.Threshold.Import([]float32{0.7})
+			n.W.Import([]float32{0.25})
+			n.SoftReset, n.DetachReset, n.Surrogate = true, true, snn.Sigmoid{Alpha: 4}
+		}
+	}
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, m.Save(path))
+	_, got, err := zoo.Load(path)
+	require.NoError(t, err)
+	c.Threshold, c.SoftReset, c.Detach, c.Surrogate, c.SurrogateParam = 0.7, true, true, "sigmoid", 4
+	assert.Equal(t, c, got)
+}
