@@ -198,13 +198,15 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		if penaltyErr != nil {
 			return nil, penaltyErr
 		}
-		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
-		mean := 0.0
-		for i, l := range t.losses {
-			mean += l
-			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == s.Labels[i] {
+		for i, y := range s.Labels { // before the loss, which may compute in the memory of the output
+			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == y {
 				sum.Correct++
 			}
+		}
+		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		mean := 0.0
+		for _, l := range t.losses {
+			mean += l
 		}
 		s.loss += mean / float64(o.N)
 		return grad, err
