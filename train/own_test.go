@@ -3,12 +3,15 @@ package train_test
 import (
 	"context"
 	"math"
+	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -107,4 +110,94 @@ func TestAdversaryGetsCopies(t *testing.T) {
 	cfg.Adversary, cfg.Validation = overwriter{}, train.DefaultValidation(toy(t), overwriter{})
 	assert.Equal(t, metrics, fit(t, got, cfg))
 	assert.Equal(t, values(want), values(got))
+}
+
+// An augmentation or a data set of one's own whose values leave [0,1] is an error that names
+// the image of the set, whatever the adversary makes of them. The completed steps are kept.
+func TestValuesOutsideTheRange(t *testing.T) {
+	cfg := rat()
+	cfg.Loader.Shuffle = false
+	cfg.Loader.Augment = append(cfg.Loader.Augment, brighten{})
+	tr := trainer(t, tiny(t, nil), cfg)
+	for _, err := range tr.Epochs(t.Context()) {
+		require.ErrorContains(t, err, "after LoaderConfig.Augment: image 0, value ")
+		require.ErrorContains(t, err, ", want a number in [0, 1]")
+	}
+	cfg = rat()
+	cfg.Loader.Shuffle = false
+	tr, err := train.New(tiny(t, nil), tooBright{toy(t)}, cfg, rng.New(5))
+	require.NoError(t, err)
+	for _, err := range tr.Epochs(t.Context()) {
+		require.EqualError(t, err, "train: epoch 1 of 3, step 3 of 3: dataset: epoch 0, batch 2 of 3: image 17, value 5 is 2, want a number in [0, 1]")
+	}
+	assert.InDelta(t, 2./3, tr.Completed(), 1e-12)
+}
+
+// brighten is an augmentation that leaves [0,1].
+type brighten struct{}
+
+func (brighten) Augment(x tensor.NCHW, _ *rand.Rand) {
+	for i := range x.Data {
+		x.Data[i] += 1
+	}
+}
+
+// tooBright is a data set with one bad value.
+type tooBright struct{ snn.Dataset }
+
+func (s tooBright) Fill(dst tensor.NCHW, indices []int) error {
+	err := s.Dataset.Fill(dst, indices)
+	for k, i := range indices {
+		if i == 17 {
+			dst.Image(k)[5] = 2
+		}
+	}
+	return err
+}
+
+// quiet is a layer of neurons that does not call snn.Fire.
+type quiet struct{ *snn.LIF }
+
+func (q quiet) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
+	return q.FireThroughTime(p, x, nil)
+}
+
+// A penalty that no layer hears in a pass is an error, and not a penalty of zero.
+func TestPenaltyOfSilentLayer(t *testing.T) {
+	for _, of := range []string{"", "2"} {
+		body := snn.NewSequential(snn.Flatten{}, snn.NewLinear(36, 8, true), quiet{snn.NewIF()}, snn.NewLinear(8, 3, true))
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 4}, body)
+		require.NoError(t, err)
+		m.Init(rng.New(1))
+		cfg, _ := whole(t, 1)
+		cfg.Penalties = []train.Penalty{train.CurrentPenalty{Layer: of, Weight: 1}}
+		for _, err := range trainer(t, m, cfg).Epochs(t.Context()) {
+			require.EqualError(t, err, "train: epoch 1 of 1, step 1 of 1: penalty train.CurrentPenalty of layer \""+of+"\": "+
+				"the layer did not fire in this pass, want one whose Forward calls snn.Fire")
+		}
+	}
+}
+
+// The best network under attack is looked for among the validations with an attack, also
+// after a resume that added it.
+func TestSaveBestOfAnotherValidation(t *testing.T) {
+	dir := t.TempDir()
+	cfg, _ := whole(t, 2)
+	cfg.Validation = train.DefaultValidation(toy(t), nil)
+	tr := trainer(t, tiny(t, plain), cfg)
+	finish(t, tr)
+	require.NoError(t, tr.Save(filepath.Join(dir, "checkpoint")))
+
+	cfg.Epochs = 3
+	cfg.Validation = train.DefaultValidation(toy(t), perturb(func(x tensor.NCHW) (tensor.NCHW, error) {
+		clear(x.Data)
+		return x, nil
+	}))
+	tr = trainer(t, tiny(t, plain), cfg)
+	require.NoError(t, tr.Resume(filepath.Join(dir, "checkpoint")))
+	best := filepath.Join(dir, "best")
+	require.NoError(t, tr.SaveBest(best))
+	got := finish(t, tr)
+	require.Less(t, *got[0].Validation.Attacked, tr.History()[1].Validation.Clean)
+	assert.FileExists(t, best)
 }

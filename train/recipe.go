@@ -177,8 +177,10 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
 	}
 	var penaltyErr error
+	fired := map[string]bool{} // the layers that a penalty has seen
 	if len(t.cfg.Penalties) > 0 {
 		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+			fired[n.Name()] = true
 			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
 			if err != nil && penaltyErr == nil {
 				penaltyErr = err
@@ -195,6 +197,11 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		wrt |= snn.OfImages
 	}
 	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+		for _, p := range t.cfg.Penalties {
+			if of := p.Of(); penaltyErr == nil && (len(fired) == 0 || of != "" && !fired[of]) {
+				penaltyErr = fmt.Errorf("penalty %T of layer %q: the layer did not fire in this pass, want one whose Forward calls snn.Fire", p, of)
+			}
+		}
 		if penaltyErr != nil {
 			return nil, penaltyErr
 		}
