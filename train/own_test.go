@@ -201,3 +201,58 @@ func TestSaveBestOfAnotherValidation(t *testing.T) {
 	require.Less(t, *got[0].Validation.Attacked, tr.History()[1].Validation.Clean)
 	assert.FileExists(t, best)
 }
+
+// densify is a layer that hands on dense values, or what it gets.
+type densify struct{ on bool }
+
+func (l densify) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
+	if !l.on {
+		return x
+	}
+	return autograd.Densify(p.Tape, x)
+}
+
+func (densify) Describe(s *snn.Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	return in, nil
+}
+
+// Penalties of neurons whose currents are spikes, or binary frames, are those of the same
+// currents as dense values.
+func TestPenaltyOfSpikesAsCurrents(t *testing.T) {
+	set := bars(t)
+	network := func(between snn.Layer) *snn.Model {
+		body := snn.NewSequential(
+			between, snn.NewLIF(0.9), snn.NewConv2D(1, 18, 3, 1, 1, true), snn.NewLIF(0.9), snn.MaxPool{K: 3},
+			between, snn.NewLIF(0.5), snn.Flatten{}, snn.NewLinear(2*18, 2, true))
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 3, Width: 8, Steps: 8}, body)
+		require.NoError(t, err)
+		m.Init(rng.New(1))
+		p := m.Params()[1]
+		require.NoError(t, p.Fill(func(int) (float32, error) { return 0.5, nil })) // so that neurons fire
+		return m
+	}
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}, snn.CBA{}} {
+		for _, p := range []train.Penalty{train.CurrentPenalty{Weight: 1}, train.MembranePenalty{Weight: 1}} {
+			if _, ok := p.(train.MembranePenalty); ok && g == (snn.CBA{}) {
+				continue
+			}
+			results := map[bool][]train.Metrics{}
+			models := map[bool]*snn.Model{true: network(densify{true}), false: network(densify{})}
+			for dense, m := range models {
+				cfg := train.Default(2)
+				cfg.Gradient, cfg.Penalties, cfg.LR = g, []train.Penalty{p}, 0.01
+				tr, err := train.New(m, set, cfg, rng.New(1))
+				require.NoError(t, err)
+				results[dense] = finish(t, tr)
+			}
+			assert.Positive(t, results[true][0].Penalty)
+			for i, want := range results[true] {
+				assert.InDelta(t, want.Penalty, results[false][i].Penalty, 1e-6, "%v %T", g, p)
+				assert.InDelta(t, want.Loss, results[false][i].Loss, 1e-5, "%v %T", g, p)
+			}
+			for i, want := range values(models[true]) {
+				assert.InDeltaSlice(t, want, values(models[false])[i], 1e-5, "%v %T", g, p)
+			}
+		}
+	}
+}
