@@ -141,12 +141,13 @@ func compute(l Loss, losses []float64, o Outputs) (grad, clean []float32, err er
 	return mean(grad, o.N), mean(clean, o.N), nil
 }
 
-// mean divides the gradient of a sum over n images by n.
+// mean returns the gradient of a sum over n images, divided by n. The loss keeps its memory.
 func mean(grad []float32, n int) []float32 {
-	for i := range grad {
-		grad[i] /= float32(n)
+	scaled := make([]float32, len(grad))
+	for i, g := range grad {
+		scaled[i] = g / float32(n)
 	}
-	return grad
+	return scaled
 }
 
 // checkGradient returns an error if a gradient with respect to o has another length or a

@@ -181,8 +181,10 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
 	}
 	var penaltyErr error
+	fired := map[string]bool{} // the layers that a penalty has seen
 	if len(t.cfg.Penalties) > 0 {
 		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+			fired[n.Name()] = true
 			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
 			if err != nil && penaltyErr == nil {
 				penaltyErr = err
@@ -199,16 +201,23 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		wrt |= snn.OfImages
 	}
 	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+		for _, p := range t.cfg.Penalties {
+			if of := p.Of(); penaltyErr == nil && (len(fired) == 0 || of != "" && !fired[of]) {
+				penaltyErr = fmt.Errorf("penalty %T of layer %q: the layer did not fire in this pass, want one whose Forward calls snn.Fire", p, of)
+			}
+		}
 		if penaltyErr != nil {
 			return nil, penaltyErr
 		}
-		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
-		mean := 0.0
-		for i, l := range t.losses {
-			mean += l
-			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == s.Labels[i] {
+		for i, y := range s.Labels { // before the loss, which may compute in the memory of the output
+			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == y {
 				sum.Correct++
 			}
+		}
+		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		mean := 0.0
+		for _, l := range t.losses {
+			mean += l
 		}
 		s.loss += mean / float64(o.N)
 		return grad, err
