@@ -21,8 +21,8 @@ type CleanObjective interface {
 
 // KL is the Kullback–Leibler divergence of the softmax q of an image's logits from the
 // softmax p of the original image's, Σ_k p_k·(log p_k − log q_k). It ignores the label and has
-// no targeted form. Its gradient is zero at the original image, so an attack must start
-// elsewhere. [TRADES] uses it.
+// no targeted form. Its gradient is zero at the original image, and wherever the network has the
+// same spikes. An attack must start elsewhere. [TRADES] uses it.
 type KL struct{ clean []float32 }
 
 // String returns "KL divergence".
@@ -73,10 +73,13 @@ func (s Gaussian) Initialize(x []float32, _ Norm, _ float32, r *rand.Rand) {
 func (s Gaussian) String() string { return fmt.Sprintf("Gaussian noise of %v", s.Std) }
 
 // TRADES returns the attack inside training with train.TRADES (Zhang et al. 2019). It is PGD
-// on the [KL] divergence, from a start with Gaussian noise of 0.001. The paper trains with 10
-// steps of alpha = eps/4.
+// on the [KL] divergence. The paper trains with 10 steps of alpha = eps/4.
+//
+// The attack starts uniformly in the ball. The authors' code starts with Gaussian noise of
+// 0.001, as [Gaussian] with Std 0.001 does. So little noise often changes no spike of a spiking
+// network. The divergence and its gradient are then zero, and the image never moves.
 func TRADES(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{KL{}, g, LInf{}, Gaussian{0.001}, eps, alpha, steps, nil, false}
+	return &Attack{KL{}, g, LInf{}, InBall{}, eps, alpha, steps, nil, false}
 }
 
 // objective returns the objective for the images of p.

@@ -102,6 +102,22 @@ func TestTRADES(t *testing.T) {
 		}
 		assert.Equal(t, len(want), n)
 	}
+	// It moves the images: from a start with next to no noise, many keep their spikes, and with
+	// them a gradient of zero.
+	stuck := func(a *attack.Attack) (n int) {
+		_, d, err := a.PerturbDetail(ctx, m, x, y, ids, rng.New(1))
+		require.NoError(t, err)
+		for _, zero := range d.ZeroGradient {
+			if zero {
+				n++
+			}
+		}
+		return n
+	}
+	authors := attack.TRADES(8./255, 2./255, 10, snn.BPTT{})
+	authors.Start = attack.Gaussian{Std: 0.001}
+	assert.Greater(t, stuck(authors), x.N/4)
+	assert.Zero(t, stuck(attack.TRADES(8./255, 2./255, 10, snn.BPTT{})))
 	// The label plays no part.
 	a := attack.TRADES(0.1, 0.025, 3, snn.BPTT{})
 	one := perturb(t, a, m, x, y, ids)

@@ -37,7 +37,8 @@ const (
 var paper = color.Gray{230}
 
 // WritePNG draws the report's Kept into files NUMBER-ATTACK-PAGE.png of a folder, with at
-// most ten images each, and creates the folder if it does not exist. A row has the original,
+// most ten images each, and creates the folder if it does not exist. It replaces files of these
+// names and leaves others, such as further pages of an earlier report. A row has the original,
 // the adversarial image, and their difference enlarged by a whole number around grey. The
 // text beside it has the index, the label, the predictions, the target and the distances. A
 // wrong prediction is red.

@@ -48,11 +48,7 @@ type watched struct {
 
 func (w *watched) Derivative(dst, u []float32) {
 	w.Surrogate.Derivative(dst, u)
-	var sum float32 // NaN if a derivative is not finite, else 0
-	for _, d := range dst {
-		sum += d - d
-	}
-	if sum != 0 {
+	if !kernel.Finite(dst, 1) {
 		w.bad.Store(true)
 	}
 }

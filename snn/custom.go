@@ -56,7 +56,7 @@ func (n *Custom) Name() string { return n.name }
 
 // Validate implements [Neuron]. It calls Validate of the dynamics.
 func (n *Custom) Validate() error {
-	if n.Dynamics == nil {
+	if v := reflect.ValueOf(n.Dynamics); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return errors.New("no dynamics: expected an snn.Dynamics")
 	}
 	if err := n.sameParams(); err != nil {

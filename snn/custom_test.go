@@ -388,3 +388,11 @@ func TestCustomParamsStay(t *testing.T) {
 	assert.ErrorContains(t, err, "layer n: "+want)
 	assert.ErrorContains(t, m.Save(t.TempDir()+"/m.safetensors"), "layer n: "+want)
 }
+
+// A layer without dynamics is an error of NewModel.
+func TestCustomWithoutDynamics(t *testing.T) {
+	for _, d := range []snn.Dynamics{nil, (*quadratic)(nil)} {
+		_, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(snn.NewCustom(d, snn.Triangle{Width: 1})))
+		assert.EqualError(t, err, "snn: layer 0: no dynamics: expected an snn.Dynamics")
+	}
+}

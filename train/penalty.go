@@ -49,7 +49,7 @@ type Activity struct {
 
 // Currents returns the input currents of the layer. They have the steps of the pass, or one
 // step if they are the same at every step. They are zeros and ones if they are the spikes of
-// a layer before, or binary frames.
+// a layer before, or binary frames. The caller must not change them.
 func (a *Activity) Currents() *tensor.Dense {
 	s := a.currents.Spikes()
 	if s == nil {
