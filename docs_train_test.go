@@ -182,7 +182,7 @@ type squares struct{}
 func (squares) Validate() error  { return nil }
 func (squares) NeedsClean() bool { return false }
 
-func (squares) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (squares) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	grad = slices.Clone(o.Logits) // [N, Steps, Classes]
 	for n, y := range o.Labels {
 		losses[n] = 0
@@ -208,7 +208,7 @@ type quiet struct {
 func (p quiet) Validate() error { return nil }
 func (p quiet) Of() string      { return p.Layer }
 
-func (p quiet) Penalize(a *train.Activity) (charge train.Charge, err error) {
+func (p quiet) Penalize(a *train.Activity) (charge train.PenaltyValue, err error) {
 	n, ok := a.Neuron.(*snn.LIF)
 	if !ok {
 		return charge, fmt.Errorf("a layer of %T, want a *snn.LIF", a.Neuron)

@@ -277,15 +277,15 @@ func (s *GLIFState) Membrane() *tensor.Dense {
 	return &tensor.Dense{Shape: s.shape, Data: s.state.Membrane}
 }
 
-// FireGLIF runs GLIF neurons for the given number of steps, from a state that it updates,
+// FireGLIFSteps runs GLIF neurons for the given number of steps, from a state that it updates,
 // and returns their spikes. No gradient passes through. Calls that continue each other give
 // the bits of one call for all steps, and those of FireGLIFThroughTime.
 //
-// FireGLIF panics if the shapes of x and state differ in more than steps, or if a coefficient
+// FireGLIFSteps panics if the shapes of x and state differ in more than steps, or if a coefficient
 // has a wrong number of values. It also panics if the state is that of neurons with other
 // coefficients set.
-func FireGLIF(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
-	const name = "FireGLIF"
+func FireGLIFSteps(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
+	const name = "FireGLIFSteps"
 	x = t.currents(name, x, steps)
 	if x.shape.WithSteps(1) != state.shape {
 		panic(fmt.Sprintf("autograd: %s: a state of shape %v for currents %v", name, state.shape, x.shape))

@@ -85,7 +85,7 @@ func benchNeurons() []benchNeuron {
 			return autograd.FireGLIFRecurrent(t, x, n, weights, steps, snn.Triangle{Width: 1}, false)
 		}},
 		{"plain", func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
-			return autograd.FireModel(t, x, plainLIF{}, nil, steps, snn.Triangle{Width: 1})
+			return autograd.FireModelThroughTime(t, x, plainLIF{}, nil, steps, snn.Triangle{Width: 1})
 		}},
 	}
 }

@@ -229,7 +229,7 @@ func TestFireGLIFState(t *testing.T) {
 			for step := range sh.Steps {
 				now := elementwise(sh.WithSteps(1), func(n, _, c, y, z int) float64 { return x.at(n, step, c, y, z) })
 				tape := &autograd.Tape{}
-				s := autograd.FireGLIF(tape, tape.Input(now.dense(), false), n, 1, state).Spikes()
+				s := autograd.FireGLIFSteps(tape, tape.Input(now.dense(), false), n, 1, state).Spikes()
 				fired += s.Count()
 				each(now.Shape, func(n, _, c, y, z int) {
 					if s.At(n, 0, c, y, z) != all.At(n, step, c, y, z) {
@@ -309,13 +309,15 @@ func TestGLIFMisuse(t *testing.T) {
 	bad.Decay = nil
 	assert.PanicsWithValue(t, "autograd: FireGLIFThroughTime: 0 values of Decay for 3 channels: expected 3 or 1", func() { fire(bad) })
 	other := autograd.NewGLIFState(good, tensor.Shape{N: 2, Steps: 1, C: 3, H: 1, W: 1})
-	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), good, 1, other) })
+	assert.Panics(t, func() { autograd.FireGLIFSteps(tape, tape.Input(x, false), good, 1, other) })
 	adaptive := good
 	adaptive.Adaptation = []float32{1}
-	assert.Panics(t, func() { autograd.FireGLIF(tape, tape.Input(x, false), adaptive, 1, autograd.NewGLIFState(good, sh)) })
+	assert.Panics(t, func() {
+		autograd.FireGLIFSteps(tape, tape.Input(x, false), adaptive, 1, autograd.NewGLIFState(good, sh))
+	})
 	x.Set(0, 0, 1, 0, 0, float32(math.NaN()))
 	fire(good)
 	assert.True(t, tape.TakeNonFinite())
-	autograd.FireGLIF(tape, tape.Input(x, false), good, 1, autograd.NewGLIFState(good, sh))
+	autograd.FireGLIFSteps(tape, tape.Input(x, false), good, 1, autograd.NewGLIFState(good, sh))
 	assert.True(t, tape.TakeNonFinite())
 }

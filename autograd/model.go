@@ -67,7 +67,7 @@ func coefficientsOf(params []*Param, c int) coefficients {
 	var k coefficients
 	for _, p := range params {
 		if len(p.Shape) > 1 || len(p.Shape) == 1 && p.Shape[0] != c {
-			panic(fmt.Sprintf("autograd: FireModel: parameter %s of shape %v for %d channels: expected [] or [%d]", p.Name, p.Shape, c, c))
+			panic(fmt.Sprintf("autograd: FireModelThroughTime: parameter %s of shape %v for %d channels: expected [] or [%d]", p.Name, p.Shape, c, c))
 		}
 		v := p.data
 		if len(p.Shape) == 0 {
@@ -113,17 +113,17 @@ type throughModel struct {
 	params    []*Param
 }
 
-// FireModel runs neurons of a model on the input currents x for the given number of steps and
+// FireModelThroughTime runs neurons of a model on the input currents x for the given number of steps and
 // returns their spikes. x has that number of steps, or one. The parameters have the shape [],
 // or [C] with a value for each channel.
 //
 // The backward pass is backpropagation through time. The surrogate s takes the place of the
 // derivative of the spike.
 //
-// FireModel calls Tape.Fail if u is not finite, and the backward pass does if a derivative is
+// FireModelThroughTime calls Tape.Fail if u is not finite, and the backward pass does if a derivative is
 // not finite. The error names the value, the step, the image, the channel and the pixel.
-func FireModel(t *Tape, x *Value, m NeuronModel, params []*Param, steps int, s Surrogate) *Value {
-	r := t.newModelRun("FireModel", x, m, coefficientsOf(params, x.shape.C), steps)
+func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, steps int, s Surrogate) *Value {
+	r := t.newModelRun("FireModelThroughTime", x, m, coefficientsOf(params, x.shape.C), steps)
 	y := t.runModel(&r, r.x.needsGrad || r.trains(t))
 	if y.needsGrad {
 		t.Record(&throughModel{modelRun: r, y: y, surrogate: s, params: params}, r.x)
@@ -131,7 +131,7 @@ func FireModel(t *Tape, x *Value, m NeuronModel, params []*Param, steps int, s S
 	return y
 }
 
-// FireModelThroughRate is FireModel with the backward pass of [FireThroughRate]. The
+// FireModelThroughRate is FireModelThroughTime with the backward pass of [FireThroughRate]. The
 // parameters get no gradient.
 func FireModelThroughRate(t *Tape, x *Value, m NeuronModel, params []*Param, steps int) *Value {
 	r := t.newModelRun("FireModelThroughRate", x, m, coefficientsOf(params, x.shape.C), steps)

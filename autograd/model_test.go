@@ -80,7 +80,7 @@ func TestFireModelGradient(t *testing.T) {
 			p.Fill(func(int) (float32, error) { return float32(r.Float64()), nil })
 			tape := &autograd.Tape{Params: true}
 			in := tape.Input(x, true)
-			y := autograd.FireModel(tape, in, smooth{}, []*autograd.Param{p}, steps, one{})
+			y := autograd.FireModelThroughTime(tape, in, smooth{}, []*autograd.Param{p}, steps, one{})
 			tape.BackwardFrom(y, seed)
 			require.NoError(t, tape.Err())
 
@@ -129,9 +129,11 @@ func TestFireModelPanics(t *testing.T) {
 	x := tape.Input(tensor.NewDense(tensor.Shape{N: 1, Steps: 3, C: 4, H: 1, W: 1}), true)
 	glif := autograd.GLIF{Decay: []float32{1}, Threshold: []float32{1}}
 	for want, run := range map[string]func(){
-		"FireModel: neurons of 2 steps for currents": func() { autograd.FireModel(tape, x, smooth{}, []*autograd.Param{autograd.NewParam()}, 2, one{}) },
+		"FireModelThroughTime: neurons of 2 steps for currents": func() {
+			autograd.FireModelThroughTime(tape, x, smooth{}, []*autograd.Param{autograd.NewParam()}, 2, one{})
+		},
 		"of shape [5] for 4 channels: expected [] or [4]": func() {
-			autograd.FireModel(tape, x, smooth{}, []*autograd.Param{autograd.NewParam(5)}, 3, one{})
+			autograd.FireModelThroughTime(tape, x, smooth{}, []*autograd.Param{autograd.NewParam(5)}, 3, one{})
 		},
 		"of shape [4 4] for 4 channels: expected [] or [4]": func() {
 			autograd.FireModelThroughRate(tape, x, smooth{}, []*autograd.Param{autograd.NewParam(4, 4)}, 3)

@@ -6,17 +6,17 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
-// ModelState is what neurons of a [NeuronModel] carry from one step to the next.
-type ModelState struct {
+// NeuronModelState is what neurons of a [NeuronModel] carry from one step to the next.
+type NeuronModelState struct {
 	z     []*tensor.Dense
 	shape tensor.Shape
 	steps int
 }
 
-// NewModelState returns the state of neurons before the first step. sh is the shape of their
+// NewNeuronModelState returns the state of neurons before the first step. sh is the shape of their
 // currents, with any number of steps.
-func NewModelState(m NeuronModel, sh tensor.Shape) *ModelState {
-	s := &ModelState{shape: sh.WithSteps(1)}
+func NewNeuronModelState(m NeuronModel, sh tensor.Shape) *NeuronModelState {
+	s := &NeuronModelState{shape: sh.WithSteps(1)}
 	for range m.NumStates() {
 		s.z = append(s.z, tensor.NewDense(s.shape))
 	}
@@ -25,23 +25,23 @@ func NewModelState(m NeuronModel, sh tensor.Shape) *ModelState {
 
 // States returns the states after the last step and its reset. Before the first step they are
 // zeros. They share the memory of s.
-func (s *ModelState) States() []*tensor.Dense { return s.z }
+func (s *NeuronModelState) States() []*tensor.Dense { return s.z }
 
 // Clear makes s the state before the first step.
-func (s *ModelState) Clear() {
+func (s *NeuronModelState) Clear() {
 	s.steps = 0
 	for _, z := range s.z {
 		clear(z.Data)
 	}
 }
 
-// FireModelStep runs the next step of the neurons of [FireModel], from a state that it updates,
+// FireModelStep runs the next step of the neurons of [FireModelThroughTime], from a state that it updates,
 // and returns their spikes. x has one step. No gradient passes through. Calls that continue
-// each other give the bits of one call of FireModel.
+// each other give the bits of one call of FireModelThroughTime.
 //
-// FireModelStep calls Tape.Fail as FireModel does. It panics if the shapes of x and state
+// FireModelStep calls Tape.Fail as FireModelThroughTime does. It panics if the shapes of x and state
 // differ.
-func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *ModelState) *Value {
+func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *NeuronModelState) *Value {
 	const name = "FireModelStep"
 	if x.shape != state.shape || m.NumStates() != len(state.z) {
 		panic(fmt.Sprintf("autograd: %s: %d states of shape %v for %d of currents %v", name, len(state.z), state.shape, m.NumStates(), x.shape))

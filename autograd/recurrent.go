@@ -55,10 +55,10 @@ func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surroga
 // state. Zeros are the spikes before the first step. No gradient passes through.
 //
 // Calls that continue each other give the bits of one call of FireGLIFRecurrent.
-// FireGLIFRecurrentStep panics as [FireGLIF] does.
+// FireGLIFRecurrentStep panics as [FireGLIFSteps] does.
 func FireGLIFRecurrentStep(t *Tape, x *Value, n GLIF, w *Param, state *GLIFState, last *tensor.Spikes) *Value {
 	back := conv(t, t.InputSpikes(last, false), w, nil, 1, 1, 1, 0)
-	y := FireGLIF(t, Add(t, x, back), n, 1, state)
+	y := FireGLIFSteps(t, Add(t, x, back), n, 1, state)
 	copy(last.Bits, y.spikes)
 	return y
 }

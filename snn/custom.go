@@ -88,7 +88,7 @@ func (n *Custom) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autog
 	if s == nil {
 		s = n.Surrogate
 	}
-	return autograd.FireModel(p.Tape, x, n.Dynamics, n.params(), p.Steps, s)
+	return autograd.FireModelThroughTime(p.Tape, x, n.Dynamics, n.params(), p.Steps, s)
 }
 
 // FireThroughRate implements [RateNeuron].

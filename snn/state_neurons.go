@@ -23,7 +23,7 @@ func (n *LIF) settings() LIF {
 }
 
 // NewState implements [StepNeuron].
-func (n *LIF) NewState(currents tensor.Shape) (State, error) {
+func (n *LIF) NewState(currents tensor.Shape) (NeuronState, error) {
 	began := n.settings()
 	same := func() bool { return n.settings() == began }
 	if g, ok := n.general(); ok {
@@ -58,7 +58,7 @@ func (n *GLIF) settings() GLIF {
 }
 
 // NewState implements [StepNeuron].
-func (n *GLIF) NewState(currents tensor.Shape) (State, error) {
+func (n *GLIF) NewState(currents tensor.Shape) (NeuronState, error) {
 	began := n.settings()
 	s := &glifState{name: n.name, same: func() bool { return n.settings() == began }, update: n.Dynamics}
 	for _, q := range n.params() {
@@ -96,7 +96,7 @@ func (s *glifState) FireStep(p *Pass, x *autograd.Value) *autograd.Value {
 	if s.w != nil {
 		return autograd.FireGLIFRecurrentStep(p.Tape, x, s.neurons, s.w, s.state, s.last)
 	}
-	return autograd.FireGLIF(p.Tape, x, s.neurons, 1, s.state)
+	return autograd.FireGLIFSteps(p.Tape, x, s.neurons, 1, s.state)
 }
 
 // read updates neurons if a parameter has changed.
@@ -131,14 +131,14 @@ func (n *Custom) settings() string {
 }
 
 // NewState implements [StepNeuron].
-func (n *Custom) NewState(currents tensor.Shape) (State, error) {
-	return &customState{n, n.settings(), autograd.NewModelState(n.Dynamics, currents)}, nil
+func (n *Custom) NewState(currents tensor.Shape) (NeuronState, error) {
+	return &customState{n, n.settings(), autograd.NewNeuronModelState(n.Dynamics, currents)}, nil
 }
 
 type customState struct {
 	n     *Custom
 	began string // the settings of NewState
-	state *autograd.ModelState
+	state *autograd.NeuronModelState
 }
 
 func (s *customState) FireStep(p *Pass, x *autograd.Value) *autograd.Value {

@@ -63,11 +63,11 @@ type StepNeuron interface {
 	// NewState returns the neurons' state before the first step. currents is the shape of
 	// their input currents, with one step. NewState returns an error if neurons with these
 	// settings cannot run step by step.
-	NewState(currents tensor.Shape) (State, error)
+	NewState(currents tensor.Shape) (NeuronState, error)
 }
 
-// State is what a layer of neurons carries from one step to the next in one [Stream].
-type State interface {
+// NeuronState is what a layer of neurons carries from one step to the next in one [Stream].
+type NeuronState interface {
 	// FireStep runs the next step with the currents x, which have one step, and returns the
 	// spikes. It fails the pass if the neurons' settings are no longer those of NewState.
 	FireStep(p *Pass, x *autograd.Value) *autograd.Value
@@ -90,7 +90,7 @@ type Probe struct {
 // streamed is a layer of neurons in a stream.
 type streamed struct {
 	name  string
-	state State
+	state NeuronState
 	shape tensor.Shape // of its currents
 	steps int          // that it has run
 	probe *Probe       // or nil

@@ -18,7 +18,7 @@ import (
 type Loss interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
-	// NeedsClean reports whether the loss reads Outputs.Clean. The training then makes a
+	// NeedsClean reports whether the loss reads BatchOutput.Clean. The training then makes a
 	// second pass, over the images as they were before the adversary.
 	NeedsClean() bool
 	// Compute writes the loss of image n to losses[n], for n from 0 to N − 1. It finds zeros
@@ -31,11 +31,11 @@ type Loss interface {
 	//
 	// A value that is not a finite number ends the training, and so does a gradient of
 	// another length. The error names the loss, the epoch, the step and the value.
-	Compute(losses []float64, o Outputs) (grad, clean []float32)
+	Compute(losses []float64, o BatchOutput) (grad, clean []float32)
 }
 
-// Outputs is what a [Loss] sees of a batch.
-type Outputs struct {
+// BatchOutput is what a [Loss] sees of a batch.
+type BatchOutput struct {
 	snn.Output            // of the images that the network trains on: those of the adversary, if there is one
 	Clean      snn.Output // of the images before the adversary; zero unless the loss asked for it
 	Labels     []int      // [N], in [0, Classes)
@@ -59,7 +59,7 @@ func (l CrossEntropy) Validate() error {
 func (CrossEntropy) NeedsClean() bool { return false }
 
 // Compute implements [Loss].
-func (l CrossEntropy) Compute(losses []float64, o Outputs) (grad, clean []float32) {
+func (l CrossEntropy) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	grad = make([]float32, len(o.Mean))
 	autograd.CrossEntropy(losses, grad, o.Mean, o.Labels, l.Smoothing)
 	return grad, nil
@@ -91,10 +91,10 @@ func (l CleanMix) Validate() error {
 func (CleanMix) NeedsClean() bool { return true }
 
 // Compute implements [Loss].
-func (l CleanMix) Compute(losses []float64, o Outputs) (grad, clean []float32) {
+func (l CleanMix) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	ofClean := make([]float64, len(losses))
-	grad, _ = l.Loss.Compute(losses, Outputs{Output: o.Output, Labels: o.Labels})
-	clean, _ = l.Loss.Compute(ofClean, Outputs{Output: o.Clean, Labels: o.Labels})
+	grad, _ = l.Loss.Compute(losses, BatchOutput{Output: o.Output, Labels: o.Labels})
+	clean, _ = l.Loss.Compute(ofClean, BatchOutput{Output: o.Clean, Labels: o.Labels})
 	for i, c := range ofClean {
 		losses[i] = (1-l.Share)*losses[i] + l.Share*c
 	}
@@ -119,7 +119,7 @@ func lossName(l Loss) string {
 
 // compute calls the loss and checks what it returns. The gradients are those of the mean
 // loss of the batch.
-func compute(l Loss, losses []float64, o Outputs) (grad, clean []float32, err error) {
+func compute(l Loss, losses []float64, o BatchOutput) (grad, clean []float32, err error) {
 	grad, clean = l.Compute(losses, o)
 	for n, v := range losses {
 		if !finite(v) {

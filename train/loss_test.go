@@ -69,7 +69,7 @@ func TestLossesOfPyTorch(t *testing.T) {
 		"TRADES": train.TRADES{Beta: 6}, "MART": train.MART{Lambda: 5}, "TET": train.TET{Lambda: 0.1, Mean: 1},
 		"CleanMix": train.CleanMix{Share: 0.25, Loss: train.CrossEntropy{}},
 	} {
-		o := train.Outputs{
+		o := train.BatchOutput{
 			Output: output(g.Perturbed, g.Steps, g.Classes), Clean: output(g.Clean, g.Steps, g.Classes), Labels: g.Labels,
 		}
 		losses := make([]float64, o.N)
@@ -92,7 +92,7 @@ func TestLossesOfSureNetworks(t *testing.T) {
 	for _, loss := range []train.Loss{train.TRADES{Beta: 6}, train.MART{Lambda: 5}} {
 		for label, want := range []float64{0, 200, 250} {
 			losses := make([]float64, 1)
-			grad, clean := loss.Compute(losses, train.Outputs{Output: sure, Clean: sure, Labels: []int{label}})
+			grad, clean := loss.Compute(losses, train.BatchOutput{Output: sure, Clean: sure, Labels: []int{label}})
 			if _, ok := loss.(train.MART); ok && label > 0 {
 				want += 200 // −log(1 − q_0)
 			}
@@ -158,7 +158,7 @@ func TestTwoPassesByHand(t *testing.T) {
 		losses := make([]float64, x.N)
 		_, err := other.Differentiate(snn.Pass{Train: true}, x, snn.OfParams, func(clean snn.Output) (ofClean []float32, err error) {
 			_, err = other.Differentiate(snn.Pass{Train: true}, perturbed, snn.OfParams, func(o snn.Output) (grad []float32, err error) {
-				grad, ofClean = cfg.Loss.Compute(losses, train.Outputs{Output: o, Clean: clean, Labels: labels})
+				grad, ofClean = cfg.Loss.Compute(losses, train.BatchOutput{Output: o, Clean: clean, Labels: labels})
 				for i := range grad {
 					grad[i] /= float32(x.N)
 					ofClean[i] /= float32(x.N)
@@ -177,7 +177,7 @@ func TestTwoPassesByHand(t *testing.T) {
 // stepwise is cross-entropy with its gradient spread over the steps by hand.
 type stepwise struct{ train.CrossEntropy }
 
-func (l stepwise) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (l stepwise) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	mean, _ := l.CrossEntropy.Compute(losses, o)
 	for _, g := range everyStep(mean, o.Output) {
 		grad = append(grad, float32(g))
@@ -241,7 +241,7 @@ type bad struct {
 	change func(losses []float64, grad []float32) (g, clean []float32)
 }
 
-func (l bad) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (l bad) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	grad, _ = l.CrossEntropy.Compute(losses, o)
 	if *l.calls++; *l.calls == 5 {
 		return l.change(losses, grad)
@@ -318,7 +318,7 @@ func TestCrossEntropyIsThatOfAutograd(t *testing.T) {
 	want, wantGrad := make([]float64, 2), make([]float32, 6)
 	autograd.CrossEntropy(want, wantGrad, o.Mean, []int{0, 2}, 0.3)
 	got := make([]float64, 2)
-	grad, _ := train.CrossEntropy{Smoothing: 0.3}.Compute(got, train.Outputs{Output: o, Labels: []int{0, 2}})
+	grad, _ := train.CrossEntropy{Smoothing: 0.3}.Compute(got, train.BatchOutput{Output: o, Labels: []int{0, 2}})
 	assert.Equal(t, want, got)
 	assert.Equal(t, wantGrad, grad)
 }

@@ -51,7 +51,7 @@ func TestScheduleOfNoRate(t *testing.T) {
 // inPlace is cross-entropy computed in the memory of the output.
 type inPlace struct{ train.CrossEntropy }
 
-func (l inPlace) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (l inPlace) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	grad, _ = l.CrossEntropy.Compute(losses, o)
 	copy(o.Mean, grad)
 	return o.Mean, nil
@@ -63,7 +63,7 @@ type fixedGradient struct {
 	grad *[]float32
 }
 
-func (l fixedGradient) Compute(_ []float64, o train.Outputs) (grad, clean []float32) {
+func (l fixedGradient) Compute(_ []float64, o train.BatchOutput) (grad, clean []float32) {
 	if *l.grad == nil {
 		*l.grad = make([]float32, len(o.Mean))
 		for i := range *l.grad {

@@ -23,11 +23,11 @@ type Penalty interface {
 	// Penalize returns the penalty of a layer for the images that the network trains on.
 	// An error ends the training, and so does a value or a gradient that is not a finite
 	// number. The error then names the penalty and the layer.
-	Penalize(a *Activity) (Charge, error)
+	Penalize(a *Activity) (PenaltyValue, error)
 }
 
-// Charge is the value of a [Penalty] for a batch, with its gradient.
-type Charge struct {
+// PenaltyValue is the value of a [Penalty] for a batch, with its gradient.
+type PenaltyValue struct {
 	Value float64
 	// Currents and Spikes are the gradients of Value with respect to the currents and the
 	// spikes of the layer, or nil for zero. Each has the shape of what it is the gradient
@@ -126,16 +126,16 @@ func validateWeight(of string, w float64) error {
 }
 
 // Penalize implements [Penalty].
-func (p RatePenalty) Penalize(a *Activity) (Charge, error) {
+func (p RatePenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	s := a.Spikes
 	if s == nil {
-		return Charge{}, fmt.Errorf("the layer has no spikes in this pass, want another Config.Gradient")
+		return PenaltyValue{}, fmt.Errorf("the layer has no spikes in this pass, want another Config.Gradient")
 	}
 	count := float64(s.Frames()) * float64(s.Neurons())
 	d := float64(s.Count())/count - p.Target
 	g := a.NewGrad(s.WithSteps(1))
 	constant(g, float32(2*p.Weight*d/count), a.Threads())
-	return Charge{Value: p.Weight * d * d, Spikes: g}, nil
+	return PenaltyValue{Value: p.Weight * d * d, Spikes: g}, nil
 }
 
 // constant sets all of d except its padding to v.
@@ -153,7 +153,7 @@ func constant(d *tensor.Dense, v float32, threads int) {
 }
 
 // Penalize implements [Penalty].
-func (p CurrentPenalty) Penalize(a *Activity) (Charge, error) {
+func (p CurrentPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	x := a.Currents()
 	g := a.NewGrad(x.Shape)
 	count := float64(x.Frames()) * float64(x.Neurons())
@@ -167,14 +167,14 @@ func (p CurrentPenalty) Penalize(a *Activity) (Charge, error) {
 		}
 		return sum
 	})
-	return Charge{Value: p.Weight * value / count, Currents: g}, nil
+	return PenaltyValue{Value: p.Weight * value / count, Currents: g}, nil
 }
 
 // Penalize implements [Penalty].
-func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
+func (p MembranePenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	n, ok := a.Neuron.(*snn.LIF)
 	if !ok || a.Spikes == nil {
-		return Charge{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
+		return PenaltyValue{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
 	}
 	x, s := a.Currents(), a.Spikes
 	g := a.NewGrad(x.Shape)
@@ -225,7 +225,7 @@ func (p MembranePenalty) Penalize(a *Activity) (Charge, error) {
 		}
 		return sum
 	})
-	return Charge{Value: p.Weight * value / count, Currents: g}, nil
+	return PenaltyValue{Value: p.Weight * value / count, Currents: g}, nil
 }
 
 // sumParts returns the sum of part(i) for i < n, in that order. It calls part from several

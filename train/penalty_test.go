@@ -46,7 +46,7 @@ func stack(t testing.TB, n func() *snn.LIF, layers int) *snn.Model {
 // silent is a loss of zero.
 type silent struct{ train.CrossEntropy }
 
-func (silent) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (silent) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	clear(losses)
 	return make([]float32, len(o.Mean)), nil
 }
@@ -284,10 +284,10 @@ func TestPenalties(t *testing.T) {
 // odd is a penalty that is wrong in some way.
 type odd struct {
 	train.RatePenalty
-	charge func(a *train.Activity) (train.Charge, error)
+	charge func(a *train.Activity) (train.PenaltyValue, error)
 }
 
-func (o odd) Penalize(a *train.Activity) (train.Charge, error) { return o.charge(a) }
+func (o odd) Penalize(a *train.Activity) (train.PenaltyValue, error) { return o.charge(a) }
 
 func TestPenaltyRefused(t *testing.T) {
 	layers := "blocks.0.n1, blocks.0.n2, blocks.1.n1, blocks.1.n2, blocks.2.n1, blocks.2.n2, n"
@@ -308,19 +308,19 @@ func TestPenaltyRefused(t *testing.T) {
 		assert.EqualError(t, err, c.want)
 	}
 	nan := float32(math.NaN())
-	for want, charge := range map[string]func(a *train.Activity) (train.Charge, error){
-		"its value is NaN, want a finite number": func(*train.Activity) (train.Charge, error) { return train.Charge{Value: math.NaN()}, nil },
-		"its gradient of the currents has a value that is not a finite number": func(a *train.Activity) (train.Charge, error) {
+	for want, charge := range map[string]func(a *train.Activity) (train.PenaltyValue, error){
+		"its value is NaN, want a finite number": func(*train.Activity) (train.PenaltyValue, error) { return train.PenaltyValue{Value: math.NaN()}, nil },
+		"its gradient of the currents has a value that is not a finite number": func(a *train.Activity) (train.PenaltyValue, error) {
 			g := tensor.NewDense(a.Currents().Shape)
 			g.Data[1] = nan
-			return train.Charge{Currents: g}, nil
+			return train.PenaltyValue{Currents: g}, nil
 		},
-		"its gradient of the spikes is 8×2×6×1×1, want 8×3×6×3×3, or that with one step": func(a *train.Activity) (train.Charge, error) {
+		"its gradient of the spikes is 8×2×6×1×1, want 8×3×6×3×3, or that with one step": func(a *train.Activity) (train.PenaltyValue, error) {
 			s := a.Spikes.Shape
 			s.H, s.W, s.Steps = 1, 1, 2
-			return train.Charge{Spikes: tensor.NewDense(s)}, nil
+			return train.PenaltyValue{Spikes: tensor.NewDense(s)}, nil
 		},
-		"broken": func(*train.Activity) (train.Charge, error) { return train.Charge{}, errors.New("broken") },
+		"broken": func(*train.Activity) (train.PenaltyValue, error) { return train.PenaltyValue{}, errors.New("broken") },
 	} {
 		cfg := rat()
 		cfg.Penalties = []train.Penalty{odd{train.RatePenalty{Layer: "blocks.1.n2", Weight: 1}, charge}}

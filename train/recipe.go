@@ -214,7 +214,7 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 				sum.Correct++
 			}
 		}
-		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		grad, clean, err = compute(t.cfg.Loss, t.losses, BatchOutput{Output: o, Clean: ofClean, Labels: s.Labels})
 		mean := 0.0
 		for _, l := range t.losses {
 			mean += l

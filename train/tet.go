@@ -38,7 +38,7 @@ func (l TET) Validate() error {
 func (TET) NeedsClean() bool { return false }
 
 // Compute implements [Loss]. It returns the gradient of every step.
-func (l TET) Compute(losses []float64, o Outputs) (grad, clean []float32) {
+func (l TET) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	labels := make([]int, 0, o.N*o.Steps) // of every step
 	for _, y := range o.Labels {
 		for range o.Steps {

@@ -33,7 +33,7 @@ func (l TRADES) Validate() error {
 func (TRADES) NeedsClean() bool { return true }
 
 // Compute implements [Loss].
-func (l TRADES) Compute(losses []float64, o Outputs) (grad, clean []float32) {
+func (l TRADES) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	C := o.Classes
 	grad, clean = make([]float32, o.N*C), make([]float32, o.N*C)
 	logP, logQ := make([]float64, C), make([]float64, C)
@@ -81,7 +81,7 @@ func (l MART) Validate() error {
 func (MART) NeedsClean() bool { return true }
 
 // Compute implements [Loss].
-func (l MART) Compute(losses []float64, o Outputs) (grad, clean []float32) {
+func (l MART) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	C := o.Classes
 	grad, clean = make([]float32, o.N*C), make([]float32, o.N*C)
 	logP, logQ := make([]float64, C), make([]float64, C)

@@ -323,7 +323,7 @@ func TestClipByHand(t *testing.T) {
 			p.ClearGrad()
 		}
 		_, err := other.Differentiate(snn.Pass{Train: true}, x, snn.OfParams, func(o snn.Output) ([]float32, error) {
-			grad, _ := cfg.Loss.Compute(make([]float64, x.N), train.Outputs{Output: o, Labels: toy(t).Labels})
+			grad, _ := cfg.Loss.Compute(make([]float64, x.N), train.BatchOutput{Output: o, Labels: toy(t).Labels})
 			for i := range grad {
 				grad[i] /= float32(x.N)
 			}

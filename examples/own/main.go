@@ -98,7 +98,7 @@ func (h hinge) Validate() error {
 	return nil
 }
 
-func (h hinge) Compute(losses []float64, o train.Outputs) (grad, clean []float32) {
+func (h hinge) Compute(losses []float64, o train.BatchOutput) (grad, clean []float32) {
 	grad = make([]float32, len(o.Mean))
 	for n, y := range o.Labels {
 		z, g := o.Mean[n*o.Classes:][:o.Classes], grad[n*o.Classes:][:o.Classes]

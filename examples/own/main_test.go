@@ -49,7 +49,7 @@ func TestRefractory(t *testing.T) {
 		x.Set(0, step, 0, 0, 0, v)
 	}
 	in := tape.Input(x, true)
-	y := autograd.FireModel(tape, in, refractory{Decay: 1, Rest: 1}, nil, 5, gauss{1})
+	y := autograd.FireModelThroughTime(tape, in, refractory{Decay: 1, Rest: 1}, nil, 5, gauss{1})
 	spikes, seed := y.Spikes(), tensor.NewDense(y.Shape())
 	for step, fires := range []bool{false, true, false, false, true} {
 		assert.Equal(t, fires, spikes.At(0, step, 0, 0, 0), "step %d", step)
@@ -72,7 +72,7 @@ func TestHinge(t *testing.T) {
 	z, h := []float32{0.5, 1, -2, 0.25}, hinge{Margin: 1}
 	loss := func(z []float32) (float64, []float32) {
 		losses := make([]float64, 1)
-		o := train.Outputs{Labels: []int{3}}
+		o := train.BatchOutput{Labels: []int{3}}
 		o.N, o.Classes, o.Mean = 1, 4, z
 		g, _ := h.Compute(losses, o)
 		return losses[0], g
