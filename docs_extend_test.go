@@ -25,7 +25,7 @@ import (
 
 // The Go code of docs/extend.md is code of this file and of an example.
 func TestDocsExtend(t *testing.T) {
-	doctest.Page(t, "docs/extend.md", 13, "docs_extend_test.go", "docs_data_test.go", "snn/example_test.go", "autograd/example_op_test.go")
+	doctest.Page(t, "docs/extend.md", 14, "docs_extend_test.go", "docs_data_test.go", "docs_recipe_test.go", "snn/example_test.go", "autograd/example_op_test.go")
 }
 
 // gauss is the surrogate exp(−(u/Width)²).

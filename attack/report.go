@@ -174,15 +174,23 @@ func share(n int, has func(i int) bool) float64 {
 }
 
 // UnmarshalJSON implements [json.Unmarshaler]. It returns an error that names the field if
-// the lengths of the slices differ from Images, or if a class is negative.
+// the lengths of the slices differ from Images, if a class is negative, or if an accuracy or
+// Survived does not follow from the predictions. r is then unchanged.
 func (r *Report) UnmarshalJSON(text []byte) error {
 	type plain Report // without this method
-	if err := json.Unmarshal(text, (*plain)(r)); err != nil {
+	var fresh plain   // for JSON leaves fields that it lacks as they are
+	if err := json.Unmarshal(text, &fresh); err != nil {
 		return err
 	}
-	if err := r.validate(); err != nil {
+	read := Report(fresh)
+	err := read.validate()
+	if err == nil {
+		err = read.validateResults()
+	}
+	if err != nil {
 		return fmt.Errorf("attack: report: %w", err)
 	}
+	*r = read
 	return nil
 }
 
@@ -220,4 +228,43 @@ func (r *Report) validate() error {
 		}
 	}
 	return cmp.Or(errs...)
+}
+
+// validateResults returns an error if an accuracy, a survival or a name does not follow from
+// the predictions of r, whose slices have their lengths.
+func (r *Report) validateResults() error {
+	names := map[string]bool{clean: true, worstCase: true}
+	survived := make([]bool, r.Images)
+	for k, o := range append([]Outcome{r.Clean}, r.Attacks...) {
+		if k > 0 && names[o.Name] {
+			return fmt.Errorf("attack %d has the name %q: expected one of its own, other than %q and %q", k-1, o.Name, clean, worstCase)
+		}
+		names[o.Name] = true
+		correct := 0
+		for i, y := range r.Labels {
+			right := o.Predicted[i] == y
+			if right {
+				correct++
+			}
+			if k == 0 || o.InWorstCase {
+				survived[i] = right && (k == 0 || survived[i])
+			}
+		}
+		if r.correct(o.Accuracy) != correct {
+			return fmt.Errorf("%s: accuracy %v: expected that of the predictions, of which %d of %d are right", o.Name, o.Accuracy, correct, r.Images)
+		}
+	}
+	count := 0
+	for i, s := range survived {
+		if r.Survived[i] != s {
+			return fmt.Errorf("survived of image %d is %v: expected %v by the predictions", i, r.Survived[i], s)
+		}
+		if s {
+			count++
+		}
+	}
+	if r.correct(r.WorstCase) != count {
+		return fmt.Errorf("worst_case_accuracy %v: expected that of survived, which is true for %d of %d", r.WorstCase, count, r.Images)
+	}
+	return nil
 }

@@ -68,9 +68,15 @@ func pair(both, onlyA, onlyB, neither int) (a, b *attack.Report) {
 				r.Clean.Predicted[i] = 1 - i%2
 			}
 		}
+		for i := range n {
+			if r.Survived[i] {
+				r.WorstCase += 1 / float64(n)
+			}
+		}
+		r.Clean.Accuracy = r.WorstCase
 		r.Attacks = []attack.Outcome{
-			{Name: "PGD", Predicted: slices.Clone(r.Clean.Predicted), Norm: "L∞", Eps: 0.25, InWorstCase: true, Settings: &attack.Settings{Kind: "gradient attack", Steps: 7, Alpha: 0.1}},
-			{Name: "noise", Predicted: slices.Clone(r.Clean.Predicted), Norm: "none", Settings: &attack.Settings{Kind: "Gaussian noise"}},
+			{Name: "PGD", Accuracy: r.WorstCase, Predicted: slices.Clone(r.Clean.Predicted), Norm: "L∞", Eps: 0.25, InWorstCase: true, Settings: &attack.Settings{Kind: "gradient attack", Steps: 7, Alpha: 0.1}},
+			{Name: "noise", Accuracy: r.WorstCase, Predicted: slices.Clone(r.Clean.Predicted), Norm: "none", Settings: &attack.Settings{Kind: "Gaussian noise"}},
 		}
 		return r
 	}
@@ -214,6 +220,12 @@ func TestReportFromJSON(t *testing.T) {
 		{func(r *attack.Report) { r.Attacks[0].Predicted = nil }, "PGD: predicted of 0 images: expected the 10 of images"},
 		{func(r *attack.Report) { r.Attacks[1].Success = make([]bool, 2) }, "noise: success of 2 images: expected the 10 of images"},
 		{func(r *attack.Report) { r.Attacks[0].Target[0] = -2 }, "PGD: target of image 0: -2: expected a class of at least -1"},
+		{func(r *attack.Report) { r.Clean.Accuracy = 0.6 }, "clean: accuracy 0.6: expected that of the predictions, of which 5 of 10 are right"},
+		{func(r *attack.Report) { r.Attacks[1].Accuracy = 1 }, "noise: accuracy 1: expected that of the predictions, of which 5 of 10 are right"},
+		{func(r *attack.Report) { r.Survived[9] = true }, "survived of image 9 is true: expected false by the predictions"},
+		{func(r *attack.Report) { r.WorstCase = 0.9 }, "worst_case_accuracy 0.9: expected that of survived, which is true for 5 of 10"},
+		{func(r *attack.Report) { r.Attacks[0].Predicted[0] = 1; r.Attacks[0].Accuracy = 0.4 }, "survived of image 0 is true: expected false by the predictions"},
+		{func(r *attack.Report) { r.Attacks[1].Name = "PGD" }, `attack 1 has the name "PGD": expected one of its own, other than "clean" and "worst case"`},
 	} {
 		r, _ := pair(4, 1, 3, 2)
 		r.Attacks[0].Target = make([]int, 10)
@@ -223,4 +235,13 @@ func TestReportFromJSON(t *testing.T) {
 		assert.EqualError(t, json.Unmarshal(text, &back), "attack: report: "+c.want)
 	}
 	assert.ErrorContains(t, json.Unmarshal([]byte(`{"images": "two"}`), &back), "images")
+	assert.Equal(t, *a, back, "which no error changed")
+
+	// Nothing is left of an earlier report.
+	b, _ := pair(1, 1, 0, 0)
+	b.ClassNames, b.Digest = nil, ""
+	text, err = json.Marshal(b)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &back))
+	assert.Equal(t, *b, back)
 }

@@ -49,9 +49,9 @@ func (r *Report) String() string {
 }
 
 // Table returns the accuracies in percent: for clean images, under each attack, and in the
-// worst case. Beside each stand its 95 % interval by [Wilson], the number of images whose
-// gradients were all zero, whether the worst case counts the attack, and its threat model and
-// settings.
+// worst case. Beside each stands its 95 % interval by [Wilson]. A row of an attack also has
+// the number of images whose gradients were all zero, whether the worst case counts the
+// attack, its threat model and its settings.
 func (r *Report) Table() Table {
 	t := Table{tables.Table{{
 		"", "accuracy %", "95 % from", "to", "correct", "zero gradient", "in worst case", "norm", "eps", "settings",

@@ -23,6 +23,21 @@
 //
 // The gradient of a value of one step is the sum over time.
 //
+// # Neurons
+//
+// A layer of neurons is one operation. Which one depends on the type of the neurons and on
+// the backward pass. The operations without a backward pass continue from a state:
+//
+//	neurons           BPTT                  BPTR                   without a gradient
+//	Dynamics          FireThroughTime       FireThroughRate        FireStep
+//	GLIF              FireGLIFThroughTime   FireGLIFThroughRate    FireGLIF
+//	GLIF, all to all  FireGLIFRecurrent     –                      FireGLIFRecurrentStep
+//	NeuronModel       FireModel             FireModelThroughRate   FireModelStep
+//
+// Dynamics is the fastest of them. GLIF adds parameters, adaptation, synaptic currents and
+// recurrence. A NeuronModel is plain Go. Package snn has layers of each: snn.LIF, snn.GLIF and
+// snn.Custom.
+//
 // # What is computed
 //
 // A backward pass computes only the gradients that were requested, and the gradients on the

@@ -12,8 +12,8 @@ type multiply struct{ a, b, y *autograd.Value }
 
 // Multiply returns a·b for dense values of one shape.
 func Multiply(t *autograd.Tape, a, b *autograd.Value) *autograd.Value {
-	if a.Shape() != b.Shape() {
-		panic(fmt.Sprintf("Multiply: %v and %v", a.Shape(), b.Shape()))
+	if a.Shape() != b.Shape() || a.IsSpikes() || b.IsSpikes() {
+		panic(fmt.Sprintf("Multiply: %v and %v: expected dense values of one shape", a, b))
 	}
 	y := t.NewDense(a.Shape(), a.NeedsGrad() || b.NeedsGrad())
 	va, vb := t.Floats(a), t.Floats(b)

@@ -281,9 +281,9 @@ func (s *GLIFState) Membrane() *tensor.Dense {
 // and returns their spikes. No gradient passes through. Calls that continue each other give
 // the bits of one call for all steps, and those of FireGLIFThroughTime.
 //
-// FireGLIF panics if the shapes of x and state differ in more than steps, if a coefficient
-// has a wrong number of values, or if the state is that of neurons with other coefficients
-// set.
+// FireGLIF panics if the shapes of x and state differ in more than steps, or if a coefficient
+// has a wrong number of values. It also panics if the state is that of neurons with other
+// coefficients set.
 func FireGLIF(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
 	const name = "FireGLIF"
 	x = t.currents(name, x, steps)

@@ -54,7 +54,8 @@ type benchNeuron struct {
 }
 
 // benchNeurons are the layers of testdata/bench_spikingjelly.py, and one with all
-// coefficients.
+// coefficients. "channels" has a recurrence over all channels, and "plain" is a LIF neuron in
+// plain Go.
 func benchNeurons() []benchNeuron {
 	const steps = 8
 	half := float32(0.5) // the sigmoid of 0
@@ -66,6 +67,8 @@ func benchNeurons() []benchNeuron {
 			return autograd.FireGLIFThroughTime(t, x, n, steps, snn.Triangle{Width: 1}, false)
 		}}
 	}
+	weights := autograd.NewParam(128, 128)
+	weights.Fill(func(i int) (float32, error) { return float32(i*7919%128-64) / 2048, nil })
 	return []benchNeuron{
 		glif("PLIF", autograd.GLIF{Decay: one(1 - half), Gain: one(half), Threshold: one(1), Params: trained,
 			Chain: func(g autograd.GLIFGrads) { trained[0].AddGrad([]float64{0.25 * (g.Gain[0] - g.Decay[0])}) }}),
@@ -77,6 +80,49 @@ func benchNeurons() []benchNeuron {
 		{"LIF", func(t *autograd.Tape, x *autograd.Value) *autograd.Value { // its own kernel
 			return autograd.FireThroughTime(t, x, autograd.Dynamics{Decay: 0.5, Threshold: 1}, steps, snn.Triangle{Width: 1}, false)
 		}},
+		{"channels", func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+			n := autograd.GLIF{Decay: one(0.5), Gain: one(0.5), Threshold: one(1)}
+			return autograd.FireGLIFRecurrent(t, x, n, weights, steps, snn.Triangle{Width: 1}, false)
+		}},
+		{"plain", func(t *autograd.Tape, x *autograd.Value) *autograd.Value {
+			return autograd.FireModel(t, x, plainLIF{}, nil, steps, snn.Triangle{Width: 1})
+		}},
+	}
+}
+
+// plainLIF is a LIF neuron in plain Go, as a program outside the module would write it.
+type plainLIF struct{}
+
+func (plainLIF) NumStates() int { return 1 }
+
+func (plainLIF) Integrate(z [][]float32, x, u []float32) {
+	m := z[0]
+	for i, x := range x {
+		m[i] = 0.5*m[i] + x
+		u[i] = m[i] - 1
+	}
+}
+
+func (plainLIF) Reset(z [][]float32, s []float32) {
+	m := z[0]
+	for i, v := range s {
+		m[i] *= 1 - v
+	}
+}
+
+func (plainLIF) ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []float32) {
+	dm := dz[0]
+	for i, m := range z[0] {
+		ds[i] -= m * dm[i]
+		dm[i] *= 1 - s[i]
+	}
+}
+
+func (plainLIF) IntegrateGrad(dz [][]float32, dx, du []float32, _ [][]float32, _ []float32) {
+	dm := dz[0]
+	for i, d := range du {
+		dx[i] = dm[i] + d
+		dm[i] = 0.5 * dx[i]
 	}
 }
 

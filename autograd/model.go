@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -24,24 +25,28 @@ import (
 // Parameters follow the states: for S states, z[S+k] holds the value of parameter k for each
 // neuron. Integrate and Reset must not change them.
 //
-// The methods must not keep the slices. They are called from several goroutines at a time.
+// The gradients dz, ds, du and dx are those of the loss with respect to z, s, u and x. They
+// have the layout of these.
+//
+// The methods must not keep the slices, and write only to what they replace. They are called
+// from several goroutines at a time.
 type NeuronModel interface {
 	// NumStates returns S, the number of states.
 	NumStates() int
-	// Integrate replaces the states z by z⁻ and writes u. u is the membrane potential minus
+	// Integrate replaces the states z by z⁻ and writes all of u, the membrane potential minus
 	// the threshold.
 	Integrate(z [][]float32, x, u []float32)
 	// Reset replaces the states z⁻ by those after the spikes s, which are 0 or 1.
 	Reset(z [][]float32, s []float32)
-	// ResetGrad is the derivative of Reset. It gets the z⁻ and s that Reset had. dz is the
-	// gradient by the states that Reset computed. ResetGrad replaces dz by the gradient by z⁻,
-	// and adds the gradient by the spikes to ds. It leaves ds as it is if gradients are not to
-	// cross the reset.
+	// ResetGrad goes back through Reset. z and s are the z⁻ and s that Reset had. dz comes
+	// with respect to the states that Reset computed, and ResetGrad replaces it by that with
+	// respect to z⁻. It adds the gradient of the spikes through the reset to ds, or leaves ds
+	// as it is to detach the reset.
 	ResetGrad(dz [][]float32, ds []float32, z [][]float32, s []float32)
-	// IntegrateGrad is the derivative of Integrate. It gets the z and x that Integrate had.
-	// dz is the gradient by z⁻, and du the gradient by u. IntegrateGrad replaces dz by the
-	// gradient by z, and writes the gradient by x to dx. For a parameter, dz is the sum of the
-	// later steps: both derivatives add to it.
+	// IntegrateGrad goes back through Integrate. z and x are those that Integrate had. dz
+	// comes with respect to z⁻, and IntegrateGrad replaces it by that with respect to z. It
+	// writes all of dx. For a parameter, dz is the sum of the later steps: ResetGrad and
+	// IntegrateGrad add to it.
 	IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32, x []float32)
 }
 
@@ -159,6 +164,15 @@ func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.grad != nil }
 // steps stay in cache.
 const chunkPixels = 32
 
+// unwritten is what u and dx hold before a neuron writes them, so that values which it leaves
+// out are an error.
+var unwritten = func() (v [chunkPixels * tensor.Lanes]float32) {
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	return v
+}()
+
 // chunk is a part of the neurons: of a block of channels, the pixels lo to hi−1 of the images
 // n to end−1. Several images have all their pixels.
 type chunk struct{ block, n, end, lo, hi int }
@@ -196,8 +210,9 @@ type modelStep struct {
 	words         []uint16    // s as spikes, [neurons/16]
 }
 
-// states returns the memory of a chunk for k steps, cut from buf, with the parameters.
-func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, rest []float32) {
+// states returns the memory of a chunk for k steps, cut from buf, with the parameters. If apart
+// is not set, a step has its states before and after Integrate in the same place.
+func (r *modelRun) states(buf []float32, c chunk, k int, apart bool) (steps []modelStep, rest []float32) {
 	n, s, params := c.len(), r.model.NumStates(), len(r.k.values)
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
 	words := make([]uint16, n/tensor.Lanes) // of the last step
@@ -207,7 +222,11 @@ func (r *modelRun) states(buf []float32, c chunk, k int) (steps []modelStep, res
 		st := &steps[i]
 		st.before, st.after, slices = slices[:s+params:s+params], slices[s+params:][:s+params:s+params], slices[2*(s+params):]
 		for z := range s {
-			st.before[z], st.after[z] = cut(), cut()
+			st.before[z] = cut()
+			st.after[z] = st.before[z]
+			if apart {
+				st.after[z] = cut()
+			}
 		}
 		for p := range params {
 			v := r.wide[(c.block*params+p)*chunkPixels*tensor.Lanes:][:n:n]
@@ -244,7 +263,7 @@ func (r *modelRun) forward(c chunk, steps []modelStep, spikes []uint16) error {
 	r.start(steps[0].before)
 	for t := range r.sh.Steps {
 		st, next := &steps[min(t, len(steps)-1)], &steps[min(t+1, len(steps)-1)]
-		r.each(c, t, r.x.shape.Steps, tensor.Lanes, func(at, from, n int) { copy(st.x[from:from+n], r.x.dense[at:]) })
+		r.currents(c, t, st)
 		if e := r.integrate(c, t, st); err == nil {
 			err = e
 		}
@@ -252,13 +271,26 @@ func (r *modelRun) forward(c chunk, steps []modelStep, spikes []uint16) error {
 			r.each(c, t, r.sh.Steps, 1, func(at, from, n int) { copy(spikes[at:at+n], st.words[from:]) })
 		}
 		if t+1 < r.sh.Steps {
-			for k := range r.model.NumStates() {
-				copy(next.before[k], st.after[k])
+			if len(steps) > 1 {
+				for k := range r.model.NumStates() {
+					copy(next.before[k], st.after[k])
+				}
 			}
 			r.model.Reset(next.before, st.s)
 		}
 	}
 	return err
+}
+
+// currents sets st.x to the currents of step t. Those of one image are where they are.
+func (r *modelRun) currents(c chunk, t int, st *modelStep) {
+	r.each(c, t, r.x.shape.Steps, tensor.Lanes, func(at, from, n int) {
+		if n == c.len() {
+			st.x = r.x.dense[at:][:n:n]
+			return
+		}
+		copy(st.x[from:from+n], r.x.dense[at:])
+	})
 }
 
 // start writes the states before the first step.
@@ -274,28 +306,24 @@ func (r *modelRun) start(z [][]float32) {
 // integrate computes st.after, st.u and the spikes st.s and st.words from st.before and st.x.
 // It returns an error if u is not finite. Channels beyond C have no spikes.
 func (r *modelRun) integrate(c chunk, t int, st *modelStep) (err error) {
-	for k := range r.model.NumStates() {
-		copy(st.after[k], st.before[k])
+	for k, after := range st.after[:r.model.NumStates()] {
+		if before := st.before[k]; &after[0] != &before[0] {
+			copy(after, before)
+		}
 	}
+	copy(st.u, unwritten[:])
 	r.model.Integrate(st.after, st.x, st.u)
 	lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes)
-	var bad float32
-	for p := range len(st.u) / tensor.Lanes {
-		u, s := st.u[p*tensor.Lanes:][:tensor.Lanes], st.s[p*tensor.Lanes:][:tensor.Lanes]
-		clear(s[lanes:])
-		var w uint16
-		for l, u := range u[:lanes] {
-			var fires uint16 // without a branch, since a spike is hard to predict
-			if u >= 0 {
-				fires = 1
-			}
-			w |= fires << l
-			s[l] = float32(fires)
-			bad += u - u
+	// A neuron without a membrane and with the threshold 0 fires if u ≥ 0.
+	scan := kernel.Scan{Units: 1, Images: 1, Pixels: len(st.words), Steps: 1, CurrentSteps: 1}
+	finite := kernel.NeuronForward(st.words, st.u, kernel.Norm{}, kernel.Neuron{}, scan, 1)
+	if lanes < tensor.Lanes {
+		for p := range st.words {
+			st.words[p] &= 1<<lanes - 1
 		}
-		st.words[p] = w
 	}
-	if bad == 0 {
+	kernel.Densify(st.s, st.words, 1)
+	if finite {
 		return nil
 	}
 	for i, u := range st.u {
@@ -348,7 +376,7 @@ func (r *modelRun) run(t *Tape, size int, fn func(i int, c chunk, buf []float32)
 func (t *Tape) runModel(r *modelRun, needsGrad bool) *Value {
 	y := t.NewSpikes(r.sh, needsGrad)
 	err := r.run(t, r.size(1), func(_ int, c chunk, buf []float32) error {
-		steps, _ := r.states(buf, c, 1)
+		steps, _ := r.states(buf, c, 1, false)
 		return r.forward(c, steps, y.spikes)
 	})
 	if err != nil {
@@ -374,7 +402,7 @@ func (o *throughModel) Backward(t *Tape) {
 	sums := o.newSums(t)
 	states := o.model.NumStates() + len(o.k.values)
 	err := o.run(t, o.size(o.sh.Steps)+chunkPixels*tensor.Lanes*(states+4), func(i int, c chunk, buf []float32) error {
-		steps, rest := o.states(buf, c, o.sh.Steps)
+		steps, rest := o.states(buf, c, o.sh.Steps, true)
 		if err := o.forward(c, steps, nil); err != nil {
 			return err
 		}
@@ -388,8 +416,8 @@ func (o *throughModel) Backward(t *Tape) {
 	o.finish(t, sums, err, fine)
 }
 
-// backward goes back through a chunk. It returns the gradient by the states before the first
-// step and by the parameters of each neuron.
+// backward goes back through a chunk. It returns the gradient with respect to the states
+// before the first step and to the parameters of each neuron.
 func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dySteps int, slot GradSlot, buf []float32) (dz [][]float32, err error) {
 	n := c.len()
 	cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; clear(v); return v }
@@ -402,11 +430,14 @@ func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dyStep
 		if e := o.back(c, t, &steps[t], o.surrogate, dz, ds, du, dx); err == nil {
 			err = e
 		}
-		for i, d := range dx {
-			sum[i] += d
-		}
-		if slot.v != nil && slot.steps > 1 {
+		switch {
+		case slot.v == nil:
+		case slot.steps > 1:
 			o.put(c, t, slot, dx)
+		default:
+			for i, d := range dx {
+				sum[i] += d
+			}
 		}
 	}
 	if slot.v != nil && slot.steps == 1 {
@@ -417,7 +448,7 @@ func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dyStep
 
 // back goes back through step t of a chunk. ds is the gradient of its spikes, and dz that of
 // the states after the step, which becomes that of the states before it. back writes the
-// gradient by the current to dx; du is scratch memory.
+// gradient with respect to the current to dx; du is scratch memory.
 func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float32, ds, du, dx []float32) (err error) {
 	if t+1 < r.sh.Steps {
 		r.model.ResetGrad(dz, ds, st.after, st.s)
@@ -426,6 +457,7 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 	for i, d := range du {
 		du[i] = d * ds[i]
 	}
+	copy(dx, unwritten[:])
 	r.model.IntegrateGrad(dz, dx, du, st.before, st.x)
 	if lanes := min(tensor.Lanes, r.sh.C-c.block*tensor.Lanes); lanes < tensor.Lanes {
 		clearLanes(dx, lanes)
@@ -433,9 +465,12 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 			clearLanes(z, lanes)
 		}
 	}
+	if kernel.Finite(dx, 1) {
+		return nil
+	}
 	for i, d := range dx {
 		if d-d != 0 {
-			return fmt.Errorf("the gradient by the current is %v at %s: expected a finite derivative", d, r.place(c, t, i))
+			return fmt.Errorf("the gradient with respect to the current is %v at %s: expected a finite derivative", d, r.place(c, t, i))
 		}
 	}
 	return nil
@@ -508,7 +543,7 @@ func (r *modelRun) finish(t *Tape, sums modelSums, err error, fine bool) {
 	for k, total := range total {
 		for c, v := range total {
 			if v-v != 0 && fine {
-				t.Fail(fmt.Errorf("the gradient by parameter %d of channel %d is %v: expected a finite derivative", k, c, v))
+				t.Fail(fmt.Errorf("the gradient with respect to parameter %d of channel %d is %v: expected a finite derivative", k, c, v))
 			}
 		}
 	}

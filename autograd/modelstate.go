@@ -53,7 +53,7 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Mod
 		z[k] = state.z[k].Data
 	}
 	err := r.run(t, r.size(1), func(_ int, c chunk, buf []float32) error {
-		steps, _ := r.states(buf, c, 1)
+		steps, _ := r.states(buf, c, 1, false)
 		st := &steps[0]
 		r.each(c, 0, 1, tensor.Lanes, func(at, from, n int) { copy(st.x[from:from+n], r.x.dense[at:]) })
 		if state.steps == 0 {

@@ -40,7 +40,7 @@ func (t *Tape) NewSpikes(s tensor.Shape, needsGrad bool) *Value {
 	return v
 }
 
-// Floats returns the data of a dense value, [C/16][N·Steps][H][W][16]. It returns nil if v
+// Floats returns the data of a dense value, [⌈C/16⌉][N·Steps][H][W][16]. It returns nil if v
 // holds spikes. The data are valid until v is released, or until the Backward of the last
 // operation that keeps v has returned, whichever is later. Reset ends all values.
 //
@@ -58,7 +58,7 @@ func (t *Tape) floats(v *Value) []float32 {
 	return v.dense
 }
 
-// Words returns the data of spikes, [C/16][N·Steps][H][W], one bit for each channel. It
+// Words returns the data of spikes, [⌈C/16⌉][N·Steps][H][W], one bit for each channel. It
 // returns nil if v is dense. It panics as Floats does.
 func (t *Tape) Words(v *Value) []uint16 {
 	t.mustLive(v)
@@ -134,7 +134,7 @@ func (t *Tape) Scratch(n int) []float32 { return t.arena.Floats(n) }
 func (t *Tape) FreeScratch(s []float32) { t.arena.FreeFloats(s) }
 
 // Grad returns the gradient of y, the output of the operation whose Backward runs. It has
-// the given steps, [C/16][N·steps][H][W][16]: those of y, or one if the gradient is the
+// the given steps, [⌈C/16⌉][N·steps][H][W][16]: those of y, or one if the gradient is the
 // same at every step. Backward may overwrite it.
 func (t *Tape) Grad(y *Value) (g []float32, steps int) {
 	t.plain(y)
@@ -167,7 +167,7 @@ func (t *Tape) sumGrad(y *Value) []float32 {
 // GradSlot is memory to which an operation writes a contribution to the gradient of a
 // value.
 type GradSlot struct {
-	Data []float32 // [C/16][N·steps][H][W][16], all of it to be written
+	Data []float32 // [⌈C/16⌉][N·steps][H][W][16], all of it to be written
 	Add  bool      // whether to add to Data instead of overwriting it
 
 	v     *Value

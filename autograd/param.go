@@ -75,6 +75,31 @@ func (p *Param) Data() []float32 { return p.data }
 // write the values. Padding must stay zero.
 func (p *Param) MutableData() []float32 { p.version++; return p.data }
 
+// PaddingIsZero reports whether all padding is zero. It takes time for padding alone.
+func (p *Param) PaddingIsZero() bool {
+	zero := func(v []float32) bool { return !slices.ContainsFunc(v, func(v float32) bool { return v != 0 }) }
+	if len(p.Shape) < 2 {
+		return zero(p.data[p.Len():])
+	}
+	rows, cin := p.Shape[0], p.Shape[1]
+	block := len(p.data) / (roundUp(rows) / tensor.Lanes) // [Cin rounded up to 16][KH·KW][16]
+	for b := range roundUp(rows) / tensor.Lanes {
+		data := p.data[b*block:][:block]
+		used := block / roundUp(cin) * cin // of the block; the other input channels are padding
+		if !zero(data[used:]) {
+			return false
+		}
+		if lanes := rows - b*tensor.Lanes; lanes < tensor.Lanes {
+			for at := 0; at < used; at += tensor.Lanes {
+				if !zero(data[at+lanes : at+tensor.Lanes]) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
 // Version returns a number that changes whenever the values may have changed.
 func (p *Param) Version() uint64 { return p.version }
 

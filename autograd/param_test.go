@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -35,6 +36,27 @@ func TestParamRoundTrip(t *testing.T) {
 		}
 		require.Equal(t, p.Len(), nonzero)
 	})
+}
+
+// PaddingIsZero is true for a parameter whose values alone are set, and false as soon as one
+// other element of Data is.
+func TestPaddingIsZero(t *testing.T) {
+	for _, shape := range [][]int{{}, {1}, {16}, {17}, {3, 5}, {16, 32}, {16, 5}, {20, 16}, {5, 3, 3, 3}, {17, 18, 1, 2}, {32, 16, 3, 3}} {
+		p := autograd.NewParam(shape...)
+		ones := make([]float32, p.Len())
+		for i := range ones {
+			ones[i] = 1
+		}
+		p.Import(ones)
+		assert.True(t, p.PaddingIsZero(), "%v", shape)
+		for i, v := range p.Data() {
+			if v == 0 {
+				p.MutableData()[i] = 2
+				assert.False(t, p.PaddingIsZero(), "%v, element %d", shape, i)
+				p.MutableData()[i] = 0
+			}
+		}
+	}
 }
 
 // A gradient that does not fit is a panic that names the parameter, before it is written.

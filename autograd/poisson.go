@@ -16,9 +16,9 @@ type poisson struct{ x, y *Value }
 // ∂x = Σₜ ∂y(t), or ∂x(t) = ∂y(t) for frames, since E[y(t)] = x(t).
 //
 // keys holds one key for each image. The spikes of image n depend on keys[n] alone, and
-// those of a pixel on its own value alone. Poisson panics if x is not dense, if x has
-// neither one step nor steps of them, if steps is less than 1, or if the number of keys is
-// not N.
+// those of a pixel on its own value alone. Poisson panics if x is not dense, or if x
+// has neither one step nor steps of them. It also panics if steps is less than 1, or if the
+// number of keys is not N.
 func Poisson(t *Tape, x *Value, steps int, keys []rng.Key) *Value {
 	return PoissonFrom(t, x, 0, steps, keys)
 }

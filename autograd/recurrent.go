@@ -154,7 +154,7 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		t.arena.FreeWords(spikes)
 	}()
 	err := o.run(t, o.size(o.sh.Steps), func(_ int, c chunk, buf []float32) error {
-		steps, _ := o.states(buf, c, o.sh.Steps)
+		steps, _ := o.states(buf, c, o.sh.Steps, true)
 		err := o.modelRun.forward(c, steps, nil)
 		for i := range steps {
 			o.store(c, i, o.sh.Steps, before, steps[i].before[:s])
@@ -179,11 +179,11 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 	}
 	for step := o.sh.Steps - 1; step >= 0 && err == nil; step-- {
 		err = o.run(t, o.size(1)+chunkPixels*tensor.Lanes*(s+len(o.k.values)+4), func(i int, c chunk, buf []float32) error {
-			steps, buf := o.states(buf, c, 1)
+			steps, buf := o.states(buf, c, 1, true)
 			st := &steps[0]
 			n := c.len()
 			cut := func() (v []float32) { v, buf = buf[:n:n], buf[n:]; return v }
-			z := make([][]float32, s+len(o.k.values)) // gradients by states, and by parameters in this step
+			z := make([][]float32, s+len(o.k.values)) // gradients with respect to states, and to parameters in this step
 			for k := range z {
 				if z[k] = cut(); k >= s {
 					clear(z[k])

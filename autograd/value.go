@@ -10,12 +10,12 @@ import (
 // tape and is valid until [Tape.Reset] or [Tape.Release].
 type Value struct {
 	shape  tensor.Shape
-	dense  []float32 // [C/16][N·Steps][H][W][16], or nil
-	spikes []uint16  // [C/16][N·Steps][H][W], or nil
+	dense  []float32 // [⌈C/16⌉][N·Steps][H][W][16], or nil
+	spikes []uint16  // [⌈C/16⌉][N·Steps][H][W], or nil
 
 	// The gradient has gradSteps steps: shape.Steps, or 1 if it is the same at every
 	// step. The gradient of a value with Steps = 1 is the sum over time.
-	grad      []float32 // [C/16][N·gradSteps][H][W][16], or nil
+	grad      []float32 // [⌈C/16⌉][N·gradSteps][H][W][16], or nil
 	gradSteps int
 
 	fusion

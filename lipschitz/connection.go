@@ -51,9 +51,10 @@ type Path struct {
 }
 
 // Connections returns the connections of m, in the order in which their neurons run. The
-// last one belongs to the logits. Connections returns an error that names the layer if a
-// layer has an unknown type, if its neurons are not those of [Dynamics], or if a map between neurons is not supported: maximum pooling
-// behind a linear map, or two convolutions or linear layers in a row.
+// last one belongs to the logits. Connections returns an error that names the layer
+// if a layer has an unknown type or neurons that [Dynamics] does not describe. It also returns
+// one if a map between neurons is not supported: maximum pooling behind a linear map, or two
+// convolutions or linear layers in a row.
 func Connections(m *snn.Model) ([]Connection, error) {
 	w := &walker{model: m, after: Image}
 	s := signal{c: m.Channels, h: m.Height, w: m.Width, parts: []part{{from: Image}}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -277,10 +278,54 @@ func TestCustomNotFinite(t *testing.T) {
 	err = run()
 	assert.ErrorContains(t, err, "layer 1")
 	assert.ErrorContains(t, err, ": expected a finite derivative")
-	assert.ErrorContains(t, err, "the gradient by the current is ")
+	assert.ErrorContains(t, err, "the gradient with respect to the current is ")
 	l.Derivative = 1
 	d.param = float32(math.Inf(1))
-	assert.ErrorContains(t, run(), "the gradient by parameter 0 of channel 0 is +Inf: expected a finite derivative")
+	assert.ErrorContains(t, run(), "the gradient with respect to parameter 0 of channel 0 is +Inf: expected a finite derivative")
+}
+
+// A neuron that leaves out values of u or dx does not compute with what was in memory.
+func TestCustomLeavesOut(t *testing.T) {
+	d := &forgetful{leaky: newLeaky(20, 0.8, 0.3)}
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 3, Width: 3, Steps: 3}, snn.NewSequential(
+		snn.NewConv2D(2, 20, 3, 1, 0, true), snn.NewCustom(d, snn.Triangle{Width: 1}), snn.NewLinear(20, 2, false)))
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	run := func() error {
+		_, err := m.InputGradient(snn.Pass{}, images(m, 2), func(l []float32) []float32 { return []float32{1, -1, 2, 1} })
+		return err
+	}
+	require.NoError(t, run())
+	d.u = true
+	assert.ErrorContains(t, run(), "layer 1: the membrane potential minus the threshold is NaN at step 0 of image 0, channel 1, row 0, column 0")
+	d.u, d.dx = false, true
+	err = run()
+	assert.ErrorContains(t, err, "layer 1")
+	assert.ErrorContains(t, err, "the gradient with respect to the current is NaN at step 2 of image 0, channel 1, row 0, column 0")
+}
+
+// forgetful is leaky that leaves out u or dx of all neurons but the first.
+type forgetful struct {
+	*leaky
+	u, dx bool
+}
+
+func (f *forgetful) Integrate(z [][]float32, x, u []float32) {
+	all := slices.Clone(u)
+	f.leaky.Integrate(z, x, all)
+	if f.u {
+		all = all[:1]
+	}
+	copy(u, all)
+}
+
+func (f *forgetful) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32, x []float32) {
+	all := slices.Clone(dx)
+	f.leaky.IntegrateGrad(dz, all, du, z, x)
+	if f.dx {
+		all = all[:1]
+	}
+	copy(dx, all)
 }
 
 // broken is leaky with an error in what it computes.

@@ -29,8 +29,10 @@ import (
 // i, a and s are 0 before the first step, and m is Start. κ is 1, or 1 − λ with DecayInput.
 //
 // A parameter has the shape [], one value for the layer, or [C], one for each channel. It is
-// fixed if its Trainable is false: autograd.NewBuffer makes such a one. A fixed parameter of
-// shape [] is a setting, and the others are tensors, in files and in [Row].Params. λ, α and ρ are limited
+// fixed if its Trainable is false: autograd.NewBuffer makes a fixed one. In files and in
+// [Row].Params, a fixed parameter of shape [] is a setting, and the others are tensors.
+//
+// λ, α and ρ are limited
 // to [0,1] where they are used, as snnTorch does: beyond, they act as 0 or 1 and their
 // gradient is zero. At 0 and 1 the gradient passes, so that a decay that begins at 1 can be
 // trained. The other parameters can have any finite value. The values of parameters may change
@@ -91,7 +93,8 @@ func NewParamLIF(c int, decay, threshold float32) *GLIF {
 }
 
 // NewPLIF returns parametric LIF neurons (Fang et al. 2021). The layer trains W, which begins
-// at −ln(tau − 1), so that 1/τ = σ(W). tau is greater than 1. One step is
+// at −ln(tau − 1), so that 1/τ = σ(W). tau is greater than 1, or NewModel returns an error.
+// One step is
 //
 //	m ← m + (x − m)/τ
 //
@@ -194,11 +197,15 @@ func (n *GLIF) Validate() error {
 		return err
 	}
 	for _, q := range n.params() {
-		if len(q.p.Shape) > 1 { // weights, whose faults the currents have
-			continue
+		if len(q.p.Shape) > 1 {
+			continue // recurrent weights, which are checked like those of other layers
 		}
 		for _, v := range q.p.Data() {
-			if v-v != 0 {
+			switch {
+			case v-v == 0:
+			case q.p == n.W:
+				return fmt.Errorf("%s %v: expected a finite number (the tau of NewPLIF is greater than 1)", q.name, v)
+			default:
 				return fmt.Errorf("%s %v: expected a finite number", q.name, v)
 			}
 		}
@@ -302,7 +309,7 @@ func unlessZero(v float32) []float32 {
 	return []float32{v}
 }
 
-// addGrads adds the gradients by the coefficients to those of the parameters.
+// addGrads adds the gradients with respect to the coefficients to those of the parameters.
 func (n *GLIF) addGrads(g autograd.GLIFGrads) {
 	// add gives p the gradient d, times f of its values.
 	add := func(p *autograd.Param, d []float64, f func(v float64) float64) {

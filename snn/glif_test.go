@@ -97,6 +97,16 @@ func TestGLIFErrors(t *testing.T) {
 		_, err := snn.NewModel(snn.Config{Channels: 3, Height: 1, Width: 1, Steps: 2}, (&snn.Sequential{}).Append("n", n))
 		assert.ErrorContains(t, err, "snn: layer n: "+strings.TrimSuffix(want, ": "))
 	}
+	for tau, want := range map[float32]string{
+		1:   "snn: layer n: w +Inf: expected a finite number (the tau of NewPLIF is greater than 1)",
+		0.5: "snn: layer n: w NaN: expected a finite number (the tau of NewPLIF is greater than 1)",
+	} {
+		_, err := snn.NewModel(snn.Config{Channels: 3, Height: 1, Width: 1, Steps: 2}, (&snn.Sequential{}).Append("n", snn.NewPLIF(tau)))
+		assert.EqualError(t, err, want)
+	}
+	n := snn.NewParamLIF(3, 0.5, float32(math.NaN()))
+	_, err := snn.NewModel(snn.Config{Channels: 3, Height: 1, Width: 1, Steps: 2}, (&snn.Sequential{}).Append("n", n))
+	assert.EqualError(t, err, "snn: layer n: threshold NaN: expected a finite number")
 	for want, change := range map[string]func(n *snn.LIF){
 		"reset to 1: expected a number below the threshold, 1": func(n *snn.LIF) { n.Reset = 1 },
 		"start at NaN":                  func(n *snn.LIF) { n.Start = float32(math.NaN()) },

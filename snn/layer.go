@@ -17,9 +17,11 @@ type Layer interface {
 	// or the layer's settings do not fit.
 	//
 	// Describe adds a [Row] to s.Rows. Each pass calls the method Validate() error of
-	// Row.Layer, if it has one, since a caller can change a layer's fields. Parameters and buffers in Row.Params are trained,
-	// saved and loaded. Describe sets their names to name + ".weight" and the like. For
-	// layers inside the layer, it calls their Describe.
+	// Row.Layer, if it has one, since a caller can change a layer's fields.
+	//
+	// Parameters and buffers in Row.Params are trained, saved and loaded. Describe sets their
+	// names to name + ".weight" and the like. For layers inside the layer, it calls their
+	// Describe.
 	Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error)
 }
 

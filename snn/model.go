@@ -234,8 +234,8 @@ func (m *Model) Peak() int {
 	return peak
 }
 
-// ValidateImages returns an error if x does not have the shape of the model's images, if it
-// is empty, or if a value is not a number in [0,1]. The error names that value. It also
+// ValidateImages returns an error if x is empty or does not have the shape of the model's
+// images. It returns one that names the value if a value is not a number in [0,1]. It also
 // returns an error if x has several frames, but not one for each of the model's steps.
 func (m *Model) ValidateImages(x tensor.NCHW) error { return m.validateImages(x, m.Steps) }
 

@@ -115,11 +115,12 @@ func validateSurrogate(s Surrogate) error {
 // Derivative implements [autograd.Surrogate].
 func (s Triangle) Derivative(dst, u []float32) {
 	scale := 1 / (s.Width * s.Width)
+	dst = dst[:len(u)]
 	for i, v := range u {
-		if v < 0 {
-			v = -v
-		}
-		dst[i] = max(0, s.Width-v) * scale
+		const sign = 1 << 31
+		high := math.Float32bits(s.Width - math.Float32frombits(math.Float32bits(v)&^sign))
+		high &^= uint32(int32(high) >> 31) // 0 if negative, without a branch
+		dst[i] = math.Float32frombits(high) * scale
 	}
 }
 

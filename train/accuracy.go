@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
@@ -49,7 +50,7 @@ func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int,
 		}
 		x := b.X
 		if adversary != nil {
-			if x, err = adversary.Perturb(ctx, model, b.X, b.Y, b.ID, key); err != nil {
+			if x, err = adversary.Perturb(ctx, model, b.X, slices.Clone(b.Y), slices.Clone(b.ID), key); err != nil {
 				return 0, fmt.Errorf("accuracy: images %d to %d: adversary: %w", b.ID[0], b.ID[len(b.ID)-1], err)
 			}
 			if x.Shape() != b.X.Shape() {

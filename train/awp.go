@@ -12,8 +12,8 @@ import (
 
 // AWP is adversarial weight perturbation (Wu, Xia, Wang: Adversarial Weight Perturbation
 // Helps Robust Generalization, NeurIPS 2020). A step of the training moves every weight
-// tensor W in the direction in which the loss of the batch rises, takes the gradient there,
-// and moves back for the update:
+// tensor W in the direction in which the loss of the batch rises, and takes the gradient
+// there. It then moves back for the update:
 //
 //	V = Gamma·‖W‖·∂L/∂W(W) / ‖∂L/∂W(W)‖,  W ← W − lr·∂L/∂W(W + V)
 //

@@ -8,10 +8,9 @@ import (
 )
 
 // validateBatchNorm returns an error that names the first batch norm that sees one value a
-// channel in the smallest batch of an epoch, that is, one image of one pixel at one step.
-// set is the shape of the data set.
-// Such values have no variance: the output is the bias whatever the input is, and the
-// running variance shrinks.
+// channel in the smallest batch of an epoch: one image of one pixel at one step. Such a value
+// has no variance: the output is the bias whatever the input is, and the running variance
+// shrinks. set is the shape of the data set.
 //
 // Steps count once a layer of neurons has made them. A batch norm on a branch around such
 // a layer is taken for one behind it; the pass itself returns an error then.

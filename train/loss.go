@@ -22,8 +22,7 @@ type Loss interface {
 	// second pass, over the images as they were before the adversary.
 	NeedsClean() bool
 	// Compute writes the loss of image n to losses[n], for n from 0 to N − 1. It finds zeros
-	// there. It returns
-	// the gradient of their sum with respect to the output: N·Classes values for the
+	// there. It returns the gradient of their sum with respect to the output: N·Classes values for the
 	// gradient of Mean, or N·Steps·Classes values for that of Logits. The gradient of Mean
 	// makes the faster backward pass.
 	//
@@ -142,12 +141,13 @@ func compute(l Loss, losses []float64, o Outputs) (grad, clean []float32, err er
 	return mean(grad, o.N), mean(clean, o.N), nil
 }
 
-// mean divides the gradient of a sum over n images by n.
+// mean returns the gradient of a sum over n images, divided by n. The loss keeps its memory.
 func mean(grad []float32, n int) []float32 {
-	for i := range grad {
-		grad[i] /= float32(n)
+	scaled := make([]float32, len(grad))
+	for i, g := range grad {
+		scaled[i] = g / float32(n)
 	}
-	return grad
+	return scaled
 }
 
 // checkGradient returns an error if a gradient with respect to o has another length or a

@@ -15,7 +15,8 @@ import (
 type Optimizer interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
-	// Slots names the vectors that are kept for each parameter. They start at zero.
+	// Slots names the vectors that are kept for each parameter, each with a name of its own.
+	// They start at zero.
 	Slots() []string
 	// Update makes update number step ≥ 1 of a parameter. w holds its values, grad its
 	// gradient, and slots[i] the vector named Slots()[i]. All are whole and have the layout
@@ -143,12 +144,18 @@ type Updater struct {
 const large = 1 << 18
 
 // NewUpdater returns an updater of params that has made no update. It returns an error
-// that names the first field of the optimizer that is out of its range.
+// that names the first field of the optimizer that is out of its range, or two slots of one
+// name.
 func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	names := o.Slots()
+	for i, name := range names {
+		if slices.Contains(names[:i], name) { // checkpoints would keep one of the two
+			return nil, fmt.Errorf("train: Slots of %T has the name %q twice, want different names", o, name)
+		}
+	}
 	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
 	elementwise := false // by its type, since a method would be inherited by what embeds it
 	switch o.(type) {

@@ -235,6 +235,8 @@ func TestOptimizerValidate(t *testing.T) {
 		{train.Adam{}, "Adam.Eps is 0, want"},
 		{train.Adam{Eps: 1e-31}, "Adam.Eps is 1e-31, want"},
 		{train.Adam{Eps: 1, WeightDecay: nan}, "Adam.WeightDecay is NaN, want"},
+		{slots{"a", "b"}, ""},
+		{slots{"a", "b", "a"}, `Slots of train_test.slots has the name "a" twice, want`},
 	} {
 		_, err := train.NewUpdater(c.o, nil)
 		if c.want == "" {
@@ -244,6 +246,13 @@ func TestOptimizerValidate(t *testing.T) {
 		}
 	}
 }
+
+// slots is an optimizer with vectors of these names.
+type slots []string
+
+func (slots) Validate() error                                                            { return nil }
+func (s slots) Slots() []string                                                          { return s }
+func (slots) Update(w, grad []float32, slots [][]float32, lr float64, step, threads int) {}
 
 // TestCosine compares the closed form with the recursion by which PyTorch computes
 // the rate of an epoch from that of the one before.

@@ -48,8 +48,17 @@ type Activity struct {
 }
 
 // Currents returns the input currents of the layer. They have the steps of the pass, or one
-// step if they are the same at every step.
-func (a *Activity) Currents() *tensor.Dense { return a.currents.Dense() }
+// step if they are the same at every step. They are zeros and ones if they are the spikes of
+// a layer before, or binary frames.
+func (a *Activity) Currents() *tensor.Dense {
+	s := a.currents.Spikes()
+	if s == nil {
+		return a.currents.Dense()
+	}
+	d := a.NewGrad(s.Shape)
+	kernel.Densify(d.Data, s.Bits, a.Threads())
+	return d
+}
 
 // Threads returns the most goroutines that Penalize may use, or 0 for GOMAXPROCS.
 func (a *Activity) Threads() int { return a.tape.Threads }

@@ -89,7 +89,8 @@ func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
 // Apply updates the parameters by the gradient in Param.Grad: it clips the gradient, makes
 // the update of the optimizer, and projects the weights. The metrics of the epoch count the
 // last pass of Gradient before it. Apply returns an error if there was none since the last
-// Apply, or if a parameter is then not a finite number.
+// Apply. It also returns one if a parameter then is not a finite number, or has padding that
+// is not zero.
 func (s *Step) Apply() error {
 	if !s.ready {
 		return errors.New("Step.Apply: want a call of Step.Gradient before it")
@@ -108,6 +109,9 @@ func (s *Step) Apply() error {
 	for _, p := range t.state {
 		if !kernel.Finite(p.Data(), t.model.Threads) {
 			return fmt.Errorf("%s holds a value that is not a finite number (a lower learning rate may help)", p.Name)
+		}
+		if !p.PaddingIsZero() {
+			return fmt.Errorf("%s: the padding is not zero: optimizers, regularizers, recipes and operations must leave it so", p.Name)
 		}
 	}
 	t.average.update(t)
@@ -177,8 +181,10 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
 	}
 	var penaltyErr error
+	fired := map[string]bool{} // the layers that a penalty has seen
 	if len(t.cfg.Penalties) > 0 {
 		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+			fired[n.Name()] = true
 			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
 			if err != nil && penaltyErr == nil {
 				penaltyErr = err
@@ -195,16 +201,23 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		wrt |= snn.OfImages
 	}
 	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+		for _, p := range t.cfg.Penalties {
+			if of := p.Of(); penaltyErr == nil && (len(fired) == 0 || of != "" && !fired[of]) {
+				penaltyErr = fmt.Errorf("penalty %T of layer %q: the layer did not fire in this pass, want one whose Forward calls snn.Fire", p, of)
+			}
+		}
 		if penaltyErr != nil {
 			return nil, penaltyErr
 		}
-		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
-		mean := 0.0
-		for i, l := range t.losses {
-			mean += l
-			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == s.Labels[i] {
+		for i, y := range s.Labels { // before the loss, which may compute in the memory of the output
+			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == y {
 				sum.Correct++
 			}
+		}
+		grad, clean, err = compute(t.cfg.Loss, t.losses, Outputs{Output: o, Clean: ofClean, Labels: s.Labels})
+		mean := 0.0
+		for _, l := range t.losses {
+			mean += l
 		}
 		s.loss += mean / float64(o.N)
 		return grad, err

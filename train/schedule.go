@@ -11,7 +11,8 @@ import (
 type Schedule interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
-	// Rate returns the learning rate of a step. lr is the base learning rate.
+	// Rate returns the learning rate of a step, finite and at least 0. lr is the base
+	// learning rate. Another rate ends the training with an error.
 	Rate(lr float64, at Position) float64
 }
 

@@ -88,7 +88,7 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // An error ends the sequence. It names the epoch, and the step where there is one. There
 // are two kinds:
 //
-//   - ctx is done (the error is ctx.Err(), wrapped), or an image cannot be read, or the
+//   - ctx is done, and the error is ctx.Err(), wrapped. Or an image cannot be read, or the
 //     adversary, the validation, the monitor, a recorder or the writing of a file fails. The
 //     trainer is then in the state after the last completed step. Epochs checks ctx before
 //     every step.
@@ -177,8 +177,12 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	}
 	for batch, err := range t.loader.EpochFrom(ctx, epoch, t.part.Steps) {
 		var loss float64
+		lr := rate(t.part.Steps)
+		if err == nil && (!finite(lr) || lr < 0) {
+			err = fmt.Errorf("schedule %T: the learning rate is %v, want a finite number of at least 0", t.cfg.Schedule, lr)
+		}
 		if err == nil {
-			loss, err = t.step(ctx, batch, rate(t.part.Steps))
+			loss, err = t.step(ctx, batch, lr)
 		}
 		tick()
 		if err != nil {
@@ -246,7 +250,8 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float64, error) {
 	s := &Step{X: b.X, Clean: b.X, Labels: b.Y, IDs: b.ID, Epoch: len(t.history), t: t, lr: lr}
 	if t.cfg.Adversary != nil {
-		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X, b.Y, b.ID, t.key.Derive("adversary", uint64(t.updater.Steps)))
+		// The adversary gets copies, so that a careless one leaves Clean and the labels as they are.
+		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X.Clone(), slices.Clone(b.Y), slices.Clone(b.ID), t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
 			return 0, fmt.Errorf("adversary: %w", err)
 		}

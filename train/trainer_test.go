@@ -419,6 +419,16 @@ func TestFailedStep(t *testing.T) {
 				return good.Apply(p, key, threads)
 			})
 		}, "regularizer: broken", 0},
+		"padding in a weight": {func(cfg *train.Config, _ *snn.Model, fails func() bool, _ func()) {
+			good := cfg.Regularizer
+			cfg.Regularizer = regularizer(func(p *autograd.Param, key rng.Key, threads int) error {
+				if p.Name == "fc.weight" && fails() {
+					w := p.MutableData()
+					w[len(w)-1] = 0.1 // of the last of 16 channels
+				}
+				return good.Apply(p, key, threads)
+			})
+		}, "fc.weight: the padding is not zero", 0},
 		"simplex": {func(cfg *train.Config, _ *snn.Model, fails func() bool, _ func()) {
 			good := cfg.Simplex
 			calls := 0

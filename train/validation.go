@@ -79,7 +79,8 @@ func (t *Trainer) validation(ctx context.Context, epochs int) (*Scores, error) {
 // SaveBest makes Epochs save the network to path whenever a validation is better than all
 // before it, those before a resume included. The file is one of [snn.Model.Save]. It holds
 // the average of the parameters if there is Config.EMA. The better validation is that of the
-// higher accuracy on the adversary's images, or on the clean ones without an adversary. An
+// higher accuracy on the adversary's images, or on the clean ones without an adversary. SaveBest
+// does not compare one with the other, if a resume added or removed the adversary. An
 // error of the file ends the sequence. With an empty path, Epochs saves no networks.
 //
 // SaveBest returns an error if Config.Validation is nil.
@@ -93,10 +94,7 @@ func (t *Trainer) SaveBest(path string) error {
 
 // score is what SaveBest compares.
 func (s *Scores) score() float64 {
-	switch {
-	case s == nil:
-		return -1
-	case s.Attacked != nil:
+	if s.Attacked != nil {
 		return *s.Attacked
 	}
 	return s.Clean
@@ -108,7 +106,8 @@ func (t *Trainer) saveBest(s *Scores) error {
 		return nil
 	}
 	for _, m := range t.history {
-		if m.Validation.score() >= s.score() {
+		v := m.Validation
+		if v != nil && (v.Attacked == nil) == (s.Attacked == nil) && v.score() >= s.score() {
 			return nil
 		}
 	}

@@ -5,7 +5,8 @@ python bench_spikingjelly.py [threads [repetitions]]
 
 The layers are in multi-step mode with the torch backend. Where SpikingJelly has no such
 neuron, one is built from its parts: ALIF is a subclass of its BaseNode, and the recurrent
-layer is its ElementWiseRecurrentContainer around a LIFNode. Three surrogates are tried; the
+layer is its ElementWiseRecurrentContainer around a LIFNode. "channels" has a 1×1 convolution
+in that container, and "plain" is a loop in plain PyTorch. Three surrogates are tried; the
 fastest counts and is named in the output. Times are in milliseconds a call: the median and
 the range, and the median of the processor time.
 """
@@ -54,13 +55,41 @@ class Recurrence(torch.nn.Module):
 
 
 class Recurrent(torch.nn.Module):
-    def __init__(self, **kwargs):
+    def __init__(self, f, **kwargs):
         super().__init__()
-        self.f = Recurrence()
+        self.f = f
         self.layer = layer.ElementWiseRecurrentContainer(neuron.LIFNode(tau=2.0, **kwargs), self.f, step_mode="m")
 
     def forward(self, x):
         return self.layer(x)
+
+
+class Channels(torch.nn.Module):
+    """Recurrence over all channels of a pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(C, C, 1, bias=False)
+
+    def forward(self, y, x):
+        return x if isinstance(y, float) else x + self.conv(y)
+
+
+class Loop(torch.nn.Module):
+    """A LIF neuron as a loop over steps in plain PyTorch, with a surrogate of SpikingJelly."""
+
+    def __init__(self, surrogate_function):
+        super().__init__()
+        self.surrogate_function = surrogate_function
+
+    def forward(self, x):
+        v, spikes = torch.zeros_like(x[0]), []
+        for current in x:
+            v = 0.5 * v + current
+            s = self.surrogate_function(v - 1)
+            v = v * (1 - s)
+            spikes.append(s)
+        return torch.stack(spikes)
 
 
 def cuba(surrogate_function):
@@ -73,8 +102,10 @@ LAYERS = {
     "PLIF": lambda s: neuron.ParametricLIFNode(surrogate_function=s, step_mode="m"),
     "ALIF": lambda s: ALIF(0.9, 0.5, 0.8, surrogate_function=s, step_mode="m"),
     "CuBaLIF": cuba,
-    "recurrent": lambda s: Recurrent(surrogate_function=s),
+    "recurrent": lambda s: Recurrent(Recurrence(), surrogate_function=s),
     "LIF": lambda s: neuron.LIFNode(surrogate_function=s, step_mode="m"),
+    "channels": lambda s: Recurrent(Channels(), surrogate_function=s),
+    "plain": Loop,
 }
 SURROGATES = {
     "Sigmoid": lambda: surrogate.Sigmoid(),

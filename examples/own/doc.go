@@ -3,7 +3,7 @@
 //
 //	go run ./examples/own
 //
-// It trains on the embedded part of Fashion-MNIST and prints a report of three attacks. Copy
+// It trains on the embedded part of Fashion-MNIST and prints a report of two attacks, its own and PGD. Copy
 // main.go to begin with your own. The page docs/extend.md describes every kind of part, and
 // docs/own.md goes through this program.
 package main

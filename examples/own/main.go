@@ -93,7 +93,7 @@ func (hinge) NeedsClean() bool { return false }
 
 func (h hinge) Validate() error {
 	if !(h.Margin > 0) {
-		return fmt.Errorf("Margin is %v, want a positive number", h.Margin)
+		return fmt.Errorf("margin is %v, want a positive number", h.Margin)
 	}
 	return nil
 }

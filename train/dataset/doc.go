@@ -31,7 +31,9 @@
 // A [Set] consists of labels and a [PixelSource], which reads pixels from memory, files or
 // elsewhere. Pixels are bytes. A batch holds them as float32 numbers, value/255, in [0,1].
 // A set of examples with a frame for each time step has a [FrameSource] instead; see
-// [NewFrameSet]. Normalization is part of the model. The model takes it from [Set.Normalization], or from
+// [NewFrameSet].
+//
+// Normalization is part of the model. The model takes it from [Set.Normalization], or from
 // the [Moments] of the training set if the set has none.
 //
 // A test set must have the classes of the training set in the same order. [Set.ClassNames]

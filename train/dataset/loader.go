@@ -103,8 +103,8 @@ func (l *Loader) Batches() int {
 // batches. A goroutine prepares batches ahead of the caller's loop. It has ended when the
 // loop ends, also after a break, an error or a panic.
 //
-// If ctx is done or an image cannot be read, the sequence ends with that error and an empty
-// batch. A panic of the set's source reaches the caller's loop. Epoch panics if epoch is
+// If ctx is done, an image cannot be read, or a value is outside [0,1], the sequence ends with
+// that error and an empty batch. A panic of the set's source reaches the caller's loop. Epoch panics if epoch is
 // negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	return l.EpochFrom(ctx, epoch, 0)
@@ -196,7 +196,11 @@ func (l *Loader) batch(key rng.Key, indices []int) (Batch, error) {
 	for k, i := range indices {
 		b.Y[k], b.ID[k] = l.set.Label(i), uint64(i)
 	}
-	if err := l.set.Fill(b.X, indices); err != nil || len(l.cfg.Augment) == 0 {
+	err := l.set.Fill(b.X, indices)
+	if err == nil {
+		err = checkRange(b.X, indices)
+	}
+	if err != nil || len(l.cfg.Augment) == 0 {
 		return b, err
 	}
 	for k, i := range indices {
@@ -205,5 +209,21 @@ func (l *Loader) batch(key rng.Key, indices []int) (Batch, error) {
 			a.Augment(b.X.Slice(k, k+1), r)
 		}
 	}
+	if err := checkRange(b.X, indices); err != nil {
+		return b, fmt.Errorf("after LoaderConfig.Augment: %w", err)
+	}
 	return b, nil
+}
+
+// checkRange returns an error that names the first value of x outside [0,1], and its image in
+// the set.
+func checkRange(x tensor.NCHW, indices []int) error {
+	for k, i := range indices {
+		for j, v := range x.Image(k) {
+			if !(v >= 0 && v <= 1) {
+				return fmt.Errorf("%s is %v, want a number in [0, 1]", x.Slice(k, k+1).Place(j, i), v)
+			}
+		}
+	}
+	return nil
 }
