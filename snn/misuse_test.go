@@ -191,7 +191,7 @@ func TestDerivativeNotFinite(t *testing.T) {
 	for want, n := range map[string]snn.Neuron{
 		"Backward of *autograd.throughTime in layer 1: surrogate gap: a derivative is NaN or infinite":     snn.NewIF(),
 		"Backward of *autograd.glifThroughTime in layer 1: surrogate gap: a derivative is NaN or infinite": snn.NewPLIF(2),
-		"Backward of *autograd.throughModel in layer 1: the gradient by the current is NaN":                snn.NewCustom(newLeaky(8, 1, 1), snn.Triangle{Width: 1}),
+		"Backward of *autograd.throughModel in layer 1: the gradient with respect to the current is NaN":   snn.NewCustom(newLeaky(8, 1, 1), snn.Triangle{Width: 1}),
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 8, Height: 1, Width: 1, Steps: 6}, snn.NewSequential(snn.NewBatchNorm(8), n))
 		require.NoError(t, err)
