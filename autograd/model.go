@@ -162,7 +162,7 @@ func (r *modelRun) trains(t *Tape) bool { return t.Params && r.k.grad != nil }
 
 // chunkPixels bounds the pixels of a chunk, of 16 channels each, so that its states at all
 // steps stay in cache.
-const chunkPixels = 32
+const chunkPixels = 128
 
 // unwritten is what u and dx hold before a neuron writes them, so that values which it leaves
 // out are an error.
@@ -427,11 +427,15 @@ func (o *throughModel) backward(c chunk, steps []modelStep, dy []float32, dyStep
 	ds, du, dx, sum := cut(), cut(), cut(), cut()
 	for t := o.sh.Steps - 1; t >= 0; t-- {
 		o.each(c, t, dySteps, tensor.Lanes, func(at, from, n int) { copy(ds[from:from+n], dy[at:]) })
+		direct := slot.v != nil && slot.steps > 1 && !slot.Add && c.end-c.n == 1
+		if direct { // the chunk is one piece of the slot
+			o.each(c, t, slot.steps, tensor.Lanes, func(at, _, n int) { dx = slot.Data[at:][:n:n] })
+		}
 		if e := o.back(c, t, &steps[t], o.surrogate, dz, ds, du, dx); err == nil {
 			err = e
 		}
 		switch {
-		case slot.v == nil:
+		case slot.v == nil || direct:
 		case slot.steps > 1:
 			o.put(c, t, slot, dx)
 		default:
@@ -454,6 +458,7 @@ func (r *modelRun) back(c chunk, t int, st *modelStep, s Surrogate, dz [][]float
 		r.model.ResetGrad(dz, ds, st.after, st.s)
 	}
 	s.Derivative(du, st.u)
+	ds = ds[:len(du)]
 	for i, d := range du {
 		du[i] = d * ds[i]
 	}
