@@ -273,10 +273,11 @@ func (s *GLIFSums) rows() [sumRows][]float64 {
 const glifTile = 128
 
 // GLIFBackward computes the gradient dx of the inputs by backpropagation through time. It
-// runs the neurons again and then goes back over the steps. With the coefficients α, v, κ,
-// λ, β, ρ and V_r in the order of [GLIF], and the surrogate derivative φ(t) at p(t) − θ(t),
-// the gradient of the state after the last step is 0. Each step turns the gradients ∂m, ∂a
-// of m(t), a(t), and ∂i⁺ of i(t+1), into
+// runs the neurons again and then goes back over the steps. α, v, κ, λ, β, ρ and V_r are the
+// coefficients of [GLIF], in its order. φ(t) is the surrogate derivative at p(t) − θ(t).
+//
+// The gradient of the state after the last step is 0. Each step turns the gradients ∂m and ∂a
+// of m(t) and a(t), and ∂i⁺ of i(t+1), into
 //
 //	∂s = dout(t) + (1 − ρ)·∂a + v·∂i⁺ + (V_r − p)·∂m     (soft reset: − θ·∂m; detached: neither)
 //	∂p = φ·∂s + (1 − s)·∂m                               (soft reset: + ∂m)
