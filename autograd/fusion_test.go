@@ -120,6 +120,9 @@ func (triangle) Derivative(dst, u []float32) {
 // convolution on some images at a time.
 func TestFusion(t *testing.T) {
 	for _, sh := range []tensor.Shape{{N: 5, Steps: 8, C: 3, H: 32, W: 32}, {N: 3, Steps: 4, C: 17, H: 5, W: 7}} {
+		if testing.Short() && sh.H == 32 {
+			continue // minutes under the race detector
+		}
 		cout := 64
 		if sh.C == 17 {
 			cout = 33
