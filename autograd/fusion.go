@@ -120,7 +120,8 @@ func (t *Tape) source(y *Value) source {
 }
 
 // cached is the number of currents that fire computes at a time: 8 MB, which stay in cache.
-const cached = 1 << 21
+// Tests set it.
+var cached = 1 << 21
 
 // neurons are a rule by which neurons fire.
 type neurons interface {
