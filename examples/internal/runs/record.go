@@ -43,9 +43,8 @@ func WriteRecord(path string, v any) error {
 
 // ReadRecord reads a file of [WriteRecord] to v. It opens neither a named pipe nor a device.
 //
-// It returns an error that names the file if the file is not regular or has more than
-// budget bytes, if its checksum is wrong, or if it has a key that v has not. The content of
-// v is then unspecified. The error of a file that does not exist is [fs.ErrNotExist].
+// A file that is not regular, has more than budget bytes or a wrong checksum is an error that
+// names it. So is a file with a key that v has not. The content of v is then unspecified. The error of a file that does not exist is [fs.ErrNotExist].
 func ReadRecord(path string, v any, budget int64) error {
 	b, err := readRegular(path, budget)
 	if err == nil {
