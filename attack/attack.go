@@ -182,6 +182,7 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 		rule = steepest{}
 	}
 	stepper := rule.Begin(p.ball, a.Alpha, a.Steps)
+	var first, best, before float64 // values: at the start, the best, and the best before the last tenth
 	for step := range a.Steps {
 		g := a.Gradient
 		if v, ok := g.(Varying); ok {
@@ -194,9 +195,17 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 			}
 			return fmt.Errorf("step %d: %w", step+1, err)
 		}
-		o.trace = append(o.trace, value)
+		if step == 0 {
+			first, best = value, value
+		}
+		if best = max(best, value); step < a.Steps-a.Steps/10 {
+			before = best
+		}
 		stepper.Step(p.point, p.along(grad), value)
 		p.project()
+	}
+	if best > first {
+		o.late = max(o.late, float32((best-before)/(best-first)))
 	}
 	if a.KeepBest {
 		_, err = o.Logits(p.image)

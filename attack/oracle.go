@@ -47,7 +47,9 @@ type Oracle struct {
 	early bool    // whether to stop at the first misclassified point
 	yield func(*request) bool
 	model *snn.Model // that passes are made on
-	judge func(o *Oracle, x []float32) (bool, error)
+	// judge returns what score does by the passes of a verdict, whose random numbers are not the
+	// attack's. Nil believes the attack's own passes.
+	judge func(o *Oracle, x []float32) (margin float32, success bool, err error)
 
 	asked int // requests, which number the passes' random streams
 	effort
@@ -60,10 +62,10 @@ type Oracle struct {
 
 // effort is what a search has taken.
 type effort struct {
-	passes    int // passes of one image: a forward pass is one, and a backward pass another
-	gradients int // gradients
-	zeros     int // gradients that were zero
-	trace     []float64
+	passes    int     // passes of one image: a forward pass is one, and a backward pass another
+	gradients int     // gradients
+	zeros     int     // gradients that were zero
+	late      float32 // see Trial.Late
 }
 
 // request is a question about a point.
@@ -181,11 +183,11 @@ func (o *Oracle) consider(x, logits []float32) error {
 		return nil
 	}
 	if found && o.judge != nil {
-		confirmed, err := o.judge(o, x)
-		if err != nil {
+		var err error
+		if margin, found, err = o.judge(o, x); err != nil {
 			return err
 		}
-		if found = confirmed; !found && o.best != nil && margin >= o.margin {
+		if !found && o.best != nil && margin >= o.margin {
 			return nil
 		}
 	}
