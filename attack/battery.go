@@ -44,6 +44,9 @@ type BatteryConfig struct {
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
+	// Certified, if not nil, says for each image of the data whether it is proven that no point
+	// within the threat model is misclassified. Check 11 holds the battery against it.
+	Certified []bool
 	// OnResult, if not nil, is called for each image when it is finished, in no fixed order, and
 	// not concurrently. An error stops the battery, which returns it.
 	OnResult func(ImageResult) error
@@ -77,6 +80,9 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 		return nil, ctx.Err()
 	}
 	e.report.finish()
+	if err := e.check(ctx); err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("attack: battery: %w", err)
+	}
 	return e.report, ctx.Err()
 }
 
@@ -137,6 +143,9 @@ func (e *siege) validate() error {
 	}
 	if e.cfg.Draws < 0 {
 		return fmt.Errorf("%d draws: expected at least 0", e.cfg.Draws)
+	}
+	if n := e.data.Shape().N; e.cfg.Certified != nil && len(e.cfg.Certified) != n {
+		return fmt.Errorf("Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
 	}
 	names := map[string]bool{clean: true, worstCase: true}
 	for i, a := range e.Attacks {

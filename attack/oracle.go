@@ -51,6 +51,8 @@ type Oracle struct {
 	// attack's. Nil believes the attack's own passes.
 	judge func(o *Oracle, x []float32) (margin float32, success bool, err error)
 
+	by func(logits []float32) (margin float32, success bool) // in place of score, if not nil
+
 	asked int // requests, which number the passes' random streams
 	effort
 
@@ -177,12 +179,16 @@ func (o *Oracle) consider(x, logits []float32) error {
 	if !o.keep {
 		return nil
 	}
-	margin, found := o.score(logits)
+	score := o.score
+	if o.by != nil {
+		score = o.by
+	}
+	margin, found := score(logits)
 	better := o.best == nil || found && !o.found || found == o.found && margin < o.margin
 	if !better || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
 		return nil
 	}
-	if found && o.judge != nil {
+	if found && o.judge != nil && o.by == nil {
 		var err error
 		if margin, found, err = o.judge(o, x); err != nil {
 			return err
