@@ -62,8 +62,7 @@ func correct(t testing.TB, m *snn.Model, x tensor.NCHW) []int {
 	return y
 }
 
-// A search lowers the margin of every image, and lies within its ball: Perturb checks that. More
-// passes never leave a larger margin. Frames have perturbations of their own, or share one.
+// A search lowers the margin of every image, and lies within its ball: Perturb checks that. Frames have perturbations of their own, or share one.
 func TestSearchesLowerMargins(t *testing.T) {
 	m := model(t, small, false)
 	for name, x := range map[string]tensor.NCHW{
@@ -164,4 +163,53 @@ func TestSearchesRefuse(t *testing.T) {
 		_, err := s.Perturb(ctx, m, x, y, ids, rng.New(1))
 		assert.EqualError(t, err, want, fmt.Sprintf("%+v", s))
 	}
+}
+
+// A local search ends at a point that no flip of a single value improves, as a search over all of
+// them finds.
+func TestLocalSearchEndsAtMinimum(t *testing.T) {
+	m := model(t, small, false)
+	const eps = 0.03125
+	x, _, _ := images(m, 8, 0, 1)
+	y := correct(t, m, x)
+	adv := perturb(t, attack.LocalSearch{Eps: eps, Passes: 4000}, m, x, y, nil)
+	margin, survived := margins(t, m, adv, y), 0
+	for i := range x.N {
+		if margin[i] <= 0 {
+			continue // the search stops there
+		}
+		survived++
+		for k, v := range x.Image(i) {
+			for _, end := range []float32{max(v-eps, 0), min(v+eps, 1)} {
+				other := tensor.NCHW{N: 1, C: x.C, H: x.H, W: x.W, Data: slices.Clone(adv.Image(i))}
+				other.Data[k] = end
+				assert.GreaterOrEqual(t, margins(t, m, other, y[i:i+1])[0], margin[i]-1e-6, "image %d, value %d", i, k)
+			}
+		}
+	}
+	assert.NotZero(t, survived)
+}
+
+// Rounds have starts of their own and begin without a best point. They break what a round alone
+// breaks, and more.
+func TestRounds(t *testing.T) {
+	m := model(t, small, false)
+	x, _, _ := images(m, 60, 0, 1)
+	y := correct(t, m, x)
+	start := attack.PGD(0.03, 0.01, 2, snn.BPTT{})
+	start.KeepBest = true
+	search := attack.LocalSearch{Eps: 0.03, Passes: 30, FromBest: true}
+	var left []int
+	for _, n := range []int{1, 2, 8} {
+		adv := perturb(t, attack.Rounds{N: n, Attacks: []attack.Searcher{start, search}}, m, x, y, nil)
+		count := 0
+		for _, v := range margins(t, m, adv, y) {
+			if v > 0 {
+				count++
+			}
+		}
+		left = append(left, count)
+	}
+	assert.GreaterOrEqual(t, left[0], left[1])
+	assert.Greater(t, left[0], left[2])
 }
