@@ -19,7 +19,10 @@ import (
 // Battery is a list of attacks, cheapest first. An image meets one after the other and leaves as
 // soon as one has broken it, that is, found a misclassified image within the threat model.
 type Battery struct {
-	Name   string // of a preset, such as "standard"
+	// Name is that of a preset, such as "standard". A battery with a name leaves out the gradient
+	// attacks whose gradient approximation the network's neurons refuse, and the report says so.
+	// Without a name, such an attack is an error.
+	Name   string
 	Threat Threat // bounds all attacks
 	// Attacks are at least one. A [Searcher] shares its passes with other images, and leaves an
 	// image as soon as it is broken. Any other adversary gets one image at a time. A [Searcher]
@@ -127,6 +130,34 @@ func (e *siege) prepare(ctx context.Context) error {
 		}
 	}
 	e.report = newBatteryReport(e, random, hex.EncodeToString(digest.Sum(nil)))
+	return e.refuse()
+}
+
+// refuse tries the gradient of each attack, and notes which of them the network refuses.
+func (e *siege) refuse() error {
+	x, err := e.read(0)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for k, a := range e.Attacks {
+		if g, ok := a.Attack.(*Attack); ok {
+			_, err := e.model.InputGradient(snn.Pass{Gradient: g.Gradient}, x, func(logits []float32) []float32 {
+				return make([]float32, len(logits))
+			})
+			if err != nil && e.Name == "" {
+				return fmt.Errorf("attack %s: %w", a.Name, err)
+			}
+			if err != nil {
+				e.report.Attacks[k].Refused = err.Error()
+				continue
+			}
+		}
+		left++
+	}
+	if left == 0 {
+		return fmt.Errorf("the network refuses all attacks: %s", e.report.Attacks[0].Refused)
+	}
 	return nil
 }
 
@@ -289,6 +320,10 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 		return r, x, x, nil
 	}
 	for k, a := range e.Attacks {
+		if e.report.Attacks[k].Refused != "" {
+			r.Trials = append(r.Trials, Trial{Margin: margin})
+			continue
+		}
 		key := e.cfg.Key.Derive("attack "+a.Name, 0)
 		o := e.oracle(ask, x, i, key)
 		o.best, o.margin, o.found = slices.Clone(best), margin, r.BrokenBy >= 0

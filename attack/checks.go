@@ -21,8 +21,8 @@ const probes = 64
 // check computes the twelve checks.
 func (e *siege) check(ctx context.Context) error {
 	p := &probe{siege: e, gradient: snn.BPTT{}}
-	for _, a := range e.Attacks {
-		if a, ok := a.Attack.(*Attack); ok && !changesForward(a.Gradient) {
+	for k, a := range e.Attacks {
+		if a, ok := a.Attack.(*Attack); ok && !snn.ChangesForward(a.Gradient) && e.report.Attacks[k].Refused == "" {
 			p.gradient = a.Gradient
 			break
 		}
@@ -409,7 +409,9 @@ func (o *watched) Backward(t *autograd.Tape) {
 func (p *probe) variety(_ context.Context, c *Check) error {
 	gradients, objectives, starts := map[string]bool{}, map[string]bool{}, 0
 	for _, a := range p.report.Attacks {
-		if s := a.Settings; s.Gradient != "" {
+		if a.Refused != "" {
+			c.raise(Warning, fmt.Sprintf("The network refused %s: %s.", a.Name, a.Refused))
+		} else if s := a.Settings; s.Gradient != "" {
 			gradients[s.Gradient], objectives[s.Objective] = true, true
 			starts += max(s.Starts, 1) * max(s.Targets, 1)
 		}

@@ -184,3 +184,20 @@ func TestChecksOfRandomNetwork(t *testing.T) {
 	assert.Equal(t, 1, r.Draws)
 	assert.Equal(t, attack.Fault, checks[7].Status)
 }
+
+// A network whose thresholds and currents are 100 times as large is the same function. The flag
+// rises, for its own surrogates are now too narrow, and surrogates in units of the threshold
+// break as many images as before.
+func TestThresholdsTimes100(t *testing.T) {
+	b := checkedBattery(snn.BPTT{Surrogate: snn.Triangle{Width: 1}, Relative: true}, 20)
+	before, checks := checked(t, sound(t), b, 100, attack.DefaultBatteryConfig())
+	assert.NotContains(t, raised(checks), 6)
+	m := sound(t)
+	neurons(m, func(n *snn.LIF, _ snn.Layer) { n.Threshold *= 100 })
+	scaleParam(t, m, 100, "features.1.weight", "features.1.bias", "features.5.weight", "features.5.bias")
+	after, checks := checked(t, m, b, 100, attack.DefaultBatteryConfig())
+	assert.Contains(t, checks[6].Advice, "is almost zero an eighth of the threshold away")
+	assert.InDelta(t, before.WorstCase, after.WorstCase, 0.01)
+	own, _ := checked(t, m, checkedBattery(snn.BPTT{}, 20), 100, attack.DefaultBatteryConfig())
+	assert.Greater(t, own.Attacks[0].Left, after.Attacks[0].Left+0.1, "the network's own surrogates")
+}
