@@ -62,31 +62,32 @@ func (c *climber) ask() (float32, error) {
 	return margin, nil
 }
 
-// keepIfBetter keeps the point unless its margin is higher than before. A piecewise-constant
-// network has equal margins over whole regions, which a search has to cross. Otherwise
-// keepIfBetter goes back to the point before.
-func (c *climber) keepIfBetter() (better bool, err error) {
+// keepUnlessWorse asks about the point and returns by how much its margin is higher than that of
+// the point before. If it is higher, it goes back to the point before. It keeps a point of the
+// same margin: a piecewise-constant network has equal margins over whole regions, which a search
+// has to cross.
+func (c *climber) keepUnlessWorse() (change float32, err error) {
 	margin, err := c.ask()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	if margin > c.margin {
+	change = margin - c.margin
+	if change > 0 {
 		copy(c.point, c.kept)
-		return false, nil
+		return change, nil
 	}
-	better = margin < c.margin
 	c.margin = margin
 	copy(c.kept, c.point)
-	return better, nil
+	return change, nil
 }
 
 // indices appends the indices of the values of a channel in an area to dst. Pixels of the area
-// that are outside the image have none.
+// beyond the image have none.
 func (c *climber) indices(dst []int, a area, channel int) []int {
 	for t := a.from; t < a.to; t++ {
-		for y := max(a.y, 0); y < min(a.y+a.side, c.h); y++ {
+		for y := a.y; y < min(a.y+a.side, c.h); y++ {
 			row := ((t*c.channels+channel)*c.h + y) * c.w
-			for x := max(a.x, 0); x < min(a.x+a.side, c.w); x++ {
+			for x := a.x; x < min(a.x+a.side, c.w); x++ {
 				dst = append(dst, row+x)
 			}
 		}
@@ -102,9 +103,9 @@ func (c *climber) toEnd(a area, channel int, up bool) (changed bool) {
 		end = c.high
 	}
 	for t := a.from; t < a.to; t++ {
-		for y := max(a.y, 0); y < min(a.y+a.side, c.h); y++ {
+		for y := a.y; y < min(a.y+a.side, c.h); y++ {
 			row := ((t*c.channels+channel)*c.h + y) * c.w
-			for i := row + max(a.x, 0); i < row+min(a.x+a.side, c.w); i++ {
+			for i := row + a.x; i < row+min(a.x+a.side, c.w); i++ {
 				changed = changed || c.point[i] != end[i]
 				c.point[i] = end[i]
 			}

@@ -79,6 +79,7 @@ func (r Rounds) Search(o *Oracle) error {
 func (o *Oracle) anew(key rng.Key) *Oracle {
 	n := *o
 	n.key, n.asked, n.effort = key, 0, effort{}
+	n.Forget()
 	n.best, n.margin, n.found = nil, 0, false
 	return &n
 }

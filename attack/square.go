@@ -78,7 +78,7 @@ func (s Square) Search(o *Oracle) error {
 			b.y, b.x = r.IntN(c.h-side+1), r.IntN(c.w-side+1)
 			s.exchange(c, a, b, r)
 		}
-		if _, err := c.keepIfBetter(); err != nil {
+		if _, err := c.keepUnlessWorse(); err != nil {
 			return err
 		}
 	}
