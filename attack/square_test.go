@@ -189,27 +189,3 @@ func TestLocalSearchEndsAtMinimum(t *testing.T) {
 	}
 	assert.NotZero(t, survived)
 }
-
-// Rounds have starts of their own and begin without a best point. They break what a round alone
-// breaks, and more.
-func TestRounds(t *testing.T) {
-	m := model(t, small, false)
-	x, _, _ := images(m, 60, 0, 1)
-	y := correct(t, m, x)
-	start := attack.PGD(0.03, 0.01, 2, snn.BPTT{})
-	start.KeepBest = true
-	search := attack.LocalSearch{Eps: 0.03, Passes: 30, FromBest: true}
-	var left []int
-	for _, n := range []int{1, 2, 8} {
-		adv := perturb(t, attack.Rounds{N: n, Attacks: []attack.Searcher{start, search}}, m, x, y, nil)
-		count := 0
-		for _, v := range margins(t, m, adv, y) {
-			if v > 0 {
-				count++
-			}
-		}
-		left = append(left, count)
-	}
-	assert.GreaterOrEqual(t, left[0], left[1])
-	assert.Greater(t, left[0], left[2])
-}
