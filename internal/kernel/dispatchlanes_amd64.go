@@ -307,3 +307,23 @@ func (l Level) combine(dst, x, y *float32, a, b float32, n int) {
 		combinePortable(dst, x, y, a, b, n)
 	}
 }
+
+func (l Level) random(r *Random, dst *uint64) {
+	switch l {
+	case AVX512:
+		chacha8AVX512(dst, &r.seed[0])
+	case AVX2:
+		chacha8AVX2(dst, &r.seed[0])
+	default:
+		randomPortable(r, dst)
+	}
+}
+
+func (l Level) draw(s, always, limits []uint16, random []uint64, channels int) {
+	if groups := len(s) / Lanes; groups > 0 && l > Portable {
+		drawAVX2(&s[0], &always[0], &limits[0], &random[0], groups, channels)
+		done := groups * Lanes
+		s, always, limits, random = s[done:], always[done:], limits[done*channels:], random[done*channels/4:]
+	}
+	drawPortable(s, always, limits, random, channels)
+}

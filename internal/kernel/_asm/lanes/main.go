@@ -17,6 +17,7 @@ func main() {
 	Package("../laneargs.go")
 	ConstraintExpr("!purego")
 	constants()
+	randomConstants()
 	for _, s := range All {
 		neuronForward(s)
 		neuronSupport(s)
@@ -31,6 +32,7 @@ func main() {
 		affine(s)
 		if !s.Wide() {
 			halve(s)
+			draw(s)
 		}
 		sum(s)
 		squares(s)
@@ -48,6 +50,7 @@ func main() {
 		adam(s)
 		extrapolate(s)
 		combine(s)
+		chacha8(s)
 	}
 	Generate()
 }

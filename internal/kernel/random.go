@@ -1,0 +1,120 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"unsafe"
+)
+
+// Random is the generator ChaCha8 of [math/rand/v2], for many numbers at a time. Its numbers
+// are the same at every level.
+type Random struct {
+	level    Level
+	portable rand.ChaCha8
+	seed     [seedNumbers]uint64 // of the numbers after buf, except at level Portable
+	buf      [MaxRandom + epoch + seedNumbers]uint64
+	from, to int // buf[from:to] are the next numbers
+}
+
+// 16 blocks of ChaCha8 from one seed are the numbers of an epoch, and the next seed.
+const (
+	seedNumbers = 4
+	epoch       = 16*8 - seedNumbers
+)
+
+// MaxRandom is the largest number of random numbers that Next returns.
+const MaxRandom = 1024
+
+// Seed begins the stream of a key.
+func (r *Random) Seed(key [32]byte) {
+	r.level, r.from, r.to = CurrentLevel(), 0, 0
+	if r.level == Portable {
+		r.portable.Seed(key)
+		return
+	}
+	for i := range r.seed {
+		r.seed[i] = binary.LittleEndian.Uint64(key[8*i:])
+	}
+}
+
+// Next returns the next n numbers. They are valid until the next call.
+func (r *Random) Next(n int) []uint64 {
+	if r.to-r.from < n {
+		r.from, r.to = 0, copy(r.buf[:], r.buf[r.from:r.to])
+		for ; r.to < n; r.to += epoch {
+			dst := r.buf[r.to:][:epoch+seedNumbers]
+			r.level.random(r, &dst[0])
+			copy(r.seed[:], dst[epoch:])
+		}
+	}
+	r.from += n
+	return r.buf[r.from-n : r.from]
+}
+
+// randomPortable writes the numbers of an epoch.
+func randomPortable(r *Random, dst *uint64) {
+	numbers := unsafe.Slice(dst, epoch)
+	for i := range numbers {
+		numbers[i] = r.portable.Uint64()
+	}
+}
+
+// Chances are the probabilities of the pixels of a block, prepared for [Random.Draw]. Pixels are
+// in groups of 16, of which the last may be smaller.
+type Chances struct {
+	channels int
+	limits   []uint16 // [groups][channels][pixels of the group]: 2¹⁶ times the probability, 0 instead of 2¹⁶
+	always   []uint16 // [pixels]: where the probability is 1
+}
+
+// Set prepares the probabilities p [pixels][16] of the given number of channels. It rounds them
+// to multiples of 2⁻¹⁶. Those outside [0,1] become 0 or 1.
+func (c *Chances) Set(p []float32, channels int) {
+	pixels := len(p) / Lanes
+	c.channels = channels
+	c.limits = slices.Grow(c.limits[:0], pixels*channels)[:pixels*channels]
+	c.always = slices.Grow(c.always[:0], pixels)[:pixels]
+	clear(c.always)
+	limits := c.limits
+	for i := 0; i < pixels; i += Lanes {
+		always := c.always[i:min(i+Lanes, pixels)]
+		for lane := range channels {
+			for k := range always {
+				v := min(max(int32(p[(i+k)*Lanes+lane]*(1<<16)+0.5), 0), 1<<16)
+				limits[k] = uint16(v)
+				always[k] |= uint16(v>>16) << lane
+			}
+			limits = limits[len(always):]
+		}
+	}
+}
+
+// Draw fills s [pixels] with independent spikes. It draws 16 bits for each pixel and channel, in
+// the order of Chances.limits.
+func (r *Random) Draw(s []uint16, c *Chances) {
+	l := CurrentLevel()
+	limits, always := c.limits, c.always
+	for chunk := 4 * MaxRandom / c.channels / Lanes * Lanes; len(s) > 0; {
+		n := min(chunk, len(s))
+		l.draw(s[:n], always, limits, r.Next((n*c.channels+3)/4), c.channels)
+		s, always, limits = s[n:], always[n:], limits[n*c.channels:]
+	}
+}
+
+// drawPortable sets the bits of s to those of always, and to 1 where a random number of 16 bits is
+// below its limit.
+func drawPortable(s, always, limits []uint16, random []uint64, channels int) {
+	next := 0
+	for i := 0; i < len(s); i += Lanes {
+		group := s[i:min(i+Lanes, len(s))]
+		copy(group, always[i:])
+		for lane := range channels {
+			for k, limit := range limits[next:][:len(group)] {
+				number := uint32(uint16(random[(next+k)/4] >> ((next + k) % 4 * 16)))
+				group[k] |= uint16((number-uint32(limit))>>31) << lane
+			}
+			next += len(group)
+		}
+	}
+}
