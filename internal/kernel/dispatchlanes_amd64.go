@@ -319,11 +319,11 @@ func (l Level) random(r *Random, dst *uint64) {
 	}
 }
 
-func (l Level) draw(s, always, limits []uint16, random []uint64, channels int) {
+func (l Level) draw(s, always []uint16, limits, random []uint64, channels int) {
 	if groups := len(s) / Lanes; groups > 0 && l > Portable {
 		drawAVX2(&s[0], &always[0], &limits[0], &random[0], groups, channels)
-		done := groups * Lanes
-		s, always, limits, random = s[done:], always[done:], limits[done*channels:], random[done*channels/4:]
+		pixels, numbers := groups*Lanes, groups*fours(Lanes)*channels
+		s, always, limits, random = s[pixels:], always[pixels:], limits[numbers:], random[numbers:]
 	}
 	drawPortable(s, always, limits, random, channels)
 }

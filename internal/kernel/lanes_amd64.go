@@ -67,7 +67,7 @@ func halveAVX2(low *float32, high *float32, src *float32, n int)
 // drawAVX2 is drawPortable for whole groups.
 //
 //go:noescape
-func drawAVX2(s *uint16, always *uint16, limits *uint16, random *uint64, groups int, channels int)
+func drawAVX2(s *uint16, always *uint16, limits *uint64, random *uint64, groups int, channels int)
 
 // sumAVX2 is sumPortable.
 //

@@ -2650,7 +2650,7 @@ px1done:
 	VZEROUPPER
 	RET
 
-// func drawAVX2(s *uint16, always *uint16, limits *uint16, random *uint64, groups int, channels int)
+// func drawAVX2(s *uint16, always *uint16, limits *uint64, random *uint64, groups int, channels int)
 // Requires: AVX, AVX2
 TEXT ·drawAVX2(SB), NOSPLIT, $0-48
 	MOVQ s+0(FP), AX

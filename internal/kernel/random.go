@@ -60,11 +60,12 @@ func randomPortable(r *Random, dst *uint64) {
 	}
 }
 
-// Chances are the probabilities of the pixels of a block, prepared for [Random.Draw]. Pixels are
-// in groups of 16, of which the last may be smaller.
+// Chances are the probabilities of the pixels of a block, prepared for [Random.Draw]. Four of
+// them are in one number of 64 bits, as in a random number. Pixels are in groups of 16. The last
+// group has fewer pixels, rounded up to a multiple of four.
 type Chances struct {
 	channels int
-	limits   []uint16 // [groups][channels][pixels of the group]: 2¹⁶ times the probability, 0 instead of 2¹⁶
+	limits   []uint64 // [groups][channels][pixels of the group / 4]: 2¹⁶ times each probability below 1
 	always   []uint16 // [pixels]: where the probability is 1
 }
 
@@ -73,8 +74,10 @@ type Chances struct {
 func (c *Chances) Set(p []float32, channels int) {
 	pixels := len(p) / Lanes
 	c.channels = channels
-	c.limits = slices.Grow(c.limits[:0], pixels*channels)[:pixels*channels]
+	size := fours(pixels) * channels
+	c.limits = slices.Grow(c.limits[:0], size)[:size]
 	c.always = slices.Grow(c.always[:0], pixels)[:pixels]
+	clear(c.limits)
 	clear(c.always)
 	limits := c.limits
 	for i := 0; i < pixels; i += Lanes {
@@ -82,39 +85,52 @@ func (c *Chances) Set(p []float32, channels int) {
 		for lane := range channels {
 			for k := range always {
 				v := min(max(int32(p[(i+k)*Lanes+lane]*(1<<16)+0.5), 0), 1<<16)
-				limits[k] = uint16(v)
+				limits[k/4] |= uint64(uint16(v)) << (k % 4 * 16)
 				always[k] |= uint16(v>>16) << lane
 			}
-			limits = limits[len(always):]
+			limits = limits[fours(len(always)):]
 		}
 	}
 }
 
-// Draw fills s [pixels] with independent spikes. It draws 16 bits for each pixel and channel, in
-// the order of Chances.limits.
+// fours returns how many numbers of 64 bits hold one of 16 bits for each pixel.
+func fours(pixels int) int { return (pixels + 3) / 4 }
+
+// Draw fills s [pixels] with independent spikes. It draws as many random numbers as c has
+// limits.
 func (r *Random) Draw(s []uint16, c *Chances) {
 	l := CurrentLevel()
 	limits, always := c.limits, c.always
 	for chunk := 4 * MaxRandom / c.channels / Lanes * Lanes; len(s) > 0; {
 		n := min(chunk, len(s))
-		l.draw(s[:n], always, limits, r.Next((n*c.channels+3)/4), c.channels)
-		s, always, limits = s[n:], always[n:], limits[n*c.channels:]
+		random := r.Next(fours(n) * c.channels)
+		l.draw(s[:n], always, limits, random, c.channels)
+		s, always, limits = s[n:], always[n:], limits[len(random):]
 	}
 }
 
-// drawPortable sets the bits of s to those of always, and to 1 where a random number of 16 bits is
-// below its limit.
-func drawPortable(s, always, limits []uint16, random []uint64, channels int) {
-	next := 0
-	for i := 0; i < len(s); i += Lanes {
-		group := s[i:min(i+Lanes, len(s))]
-		copy(group, always[i:])
+// drawPortable sets the bits of s to those of always, and to 1 where a random number of 16 bits
+// is below its limit.
+func drawPortable(s, always []uint16, limits, random []uint64, channels int) {
+	// The even and the odd numbers get fields of 32 bits. In such a field, bit 16 of
+	// limit + (2¹⁶ − 1) − number is set if number < limit.
+	const even, one = 0x0000ffff_0000ffff, 0x00000001_00000001
+	for len(s) > 0 {
+		n := min(Lanes, len(s))
+		var spikes [Lanes / 4]uint64 // four pixels each
+		size := fours(n)
 		for lane := range channels {
-			for k, limit := range limits[next:][:len(group)] {
-				number := uint32(uint16(random[(next+k)/4] >> ((next + k) % 4 * 16)))
-				group[k] |= uint16((number-uint32(limit))>>31) << lane
+			l := limits[:size]
+			for i, r := range random[:len(l)] {
+				l := l[i]
+				spikes[i&3] |= ((l&even+even-r&even)>>16&one | (l>>16&even+even-r>>16&even)&(one<<16)) << (lane & 15)
 			}
-			next += len(group)
+			limits, random = limits[size:], random[size:]
 		}
+		dst, fixed := s[:n], always[:n]
+		for i := range dst {
+			dst[i] = fixed[i] | uint16(spikes[i/4&3]>>(i%4*16))
+		}
+		s, always = s[n:], always[n:]
 	}
 }

@@ -109,7 +109,7 @@ func quarterRounds(s ISA, spare reg.VecPhysical, col, diagonal int) {
 
 // draw compares 16 pixels of a channel at a time.
 func draw(s ISA) {
-	Routine("draw"+s.Name, "func(s, always, limits *uint16, random *uint64, groups, channels int)", "is drawPortable for whole groups.")
+	Routine("draw"+s.Name, "func(s, always *uint16, limits, random *uint64, groups, channels int)", "is drawPortable for whole groups.")
 	dst, always, limits, random := parameter("s"), parameter("always"), parameter("limits"), parameter("random")
 	groups, channels, c := parameter("groups"), parameter("channels"), GP64()
 	spikes, bit, r, silent := s.V(0), s.V(1), s.V(2), s.V(3)
