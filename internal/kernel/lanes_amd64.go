@@ -64,6 +64,11 @@ func affineAVX2(dst *float32, x *float32, a *float32, b *float32, n int)
 //go:noescape
 func halveAVX2(low *float32, high *float32, src *float32, n int)
 
+// limitsAVX2 is limitsPortable for whole groups.
+//
+//go:noescape
+func limitsAVX2(always *uint16, limits *uint64, p *float32, groups int, channels int)
+
 // drawAVX2 is drawPortable for whole groups.
 //
 //go:noescape

@@ -62,6 +62,19 @@ DATA chachaStart<>+72(SB)/4, $0x0000000e
 DATA chachaStart<>+76(SB)/4, $0x0000000f
 GLOBL chachaStart<>(SB), RODATA|NOPTR, $80
 
+DATA limitConstants<>+0(SB)/4, $0x00000000
+DATA limitConstants<>+4(SB)/4, $0x00000010
+DATA limitConstants<>+8(SB)/4, $0x00000020
+DATA limitConstants<>+12(SB)/4, $0x00000030
+DATA limitConstants<>+16(SB)/4, $0x00000040
+DATA limitConstants<>+20(SB)/4, $0x00000050
+DATA limitConstants<>+24(SB)/4, $0x00000060
+DATA limitConstants<>+28(SB)/4, $0x00000070
+DATA limitConstants<>+32(SB)/4, $0x47800000
+DATA limitConstants<>+36(SB)/4, $0x3f000000
+DATA limitConstants<>+40(SB)/4, $0x0000ffff
+GLOBL limitConstants<>(SB), RODATA|NOPTR, $44
+
 // func neuronForwardAVX2(r *neuronRun)
 // Requires: AVX, MMX+
 TEXT ·neuronForwardAVX2(SB), NOSPLIT, $0-8
@@ -2647,6 +2660,65 @@ px1more:
 	JMP     px1more
 
 px1done:
+	VZEROUPPER
+	RET
+
+// func limitsAVX2(always *uint16, limits *uint64, p *float32, groups int, channels int)
+// Requires: AVX, AVX2
+TEXT ·limitsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         always+0(FP), AX
+	MOVQ         limits+8(FP), CX
+	MOVQ         p+16(FP), DX
+	MOVQ         groups+24(FP), BX
+	MOVQ         channels+32(FP), SI
+	VMOVDQU      limitConstants<>+0(SB), Y1
+	VBROADCASTSS limitConstants<>+32(SB), Y2
+	VBROADCASTSS limitConstants<>+36(SB), Y3
+	VPBROADCASTD limitConstants<>+40(SB), Y4
+	VXORPS       Y5, Y5, Y5
+
+group:
+	VXORPS Y6, Y6, Y6
+	XORQ   DI, DI
+	MOVQ   DX, R8
+
+channel:
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, (R8)(Y1*4), Y7
+	VMULPS     Y2, Y7, Y7
+	VADDPS     Y3, Y7, Y7
+	VMAXPS     Y5, Y7, Y7
+	VMINPS     Y2, Y7, Y7
+	VCVTTPS2DQ Y7, Y7
+	VPSRLD     $0x10, Y7, Y10
+	VPAND      Y4, Y7, Y7
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, 512(R8)(Y1*4), Y8
+	VMULPS     Y2, Y8, Y8
+	VADDPS     Y3, Y8, Y8
+	VMAXPS     Y5, Y8, Y8
+	VMINPS     Y2, Y8, Y8
+	VCVTTPS2DQ Y8, Y8
+	VPSRLD     $0x10, Y8, Y11
+	VPAND      Y4, Y8, Y8
+	VPACKUSDW  Y8, Y7, Y7
+	VPERMQ     $0xd8, Y7, Y7
+	VPACKUSDW  Y11, Y10, Y10
+	VPERMQ     $0xd8, Y10, Y10
+	VMOVDQU    Y7, (CX)
+	VMOVQ      DI, X0
+	VPSLLW     X0, Y10, Y10
+	VPOR       Y10, Y6, Y6
+	ADDQ       $0x20, CX
+	ADDQ       $0x04, R8
+	INCQ       DI
+	CMPQ       DI, SI
+	JLT        channel
+	VMOVDQU    Y6, (AX)
+	ADDQ       $0x20, AX
+	ADDQ       $0x00000400, DX
+	DECQ       BX
+	JNZ        group
 	VZEROUPPER
 	RET
 

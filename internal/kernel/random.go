@@ -70,27 +70,14 @@ type Chances struct {
 }
 
 // Set prepares the probabilities p [pixels][16] of the given number of channels. It rounds them
-// to multiples of 2⁻¹⁶. Those outside [0,1] become 0 or 1.
+// to multiples of 2⁻¹⁶. Those above 1 become 1, and those below 0 and NaN become 0.
 func (c *Chances) Set(p []float32, channels int) {
 	pixels := len(p) / Lanes
-	c.channels = channels
 	size := fours(pixels) * channels
+	c.channels = channels
 	c.limits = slices.Grow(c.limits[:0], size)[:size]
 	c.always = slices.Grow(c.always[:0], pixels)[:pixels]
-	clear(c.limits)
-	clear(c.always)
-	limits := c.limits
-	for i := 0; i < pixels; i += Lanes {
-		always := c.always[i:min(i+Lanes, pixels)]
-		for lane := range channels {
-			for k := range always {
-				v := min(max(int32(p[(i+k)*Lanes+lane]*(1<<16)+0.5), 0), 1<<16)
-				limits[k/4] |= uint64(uint16(v)) << (k % 4 * 16)
-				always[k] |= uint16(v>>16) << lane
-			}
-			limits = limits[fours(len(always)):]
-		}
-	}
+	CurrentLevel().limits(c.always, c.limits, p, channels)
 }
 
 // fours returns how many numbers of 64 bits hold one of 16 bits for each pixel.
@@ -106,6 +93,28 @@ func (r *Random) Draw(s []uint16, c *Chances) {
 		random := r.Next(fours(n) * c.channels)
 		l.draw(s[:n], always, limits, random, c.channels)
 		s, always, limits = s[n:], always[n:], limits[len(random):]
+	}
+}
+
+// limitsPortable writes the limits and the bits of always of the probabilities p [pixels][16].
+func limitsPortable(always []uint16, limits []uint64, p []float32, channels int) {
+	for len(always) > 0 {
+		n := min(Lanes, len(always))
+		clear(always[:n])
+		for lane := range channels {
+			clear(limits[:fours(n)])
+			for i := range n {
+				v := p[i*Lanes+lane]*(1<<16) + 0.5
+				if !(v > 0) {
+					v = 0
+				}
+				limit := uint32(min(v, 1<<16))
+				limits[i/4] |= uint64(uint16(limit)) << (i % 4 * 16)
+				always[i] |= uint16(limit>>16) << lane
+			}
+			limits = limits[fours(n):]
+		}
+		always, p = always[n:], p[n*Lanes:]
 	}
 }
 

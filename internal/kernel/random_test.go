@@ -41,7 +41,7 @@ func TestDraw(t *testing.T) {
 		channels := 1 + pixels%Lanes
 		r := rand.New(rand.NewPCG(4, uint64(pixels)))
 		p := make([]float32, pixels*Lanes)
-		special := []float32{0, 1, 0x1p-16, 1 - 0x1p-16, 0x0.7p-16, 0x0.9p-16, 1 - 0x0.7p-16, -1, 2}
+		special := []float32{0, 1, 0x1p-16, 1 - 0x1p-16, 0x0.7p-16, 0x0.9p-16, 1 - 0x0.7p-16, -1, 2, 1e30, float32(math.Inf(-1)), float32(math.NaN())}
 		for i := range p {
 			if p[i] = r.Float32(); r.IntN(3) == 0 {
 				p[i] = special[r.IntN(len(special))]
@@ -57,7 +57,7 @@ func TestDraw(t *testing.T) {
 					if k%4 == 0 {
 						rows[k/4] = numbers.Uint64()
 					}
-					limit := min(max(math.Round(float64(p[(group+k)*Lanes+c])*(1<<16)), 0), 1<<16)
+					limit := min(math.Round(float64(p[(group+k)*Lanes+c])*(1<<16)), 1<<16) // NaN stays
 					if float64(rows[k/4]>>(k%4*16)&0xffff) < limit {
 						want[group+k] |= 1 << c
 					}

@@ -32,6 +32,7 @@ func main() {
 		affine(s)
 		if !s.Wide() {
 			halve(s)
+			limits(s)
 			draw(s)
 		}
 		sum(s)

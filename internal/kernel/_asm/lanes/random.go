@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -11,6 +13,9 @@ import (
 // chachaStart has the four constants of ChaCha20 and, after them, the counters of 16 blocks.
 var chachaStart Mem
 
+// limitConstants has the offsets of a channel in 8 pixels, then 2¹⁶, ½ and 2¹⁶ − 1.
+var limitConstants Mem
+
 func randomConstants() {
 	chachaStart = GLOBL("chachaStart", RODATA|NOPTR)
 	for i, w := range []uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574} {
@@ -19,6 +24,13 @@ func randomConstants() {
 	for i := range 16 {
 		DATA(16+4*i, U32(i))
 	}
+	limitConstants = GLOBL("limitConstants", RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(16*i))
+	}
+	DATA(32, U32(math.Float32bits(1<<16)))
+	DATA(36, U32(math.Float32bits(0.5)))
+	DATA(40, U32(1<<16-1))
 }
 
 // chacha8 computes 16 blocks. Register i has word i of the state of 16 blocks, or of 8 of
@@ -105,6 +117,57 @@ func quarterRounds(s ISA, spare reg.VecPhysical, col, diagonal int) {
 	step(2, 3, 1, 12)
 	step(0, 1, 3, 8)
 	step(2, 3, 1, 7)
+}
+
+// limits prepares 16 pixels of a channel at a time.
+func limits(s ISA) {
+	Routine("limits"+s.Name, "func(always *uint16, limits *uint64, p *float32, groups, channels int)", "is limitsPortable for whole groups.")
+	always, limits, p, groups, channels := parameter("always"), parameter("limits"), parameter("p"), parameter("groups"), parameter("channels")
+	lane, channel, bit := GP64(), GP64(), s.V(0).AsX()
+	offsets, size, half, low, zero, fixed := s.V(1), s.V(2), s.V(3), s.V(4), s.V(5), s.V(6)
+	VMOVDQU(limitConstants, offsets)
+	VBROADCASTSS(limitConstants.Offset(32), size)
+	VBROADCASTSS(limitConstants.Offset(36), half)
+	VPBROADCASTD(limitConstants.Offset(40), low)
+	s.Zero(zero)
+	Label("group")
+	s.Zero(fixed)
+	XORQ(lane, lane)
+	MOVQ(p, channel)
+	Label("channel")
+	for i := range 2 {
+		v, all := s.V(7+i), s.V(9)
+		VPCMPEQD(all, all, all)
+		VGATHERDPS(all, Mem{Base: channel, Disp: 512 * i, Index: offsets, Scale: 4}, v)
+		VMULPS(size, v, v)
+		VADDPS(half, v, v)
+		VMAXPS(zero, v, v) // 0 for NaN
+		VMINPS(size, v, v)
+		VCVTTPS2DQ(v, v)
+		VPSRLD(Imm(16), v, s.V(10+i))
+		VPAND(low, v, v)
+	}
+	for _, i := range []int{7, 10} { // 16 words
+		v := s.V(i)
+		VPACKUSDW(s.V(i+1), v, v)
+		VPERMQ(Imm(0b11011000), v, v)
+	}
+	VMOVDQU(s.V(7), Mem{Base: limits})
+	VMOVQ(lane, bit)
+	VPSLLW(bit, s.V(10), s.V(10))
+	VPOR(s.V(10), fixed, fixed)
+	ADDQ(Imm(32), limits)
+	ADDQ(Imm(4), channel)
+	INCQ(lane)
+	CMPQ(lane, channels)
+	JLT(LabelRef("channel"))
+	VMOVDQU(fixed, Mem{Base: always})
+	ADDQ(Imm(32), always)
+	ADDQ(U32(1024), p)
+	DECQ(groups)
+	JNZ(LabelRef("group"))
+	VZEROUPPER()
+	RET()
 }
 
 // draw compares 16 pixels of a channel at a time.
