@@ -129,9 +129,9 @@ func drawPortable(s, always []uint16, limits, random []uint64, channels int) {
 		var spikes [Lanes / 4]uint64 // four pixels each
 		size := fours(n)
 		for lane := range channels {
-			l := limits[:size]
-			for i, r := range random[:len(l)] {
-				l := l[i]
+			numbers := random[:size]
+			for i, l := range limits[:size] {
+				r := numbers[i]
 				spikes[i&3] |= ((l&even+even-r&even)>>16&one | (l>>16&even+even-r>>16&even)&(one<<16)) << (lane & 15)
 			}
 			limits, random = limits[size:], random[size:]
