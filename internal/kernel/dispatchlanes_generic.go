@@ -49,3 +49,12 @@ func (Level) limits(always []uint16, limits []uint64, p []float32, channels int)
 func (Level) draw(s, always []uint16, limits, random []uint64, channels int) {
 	drawPortable(s, always, limits, random, channels)
 }
+func (Level) sigmoidSlope(dst, u *float32, k *slopes, n int) { sigmoidSlopePortable(dst, u, k, n) }
+func (Level) exponentialSlope(dst, u *float32, k *slopes, n int) {
+	exponentialSlopePortable(dst, u, k, n)
+}
+func (Level) gaussianSlope(dst, u *float32, k *slopes, n int) { gaussianSlopePortable(dst, u, k, n) }
+func (Level) arctanSlope(dst, u *float32, k *slopes, n int)   { arctanSlopePortable(dst, u, k, n) }
+func (Level) adaptiveSlope(u, m, d *float32, k *slopes, n int) {
+	adaptiveSlopePortable(u, m, d, k, n)
+}

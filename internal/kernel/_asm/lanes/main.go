@@ -18,6 +18,7 @@ func main() {
 	ConstraintExpr("!purego")
 	constants()
 	randomConstants()
+	makeSlopeConstants()
 	for _, s := range All {
 		neuronForward(s)
 		neuronSupport(s)
@@ -52,6 +53,11 @@ func main() {
 		extrapolate(s)
 		combine(s)
 		chacha8(s)
+		sigmoidSlope(s)
+		exponentialSlope(s)
+		gaussianSlope(s)
+		arctanSlope(s)
+		adaptiveSlope(s)
 	}
 	Generate()
 }
