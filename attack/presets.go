@@ -36,34 +36,38 @@ var (
 	sigmoid  = relative{snn.Sigmoid{Alpha: 4}}
 )
 
-// mixture holds the surrogates of several shapes and widths.
+// mixture holds surrogates of several shapes and widths.
 var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
 
 // Quick returns a battery for a first look.
 func Quick(t Threat) Battery {
 	b := newPreset("quick", t)
-	b.gradient("APGD cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{}, APGD{})
-	b.gradient("APGD margin, arctan", 30, Margin{}, arctan, InBall{}, APGD{})
-	b.gradient("APGD cross-entropy, sigmoid", 30, CrossEntropy{}, sigmoid, AtBest{}, APGD{})
-	b.search("search", 2000)
+	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
+	b.apgd("margin, arctan", 30, Margin{}, arctan, InBall{})
+	b.search(1200)
+	b.rounds(2, 0, 30, 800)
 	return b.Battery
 }
 
 // Standard returns a battery for results that are reported.
 func Standard(t Threat) Battery {
 	b := newPreset("standard", t)
-	b.gradients(100)
-	b.search("search", 3000)
-	b.rounds("rounds", 3, 2500)
+	b.gradients(50)
+	b.search(1500)
+	b.rounds(6, 3, 50, 2000)
 	return b.Battery
 }
 
 // Thorough returns a battery for the strongest claims.
 func Thorough(t Threat) Battery {
 	b := newPreset("thorough", t)
-	b.gradients(100)
-	b.search("search", 3000)
-	b.rounds("rounds", 20, 2500)
+	b.gradients(200)
+	b.search(3000)
+	b.rounds(40, 4, 50, 2000)
+	b.add("Square, rounds", Rounds{N: 10, GiveUp: 4, Attacks: []Searcher{
+		b.attack(50, CrossEntropy{}, triangle, InBall{}),
+		Square{Norm: t.Norm, Eps: t.Eps, Queries: 3000, P: 0.05, FromBest: true, SharedFrames: t.PerFrame},
+	}})
 	return b.Battery
 }
 
@@ -79,44 +83,43 @@ func (b *presetBattery) add(name string, s Searcher) {
 }
 
 // attack returns an attack of so many steps within the battery's threat model.
-func (b *presetBattery) attack(steps int, o Objective, g snn.Gradient, s Start, r StepRule) *Attack {
+func (b *presetBattery) attack(steps int, o Objective, g snn.Gradient, s Start) *Attack {
 	return &Attack{
-		Objective: o, Gradient: g, Start: s, Rule: r, Steps: steps, KeepBest: true,
+		Objective: o, Gradient: g, Start: s, Rule: APGD{}, Steps: steps, KeepBest: true,
 		Norm: b.Threat.Norm, Eps: b.Threat.Eps, SharedFrames: b.Threat.PerFrame,
 	}
 }
 
-func (b *presetBattery) gradient(name string, steps int, o Objective, g snn.Gradient, s Start, r StepRule) {
-	b.add(name, b.attack(steps, o, g, s, r))
+// apgd adds an attack.
+func (b *presetBattery) apgd(name string, steps int, o Objective, g snn.Gradient, s Start) {
+	b.add("APGD, "+name, b.attack(steps, o, g, s))
 }
 
 // gradients adds the gradient attacks of the larger presets.
 func (b *presetBattery) gradients(steps int) {
-	b.gradient("APGD cross-entropy, triangle", steps, CrossEntropy{}, triangle, AtImage{}, APGD{})
-	b.gradient("APGD margin, arctan", steps, Margin{}, arctan, InBall{}, APGD{})
-	b.gradient("APGD cross-entropy, sigmoid", steps, CrossEntropy{}, sigmoid, InBall{}, APGD{})
-	b.gradient("APGD margin, mixture", steps, Margin{}, mixture, InBall{}, APGD{})
-	targeted := b.attack(steps/2, Margin{}, arctan, InBall{}, APGD{})
-	targeted.Targets = 3
-	b.add("APGD margin to three classes, arctan", targeted)
+	b.apgd("cross-entropy, triangle", steps, CrossEntropy{}, triangle, AtImage{})
+	b.apgd("margin, arctan", steps, Margin{}, arctan, InBall{})
+	b.apgd("DLR, sigmoid", steps, DLR{}, sigmoid, InBall{})
+	b.apgd("margin, ASSG", steps, Margin{}, snn.ASSG{A: 0.42}, InBall{})
+	b.apgd("margin, BPTR", steps, Margin{}, snn.BPTR{}, InBall{})
 }
 
 // search adds a search by scores from the best point before.
-func (b *presetBattery) search(name string, passes int) {
-	b.add(name, b.byScores(passes))
+func (b *presetBattery) search(passes int) {
+	b.add("search", b.byScores(passes))
 }
 
 func (b *presetBattery) byScores(passes int) Searcher {
-	if b.Threat.Norm == (L2{}) {
-		return Square{Norm: L2{}, Eps: b.Threat.Eps, Queries: passes, P: 0.1, FromBest: true, SharedFrames: b.Threat.PerFrame}
+	if b.Threat.Norm == (LInf{}) {
+		return LocalSearch{Eps: b.Threat.Eps, Passes: passes, FromBest: true, SharedFrames: b.Threat.PerFrame}
 	}
-	return LocalSearch{Eps: b.Threat.Eps, Passes: passes, FromBest: true, SharedFrames: b.Threat.PerFrame}
+	return Square{Norm: b.Threat.Norm, Eps: b.Threat.Eps, Queries: passes, P: 0.1, FromBest: true, SharedFrames: b.Threat.PerFrame}
 }
 
 // rounds adds rounds of a gradient attack from a random start and a search from its best point.
-func (b *presetBattery) rounds(name string, n, passes int) {
-	b.add(name, Rounds{N: n, Attacks: []Searcher{
-		b.attack(50, Margin{}, mixture, InBall{}, APGD{}), b.byScores(passes),
+func (b *presetBattery) rounds(n int, giveUp float64, steps, passes int) {
+	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{
+		b.attack(steps, Margin{}, mixture, InBall{}), b.byScores(passes),
 	}})
 }
 

@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -34,9 +35,15 @@ func TestStrength(t *testing.T) {
 	b, err := attack.Preset(os.Getenv("SNNRAT_PRESET"), attack.Threat{Norm: attack.LInf{}, Eps: 16. / 255})
 	require.NoError(t, err)
 	begin := time.Now()
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
+		defer cancel()
+	}
 	r, err := b.Evaluate(ctx, m, data, attack.DefaultBatteryConfig())
-	require.NoError(t, err)
-	fmt.Printf("%s on %d images of %s, ε = 16/255: %.1f %% clean, %.0f s, %d passes\n", b.Name, n, path, 100*r.Clean, time.Since(begin).Seconds(), r.Passes)
+	require.NotNil(t, r, err)
+	fmt.Printf("%s on %d images of %s, ε = 16/255: %.1f %% clean, %.1f %% left, %.0f s, %d passes\n", b.Name, r.Images, path, 100*r.Clean, 100*r.WorstCase, time.Since(begin).Seconds(), r.Passes)
 	for _, a := range r.Attacks {
 		fmt.Printf("%-42s met %4d  broke %4d  left %5.1f %%  passes for each %6.0f\n", a.Name, a.Met, a.Broke, 100*a.Left, float64(a.Passes)/float64(max(1, a.Met)))
 	}
