@@ -44,8 +44,7 @@ func Quick(t Threat) Battery {
 	b := newPreset("quick", t)
 	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
 	b.apgd("margin, arctan", 30, Margin{}, arctan, InBall{})
-	b.search(1200)
-	b.rounds(2, 0, 30, 800)
+	b.search(2200)
 	return b.Battery
 }
 
@@ -63,11 +62,7 @@ func Thorough(t Threat) Battery {
 	b := newPreset("thorough", t)
 	b.gradients(200)
 	b.search(3000)
-	b.rounds(40, 4, 50, 2000)
-	b.add("Square, rounds", Rounds{N: 10, GiveUp: 4, Attacks: []Searcher{
-		b.attack(50, CrossEntropy{}, triangle, InBall{}),
-		Square{Norm: t.Norm, Eps: t.Eps, Queries: 3000, P: 0.05, FromBest: true, SharedFrames: t.PerFrame},
-	}})
+	b.rounds(40, 4, 50, 4000)
 	return b.Battery
 }
 
