@@ -96,7 +96,7 @@ func (o *Oracle) anew(key rng.Key) *Oracle {
 	n := *o
 	n.key, n.asked, n.effort = key, 0, effort{}
 	n.Forget()
-	n.best, n.margin, n.found = nil, 0, false
+	n.before, n.standing = standing{}, standing{}
 	return &n
 }
 
@@ -106,8 +106,8 @@ func (o *Oracle) take(from *Oracle) {
 	o.gradients += from.gradients
 	o.zeros += from.zeros
 	o.late = max(o.late, from.late)
-	if from.best != nil && (o.best == nil || from.found && !o.found || from.found == o.found && from.margin < o.margin) {
-		o.best, o.margin, o.found = from.best, from.margin, from.found
+	if from.beats(o.standing) {
+		o.standing = from.standing
 	}
 }
 

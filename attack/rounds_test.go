@@ -64,3 +64,32 @@ func TestRoundsGiveUp(t *testing.T) {
 	some, _ = passes(0.05, 3)
 	assert.Contains(t, some, 120)
 }
+
+// In an exhaustive battery, what an attack leaves alone is what it leaves in a battery of its own.
+func TestExhaustiveAlone(t *testing.T) {
+	m := model(t, small, false)
+	x, _, _ := images(m, 40, 0, 1)
+	data := set{x: x, y: correct(t, m, x)}
+	const eps = 0.1
+	strong := attack.PGD(eps, 0.02, 10, snn.BPTT{})
+	strong.KeepBest = true
+	list := []attack.Named{
+		{Name: "PGD", Attack: strong},
+		{Name: "noise", Attack: attack.RandomNoise{Norm: attack.LInf{}, Eps: eps, Points: 3}},
+		{Name: "Square", Attack: attack.Square{Norm: attack.LInf{}, Eps: eps, Queries: 20, P: 0.8}},
+		{Name: "rounds", Attack: attack.Rounds{N: 2, Attacks: []attack.Searcher{attack.LocalSearch{Eps: eps, Passes: 9, FromBest: true}}}},
+		{Name: "FGSM", Attack: attack.FGSM(eps, snn.CBA{})},
+	}
+	evaluate := func(exhaustive bool, attacks ...attack.Named) *attack.BatteryReport {
+		cfg := attack.DefaultBatteryConfig()
+		cfg.Exhaustive = exhaustive
+		r, err := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: eps}, Attacks: attacks}.Evaluate(ctx, m, data, cfg)
+		require.NoError(t, err)
+		return r
+	}
+	all := evaluate(true, list...)
+	for i, a := range list {
+		assert.Equal(t, evaluate(false, a).WorstCase, all.Attacks[i].Alone, a.Name)
+	}
+	assert.Equal(t, evaluate(false, list...).WorstCase, all.WorstCase)
+}
