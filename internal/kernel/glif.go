@@ -98,9 +98,14 @@ func (n *GLIF) run(sc *Scan, u, lo, hi int, x []float32, norm Norm, s []uint16) 
 		sStep:  uint64(sc.Pixels * 2),
 		soft:   bit(n.Soft),
 	}
-	block := u / sc.Images
+	r.k = n.constants(u/sc.Images, norm)
+	return r
+}
+
+// constants returns the constants of a block that follow from n and norm.
+func (n *GLIF) constants(block int, norm Norm) glifVectors {
 	a, b := norm.at(block)
-	r.k = glifVectors{
+	k := glifVectors{
 		a: *vector32(a, 0), b: *vector32(b, 0), one: ones,
 		synapticDecay:   channels(n.SynapticDecay, block, 0),
 		recurrence:      channels(n.Recurrence, block, 0),
@@ -112,10 +117,10 @@ func (n *GLIF) run(sc *Scan, u, lo, hi int, x []float32, norm Norm, s []uint16) 
 		reset:           channels(n.Reset, block, 0),
 	}
 	for l := range Lanes {
-		r.k.recurrence[l] *= -1
-		r.k.jump[l] = r.k.adaptationDecay[l] - 1
+		k.recurrence[l] *= -1
+		k.jump[l] = k.adaptationDecay[l] - 1
 	}
-	return r
+	return k
 }
 
 // channels returns the coefficients of a block, or the given one if they are absent.
