@@ -189,7 +189,7 @@ func (k glifScan) piece(u, lo, hi int) {
 	r.check = unsafe.Pointer(&check[0])
 	for {
 		px := min(tile, hi-lo)
-		r.pixels = uint64(px)
+		r.pixels, r.soon = uint64(px), uint64(px*Lanes*4)-(r.steps-1)*r.xStep
 		if k.state == nil {
 			n.fresh(&r, own, tile, u/sc.Images)
 		} else {
@@ -351,6 +351,7 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			r.pixels, r.slopeStep, r.historyStep = uint64(n), uint64(n*Lanes*4), uint64(4*n*Lanes*4)
 			r.dout, r.doutStep = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes]), uint64(stride(g.DoutSteps, g.Pixels)*Lanes*4)
 			g.fresh(&r, state, tile, u/g.Images)
+			r.soon = uint64(n*Lanes*4) - (r.steps-1)*r.xStep
 			l.glifReplay(&r)
 			if !inline {
 				d := slope[:g.Steps*n*Lanes]
@@ -359,6 +360,7 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			clear(state[:4*n*Lanes])
 			clear(total[:n*Lanes])
 			r.sums = glifTotals{}
+			r.soon = uint64(n*Lanes*4) + (r.steps-1)*r.doutStep
 			l.glifBackward(&r)
 			if once {
 				l.scale(&dx[at], &total[0], &r.k.scale[0], n, add)

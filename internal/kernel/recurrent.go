@@ -20,7 +20,8 @@ func RecurrentForward(s []uint16, x []float32, n *GLIF, f Feedback, sc Scan, thr
 	k := newRecurrence(n, f, sc, x, nil)
 	k.conv(k.pixels).check("RecurrentForward", len(s)*Lanes, len(s)*Lanes, len(f.Weights), nil)
 	var bad atomic.Bool
-	k.run(threads, k.tiles(), func(_ int, t *recurrentTile) {
+	k.parts = k.tiles()
+	k.run(threads, func(_ int, t *recurrentTile) {
 		if !t.forward(s) {
 			bad.Store(true)
 		}
@@ -45,16 +46,16 @@ func RecurrentBackward(dx, dw []float32, sums *GLIFSums, g GLIFGrad, f Feedback,
 	k.conv(k.pixels).check("RecurrentBackward", len(g.Spikes)*Lanes, len(g.Spikes)*Lanes, len(f.Weights), nil)
 	// A part of the tiles has its own sums. They depend on no number of threads, and take no
 	// more memory than the currents of all steps.
-	parts := max(1, min(32, k.tiles(), len(g.Spikes)*Lanes/len(f.Weights)))
+	k.parts = max(1, min(32, k.tiles(), len(g.Spikes)*Lanes/len(f.Weights)))
 	k.dx, k.add = dx, add
 	if dw != nil {
-		buf := recurrentSums.get(parts * len(f.Weights))
+		buf := recurrentSums.get(k.parts * len(f.Weights))
 		defer recurrentSums.put(buf)
 		clear(*buf)
 		k.dw = *buf
 	}
 	if sums != nil {
-		buf := zeroPartials(parts * k.blocks * sumRows * Lanes)
+		buf := zeroPartials(k.parts * k.blocks * sumRows * Lanes)
 		defer partials.put(buf)
 		k.sums = *buf
 	}
@@ -62,9 +63,9 @@ func RecurrentBackward(dx, dw []float32, sums *GLIFSums, g GLIFGrad, f Feedback,
 	defer release(turned)
 	k.turned = *turned
 	k.l.transposePanel(k.turned, &product{w: f.Weights, window: 1, dstBlocks: k.blocks}, 0, k.blocks, 0, k.blocks)
-	faults := make([]*NotFinite, parts)
-	k.run(threads, parts, func(part int, t *recurrentTile) {
-		if fault := t.backward(part, parts); faults[part] == nil {
+	faults := make([]*NotFinite, k.parts)
+	k.run(threads, func(part int, t *recurrentTile) {
+		if fault := t.backward(part); faults[part] == nil {
 			faults[part] = fault
 		}
 	})
@@ -74,7 +75,7 @@ func RecurrentBackward(dx, dw []float32, sums *GLIFSums, g GLIFGrad, f Feedback,
 		}
 	}
 	if sums != nil {
-		g.merge(sums, k.sums, parts)
+		g.merge(sums, k.sums, k.parts)
 	}
 	for _, fault := range faults {
 		if fault != nil {
@@ -104,6 +105,7 @@ type recurrence struct {
 	x       []float32
 	blocks  int
 	pixels  int // of a tile
+	parts   int // of the tiles, which are done one after the other
 	threads int // that work on a tile
 
 	// Of the backward pass:
@@ -138,15 +140,15 @@ func (k *recurrence) conv(pixels int) *Conv {
 
 // run calls fn for every tile of every part. Threads share the parts, or the work on a tile if
 // there are fewer parts.
-func (k *recurrence) run(threads, parts int, fn func(part int, t *recurrentTile)) {
+func (k *recurrence) run(threads int, fn func(part int, t *recurrentTile)) {
 	k.threads = 1
-	if parts < parallel.Threads(threads) {
+	if k.parts < parallel.Threads(threads) {
 		k.threads, threads = threads, 1
 	}
-	parallel.For(threads, parts, func(part int) {
+	parallel.For(threads, k.parts, func(part int) {
 		t := k.newTile()
 		defer t.release()
-		for lo, hi := share(k.tiles(), part, parts); lo < hi; lo++ {
+		for lo, hi := share(k.tiles(), part, k.parts); lo < hi; lo++ {
 			t.set(lo*k.pixels, min((lo+1)*k.pixels, k.sc.Images*k.sc.Pixels))
 			fn(part, t)
 		}
@@ -157,6 +159,7 @@ func (k *recurrence) run(threads, parts int, fn func(part int, t *recurrentTile)
 type recurrentTile struct {
 	*recurrence
 	lo, hi int
+	part   int
 	conv   Conv
 	size   int // values of a block at one step
 
@@ -167,9 +170,9 @@ type recurrentTile struct {
 	// [blocks][hi−lo][16]; the history [steps][blocks][hi−lo][4][16], the slope
 	// [steps][blocks][hi−lo][16]; the adjoint [blocks][hi−lo][4][16]
 	membrane, carry, adaptation []float32
-	current                     []float32 // or the gradient of the spikes
+	feedback                    []float32 // from the step before, or the gradient from the step after
 	history, slope, adjoint     []float32
-	grad, total                 []float32 // of the current, and over time
+	grad, total                 []float32 // of the currents, and over time
 	check                       []float32 // [blocks][16]
 	spikes                      []uint16  // [steps][blocks][hi−lo]
 }
@@ -189,7 +192,7 @@ func (k *recurrence) newTile() *recurrentTile {
 		return v
 	}
 	t.check = cut(1)
-	t.membrane, t.carry, t.adaptation, t.current = cut(k.pixels), cut(k.pixels), cut(k.pixels), cut(k.pixels)
+	t.membrane, t.carry, t.adaptation, t.feedback = cut(k.pixels), cut(k.pixels), cut(k.pixels), cut(k.pixels)
 	if k.GLIFGrad != nil {
 		t.grad, t.total, t.adjoint = cut(k.pixels), cut(k.pixels), cut(4*k.pixels)
 		t.history, t.slope = cut(4*k.sc.Steps*k.pixels), cut(k.sc.Steps*k.pixels)
@@ -200,7 +203,7 @@ func (k *recurrence) newTile() *recurrentTile {
 		*r = glifRun{steps: 1, soft: bit(k.n.Soft), k: k.n.constants(b, Norm{})}
 		r.check = unsafe.Pointer(&t.check[b*Lanes])
 		if g := k.GLIFGrad; g != nil {
-			r.detach, r.summed = bit(g.Detach), bit(k.sums != nil)
+			r.detach, r.add, r.summed = bit(g.Detach), bit(k.add), bit(k.sums != nil)
 			r.k.scale, r.k.width, r.k.height = ones, channels(nil, 0, k.width), channels(nil, 0, k.height)
 		}
 	}
@@ -219,26 +222,11 @@ func (t *recurrentTile) set(lo, hi int) {
 	t.lo, t.hi, t.size = lo, hi, (hi-lo)*Lanes
 	t.conv = *t.recurrence.conv(hi - lo)
 	clear(t.check)
+	clear(t.carry)
+	clear(t.adaptation)
 	for b := range t.blocks {
-		r := &(*t.runs)[b]
-		r.pixels = uint64(hi - lo)
-		t.n.start(t.at(t.membrane, b, 1), b)
-		r.membrane = ptr(t.at(t.membrane, b, 1), 0)
-		if t.n.synaptic() {
-			clear(t.at(t.carry, b, 1))
-			r.carry = ptr(t.at(t.carry, b, 1), 0)
-		}
-		if t.n.adaptive() {
-			clear(t.at(t.adaptation, b, 1))
-			r.adaptation = ptr(t.at(t.adaptation, b, 1), 0)
-		}
+		t.n.start(t.membrane[b*t.size:][:t.size], b)
 	}
-}
-
-// at returns part i of v, which has the given number of vectors for each neuron.
-func (t *recurrentTile) at(v []float32, i, vectors int) []float32 {
-	n := t.size * vectors
-	return v[i*n:][:n:n]
 }
 
 // words returns the spikes of block b at step i, and all those of the step.
@@ -248,82 +236,71 @@ func (t *recurrentTile) words(i, b int) (of, all []uint16) {
 	return all[b*n:][:n], all
 }
 
-// each calls fn for the part of each image in the tile: n pixels, from the tile's pixel from
-// on. In data of block b at step i of the given steps, they begin with pixel at.
-func (t *recurrentTile) each(b, i, steps int, fn func(at, from, n int)) {
-	px := t.sc.Pixels
+// each calls fn for each image in the tile. The image's n pixels from px on are those of the
+// tile from pixel from on.
+func (t *recurrentTile) each(fn func(image, px, from, n int)) {
+	pixels := t.sc.Pixels
 	for lo := t.lo; lo < t.hi; {
-		image := lo / px
-		hi := min(t.hi, (image+1)*px)
-		fn(((b*t.sc.Images+image)*steps+min(i, steps-1))*px+lo%px, lo-t.lo, hi-lo)
-		lo = hi
+		image, px := lo/pixels, lo%pixels
+		n := min(t.hi-lo, pixels-px)
+		fn(image, px, lo-t.lo, n)
+		lo += n
 	}
 }
 
-// load copies the part of data of block b at step i to dst.
-func (t *recurrentTile) load(dst, data []float32, b, i, steps int) {
-	t.each(b, i, steps, func(at, from, n int) { copy(dst[from*Lanes:][:n*Lanes], data[at*Lanes:]) })
+// at returns the place of a pixel in data of the given steps.
+func (t *recurrentTile) at(b, image, i, steps, px int) int {
+	return ((b*t.sc.Images+image)*steps+min(i, steps-1))*t.sc.Pixels + px
 }
 
-// store copies src to the part of data, or adds it.
-func (t *recurrentTile) store(data, src []float32, b, i, steps int) {
-	t.each(b, i, steps, func(at, from, n int) {
-		if t.add {
-			t.l.scale(&data[at*Lanes], &src[from*Lanes], &ones[0], n, true)
-			return
-		}
-		copy(data[at*Lanes:][:n*Lanes], src[from*Lanes:])
-	})
-}
-
-// step computes the currents of step i, with the spikes of the step before, and calls fn for
-// each block, with the arguments of the routines of neurons.
-func (t *recurrentTile) step(i int, fn func(t *recurrentTile, i, b int, r *glifRun)) {
-	if i > 0 {
-		_, before := t.words(i-1, 0)
-		ConvSpikes(t.current[:t.blocks*t.size], before, t.f.Weights, nil, t.conv, t.threads)
-	}
-	t.ofBlocks(i, fn, func(t *recurrentTile, i, b int, r *glifRun) {
-		current := t.at(t.current, b, 1)
-		if i == 0 {
-			t.load(current, t.x, b, i, t.sc.CurrentSteps)
-		} else {
-			t.each(b, i, t.sc.CurrentSteps, func(at, from, n int) {
-				t.l.scale(&current[from*Lanes], &t.x[at*Lanes], &ones[0], n, true)
-			})
-		}
-		r.x = ptr(current, 0)
-	})
-}
-
-// ofBlocks calls the functions for each block.
-func (t *recurrentTile) ofBlocks(i int, fn, first func(t *recurrentTile, i, b int, r *glifRun)) {
+// step calls fn for each block and image at step i, with the arguments of the routines of
+// neurons that all of these have. own is the place of the neurons in the tile's memory.
+func (t *recurrentTile) step(i int, fn func(t *recurrentTile, r *glifRun, i, b, image, px, own int)) {
 	type args struct {
-		t         *recurrentTile
-		i         int
-		fn, first func(t *recurrentTile, i, b int, r *glifRun)
+		t  *recurrentTile
+		fn func(t *recurrentTile, r *glifRun, i, b, image, px, own int)
+		i  int
 	}
-	parallel.With(t.threads, t.blocks, args{t, i, fn, first}, func(k args, b int) {
-		r := &(*k.t.runs)[b]
-		if k.first != nil {
-			k.first(k.t, k.i, b, r)
-		}
-		k.fn(k.t, k.i, b, r)
+	parallel.With(t.threads, t.blocks, args{t, fn, i}, func(k args, b int) {
+		t, r, i := k.t, &(*k.t.runs)[b], k.i
+		fired, _ := t.words(i, b)
+		t.each(func(image, px, from, n int) {
+			own := b*t.size + from*Lanes
+			r.pixels, r.s = uint64(n), ptr(fired, from)
+			r.x, r.soon = ptr(t.x, t.at(b, image, i, t.sc.CurrentSteps, px)*Lanes), 0
+			if i+1 < t.sc.Steps {
+				r.soon = uint64(stride(t.sc.CurrentSteps, t.sc.Pixels) * Lanes * 4)
+			}
+			r.membrane = ptr(t.membrane, own)
+			if t.n.synaptic() {
+				r.carry = ptr(t.carry, own)
+			}
+			if t.n.adaptive() {
+				r.adaptation = ptr(t.adaptation, own)
+			}
+			if r.feedback = nil; i > 0 {
+				r.feedback = ptr(t.feedback, own)
+			}
+			if t.GLIFGrad != nil {
+				r.history = ptr(t.history, 4*(i*t.blocks*t.size+own))
+				if !t.inline {
+					r.slope = ptr(t.slope, i*t.blocks*t.size+own)
+				}
+			}
+			k.fn(t, r, i, b, image, px, own)
+		})
 	})
 }
 
 // forward runs the tile and writes its spikes. It reports whether all potentials are finite.
 func (t *recurrentTile) forward(s []uint16) (finite bool) {
 	for i := range t.sc.Steps {
-		t.step(i, func(t *recurrentTile, i, b int, r *glifRun) {
+		t.feed(i)
+		t.step(i, func(t *recurrentTile, r *glifRun, _, _, _, _, _ int) { t.l.glifForward(r) })
+		t.exchange(i, func(b, at, from, n int) {
 			fired, _ := t.words(i, b)
-			r.s = ptr(fired, 0)
-			t.l.glifForward(r)
+			copy(s[at:at+n], fired[from:])
 		})
-		for b := range t.blocks {
-			fired, _ := t.words(i, b)
-			t.each(b, i, t.sc.Steps, func(at, from, n int) { copy(s[at:at+n], fired[from:]) })
-		}
 	}
 	for _, v := range t.check {
 		if v != 0 { // NaN
@@ -333,56 +310,44 @@ func (t *recurrentTile) forward(s []uint16) (finite bool) {
 	return true
 }
 
+// exchange calls fn for the spikes of each block and image at step i: those from place at on
+// are the tile's from pixel from on.
+func (t *recurrentTile) exchange(i int, fn func(b, at, from, n int)) {
+	for b := range t.blocks {
+		t.each(func(image, px, from, n int) { fn(b, t.at(b, image, i, t.sc.Steps, px), from, n) })
+	}
+}
+
+// feed computes what the spikes before step i feed back.
+func (t *recurrentTile) feed(i int) {
+	if i > 0 {
+		_, before := t.words(i-1, 0)
+		ConvSpikes(t.feedback[:t.blocks*t.size], before, t.f.Weights, nil, t.conv, t.threads)
+	}
+}
+
 // backward runs the tile again and then goes back over the steps.
-func (t *recurrentTile) backward(part, parts int) (fault *NotFinite) {
+func (t *recurrentTile) backward(part int) (fault *NotFinite) {
+	t.part = part
 	for i := range t.sc.Steps {
-		for b := range t.blocks {
+		t.exchange(i, func(b, at, from, n int) {
 			fired, _ := t.words(i, b)
-			t.each(b, i, t.sc.Steps, func(at, from, n int) { copy(fired[from:], t.Spikes[at:at+n]) })
-		}
-		t.step(i, func(t *recurrentTile, i, b int, r *glifRun) {
-			t.setHistory(i, b, r)
+			copy(fired[from:], t.Spikes[at:at+n])
+		})
+		t.feed(i)
+		t.step(i, func(t *recurrentTile, r *glifRun, i, b, _, _, own int) {
 			t.l.glifReplay(r)
-			if r.slope != nil {
-				d := t.at(t.slope, i*t.blocks+b, 1)
+			if !t.inline {
+				d := t.slope[i*t.blocks*t.size+own:][:r.pixels*Lanes]
 				t.Surrogate.Derivative(d, d)
 			}
 		})
 	}
-	clear(t.adjoint)
-	clear(t.total)
-	for b := range t.blocks {
-		r := &(*t.runs)[b]
-		r.adjoint, r.dout, r.dx = ptr(t.at(t.adjoint, b, 4), 0), ptr(t.at(t.current, b, 1), 0), ptr(t.at(t.grad, b, 1), 0)
-		if t.once() {
-			r.total = ptr(t.at(t.total, b, 1), 0)
-		}
-		t.load(t.at(t.current, b, 1), t.Dout, b, t.sc.Steps-1, t.DoutSteps)
-	}
-	all := t.blocks * t.size
+	all, w := t.blocks*t.size, len(t.f.Weights)
+	clear(t.adjoint[:4*all])
+	clear(t.total[:all])
 	for i := t.sc.Steps - 1; i >= 0; i-- {
-		t.ofBlocks(i, func(t *recurrentTile, i, b int, r *glifRun) {
-			fired, _ := t.words(i, b)
-			r.s, r.sums = ptr(fired, 0), glifTotals{}
-			t.setHistory(i, b, r)
-			t.l.glifBackward(r)
-			if t.sums != nil {
-				sums := t.sums[(b*parts+part)*sumRows*Lanes:]
-				for i, v := range (*[sumRows * Lanes]float32)(unsafe.Pointer(&r.sums)) {
-					sums[i] += float64(v)
-				}
-			}
-			switch {
-			case t.dx == nil:
-			case !t.once():
-				t.store(t.dx, t.at(t.grad, b, 1), b, i, t.sc.CurrentSteps)
-			case i == 0:
-				t.store(t.dx, t.at(t.total, b, 1), b, i, 1)
-			}
-			if i > 0 {
-				t.load(t.at(t.current, b, 1), t.Dout, b, i-1, t.DoutSteps)
-			}
-		}, nil)
+		t.step(i, (*recurrentTile).back)
 		if fault == nil && !Finite(t.grad[:all], 1) {
 			fault = t.place(i)
 		}
@@ -391,35 +356,53 @@ func (t *recurrentTile) backward(part, parts int) (fault *NotFinite) {
 		}
 		if t.dw != nil {
 			_, before := t.words(i-1, 0)
-			w := len(t.f.Weights)
 			ConvWeightGradSpikes(t.dw[part*w:][:w], before, t.grad[:all], t.conv, true, t.threads)
 		}
-		t.back()
+		t.feedBack()
 	}
 	return fault
 }
 
-// once reports whether the gradient of the currents is one for all steps.
-func (t *recurrentTile) once() bool { return t.sc.CurrentSteps == 1 && t.sc.Steps > 1 }
-
-func (t *recurrentTile) setHistory(i, b int, r *glifRun) {
-	r.history = ptr(t.at(t.history, i*t.blocks+b, 4), 0)
-	if !t.inline {
-		r.slope = ptr(t.at(t.slope, i*t.blocks+b, 1), 0)
+// back goes back through step i.
+func (t *recurrentTile) back(r *glifRun, i, b, image, px, own int) {
+	r.dout, r.soon = ptr(t.Dout, t.at(b, image, i, t.DoutSteps, px)*Lanes), 0
+	if i > 0 {
+		r.soon = -uint64(stride(t.DoutSteps, t.sc.Pixels) * Lanes * 4)
+	}
+	if r.feedback = nil; i+1 < t.sc.Steps {
+		r.feedback = ptr(t.feedback, own)
+	}
+	r.adjoint, r.grad, r.sums = ptr(t.adjoint, 4*own), ptr(t.grad, own), glifTotals{}
+	once := t.sc.CurrentSteps == 1 && t.sc.Steps > 1 // the gradient has one step
+	at := t.at(b, image, i, t.sc.CurrentSteps, px) * Lanes
+	if once {
+		r.total = ptr(t.total, own)
+	} else if t.dx != nil {
+		r.dx = ptr(t.dx, at)
+	}
+	t.l.glifBackward(r)
+	if once && t.dx != nil && i == 0 {
+		t.l.scale(&t.dx[at], &t.total[own], &ones[0], int(r.pixels), t.add)
+	}
+	if t.sums != nil {
+		sums := t.sums[(b*t.parts+t.part)*sumRows*Lanes:]
+		for i, v := range (*[sumRows * Lanes]float32)(unsafe.Pointer(&r.sums)) {
+			sums[i] += float64(v)
+		}
 	}
 }
 
-// back adds the transposed weights times the gradient of the currents to that of the spikes.
-func (t *recurrentTile) back() {
+// feedBack computes the transposed weights times the gradient of the currents.
+func (t *recurrentTile) feedBack() {
 	if t.l == Portable {
-		convInputGradPortable(t.current, t.grad, t.f.Weights, t.conv, true, t.threads)
+		convInputGradPortable(t.feedback, t.grad, t.f.Weights, t.conv, false, t.threads)
 		return
 	}
 	t.l.product(product{
-		dst: t.current, src: t.grad, w: t.turned,
+		dst: t.feedback, src: t.grad, w: t.turned,
 		sources: outputSources.get(t.conv.window(), newOutputSources),
 		frames:  t.conv.Frames, srcChannels: t.f.Channels, srcPixels: 1, srcWidth: 1,
-		dstPixels: 1, dstBlocks: t.blocks, window: 1, add: true,
+		dstPixels: 1, dstBlocks: t.blocks, window: 1,
 	}, t.threads)
 }
 
@@ -428,7 +411,7 @@ func (t *recurrentTile) back() {
 func (t *recurrentTile) place(i int) *NotFinite {
 	for c := range t.f.Channels {
 		for px := range t.hi - t.lo {
-			if v := t.at(t.grad, c/Lanes, 1)[px*Lanes+c%Lanes]; v-v != 0 {
+			if v := t.grad[c/Lanes*t.size+px*Lanes+c%Lanes]; v-v != 0 {
 				at := t.lo + px
 				return &NotFinite{i, at / t.sc.Pixels, c, at % t.sc.Pixels, v}
 			}
