@@ -87,7 +87,7 @@ func RecurrentBackward(dx, dw []float32, sums *GLIFSums, g GLIFGrad, f Feedback,
 
 // recurrentFloats is the size of the history of a tile of a recurrent layer. It stays in L2,
 // beside the weights.
-const recurrentFloats = 1 << 17
+const recurrentFloats = 1 << 18
 
 var (
 	recurrentTiles, recurrentSums lender[float32]
@@ -345,7 +345,9 @@ func (t *recurrentTile) backward(part int) (fault *NotFinite) {
 	}
 	all, w := t.blocks*t.size, len(t.f.Weights)
 	clear(t.adjoint[:4*all])
-	clear(t.total[:all])
+	if t.once() {
+		clear(t.total[:all])
+	}
 	for i := t.sc.Steps - 1; i >= 0; i-- {
 		t.step(i, (*recurrentTile).back)
 		if fault == nil && !Finite(t.grad[:all], 1) {
@@ -363,6 +365,9 @@ func (t *recurrentTile) backward(part int) (fault *NotFinite) {
 	return fault
 }
 
+// once reports whether the gradient of the currents is one for all steps.
+func (t *recurrentTile) once() bool { return t.sc.CurrentSteps == 1 && t.sc.Steps > 1 }
+
 // back goes back through step i.
 func (t *recurrentTile) back(r *glifRun, i, b, image, px, own int) {
 	r.dout, r.soon = ptr(t.Dout, t.at(b, image, i, t.DoutSteps, px)*Lanes), 0
@@ -373,15 +378,14 @@ func (t *recurrentTile) back(r *glifRun, i, b, image, px, own int) {
 		r.feedback = ptr(t.feedback, own)
 	}
 	r.adjoint, r.grad, r.sums = ptr(t.adjoint, 4*own), ptr(t.grad, own), glifTotals{}
-	once := t.sc.CurrentSteps == 1 && t.sc.Steps > 1 // the gradient has one step
 	at := t.at(b, image, i, t.sc.CurrentSteps, px) * Lanes
-	if once {
+	if t.once() {
 		r.total = ptr(t.total, own)
 	} else if t.dx != nil {
 		r.dx = ptr(t.dx, at)
 	}
 	t.l.glifBackward(r)
-	if once && t.dx != nil && i == 0 {
+	if t.once() && t.dx != nil && i == 0 {
 		t.l.scale(&t.dx[at], &t.total[own], &ones[0], int(r.pixels), t.add)
 	}
 	if t.sums != nil {
@@ -398,12 +402,17 @@ func (t *recurrentTile) feedBack() {
 		convInputGradPortable(t.feedback, t.grad, t.f.Weights, t.conv, false, t.threads)
 		return
 	}
-	t.l.product(product{
+	p := product{
 		dst: t.feedback, src: t.grad, w: t.turned,
 		sources: outputSources.get(t.conv.window(), newOutputSources),
 		frames:  t.conv.Frames, srcChannels: t.f.Channels, srcPixels: 1, srcWidth: 1,
 		dstPixels: 1, dstBlocks: t.blocks, window: 1,
-	}, t.threads)
+	}
+	if t.threads == 1 {
+		t.l.productUnit(&p, 0, t.blocks, 0, p.frames) // in one piece, which is faster
+		return
+	}
+	t.l.product(p, t.threads)
 }
 
 // place returns where the gradient of the currents of step i is not finite, channels that do
