@@ -62,6 +62,14 @@ func RecurrentBackward(dx, dw []float32, sums *GLIFSums, g GLIFGrad, f Feedback,
 	defer turns.put(turned)
 	k.turned = *turned
 	k.l.transposePanel(k.turned, &product{w: f.Weights, window: 1, dstBlocks: k.blocks}, 0, k.blocks, 0, k.blocks)
+	if block, ok := g.Surrogate.(BlockSurrogate); ok {
+		buf := recurrentSlopes.get(len(g.Spikes) * Lanes)
+		defer recurrentSlopes.put(buf)
+		k.slopes = *buf
+		k.run(threads, func(_ int, t *recurrentTile) { t.replay() })
+		BlockDerivatives(k.slopes, block, g.Scan, threads)
+		k.known = true
+	}
 	faults := make([]*NotFinite, k.parts)
 	k.run(threads, func(part int, t *recurrentTile) {
 		if fault := t.backward(part); faults[part] == nil {
@@ -91,7 +99,8 @@ const recurrentFloats = 1 << 18
 var (
 	recurrentTiles lender[float32]
 	recurrentRuns  lender[glifRun]
-	recurrentSums  keeper[float32]
+
+	recurrentSums, recurrentSlopes keeper[float32]
 )
 
 // recurrence are the variables of a pass over a recurrent layer. Pixels do not depend on each
@@ -112,6 +121,8 @@ type recurrence struct {
 	*GLIFGrad
 	inline        bool // the surrogate is a triangle
 	width, height float32
+	slopes        []float32 // of a BlockSurrogate, [Units][Steps][Pixels][16]; or nil
+	known         bool      // whether slopes are derivatives; else they are potentials minus thresholds
 	turned        []float32 // the transposed weights
 	dx, dw        []float32 // or nil; dw is [parts][weights]
 	add           bool

@@ -147,7 +147,11 @@ func TestRecurrentBackward(t *testing.T) {
 				SumSteps(want, dcur, c.Units, c.Steps, c.Pixels*Lanes, 1, false, 1)
 			}
 
-			for _, phi := range []Surrogate{triangle{1.2}, sliced{1.2}} {
+			size := c.Steps * c.Pixels * Lanes
+			if c.Pixels == 1 {
+				size *= blocks
+			}
+			for _, phi := range []Surrogate{triangle{1.2}, sliced{1.2}, ofBlock{sliced{1.2}, size}} {
 				for _, add := range []bool{false, true} {
 					got, dw, sums := make([]float32, len(c.x)), make([]float32, len(wantW)), NewGLIFSums(blocks)
 					before := float32(0)
@@ -185,6 +189,19 @@ func TestRecurrentBackward(t *testing.T) {
 			}
 		}
 	})
+}
+
+// ofBlock is the triangle as a BlockSurrogate, which gets size potentials of a layer at a time.
+type ofBlock struct {
+	sliced
+	size int
+}
+
+func (s ofBlock) BlockDerivative(u []float32, image, block int) {
+	if len(u) != s.size {
+		panic(fmt.Sprintf("%d potentials: expected %d", len(u), s.size))
+	}
+	s.Derivative(u, u)
 }
 
 // Threads change no bit, and neither do the gradients that are not asked for.

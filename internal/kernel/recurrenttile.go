@@ -32,7 +32,7 @@ func (k *recurrence) newTile() *recurrentTile {
 	vectors := 4
 	if k.GLIFGrad != nil {
 		vectors += 6 + 4*k.sc.Steps
-		if !k.inline {
+		if !k.inline && k.slopes == nil {
 			vectors += k.sc.Steps
 		}
 	}
@@ -50,7 +50,7 @@ func (k *recurrence) newTile() *recurrentTile {
 	if k.GLIFGrad != nil {
 		t.grad, t.total, t.adjoint = cut(k.pixels), cut(k.pixels), cut(4*k.pixels)
 		t.history = cut(4 * k.sc.Steps * k.pixels)
-		if !k.inline {
+		if !k.inline && k.slopes == nil {
 			t.slope = cut(k.sc.Steps * k.pixels)
 		}
 	}
@@ -140,8 +140,12 @@ func (t *recurrentTile) step(i int, fn func(t *recurrentTile, r *glifRun, i, b, 
 			}
 			if t.GLIFGrad != nil {
 				r.history = ptr(t.history, 4*(i*t.blocks*t.size+own))
-				if !t.inline {
+				switch {
+				case t.inline:
+				case t.slopes == nil:
 					r.slope = ptr(t.slope, i*t.blocks*t.size+own)
+				default:
+					r.slope = ptr(t.slopes, t.at(b, image, i, t.sc.Steps, px)*Lanes)
 				}
 			}
 			k.fn(t, r, i, b, image, px, own)
@@ -183,9 +187,9 @@ func (t *recurrentTile) feed(i int) {
 	}
 }
 
-// backward runs the tile again and then goes back over the steps.
-func (t *recurrentTile) backward(part int) (fault *NotFinite) {
-	t.part = part
+// replay runs the tile again. It computes the surrogate derivatives, or if they depend on the
+// neurons of other tiles, potentials minus thresholds.
+func (t *recurrentTile) replay() {
 	for i := range t.sc.Steps {
 		t.exchange(i, func(b, at, from, n int) {
 			fired, _ := t.words(i, b)
@@ -193,13 +197,22 @@ func (t *recurrentTile) backward(part int) (fault *NotFinite) {
 		})
 		t.feed(i)
 		t.step(i, func(t *recurrentTile, r *glifRun, i, b, _, _, own int) {
+			if t.known {
+				r.slope = nil
+			}
 			t.l.glifReplay(r)
-			if !t.inline {
+			if !t.inline && t.slopes == nil {
 				d := t.slope[i*t.blocks*t.size+own:][:r.pixels*Lanes]
 				t.Surrogate.Derivative(d, d)
 			}
 		})
 	}
+}
+
+// backward runs the tile again and then goes back over the steps.
+func (t *recurrentTile) backward(part int) (fault *NotFinite) {
+	t.part = part
+	t.replay()
 	all, w := t.blocks*t.size, len(t.f.Weights)
 	clear(t.adjoint[:4*all])
 	if t.once() {
