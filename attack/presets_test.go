@@ -48,6 +48,13 @@ func TestPresets(t *testing.T) {
 			}
 		})
 	}
+	for norm, shared := range map[attack.Norm]bool{attack.LInf{}: false, attack.L2{}: true} {
+		for _, a := range attack.Thorough(attack.Threat{Norm: norm, Eps: 0.1, PerFrame: true}).Attacks {
+			if d := attack.Describe(a.Attack); d.Mix == nil {
+				assert.Equal(t, shared, d.SharedFrames, a.Name)
+			}
+		}
+	}
 	_, err = attack.Preset("fast", attack.Threat{})
 	assert.EqualError(t, err, `attack: preset "fast": expected one of quick, standard, thorough`)
 }
