@@ -57,20 +57,16 @@ func TestStrength(t *testing.T) {
 
 // strengths returns searches of 6,000 passes after the same APGD of 50 steps.
 func strengths(eps float32) map[string]attack.Searcher {
-	rounds := func(n, passes int) attack.Searcher {
-		var mix attack.Mixture
-		for _, s := range []snn.Surrogate{snn.Triangle{Width: 0.5}, snn.Triangle{Width: 1}, snn.Arctan{Alpha: 2}, snn.Arctan{Alpha: 4}, snn.Sigmoid{Alpha: 4}} {
-			mix = append(mix, snn.BPTT{Surrogate: s, Relative: true})
-		}
-		return attack.Rounds{N: n, Attacks: []attack.Searcher{
-			apgd(eps, attack.Margin{}, mix, attack.InBall{}), attack.LocalSearch{Eps: eps, Passes: passes, FromBest: true},
-		}}
+	var mix attack.Mixture
+	for _, s := range []snn.Surrogate{snn.Triangle{Width: 0.5}, snn.Triangle{Width: 1}, snn.Arctan{Alpha: 2}, snn.Arctan{Alpha: 4}, snn.Sigmoid{Alpha: 4}} {
+		mix = append(mix, snn.BPTT{Surrogate: s, Relative: true})
 	}
 	return map[string]attack.Searcher{
-		"square":   attack.Square{Norm: attack.LInf{}, Eps: eps, Queries: 6000, P: 0.05, FromBest: true},
-		"search":   attack.LocalSearch{Eps: eps, Passes: 6000, FromBest: true},
-		"3 rounds": rounds(3, 1900),
-		"8 rounds": rounds(8, 650),
+		"square": attack.Square{Norm: attack.LInf{}, Eps: eps, Queries: 6000, P: 0.05, FromBest: true},
+		"search": attack.LocalSearch{Eps: eps, Passes: 6000, FromBest: true},
+		"rounds": attack.Rounds{N: 3, Attacks: []attack.Searcher{
+			apgd(eps, attack.Margin{}, mix, attack.InBall{}), attack.LocalSearch{Eps: eps, Passes: 1900, FromBest: true},
+		}},
 	}
 }
 
