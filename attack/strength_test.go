@@ -64,7 +64,7 @@ func strengths(eps float32) map[string]attack.Searcher {
 	return map[string]attack.Searcher{
 		"square": attack.Square{Norm: attack.LInf{}, Eps: eps, Queries: 6000, P: 0.05, FromBest: true},
 		"search": attack.LocalSearch{Eps: eps, Passes: 6000, FromBest: true},
-		"rounds": attack.Rounds{N: 3, Attacks: []attack.Searcher{
+		"3 rounds": attack.Rounds{N: 3, Attacks: []attack.Searcher{
 			apgd(eps, attack.Margin{}, mix, attack.InBall{}), attack.LocalSearch{Eps: eps, Passes: 1900, FromBest: true},
 		}},
 	}
