@@ -218,6 +218,35 @@ func TestBlockSurrogate(t *testing.T) {
 	}
 }
 
+// Neurons with a block surrogate work with batch norm, in training too, and with average pooling:
+// the gradients are those of the same surrogate of one neuron, to the bit.
+func TestBlockSurrogateFused(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for _, sh := range []tensor.Shape{{N: 3, Steps: 4, C: 17, H: 6, W: 8}, {N: 3, Steps: 4, C: 17, H: 2, W: 2}} {
+		x := elementwise(sh, func(_, _, _, _, _ int) float64 { return 1.4*r.Float64() - 0.2 })
+		out := elementwise(tensor.Shape{N: 3, Steps: 4, C: 17, H: sh.H / 2, W: sh.W / 2}, func(_, _, _, _, _ int) float64 { return r.NormFloat64() })
+		for _, train := range []bool{false, true} {
+			run := func(phi autograd.Surrogate) []float32 {
+				tape := &autograd.Tape{Params: train}
+				s := newStack(sh.C, sh.C)
+				in := tape.Input(x.dense(), true)
+				h := in
+				if train {
+					h = autograd.BatchNormTrain(tape, in, &s.bn, sh.Steps)
+				} else {
+					h = autograd.BatchNormEval(tape, in, &s.bn)
+				}
+				h = autograd.FireThroughTime(tape, h, autograd.Dynamics{Decay: 0.9, Threshold: 0.7}, sh.Steps, phi, false)
+				tape.BackwardFrom(autograd.AvgPool(tape, h, 2, 2, 2), out.dense())
+				return in.Grad().Data
+			}
+			want := run(triangle{})
+			require.NotEqual(t, make([]float32, len(want)), want)
+			require.Equal(t, want, run(&flatBlocks{snn.Triangle{Width: 1}}))
+		}
+	}
+}
+
 // flatBlocks is a triangle as a BlockSurrogate.
 type flatBlocks struct{ snn.Triangle }
 
