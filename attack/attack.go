@@ -1,7 +1,9 @@
 package attack
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -33,8 +35,24 @@ type Attack struct {
 	Norm      Norm         // bounds the perturbation and shapes the step
 	Start     Start        // the point in the ball where the first step begins
 	Eps       float32      // ε ≥ 0, the radius of the ball in Norm; pixels are in [0,1]
-	Alpha     float32      // α > 0, the length of a step in Norm; may be 0 if Eps is 0
-	Steps     int          // ≥ 1; each is a forward and a backward pass
+	Alpha     float32      // α > 0, the length of a step in Norm; may be 0 if Eps is 0, or if Rule ignores it
+	Steps     int          // ≥ 1, from each start; each is a forward and a backward pass
+
+	// Rule makes the steps. Nil stands for the steps above, of length Alpha.
+	Rule StepRule
+	// Starts is the number of starts, each with random numbers of its own. 0 stands for 1.
+	Starts int
+	// KeepBest returns the best of all points, and stops at the first that is misclassified.
+	// Otherwise the attack returns the point after its last step. KeepBest costs one more
+	// forward pass for each start.
+	KeepBest bool
+	// Targets, if positive, makes a start for each of that many wrong classes, those with the
+	// largest logits first. The objective then aims at that class, while any wrong class counts
+	// as success. It needs KeepBest.
+	Targets int
+	// Draws is the number of passes over which a random network's logits and gradients are
+	// averaged (Athalye et al. 2018). 0 stands for 1.
+	Draws int
 
 	// Target makes the attack targeted. It returns the class to aim at for the id and the
 	// label of an image: a class in [0, classes) other than the label. Perturb calls it
@@ -52,26 +70,26 @@ type Attack struct {
 // FGSM returns the fast gradient sign method, x' = clip(x + ε·sign(∇L)) (Goodfellow et
 // al. 2015). Set Norm to L2{} for the fast gradient method.
 func FGSM(eps float32, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, eps, 1, nil, false}
+	return &Attack{Objective: CrossEntropy{}, Gradient: g, Norm: LInf{}, Start: AtImage{}, Eps: eps, Alpha: eps, Steps: 1}
 }
 
 // RFGSM returns FGSM after a random step (Tramèr et al. 2018). The random step is
 // x' = clip(x + (ε/2)·sign(N(0,1))), and an FGSM step of ε/2 from x' follows, as in Ding et
 // al. 2022.
 func RFGSM(eps float32, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, RandomStep{eps / 2}, eps, eps / 2, 1, nil, false}
+	return &Attack{Objective: CrossEntropy{}, Gradient: g, Norm: LInf{}, Start: RandomStep{eps / 2}, Eps: eps, Alpha: eps / 2, Steps: 1}
 }
 
 // PGD returns projected gradient descent from a point drawn uniformly from the ball (Madry
 // et al. 2018). Ding et al. 2022 test with ε = 8/255, α = 0.01 and 7 steps.
 func PGD(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, InBall{}, eps, alpha, steps, nil, false}
+	return &Attack{Objective: CrossEntropy{}, Gradient: g, Norm: LInf{}, Start: InBall{}, Eps: eps, Alpha: alpha, Steps: steps}
 }
 
 // BIM returns the basic iterative method: PGD that starts at the image itself (Kurakin et
 // al. 2017).
 func BIM(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{CrossEntropy{}, g, LInf{}, AtImage{}, eps, alpha, steps, nil, false}
+	return &Attack{Objective: CrossEntropy{}, Gradient: g, Norm: LInf{}, Start: AtImage{}, Eps: eps, Alpha: alpha, Steps: steps}
 }
 
 // Validate returns an error that names a field that is nil or out of range. Perturb calls
@@ -88,12 +106,21 @@ func (a *Attack) Validate() error {
 		return fmt.Errorf("attack: no start: expected one such as AtImage{}")
 	case !(a.Eps >= 0) || math.IsInf(float64(a.Eps), 0):
 		return fmt.Errorf("attack: eps %v: expected a number of at least 0", a.Eps)
-	case !(a.Alpha > 0 || a.Alpha == 0 && a.Eps == 0) || math.IsInf(float64(a.Alpha), 0):
+	case !(a.Alpha > 0 || a.Alpha == 0 && (a.Eps == 0 || a.Rule != nil)) || math.IsInf(float64(a.Alpha), 0):
 		return fmt.Errorf("attack: alpha %v: expected a positive number", a.Alpha)
 	case a.Steps < 1:
 		return fmt.Errorf("attack: %d steps: expected at least 1", a.Steps)
+	case a.Starts < 0 || a.Targets < 0 || a.Draws < 0:
+		return fmt.Errorf("attack: %d starts, %d targets, %d draws: expected at least 0", a.Starts, a.Targets, a.Draws)
+	case !a.KeepBest && (a.Starts > 1 || a.Targets > 0):
+		return errors.New("attack: several starts or targets without KeepBest: only the last one would count")
+	case a.Targets > 0 && a.Target != nil:
+		return errors.New("attack: Target and Targets: expected one of them")
 	}
-	if _, ok := a.Objective.(KL); ok && a.Target != nil {
+	if m, ok := a.Gradient.(Mixture); ok && (len(m) == 0 || slices.Contains(m, nil)) {
+		return fmt.Errorf("attack: a Mixture of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
+	}
+	if _, ok := a.Objective.(KL); ok && (a.Target != nil || a.Targets > 0) {
 		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)
 	}
 	return nil
@@ -104,7 +131,7 @@ func (a *Attack) Validate() error {
 // fails, or if a logit or a gradient is not finite.
 //
 // An image whose gradient is zero does not move in that step. The images are those of the
-// last step. The objective may have been larger at an earlier one.
+// last step, or the best ones if KeepBest is set.
 func (a *Attack) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
 	adv, _, err := a.PerturbDetail(ctx, m, x, y, ids, key)
 	return adv, err
@@ -115,95 +142,137 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	if err := a.Validate(); err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
-	ids, keys, err := prepare(m, x, y, ids, key)
-	if err != nil {
-		return tensor.NCHW{}, Detail{}, err
-	}
 	target, err := a.targets(m.Classes(), y, ids)
 	if err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
-	adv, zero := x.Clone(), make([]bool, x.N)
 	if a.Eps == 0 {
-		return adv, Detail{target, zero}, nil
+		_, _, err := prepare(m, x, y, ids, key)
+		return x.Clone(), Detail{target, make([]bool, x.N)}, err
 	}
-	err = m.ForEachChunk(x.N, snn.Pass{Gradient: a.Gradient}, func(lo, hi int, pass snn.Pass) error {
-		p := part{x: x.Slice(lo, hi), adv: adv.Slice(lo, hi), y: y[lo:hi], keys: keys[lo:hi], zero: zero[lo:hi], first: lo}
-		if a.SharedFrames && x.Steps > 1 {
-			p.delta = tensor.NewNCHW(hi-lo, x.C, x.H, x.W)
-		}
-		if target != nil {
-			p.target = target[lo:hi]
-		}
-		return a.perturb(ctx, m, pass, &p)
-	})
-	if err != nil {
-		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: %w", err)
-	}
-	return adv, Detail{target, zero}, nil
+	return perturbEach(ctx, a, m, x, y, ids, key, target, max(a.Draws, 1), a.KeepBest)
 }
 
-// part is a range of the images of a call.
-type part struct {
-	x, adv    tensor.NCHW
-	delta     tensor.NCHW // the perturbation that the frames of each example share; no data for none
-	y, target []int       // target is nil for an untargeted attack
-	keys      []rng.Key
-	zero      []bool // whether every gradient was zero
-	first     int    // index of the first image in the call
+// Search implements [Searcher].
+func (a *Attack) Search(o *Oracle) error {
+	targets := []int{o.Target}
+	if v, ok := a.Objective.(interface{ validateClasses(int, bool) error }); ok {
+		if err := v.validateClasses(o.Classes, o.Target >= 0 || a.Targets > 0); err != nil {
+			return err
+		}
+	}
+	if a.Targets > 0 {
+		z, err := o.Logits(o.Clean)
+		if err != nil {
+			return err
+		}
+		targets = likeliest(z, o.Label, a.Targets)
+	}
+	for i, target := range targets {
+		for start := range max(a.Starts, 1) {
+			if err := a.from(o, target, i*max(a.Starts, 1)+start); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// perturb attacks the images of p.
-func (a *Attack) perturb(ctx context.Context, m *snn.Model, pass snn.Pass, p *part) error {
-	for i, k := range p.keys {
-		a.Start.Initialize(p.point(i), a.Norm, a.Eps, k.Derive("start", 0).Rand())
-		a.project(p, i)
-		p.zero[i] = true
-	}
-	objective, err := a.objective(m, pass, p)
+// from makes the steps from one start.
+func (a *Attack) from(o *Oracle, target, start int) error {
+	o.Forget()
+	p := a.newPath(o, start)
+	objective, err := a.objective(o, target)
 	if err != nil {
 		return err
 	}
+	rule := a.Rule
+	if rule == nil {
+		rule = steepest{}
+	}
+	stepper := rule.Begin(p.ball, a.Alpha, a.Steps)
+	var first, best, before float64 // values: at the start, the best, and the best before the last tenth
 	for step := range a.Steps {
-		if err := ctx.Err(); err != nil {
-			return err
+		g := a.Gradient
+		if v, ok := g.(Varying); ok {
+			g = v.At(step, o.Rand("gradient", uint64(start*a.Steps+step)))
 		}
-		grad, err := gradient(m, pass, p, objective, step)
+		value, grad, err := o.Gradient(p.image, g, objective)
 		if err != nil {
+			if errors.Is(err, ErrFound) {
+				return err
+			}
 			return fmt.Errorf("step %d: %w", step+1, err)
 		}
-		for i := range p.adv.N {
-			g := p.along(grad.Image(i))
-			p.zero[i] = p.zero[i] && !slices.ContainsFunc(g, func(v float32) bool { return v != 0 })
-			a.Norm.Step(p.point(i), g, a.Alpha)
-			a.project(p, i)
+		if step == 0 {
+			first, best = value, value
 		}
+		if best = max(best, value); step < a.Steps-a.Steps/10 {
+			before = best
+		}
+		stepper.Step(p.point, p.along(grad), value)
+		p.project()
 	}
-	t, _ := a.Threat()
-	return t.check(p.adv, p.x, p.first)
+	if best > first {
+		o.late = max(o.late, float32((best-before)/(best-first)))
+	}
+	if a.KeepBest {
+		_, err = o.Logits(p.image)
+		return err
+	}
+	o.last = p.image
+	return nil
 }
 
-// gradient returns the gradient of the objective with respect to the attacked images.
-func gradient(m *snn.Model, pass snn.Pass, p *part, objective Objective, step int) (tensor.NCHW, error) {
-	pass.Keys = make([]rng.Key, len(p.keys))
-	for i, k := range p.keys {
-		pass.Keys[i] = k.Derive("pass", uint64(step))
+// objective returns the objective around the oracle's image.
+func (a *Attack) objective(o *Oracle, target int) (Objective, error) {
+	objective := a.Objective
+	if c, ok := objective.(CleanObjective); ok {
+		r := &request{x: o.Clean, gradient: a.Gradient, keys: o.keys(o.key.Derive("clean", 0))}
+		if err := o.ask(r); err != nil {
+			return nil, err
+		}
+		objective = c.WithClean(r.logits)
 	}
-	grad, err := m.InputGradient(pass, p.adv, func(logits []float32) []float32 {
-		d := make([]float32, len(logits)) // [N, classes]
-		objective.Gradient(d, logits, p.y, p.target)
-		return d
-	})
-	if err != nil {
-		return grad, fmt.Errorf("images from %d on: %w", p.first, err)
+	if target != o.Target {
+		objective = aimed{objective, target}
 	}
-	return grad, checkFinite(grad, p.first)
+	return objective, nil
+}
+
+// aimed is an objective that aims at a class, although any wrong class counts as success.
+type aimed struct {
+	Objective
+	target int
+}
+
+// Evaluate implements [Objective].
+func (a aimed) Evaluate(value []float64, grad, logits []float32, y, _ []int) {
+	a.Objective.Evaluate(value, grad, logits, y, []int{a.target})
+}
+
+// likeliest returns the most likely classes other than label, at most n.
+func likeliest(logits []float32, label, n int) []int {
+	var classes []int
+	for k := range logits {
+		if k != label {
+			classes = append(classes, k)
+		}
+	}
+	slices.SortStableFunc(classes, func(a, b int) int { return cmp.Compare(logits[b], logits[a]) })
+	return classes[:min(n, len(classes))]
 }
 
 // targets returns the target of each image, or nil if the attack is untargeted.
 func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
 	if a.Target == nil {
 		return nil, nil
+	}
+	if ids == nil {
+		ids = make([]uint64, len(y))
+		for i := range ids {
+			ids[i] = uint64(i)
+		}
 	}
 	target := make([]int, len(y))
 	for i, label := range y {
@@ -247,17 +316,6 @@ func imageKeys(key rng.Key, ids []uint64) []rng.Key {
 		keys[i] = key.Derive("image", id)
 	}
 	return keys
-}
-
-// checkFinite returns an error that names the first value of a gradient that is not finite.
-// The first image is image from.
-func checkFinite(grad tensor.NCHW, from int) error {
-	for i, v := range grad.Data {
-		if v-v != 0 { // NaN for a NaN and for infinities
-			return fmt.Errorf("%s: the gradient is %v: expected a finite number", grad.Place(i, from), v)
-		}
-	}
-	return nil
 }
 
 // clip moves values into [0,1]. It moves no value away from an original in [0,1].

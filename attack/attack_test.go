@@ -302,7 +302,7 @@ func TestCrossEntropyOfConfidentImages(t *testing.T) {
 	for _, gap := range []float64{0, 3, 13, 14, 20, 30, 100, 1000, 1e30} {
 		logits, y := []float32{float32(r.NormFloat64()), float32(r.NormFloat64() + gap), float32(r.NormFloat64()), float32(r.NormFloat64())}, []int{1}
 		grad := make([]float32, 4)
-		attack.CrossEntropy{}.Gradient(grad, logits, y, nil)
+		attack.CrossEntropy{}.Evaluate(make([]float64, 64), grad, logits, y, nil)
 		var sum, want float64
 		for k, z := range logits {
 			if k != 1 {
@@ -322,7 +322,7 @@ func TestCrossEntropyOfConfidentImages(t *testing.T) {
 			assert.Equal(t, plain, grad)
 		}
 		target := make([]float32, 4)
-		attack.CrossEntropy{}.Gradient(target, logits, []int{0}, y) // aims at what it is
+		attack.CrossEntropy{}.Evaluate(make([]float64, 64), target, logits, []int{0}, y) // aims at what it is
 		for k := range grad {
 			assert.Equal(t, -grad[k], target[k])
 		}
@@ -592,7 +592,7 @@ func (w wildAt) Step(x, _ []float32, _ float32) {
 // nowhere is an objective whose gradient is no number for images of class 2.
 type nowhere struct{}
 
-func (nowhere) Gradient(grad, _ []float32, y, _ []int) {
+func (nowhere) Evaluate(_ []float64, grad, _ []float32, y, _ []int) {
 	for i, label := range y {
 		if label == 2 {
 			grad[i*len(grad)/len(y)] = float32(math.Inf(1))
@@ -645,7 +645,7 @@ func TestErrors(t *testing.T) {
 			"attack: image 0: target 1: expected a class from 0 to 2 other than the label 1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm, a.Alpha = loose{}, 0.2 }), x, y, ids), "expected at most eps 0.1"},
 		{run(fgsm(func(a *attack.Attack) { a.Norm = wild{} }), x, y, ids), "attack: image 0: L∞ distance NaN from the original"},
-		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, []int{0, 2, 1}, ids), "attack: step 1: image 1, value 0: the gradient is "},
+		{run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), x, []int{0, 2, 1}, ids), "attack: image 1: step 1: value 0: the gradient is "},
 	} {
 		assert.ErrorContains(t, c.err, c.want)
 	}
@@ -665,11 +665,11 @@ func TestErrors(t *testing.T) {
 	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Norm = wildAt{value: many.Image(29)[0]} }), many, labels, nil), "attack: image 29: L∞ distance NaN")
 	labels = make([]int, 30)
 	labels[29] = 2
-	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), many, labels, nil), "attack: step 1: image 29, value 0: the gradient is ")
+	assert.ErrorContains(t, run(fgsm(func(a *attack.Attack) { a.Objective = nowhere{} }), many, labels, nil), "attack: image 29: step 1: value 0: the gradient is ")
 
 	w := m.Params()[0]
 	w.Import(append(w.Export()[:len(w.Export())-1], nan))
-	assert.ErrorContains(t, run(good, x, y, ids), "attack: step 1: images from 0 on: snn: image 0: logit 2 is NaN: expected a finite number")
+	assert.ErrorContains(t, run(good, x, y, ids), "attack: image 0: step 1: snn: image 0: logit 2 is NaN: expected a finite number")
 }
 
 // Starts are what they say: PGD's first images fill the ball, BIM's are the originals.
@@ -753,16 +753,16 @@ type noted struct {
 	logits *[][]float32
 }
 
-func (n noted) Gradient(grad, logits []float32, y, target []int) {
+func (n noted) Evaluate(value []float64, grad, logits []float32, y, target []int) {
 	*n.logits = append(*n.logits, slices.Clone(logits))
-	n.Objective.Gradient(grad, logits, y, target)
+	n.Objective.Evaluate(value, grad, logits, y, target)
 }
 
 // Every step draws anew what is random about the network: its spikes differ where the
 // images do not, since a step is less than a rounding.
 func TestStepsDrawAnew(t *testing.T) {
 	m := model(t, small, true)
-	x, y, ids := images(m, 3, 0.1, 1)
+	x, y, ids := images(m, 1, 0.1, 1)
 	var logits [][]float32
 	a := attack.BIM(0.1, 1e-20, 3, snn.BPTT{})
 	a.Objective = noted{a.Objective, &logits}

@@ -278,12 +278,7 @@ func predict(m *snn.Model, x tensor.NCHW, keys []rng.Key) ([]int, error) {
 	}
 	classes := make([]int, x.N)
 	for i := range classes {
-		z := logits[i*m.Classes():][:m.Classes()]
-		for k, v := range z {
-			if v > z[classes[i]] {
-				classes[i] = k
-			}
-		}
+		classes[i] = argmax(logits[i*m.Classes():][:m.Classes()])
 	}
 	return classes, nil
 }

@@ -1,22 +1,43 @@
 package attack
 
-// shared reports whether the frames of an example share a perturbation.
-func (p *part) shared() bool { return p.delta.Data != nil }
+import "slices"
 
-// point returns what a step moves: image i, or the perturbation that its frames share.
-func (p *part) point(i int) []float32 {
-	if p.shared() {
-		return p.delta.Image(i)
-	}
-	return p.adv.Image(i)
+// path is where an attack is on its way from one start.
+type path struct {
+	image []float32 // the attacked image
+	// point is what a step moves: the image, or the perturbation that its frames share.
+	point []float32
+	ball  Ball // of point
+	of    *Oracle
 }
 
-// along returns the gradient of a point, of which g is that of the image.
-func (p *part) along(g []float32) []float32 {
+// newPath returns the path from a start.
+func (a *Attack) newPath(o *Oracle, start int) *path {
+	from := o.Clean
+	if _, ok := a.Start.(AtBest); ok {
+		from, _ = o.Best()
+	}
+	p := &path{image: slices.Clone(from), ball: o.Ball(), of: o}
+	p.point = p.image
+	if a.SharedFrames && o.Shape.Steps > 1 {
+		p.point = make([]float32, len(p.image)/o.Shape.Steps)
+		p.ball = Ball{Norm: a.Norm, Eps: a.Eps, Center: make([]float32, len(p.point))}
+	}
+	a.Start.Initialize(p.point, a.Norm, a.Eps, o.Rand("start", uint64(start)))
+	p.ball.Project(p.point)
+	p.project()
+	return p
+}
+
+// shared reports whether the frames of the example share a perturbation.
+func (p *path) shared() bool { return len(p.point) < len(p.image) }
+
+// along returns the gradient of the point, of which g is that of the image.
+func (p *path) along(g []float32) []float32 {
 	if !p.shared() {
 		return g
 	}
-	sum := make([]float32, p.delta.Pixels())
+	sum := make([]float32, len(p.point))
 	for k := range sum {
 		var s float64
 		for i := k; i < len(g); i += len(sum) {
@@ -27,21 +48,17 @@ func (p *part) along(g []float32) []float32 {
 	return sum
 }
 
-// project projects a point, and makes image i of it.
-func (a *Attack) project(p *part, i int) {
-	image, x := p.adv.Image(i), p.x.Image(i)
+// project makes the image of a point that the frames share.
+func (p *path) project() {
 	if !p.shared() {
-		a.Norm.Project(image, x, a.Eps)
-		clip(image)
 		return
 	}
-	delta := p.delta.Image(i)
-	a.Norm.Project(delta, make([]float32, len(delta)), a.Eps)
+	x, delta := p.of.Clean, p.point
 	for k, v := range x {
-		image[k] = v + delta[k%len(delta)]
+		p.image[k] = v + delta[k%len(delta)]
 	}
 	for at := 0; at < len(x); at += len(delta) {
-		a.Norm.Project(image[at:][:len(delta)], x[at:][:len(delta)], a.Eps) // x + δ is rounded
+		p.ball.Norm.Project(p.image[at:][:len(delta)], x[at:][:len(delta)], p.ball.Eps) // x + δ is rounded
 	}
-	clip(image)
+	clip(p.image)
 }

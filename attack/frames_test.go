@@ -43,7 +43,7 @@ func share(a *attack.Attack) *attack.Attack {
 func fgsmGradient(t *testing.T, m *snn.Model, g snn.Gradient, x tensor.NCHW, y []int) tensor.NCHW {
 	grad, err := m.InputGradient(snn.Pass{Gradient: g}, x, func(z []float32) []float32 {
 		d := make([]float32, len(z))
-		attack.CrossEntropy{}.Gradient(d, z, y, nil)
+		attack.CrossEntropy{}.Evaluate(make([]float64, len(y)), d, z, y, nil)
 		return d
 	})
 	require.NoError(t, err)

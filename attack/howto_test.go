@@ -119,7 +119,7 @@ func ExampleEvaluate_blackBox() {
 // targeted attack the target's logit over the label's.
 type margin struct{}
 
-func (margin) Gradient(grad, logits []float32, y, target []int) {
+func (margin) Evaluate(value []float64, grad, logits []float32, y, target []int) {
 	classes := len(logits) / len(y)
 	for i, label := range y {
 		z, other := logits[i*classes:][:classes], (label+1)%classes
@@ -131,6 +131,7 @@ func (margin) Gradient(grad, logits []float32, y, target []int) {
 		if target != nil {
 			other = target[i]
 		}
+		value[i] = float64(z[other] - z[label])
 		grad[i*classes+other], grad[i*classes+label] = 1, -1
 	}
 }
@@ -159,7 +160,7 @@ func ExampleObjective() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%+v\n", *report.Attacks[0].Settings)
-	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Targeted:false Std:0 Mix:[] SharedFrames:false}
+	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Rule: Starts:0 Targets:0 Draws:0 KeepBest:false Targeted:false Std:0 Mix:[] SharedFrames:false}
 }
 
 // darken makes images darker, as far as the maximum norm allows.

@@ -6,12 +6,11 @@ import (
 	"math/rand/v2"
 
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // CleanObjective is an objective that compares an image's logits with those of the original
-// image. An [Attack] calls WithClean once for some images, before their first step, and then
-// uses the objective that WithClean returns.
+// image. An [Attack] calls WithClean once for an image, before each start, and then uses the
+// objective that WithClean returns.
 type CleanObjective interface {
 	Objective
 	// WithClean returns the objective for images whose originals have the given logits,
@@ -31,8 +30,8 @@ func (KL) String() string { return "KL divergence" }
 // WithClean implements [CleanObjective].
 func (KL) WithClean(logits []float32) Objective { return KL{logits} }
 
-// Gradient implements [Objective]. It panics unless WithClean returned the objective.
-func (o KL) Gradient(grad, logits []float32, y, _ []int) {
+// Evaluate implements [Objective]. It panics unless WithClean returned the objective.
+func (o KL) Evaluate(value []float64, grad, logits []float32, y, _ []int) {
 	if len(o.clean) != len(logits) {
 		panic(fmt.Sprintf("attack: KL: %d clean logits for %d logits: expected a KL of WithClean", len(o.clean), len(logits)))
 	}
@@ -41,7 +40,9 @@ func (o KL) Gradient(grad, logits []float32, y, _ []int) {
 		q, p := logits[i*classes:][:classes], o.clean[i*classes:][:classes]
 		sumQ, sumP := expSum(q), expSum(p)
 		for k := range q {
-			grad[i*classes+k] = float32(math.Exp(float64(q[k])-sumQ) - math.Exp(float64(p[k])-sumP))
+			logQ, logP := float64(q[k])-sumQ, float64(p[k])-sumP
+			grad[i*classes+k] = float32(math.Exp(logQ) - math.Exp(logP))
+			value[i] += math.Exp(logP) * (logP - logQ)
 		}
 	}
 }
@@ -79,22 +80,5 @@ func (s Gaussian) String() string { return fmt.Sprintf("Gaussian noise of %v", s
 // 0.001, as [Gaussian] with Std 0.001 does. So little noise often changes no spike of a spiking
 // network. The divergence and its gradient are then zero, and the image never moves.
 func TRADES(eps, alpha float32, steps int, g snn.Gradient) *Attack {
-	return &Attack{KL{}, g, LInf{}, InBall{}, eps, alpha, steps, nil, false}
-}
-
-// objective returns the objective for the images of p.
-func (a *Attack) objective(m *snn.Model, pass snn.Pass, p *part) (Objective, error) {
-	o, ok := a.Objective.(CleanObjective)
-	if !ok {
-		return a.Objective, nil
-	}
-	pass.Keys = make([]rng.Key, len(p.keys))
-	for i, k := range p.keys {
-		pass.Keys[i] = k.Derive("clean", 0)
-	}
-	logits, err := m.Logits(pass, p.x)
-	if err != nil {
-		return nil, fmt.Errorf("images from %d on: %w", p.first, err)
-	}
-	return o.WithClean(logits), nil
+	return &Attack{Objective: KL{}, Gradient: g, Norm: LInf{}, Start: InBall{}, Eps: eps, Alpha: alpha, Steps: steps}
 }

@@ -40,7 +40,7 @@ func TestKLGradient(t *testing.T) {
 	clean, z := []float32{1, -2, 0.5, 0, 3, -1}, []float32{0.5, 1, 0, 2, 2, 1}
 	o := attack.KL{}.WithClean(clean)
 	grad := make([]float32, len(z))
-	o.Gradient(grad, z, []int{0, 1}, nil)
+	o.Evaluate(make([]float64, 64), grad, z, []int{0, 1}, nil)
 	for i := range z {
 		up, down := slices.Clone(z), slices.Clone(z)
 		up[i] += 0.0625
@@ -48,10 +48,10 @@ func TestKLGradient(t *testing.T) {
 		assert.InDelta(t, (kl(clean, up, 3)-kl(clean, down, 3))/0.125, grad[i], 1e-3)
 	}
 	clear(grad)
-	attack.KL{}.WithClean(z).Gradient(grad, z, []int{0, 1}, nil)
+	attack.KL{}.WithClean(z).Evaluate(make([]float64, 64), grad, z, []int{0, 1}, nil)
 	assert.Equal(t, make([]float32, len(z)), grad, "zero at the original image")
 	assert.PanicsWithValue(t, "attack: KL: 0 clean logits for 6 logits: expected a KL of WithClean",
-		func() { attack.KL{}.Gradient(grad, z, []int{0, 1}, nil) })
+		func() { attack.KL{}.Evaluate(make([]float64, 64), grad, z, []int{0, 1}, nil) })
 }
 
 // shownKL is KL that shows the clean logits.

@@ -15,7 +15,7 @@ import (
 // faulty is an objective, a start and a norm that panics.
 type faulty struct{ attack.LInf }
 
-func (faulty) Gradient(_, _ []float32, _, _ []int) { panic("boom") }
+func (faulty) Evaluate(_ []float64, _, _ []float32, _, _ []int) { panic("boom") }
 
 func (faulty) Initialize([]float32, attack.Norm, float32, *rand.Rand) { panic("boom") }
 

@@ -24,6 +24,16 @@ type InBall struct{}
 // from N(0, I). In L∞ that adds Length·sign(N(0,1)) to each value.
 type RandomStep struct{ Length float32 }
 
+// AtBest starts at the best point of the attacks before, in a [Battery], and at the image
+// itself elsewhere.
+type AtBest struct{}
+
+// Initialize implements [Start].
+func (AtBest) Initialize([]float32, Norm, float32, *rand.Rand) {}
+
+// String returns "the best point before".
+func (AtBest) String() string { return "the best point before" }
+
 // Initialize implements [Start].
 func (AtImage) Initialize([]float32, Norm, float32, *rand.Rand) {}
 

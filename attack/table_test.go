@@ -51,8 +51,8 @@ func evaluated(t *testing.T, keep func(i int) bool, names ...string) *attack.Rep
 // flat is an objective without a gradient.
 type flat struct{}
 
-func (flat) Gradient([]float32, []float32, []int, []int) {}
-func (flat) String() string                              { return "flat" }
+func (flat) Evaluate([]float64, []float32, []float32, []int, []int) {}
+func (flat) String() string                                         { return "flat" }
 
 func read(t *testing.T, table attack.Table) [][]string {
 	rows, err := csv.NewReader(strings.NewReader(table.CSV())).ReadAll()

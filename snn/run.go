@@ -143,31 +143,44 @@ const (
 // images lo to hi − 1. fn makes its passes with the given p, in which Steps and Threads are
 // set. The Keys of p are still those of all images.
 //
-// ForEachChunk bounds the memory of work that treats each image on its own. A chunk has about
+// ForEachChunk bounds the memory of work that treats each image on its own. A chunk has at most
 // 128 frames (images × steps), and at least one image. In a model of at most 2²²
-// parameters and at most 32 steps, a chunk has about 32 frames, and chunks run side by side:
+// parameters and at most 32 steps, a chunk has at most 32 frames, and chunks run side by side:
 // fn is called from several goroutines, with p.Threads = 1.
 //
 // ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
 // calls fn for all chunks, and returns the error of the first chunk that has one.
 func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
-	if err := m.setDefaults(&p); err != nil {
+	images, workers, err := m.Chunks(&p)
+	if err != nil {
 		return err
 	}
-	frames, side := manyFrames, 1
-	if m.params <= fewParams && p.Steps <= fewFrames {
-		frames, side, p.Threads = fewFrames, p.Threads, 1
-	}
-	parts := min(n, (n*p.Steps+frames-1)/frames)
+	parts := (n + images - 1) / images
 	errs := make([]error, parts)
 	first := func(i int) int { return int(int64(n) * int64(i) / int64(parts)) }
-	parallel.For(side, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })
+	parallel.For(workers, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })
 	for _, err := range errs {
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Chunks is for callers that split work themselves, and not as ForEachChunk does. It returns
+// the number of images of a chunk, at least 1, and the number of chunks to run side by side,
+// at least 1. It sets the Steps and Threads of p for a pass over a chunk.
+//
+// Chunks returns an error if a setting of the pass or of a layer is out of range.
+func (m *Model) Chunks(p *Pass) (images, workers int, err error) {
+	if err := m.setDefaults(p); err != nil {
+		return 0, 0, err
+	}
+	if m.params <= fewParams && p.Steps <= fewFrames {
+		workers, p.Threads = parallel.Threads(p.Threads), 1
+		return fewFrames / p.Steps, workers, nil
+	}
+	return max(1, manyFrames/p.Steps), 1, nil
 }
 
 // setDefaults sets the steps and threads of a pass to the model's where they are 0. It

@@ -134,7 +134,7 @@ func (a momentum) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []
 	for range a.Steps {
 		grad, err := m.InputGradient(snn.Pass{}, adv, func(logits []float32) []float32 {
 			d := make([]float32, len(logits))
-			attack.CrossEntropy{}.Gradient(d, logits, y, nil)
+			attack.CrossEntropy{}.Evaluate(make([]float64, len(y)), d, logits, y, nil)
 			return d
 		})
 		if err != nil || ctx.Err() != nil {

@@ -1,0 +1,283 @@
+package attack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// An engine runs searches for many images side by side. A search is a coroutine, which stops
+// wherever it asks for a pass. Each worker of the engine has some searches on their way, answers
+// many of their requests by one pass, and takes a new image as soon as a search has ended. What a
+// search does depends on its own answers alone, so results depend neither on the number of
+// workers nor on which images share a pass.
+type engine struct {
+	model *snn.Model
+	n     int                              // images
+	run   func(ask asker, image int) error // searches around an image
+}
+
+// asker sends a request and returns when it is answered. It returns false if the engine stops.
+type asker = func(*request) bool
+
+// search is a search on its way.
+type search struct {
+	image int
+	next  func() (*request, bool)
+	stop  func()
+	ask   *request
+	err   error
+}
+
+// searchesPerSlot is the number of searches that one of several workers has on their way, for each
+// image of a pass. With more than one, passes stay full although searches ask for different kinds
+// of them. A worker on its own has one: the network is large, and so are the searches' memories.
+const searchesPerSlot = 3
+
+// do searches around all images. If some searches fail, it returns the error of the first of
+// these images.
+func (e *engine) do(ctx context.Context) error {
+	pass := snn.Pass{}
+	images, workers, err := e.model.Chunks(&pass)
+	if err != nil {
+		return fmt.Errorf("attack: %w", err)
+	}
+	q := &queue{n: e.n}
+	workers = min(workers, (e.n+images-1)/images)
+	images = min(images, (e.n+workers-1)/max(workers, 1))
+	slots := images
+	if workers > 1 {
+		slots *= searchesPerSlot
+	}
+	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images, slots) })
+	if err := ctx.Err(); err != nil && q.err == nil {
+		return err
+	}
+	return q.err
+}
+
+// queue hands out images and collects errors.
+type queue struct {
+	mu      sync.Mutex
+	n, next int
+	err     error // that of the first image with an error
+	at      int   // that image
+}
+
+func (q *queue) take() (image int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.next == q.n || q.err != nil {
+		return 0, false
+	}
+	q.next++
+	return q.next - 1, true
+}
+
+func (q *queue) fail(image int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil || image < q.at {
+		q.err, q.at = err, image
+	}
+}
+
+// work is a worker. Its passes have up to so many images, and so many searches are on their way.
+func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slots int) {
+	var active []*search
+	defer func() {
+		for _, s := range active {
+			s.stop()
+		}
+	}()
+	// advance lets s go on to its next request. It reports whether there is one.
+	advance := func(s *search) bool {
+		var more bool
+		if s.ask, more = s.next(); more {
+			return true
+		}
+		if s.err != nil && !errors.Is(s.err, ErrFound) && !errors.Is(s.err, errStopped) {
+			q.fail(s.image, fmt.Errorf("image %d: %w", s.image, s.err))
+		}
+		return false
+	}
+	for ctx.Err() == nil {
+		for len(active) < slots {
+			image, ok := q.take()
+			if !ok {
+				break
+			}
+			if s := e.start(image); advance(s) {
+				active = append(active, s)
+			}
+		}
+		if len(active) == 0 {
+			return
+		}
+		group := largestGroup(active, images)
+		answer(pass, group)
+		for _, s := range group {
+			if !advance(s) {
+				active = slices.Delete(active, slices.Index(active, s), slices.Index(active, s)+1)
+			}
+		}
+	}
+}
+
+// start starts the search around an image.
+func (e *engine) start(image int) *search {
+	s := &search{image: image}
+	s.next, s.stop = iter.Pull(func(yield func(*request) bool) { s.err = e.run(yield, image) })
+	return s
+}
+
+// largestGroup returns searches whose requests one pass can answer, as many as possible but at
+// most most.
+func largestGroup(active []*search, most int) []*search {
+	var groups [][]*search
+	for _, s := range active {
+		i := slices.IndexFunc(groups, func(g []*search) bool { return g[0].ask.fits(s.ask) })
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], s)
+	}
+	g := slices.MaxFunc(groups, func(a, b []*search) int { return cmp.Compare(len(a), len(b)) })
+	return g[:min(len(g), most)]
+}
+
+// fits reports whether one pass can answer r and q.
+func (r *request) fits(q *request) bool {
+	return r.model == q.model && (r.objective == nil) == (q.objective == nil) &&
+		sameGradient(r.gradient, q.gradient)
+}
+
+// sameGradient reports whether a and b are known to be equal.
+func sameGradient(a, b snn.Gradient) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
+}
+
+// answer answers the requests of searches by passes over all their draws.
+func answer(pass snn.Pass, group []*search) {
+	requests := make([]*request, len(group))
+	for i, s := range group {
+		requests[i] = s.ask
+	}
+	images, _, err := requests[0].model.Chunks(&pass)
+	if err == nil {
+		err = answerTogether(pass, requests, images)
+	}
+	if err == nil || len(requests) == 1 {
+		requests[0].err = err
+		return
+	}
+	for _, r := range requests { // to find whose error it is
+		r.err = answerTogether(pass, []*request{r}, images)
+	}
+}
+
+// answerTogether answers requests by passes of up to so many images.
+func answerTogether(pass snn.Pass, requests []*request, images int) error {
+	type draw struct {
+		r *request
+		k int
+	}
+	var draws []draw
+	for _, r := range requests {
+		classes := r.model.Classes()
+		r.logits, r.value, r.grad = make([]float32, classes), 0, nil
+		for k := range r.keys {
+			draws = append(draws, draw{r, k})
+		}
+	}
+	for part := range slices.Chunk(draws, images) {
+		points := make([][]float32, len(part))
+		pass.Keys, pass.Memory = make([]rng.Key, len(part)), nil
+		for i, d := range part {
+			points[i], pass.Keys[i] = d.r.x, d.r.keys[d.k]
+			if d.r.memory != nil {
+				pass.Memory = append(pass.Memory, d.r.memory[d.k])
+			}
+		}
+		first := part[0].r
+		m := first.model
+		pass.Gradient = first.gradient
+		if pass.Gradient == nil {
+			pass.Gradient = snn.BPTT{}
+		}
+		var logits []float32
+		add := func(i int, z []float32) {
+			for k, v := range z {
+				part[i].r.logits[k] += v / float32(len(part[i].r.keys))
+			}
+		}
+		x := batchOf(first.shape, points)
+		if first.objective == nil {
+			var err error
+			if logits, err = m.Logits(pass, x); err != nil {
+				return err
+			}
+			for i := range part {
+				add(i, logits[i*m.Classes():][:m.Classes()])
+			}
+			continue
+		}
+		grad, err := m.InputGradient(pass, x, func(logits []float32) []float32 {
+			seed := make([]float32, len(logits)) // [N, classes]
+			for i, d := range part {
+				z := logits[i*m.Classes():][:m.Classes()]
+				add(i, z)
+				var value [1]float64
+				d.r.objective.Evaluate(value[:], seed[i*m.Classes():][:m.Classes()], z, d.r.label, d.r.target)
+				d.r.value += value[0] / float64(len(d.r.keys))
+			}
+			return seed
+		})
+		if err != nil {
+			return err
+		}
+		for i, d := range part {
+			g := grad.Image(i)
+			if k := slices.IndexFunc(g, func(v float32) bool { return v-v != 0 }); k >= 0 {
+				return fmt.Errorf("value %d: the gradient is %v: expected a finite number", k, g[k])
+			}
+			switch {
+			case len(d.r.keys) == 1:
+				d.r.grad = slices.Clone(g)
+			case d.r.grad == nil:
+				d.r.grad = make([]float32, len(g))
+				fallthrough
+			default:
+				for k, v := range g {
+					d.r.grad[k] += v / float32(len(d.r.keys))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// batchOf returns images of the given shape as a batch.
+func batchOf(sh tensor.Shape, images [][]float32) tensor.NCHW {
+	x := tensor.NCHW{N: len(images), Steps: sh.Steps, C: sh.C, H: sh.H, W: sh.W}
+	if len(images) == 1 {
+		x.Data = images[0]
+		return x
+	}
+	x.Data = slices.Concat(images...)
+	return x
+}
