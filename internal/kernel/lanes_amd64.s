@@ -40,6 +40,41 @@ DATA absMask<>+56(SB)/4, $0x7fffffff
 DATA absMask<>+60(SB)/4, $0x7fffffff
 GLOBL absMask<>(SB), RODATA|NOPTR, $64
 
+DATA chachaStart<>+0(SB)/4, $0x61707865
+DATA chachaStart<>+4(SB)/4, $0x3320646e
+DATA chachaStart<>+8(SB)/4, $0x79622d32
+DATA chachaStart<>+12(SB)/4, $0x6b206574
+DATA chachaStart<>+16(SB)/4, $0x00000000
+DATA chachaStart<>+20(SB)/4, $0x00000001
+DATA chachaStart<>+24(SB)/4, $0x00000002
+DATA chachaStart<>+28(SB)/4, $0x00000003
+DATA chachaStart<>+32(SB)/4, $0x00000004
+DATA chachaStart<>+36(SB)/4, $0x00000005
+DATA chachaStart<>+40(SB)/4, $0x00000006
+DATA chachaStart<>+44(SB)/4, $0x00000007
+DATA chachaStart<>+48(SB)/4, $0x00000008
+DATA chachaStart<>+52(SB)/4, $0x00000009
+DATA chachaStart<>+56(SB)/4, $0x0000000a
+DATA chachaStart<>+60(SB)/4, $0x0000000b
+DATA chachaStart<>+64(SB)/4, $0x0000000c
+DATA chachaStart<>+68(SB)/4, $0x0000000d
+DATA chachaStart<>+72(SB)/4, $0x0000000e
+DATA chachaStart<>+76(SB)/4, $0x0000000f
+GLOBL chachaStart<>(SB), RODATA|NOPTR, $80
+
+DATA limitConstants<>+0(SB)/4, $0x00000000
+DATA limitConstants<>+4(SB)/4, $0x00000010
+DATA limitConstants<>+8(SB)/4, $0x00000020
+DATA limitConstants<>+12(SB)/4, $0x00000030
+DATA limitConstants<>+16(SB)/4, $0x00000040
+DATA limitConstants<>+20(SB)/4, $0x00000050
+DATA limitConstants<>+24(SB)/4, $0x00000060
+DATA limitConstants<>+28(SB)/4, $0x00000070
+DATA limitConstants<>+32(SB)/4, $0x47800000
+DATA limitConstants<>+36(SB)/4, $0x3f000000
+DATA limitConstants<>+40(SB)/4, $0x0000ffff
+GLOBL limitConstants<>(SB), RODATA|NOPTR, $44
+
 DATA signMask<>+0(SB)/4, $0x80000000
 DATA signMask<>+4(SB)/4, $0x80000000
 DATA signMask<>+8(SB)/4, $0x80000000
@@ -1926,7 +1961,7 @@ px1done:
 TEXT ·glifForwardAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y8, Y8, Y8
 	MOVQ   r+0(FP), DX
-	MOVQ   104(DX), BX
+	MOVQ   120(DX), BX
 	MOVQ   (DX), SI
 	MOVQ   8(DX), DI
 	MOVQ   16(DX), R8
@@ -1934,55 +1969,56 @@ TEXT ·glifForwardAVX2(SB), NOSPLIT, $0-8
 	MOVQ   32(DX), R10
 
 step:
-	MOVQ  112(DX), R13
-	CMPQ  BX, $0x01
-	JNE   prefetch
-	MOVQ  104(DX), R11
-	DECQ  R11
-	NEGQ  R11
-	IMULQ R11, R13
-	MOVQ  96(DX), R11
-	SHLQ  $0x06, R11
-	ADDQ  R11, R13
+	MOVQ 128(DX), R13
+	CMPQ BX, $0x01
+	JNE  prefetch
+	MOVQ 176(DX), R13
 
 prefetch:
 	XORQ R11, R11
 	XORQ R12, R12
-	MOVQ 96(DX), R14
+	MOVQ 112(DX), R14
 
 px1more:
 	CMPQ       R14, $0x01
 	JLT        px1done
 	PREFETCHT0 (SI)(R13*1)
 	VMOVUPS    (SI)(R12*1), Y0
-	VMULPS     176(DX), Y0, Y0
-	VADDPS     240(DX), Y0, Y0
+	VMULPS     200(DX), Y0, Y0
+	VADDPS     264(DX), Y0, Y0
 	VMOVUPS    32(SI)(R12*1), Y4
-	VMULPS     208(DX), Y4, Y4
-	VADDPS     272(DX), Y4, Y4
-	CMPQ       24(DX), $0x00
-	JE         px1potential
-	VADDPS     (R9)(R12*1), Y0, Y0
-	VADDPS     32(R9)(R12*1), Y4, Y4
+	VMULPS     232(DX), Y4, Y4
+	VADDPS     296(DX), Y4, Y4
+	CMPQ       96(DX), $0x00
+	JE         px1carry
+	MOVQ       96(DX), AX
+	VADDPS     (AX)(R12*1), Y0, Y0
+	VADDPS     32(AX)(R12*1), Y4, Y4
+
+px1carry:
+	CMPQ   24(DX), $0x00
+	JE     px1potential
+	VADDPS (R9)(R12*1), Y0, Y0
+	VADDPS 32(R9)(R12*1), Y4, Y4
 
 px1potential:
 	VMOVUPS (R8)(R12*1), Y1
-	VMULPS  496(DX), Y1, Y1
-	VMULPS  432(DX), Y0, Y3
+	VMULPS  520(DX), Y1, Y1
+	VMULPS  456(DX), Y0, Y3
 	VADDPS  Y3, Y1, Y1
-	VMOVUPS 560(DX), Y2
+	VMOVUPS 584(DX), Y2
 	VMOVUPS 32(R8)(R12*1), Y5
-	VMULPS  528(DX), Y5, Y5
-	VMULPS  464(DX), Y4, Y7
+	VMULPS  552(DX), Y5, Y5
+	VMULPS  488(DX), Y4, Y7
 	VADDPS  Y7, Y5, Y5
-	VMOVUPS 592(DX), Y6
+	VMOVUPS 616(DX), Y6
 	CMPQ    32(DX), $0x00
 	JE      px1decide
 	VMOVUPS (R10)(R12*1), Y3
-	VMULPS  624(DX), Y3, Y3
+	VMULPS  648(DX), Y3, Y3
 	VADDPS  Y3, Y2, Y2
 	VMOVUPS 32(R10)(R12*1), Y7
-	VMULPS  656(DX), Y7, Y7
+	VMULPS  680(DX), Y7, Y7
 	VADDPS  Y7, Y6, Y6
 
 px1decide:
@@ -1999,10 +2035,10 @@ px1decide:
 	SHLL      $0x08, CX
 	ORL       AX, CX
 	MOVW      CX, (DI)(R11*2)
-	CMPL      160(DX), $0x00
+	CMPL      184(DX), $0x00
 	JNE       px1soft
-	VBLENDVPS Y3, 816(DX), Y1, Y1
-	VBLENDVPS Y7, 848(DX), Y5, Y5
+	VBLENDVPS Y3, 840(DX), Y1, Y1
+	VBLENDVPS Y7, 872(DX), Y5, Y5
 	JMP       px1store
 
 px1soft:
@@ -2016,12 +2052,12 @@ px1store:
 	VMOVUPS Y5, 32(R8)(R12*1)
 	CMPQ    24(DX), $0x00
 	JE      px1adapt
-	VMULPS  304(DX), Y0, Y0
-	VANDPS  368(DX), Y3, Y2
+	VMULPS  328(DX), Y0, Y0
+	VANDPS  392(DX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R9)(R12*1)
-	VMULPS  336(DX), Y4, Y4
-	VANDPS  400(DX), Y7, Y6
+	VMULPS  360(DX), Y4, Y4
+	VANDPS  424(DX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R9)(R12*1)
 
@@ -2029,13 +2065,13 @@ px1adapt:
 	CMPQ    32(DX), $0x00
 	JE      px1next
 	VMOVUPS (R10)(R12*1), Y0
-	VMULPS  688(DX), Y0, Y0
-	VANDPS  752(DX), Y3, Y2
+	VMULPS  712(DX), Y0, Y0
+	VANDPS  776(DX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R10)(R12*1)
 	VMOVUPS 32(R10)(R12*1), Y4
-	VMULPS  720(DX), Y4, Y4
-	VANDPS  784(DX), Y7, Y6
+	VMULPS  744(DX), Y4, Y4
+	VANDPS  808(DX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R10)(R12*1)
 
@@ -2047,11 +2083,11 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ    112(DX), SI
-	ADDQ    120(DX), DI
+	ADDQ    128(DX), SI
+	ADDQ    136(DX), DI
 	DECQ    BX
 	JNZ     step
-	MOVQ    88(DX), AX
+	MOVQ    104(DX), AX
 	VORPS   (AX), Y8, Y8
 	VMOVUPS Y8, (AX)
 	VZEROUPPER
@@ -2061,7 +2097,7 @@ px1done:
 // Requires: AVX, MMX+
 TEXT ·glifSupportAVX2(SB), NOSPLIT, $0-8
 	MOVQ r+0(FP), DX
-	MOVQ 104(DX), BX
+	MOVQ 120(DX), BX
 	MOVQ (DX), SI
 	MOVQ 8(DX), DI
 	MOVQ 16(DX), R8
@@ -2069,75 +2105,76 @@ TEXT ·glifSupportAVX2(SB), NOSPLIT, $0-8
 	MOVQ 32(DX), R10
 
 step:
-	MOVQ  112(DX), R13
-	CMPQ  BX, $0x01
-	JNE   prefetch
-	MOVQ  104(DX), R11
-	DECQ  R11
-	NEGQ  R11
-	IMULQ R11, R13
-	MOVQ  96(DX), R11
-	SHLQ  $0x06, R11
-	ADDQ  R11, R13
+	MOVQ 128(DX), R13
+	CMPQ BX, $0x01
+	JNE  prefetch
+	MOVQ 176(DX), R13
 
 prefetch:
 	XORQ R11, R11
 	XORQ R12, R12
-	MOVQ 96(DX), R14
+	MOVQ 112(DX), R14
 
 px1more:
 	CMPQ       R14, $0x01
 	JLT        px1done
 	PREFETCHT0 (SI)(R13*1)
 	VMOVUPS    (SI)(R12*1), Y0
-	VMULPS     176(DX), Y0, Y0
-	VADDPS     240(DX), Y0, Y0
+	VMULPS     200(DX), Y0, Y0
+	VADDPS     264(DX), Y0, Y0
 	VMOVUPS    32(SI)(R12*1), Y4
-	VMULPS     208(DX), Y4, Y4
-	VADDPS     272(DX), Y4, Y4
-	CMPQ       24(DX), $0x00
-	JE         px1potential
-	VADDPS     (R9)(R12*1), Y0, Y0
-	VADDPS     32(R9)(R12*1), Y4, Y4
+	VMULPS     232(DX), Y4, Y4
+	VADDPS     296(DX), Y4, Y4
+	CMPQ       96(DX), $0x00
+	JE         px1carry
+	MOVQ       96(DX), AX
+	VADDPS     (AX)(R12*1), Y0, Y0
+	VADDPS     32(AX)(R12*1), Y4, Y4
+
+px1carry:
+	CMPQ   24(DX), $0x00
+	JE     px1potential
+	VADDPS (R9)(R12*1), Y0, Y0
+	VADDPS 32(R9)(R12*1), Y4, Y4
 
 px1potential:
 	VMOVUPS (R8)(R12*1), Y1
-	VMULPS  496(DX), Y1, Y1
-	VMULPS  432(DX), Y0, Y3
+	VMULPS  520(DX), Y1, Y1
+	VMULPS  456(DX), Y0, Y3
 	VADDPS  Y3, Y1, Y1
-	VMOVUPS 560(DX), Y2
+	VMOVUPS 584(DX), Y2
 	VMOVUPS 32(R8)(R12*1), Y5
-	VMULPS  528(DX), Y5, Y5
-	VMULPS  464(DX), Y4, Y7
+	VMULPS  552(DX), Y5, Y5
+	VMULPS  488(DX), Y4, Y7
 	VADDPS  Y7, Y5, Y5
-	VMOVUPS 592(DX), Y6
+	VMOVUPS 616(DX), Y6
 	CMPQ    32(DX), $0x00
 	JE      px1decide
 	VMOVUPS (R10)(R12*1), Y3
-	VMULPS  624(DX), Y3, Y3
+	VMULPS  648(DX), Y3, Y3
 	VADDPS  Y3, Y2, Y2
 	VMOVUPS 32(R10)(R12*1), Y7
-	VMULPS  656(DX), Y7, Y7
+	VMULPS  680(DX), Y7, Y7
 	VADDPS  Y7, Y6, Y6
 
 px1decide:
 	VSUBPS    Y2, Y1, Y3
 	VANDPS    absMask<>+0(SB), Y3, Y3
-	VCMPPS    $0x19, 944(DX), Y3, Y3
+	VCMPPS    $0x19, 968(DX), Y3, Y3
 	VMOVMSKPS Y3, AX
 	VCMPPS    $0x0d, Y2, Y1, Y3
 	VSUBPS    Y6, Y5, Y7
 	VANDPS    absMask<>+0(SB), Y7, Y7
-	VCMPPS    $0x19, 976(DX), Y7, Y7
+	VCMPPS    $0x19, 1000(DX), Y7, Y7
 	VMOVMSKPS Y7, CX
 	SHLL      $0x08, CX
 	ORL       AX, CX
 	MOVW      CX, (DI)(R11*2)
 	VCMPPS    $0x0d, Y6, Y5, Y7
-	CMPL      160(DX), $0x00
+	CMPL      184(DX), $0x00
 	JNE       px1soft
-	VBLENDVPS Y3, 816(DX), Y1, Y1
-	VBLENDVPS Y7, 848(DX), Y5, Y5
+	VBLENDVPS Y3, 840(DX), Y1, Y1
+	VBLENDVPS Y7, 872(DX), Y5, Y5
 	JMP       px1store
 
 px1soft:
@@ -2151,12 +2188,12 @@ px1store:
 	VMOVUPS Y5, 32(R8)(R12*1)
 	CMPQ    24(DX), $0x00
 	JE      px1adapt
-	VMULPS  304(DX), Y0, Y0
-	VANDPS  368(DX), Y3, Y2
+	VMULPS  328(DX), Y0, Y0
+	VANDPS  392(DX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R9)(R12*1)
-	VMULPS  336(DX), Y4, Y4
-	VANDPS  400(DX), Y7, Y6
+	VMULPS  360(DX), Y4, Y4
+	VANDPS  424(DX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R9)(R12*1)
 
@@ -2164,13 +2201,13 @@ px1adapt:
 	CMPQ    32(DX), $0x00
 	JE      px1next
 	VMOVUPS (R10)(R12*1), Y0
-	VMULPS  688(DX), Y0, Y0
-	VANDPS  752(DX), Y3, Y2
+	VMULPS  712(DX), Y0, Y0
+	VANDPS  776(DX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R10)(R12*1)
 	VMOVUPS 32(R10)(R12*1), Y4
-	VMULPS  720(DX), Y4, Y4
-	VANDPS  784(DX), Y7, Y6
+	VMULPS  744(DX), Y4, Y4
+	VANDPS  808(DX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R10)(R12*1)
 
@@ -2182,8 +2219,8 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 112(DX), SI
-	ADDQ 120(DX), DI
+	ADDQ 128(DX), SI
+	ADDQ 136(DX), DI
 	DECQ BX
 	JNZ  step
 	VZEROUPPER
@@ -2193,7 +2230,7 @@ px1done:
 // Requires: AVX, MMX+
 TEXT ·glifReplayAVX2(SB), NOSPLIT, $0-8
 	MOVQ r+0(FP), AX
-	MOVQ 104(AX), CX
+	MOVQ 120(AX), CX
 	MOVQ (AX), DX
 	MOVQ 40(AX), BX
 	MOVQ 56(AX), SI
@@ -2202,61 +2239,62 @@ TEXT ·glifReplayAVX2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), R9
 
 step:
-	MOVQ  112(AX), R12
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R10
-	DECQ  R10
-	NEGQ  R10
-	IMULQ R10, R12
-	MOVQ  96(AX), R10
-	SHLQ  $0x06, R10
-	ADDQ  R10, R12
+	MOVQ 128(AX), R12
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R12
 
 prefetch:
 	XORQ R10, R10
 	XORQ R11, R11
-	MOVQ 96(AX), R13
+	MOVQ 112(AX), R13
 
 px1more:
 	CMPQ       R13, $0x01
 	JLT        px1done
 	PREFETCHT0 (DX)(R12*1)
 	VMOVUPS    (DX)(R11*1), Y0
-	VMULPS     176(AX), Y0, Y0
-	VADDPS     240(AX), Y0, Y0
+	VMULPS     200(AX), Y0, Y0
+	VADDPS     264(AX), Y0, Y0
 	VMOVUPS    32(DX)(R11*1), Y4
-	VMULPS     208(AX), Y4, Y4
-	VADDPS     272(AX), Y4, Y4
-	CMPQ       24(AX), $0x00
-	JE         px1potential
-	VADDPS     (R8)(R11*1), Y0, Y0
-	VADDPS     32(R8)(R11*1), Y4, Y4
+	VMULPS     232(AX), Y4, Y4
+	VADDPS     296(AX), Y4, Y4
+	CMPQ       96(AX), $0x00
+	JE         px1carry
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Y0, Y0
+	VADDPS     32(R14)(R11*1), Y4, Y4
+
+px1carry:
+	CMPQ   24(AX), $0x00
+	JE     px1potential
+	VADDPS (R8)(R11*1), Y0, Y0
+	VADDPS 32(R8)(R11*1), Y4, Y4
 
 px1potential:
 	VMOVUPS (DI)(R11*1), Y1
 	VMOVUPS Y0, (BX)(R11*4)
 	VMOVUPS Y1, 64(BX)(R11*4)
-	VMULPS  496(AX), Y1, Y1
-	VMULPS  432(AX), Y0, Y3
+	VMULPS  520(AX), Y1, Y1
+	VMULPS  456(AX), Y0, Y3
 	VADDPS  Y3, Y1, Y1
-	VMOVUPS 560(AX), Y2
+	VMOVUPS 584(AX), Y2
 	VMOVUPS 32(DI)(R11*1), Y5
 	VMOVUPS Y4, 32(BX)(R11*4)
 	VMOVUPS Y5, 96(BX)(R11*4)
-	VMULPS  528(AX), Y5, Y5
-	VMULPS  464(AX), Y4, Y7
+	VMULPS  552(AX), Y5, Y5
+	VMULPS  488(AX), Y4, Y7
 	VADDPS  Y7, Y5, Y5
-	VMOVUPS 592(AX), Y6
+	VMOVUPS 616(AX), Y6
 	CMPQ    32(AX), $0x00
 	JE      px1decide
 	VMOVUPS (R9)(R11*1), Y3
 	VMOVUPS Y3, 128(BX)(R11*4)
-	VMULPS  624(AX), Y3, Y3
+	VMULPS  648(AX), Y3, Y3
 	VADDPS  Y3, Y2, Y2
 	VMOVUPS 32(R9)(R11*1), Y7
 	VMOVUPS Y7, 160(BX)(R11*4)
-	VMULPS  656(AX), Y7, Y7
+	VMULPS  680(AX), Y7, Y7
 	VADDPS  Y7, Y6, Y6
 
 px1decide:
@@ -2270,10 +2308,10 @@ px1decide:
 px1inline:
 	VCMPPS    $0x0d, Y2, Y1, Y3
 	VCMPPS    $0x0d, Y6, Y5, Y7
-	CMPL      160(AX), $0x00
+	CMPL      184(AX), $0x00
 	JNE       px1soft
-	VBLENDVPS Y3, 816(AX), Y1, Y1
-	VBLENDVPS Y7, 848(AX), Y5, Y5
+	VBLENDVPS Y3, 840(AX), Y1, Y1
+	VBLENDVPS Y7, 872(AX), Y5, Y5
 	JMP       px1store
 
 px1soft:
@@ -2287,12 +2325,12 @@ px1store:
 	VMOVUPS Y5, 32(DI)(R11*1)
 	CMPQ    24(AX), $0x00
 	JE      px1adapt
-	VMULPS  304(AX), Y0, Y0
-	VANDPS  368(AX), Y3, Y2
+	VMULPS  328(AX), Y0, Y0
+	VANDPS  392(AX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R8)(R11*1)
-	VMULPS  336(AX), Y4, Y4
-	VANDPS  400(AX), Y7, Y6
+	VMULPS  360(AX), Y4, Y4
+	VANDPS  424(AX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R8)(R11*1)
 
@@ -2300,13 +2338,13 @@ px1adapt:
 	CMPQ    32(AX), $0x00
 	JE      px1next
 	VMOVUPS (R9)(R11*1), Y0
-	VMULPS  688(AX), Y0, Y0
-	VANDPS  752(AX), Y3, Y2
+	VMULPS  712(AX), Y0, Y0
+	VANDPS  776(AX), Y3, Y2
 	VSUBPS  Y2, Y0, Y0
 	VMOVUPS Y0, (R9)(R11*1)
 	VMOVUPS 32(R9)(R11*1), Y4
-	VMULPS  720(AX), Y4, Y4
-	VANDPS  784(AX), Y7, Y6
+	VMULPS  744(AX), Y4, Y4
+	VANDPS  808(AX), Y7, Y6
 	VSUBPS  Y6, Y4, Y4
 	VMOVUPS Y4, 32(R9)(R11*1)
 
@@ -2318,9 +2356,9 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 112(AX), DX
-	ADDQ 152(AX), BX
-	ADDQ 144(AX), SI
+	ADDQ 128(AX), DX
+	ADDQ 168(AX), BX
+	ADDQ 160(AX), SI
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -2331,69 +2369,63 @@ px1done:
 TEXT ·glifBackwardAVX2(SB), NOSPLIT, $0-8
 	MOVQ   r+0(FP), AX
 	VXORPS Y15, Y15, Y15
-	MOVQ   104(AX), CX
+	MOVQ   120(AX), CX
 	MOVQ   8(AX), DX
 	LEAQ   -1(CX), BX
-	IMULQ  120(AX), BX
+	IMULQ  136(AX), BX
 	ADDQ   BX, DX
 	MOVQ   40(AX), BX
 	LEAQ   -1(CX), SI
-	IMULQ  152(AX), SI
+	IMULQ  168(AX), SI
 	ADDQ   SI, BX
 	MOVQ   56(AX), SI
 	LEAQ   -1(CX), DI
-	IMULQ  144(AX), DI
+	IMULQ  160(AX), DI
 	ADDQ   DI, SI
 	MOVQ   64(AX), DI
 	LEAQ   -1(CX), R8
-	IMULQ  128(AX), R8
+	IMULQ  144(AX), R8
 	ADDQ   R8, DI
 	MOVQ   72(AX), R8
 	LEAQ   -1(CX), R9
-	IMULQ  136(AX), R9
+	IMULQ  152(AX), R9
 	ADDQ   R9, R8
 	MOVQ   48(AX), R9
 
 step:
-	MOVQ  128(AX), R12
-	NEGQ  R12
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R10
-	DECQ  R10
-	NEGQ  R10
-	IMULQ R10, R12
-	MOVQ  96(AX), R10
-	SHLQ  $0x06, R10
-	ADDQ  R10, R12
+	MOVQ 144(AX), R12
+	NEGQ R12
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R12
 
 prefetch:
 	XORQ R10, R10
 	XORQ R11, R11
-	MOVQ 96(AX), R13
+	MOVQ 112(AX), R13
 
 px1more:
 	CMPQ    R13, $0x01
 	JLT     px1done
 	VMOVUPS 64(BX)(R11*4), Y0
-	VMULPS  496(AX), Y0, Y0
+	VMULPS  520(AX), Y0, Y0
 	VMOVUPS (BX)(R11*4), Y4
-	VMULPS  432(AX), Y4, Y4
+	VMULPS  456(AX), Y4, Y4
 	VADDPS  Y4, Y0, Y0
-	VMOVUPS 560(AX), Y3
+	VMOVUPS 584(AX), Y3
 	VMOVUPS 96(BX)(R11*4), Y5
-	VMULPS  528(AX), Y5, Y5
+	VMULPS  552(AX), Y5, Y5
 	VMOVUPS 32(BX)(R11*4), Y9
-	VMULPS  464(AX), Y9, Y9
+	VMULPS  488(AX), Y9, Y9
 	VADDPS  Y9, Y5, Y5
-	VMOVUPS 592(AX), Y8
+	VMOVUPS 616(AX), Y8
 	CMPQ    32(AX), $0x00
 	JE      px1slope
 	VMOVUPS 128(BX)(R11*4), Y4
-	VMULPS  624(AX), Y4, Y4
+	VMULPS  648(AX), Y4, Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS 160(BX)(R11*4), Y9
-	VMULPS  656(AX), Y9, Y9
+	VMULPS  680(AX), Y9, Y9
 	VADDPS  Y9, Y8, Y8
 
 px1slope:
@@ -2406,50 +2438,57 @@ px1slope:
 px1triangle:
 	VSUBPS  Y3, Y0, Y4
 	VANDPS  absMask<>+0(SB), Y4, Y4
-	VMOVUPS 944(AX), Y1
+	VMOVUPS 968(AX), Y1
 	VSUBPS  Y4, Y1, Y1
 	VMAXPS  Y1, Y15, Y1
-	VMULPS  1008(AX), Y1, Y1
+	VMULPS  1032(AX), Y1, Y1
 	VSUBPS  Y8, Y5, Y9
 	VANDPS  absMask<>+0(SB), Y9, Y9
-	VMOVUPS 976(AX), Y6
+	VMOVUPS 1000(AX), Y6
 	VSUBPS  Y9, Y6, Y6
 	VMAXPS  Y6, Y15, Y6
-	VMULPS  1040(AX), Y6, Y6
+	VMULPS  1064(AX), Y6, Y6
 
 px1spikes:
 	PREFETCHT0 (DI)(R12*1)
 	VMOVUPS    (DI)(R11*1), Y2
 	VMOVUPS    32(DI)(R11*1), Y7
-	CMPQ       32(AX), $0x00
-	JE         px1current
-	VMOVUPS    128(R9)(R11*4), Y4
-	VMULPS     752(AX), Y4, Y4
-	VSUBPS     Y4, Y2, Y2
-	VMOVUPS    160(R9)(R11*4), Y9
-	VMULPS     784(AX), Y9, Y9
-	VSUBPS     Y9, Y7, Y7
+	CMPQ       96(AX), $0x00
+	JE         px1level
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Y2, Y2
+	VADDPS     32(R14)(R11*1), Y7, Y7
+
+px1level:
+	CMPQ    32(AX), $0x00
+	JE      px1current
+	VMOVUPS 128(R9)(R11*4), Y4
+	VMULPS  776(AX), Y4, Y4
+	VSUBPS  Y4, Y2, Y2
+	VMOVUPS 160(R9)(R11*4), Y9
+	VMULPS  808(AX), Y9, Y9
+	VSUBPS  Y9, Y7, Y7
 
 px1current:
 	CMPQ    24(AX), $0x00
 	JE      px1reset
 	VMOVUPS (R9)(R11*4), Y4
-	VMULPS  368(AX), Y4, Y4
+	VMULPS  392(AX), Y4, Y4
 	VSUBPS  Y4, Y2, Y2
 	VMOVUPS 32(R9)(R11*4), Y9
-	VMULPS  400(AX), Y9, Y9
+	VMULPS  424(AX), Y9, Y9
 	VSUBPS  Y9, Y7, Y7
 
 px1reset:
-	CMPL    164(AX), $0x00
+	CMPL    188(AX), $0x00
 	JNE     px1detached
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1soft
-	VMOVUPS 816(AX), Y4
+	VMOVUPS 840(AX), Y4
 	VSUBPS  Y0, Y4, Y4
 	VMULPS  64(R9)(R11*4), Y4, Y4
 	VADDPS  Y4, Y2, Y2
-	VMOVUPS 848(AX), Y9
+	VMOVUPS 872(AX), Y9
 	VSUBPS  Y5, Y9, Y9
 	VMULPS  96(R9)(R11*4), Y9, Y9
 	VADDPS  Y9, Y7, Y7
@@ -2464,7 +2503,7 @@ px1soft:
 px1detached:
 	VMULPS       Y1, Y2, Y2
 	VMULPS       Y6, Y7, Y7
-	CMPL         160(AX), $0x00
+	CMPL         184(AX), $0x00
 	JNE          px1all
 	VADDPS       64(R9)(R11*4), Y2, Y0
 	VPBROADCASTW (DX)(R10*2), Y4
@@ -2495,118 +2534,118 @@ px1all:
 	VBLENDVPS    Y9, Y5, Y8, Y8
 
 px1sums:
-	CMPL         172(AX), $0x00
+	CMPL         196(AX), $0x00
 	JE           px1summed
 	VMULPS       (BX)(R11*4), Y0, Y4
-	VADDPS       1264(AX), Y4, Y4
-	VMOVUPS      Y4, 1264(AX)
+	VADDPS       1288(AX), Y4, Y4
+	VMOVUPS      Y4, 1288(AX)
 	VMULPS       64(BX)(R11*4), Y0, Y4
-	VADDPS       1328(AX), Y4, Y4
-	VMOVUPS      Y4, 1328(AX)
+	VADDPS       1352(AX), Y4, Y4
+	VMOVUPS      Y4, 1352(AX)
 	VMOVAPS      Y3, Y4
-	VADDPS       1392(AX), Y4, Y4
-	VMOVUPS      Y4, 1392(AX)
+	VADDPS       1416(AX), Y4, Y4
+	VMOVUPS      Y4, 1416(AX)
 	VPBROADCASTW (DX)(R10*2), Y4
 	VPAND        laneBits<>+0(SB), Y4, Y4
 	VPCMPEQD     laneBits<>+0(SB), Y4, Y4
 	VANDPS       64(R9)(R11*4), Y4, Y4
-	VADDPS       1584(AX), Y4, Y4
-	VMOVUPS      Y4, 1584(AX)
+	VADDPS       1608(AX), Y4, Y4
+	VMOVUPS      Y4, 1608(AX)
 	VMULPS       32(BX)(R11*4), Y5, Y9
-	VADDPS       1296(AX), Y9, Y9
-	VMOVUPS      Y9, 1296(AX)
+	VADDPS       1320(AX), Y9, Y9
+	VMOVUPS      Y9, 1320(AX)
 	VMULPS       96(BX)(R11*4), Y5, Y9
-	VADDPS       1360(AX), Y9, Y9
-	VMOVUPS      Y9, 1360(AX)
+	VADDPS       1384(AX), Y9, Y9
+	VMOVUPS      Y9, 1384(AX)
 	VMOVAPS      Y8, Y9
-	VADDPS       1424(AX), Y9, Y9
-	VMOVUPS      Y9, 1424(AX)
+	VADDPS       1448(AX), Y9, Y9
+	VMOVUPS      Y9, 1448(AX)
 	VPBROADCASTW (DX)(R10*2), Y9
 	VPAND        laneBits<>+32(SB), Y9, Y9
 	VPCMPEQD     laneBits<>+32(SB), Y9, Y9
 	VANDPS       96(R9)(R11*4), Y9, Y9
-	VADDPS       1616(AX), Y9, Y9
-	VMOVUPS      Y9, 1616(AX)
+	VADDPS       1640(AX), Y9, Y9
+	VMOVUPS      Y9, 1640(AX)
 	CMPQ         24(AX), $0x00
 	JE           px1summedCurrent
 	VMOVUPS      (R9)(R11*4), Y4
 	VMULPS       (BX)(R11*4), Y4, Y4
-	VADDPS       1136(AX), Y4, Y4
-	VMOVUPS      Y4, 1136(AX)
+	VADDPS       1160(AX), Y4, Y4
+	VMOVUPS      Y4, 1160(AX)
 	VPBROADCASTW (DX)(R10*2), Y4
 	VPAND        laneBits<>+0(SB), Y4, Y4
 	VPCMPEQD     laneBits<>+0(SB), Y4, Y4
 	VANDPS       (R9)(R11*4), Y4, Y4
-	VADDPS       1200(AX), Y4, Y4
-	VMOVUPS      Y4, 1200(AX)
+	VADDPS       1224(AX), Y4, Y4
+	VMOVUPS      Y4, 1224(AX)
 	VMOVUPS      32(R9)(R11*4), Y9
 	VMULPS       32(BX)(R11*4), Y9, Y9
-	VADDPS       1168(AX), Y9, Y9
-	VMOVUPS      Y9, 1168(AX)
+	VADDPS       1192(AX), Y9, Y9
+	VMOVUPS      Y9, 1192(AX)
 	VPBROADCASTW (DX)(R10*2), Y9
 	VPAND        laneBits<>+32(SB), Y9, Y9
 	VPCMPEQD     laneBits<>+32(SB), Y9, Y9
 	VANDPS       32(R9)(R11*4), Y9, Y9
-	VADDPS       1232(AX), Y9, Y9
-	VMOVUPS      Y9, 1232(AX)
+	VADDPS       1256(AX), Y9, Y9
+	VMOVUPS      Y9, 1256(AX)
 
 px1summedCurrent:
 	CMPQ         32(AX), $0x00
 	JE           px1summed
 	VMULPS       128(BX)(R11*4), Y3, Y4
-	VADDPS       1456(AX), Y4, Y4
-	VMOVUPS      Y4, 1456(AX)
+	VADDPS       1480(AX), Y4, Y4
+	VMOVUPS      Y4, 1480(AX)
 	VPBROADCASTW (DX)(R10*2), Y1
 	VPAND        laneBits<>+0(SB), Y1, Y1
 	VPCMPEQD     laneBits<>+0(SB), Y1, Y1
 	VMOVUPS      128(BX)(R11*4), Y4
-	VANDPS       1072(AX), Y1, Y1
+	VANDPS       1096(AX), Y1, Y1
 	VSUBPS       Y1, Y4, Y4
 	VMULPS       128(R9)(R11*4), Y4, Y4
-	VADDPS       1520(AX), Y4, Y4
-	VMOVUPS      Y4, 1520(AX)
+	VADDPS       1544(AX), Y4, Y4
+	VMOVUPS      Y4, 1544(AX)
 	VMULPS       160(BX)(R11*4), Y8, Y9
-	VADDPS       1488(AX), Y9, Y9
-	VMOVUPS      Y9, 1488(AX)
+	VADDPS       1512(AX), Y9, Y9
+	VMOVUPS      Y9, 1512(AX)
 	VPBROADCASTW (DX)(R10*2), Y6
 	VPAND        laneBits<>+32(SB), Y6, Y6
 	VPCMPEQD     laneBits<>+32(SB), Y6, Y6
 	VMOVUPS      160(BX)(R11*4), Y9
-	VANDPS       1104(AX), Y6, Y6
+	VANDPS       1128(AX), Y6, Y6
 	VSUBPS       Y6, Y9, Y9
 	VMULPS       160(R9)(R11*4), Y9, Y9
-	VADDPS       1552(AX), Y9, Y9
-	VMOVUPS      Y9, 1552(AX)
+	VADDPS       1576(AX), Y9, Y9
+	VMOVUPS      Y9, 1576(AX)
 
 px1summed:
 	CMPQ    32(AX), $0x00
 	JE      px1back
-	VMULPS  624(AX), Y3, Y3
+	VMULPS  648(AX), Y3, Y3
 	VMOVUPS 128(R9)(R11*4), Y4
-	VMULPS  688(AX), Y4, Y4
+	VMULPS  712(AX), Y4, Y4
 	VSUBPS  Y3, Y4, Y4
 	VMOVUPS Y4, 128(R9)(R11*4)
-	VMULPS  656(AX), Y8, Y8
+	VMULPS  680(AX), Y8, Y8
 	VMOVUPS 160(R9)(R11*4), Y9
-	VMULPS  720(AX), Y9, Y9
+	VMULPS  744(AX), Y9, Y9
 	VSUBPS  Y8, Y9, Y9
 	VMOVUPS Y9, 160(R9)(R11*4)
 
 px1back:
-	VMULPS  496(AX), Y0, Y4
+	VMULPS  520(AX), Y0, Y4
 	VMOVUPS Y4, 64(R9)(R11*4)
-	VMULPS  432(AX), Y0, Y2
-	VMULPS  528(AX), Y5, Y9
+	VMULPS  456(AX), Y0, Y2
+	VMULPS  552(AX), Y5, Y9
 	VMOVUPS Y9, 96(R9)(R11*4)
-	VMULPS  464(AX), Y5, Y7
+	VMULPS  488(AX), Y5, Y7
 	CMPQ    24(AX), $0x00
 	JE      px1total
 	VMOVUPS (R9)(R11*4), Y4
-	VMULPS  304(AX), Y4, Y4
+	VMULPS  328(AX), Y4, Y4
 	VADDPS  Y4, Y2, Y2
 	VMOVUPS Y2, (R9)(R11*4)
 	VMOVUPS 32(R9)(R11*4), Y9
-	VMULPS  336(AX), Y9, Y9
+	VMULPS  360(AX), Y9, Y9
 	VADDPS  Y9, Y7, Y7
 	VMOVUPS Y7, 32(R9)(R11*4)
 
@@ -2620,12 +2659,19 @@ px1total:
 	VMOVUPS Y9, 32(R14)(R11*1)
 
 px1added:
+	CMPQ    88(AX), $0x00
+	JE      px1given
+	MOVQ    88(AX), R14
+	VMOVUPS Y2, (R14)(R11*1)
+	VMOVUPS Y7, 32(R14)(R11*1)
+
+px1given:
 	CMPQ       72(AX), $0x00
 	JE         px1stored
 	PREFETCHT0 (R8)(R12*1)
-	VMULPS     880(AX), Y2, Y2
-	VMULPS     912(AX), Y7, Y7
-	CMPL       168(AX), $0x00
+	VMULPS     904(AX), Y2, Y2
+	VMULPS     936(AX), Y7, Y7
+	CMPL       192(AX), $0x00
 	JE         px1write
 	VADDPS     (R8)(R11*1), Y2, Y2
 	VADDPS     32(R8)(R11*1), Y7, Y7
@@ -2642,11 +2688,11 @@ px1stored:
 	JMP  px1more
 
 px1done:
-	SUBQ 120(AX), DX
-	SUBQ 152(AX), BX
-	SUBQ 144(AX), SI
-	SUBQ 128(AX), DI
-	SUBQ 136(AX), R8
+	SUBQ 136(AX), DX
+	SUBQ 168(AX), BX
+	SUBQ 160(AX), SI
+	SUBQ 144(AX), DI
+	SUBQ 152(AX), R8
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -2949,6 +2995,99 @@ px1more:
 	JMP     px1more
 
 px1done:
+	VZEROUPPER
+	RET
+
+// func limitsAVX2(always *uint16, limits *uint64, p *float32, groups int, channels int)
+// Requires: AVX, AVX2
+TEXT ·limitsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         always+0(FP), AX
+	MOVQ         limits+8(FP), CX
+	MOVQ         p+16(FP), DX
+	MOVQ         groups+24(FP), BX
+	MOVQ         channels+32(FP), SI
+	VMOVDQU      limitConstants<>+0(SB), Y1
+	VBROADCASTSS limitConstants<>+32(SB), Y2
+	VBROADCASTSS limitConstants<>+36(SB), Y3
+	VPBROADCASTD limitConstants<>+40(SB), Y4
+	VXORPS       Y5, Y5, Y5
+
+group:
+	VXORPS Y6, Y6, Y6
+	XORQ   DI, DI
+	MOVQ   DX, R8
+
+channel:
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, (R8)(Y1*4), Y7
+	VMULPS     Y2, Y7, Y7
+	VADDPS     Y3, Y7, Y7
+	VMAXPS     Y5, Y7, Y7
+	VMINPS     Y2, Y7, Y7
+	VCVTTPS2DQ Y7, Y7
+	VPSRLD     $0x10, Y7, Y10
+	VPAND      Y4, Y7, Y7
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, 512(R8)(Y1*4), Y8
+	VMULPS     Y2, Y8, Y8
+	VADDPS     Y3, Y8, Y8
+	VMAXPS     Y5, Y8, Y8
+	VMINPS     Y2, Y8, Y8
+	VCVTTPS2DQ Y8, Y8
+	VPSRLD     $0x10, Y8, Y11
+	VPAND      Y4, Y8, Y8
+	VPACKUSDW  Y8, Y7, Y7
+	VPERMQ     $0xd8, Y7, Y7
+	VPACKUSDW  Y11, Y10, Y10
+	VPERMQ     $0xd8, Y10, Y10
+	VMOVDQU    Y7, (CX)
+	VMOVQ      DI, X0
+	VPSLLW     X0, Y10, Y10
+	VPOR       Y10, Y6, Y6
+	ADDQ       $0x20, CX
+	ADDQ       $0x04, R8
+	INCQ       DI
+	CMPQ       DI, SI
+	JLT        channel
+	VMOVDQU    Y6, (AX)
+	ADDQ       $0x20, AX
+	ADDQ       $0x00000400, DX
+	DECQ       BX
+	JNZ        group
+	VZEROUPPER
+	RET
+
+// func drawAVX2(s *uint16, always *uint16, limits *uint64, random *uint64, groups int, channels int)
+// Requires: AVX, AVX2
+TEXT ·drawAVX2(SB), NOSPLIT, $0-48
+	MOVQ s+0(FP), AX
+	MOVQ always+8(FP), CX
+	MOVQ limits+16(FP), DX
+	MOVQ random+24(FP), BX
+	MOVQ groups+32(FP), SI
+	MOVQ channels+40(FP), DI
+
+group:
+	VMOVDQU      (CX), Y0
+	VPBROADCASTW laneBits<>+0(SB), Y1
+	MOVQ         DI, R8
+
+channel:
+	VMOVDQU  (BX), Y2
+	VPMAXUW  (DX), Y2, Y3
+	VPCMPEQW Y2, Y3, Y3
+	VPANDN   Y1, Y3, Y3
+	VPOR     Y3, Y0, Y0
+	VPADDW   Y1, Y1, Y1
+	ADDQ     $0x20, BX
+	ADDQ     $0x20, DX
+	DECQ     R8
+	JNZ      channel
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	DECQ     SI
+	JNZ      group
 	VZEROUPPER
 	RET
 
@@ -4627,6 +4766,488 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func chacha8AVX2(dst *uint64, seed *uint64)
+// Requires: AVX, AVX2
+TEXT ·chacha8AVX2(SB), NOSPLIT, $32-16
+	MOVQ         dst+0(FP), AX
+	MOVQ         seed+8(FP), CX
+	VPBROADCASTD chachaStart<>+0(SB), Y0
+	VPBROADCASTD chachaStart<>+4(SB), Y1
+	VPBROADCASTD chachaStart<>+8(SB), Y2
+	VPBROADCASTD chachaStart<>+12(SB), Y3
+	VPBROADCASTD (CX), Y4
+	VPBROADCASTD 4(CX), Y5
+	VPBROADCASTD 8(CX), Y6
+	VPBROADCASTD 12(CX), Y7
+	VPBROADCASTD 16(CX), Y8
+	VPBROADCASTD 20(CX), Y9
+	VPBROADCASTD 24(CX), Y10
+	VPBROADCASTD 28(CX), Y11
+	VMOVUPS      chachaStart<>+16(SB), Y12
+	VXORPS       Y13, Y13, Y13
+	VXORPS       Y14, Y14, Y14
+	VXORPS       Y15, Y15, Y15
+	MOVQ         $0x00000004, DX
+
+firstrounds:
+	VMOVUPS      Y14, (SP)
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x10, Y12, Y14
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x10, Y13, Y14
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y14
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y14
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x08, Y12, Y14
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x08, Y13, Y14
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x07, Y4, Y14
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x07, Y5, Y14
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VMOVUPS      (SP), Y14
+	VMOVUPS      Y12, (SP)
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x10, Y14, Y12
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x10, Y15, Y12
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y12
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y12
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x08, Y14, Y12
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x08, Y15, Y12
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x07, Y6, Y12
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x07, Y7, Y12
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VMOVUPS      (SP), Y12
+	VMOVUPS      Y13, (SP)
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x10, Y15, Y13
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x10, Y12, Y13
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y13
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y13
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x08, Y15, Y13
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x08, Y12, Y13
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x07, Y5, Y13
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x07, Y6, Y13
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VMOVUPS      (SP), Y13
+	VMOVUPS      Y15, (SP)
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x10, Y13, Y15
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x10, Y14, Y15
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y15
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y15
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x08, Y13, Y15
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x08, Y14, Y15
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x07, Y7, Y15
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x07, Y4, Y15
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VMOVUPS      (SP), Y15
+	DECQ         DX
+	JNZ          firstrounds
+	VMOVUPS      X0, (AX)
+	VEXTRACTI128 $0x01, Y0, 256(AX)
+	VMOVUPS      X1, 16(AX)
+	VEXTRACTI128 $0x01, Y1, 272(AX)
+	VMOVUPS      X2, 32(AX)
+	VEXTRACTI128 $0x01, Y2, 288(AX)
+	VMOVUPS      X3, 48(AX)
+	VEXTRACTI128 $0x01, Y3, 304(AX)
+	VPBROADCASTD (CX), Y0
+	VPADDD       Y0, Y4, Y4
+	VMOVUPS      X4, 64(AX)
+	VEXTRACTI128 $0x01, Y4, 320(AX)
+	VPBROADCASTD 4(CX), Y0
+	VPADDD       Y0, Y5, Y5
+	VMOVUPS      X5, 80(AX)
+	VEXTRACTI128 $0x01, Y5, 336(AX)
+	VPBROADCASTD 8(CX), Y0
+	VPADDD       Y0, Y6, Y6
+	VMOVUPS      X6, 96(AX)
+	VEXTRACTI128 $0x01, Y6, 352(AX)
+	VPBROADCASTD 12(CX), Y0
+	VPADDD       Y0, Y7, Y7
+	VMOVUPS      X7, 112(AX)
+	VEXTRACTI128 $0x01, Y7, 368(AX)
+	VPBROADCASTD 16(CX), Y0
+	VPADDD       Y0, Y8, Y8
+	VMOVUPS      X8, 128(AX)
+	VEXTRACTI128 $0x01, Y8, 384(AX)
+	VPBROADCASTD 20(CX), Y0
+	VPADDD       Y0, Y9, Y9
+	VMOVUPS      X9, 144(AX)
+	VEXTRACTI128 $0x01, Y9, 400(AX)
+	VPBROADCASTD 24(CX), Y0
+	VPADDD       Y0, Y10, Y10
+	VMOVUPS      X10, 160(AX)
+	VEXTRACTI128 $0x01, Y10, 416(AX)
+	VPBROADCASTD 28(CX), Y0
+	VPADDD       Y0, Y11, Y11
+	VMOVUPS      X11, 176(AX)
+	VEXTRACTI128 $0x01, Y11, 432(AX)
+	VMOVUPS      X12, 192(AX)
+	VEXTRACTI128 $0x01, Y12, 448(AX)
+	VMOVUPS      X13, 208(AX)
+	VEXTRACTI128 $0x01, Y13, 464(AX)
+	VMOVUPS      X14, 224(AX)
+	VEXTRACTI128 $0x01, Y14, 480(AX)
+	VMOVUPS      X15, 240(AX)
+	VEXTRACTI128 $0x01, Y15, 496(AX)
+	VPBROADCASTD chachaStart<>+0(SB), Y0
+	VPBROADCASTD chachaStart<>+4(SB), Y1
+	VPBROADCASTD chachaStart<>+8(SB), Y2
+	VPBROADCASTD chachaStart<>+12(SB), Y3
+	VPBROADCASTD (CX), Y4
+	VPBROADCASTD 4(CX), Y5
+	VPBROADCASTD 8(CX), Y6
+	VPBROADCASTD 12(CX), Y7
+	VPBROADCASTD 16(CX), Y8
+	VPBROADCASTD 20(CX), Y9
+	VPBROADCASTD 24(CX), Y10
+	VPBROADCASTD 28(CX), Y11
+	VMOVUPS      chachaStart<>+48(SB), Y12
+	VXORPS       Y13, Y13, Y13
+	VXORPS       Y14, Y14, Y14
+	VXORPS       Y15, Y15, Y15
+	MOVQ         $0x00000004, DX
+
+secondrounds:
+	VMOVUPS      Y14, (SP)
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x10, Y12, Y14
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x10, Y13, Y14
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y14
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y14
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x08, Y12, Y14
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x08, Y13, Y14
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x07, Y4, Y14
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x07, Y5, Y14
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VMOVUPS      (SP), Y14
+	VMOVUPS      Y12, (SP)
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x10, Y14, Y12
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x10, Y15, Y12
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y12
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y12
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x08, Y14, Y12
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x08, Y15, Y12
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x07, Y6, Y12
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x07, Y7, Y12
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VMOVUPS      (SP), Y12
+	VMOVUPS      Y13, (SP)
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x10, Y15, Y13
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x10, Y12, Y13
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y13
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y13
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x08, Y15, Y13
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x08, Y12, Y13
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x07, Y5, Y13
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x07, Y6, Y13
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VMOVUPS      (SP), Y13
+	VMOVUPS      Y15, (SP)
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x10, Y13, Y15
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x10, Y14, Y15
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y15
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y15
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x08, Y13, Y15
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x08, Y14, Y15
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x07, Y7, Y15
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x07, Y4, Y15
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VMOVUPS      (SP), Y15
+	DECQ         DX
+	JNZ          secondrounds
+	VMOVUPS      X0, 512(AX)
+	VEXTRACTI128 $0x01, Y0, 768(AX)
+	VMOVUPS      X1, 528(AX)
+	VEXTRACTI128 $0x01, Y1, 784(AX)
+	VMOVUPS      X2, 544(AX)
+	VEXTRACTI128 $0x01, Y2, 800(AX)
+	VMOVUPS      X3, 560(AX)
+	VEXTRACTI128 $0x01, Y3, 816(AX)
+	VPBROADCASTD (CX), Y0
+	VPADDD       Y0, Y4, Y4
+	VMOVUPS      X4, 576(AX)
+	VEXTRACTI128 $0x01, Y4, 832(AX)
+	VPBROADCASTD 4(CX), Y0
+	VPADDD       Y0, Y5, Y5
+	VMOVUPS      X5, 592(AX)
+	VEXTRACTI128 $0x01, Y5, 848(AX)
+	VPBROADCASTD 8(CX), Y0
+	VPADDD       Y0, Y6, Y6
+	VMOVUPS      X6, 608(AX)
+	VEXTRACTI128 $0x01, Y6, 864(AX)
+	VPBROADCASTD 12(CX), Y0
+	VPADDD       Y0, Y7, Y7
+	VMOVUPS      X7, 624(AX)
+	VEXTRACTI128 $0x01, Y7, 880(AX)
+	VPBROADCASTD 16(CX), Y0
+	VPADDD       Y0, Y8, Y8
+	VMOVUPS      X8, 640(AX)
+	VEXTRACTI128 $0x01, Y8, 896(AX)
+	VPBROADCASTD 20(CX), Y0
+	VPADDD       Y0, Y9, Y9
+	VMOVUPS      X9, 656(AX)
+	VEXTRACTI128 $0x01, Y9, 912(AX)
+	VPBROADCASTD 24(CX), Y0
+	VPADDD       Y0, Y10, Y10
+	VMOVUPS      X10, 672(AX)
+	VEXTRACTI128 $0x01, Y10, 928(AX)
+	VPBROADCASTD 28(CX), Y0
+	VPADDD       Y0, Y11, Y11
+	VMOVUPS      X11, 688(AX)
+	VEXTRACTI128 $0x01, Y11, 944(AX)
+	VMOVUPS      X12, 704(AX)
+	VEXTRACTI128 $0x01, Y12, 960(AX)
+	VMOVUPS      X13, 720(AX)
+	VEXTRACTI128 $0x01, Y13, 976(AX)
+	VMOVUPS      X14, 736(AX)
+	VEXTRACTI128 $0x01, Y14, 992(AX)
+	VMOVUPS      X15, 752(AX)
+	VEXTRACTI128 $0x01, Y15, 1008(AX)
+	VZEROUPPER
+	RET
+
 // func sigmoidSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
 // Requires: AVX, AVX2
 TEXT ·sigmoidSlopeAVX2(SB), NOSPLIT, $0-32
@@ -6061,19 +6682,19 @@ nosums2:
 TEXT ·glifForwardAVX512(SB), NOSPLIT, $0-8
 	VPXORD  Z16, Z16, Z16
 	MOVQ    r+0(FP), AX
-	VMOVUPS 176(AX), Z31
-	VMOVUPS 240(AX), Z30
-	VMOVUPS 304(AX), Z29
-	VMOVUPS 368(AX), Z28
-	VMOVUPS 432(AX), Z27
-	VMOVUPS 496(AX), Z26
-	VMOVUPS 560(AX), Z25
-	VMOVUPS 624(AX), Z24
-	VMOVUPS 688(AX), Z23
-	VMOVUPS 752(AX), Z22
-	VMOVUPS 816(AX), Z21
-	VMOVUPS 944(AX), Z20
-	MOVQ    104(AX), CX
+	VMOVUPS 200(AX), Z31
+	VMOVUPS 264(AX), Z30
+	VMOVUPS 328(AX), Z29
+	VMOVUPS 392(AX), Z28
+	VMOVUPS 456(AX), Z27
+	VMOVUPS 520(AX), Z26
+	VMOVUPS 584(AX), Z25
+	VMOVUPS 648(AX), Z24
+	VMOVUPS 712(AX), Z23
+	VMOVUPS 776(AX), Z22
+	VMOVUPS 840(AX), Z21
+	VMOVUPS 968(AX), Z20
+	MOVQ    120(AX), CX
 	MOVQ    (AX), DX
 	MOVQ    8(AX), BX
 	MOVQ    16(AX), SI
@@ -6081,21 +6702,15 @@ TEXT ·glifForwardAVX512(SB), NOSPLIT, $0-8
 	MOVQ    32(AX), R8
 
 step:
-	MOVQ  112(AX), R11
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R9
-	DECQ  R9
-	NEGQ  R9
-	IMULQ R9, R11
-	MOVQ  96(AX), R9
-	SHLQ  $0x06, R9
-	ADDQ  R9, R11
+	MOVQ 128(AX), R11
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 96(AX), R12
+	MOVQ 112(AX), R12
 
 px4more:
 	CMPQ       R12, $0x04
@@ -6116,12 +6731,21 @@ px4more:
 	VMOVUPS    192(DX)(R10*1), Z12
 	VMULPS     Z31, Z12, Z12
 	VADDPS     Z30, Z12, Z12
-	CMPQ       24(AX), $0x00
-	JE         px4potential
-	VADDPS     (DI)(R10*1), Z0, Z0
-	VADDPS     64(DI)(R10*1), Z4, Z4
-	VADDPS     128(DI)(R10*1), Z8, Z8
-	VADDPS     192(DI)(R10*1), Z12, Z12
+	CMPQ       96(AX), $0x00
+	JE         px4carry
+	MOVQ       96(AX), R13
+	VADDPS     (R13)(R10*1), Z0, Z0
+	VADDPS     64(R13)(R10*1), Z4, Z4
+	VADDPS     128(R13)(R10*1), Z8, Z8
+	VADDPS     192(R13)(R10*1), Z12, Z12
+
+px4carry:
+	CMPQ   24(AX), $0x00
+	JE     px4potential
+	VADDPS (DI)(R10*1), Z0, Z0
+	VADDPS 64(DI)(R10*1), Z4, Z4
+	VADDPS 128(DI)(R10*1), Z8, Z8
+	VADDPS 192(DI)(R10*1), Z12, Z12
 
 px4potential:
 	VMOVUPS (SI)(R10*1), Z1
@@ -6180,7 +6804,7 @@ px4decide:
 	VPORD   Z15, Z16, Z16
 	VCMPPS  $0x0d, Z14, Z13, K4
 	KMOVW   K4, 6(BX)(R9*2)
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px4soft
 	VMOVAPS Z21, K1, Z1
 	VMOVAPS Z21, K2, Z5
@@ -6249,9 +6873,15 @@ px1more:
 	VMOVUPS    (DX)(R10*1), Z0
 	VMULPS     Z31, Z0, Z0
 	VADDPS     Z30, Z0, Z0
-	CMPQ       24(AX), $0x00
-	JE         px1potential
-	VADDPS     (DI)(R10*1), Z0, Z0
+	CMPQ       96(AX), $0x00
+	JE         px1carry
+	MOVQ       96(AX), R13
+	VADDPS     (R13)(R10*1), Z0, Z0
+
+px1carry:
+	CMPQ   24(AX), $0x00
+	JE     px1potential
+	VADDPS (DI)(R10*1), Z0, Z0
 
 px1potential:
 	VMOVUPS (SI)(R10*1), Z1
@@ -6271,7 +6901,7 @@ px1decide:
 	VPORD   Z3, Z16, Z16
 	VCMPPS  $0x0d, Z2, Z1, K1
 	KMOVW   K1, (BX)(R9*2)
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1soft
 	VMOVAPS Z21, K1, Z1
 	JMP     px1store
@@ -6303,11 +6933,11 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ    112(AX), DX
-	ADDQ    120(AX), BX
+	ADDQ    128(AX), DX
+	ADDQ    136(AX), BX
 	DECQ    CX
 	JNZ     step
-	MOVQ    88(AX), AX
+	MOVQ    104(AX), AX
 	VPORD   (AX), Z16, Z16
 	VMOVUPS Z16, (AX)
 	VZEROUPPER
@@ -6317,19 +6947,19 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·glifSupportAVX512(SB), NOSPLIT, $0-8
 	MOVQ    r+0(FP), AX
-	VMOVUPS 176(AX), Z31
-	VMOVUPS 240(AX), Z30
-	VMOVUPS 304(AX), Z29
-	VMOVUPS 368(AX), Z28
-	VMOVUPS 432(AX), Z27
-	VMOVUPS 496(AX), Z26
-	VMOVUPS 560(AX), Z25
-	VMOVUPS 624(AX), Z24
-	VMOVUPS 688(AX), Z23
-	VMOVUPS 752(AX), Z22
-	VMOVUPS 816(AX), Z21
-	VMOVUPS 944(AX), Z20
-	MOVQ    104(AX), CX
+	VMOVUPS 200(AX), Z31
+	VMOVUPS 264(AX), Z30
+	VMOVUPS 328(AX), Z29
+	VMOVUPS 392(AX), Z28
+	VMOVUPS 456(AX), Z27
+	VMOVUPS 520(AX), Z26
+	VMOVUPS 584(AX), Z25
+	VMOVUPS 648(AX), Z24
+	VMOVUPS 712(AX), Z23
+	VMOVUPS 776(AX), Z22
+	VMOVUPS 840(AX), Z21
+	VMOVUPS 968(AX), Z20
+	MOVQ    120(AX), CX
 	MOVQ    (AX), DX
 	MOVQ    8(AX), BX
 	MOVQ    16(AX), SI
@@ -6337,21 +6967,15 @@ TEXT ·glifSupportAVX512(SB), NOSPLIT, $0-8
 	MOVQ    32(AX), R8
 
 step:
-	MOVQ  112(AX), R11
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R9
-	DECQ  R9
-	NEGQ  R9
-	IMULQ R9, R11
-	MOVQ  96(AX), R9
-	SHLQ  $0x06, R9
-	ADDQ  R9, R11
+	MOVQ 128(AX), R11
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R11
 
 prefetch:
 	XORQ R9, R9
 	XORQ R10, R10
-	MOVQ 96(AX), R12
+	MOVQ 112(AX), R12
 
 px4more:
 	CMPQ       R12, $0x04
@@ -6372,12 +6996,21 @@ px4more:
 	VMOVUPS    192(DX)(R10*1), Z12
 	VMULPS     Z31, Z12, Z12
 	VADDPS     Z30, Z12, Z12
-	CMPQ       24(AX), $0x00
-	JE         px4potential
-	VADDPS     (DI)(R10*1), Z0, Z0
-	VADDPS     64(DI)(R10*1), Z4, Z4
-	VADDPS     128(DI)(R10*1), Z8, Z8
-	VADDPS     192(DI)(R10*1), Z12, Z12
+	CMPQ       96(AX), $0x00
+	JE         px4carry
+	MOVQ       96(AX), R13
+	VADDPS     (R13)(R10*1), Z0, Z0
+	VADDPS     64(R13)(R10*1), Z4, Z4
+	VADDPS     128(R13)(R10*1), Z8, Z8
+	VADDPS     192(R13)(R10*1), Z12, Z12
+
+px4carry:
+	CMPQ   24(AX), $0x00
+	JE     px4potential
+	VADDPS (DI)(R10*1), Z0, Z0
+	VADDPS 64(DI)(R10*1), Z4, Z4
+	VADDPS 128(DI)(R10*1), Z8, Z8
+	VADDPS 192(DI)(R10*1), Z12, Z12
 
 px4potential:
 	VMOVUPS (SI)(R10*1), Z1
@@ -6436,7 +7069,7 @@ px4decide:
 	VCMPPS  $0x19, Z20, Z15, K4
 	KMOVW   K4, 6(BX)(R9*2)
 	VCMPPS  $0x0d, Z14, Z13, K4
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px4soft
 	VMOVAPS Z21, K1, Z1
 	VMOVAPS Z21, K2, Z5
@@ -6505,9 +7138,15 @@ px1more:
 	VMOVUPS    (DX)(R10*1), Z0
 	VMULPS     Z31, Z0, Z0
 	VADDPS     Z30, Z0, Z0
-	CMPQ       24(AX), $0x00
-	JE         px1potential
-	VADDPS     (DI)(R10*1), Z0, Z0
+	CMPQ       96(AX), $0x00
+	JE         px1carry
+	MOVQ       96(AX), R13
+	VADDPS     (R13)(R10*1), Z0, Z0
+
+px1carry:
+	CMPQ   24(AX), $0x00
+	JE     px1potential
+	VADDPS (DI)(R10*1), Z0, Z0
 
 px1potential:
 	VMOVUPS (SI)(R10*1), Z1
@@ -6527,7 +7166,7 @@ px1decide:
 	VCMPPS  $0x19, Z20, Z3, K1
 	KMOVW   K1, (BX)(R9*2)
 	VCMPPS  $0x0d, Z2, Z1, K1
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1soft
 	VMOVAPS Z21, K1, Z1
 	JMP     px1store
@@ -6559,8 +7198,8 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 112(AX), DX
-	ADDQ 120(AX), BX
+	ADDQ 128(AX), DX
+	ADDQ 136(AX), BX
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -6570,19 +7209,19 @@ px1done:
 // Requires: AVX, AVX512F, MMX+
 TEXT ·glifReplayAVX512(SB), NOSPLIT, $0-8
 	MOVQ    r+0(FP), AX
-	VMOVUPS 176(AX), Z31
-	VMOVUPS 240(AX), Z30
-	VMOVUPS 304(AX), Z29
-	VMOVUPS 368(AX), Z28
-	VMOVUPS 432(AX), Z27
-	VMOVUPS 496(AX), Z26
-	VMOVUPS 560(AX), Z25
-	VMOVUPS 624(AX), Z24
-	VMOVUPS 688(AX), Z23
-	VMOVUPS 752(AX), Z22
-	VMOVUPS 816(AX), Z21
-	VMOVUPS 944(AX), Z20
-	MOVQ    104(AX), CX
+	VMOVUPS 200(AX), Z31
+	VMOVUPS 264(AX), Z30
+	VMOVUPS 328(AX), Z29
+	VMOVUPS 392(AX), Z28
+	VMOVUPS 456(AX), Z27
+	VMOVUPS 520(AX), Z26
+	VMOVUPS 584(AX), Z25
+	VMOVUPS 648(AX), Z24
+	VMOVUPS 712(AX), Z23
+	VMOVUPS 776(AX), Z22
+	VMOVUPS 840(AX), Z21
+	VMOVUPS 968(AX), Z20
+	MOVQ    120(AX), CX
 	MOVQ    (AX), DX
 	MOVQ    40(AX), BX
 	MOVQ    56(AX), SI
@@ -6591,21 +7230,15 @@ TEXT ·glifReplayAVX512(SB), NOSPLIT, $0-8
 	MOVQ    32(AX), R9
 
 step:
-	MOVQ  112(AX), R12
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R10
-	DECQ  R10
-	NEGQ  R10
-	IMULQ R10, R12
-	MOVQ  96(AX), R10
-	SHLQ  $0x06, R10
-	ADDQ  R10, R12
+	MOVQ 128(AX), R12
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R12
 
 prefetch:
 	XORQ R10, R10
 	XORQ R11, R11
-	MOVQ 96(AX), R13
+	MOVQ 112(AX), R13
 
 px4more:
 	CMPQ       R13, $0x04
@@ -6626,12 +7259,21 @@ px4more:
 	VMOVUPS    192(DX)(R11*1), Z12
 	VMULPS     Z31, Z12, Z12
 	VADDPS     Z30, Z12, Z12
-	CMPQ       24(AX), $0x00
-	JE         px4potential
-	VADDPS     (R8)(R11*1), Z0, Z0
-	VADDPS     64(R8)(R11*1), Z4, Z4
-	VADDPS     128(R8)(R11*1), Z8, Z8
-	VADDPS     192(R8)(R11*1), Z12, Z12
+	CMPQ       96(AX), $0x00
+	JE         px4carry
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Z0, Z0
+	VADDPS     64(R14)(R11*1), Z4, Z4
+	VADDPS     128(R14)(R11*1), Z8, Z8
+	VADDPS     192(R14)(R11*1), Z12, Z12
+
+px4carry:
+	CMPQ   24(AX), $0x00
+	JE     px4potential
+	VADDPS (R8)(R11*1), Z0, Z0
+	VADDPS 64(R8)(R11*1), Z4, Z4
+	VADDPS 128(R8)(R11*1), Z8, Z8
+	VADDPS 192(R8)(R11*1), Z12, Z12
 
 px4potential:
 	VMOVUPS (DI)(R11*1), Z1
@@ -6698,7 +7340,7 @@ px4inline:
 	VCMPPS  $0x0d, Z6, Z5, K2
 	VCMPPS  $0x0d, Z10, Z9, K3
 	VCMPPS  $0x0d, Z14, Z13, K4
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px4soft
 	VMOVAPS Z21, K1, Z1
 	VMOVAPS Z21, K2, Z5
@@ -6767,9 +7409,15 @@ px1more:
 	VMOVUPS    (DX)(R11*1), Z0
 	VMULPS     Z31, Z0, Z0
 	VADDPS     Z30, Z0, Z0
-	CMPQ       24(AX), $0x00
-	JE         px1potential
-	VADDPS     (R8)(R11*1), Z0, Z0
+	CMPQ       96(AX), $0x00
+	JE         px1carry
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Z0, Z0
+
+px1carry:
+	CMPQ   24(AX), $0x00
+	JE     px1potential
+	VADDPS (R8)(R11*1), Z0, Z0
 
 px1potential:
 	VMOVUPS (DI)(R11*1), Z1
@@ -6794,7 +7442,7 @@ px1decide:
 
 px1inline:
 	VCMPPS  $0x0d, Z2, Z1, K1
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1soft
 	VMOVAPS Z21, K1, Z1
 	JMP     px1store
@@ -6826,9 +7474,9 @@ px1next:
 	JMP  px1more
 
 px1done:
-	ADDQ 112(AX), DX
-	ADDQ 152(AX), BX
-	ADDQ 144(AX), SI
+	ADDQ 128(AX), DX
+	ADDQ 168(AX), BX
+	ADDQ 160(AX), SI
 	DECQ CX
 	JNZ  step
 	VZEROUPPER
@@ -6839,99 +7487,93 @@ px1done:
 TEXT ·glifBackwardAVX512(SB), NOSPLIT, $0-8
 	MOVQ    r+0(FP), AX
 	VPXORD  Z31, Z31, Z31
-	VMOVUPS 1264(AX), Z30
-	VMOVUPS 1328(AX), Z29
-	VMOVUPS 1392(AX), Z28
-	VMOVUPS 1584(AX), Z27
-	VMOVUPS 1136(AX), Z26
-	VMOVUPS 1200(AX), Z25
-	VMOVUPS 1456(AX), Z24
-	VMOVUPS 1520(AX), Z23
-	MOVQ    104(AX), CX
+	VMOVUPS 1288(AX), Z30
+	VMOVUPS 1352(AX), Z29
+	VMOVUPS 1416(AX), Z28
+	VMOVUPS 1608(AX), Z27
+	VMOVUPS 1160(AX), Z26
+	VMOVUPS 1224(AX), Z25
+	VMOVUPS 1480(AX), Z24
+	VMOVUPS 1544(AX), Z23
+	MOVQ    120(AX), CX
 	MOVQ    8(AX), DX
 	LEAQ    -1(CX), BX
-	IMULQ   120(AX), BX
+	IMULQ   136(AX), BX
 	ADDQ    BX, DX
 	MOVQ    40(AX), BX
 	LEAQ    -1(CX), SI
-	IMULQ   152(AX), SI
+	IMULQ   168(AX), SI
 	ADDQ    SI, BX
 	MOVQ    56(AX), SI
 	LEAQ    -1(CX), DI
-	IMULQ   144(AX), DI
+	IMULQ   160(AX), DI
 	ADDQ    DI, SI
 	MOVQ    64(AX), DI
 	LEAQ    -1(CX), R8
-	IMULQ   128(AX), R8
+	IMULQ   144(AX), R8
 	ADDQ    R8, DI
 	MOVQ    72(AX), R8
 	LEAQ    -1(CX), R9
-	IMULQ   136(AX), R9
+	IMULQ   152(AX), R9
 	ADDQ    R9, R8
 	MOVQ    48(AX), R9
 
 step:
-	MOVQ  128(AX), R12
-	NEGQ  R12
-	CMPQ  CX, $0x01
-	JNE   prefetch
-	MOVQ  104(AX), R10
-	DECQ  R10
-	NEGQ  R10
-	IMULQ R10, R12
-	MOVQ  96(AX), R10
-	SHLQ  $0x06, R10
-	ADDQ  R10, R12
+	MOVQ 144(AX), R12
+	NEGQ R12
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R12
 
 prefetch:
 	XORQ R10, R10
 	XORQ R11, R11
-	MOVQ 96(AX), R13
+	MOVQ 112(AX), R13
 
 px4more:
 	CMPQ    R13, $0x04
 	JLT     px4done
 	KMOVW   (DX)(R10*2), K1
 	VMOVUPS 64(BX)(R11*4), Z0
-	VMULPS  496(AX), Z0, Z0
+	VMULPS  520(AX), Z0, Z0
 	VMOVUPS (BX)(R11*4), Z4
-	VMULPS  432(AX), Z4, Z4
+	VMULPS  456(AX), Z4, Z4
 	VADDPS  Z4, Z0, Z0
-	VMOVUPS 560(AX), Z3
+	VMOVUPS 584(AX), Z3
 	KMOVW   2(DX)(R10*2), K2
 	VMOVUPS 320(BX)(R11*4), Z5
-	VMULPS  496(AX), Z5, Z5
+	VMULPS  520(AX), Z5, Z5
 	VMOVUPS 256(BX)(R11*4), Z9
-	VMULPS  432(AX), Z9, Z9
+	VMULPS  456(AX), Z9, Z9
 	VADDPS  Z9, Z5, Z5
-	VMOVUPS 560(AX), Z8
+	VMOVUPS 584(AX), Z8
 	KMOVW   4(DX)(R10*2), K3
 	VMOVUPS 576(BX)(R11*4), Z10
-	VMULPS  496(AX), Z10, Z10
+	VMULPS  520(AX), Z10, Z10
 	VMOVUPS 512(BX)(R11*4), Z14
-	VMULPS  432(AX), Z14, Z14
+	VMULPS  456(AX), Z14, Z14
 	VADDPS  Z14, Z10, Z10
-	VMOVUPS 560(AX), Z13
+	VMOVUPS 584(AX), Z13
 	KMOVW   6(DX)(R10*2), K4
 	VMOVUPS 832(BX)(R11*4), Z15
-	VMULPS  496(AX), Z15, Z15
+	VMULPS  520(AX), Z15, Z15
 	VMOVUPS 768(BX)(R11*4), Z19
-	VMULPS  432(AX), Z19, Z19
+	VMULPS  456(AX), Z19, Z19
 	VADDPS  Z19, Z15, Z15
-	VMOVUPS 560(AX), Z18
+	VMOVUPS 584(AX), Z18
 	CMPQ    32(AX), $0x00
 	JE      px4slope
 	VMOVUPS 128(BX)(R11*4), Z4
-	VMULPS  624(AX), Z4, Z4
+	VMULPS  648(AX), Z4, Z4
 	VADDPS  Z4, Z3, Z3
 	VMOVUPS 384(BX)(R11*4), Z9
-	VMULPS  624(AX), Z9, Z9
+	VMULPS  648(AX), Z9, Z9
 	VADDPS  Z9, Z8, Z8
 	VMOVUPS 640(BX)(R11*4), Z14
-	VMULPS  624(AX), Z14, Z14
+	VMULPS  648(AX), Z14, Z14
 	VADDPS  Z14, Z13, Z13
 	VMOVUPS 896(BX)(R11*4), Z19
-	VMULPS  624(AX), Z19, Z19
+	VMULPS  648(AX), Z19, Z19
 	VADDPS  Z19, Z18, Z18
 
 px4slope:
@@ -6946,28 +7588,28 @@ px4slope:
 px4triangle:
 	VSUBPS  Z3, Z0, Z4
 	VPANDD  absMask<>+0(SB), Z4, Z4
-	VMOVUPS 944(AX), Z1
+	VMOVUPS 968(AX), Z1
 	VSUBPS  Z4, Z1, Z1
 	VMAXPS  Z1, Z31, Z1
-	VMULPS  1008(AX), Z1, Z1
+	VMULPS  1032(AX), Z1, Z1
 	VSUBPS  Z8, Z5, Z9
 	VPANDD  absMask<>+0(SB), Z9, Z9
-	VMOVUPS 944(AX), Z6
+	VMOVUPS 968(AX), Z6
 	VSUBPS  Z9, Z6, Z6
 	VMAXPS  Z6, Z31, Z6
-	VMULPS  1008(AX), Z6, Z6
+	VMULPS  1032(AX), Z6, Z6
 	VSUBPS  Z13, Z10, Z14
 	VPANDD  absMask<>+0(SB), Z14, Z14
-	VMOVUPS 944(AX), Z11
+	VMOVUPS 968(AX), Z11
 	VSUBPS  Z14, Z11, Z11
 	VMAXPS  Z11, Z31, Z11
-	VMULPS  1008(AX), Z11, Z11
+	VMULPS  1032(AX), Z11, Z11
 	VSUBPS  Z18, Z15, Z19
 	VPANDD  absMask<>+0(SB), Z19, Z19
-	VMOVUPS 944(AX), Z16
+	VMOVUPS 968(AX), Z16
 	VSUBPS  Z19, Z16, Z16
 	VMAXPS  Z16, Z31, Z16
-	VMULPS  1008(AX), Z16, Z16
+	VMULPS  1032(AX), Z16, Z16
 
 px4spikes:
 	PREFETCHT0 (DI)(R12*1)
@@ -6978,55 +7620,64 @@ px4spikes:
 	VMOVUPS    128(DI)(R11*1), Z12
 	PREFETCHT0 192(DI)(R12*1)
 	VMOVUPS    192(DI)(R11*1), Z17
-	CMPQ       32(AX), $0x00
-	JE         px4current
-	VMOVUPS    128(R9)(R11*4), Z4
-	VMULPS     752(AX), Z4, Z4
-	VSUBPS     Z4, Z2, Z2
-	VMOVUPS    384(R9)(R11*4), Z9
-	VMULPS     752(AX), Z9, Z9
-	VSUBPS     Z9, Z7, Z7
-	VMOVUPS    640(R9)(R11*4), Z14
-	VMULPS     752(AX), Z14, Z14
-	VSUBPS     Z14, Z12, Z12
-	VMOVUPS    896(R9)(R11*4), Z19
-	VMULPS     752(AX), Z19, Z19
-	VSUBPS     Z19, Z17, Z17
+	CMPQ       96(AX), $0x00
+	JE         px4level
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Z2, Z2
+	VADDPS     64(R14)(R11*1), Z7, Z7
+	VADDPS     128(R14)(R11*1), Z12, Z12
+	VADDPS     192(R14)(R11*1), Z17, Z17
+
+px4level:
+	CMPQ    32(AX), $0x00
+	JE      px4current
+	VMOVUPS 128(R9)(R11*4), Z4
+	VMULPS  776(AX), Z4, Z4
+	VSUBPS  Z4, Z2, Z2
+	VMOVUPS 384(R9)(R11*4), Z9
+	VMULPS  776(AX), Z9, Z9
+	VSUBPS  Z9, Z7, Z7
+	VMOVUPS 640(R9)(R11*4), Z14
+	VMULPS  776(AX), Z14, Z14
+	VSUBPS  Z14, Z12, Z12
+	VMOVUPS 896(R9)(R11*4), Z19
+	VMULPS  776(AX), Z19, Z19
+	VSUBPS  Z19, Z17, Z17
 
 px4current:
 	CMPQ    24(AX), $0x00
 	JE      px4reset
 	VMOVUPS (R9)(R11*4), Z4
-	VMULPS  368(AX), Z4, Z4
+	VMULPS  392(AX), Z4, Z4
 	VSUBPS  Z4, Z2, Z2
 	VMOVUPS 256(R9)(R11*4), Z9
-	VMULPS  368(AX), Z9, Z9
+	VMULPS  392(AX), Z9, Z9
 	VSUBPS  Z9, Z7, Z7
 	VMOVUPS 512(R9)(R11*4), Z14
-	VMULPS  368(AX), Z14, Z14
+	VMULPS  392(AX), Z14, Z14
 	VSUBPS  Z14, Z12, Z12
 	VMOVUPS 768(R9)(R11*4), Z19
-	VMULPS  368(AX), Z19, Z19
+	VMULPS  392(AX), Z19, Z19
 	VSUBPS  Z19, Z17, Z17
 
 px4reset:
-	CMPL    164(AX), $0x00
+	CMPL    188(AX), $0x00
 	JNE     px4detached
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px4soft
-	VMOVUPS 816(AX), Z4
+	VMOVUPS 840(AX), Z4
 	VSUBPS  Z0, Z4, Z4
 	VMULPS  64(R9)(R11*4), Z4, Z4
 	VADDPS  Z4, Z2, Z2
-	VMOVUPS 816(AX), Z9
+	VMOVUPS 840(AX), Z9
 	VSUBPS  Z5, Z9, Z9
 	VMULPS  320(R9)(R11*4), Z9, Z9
 	VADDPS  Z9, Z7, Z7
-	VMOVUPS 816(AX), Z14
+	VMOVUPS 840(AX), Z14
 	VSUBPS  Z10, Z14, Z14
 	VMULPS  576(R9)(R11*4), Z14, Z14
 	VADDPS  Z14, Z12, Z12
-	VMOVUPS 816(AX), Z19
+	VMOVUPS 840(AX), Z19
 	VSUBPS  Z15, Z19, Z19
 	VMULPS  832(R9)(R11*4), Z19, Z19
 	VADDPS  Z19, Z17, Z17
@@ -7047,7 +7698,7 @@ px4detached:
 	VMULPS  Z6, Z7, Z7
 	VMULPS  Z11, Z12, Z12
 	VMULPS  Z16, Z17, Z17
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px4all
 	VMOVAPS Z2, Z0
 	KNOTW   K1, K7
@@ -7082,7 +7733,7 @@ px4all:
 	VADDPS  832(R9)(R11*4), Z17, K4, Z18
 
 px4sums:
-	CMPL    172(AX), $0x00
+	CMPL    196(AX), $0x00
 	JE      px4summed
 	VMULPS  (BX)(R11*4), Z0, Z4
 	VADDPS  Z4, Z30, Z30
@@ -7133,81 +7784,81 @@ px4summedCurrent:
 	VMULPS  128(BX)(R11*4), Z3, Z4
 	VADDPS  Z4, Z24, Z24
 	VMOVUPS 128(BX)(R11*4), Z4
-	VSUBPS  1072(AX), Z4, K1, Z4
+	VSUBPS  1096(AX), Z4, K1, Z4
 	VMULPS  128(R9)(R11*4), Z4, Z4
 	VADDPS  Z4, Z23, Z23
 	VMULPS  384(BX)(R11*4), Z8, Z9
 	VADDPS  Z9, Z24, Z24
 	VMOVUPS 384(BX)(R11*4), Z9
-	VSUBPS  1072(AX), Z9, K2, Z9
+	VSUBPS  1096(AX), Z9, K2, Z9
 	VMULPS  384(R9)(R11*4), Z9, Z9
 	VADDPS  Z9, Z23, Z23
 	VMULPS  640(BX)(R11*4), Z13, Z14
 	VADDPS  Z14, Z24, Z24
 	VMOVUPS 640(BX)(R11*4), Z14
-	VSUBPS  1072(AX), Z14, K3, Z14
+	VSUBPS  1096(AX), Z14, K3, Z14
 	VMULPS  640(R9)(R11*4), Z14, Z14
 	VADDPS  Z14, Z23, Z23
 	VMULPS  896(BX)(R11*4), Z18, Z19
 	VADDPS  Z19, Z24, Z24
 	VMOVUPS 896(BX)(R11*4), Z19
-	VSUBPS  1072(AX), Z19, K4, Z19
+	VSUBPS  1096(AX), Z19, K4, Z19
 	VMULPS  896(R9)(R11*4), Z19, Z19
 	VADDPS  Z19, Z23, Z23
 
 px4summed:
 	CMPQ    32(AX), $0x00
 	JE      px4back
-	VMULPS  624(AX), Z3, Z3
+	VMULPS  648(AX), Z3, Z3
 	VMOVUPS 128(R9)(R11*4), Z4
-	VMULPS  688(AX), Z4, Z4
+	VMULPS  712(AX), Z4, Z4
 	VSUBPS  Z3, Z4, Z4
 	VMOVUPS Z4, 128(R9)(R11*4)
-	VMULPS  624(AX), Z8, Z8
+	VMULPS  648(AX), Z8, Z8
 	VMOVUPS 384(R9)(R11*4), Z9
-	VMULPS  688(AX), Z9, Z9
+	VMULPS  712(AX), Z9, Z9
 	VSUBPS  Z8, Z9, Z9
 	VMOVUPS Z9, 384(R9)(R11*4)
-	VMULPS  624(AX), Z13, Z13
+	VMULPS  648(AX), Z13, Z13
 	VMOVUPS 640(R9)(R11*4), Z14
-	VMULPS  688(AX), Z14, Z14
+	VMULPS  712(AX), Z14, Z14
 	VSUBPS  Z13, Z14, Z14
 	VMOVUPS Z14, 640(R9)(R11*4)
-	VMULPS  624(AX), Z18, Z18
+	VMULPS  648(AX), Z18, Z18
 	VMOVUPS 896(R9)(R11*4), Z19
-	VMULPS  688(AX), Z19, Z19
+	VMULPS  712(AX), Z19, Z19
 	VSUBPS  Z18, Z19, Z19
 	VMOVUPS Z19, 896(R9)(R11*4)
 
 px4back:
-	VMULPS  496(AX), Z0, Z4
+	VMULPS  520(AX), Z0, Z4
 	VMOVUPS Z4, 64(R9)(R11*4)
-	VMULPS  432(AX), Z0, Z2
-	VMULPS  496(AX), Z5, Z9
+	VMULPS  456(AX), Z0, Z2
+	VMULPS  520(AX), Z5, Z9
 	VMOVUPS Z9, 320(R9)(R11*4)
-	VMULPS  432(AX), Z5, Z7
-	VMULPS  496(AX), Z10, Z14
+	VMULPS  456(AX), Z5, Z7
+	VMULPS  520(AX), Z10, Z14
 	VMOVUPS Z14, 576(R9)(R11*4)
-	VMULPS  432(AX), Z10, Z12
-	VMULPS  496(AX), Z15, Z19
+	VMULPS  456(AX), Z10, Z12
+	VMULPS  520(AX), Z15, Z19
 	VMOVUPS Z19, 832(R9)(R11*4)
-	VMULPS  432(AX), Z15, Z17
+	VMULPS  456(AX), Z15, Z17
 	CMPQ    24(AX), $0x00
 	JE      px4total
 	VMOVUPS (R9)(R11*4), Z4
-	VMULPS  304(AX), Z4, Z4
+	VMULPS  328(AX), Z4, Z4
 	VADDPS  Z4, Z2, Z2
 	VMOVUPS Z2, (R9)(R11*4)
 	VMOVUPS 256(R9)(R11*4), Z9
-	VMULPS  304(AX), Z9, Z9
+	VMULPS  328(AX), Z9, Z9
 	VADDPS  Z9, Z7, Z7
 	VMOVUPS Z7, 256(R9)(R11*4)
 	VMOVUPS 512(R9)(R11*4), Z14
-	VMULPS  304(AX), Z14, Z14
+	VMULPS  328(AX), Z14, Z14
 	VADDPS  Z14, Z12, Z12
 	VMOVUPS Z12, 512(R9)(R11*4)
 	VMOVUPS 768(R9)(R11*4), Z19
-	VMULPS  304(AX), Z19, Z19
+	VMULPS  328(AX), Z19, Z19
 	VADDPS  Z19, Z17, Z17
 	VMOVUPS Z17, 768(R9)(R11*4)
 
@@ -7225,17 +7876,26 @@ px4total:
 	VMOVUPS Z19, 192(R14)(R11*1)
 
 px4added:
+	CMPQ    88(AX), $0x00
+	JE      px4given
+	MOVQ    88(AX), R14
+	VMOVUPS Z2, (R14)(R11*1)
+	VMOVUPS Z7, 64(R14)(R11*1)
+	VMOVUPS Z12, 128(R14)(R11*1)
+	VMOVUPS Z17, 192(R14)(R11*1)
+
+px4given:
 	CMPQ       72(AX), $0x00
 	JE         px4stored
 	PREFETCHT0 (R8)(R12*1)
-	VMULPS     880(AX), Z2, Z2
+	VMULPS     904(AX), Z2, Z2
 	PREFETCHT0 64(R8)(R12*1)
-	VMULPS     880(AX), Z7, Z7
+	VMULPS     904(AX), Z7, Z7
 	PREFETCHT0 128(R8)(R12*1)
-	VMULPS     880(AX), Z12, Z12
+	VMULPS     904(AX), Z12, Z12
 	PREFETCHT0 192(R8)(R12*1)
-	VMULPS     880(AX), Z17, Z17
-	CMPL       168(AX), $0x00
+	VMULPS     904(AX), Z17, Z17
+	CMPL       192(AX), $0x00
 	JE         px4write
 	VADDPS     (R8)(R11*1), Z2, Z2
 	VADDPS     64(R8)(R11*1), Z7, Z7
@@ -7261,15 +7921,15 @@ px1more:
 	JLT     px1done
 	KMOVW   (DX)(R10*2), K1
 	VMOVUPS 64(BX)(R11*4), Z0
-	VMULPS  496(AX), Z0, Z0
+	VMULPS  520(AX), Z0, Z0
 	VMOVUPS (BX)(R11*4), Z4
-	VMULPS  432(AX), Z4, Z4
+	VMULPS  456(AX), Z4, Z4
 	VADDPS  Z4, Z0, Z0
-	VMOVUPS 560(AX), Z3
+	VMOVUPS 584(AX), Z3
 	CMPQ    32(AX), $0x00
 	JE      px1slope
 	VMOVUPS 128(BX)(R11*4), Z4
-	VMULPS  624(AX), Z4, Z4
+	VMULPS  648(AX), Z4, Z4
 	VADDPS  Z4, Z3, Z3
 
 px1slope:
@@ -7281,33 +7941,39 @@ px1slope:
 px1triangle:
 	VSUBPS  Z3, Z0, Z4
 	VPANDD  absMask<>+0(SB), Z4, Z4
-	VMOVUPS 944(AX), Z1
+	VMOVUPS 968(AX), Z1
 	VSUBPS  Z4, Z1, Z1
 	VMAXPS  Z1, Z31, Z1
-	VMULPS  1008(AX), Z1, Z1
+	VMULPS  1032(AX), Z1, Z1
 
 px1spikes:
 	PREFETCHT0 (DI)(R12*1)
 	VMOVUPS    (DI)(R11*1), Z2
-	CMPQ       32(AX), $0x00
-	JE         px1current
-	VMOVUPS    128(R9)(R11*4), Z4
-	VMULPS     752(AX), Z4, Z4
-	VSUBPS     Z4, Z2, Z2
+	CMPQ       96(AX), $0x00
+	JE         px1level
+	MOVQ       96(AX), R14
+	VADDPS     (R14)(R11*1), Z2, Z2
+
+px1level:
+	CMPQ    32(AX), $0x00
+	JE      px1current
+	VMOVUPS 128(R9)(R11*4), Z4
+	VMULPS  776(AX), Z4, Z4
+	VSUBPS  Z4, Z2, Z2
 
 px1current:
 	CMPQ    24(AX), $0x00
 	JE      px1reset
 	VMOVUPS (R9)(R11*4), Z4
-	VMULPS  368(AX), Z4, Z4
+	VMULPS  392(AX), Z4, Z4
 	VSUBPS  Z4, Z2, Z2
 
 px1reset:
-	CMPL    164(AX), $0x00
+	CMPL    188(AX), $0x00
 	JNE     px1detached
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1soft
-	VMOVUPS 816(AX), Z4
+	VMOVUPS 840(AX), Z4
 	VSUBPS  Z0, Z4, Z4
 	VMULPS  64(R9)(R11*4), Z4, Z4
 	VADDPS  Z4, Z2, Z2
@@ -7319,7 +7985,7 @@ px1soft:
 
 px1detached:
 	VMULPS  Z1, Z2, Z2
-	CMPL    160(AX), $0x00
+	CMPL    184(AX), $0x00
 	JNE     px1all
 	VMOVAPS Z2, Z0
 	KNOTW   K1, K7
@@ -7333,7 +7999,7 @@ px1all:
 	VADDPS  64(R9)(R11*4), Z2, K1, Z3
 
 px1sums:
-	CMPL    172(AX), $0x00
+	CMPL    196(AX), $0x00
 	JE      px1summed
 	VMULPS  (BX)(R11*4), Z0, Z4
 	VADDPS  Z4, Z30, Z30
@@ -7354,27 +8020,27 @@ px1summedCurrent:
 	VMULPS  128(BX)(R11*4), Z3, Z4
 	VADDPS  Z4, Z24, Z24
 	VMOVUPS 128(BX)(R11*4), Z4
-	VSUBPS  1072(AX), Z4, K1, Z4
+	VSUBPS  1096(AX), Z4, K1, Z4
 	VMULPS  128(R9)(R11*4), Z4, Z4
 	VADDPS  Z4, Z23, Z23
 
 px1summed:
 	CMPQ    32(AX), $0x00
 	JE      px1back
-	VMULPS  624(AX), Z3, Z3
+	VMULPS  648(AX), Z3, Z3
 	VMOVUPS 128(R9)(R11*4), Z4
-	VMULPS  688(AX), Z4, Z4
+	VMULPS  712(AX), Z4, Z4
 	VSUBPS  Z3, Z4, Z4
 	VMOVUPS Z4, 128(R9)(R11*4)
 
 px1back:
-	VMULPS  496(AX), Z0, Z4
+	VMULPS  520(AX), Z0, Z4
 	VMOVUPS Z4, 64(R9)(R11*4)
-	VMULPS  432(AX), Z0, Z2
+	VMULPS  456(AX), Z0, Z2
 	CMPQ    24(AX), $0x00
 	JE      px1total
 	VMOVUPS (R9)(R11*4), Z4
-	VMULPS  304(AX), Z4, Z4
+	VMULPS  328(AX), Z4, Z4
 	VADDPS  Z4, Z2, Z2
 	VMOVUPS Z2, (R9)(R11*4)
 
@@ -7386,11 +8052,17 @@ px1total:
 	VMOVUPS Z4, (R14)(R11*1)
 
 px1added:
+	CMPQ    88(AX), $0x00
+	JE      px1given
+	MOVQ    88(AX), R14
+	VMOVUPS Z2, (R14)(R11*1)
+
+px1given:
 	CMPQ       72(AX), $0x00
 	JE         px1stored
 	PREFETCHT0 (R8)(R12*1)
-	VMULPS     880(AX), Z2, Z2
-	CMPL       168(AX), $0x00
+	VMULPS     904(AX), Z2, Z2
+	CMPL       192(AX), $0x00
 	JE         px1write
 	VADDPS     (R8)(R11*1), Z2, Z2
 
@@ -7405,21 +8077,21 @@ px1stored:
 	JMP  px1more
 
 px1done:
-	SUBQ    120(AX), DX
-	SUBQ    152(AX), BX
-	SUBQ    144(AX), SI
-	SUBQ    128(AX), DI
-	SUBQ    136(AX), R8
+	SUBQ    136(AX), DX
+	SUBQ    168(AX), BX
+	SUBQ    160(AX), SI
+	SUBQ    144(AX), DI
+	SUBQ    152(AX), R8
 	DECQ    CX
 	JNZ     step
-	VMOVUPS Z30, 1264(AX)
-	VMOVUPS Z29, 1328(AX)
-	VMOVUPS Z28, 1392(AX)
-	VMOVUPS Z27, 1584(AX)
-	VMOVUPS Z26, 1136(AX)
-	VMOVUPS Z25, 1200(AX)
-	VMOVUPS Z24, 1456(AX)
-	VMOVUPS Z23, 1520(AX)
+	VMOVUPS Z30, 1288(AX)
+	VMOVUPS Z29, 1352(AX)
+	VMOVUPS Z28, 1416(AX)
+	VMOVUPS Z27, 1608(AX)
+	VMOVUPS Z26, 1160(AX)
+	VMOVUPS Z25, 1224(AX)
+	VMOVUPS Z24, 1480(AX)
+	VMOVUPS Z23, 1544(AX)
 	VZEROUPPER
 	RET
 
@@ -8763,6 +9435,211 @@ px1more:
 	JMP     px1more
 
 px1done:
+	VZEROUPPER
+	RET
+
+// func chacha8AVX512(dst *uint64, seed *uint64)
+// Requires: AVX, AVX512F
+TEXT ·chacha8AVX512(SB), NOSPLIT, $0-16
+	MOVQ         dst+0(FP), AX
+	MOVQ         seed+8(FP), CX
+	VPBROADCASTD chachaStart<>+0(SB), Z0
+	VPBROADCASTD chachaStart<>+4(SB), Z1
+	VPBROADCASTD chachaStart<>+8(SB), Z2
+	VPBROADCASTD chachaStart<>+12(SB), Z3
+	VPBROADCASTD (CX), Z4
+	VPBROADCASTD 4(CX), Z5
+	VPBROADCASTD 8(CX), Z6
+	VPBROADCASTD 12(CX), Z7
+	VPBROADCASTD 16(CX), Z8
+	VPBROADCASTD 20(CX), Z9
+	VPBROADCASTD 24(CX), Z10
+	VPBROADCASTD 28(CX), Z11
+	VMOVUPS      chachaStart<>+16(SB), Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	MOVQ         $0x00000004, DX
+
+firstrounds:
+	VPADDD        Z4, Z0, Z0
+	VPXORD        Z0, Z12, Z12
+	VPROLD        $0x10, Z12, Z12
+	VPADDD        Z5, Z1, Z1
+	VPXORD        Z1, Z13, Z13
+	VPROLD        $0x10, Z13, Z13
+	VPADDD        Z12, Z8, Z8
+	VPXORD        Z8, Z4, Z4
+	VPROLD        $0x0c, Z4, Z4
+	VPADDD        Z13, Z9, Z9
+	VPXORD        Z9, Z5, Z5
+	VPROLD        $0x0c, Z5, Z5
+	VPADDD        Z4, Z0, Z0
+	VPXORD        Z0, Z12, Z12
+	VPROLD        $0x08, Z12, Z12
+	VPADDD        Z5, Z1, Z1
+	VPXORD        Z1, Z13, Z13
+	VPROLD        $0x08, Z13, Z13
+	VPADDD        Z12, Z8, Z8
+	VPXORD        Z8, Z4, Z4
+	VPROLD        $0x07, Z4, Z4
+	VPADDD        Z13, Z9, Z9
+	VPXORD        Z9, Z5, Z5
+	VPROLD        $0x07, Z5, Z5
+	VPADDD        Z6, Z2, Z2
+	VPXORD        Z2, Z14, Z14
+	VPROLD        $0x10, Z14, Z14
+	VPADDD        Z7, Z3, Z3
+	VPXORD        Z3, Z15, Z15
+	VPROLD        $0x10, Z15, Z15
+	VPADDD        Z14, Z10, Z10
+	VPXORD        Z10, Z6, Z6
+	VPROLD        $0x0c, Z6, Z6
+	VPADDD        Z15, Z11, Z11
+	VPXORD        Z11, Z7, Z7
+	VPROLD        $0x0c, Z7, Z7
+	VPADDD        Z6, Z2, Z2
+	VPXORD        Z2, Z14, Z14
+	VPROLD        $0x08, Z14, Z14
+	VPADDD        Z7, Z3, Z3
+	VPXORD        Z3, Z15, Z15
+	VPROLD        $0x08, Z15, Z15
+	VPADDD        Z14, Z10, Z10
+	VPXORD        Z10, Z6, Z6
+	VPROLD        $0x07, Z6, Z6
+	VPADDD        Z15, Z11, Z11
+	VPXORD        Z11, Z7, Z7
+	VPROLD        $0x07, Z7, Z7
+	VPADDD        Z5, Z0, Z0
+	VPXORD        Z0, Z15, Z15
+	VPROLD        $0x10, Z15, Z15
+	VPADDD        Z6, Z1, Z1
+	VPXORD        Z1, Z12, Z12
+	VPROLD        $0x10, Z12, Z12
+	VPADDD        Z15, Z10, Z10
+	VPXORD        Z10, Z5, Z5
+	VPROLD        $0x0c, Z5, Z5
+	VPADDD        Z12, Z11, Z11
+	VPXORD        Z11, Z6, Z6
+	VPROLD        $0x0c, Z6, Z6
+	VPADDD        Z5, Z0, Z0
+	VPXORD        Z0, Z15, Z15
+	VPROLD        $0x08, Z15, Z15
+	VPADDD        Z6, Z1, Z1
+	VPXORD        Z1, Z12, Z12
+	VPROLD        $0x08, Z12, Z12
+	VPADDD        Z15, Z10, Z10
+	VPXORD        Z10, Z5, Z5
+	VPROLD        $0x07, Z5, Z5
+	VPADDD        Z12, Z11, Z11
+	VPXORD        Z11, Z6, Z6
+	VPROLD        $0x07, Z6, Z6
+	VPADDD        Z7, Z2, Z2
+	VPXORD        Z2, Z13, Z13
+	VPROLD        $0x10, Z13, Z13
+	VPADDD        Z4, Z3, Z3
+	VPXORD        Z3, Z14, Z14
+	VPROLD        $0x10, Z14, Z14
+	VPADDD        Z13, Z8, Z8
+	VPXORD        Z8, Z7, Z7
+	VPROLD        $0x0c, Z7, Z7
+	VPADDD        Z14, Z9, Z9
+	VPXORD        Z9, Z4, Z4
+	VPROLD        $0x0c, Z4, Z4
+	VPADDD        Z7, Z2, Z2
+	VPXORD        Z2, Z13, Z13
+	VPROLD        $0x08, Z13, Z13
+	VPADDD        Z4, Z3, Z3
+	VPXORD        Z3, Z14, Z14
+	VPROLD        $0x08, Z14, Z14
+	VPADDD        Z13, Z8, Z8
+	VPXORD        Z8, Z7, Z7
+	VPROLD        $0x07, Z7, Z7
+	VPADDD        Z14, Z9, Z9
+	VPXORD        Z9, Z4, Z4
+	VPROLD        $0x07, Z4, Z4
+	DECQ          DX
+	JNZ           firstrounds
+	VMOVUPS       X0, (AX)
+	VEXTRACTI32X4 $0x01, Z0, 256(AX)
+	VEXTRACTI32X4 $0x02, Z0, 512(AX)
+	VEXTRACTI32X4 $0x03, Z0, 768(AX)
+	VMOVUPS       X1, 16(AX)
+	VEXTRACTI32X4 $0x01, Z1, 272(AX)
+	VEXTRACTI32X4 $0x02, Z1, 528(AX)
+	VEXTRACTI32X4 $0x03, Z1, 784(AX)
+	VMOVUPS       X2, 32(AX)
+	VEXTRACTI32X4 $0x01, Z2, 288(AX)
+	VEXTRACTI32X4 $0x02, Z2, 544(AX)
+	VEXTRACTI32X4 $0x03, Z2, 800(AX)
+	VMOVUPS       X3, 48(AX)
+	VEXTRACTI32X4 $0x01, Z3, 304(AX)
+	VEXTRACTI32X4 $0x02, Z3, 560(AX)
+	VEXTRACTI32X4 $0x03, Z3, 816(AX)
+	VPBROADCASTD  (CX), Z0
+	VPADDD        Z0, Z4, Z4
+	VMOVUPS       X4, 64(AX)
+	VEXTRACTI32X4 $0x01, Z4, 320(AX)
+	VEXTRACTI32X4 $0x02, Z4, 576(AX)
+	VEXTRACTI32X4 $0x03, Z4, 832(AX)
+	VPBROADCASTD  4(CX), Z0
+	VPADDD        Z0, Z5, Z5
+	VMOVUPS       X5, 80(AX)
+	VEXTRACTI32X4 $0x01, Z5, 336(AX)
+	VEXTRACTI32X4 $0x02, Z5, 592(AX)
+	VEXTRACTI32X4 $0x03, Z5, 848(AX)
+	VPBROADCASTD  8(CX), Z0
+	VPADDD        Z0, Z6, Z6
+	VMOVUPS       X6, 96(AX)
+	VEXTRACTI32X4 $0x01, Z6, 352(AX)
+	VEXTRACTI32X4 $0x02, Z6, 608(AX)
+	VEXTRACTI32X4 $0x03, Z6, 864(AX)
+	VPBROADCASTD  12(CX), Z0
+	VPADDD        Z0, Z7, Z7
+	VMOVUPS       X7, 112(AX)
+	VEXTRACTI32X4 $0x01, Z7, 368(AX)
+	VEXTRACTI32X4 $0x02, Z7, 624(AX)
+	VEXTRACTI32X4 $0x03, Z7, 880(AX)
+	VPBROADCASTD  16(CX), Z0
+	VPADDD        Z0, Z8, Z8
+	VMOVUPS       X8, 128(AX)
+	VEXTRACTI32X4 $0x01, Z8, 384(AX)
+	VEXTRACTI32X4 $0x02, Z8, 640(AX)
+	VEXTRACTI32X4 $0x03, Z8, 896(AX)
+	VPBROADCASTD  20(CX), Z0
+	VPADDD        Z0, Z9, Z9
+	VMOVUPS       X9, 144(AX)
+	VEXTRACTI32X4 $0x01, Z9, 400(AX)
+	VEXTRACTI32X4 $0x02, Z9, 656(AX)
+	VEXTRACTI32X4 $0x03, Z9, 912(AX)
+	VPBROADCASTD  24(CX), Z0
+	VPADDD        Z0, Z10, Z10
+	VMOVUPS       X10, 160(AX)
+	VEXTRACTI32X4 $0x01, Z10, 416(AX)
+	VEXTRACTI32X4 $0x02, Z10, 672(AX)
+	VEXTRACTI32X4 $0x03, Z10, 928(AX)
+	VPBROADCASTD  28(CX), Z0
+	VPADDD        Z0, Z11, Z11
+	VMOVUPS       X11, 176(AX)
+	VEXTRACTI32X4 $0x01, Z11, 432(AX)
+	VEXTRACTI32X4 $0x02, Z11, 688(AX)
+	VEXTRACTI32X4 $0x03, Z11, 944(AX)
+	VMOVUPS       X12, 192(AX)
+	VEXTRACTI32X4 $0x01, Z12, 448(AX)
+	VEXTRACTI32X4 $0x02, Z12, 704(AX)
+	VEXTRACTI32X4 $0x03, Z12, 960(AX)
+	VMOVUPS       X13, 208(AX)
+	VEXTRACTI32X4 $0x01, Z13, 464(AX)
+	VEXTRACTI32X4 $0x02, Z13, 720(AX)
+	VEXTRACTI32X4 $0x03, Z13, 976(AX)
+	VMOVUPS       X14, 224(AX)
+	VEXTRACTI32X4 $0x01, Z14, 480(AX)
+	VEXTRACTI32X4 $0x02, Z14, 736(AX)
+	VEXTRACTI32X4 $0x03, Z14, 992(AX)
+	VMOVUPS       X15, 240(AX)
+	VEXTRACTI32X4 $0x01, Z15, 496(AX)
+	VEXTRACTI32X4 $0x02, Z15, 752(AX)
+	VEXTRACTI32X4 $0x03, Z15, 1008(AX)
 	VZEROUPPER
 	RET
 
