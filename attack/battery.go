@@ -314,19 +314,19 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 	r = ImageResult{Index: i, Label: o.Label, Clean: argmax(judged.logits), BrokenBy: Survived}
 	r.CleanMargin, _ = o.score(judged.logits)
 	r.Predicted, r.Margin, r.Passes = r.Clean, r.CleanMargin, o.passes
-	best, margin := x.Data, r.CleanMargin
+	top := standing{x.Data, r.CleanMargin, false}
 	if r.Clean != r.Label {
 		r.BrokenBy = Misclassified
 		return r, x, x, nil
 	}
 	for k, a := range e.Attacks {
 		if e.report.Attacks[k].Refused != "" {
-			r.Trials = append(r.Trials, Trial{Margin: margin})
+			r.Trials = append(r.Trials, Trial{Margin: top.margin})
 			continue
 		}
 		key := e.cfg.Key.Derive("attack "+a.Name, 0)
 		o := e.oracle(ask, x, i, key)
-		o.best, o.margin, o.found = slices.Clone(best), margin, r.BrokenBy >= 0
+		o.before = top
 		if t, known := ThreatOf(a.Attack); known {
 			o.Threat = t.of(o.Shape.Steps)
 		}
@@ -334,9 +334,11 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 		if err != nil && !errors.Is(err, ErrFound) {
 			return r, x, adv, fmt.Errorf("%s: %w", a.Name, err)
 		}
-		best, margin = o.best, o.margin
+		if o.beats(top) {
+			top = o.standing
+		}
 		r.Passes += o.passes
-		r.Trials = append(r.Trials, o.trial())
+		r.Trials = append(r.Trials, o.trial(top.margin))
 		if o.found && r.BrokenBy < 0 {
 			r.BrokenBy, r.PassesToBreak = k, r.Passes
 		}
@@ -344,12 +346,12 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 			break
 		}
 	}
-	if r.Margin = margin; r.BrokenBy >= 0 {
-		if r.Predicted, err = e.predictAnew(best, x, i); err != nil {
+	if r.Margin = top.margin; r.BrokenBy >= 0 {
+		if r.Predicted, err = e.predictAnew(top.best, x, i); err != nil {
 			return r, x, adv, err
 		}
 	}
-	return r, x, batchOf(x.Shape(), [][]float32{best}), nil
+	return r, x, batchOf(x.Shape(), [][]float32{top.best}), nil
 }
 
 // search runs one attack.

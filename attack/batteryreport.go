@@ -208,7 +208,7 @@ func (r *BatteryReport) Report() *Report {
 	return e
 }
 
-// trial sums up the oracle's attack.
-func (o *Oracle) trial() Trial {
-	return Trial{Broke: o.found, Margin: o.margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros, Late: o.late}
+// trial sums up the oracle's attack, after which the best point has the given margin.
+func (o *Oracle) trial(margin float32) Trial {
+	return Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros, Late: o.late}
 }

@@ -58,9 +58,23 @@ type Oracle struct {
 	effort
 
 	last   []float32 // the last point of a search that keeps no best one
+	before standing  // of earlier attacks
+	standing
+}
+
+// standing is how far attacks have come.
+type standing struct {
 	best   []float32 // nil for none
 	margin float32   // of best: the lower, the better the attack
 	found  bool      // whether best is misclassified
+}
+
+// beats reports whether s is better than t.
+func (s standing) beats(t standing) bool {
+	if s.best == nil || t.best == nil {
+		return s.best != nil
+	}
+	return s.found && !t.found || s.found == t.found && s.margin < t.margin
 }
 
 // effort is what a search has taken.
@@ -138,13 +152,17 @@ func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (val
 func (o *Oracle) Forget() { o.memory = nil }
 
 // Best returns the best point so far and its margin, the true class's logit minus the largest
-// other one. Before the first question it returns where earlier attacks have come to, or the
-// original image and +Inf. The caller may not change the point.
+// other one. That of earlier attacks counts too. Without any it returns the original image and
+// +Inf. The caller may not change the point.
 func (o *Oracle) Best() (x []float32, margin float32) {
-	if o.best == nil {
+	top := o.standing
+	if !top.beats(o.before) {
+		top = o.before
+	}
+	if top.best == nil {
 		return o.Clean, float32(math.Inf(1))
 	}
-	return o.best, o.margin
+	return top.best, top.margin
 }
 
 // Ball returns the set of points that count.
@@ -193,8 +211,7 @@ func (o *Oracle) consider(x, logits []float32) error {
 		score = o.by
 	}
 	margin, found := score(logits)
-	better := o.best == nil || found && !o.found || found == o.found && margin < o.margin
-	if !better || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
+	if !(standing{x, margin, found}).beats(o.standing) || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
 		return nil
 	}
 	if found && o.judge != nil && o.by == nil {

@@ -1,0 +1,137 @@
+package attack
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+)
+
+// Preset returns the battery [Quick], [Standard] or [Thorough] by its name in lower case.
+func Preset(name string, t Threat) (Battery, error) {
+	i := slices.IndexFunc(presets, func(p preset) bool { return p.name == name })
+	if i < 0 {
+		var names []string
+		for _, p := range presets {
+			names = append(names, p.name)
+		}
+		return Battery{}, fmt.Errorf("attack: preset %q: expected one of %s", name, strings.Join(names, ", "))
+	}
+	return presets[i].of(t), nil
+}
+
+type preset struct {
+	name string
+	of   func(Threat) Battery
+}
+
+var presets = []preset{{"quick", Quick}, {"standard", Standard}, {"thorough", Thorough}}
+
+// triangle, arctan and sigmoid are the surrogates of the presets, in units of the threshold.
+var (
+	triangle = relative{snn.Triangle{Width: 0.5}}
+	arctan   = relative{snn.Arctan{Alpha: 2}}
+	sigmoid  = relative{snn.Sigmoid{Alpha: 4}}
+)
+
+// mixture holds surrogates of several shapes and widths.
+var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
+
+// Quick returns a battery for a first look.
+func Quick(t Threat) Battery {
+	b := newPreset("quick", t)
+	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
+	b.apgd("margin, arctan", 30, Margin{}, arctan, InBall{})
+	b.search(2200)
+	return b.Battery
+}
+
+// Standard returns a battery for results that are reported.
+func Standard(t Threat) Battery {
+	b := newPreset("standard", t)
+	b.gradients(50)
+	b.search(1500)
+	b.rounds(6, 3, 50, 2000)
+	return b.Battery
+}
+
+// Thorough returns a battery for the strongest claims.
+func Thorough(t Threat) Battery {
+	b := newPreset("thorough", t)
+	b.gradients(200)
+	b.search(3000)
+	b.rounds(40, 4, 50, 4000)
+	return b.Battery
+}
+
+// presetBattery is a preset that is being put together.
+type presetBattery struct{ Battery }
+
+func newPreset(name string, t Threat) *presetBattery {
+	return &presetBattery{Battery{Name: name, Threat: t}}
+}
+
+func (b *presetBattery) add(name string, s Searcher) {
+	b.Attacks = append(b.Attacks, Named{Name: name, Attack: s})
+}
+
+// attack returns an attack of so many steps within the battery's threat model.
+func (b *presetBattery) attack(steps int, o Objective, g snn.Gradient, s Start) *Attack {
+	return &Attack{
+		Objective: o, Gradient: g, Start: s, Rule: APGD{}, Steps: steps, KeepBest: true,
+		Norm: b.Threat.Norm, Eps: b.Threat.Eps, SharedFrames: b.Threat.PerFrame,
+	}
+}
+
+// apgd adds an attack.
+func (b *presetBattery) apgd(name string, steps int, o Objective, g snn.Gradient, s Start) {
+	b.add("APGD, "+name, b.attack(steps, o, g, s))
+}
+
+// gradients adds the gradient attacks of the larger presets.
+func (b *presetBattery) gradients(steps int) {
+	b.apgd("cross-entropy, triangle", steps, CrossEntropy{}, triangle, AtImage{})
+	b.apgd("margin, arctan", steps, Margin{}, arctan, InBall{})
+	b.apgd("DLR, sigmoid", steps, DLR{}, sigmoid, InBall{})
+	b.apgd("margin, ASSG", steps, Margin{}, snn.ASSG{A: 0.42}, InBall{})
+	b.apgd("margin, BPTR", steps, Margin{}, snn.BPTR{}, InBall{})
+}
+
+// search adds a search by scores from the best point before.
+func (b *presetBattery) search(passes int) {
+	b.add("search", b.byScores(passes))
+}
+
+func (b *presetBattery) byScores(passes int) Searcher {
+	if b.Threat.Norm == (LInf{}) {
+		return LocalSearch{Eps: b.Threat.Eps, Passes: passes, FromBest: true, SharedFrames: b.Threat.PerFrame}
+	}
+	return Square{Norm: b.Threat.Norm, Eps: b.Threat.Eps, Queries: passes, P: 0.1, FromBest: true, SharedFrames: b.Threat.PerFrame}
+}
+
+// rounds adds rounds of a gradient attack from a random start and a search from its best point.
+func (b *presetBattery) rounds(n int, giveUp float64, steps, passes int) {
+	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{
+		b.attack(steps, Margin{}, mixture, InBall{}), b.byScores(passes),
+	}})
+}
+
+// relative is BPTT with a surrogate in units of the threshold. It takes the surrogate as it is
+// for neurons that do not tell their thresholds.
+type relative struct{ snn.Surrogate }
+
+// Encode implements [snn.Gradient].
+func (relative) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	return e.Encode(p, x)
+}
+
+// Fire implements [snn.Gradient].
+func (r relative) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
+	_, known := n.(snn.ThresholdNeuron)
+	return snn.BPTT{Surrogate: r.Surrogate, Relative: known}.Fire(p, n, current)
+}
+
+// String returns the name of BPTT with the surrogate.
+func (r relative) String() string { return snn.BPTT{Surrogate: r.Surrogate, Relative: true}.String() }
