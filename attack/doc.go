@@ -52,7 +52,6 @@
 // [Mix] comes from the key of the call. Results therefore depend neither on the size of a
 // batch nor on the number of threads.
 //
-//
 // # Batteries
 //
 // A [Battery] is a list of attacks, cheapest first, which an image meets until one of them has broken
