@@ -41,6 +41,10 @@ type BatteryConfig struct {
 	// Keep, if not nil, chooses images by their index in the data. The report's Kept has them,
 	// clean and at the battery's best point.
 	Keep func(i int) bool
+	// OnKept, if not nil, is called for each image that Keep chooses, with the image, [1,C,H,W],
+	// and the battery's best point. The call comes just before that of OnResult, under the same
+	// conditions.
+	OnKept func(index int, x, adv tensor.NCHW) error
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
@@ -234,7 +238,13 @@ func (e *siege) run(ctx context.Context) error {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.report.add(r, x, adv, e.cfg.Keep != nil && e.cfg.Keep(r.Index))
+		keep := e.cfg.Keep != nil && e.cfg.Keep(r.Index)
+		e.report.add(r, x, adv, keep)
+		if keep && e.cfg.OnKept != nil {
+			if err := e.cfg.OnKept(r.Index, x, adv); err != nil {
+				return err
+			}
+		}
 		if e.cfg.OnResult != nil {
 			return e.cfg.OnResult(r)
 		}

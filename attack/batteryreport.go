@@ -82,6 +82,8 @@ type BatteryReport struct {
 	Digest     string          `json:"digest"`  // SHA-256 of the images' values in hexadecimal digits
 	Key        string          `json:"key"`     // Config.Key in hexadecimal digits
 	Library    string          `json:"library"` // version of this library
+	// Checks says what the evaluation shows about itself. Nil if it was not checked.
+	Checks []Check `json:"checks,omitempty"`
 
 	// Kept holds the images that BatteryConfig.Keep chose, and the best points around them as
 	// those of one attack.
@@ -181,7 +183,8 @@ func (r *BatteryReport) AccuracyAt(passes int) float64 {
 }
 
 // Report returns the result as that of an evaluation with one attack, the whole battery, for
-// tables, per-class results, comparisons and pictures.
+// tables, per-class results, comparisons and pictures. Its slices are those of Results, in the
+// same order.
 func (r *BatteryReport) Report() *Report {
 	settings := Settings{Kind: "battery"}
 	for _, a := range r.Attacks {
@@ -194,7 +197,14 @@ func (r *BatteryReport) Report() *Report {
 	e := &Report{
 		Images: r.Images, ClassNames: r.ClassNames, Digest: r.Digest, Clean: Outcome{Name: clean},
 		Attacks: []Outcome{{Name: name, Norm: r.Norm, Eps: r.Eps, InWorstCase: true, Settings: &settings}},
-		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library, Kept: r.Kept,
+		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library,
+	}
+	if r.Kept != nil {
+		kept := *r.Kept
+		for _, index := range kept.Indices {
+			kept.positions = append(kept.positions, slices.IndexFunc(r.Results, func(i ImageResult) bool { return i.Index == index }))
+		}
+		e.Kept = &kept
 	}
 	for _, i := range r.Results {
 		e.Labels = append(e.Labels, i.Label)
