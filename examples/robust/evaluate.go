@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/nets"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
+)
+
+// subject is a network to evaluate.
+type subject struct {
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"` // of the file
+
+	model  *snn.Model
+	report *attack.BatteryReport // nil before the first image is finished
+	firing []firing              // nil if the run was stopped before
+}
+
+// job is one run of the program.
+type job struct {
+	*options
+	data     *dataset.Set
+	digest   string // of data
+	subjects []*subject
+	from     []*subject // of transfer attacks
+	battery  attack.Battery
+	*journal
+	meter *term.Meter
+}
+
+// prepare reads the data and the networks, and returns an error that names the flag and the
+// file if they do not fit together.
+func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
+	j := &job{options: o}
+	var on *sets.Data
+	var m *term.Meter
+	var had int64
+	on, err := sets.Open(ctx, o.data, func(done, total int64) {
+		if m == nil {
+			m = term.NewMeter(stderr, float64(total))
+		}
+		m.Add(float64(done-had), "download of "+o.data)
+		had = done
+	})
+	if m != nil {
+		m.Clear()
+	}
+	if err == nil {
+		n := o.images
+		if !o.given["images"] {
+			n = min(n, on.Test.N)
+		}
+		if j.data, err = sets.First("-images", on.Test, n); err == nil {
+			j.digest, err = j.data.Fingerprint()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("-data %s: %w", o.data, err)
+	}
+	stateDicts := false
+	read := func(flag string, files []string) (list []*subject, err error) {
+		names := names(files)
+		for i, file := range files {
+			s := &subject{Name: names[i], File: file}
+			cfg := zoo.Default(o.arch)
+			cfg.WidthMultiplier, cfg.Steps = o.width, o.steps
+			n, err := o.dict.Read(file, cfg.For(on.Train))
+			if err == nil {
+				err = nets.Fits(file, n.Model, j.data)
+			}
+			if err == nil {
+				s.SHA256, err = sum(file)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("-%s: %w", flag, err)
+			}
+			for _, note := range n.Notes {
+				fmt.Fprintln(stderr, note)
+			}
+			stateDicts = stateDicts || n.StateDict
+			s.model = n.Model
+			list = append(list, s)
+		}
+		return list, nil
+	}
+	if j.subjects, err = read("net", o.nets); err != nil {
+		return nil, err
+	}
+	if j.from, err = read("source", o.sources); err != nil {
+		return nil, err
+	}
+	if !stateDicts {
+		if err := nets.Refuse(o.given, "the files describe themselves", "arch", "width", "T"); err != nil {
+			return nil, err
+		}
+	}
+	if j.battery, err = preset(o.preset, o.threat); err != nil {
+		return nil, err
+	}
+	for _, s := range j.from {
+		j.battery.Attacks = append(j.battery.Attacks, transferred(s.Name, o.threat, s.model))
+	}
+	return j, nil
+}
+
+// sum returns the SHA-256 of a file in hexadecimal digits.
+func sum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// inputs returns the digests of all that the results depend on, beside the flags.
+func (j *job) inputs() map[string]string {
+	in := map[string]string{"-data " + j.options.data: j.digest}
+	for _, s := range slices.Concat(j.subjects, j.from) {
+		in[s.File] = s.SHA256
+	}
+	return in
+}
+
+// curveWork is the work of an image of a point of the curve, as a share of that of an image of
+// the evaluation. It is a guess, for the estimate of the time alone.
+const curveWork = 0.2
+
+// work returns the work of the run, in images of the evaluation.
+func (j *job) work() float64 {
+	each := float64(j.data.N) + curveWork*float64(len(j.radii())*j.onCurve())
+	return each * float64(len(j.subjects))
+}
+
+// onCurve returns the number of images of the curve.
+func (j *job) onCurve() int { return min(j.curveImages, j.data.N) }
+
+// keeps returns the number of images to keep.
+func (j *job) keeps() int {
+	if j.keep == 0 {
+		return j.data.N
+	}
+	return min(j.keep, j.data.N)
+}
+
+// evaluate runs all that is not done. After an error of ctx, the subjects hold what is done.
+func (j *job) evaluate(ctx context.Context) error {
+	for i, s := range j.subjects {
+		if err := j.attack(ctx, s, j.Networks[i]); err != nil {
+			return err
+		}
+		j.meter.Finished(s.Name)
+	}
+	for i, s := range j.subjects {
+		if err := j.measureCurve(ctx, s, j.Networks[i]); err != nil {
+			return err
+		}
+	}
+	for _, s := range j.subjects {
+		var err error
+		if s.firing, err = j.measureFiring(s); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// config returns the configuration of a battery.
+func (j *job) config() attack.BatteryConfig {
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Key = rng.New(j.seed).Derive("attacks", 0)
+	return cfg
+}
+
+// attack runs the battery around the images that are not done.
+func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
+	cfg := j.config()
+	cfg.Exhaustive = j.exhaustive
+	cfg.Done = p.finished(j.keeps())
+	j.meter.Skip(float64(len(cfg.Done)))
+	cfg.Keep = func(i int) bool { return i < j.keeps() }
+	cfg.OnKept = func(index int, _, adv tensor.NCHW) error {
+		b, err := binary.Append(nil, binary.LittleEndian, adv.Data)
+		p.Kept[index] = b
+		return err
+	}
+	p.Results = slices.Clone(cfg.Done)
+	cfg.OnResult = func(r attack.ImageResult) error {
+		p.Results = append(p.Results, r)
+		j.meter.Add(1, s.Name)
+		return j.journal.saveSometimes()
+	}
+	report, err := j.battery.Evaluate(ctx, s.model, j.data, cfg)
+	if report != nil && report.Images > 0 {
+		s.report = report
+		kept, failed := p.kept(j.data)
+		if failed != nil {
+			return failed
+		}
+		s.report.Kept = kept
+	}
+	if err != nil {
+		return fmt.Errorf("-net %s: %w", s.File, err)
+	}
+	return nil
+}
+
+// finished returns the results of images that need not be attacked again. Those of the first
+// keep images need their best points.
+func (p *progress) finished(keep int) (done []attack.ImageResult) {
+	for _, r := range p.Results {
+		if r.Index >= keep || p.Kept[r.Index] != nil {
+			done = append(done, r)
+		}
+	}
+	return done
+}
+
+// kept returns the kept images.
+func (p *progress) kept(data *dataset.Set) (*attack.Kept, error) {
+	shape := data.Shape()
+	k := &attack.Kept{Indices: slices.Sorted(maps.Keys(p.Kept))}
+	shape.N = len(k.Indices)
+	k.Clean = tensor.NewFrames(shape)
+	if err := data.Fill(k.Clean, k.Indices); err != nil {
+		return nil, err
+	}
+	adv := tensor.NewFrames(shape)
+	for i, index := range k.Indices {
+		if n, err := binary.Decode(p.Kept[index], binary.LittleEndian, adv.Image(i)); err != nil || n != len(p.Kept[index]) {
+			return nil, fmt.Errorf("the journal's image %d: %d bytes: expected %d", index, len(p.Kept[index]), 4*adv.Pixels())
+		}
+	}
+	k.Adversarial = []tensor.NCHW{adv}
+	return k, nil
+}
+
+// curvePoint is the accuracy at another ε.
+type curvePoint struct {
+	Factor   string  `json:"factor"` // of the evaluation's ε
+	Eps      float32 `json:"eps"`
+	Images   int     `json:"images"`
+	Accuracy float64 `json:"accuracy"`
+	Low      float64 `json:"low"` // of the 95 % interval
+	High     float64 `json:"high"`
+}
+
+// point returns the point of a curve at which so many images are right.
+func point(factor string, eps float32, right, images int) curvePoint {
+	p := curvePoint{Factor: factor, Eps: eps, Images: images, Accuracy: float64(right) / float64(images)}
+	p.Low, p.High = attack.Wilson(right, images)
+	return p
+}
+
+// radii returns the factors of -curve whose radii are possible.
+func (j *job) radii() (list []string) {
+	for _, f := range j.curve {
+		if v, _ := fraction(f); j.norm != "linf" || float32(v*j.eps.value) <= 1 {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// measureCurve evaluates a network at each radius of -curve by the preset quick.
+func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
+	data, err := j.data.First(j.onCurve())
+	if err != nil {
+		return err
+	}
+	for i, f := range j.radii() {
+		if i < len(p.Curve) {
+			j.meter.Skip(curveWork * float64(data.N))
+			continue
+		}
+		v, _ := fraction(f)
+		t := j.threat
+		t.Eps = float32(v * j.eps.value)
+		b, err := preset("quick", t)
+		if err != nil {
+			return err
+		}
+		cfg := j.config()
+		cfg.OnResult = func(attack.ImageResult) error {
+			j.meter.Add(curveWork, s.Name+" at ε × "+f)
+			return nil
+		}
+		r, err := b.Evaluate(ctx, s.model, data, cfg)
+		if err != nil {
+			return fmt.Errorf("-curve %s, -net %s: %w", f, s.File, err)
+		}
+		p.Curve = append(p.Curve, point(f, t.Eps, int(math.Round(r.WorstCase*float64(r.Images))), r.Images))
+		if err := j.journal.save(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firing is the mean firing rate of a layer of neurons: spikes per neuron and time step.
+type firing struct {
+	Layer    string  `json:"layer"`
+	Clean    float64 `json:"clean"`
+	Attacked float64 `json:"attacked"`
+}
+
+// measureFiring returns the firing rates for the kept images that met an attack.
+func (j *job) measureFiring(s *subject) (list []firing, err error) {
+	k := s.report.Kept
+	at := map[string]int{}
+	images := 0
+	for i, index := range k.Indices {
+		if s.report.Results[index].BrokenBy == attack.Misclassified {
+			continue
+		}
+		images++
+		keys := []rng.Key{rng.New(j.seed).Derive("firing", uint64(index))}
+		for attacked, x := range []tensor.NCHW{k.Clean.Slice(i, i+1), k.Adversarial[0].Slice(i, i+1)} {
+			pass := snn.Pass{Keys: keys, OnSpikes: func(layer string, spikes *tensor.Spikes) {
+				n, ok := at[layer]
+				if !ok {
+					n = len(list)
+					at[layer] = n
+					list = append(list, firing{Layer: layer})
+				}
+				if attacked == 1 {
+					list[n].Attacked += spikes.Rate()
+				} else {
+					list[n].Clean += spikes.Rate()
+				}
+			}}
+			if _, err := s.model.Logits(pass, x); err != nil {
+				return nil, fmt.Errorf("-net %s: %w", s.File, err)
+			}
+		}
+	}
+	for n := range list {
+		list[n].Clean /= float64(images)
+		list[n].Attacked /= float64(images)
+	}
+	return list, nil
+}
+
+// plural returns a number with a noun.
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.Itoa(n) + " " + noun
+}
+
+// npz returns the path of a subject's images in a folder.
+func (s *subject) npz(folder string) string { return filepath.Join(folder, s.Name+".npz") }

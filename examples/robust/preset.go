@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// presetNames lists the presets.
+const presetNames = "quick, standard or thorough"
+
+// preset returns the battery of a name.
+func preset(name string, t attack.Threat) (attack.Battery, error) {
+	steps := map[string]int{"quick": 10, "standard": 30, "thorough": 100}[name]
+	if steps == 0 {
+		return attack.Battery{}, fmt.Errorf("expected %s", presetNames)
+	}
+	b := attack.Battery{Name: name, Threat: t}
+	for _, g := range []struct {
+		name     string
+		gradient snn.Gradient
+	}{{"BPTT", snn.BPTT{}}, {"BPTR", snn.BPTR{}}, {"BPTT arctan", snn.BPTT{Surrogate: snn.Arctan{Alpha: 2}}}} {
+		b.Attacks = append(b.Attacks, attack.Named{Name: fmt.Sprintf("PGD-%d %s", steps, g.name), Attack: pgd(t, steps, g.gradient)})
+	}
+	return b, nil
+}
+
+func pgd(t attack.Threat, steps int, g snn.Gradient) *attack.Attack {
+	a := attack.PGD(t.Eps, t.Eps/4, steps, g)
+	a.Norm, a.KeepBest = t.Norm, true
+	return a
+}
+
+// transferred returns an attack by images that are made on source.
+func transferred(name string, t attack.Threat, source *snn.Model) attack.Named {
+	return attack.Named{Name: "transfer from " + name, Attack: transfer{pgd(t, 20, snn.BPTT{}), source}}
+}
+
+// transfer makes images on another network.
+type transfer struct {
+	attack *attack.Attack
+	source *snn.Model
+}
+
+// Threat implements [attack.Bounded].
+func (t transfer) Threat() (attack.Threat, bool) { return t.attack.Threat() }
+
+// Perturb implements [snn.Adversary].
+func (t transfer) Perturb(ctx context.Context, _ *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	return t.attack.Perturb(ctx, t.source, x, y, ids, key)
+}
+
+// Describe implements [attack.Describer].
+func (t transfer) Describe() attack.Settings {
+	return attack.Settings{Kind: "transfer", Mix: []attack.Settings{t.attack.Describe()}}
+}
