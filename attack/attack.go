@@ -117,7 +117,10 @@ func (a *Attack) Validate() error {
 	case a.Targets > 0 && a.Target != nil:
 		return errors.New("attack: Target and Targets: expected one of them")
 	}
-	if _, ok := a.Objective.(KL); ok && a.Target != nil {
+	if m, ok := a.Gradient.(Mixture); ok && (len(m) == 0 || slices.Contains(m, nil)) {
+		return fmt.Errorf("attack: a Mixture of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
+	}
+	if _, ok := a.Objective.(KL); ok && (a.Target != nil || a.Targets > 0) {
 		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)
 	}
 	return nil
@@ -153,6 +156,11 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 // Search implements [Searcher].
 func (a *Attack) Search(o *Oracle) error {
 	targets := []int{o.Target}
+	if v, ok := a.Objective.(interface{ validateClasses(int, bool) error }); ok {
+		if err := v.validateClasses(o.Classes, o.Target >= 0 || a.Targets > 0); err != nil {
+			return err
+		}
+	}
 	if a.Targets > 0 {
 		z, err := o.Logits(o.Clean)
 		if err != nil {
@@ -186,7 +194,7 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 	for step := range a.Steps {
 		g := a.Gradient
 		if v, ok := g.(Varying); ok {
-			g = v.At(step, o.Rand("gradient", uint64(start)))
+			g = v.At(step, o.Rand("gradient", uint64(start*a.Steps+step)))
 		}
 		value, grad, err := o.Gradient(p.image, g, objective)
 		if err != nil {

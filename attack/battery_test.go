@@ -9,6 +9,8 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
 )
 
 // The results of a battery do not depend on the number of threads or on what was done before.
@@ -41,4 +43,15 @@ func TestBatteryRepeats(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, want.Results, got.Results)
 	assert.Equal(t, want.Attacks, got.Attacks)
+}
+
+// twoClasses returns a network of two classes.
+func twoClasses(t *testing.T) *snn.Model {
+	t.Helper()
+	cfg := zoo.Default(small)
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 2, 6, 6, 2, 4
+	cfg.Mean, cfg.Std, cfg.Threshold = nil, nil, 0.3
+	m, err := zoo.New(cfg, rng.New(7))
+	require.NoError(t, err)
+	return m
 }

@@ -61,7 +61,12 @@ type Settings struct {
 	Gradient  string     `json:"gradient,omitempty"` // the gradient approximation
 	Start     string     `json:"start,omitempty"`
 	Steps     int        `json:"steps,omitempty"`
-	Alpha     float32    `json:"alpha,omitempty"` // the length of a step
+	Alpha     float32    `json:"alpha,omitempty"`     // the length of a step; 0 if Rule chooses it
+	Rule      string     `json:"rule,omitempty"`      // the step rule; "" for steps of length Alpha
+	Starts    int        `json:"starts,omitempty"`    // number of starts, if more than 1
+	Targets   int        `json:"targets,omitempty"`   // number of wrong classes to aim at, each from starts of its own
+	Draws     int        `json:"draws,omitempty"`     // passes over which a random network is averaged, if more than 1
+	KeepBest  bool       `json:"keep_best,omitempty"` // whether the best point is returned
 	Targeted  bool       `json:"targeted,omitempty"`
 	Std       float32    `json:"std,omitempty"` // standard deviation of noise
 	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix
@@ -85,10 +90,21 @@ func Describe(a snn.Adversary) Settings {
 // Describe implements [Describer]. An objective or a start without a String method appears
 // as its Go type.
 func (a *Attack) Describe() Settings {
-	return Settings{
+	s := Settings{
+		KeepBest: a.KeepBest, Targets: a.Targets,
 		Kind: "gradient attack", Objective: nameOf(a.Objective), Gradient: nameOf(a.Gradient), Start: nameOf(a.Start),
 		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil, SharedFrames: a.SharedFrames,
 	}
+	if a.Rule != nil {
+		s.Rule = nameOf(a.Rule)
+	}
+	if a.Starts > 1 {
+		s.Starts = a.Starts
+	}
+	if a.Draws > 1 {
+		s.Draws = a.Draws
+	}
+	return s
 }
 
 // Describe implements [Describer].

@@ -160,7 +160,7 @@ func ExampleObjective() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%+v\n", *report.Attacks[0].Settings)
-	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Targeted:false Std:0 Mix:[] SharedFrames:false}
+	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Rule: Starts:0 Targets:0 Draws:0 KeepBest:false Targeted:false Std:0 Mix:[] SharedFrames:false}
 }
 
 // darken makes images darker, as far as the maximum norm allows.

@@ -1,7 +1,10 @@
 package attack
 
 import (
+	"cmp"
+	"fmt"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/autograd"
 )
@@ -69,4 +72,102 @@ func others(grad, z []float32, label int) {
 		grad[k] = float32(math.Exp(float64(v)-top) / sum)
 	}
 	grad[label] = -1
+}
+
+// Margin is the largest logit of another class minus that of the label (Carlini and Wagner
+// 2017, without a bound). For a targeted attack it is the target's logit minus the label's. It
+// is 0 for networks of one class.
+type Margin struct{}
+
+// String returns "margin".
+func (Margin) String() string { return "margin" }
+
+// Evaluate implements [Objective].
+func (Margin) Evaluate(value []float64, grad, logits []float32, y, target []int) {
+	classes := len(logits) / len(y)
+	for i, label := range y {
+		z, g := logits[i*classes:][:classes], grad[i*classes:][:classes]
+		other := rival(z, label)
+		if target != nil {
+			other = target[i]
+		}
+		value[i] = float64(z[other]) - float64(z[label])
+		g[other]++
+		g[label]--
+	}
+}
+
+// rival returns the class other than label with the largest logit, the first among equals. It
+// returns label if there is no other.
+func rival(z []float32, label int) int {
+	other := label
+	for k, v := range z {
+		if k != label && (other == label || v > z[other]) {
+			other = k
+		}
+	}
+	return other
+}
+
+// DLR is the difference of logits ratio (Croce and Hein 2020). With the label y and the classes
+// π₁, π₂, … in the order of their logits, it is
+//
+//	−(z_y − max_{i≠y} z_i) / (z_π₁ − z_π₃)
+//	−(z_y − z_t) / (z_π₁ − (z_π₃ + z_π₄)/2), with a target t
+//
+// It does not change if all logits are scaled or shifted. Where the formula needs a class that
+// the network does not have, or divides by almost nothing, the denominator is constant: z_π₄ is z_π₃ for
+// three classes, and DLR is [Margin] for two. An Attack with a target refuses DLR for two
+// classes.
+type DLR struct{}
+
+// String returns "DLR".
+func (DLR) String() string { return "DLR" }
+
+// Evaluate implements [Objective].
+func (DLR) Evaluate(value []float64, grad, logits []float32, y, target []int) {
+	classes := len(logits) / len(y)
+	order := make([]int, classes)
+	for i, label := range y {
+		z, g := logits[i*classes:][:classes], grad[i*classes:][:classes]
+		for k := range order {
+			order[k] = k
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(z[b], z[a]) })
+		other := rival(z, label)
+		var low [2]int // the classes that the denominator subtracts, half each
+		if classes > 2 {
+			low = [2]int{order[2], order[2]}
+		}
+		if target != nil {
+			if other = target[i]; classes > 3 {
+				low[1] = order[3]
+			}
+		}
+		difference, d := float64(z[other])-float64(z[label]), 0.0
+		if classes > 2 {
+			d = float64(z[order[0]]) - (float64(z[low[0]])+float64(z[low[1]]))/2
+		}
+		if d < 0x1p-60 || math.Abs(difference) > 0x1p40*d { // else the gradient is finite in float32
+			value[i] = difference
+			g[other]++
+			g[label]--
+			continue
+		}
+		value[i] = difference / d
+		slope := difference / d / d
+		g[other] += float32(1 / d)
+		g[label] -= float32(1 / d)
+		g[order[0]] -= float32(slope)
+		g[low[0]] += float32(slope / 2)
+		g[low[1]] += float32(slope / 2)
+	}
+}
+
+// validateClasses returns an error if the objective has no meaning for so many classes.
+func (DLR) validateClasses(classes int, targeted bool) error {
+	if targeted && classes < 3 {
+		return fmt.Errorf("targeted DLR of %d classes: expected at least 3, or another objective such as Margin{}", classes)
+	}
+	return nil
 }
