@@ -14,6 +14,21 @@ import (
 	"github.com/org/snnrat/tensor"
 )
 
+// A battery may keep none of the images that it finishes.
+func TestBatteryKeepsNone(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 4, 0, 1)
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{
+		{Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})},
+	}}
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Keep = func(int) bool { return false }
+	r, err := b.Evaluate(t.Context(), m, set{x: x, y: y}, cfg)
+	require.NoError(t, err)
+	assert.Empty(t, r.Kept.Indices)
+	assert.ErrorContains(t, r.Report().WriteNPZ(filepath.Join(t.TempDir(), "none.npz")), "the report holds no images")
+}
+
 // A stopped battery hands over the kept images as it finishes them. Its report finds their
 // labels and predictions, although it lacks images before them.
 func TestBatteryKeepsWhenStopped(t *testing.T) {

@@ -158,7 +158,7 @@ func (r *BatteryReport) finish() {
 
 // sort puts the images in the order of the data.
 func (k *Kept) sort() {
-	if k == nil {
+	if k == nil || len(k.Indices) == 0 {
 		return
 	}
 	order := make([]int, len(k.Indices))

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -25,12 +24,16 @@ import (
 	"github.com/org/snnrat/train/dataset"
 )
 
-// subject is a network to evaluate.
-type subject struct {
-	Name   string `json:"name"`
+// identity tells networks apart.
+type identity struct {
+	Name   string `json:"name"` // from the end of File; no two networks have the same
 	File   string `json:"file"`
 	SHA256 string `json:"sha256"` // of the file
+}
 
+// subject is a network to evaluate.
+type subject struct {
+	identity
 	model  *snn.Model
 	report *attack.BatteryReport // nil before the first image is finished
 	firing []firing              // nil if the run was stopped before
@@ -81,7 +84,7 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 	read := func(flag string, files []string) (list []*subject, err error) {
 		names := names(files)
 		for i, file := range files {
-			s := &subject{Name: names[i], File: file}
+			s := &subject{identity: identity{Name: names[i], File: file}}
 			cfg := zoo.Default(o.arch)
 			cfg.WidthMultiplier, cfg.Steps = o.width, o.steps
 			n, err := o.dict.Read(file, cfg.For(on.Train))
@@ -244,7 +247,9 @@ func (p *progress) finished(keep int) (done []attack.ImageResult) {
 func (p *progress) kept(data *dataset.Set) (*attack.Kept, error) {
 	shape := data.Shape()
 	k := &attack.Kept{Indices: slices.Sorted(maps.Keys(p.Kept))}
-	shape.N = len(k.Indices)
+	if shape.N = len(k.Indices); shape.N == 0 {
+		return k, nil
+	}
 	k.Clean = tensor.NewFrames(shape)
 	if err := data.Fill(k.Clean, k.Indices); err != nil {
 		return nil, err
@@ -372,6 +377,3 @@ func plural(n int, noun string) string {
 	}
 	return strconv.Itoa(n) + " " + noun
 }
-
-// npz returns the path of a subject's images in a folder.
-func (s *subject) npz(folder string) string { return filepath.Join(folder, s.Name+".npz") }

@@ -193,7 +193,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	j.meter = term.NewMeter(stderr, j.work())
 	defer j.meter.Clear()
 	err = j.evaluate(ctx)
-	stopped := err != nil && ctx.Err() != nil
+	stopped := err != nil && errors.Is(err, ctx.Err())
 	if err != nil && !stopped {
 		return err
 	}
@@ -206,14 +206,22 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return failed
 	}
 	if stopped {
-		return errors.Join(ctx.Err(), j.journal.save())
+		if err := j.journal.save(); err != nil {
+			return err
+		}
+		return ctx.Err()
 	}
 	res.print(stdout)
 	fmt.Fprintf(stdout, "\nThe report is %s.\n", filepath.Join(o.out, "report.html"))
 	if err := j.journal.complete(); err != nil {
 		return err
 	}
-	if faults := res.faults(); o.strict && len(faults) > 0 {
+	return o.verdict(res)
+}
+
+// verdict returns an error if -strict is given and a check is a fault.
+func (o *options) verdict(r *results) error {
+	if faults := r.faults(); o.strict && len(faults) > 0 {
 		return fmt.Errorf("-strict: faults of the evaluation: %s", strings.Join(faults, ", "))
 	}
 	return nil

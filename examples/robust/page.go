@@ -21,13 +21,10 @@ import (
 var pageText string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"percent": percent,
-	"times100": func(share float64) float64 {
-		return 100 * share
-	},
-	"p":    func(p float64) string { return fmt.Sprintf("%.2g", p) },
-	"rate": func(r float64) string { return strconv.FormatFloat(r, 'f', 4, 64) },
-	"inc":  func(i int) int { return i + 1 },
+	"percent":  percent,
+	"times100": func(share float64) float64 { return 100 * share },
+	"p":        func(p float64) string { return fmt.Sprintf("%.2g", p) },
+	"rate":     func(r float64) string { return strconv.FormatFloat(r, 'f', 4, 64) },
 }).Parse(pageText))
 
 // page is what the template shows.
@@ -37,21 +34,41 @@ type page struct {
 	Shown   []*shown
 	ByEps   template.HTML // a figure; "" for none
 	ByPass  template.HTML
+	Curves  []curveRow
 	OnCurve int // images of ByEps
 	Checked bool
+}
+
+// curveRow has the points of all networks at one ε.
+type curveRow struct {
+	Factor string
+	Eps    float32
+	Points []curvePoint // of the networks that have a curve; short if the run was stopped
+}
+
+// curves returns the points of all networks by ε.
+func (r *results) curves() (rows []curveRow) {
+	for _, n := range r.Networks {
+		for i, p := range n.Curve {
+			if i == len(rows) {
+				rows = append(rows, curveRow{p.Factor, p.Eps, nil})
+			}
+			rows[i].Points = append(rows[i].Points, p)
+		}
+	}
+	return rows
 }
 
 // shown is what the page shows of a network, beside its outcome.
 type shown struct {
 	*outcome
-	Color     string // in the figures
-	Wrong     int    // clean images that are misclassified
-	Broken    int
-	Stood     int
-	Random    bool
-	Wall      []tile
-	Attacks   []row
-	LargestHz float64 // the largest firing rate
+	Color   string // in the figures
+	Wrong   int    // clean images that are misclassified
+	Broken  int
+	Stood   int
+	Random  bool
+	Wall    []tile
+	Attacks []row
 }
 
 // row is what the page shows of an attack.
@@ -93,12 +110,8 @@ func (r *results) writePage(w io.Writer) error {
 	if p.ByEps, err = r.byEps(); err != nil {
 		return err
 	}
-	if p.ByEps != "" {
-		for _, n := range r.Networks {
-			if len(n.Curve) > 0 {
-				p.OnCurve = n.Curve[0].Images
-			}
-		}
+	if p.Curves = r.curves(); len(p.Curves) > 0 {
+		p.OnCurve = p.Curves[0].Points[0].Images
 	}
 	return pageTemplate.Execute(w, p)
 }
@@ -124,9 +137,6 @@ func show(n *outcome, color string) (*shown, error) {
 			}
 		}
 		s.Attacks = append(s.Attacks, row{a, float64(first) / float64(n.Report.Images), settings(a.Settings)})
-	}
-	for _, f := range n.Firing {
-		s.LargestHz = max(s.LargestHz, f.Clean, f.Attacked)
 	}
 	var err error
 	s.Wall, err = wall(n)
@@ -263,7 +273,7 @@ func (r *results) byPass() (template.HTML, error) {
 			most = max(most, i.Passes)
 		}
 	}
-	for x := 1.0; x < 10*float64(most); x *= 10 {
+	for x := 1.0; x <= float64(most); x *= 10 {
 		f.XTicks = append(f.XTicks, x)
 	}
 	for i, n := range r.Networks {

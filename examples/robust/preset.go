@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // presetNames lists the presets.
@@ -37,24 +34,8 @@ func pgd(t attack.Threat, steps int, g snn.Gradient) *attack.Attack {
 
 // transferred returns an attack by images that are made on source.
 func transferred(name string, t attack.Threat, source *snn.Model) attack.Named {
-	return attack.Named{Name: "transfer from " + name, Attack: transfer{pgd(t, 20, snn.BPTT{}), source}}
-}
-
-// transfer makes images on another network.
-type transfer struct {
-	attack *attack.Attack
-	source *snn.Model
-}
-
-// Threat implements [attack.Bounded].
-func (t transfer) Threat() (attack.Threat, bool) { return t.attack.Threat() }
-
-// Perturb implements [snn.Adversary].
-func (t transfer) Perturb(ctx context.Context, _ *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
-	return t.attack.Perturb(ctx, t.source, x, y, ids, key)
-}
-
-// Describe implements [attack.Describer].
-func (t transfer) Describe() attack.Settings {
-	return attack.Settings{Kind: "transfer", Mix: []attack.Settings{t.attack.Describe()}}
+	return attack.Named{
+		Name:   "transfer from " + name,
+		Attack: attack.Transfer{Sources: []*snn.Model{source}, Attack: pgd(t, 50, snn.BPTT{})},
+	}
 }

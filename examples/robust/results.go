@@ -24,8 +24,8 @@ type results struct {
 	Flags       map[string]string `json:"flags"`
 	Library     string            `json:"library"` // version
 	Data        string            `json:"data"`
-	DataDigest  string            `json:"data_sha256"`
-	Images      int               `json:"images"` // of the data
+	Fingerprint string            `json:"data_fingerprint"` // a digest of the images and their labels
+	Images      int               `json:"images"`           // of the data
 	Preset      string            `json:"preset"`
 	Norm        string            `json:"norm"`
 	Eps         float32           `json:"eps"`
@@ -35,7 +35,7 @@ type results struct {
 
 // outcome holds the results of a network.
 type outcome struct {
-	*subject
+	identity
 	Clean             float64               `json:"clean_accuracy"`
 	CleanInterval     [2]float64            `json:"clean_interval"` // of 95 %, by Wilson
 	WorstCase         float64               `json:"worst_case_accuracy"`
@@ -57,7 +57,7 @@ type comparison struct {
 // results returns the results of what is done.
 func (j *job) results(stopped bool) (*results, error) {
 	res := &results{
-		Partial: stopped, Command: j.command, Flags: j.values, Library: version.String(), Data: j.options.data, DataDigest: j.digest, Images: j.data.N,
+		Partial: stopped, Command: j.command, Flags: j.values, Library: version.String(), Data: j.options.data, Fingerprint: j.digest, Images: j.data.N,
 		Preset: j.preset, Norm: j.threat.Norm.String(), Eps: j.threat.Eps, Networks: []*outcome{},
 	}
 	for i, s := range j.subjects {
@@ -66,7 +66,7 @@ func (j *job) results(stopped bool) (*results, error) {
 			continue
 		}
 		n := &outcome{
-			subject: s, Clean: s.report.Clean, WorstCase: s.report.WorstCase, Curve: j.withZero(s, j.Networks[i].Curve), Firing: s.firing,
+			identity: s.identity, Clean: s.report.Clean, WorstCase: s.report.WorstCase, Curve: j.withZero(s, j.Networks[i].Curve), Firing: s.firing,
 			Report: s.report, whole: s.report.Report(),
 		}
 		n.CleanInterval[0], n.CleanInterval[1] = n.whole.Interval(n.Clean)
@@ -126,13 +126,14 @@ func (r *results) save(folder string) error {
 	write("report.html", r.writePage)
 	for _, n := range r.Networks {
 		if len(n.Report.Kept.Indices) > 0 {
-			errs = append(errs, n.whole.WriteNPZ(n.npz(folder)))
+			errs = append(errs, n.whole.WriteNPZ(filepath.Join(folder, n.Name+".npz")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func number[T float32 | float64](v T) string { return strconv.FormatFloat(float64(v), 'g', -1, 32) }
+// number returns the shortest text from which a program reads v.
+func number[T float32 | float64](v T) string { return fmt.Sprint(v) }
 
 // attackRows returns attacks.csv: a line for each network and attack. alone is empty unless all
 // images met all attacks.
