@@ -46,6 +46,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -183,6 +184,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
+	for _, name := range j.files() {
+		if info, err := os.Lstat(filepath.Join(o.out, name)); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("-out %s: %s is no file: expected a folder to write it to", o.out, name)
+		}
+	}
 	if j.journal, err = openJournal(o, j.inputs(), len(o.nets)*j.data.N); err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func (r *results) save(folder string) error {
 	write("report.html", r.writePage)
 	for _, n := range r.Networks {
 		if len(n.Report.Kept.Indices) > 0 {
-			errs = append(errs, n.whole.WriteNPZ(filepath.Join(folder, n.Name+".npz")))
+			errs = append(errs, n.whole.WriteNPZ(filepath.Join(folder, n.npz())))
 		}
 	}
 	return errors.Join(errs...)

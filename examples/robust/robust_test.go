@@ -1,16 +1,12 @@
 package main
 
 import (
-	"context"
 	"encoding/csv"
 	"encoding/json"
-	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/sbinet/npyio/npz"
@@ -144,6 +140,28 @@ func TestRun(t *testing.T) {
 	_, stderr, code = clitest.Run(t, append(words, "-out", again, "-threads", "1")...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, contents(t, out), contents(t, again))
+}
+
+// The flags describe the network of a state dict, and a radius in L2 may exceed 1.
+func TestStateDict(t *testing.T) {
+	folder := t.TempDir()
+	own, dict := filepath.Join(folder, "own.safetensors"), filepath.Join(folder, "dict.pth")
+	m := trained(t, own, 1)
+	require.NoError(t, zoo.SaveTorch(dict, m))
+	judge := func(net string, more ...string) *outcome {
+		out := filepath.Join(folder, filepath.Base(net)+" out")
+		args := append(small(out, net), "-curve", "none", "-images", "12", "-norm", "l2", "-eps", "1.5")
+		_, stderr, code := clitest.Run(t, append(args, more...)...)
+		require.Zero(t, code, stderr)
+		res := read(t, out)
+		assert.Equal(t, "L2", res.Norm)
+		assert.Empty(t, res.Networks[0].Curve)
+		parsePage(t, contents(t, out)["report.html"])
+		return res.Networks[0]
+	}
+	want, got := judge(own), judge(dict, "-arch", "conv4 A | fc", "-T", "2")
+	assert.Equal(t, want.Report.Results, got.Report.Results)
+	assert.Less(t, want.WorstCase, want.Clean)
 }
 
 // batch returns the images of a data set.
@@ -306,114 +324,4 @@ func contents(t *testing.T, folder string) map[string]string {
 		files[name] = string(b)
 	}
 	return files
-}
-
-// patience is a context that ends when it has been asked so many times.
-type patience struct {
-	context.Context
-	left atomic.Int64
-	stop context.CancelFunc
-}
-
-func patient(times int) *patience {
-	p := &patience{}
-	p.Context, p.stop = context.WithCancel(context.Background())
-	p.left.Store(int64(times))
-	return p
-}
-
-func (p *patience) Err() error {
-	if p.left.Add(-1) < 0 {
-		p.stop()
-	}
-	return p.Context.Err()
-}
-
-// A run that is stopped, wherever and however often, leaves a partial report, and when it is
-// resumed the files of a run that was not stopped.
-func TestResume(t *testing.T) {
-	folder := t.TempDir()
-	nets := []string{filepath.Join(folder, "first.safetensors"), filepath.Join(folder, "second.safetensors")}
-	trained(t, nets[0], 1)
-	trained(t, nets[1], 2)
-	start := func(ctx context.Context, out string, more ...string) error {
-		o, err := parse(append(small(out, nets...), more...), io.Discard)
-		require.NoError(t, err)
-		return run(ctx, o, io.Discard, io.Discard)
-	}
-	whole := filepath.Join(folder, "whole")
-	require.NoError(t, start(t.Context(), whole))
-	want := contents(t, whole)
-
-	out := filepath.Join(folder, "out")
-	assert.ErrorContains(t, start(t.Context(), out, "-resume"), "-resume: "+out+" holds no run that was stopped")
-	finished, half := -1, 0
-	for stops, more := 0, []string(nil); ; stops++ {
-		require.Less(t, stops, 200)
-		err := start(patient(27+stops), out, more...)
-		if err == nil {
-			break
-		}
-		require.ErrorIs(t, err, context.Canceled)
-		more = []string{"-resume"}
-		res := read(t, out)
-		assert.True(t, res.Partial)
-		page := contents(t, out)["report.html"]
-		assert.Contains(t, page, "Partial report.")
-		done := 0
-		for _, n := range res.Networks {
-			done += len(n.Report.Results)
-			assert.Contains(t, page, percent(n.WorstCase)+" %")
-			if n.Report.Partial {
-				half++
-			}
-		}
-		assert.Len(t, res.Pending, 2-len(res.Networks))
-		assert.GreaterOrEqual(t, done, finished)
-		finished = done
-
-		assert.ErrorContains(t, start(t.Context(), out), "go on with -resume")
-		assert.ErrorContains(t, start(t.Context(), out, "-resume", "-seed", "9"), `-seed is "9", but the run in `+out+` has "1"`)
-	}
-	assert.Positive(t, half, "a stop within a network")
-	assert.Equal(t, want, contents(t, out))
-
-	// Another file of a network's name is refused.
-	require.Error(t, start(patient(60), filepath.Join(folder, "changed")))
-	trained(t, nets[1], 3)
-	assert.ErrorContains(t, start(t.Context(), filepath.Join(folder, "changed"), "-resume"), nets[1]+" has changed since the run")
-}
-
-// A run that is killed while it writes, again and again, makes the files of one that is not.
-func TestKill(t *testing.T) {
-	kills := min(clitest.Kills(t), 8)
-	folder := t.TempDir()
-	net := filepath.Join(folder, "net.safetensors")
-	trained(t, net, 1)
-	whole := filepath.Join(folder, "whole")
-	_, stderr, code := clitest.Run(t, small(whole, net)...)
-	require.Zero(t, code, stderr)
-
-	out := filepath.Join(folder, "out")
-	args := small(out, net)
-	for i := 0; ; i++ {
-		require.Less(t, i, 3*kills)
-		changes := 3 + 5*i%17
-		if i >= kills {
-			changes = math.MaxInt
-		}
-		killed, stderr, code := clitest.Kill(t, out, changes, args...)
-		switch {
-		case killed:
-		case code == 0:
-			assert.Equal(t, contents(t, whole), contents(t, out))
-			return
-		case strings.Contains(stderr, "go on with -resume"):
-			args = append(small(out, net), "-resume")
-		case strings.Contains(stderr, "start without -resume"):
-			args = small(out, net)
-		default:
-			require.Fail(t, "refused after a kill", stderr)
-		}
-	}
 }
