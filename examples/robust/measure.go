@@ -116,4 +116,3 @@ func (j *job) measureFiring(s *subject) (list []firing, err error) {
 	}
 	return list, nil
 }
-

@@ -62,13 +62,14 @@ func (r *results) curves() (rows []curveRow) {
 // shown is what the page shows of a network, beside its outcome.
 type shown struct {
 	*outcome
-	Color   string // in the figures
-	Wrong   int    // clean images that are misclassified
-	Broken  int
-	Stood   int
-	Random  bool
-	Wall    []tile
-	Attacks []row
+	Color            string // in the figures
+	Wrong            int    // clean images that are misclassified
+	Broken           int
+	Stood            int
+	Faults, Warnings int // checks
+	Random           bool
+	Wall             []tile
+	Attacks          []row
 }
 
 // row is what the page shows of an attack.
@@ -127,6 +128,14 @@ func show(n *outcome, color string) (*shown, error) {
 			s.Stood++
 		default:
 			s.Broken++
+		}
+	}
+	for _, c := range n.Report.Checks {
+		switch c.Status {
+		case attack.Fault:
+			s.Faults++
+		case attack.Warning:
+			s.Warnings++
 		}
 	}
 	for _, a := range n.Report.Attacks {

@@ -225,9 +225,9 @@ func TestChecks(t *testing.T) {
 	var b strings.Builder
 	require.NoError(t, r.writePage(&b))
 	status := parsePage(t, b.String()).all(class1("status"))
-	require.Len(t, status, 2)
-	assert.Equal(t, []string{"ok", "fault"}, []string{status[0].text(), status[1].text()})
-	assert.Equal(t, "status fault", status[1].attr("class"))
+	require.Len(t, status, 3)
+	assert.Equal(t, []string{"Faults of the evaluation: 1. See the checks.", "ok", "fault"}, []string{status[0].text(), status[1].text(), status[2].text()})
+	assert.Equal(t, "status fault", status[2].attr("class"))
 
 	require.NoError(t, (&options{}).verdict(r))
 	assert.EqualError(t, (&options{strict: true}).verdict(r), "-strict: faults of the evaluation: net of net")
