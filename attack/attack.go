@@ -180,6 +180,7 @@ func (a *Attack) Search(o *Oracle) error {
 
 // from makes the steps from one start.
 func (a *Attack) from(o *Oracle, target, start int) error {
+	o.Forget()
 	p := a.newPath(o, start)
 	objective, err := a.objective(o, target)
 	if err != nil {

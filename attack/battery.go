@@ -19,7 +19,10 @@ import (
 // Battery is a list of attacks, cheapest first. An image meets one after the other and leaves as
 // soon as one has broken it, that is, found a misclassified image within the threat model.
 type Battery struct {
-	Name   string // of a preset, such as "standard"
+	// Name is that of a preset, such as "standard". A battery with a name leaves out the gradient
+	// attacks whose gradient approximation the network's neurons refuse, and the report says so.
+	// Without a name, such an attack is an error.
+	Name   string
 	Threat Threat // bounds all attacks
 	// Attacks are at least one. A [Searcher] shares its passes with other images, and leaves an
 	// image as soon as it is broken. Any other adversary gets one image at a time. A [Searcher]
@@ -48,6 +51,9 @@ type BatteryConfig struct {
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
+	// Certified, if not nil, says for each image of the data whether it is proven that no point
+	// within the threat model is misclassified. Check 11 holds the battery against it.
+	Certified []bool
 	// OnResult, if not nil, is called for each image when it is finished, in no fixed order, and
 	// not concurrently. An error stops the battery, which returns it.
 	OnResult func(ImageResult) error
@@ -81,6 +87,9 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 		return nil, ctx.Err()
 	}
 	e.report.finish()
+	if err := e.check(ctx); err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("attack: battery: %w", err)
+	}
 	return e.report, ctx.Err()
 }
 
@@ -125,6 +134,34 @@ func (e *siege) prepare(ctx context.Context) error {
 		}
 	}
 	e.report = newBatteryReport(e, random, hex.EncodeToString(digest.Sum(nil)))
+	return e.refuse()
+}
+
+// refuse tries the gradient of each attack, and notes which of them the network refuses.
+func (e *siege) refuse() error {
+	x, err := e.read(0)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for k, a := range e.Attacks {
+		if g, ok := a.Attack.(*Attack); ok {
+			_, err := e.model.InputGradient(snn.Pass{Gradient: g.Gradient}, x, func(logits []float32) []float32 {
+				return make([]float32, len(logits))
+			})
+			if err != nil && e.Name == "" {
+				return fmt.Errorf("attack %s: %w", a.Name, err)
+			}
+			if err != nil {
+				e.report.Attacks[k].Refused = err.Error()
+				continue
+			}
+		}
+		left++
+	}
+	if left == 0 {
+		return fmt.Errorf("the network refuses all attacks: %s", e.report.Attacks[0].Refused)
+	}
 	return nil
 }
 
@@ -141,6 +178,9 @@ func (e *siege) validate() error {
 	}
 	if e.cfg.Draws < 0 {
 		return fmt.Errorf("%d draws: expected at least 0", e.cfg.Draws)
+	}
+	if n := e.data.Shape().N; e.cfg.Certified != nil && len(e.cfg.Certified) != n {
+		return fmt.Errorf("Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
 	}
 	names := map[string]bool{clean: true, worstCase: true}
 	for i, a := range e.Attacks {
@@ -290,6 +330,10 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 		return r, x, x, nil
 	}
 	for k, a := range e.Attacks {
+		if e.report.Attacks[k].Refused != "" {
+			r.Trials = append(r.Trials, Trial{Margin: margin})
+			continue
+		}
 		key := e.cfg.Key.Derive("attack "+a.Name, 0)
 		o := e.oracle(ask, x, i, key)
 		o.best, o.margin, o.found = slices.Clone(best), margin, r.BrokenBy >= 0

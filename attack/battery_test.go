@@ -1,6 +1,9 @@
 package attack_test
 
 import (
+	"context"
+	"errors"
+	"math"
 	"runtime"
 	"testing"
 
@@ -8,8 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
@@ -54,4 +59,174 @@ func twoClasses(t *testing.T) *snn.Model {
 	m, err := zoo.New(cfg, rng.New(7))
 	require.NoError(t, err)
 	return m
+}
+
+// The memory of a gradient that keeps one belongs to the image and the start: an image alone and
+// among others, and a second start and a first one, come to the same points.
+func TestMemoryBelongsToImageAndStart(t *testing.T) {
+	m := model(t, small, false)
+	x, y, ids := images(m, 12, 0, 1)
+	a := attack.PGD(0.3, 0.02, 6, snn.ASSG{A: 0.4})
+	together := perturb(t, a, m, x, y, ids)
+	none := perturb(t, attack.PGD(0.3, 0.02, 6, forgetful{snn.ASSG{A: 0.4}}), m, x, y, ids)
+	assert.NotEqual(t, none.Data, together.Data, "the memory has an effect")
+	for i := range x.N {
+		alone := perturb(t, a, m, x.Slice(i, i+1), y[i:i+1], ids[i:i+1])
+		require.Equal(t, together.Image(i), alone.Data)
+	}
+	twice := &repeats{}
+	_, err := twice.Perturb(ctx, m, x.Slice(0, 1), y[:1], ids[:1], rng.New(1))
+	require.NoError(t, err)
+	require.Len(t, twice.gradients, 6)
+	assert.Equal(t, twice.gradients[:3], twice.gradients[3:], "after Forget")
+	assert.NotEqual(t, twice.gradients[0], twice.gradients[1])
+}
+
+// repeats notes the gradient at the image again and again, and forgets after three times.
+type repeats struct {
+	attack.RandomNoise
+	gradients [][]float32
+}
+
+func (*repeats) Threat() (attack.Threat, bool) { return attack.Threat{Norm: attack.LInf{}}, true }
+
+func (r *repeats) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	return attack.PerturbEach(ctx, r, m, x, y, ids, key)
+}
+
+func (r *repeats) Search(o *attack.Oracle) error {
+	for i := range 6 {
+		if i == 3 {
+			o.Forget()
+		}
+		_, g, err := o.Gradient(o.Clean, snn.ASSG{A: 0.4}, attack.Margin{})
+		if err != nil && !errors.Is(err, attack.ErrFound) {
+			return err
+		}
+		r.gradients = append(r.gradients, g)
+	}
+	return nil
+}
+
+// forgetful passes no memory on.
+type forgetful struct{ snn.ASSG }
+
+func (f forgetful) Fire(p *snn.Pass, n snn.Neuron, x *autograd.Value) *autograd.Value {
+	q := *p
+	q.Memory = nil
+	return f.ASSG.Fire(&q, n, x)
+}
+
+// refusing is a gradient approximation that no neuron has a rule for.
+type refusing struct{ snn.BPTT }
+
+func (g refusing) Fire(p *snn.Pass, n snn.Neuron, x *autograd.Value) *autograd.Value {
+	p.Fail(errors.New("no rule"))
+	return g.BPTT.Fire(p, n, x)
+}
+
+// A preset leaves out what the network's neurons refuse, and says so. A list of one's own does
+// not.
+func TestBatteryRefused(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 20, 0, 1)
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{
+		{Name: "refused", Attack: attack.FGSM(0.1, refusing{})}, {Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})},
+	}}
+	_, err := b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	assert.EqualError(t, err, "attack: battery: attack refused: snn: no rule")
+	b.Name = "preset"
+	r, err := b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	assert.Equal(t, "snn: no rule", r.Attacks[0].Refused)
+	assert.Zero(t, r.Attacks[0].Met)
+	b.Attacks = b.Attacks[1:]
+	alone, err := b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	assert.Equal(t, alone.Attacks[0], r.Attacks[1])
+	assert.Contains(t, r.Checks[4].Advice, "The network refused refused: snn: no rule.")
+	b.Attacks = []attack.Named{{Name: "refused", Attack: attack.FGSM(0.1, refusing{})}}
+	_, err = b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	assert.ErrorContains(t, err, "the network refuses all attacks: snn: no rule")
+}
+
+// What a battery cannot run is refused by name before the first pass.
+func TestBatteryErrors(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 4, 0, 1)
+	good := func() (attack.Battery, attack.BatteryConfig, set) {
+		return attack.Battery{
+			Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})}},
+		}, attack.DefaultBatteryConfig(), set{x: x, y: y}
+	}
+	nan := float32(math.NaN())
+	for want, spoil := range map[string]func(b *attack.Battery, c *attack.BatteryConfig, s *set){
+		"eps 0: expected a positive number, of at most 1":                     func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Threat.Eps = 0 },
+		"eps 1.5: expected a positive number, of at most 1":                   func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Threat.Eps = 1.5 },
+		"eps NaN: expected a positive number":                                 func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Threat.Eps = nan },
+		"threat model without a norm":                                         func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Threat = attack.Threat{} },
+		"no attacks: expected at least one":                                   func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Attacks = nil },
+		"attack FGSM is nil":                                                  func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Attacks[0].Attack = nil },
+		`attack 0 has the name "clean"`:                                       func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Attacks[0].Name = "clean" },
+		`attack 1 has the name "FGSM"`:                                        func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Attacks = append(b.Attacks, b.Attacks[0]) },
+		"attack FGSM is bounded by L∞, eps 0.1: expected L∞ and at most 0.05": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) { b.Threat.Eps = 0.05 },
+		"attack FGSM: attack: 0 steps": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) {
+			b.Attacks[0].Attack.(*attack.Attack).Steps = 0
+		},
+		"random noise: 0 points": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) {
+			b.Attacks[0].Attack = attack.RandomNoise{Norm: attack.LInf{}, Eps: 0.1}
+		},
+		"transfer of no sources": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) {
+			b.Attacks[0].Attack = attack.Transfer{Attack: attack.FGSM(0.1, snn.BPTT{})}
+		},
+		"-1 draws":                              func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Draws = -1 },
+		"Certified of 1 images: expected the 4": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Certified = []bool{true} },
+		"Done: a result of image 9: expected one for each of some of the images 0 to 3": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Done = []attack.ImageResult{{Index: 9}} },
+		"Done: image 1 met 0 attacks and was broken by attack 3: the battery has 1": func(_ *attack.Battery, c *attack.BatteryConfig, s *set) {
+			c.Done = []attack.ImageResult{{Index: 1, Label: s.y[1], BrokenBy: 3}}
+		},
+		"image 2, value 1: 1.25: expected a number in [0, 1]": func(_ *attack.Battery, _ *attack.BatteryConfig, s *set) { s.x = s.x.Clone(); s.x.Image(2)[1] = 1.25 },
+		"source 0: a network of 2 classes: expected 3, as the network under attack has": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) {
+			b.Attacks[0].Attack = attack.Transfer{Sources: []*snn.Model{twoClasses(t)}, Attack: attack.FGSM(0.1, snn.BPTT{})}
+		},
+	} {
+		b, cfg, data := good()
+		spoil(&b, &cfg, &data)
+		_, err := b.Evaluate(ctx, m, data, cfg)
+		assert.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "attack: battery: ")
+	}
+}
+
+// A battery that is stopped reports the images that are finished, and what it has kept lets a
+// second run complete it.
+func TestBatteryStops(t *testing.T) {
+	m := model(t, small, false)
+	m.Threads = 1
+	x, y, _ := images(m, 40, 0, 1)
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})}}}
+	whole, err := b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	stopped, cancel := context.WithCancel(ctx)
+	cfg := attack.DefaultBatteryConfig()
+	var kept []attack.ImageResult
+	cfg.OnResult = func(r attack.ImageResult) error {
+		if kept = append(kept, r); len(kept) == 7 {
+			cancel()
+		}
+		return nil
+	}
+	r, err := b.Evaluate(stopped, m, set{x: x, y: y}, cfg)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotNil(t, r)
+	assert.True(t, r.Partial)
+	assert.Equal(t, len(kept), r.Images)
+	assert.Less(t, r.Images, 40)
+	cfg.Done, cfg.OnResult = kept, nil
+	again, err := b.Evaluate(ctx, m, set{x: x, y: y}, cfg)
+	require.NoError(t, err)
+	assert.Equal(t, whole, again)
+	cfg.Done, cfg.OnResult = nil, func(attack.ImageResult) error { return errors.New("disk full") }
+	_, err = b.Evaluate(ctx, m, set{x: x, y: y}, cfg)
+	assert.ErrorContains(t, err, "disk full")
 }

@@ -50,8 +50,9 @@ type Trial struct {
 type BatteryAttack struct {
 	Name     string   `json:"name"`
 	Settings Settings `json:"settings"`
-	Met      int      `json:"met"`   // images that met the attack
-	Broke    int      `json:"broke"` // those of them that it broke
+	Refused  string   `json:"refused,omitempty"` // why the network's neurons refuse the attack; it met no image
+	Met      int      `json:"met"`               // images that met the attack
+	Broke    int      `json:"broke"`             // those of them that it broke
 	// Left is the accuracy that all attacks up to this one leave, in [0,1].
 	Left float64 `json:"left"`
 	// Alone is the accuracy that this attack alone leaves, in [0,1]. It is −1 unless the battery
@@ -73,6 +74,7 @@ type BatteryReport struct {
 	Attacks    []BatteryAttack `json:"attacks"`
 	Results    []ImageResult   `json:"results"` // in the order of the data
 	Passes     int             `json:"passes"`  // sum over the images
+	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation
 	Norm       string          `json:"norm"`
 	Eps        float32         `json:"eps"`
 	Random     bool            `json:"random"` // whether the network's logits differ from pass to pass
@@ -82,8 +84,6 @@ type BatteryReport struct {
 	Digest     string          `json:"digest"`  // SHA-256 of the images' values in hexadecimal digits
 	Key        string          `json:"key"`     // Config.Key in hexadecimal digits
 	Library    string          `json:"library"` // version of this library
-	// Checks says what the evaluation shows about itself. Nil if it was not checked.
-	Checks []Check `json:"checks,omitempty"`
 
 	// Kept holds the images that BatteryConfig.Keep chose, and the best points around them as
 	// those of one attack.
@@ -133,7 +133,7 @@ func (r *BatteryReport) finish() {
 	for k := range r.Attacks {
 		a := &r.Attacks[k]
 		for _, i := range r.Results {
-			if k >= len(i.Trials) {
+			if k >= len(i.Trials) || a.Refused != "" {
 				continue
 			}
 			t := i.Trials[k]
@@ -147,7 +147,7 @@ func (r *BatteryReport) finish() {
 			}
 		}
 		a.Left = count(func(i ImageResult) bool { return i.BrokenBy == Survived || i.BrokenBy > k })
-		if r.Exhaustive {
+		if r.Exhaustive && a.Refused == "" {
 			a.Alone = count(func(i ImageResult) bool { return k < len(i.Trials) && !i.Trials[k].Broke })
 		}
 	}

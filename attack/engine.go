@@ -39,8 +39,9 @@ type search struct {
 	err   error
 }
 
-// searchesPerSlot is the number of searches that a worker has on their way, for each image of a
-// pass. With more than one, passes stay full although searches ask for different kinds of them.
+// searchesPerSlot is the number of searches that one of several workers has on their way, for each
+// image of a pass. With more than one, passes stay full although searches ask for different kinds
+// of them. A worker on its own has one: the network is large, and so are the searches' memories.
 const searchesPerSlot = 3
 
 // do searches around all images. If some searches fail, it returns the error of the first of
@@ -54,7 +55,11 @@ func (e *engine) do(ctx context.Context) error {
 	q := &queue{n: e.n}
 	workers = min(workers, (e.n+images-1)/images)
 	images = min(images, (e.n+workers-1)/max(workers, 1))
-	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images) })
+	slots := images
+	if workers > 1 {
+		slots *= searchesPerSlot
+	}
+	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images, slots) })
 	if err := ctx.Err(); err != nil && q.err == nil {
 		return err
 	}
@@ -87,8 +92,8 @@ func (q *queue) fail(image int, err error) {
 	}
 }
 
-// work is a worker. Its passes have up to so many images.
-func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images int) {
+// work is a worker. Its passes have up to so many images, and so many searches are on their way.
+func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slots int) {
 	var active []*search
 	defer func() {
 		for _, s := range active {
@@ -107,7 +112,7 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images int) 
 		return false
 	}
 	for ctx.Err() == nil {
-		for len(active) < searchesPerSlot*images {
+		for len(active) < slots {
 			image, ok := q.take()
 			if !ok {
 				break
@@ -201,9 +206,12 @@ func answerTogether(pass snn.Pass, requests []*request, images int) error {
 	}
 	for part := range slices.Chunk(draws, images) {
 		points := make([][]float32, len(part))
-		pass.Keys = make([]rng.Key, len(part))
+		pass.Keys, pass.Memory = make([]rng.Key, len(part)), nil
 		for i, d := range part {
 			points[i], pass.Keys[i] = d.r.x, d.r.keys[d.k]
+			if d.r.memory != nil {
+				pass.Memory = append(pass.Memory, d.r.memory[d.k])
+			}
 		}
 		first := part[0].r
 		m := first.model

@@ -41,15 +41,18 @@ type Oracle struct {
 	ID      uint64 // of the image
 	Threat  Threat // bounds the points that count
 
-	key   rng.Key // of the image and the attack
-	draws int     // of a random network: passes that a question takes
-	keep  bool    // whether to keep the best point
-	early bool    // whether to stop at the first misclassified point
-	yield func(*request) bool
-	model *snn.Model // that passes are made on
+	key    rng.Key // of the image and the attack
+	draws  int     // of a random network: passes that a question takes
+	keep   bool    // whether to keep the best point
+	early  bool    // whether to stop at the first misclassified point
+	yield  func(*request) bool
+	model  *snn.Model    // that passes are made on
+	memory []*snn.Memory // of each draw; nil before the first gradient
 	// judge returns what score does by the passes of a verdict, whose random numbers are not the
 	// attack's. Nil believes the attack's own passes.
 	judge func(o *Oracle, x []float32) (margin float32, success bool, err error)
+
+	by func(logits []float32) (margin float32, success bool) // in place of score, if not nil
 
 	asked int // requests, which number the passes' random streams
 	effort
@@ -73,11 +76,12 @@ type request struct {
 	model     *snn.Model
 	shape     tensor.Shape // of an image
 	x         []float32
-	gradient  snn.Gradient // of the pass; nil for an evaluation
-	objective Objective    // nil for a forward pass alone
-	label     []int        // [1]
-	target    []int        // [1], or nil
-	keys      []rng.Key    // of each draw
+	gradient  snn.Gradient  // of the pass; nil for an evaluation
+	objective Objective     // nil for a forward pass alone
+	label     []int         // [1]
+	target    []int         // [1], or nil
+	keys      []rng.Key     // of each draw
+	memory    []*snn.Memory // of each draw, for a gradient
 
 	logits []float32 // the mean over draws
 	value  float64   // the mean over draws
@@ -109,7 +113,10 @@ func (o *Oracle) Logits(x []float32) ([]float32, error) {
 // approximation g. The gradient has the layout of x. The oracle treats x as Logits does, if the
 // forward pass of g is that of the network.
 func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (value float64, grad []float32, err error) {
-	r := &request{x: x, gradient: g, objective: objective, label: []int{o.Label}}
+	for len(o.memory) < o.draws {
+		o.memory = append(o.memory, snn.NewMemory())
+	}
+	r := &request{x: x, gradient: g, objective: objective, label: []int{o.Label}, memory: o.memory}
 	if o.Target >= 0 {
 		r.target = []int{o.Target}
 	}
@@ -120,11 +127,15 @@ func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (val
 	if !slices.ContainsFunc(r.grad, func(v float32) bool { return v != 0 }) {
 		o.zeros++
 	}
-	if !changesForward(g) {
+	if !snn.ChangesForward(g) {
 		err = o.consider(x, r.logits)
 	}
 	return r.value, r.grad, err
 }
+
+// Forget lets gradient approximations that keep a memory of the image, as [snn.ASSG] does, begin
+// anew. A search calls it before each further start.
+func (o *Oracle) Forget() { o.memory = nil }
 
 // Best returns the best point so far and its margin, the true class's logit minus the largest
 // other one. Before the first question it returns where earlier attacks have come to, or the
@@ -177,12 +188,16 @@ func (o *Oracle) consider(x, logits []float32) error {
 	if !o.keep {
 		return nil
 	}
-	margin, found := o.score(logits)
+	score := o.score
+	if o.by != nil {
+		score = o.by
+	}
+	margin, found := score(logits)
 	better := o.best == nil || found && !o.found || found == o.found && margin < o.margin
 	if !better || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
 		return nil
 	}
-	if found && o.judge != nil {
+	if found && o.judge != nil && o.by == nil {
 		var err error
 		if margin, found, err = o.judge(o, x); err != nil {
 			return err
@@ -248,10 +263,4 @@ func (b Ball) Project(x []float32) {
 	if b.image {
 		clip(x)
 	}
-}
-
-// changesForward reports whether the forward pass of g is another one than that of the network.
-func changesForward(g snn.Gradient) bool {
-	_, cba := g.(snn.CBA)
-	return cba
 }

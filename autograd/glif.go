@@ -121,6 +121,7 @@ type glifThroughTime struct {
 	coefficients *kernel.GLIF
 	surrogate    Surrogate
 	detach       bool
+	stepwise     bool // see FireGLIFStepwise
 	trains       bool
 	support      *Value // the result of need, or nil before its first call
 }
@@ -133,18 +134,34 @@ type glifThroughTime struct {
 //
 // FireGLIFThroughTime panics if a coefficient has a wrong number of values.
 func FireGLIFThroughTime(t *Tape, x *Value, n GLIF, steps int, s Surrogate, detach bool) *Value {
-	const name = "FireGLIFThroughTime"
+	op := glifThroughTime{neurons: n, surrogate: s, detach: detach, trains: t.Params && len(n.Params) > 0}
+	return t.fireGLIF("FireGLIFThroughTime", x, op, steps)
+}
+
+// FireGLIFStepwise runs GLIF neurons as FireGLIFThroughTime does. In the backward pass each step
+// counts alone: no gradient passes from one step to another. The gradient of the currents is
+// the mean over time, the same at every step:
+//
+//	∂x(t) = Gain·(1/T)·Σ_t' ∂s(t')·s'(p(t') − θ(t'))
+//
+// It has one step. If x has one step, it is the sum, T times as much. The coefficients get no
+// gradient.
+func FireGLIFStepwise(t *Tape, x *Value, n GLIF, steps int, s Surrogate) *Value {
+	return t.fireGLIF("FireGLIFStepwise", x, glifThroughTime{neurons: n, surrogate: s, stepwise: true}, steps)
+}
+
+// fireGLIF runs the neurons of op on x, and records op with its settings.
+func (t *Tape) fireGLIF(name string, x *Value, op glifThroughTime, steps int) *Value {
 	x = t.currents(name, x, steps)
 	from := t.source(x)
 	k := new(kernel.GLIF)
-	memory := t.pad(k, name, &n, x.shape.C)
-	trains := t.Params && len(n.Params) > 0
-	needsGrad := x.needsGrad || trains
+	memory := t.pad(k, name, &op.neurons, x.shape.C)
+	needsGrad := x.needsGrad || op.trains
 	y := fire(t, from, (*glifNeurons)(k), steps, needsGrad, needsGrad)
 	if needsGrad {
-		op := &glifThroughTime{from: from, in: x, y: y, neurons: n, coefficients: k, surrogate: s, detach: detach, trains: trains}
-		y.maker = op
-		t.Record(op, from.x, y, memory)
+		op.from, op.in, op.y, op.coefficients = from, x, y, k
+		y.maker = &op
+		t.Record(&op, from.x, y, memory)
 	}
 	t.Release(memory)
 	return y
@@ -188,7 +205,7 @@ func (o *glifThroughTime) Backward(t *Tape) {
 	g := kernel.GLIFGrad{
 		GLIF: *o.coefficients, Scan: scanOf(x.shape, o.y.shape.Steps), Norm: o.from.norm,
 		X: t.Floats(x), Spikes: t.Words(o.y), Dout: dy, DoutSteps: steps,
-		Surrogate: surrogate, Detach: o.detach,
+		Surrogate: surrogate, Detach: o.detach, Stepwise: o.stepwise,
 	}
 	var sums *kernel.GLIFSums
 	if o.trains {
@@ -199,7 +216,11 @@ func (o *glifThroughTime) Backward(t *Tape) {
 		to, g.Unscaled = o.in, true
 	}
 	if to.needsGrad {
-		s := t.OpenGradOver(to, o.y, x.shape.Steps)
+		gradSteps := x.shape.Steps
+		if o.stepwise {
+			gradSteps = 1
+		}
+		s := t.OpenGradOver(to, o.y, gradSteps)
 		kernel.GLIFBackward(s.Data, sums, g, s.Add, t.Threads)
 		t.CloseGrad(s)
 	} else {

@@ -122,7 +122,11 @@ type throughModel struct {
 //
 // FireModelThroughTime calls Tape.Fail if u is not finite, and the backward pass does if a derivative is
 // not finite. The error names the value, the step, the image, the channel and the pixel.
+// FireModelThroughTime also calls it if s is a [BlockSurrogate].
 func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, steps int, s Surrogate) *Value {
+	if _, ok := s.(BlockSurrogate); ok {
+		t.Fail(fmt.Errorf("surrogate %v reads all neurons of a block of channels, but a NeuronModel is computed in parts: expected a surrogate of one neuron", s))
+	}
 	r := t.newModelRun("FireModelThroughTime", x, m, coefficientsOf(params, x.shape.C), steps)
 	y := t.runModel(&r, r.x.needsGrad || r.trains(t))
 	if y.needsGrad {

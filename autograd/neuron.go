@@ -40,15 +40,42 @@ type Surrogate interface {
 	Derivative(dst, u []float32)
 }
 
+// BlockSurrogate is a Surrogate whose derivative at a neuron may depend on the neuron itself, and
+// on other neurons of the same image and block of 16 channels. [FireThroughTime],
+// [FireGLIFThroughTime] and [FireGLIFRecurrent] call BlockDerivative in place of Derivative.
+type BlockSurrogate interface {
+	Surrogate
+	// BlockDerivative overwrites u by the derivatives at u. u has the layout [T][H·W][16] and
+	// belongs to a block of channels of an image. If H·W is 1, it belongs to all blocks of the
+	// image, [⌈C/16⌉][T][1][16], and block is 0. Channels beyond C count as neurons that receive
+	// nothing. A backward pass calls it once for each of these parts, from several goroutines.
+	BlockDerivative(u []float32, image, block int)
+}
+
 // watched is a Surrogate that notes whether a derivative is not finite.
 type watched struct {
 	Surrogate
 	bad atomic.Bool
 }
 
+// watchedBlocks is watched for a BlockSurrogate.
+type watchedBlocks struct {
+	*watched
+	blocks BlockSurrogate
+}
+
+func (w watchedBlocks) BlockDerivative(u []float32, image, block int) {
+	w.blocks.BlockDerivative(u, image, block)
+	w.note(u)
+}
+
 func (w *watched) Derivative(dst, u []float32) {
 	w.Surrogate.Derivative(dst, u)
-	if !kernel.Finite(dst, 1) {
+	w.note(dst)
+}
+
+func (w *watched) note(d []float32) {
+	if !kernel.Finite(d, 1) {
 		w.bad.Store(true)
 	}
 }
@@ -60,11 +87,15 @@ func (t *Tape) watch(s Surrogate) (Surrogate, func()) {
 		return s, func() {}
 	}
 	w := &watched{Surrogate: s}
-	return w, func() {
+	check := func() {
 		if w.bad.Load() {
 			t.Fail(fmt.Errorf("surrogate %v: a derivative is NaN or infinite: expected a finite number", s))
 		}
 	}
+	if b, ok := s.(BlockSurrogate); ok {
+		return watchedBlocks{w, b}, check
+	}
+	return w, check
 }
 
 // FireStep runs neurons on the input currents x for the steps of x, and returns their spikes.

@@ -102,6 +102,11 @@ func (o *recurrentGLIF) forward(t *Tape, n *kernel.GLIF) {
 	t.arena.FreeWords(spikes)
 }
 
+// known is a surrogate with these derivatives.
+type known []float32
+
+func (k known) Derivative(dst, _ []float32) { copy(dst, k) }
+
 // copyStep copies step from of src, [units][srcSteps][frame], to step to of dst,
 // [units][dstSteps][frame].
 func copyStep[E any](t *Tape, dst, src []E, units, frame, dstSteps, to, srcSteps, from int) {
@@ -142,6 +147,12 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		return vs
 	}
 	before := scratch(s, o.sh.Floats()) // [states][C/16][N·T][H][W][16]
+	var slopes []float32                // u, and then a BlockSurrogate's derivatives, [C/16][N·T][H][W][16]
+	blocks, ofBlocks := o.surrogate.(BlockSurrogate)
+	if ofBlocks {
+		slopes = t.Scratch(o.sh.Floats())
+		defer t.FreeScratch(slopes)
+	}
 	dz := scratch(s, one.Floats())      // [states][C/16][N][H][W][16]
 	current := scratch(2, one.Floats()) // gradients of the current, and of the spikes by the next step
 	sum := scratch(1, one.Floats())[0]  // of the current over time, for one step of currents
@@ -158,9 +169,15 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 		err := o.modelRun.forward(c, steps, nil)
 		for i := range steps {
 			o.store(c, i, o.sh.Steps, before, steps[i].before[:s])
+			if ofBlocks {
+				o.store(c, i, o.sh.Steps, [][]float32{slopes}, [][]float32{steps[i].u})
+			}
 		}
 		return err
 	})
+	if ofBlocks && err == nil {
+		kernel.BlockDerivatives(slopes, blocks, scanOf(o.sh, o.sh.Steps), t.Threads)
+	}
 	for _, v := range append(dz, ds, sum) {
 		clear(v)
 	}
@@ -202,7 +219,12 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 			if err := o.integrate(c, step, st); err != nil {
 				return err
 			}
-			err := o.back(c, step, st, o.surrogate, z, own[1], du, own[0])
+			surrogate := o.surrogate
+			if ofBlocks {
+				o.load(c, step, o.sh.Steps, [][]float32{d}, [][]float32{slopes})
+				surrogate = known(d)
+			}
+			err := o.back(c, step, st, surrogate, z, own[1], du, own[0])
 			o.store(c, 0, 1, dz, z[:s])
 			o.store(c, 0, 1, current[:1], own[:1])
 			if slot.v != nil && slot.steps > 1 {

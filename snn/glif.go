@@ -258,6 +258,25 @@ func (n *GLIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
 	return autograd.FireGLIFThroughRate(p.Tape, x, n.Dynamics(), p.Steps)
 }
 
+// Thresholds implements [ThresholdNeuron]. An adaptation does not count.
+func (n *GLIF) Thresholds() []float32 { return n.Threshold.Export() }
+
+// FireThroughCurrent implements [CurrentNeuron]. It fails if the layer is recurrent.
+func (n *GLIF) FireThroughCurrent(p *Pass, x *autograd.Value) *autograd.Value {
+	if n.Recurrent != nil {
+		p.Fail(fmt.Errorf("layer %s: RGA of a recurrent layer (%s): the mean current has no rule for spikes that return; expected another gradient", n.name, n.Kind()))
+	}
+	return autograd.FireGLIFThroughCurrent(p.Tape, x, n.Dynamics(), p.Steps)
+}
+
+// FireStepwise implements [StepwiseNeuron]. It fails if the spikes return to all channels.
+func (n *GLIF) FireStepwise(p *Pass, x *autograd.Value, s Surrogate) *autograd.Value {
+	if n.allToAll() {
+		p.Fail(fmt.Errorf("layer %s: HART of a recurrent layer (%s): no gradient passes from one step to another; expected another gradient", n.name, n.Kind()))
+	}
+	return autograd.FireGLIFStepwise(p.Tape, x, n.Dynamics(), p.Steps, s)
+}
+
 // Dynamics returns the coefficients that a step computes with. Those of a parameter of shape
 // [] have one value.
 func (n *GLIF) Dynamics() autograd.GLIF {

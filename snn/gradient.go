@@ -1,6 +1,7 @@
 package snn
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/org/snnrat/autograd"
@@ -11,6 +12,9 @@ import (
 // layer of neurons calls Fire.
 //
 // String returns its name, with its settings, for reports and error messages.
+//
+// A Gradient whose forward pass is not that of an evaluation has the method ChangesForward, see
+// [ChangesForward].
 type Gradient interface {
 	fmt.Stringer
 	// Encode records the encoding of the images x by the model's encoder e, and returns
@@ -28,6 +32,10 @@ type BPTT struct {
 	// Surrogate replaces the surrogate of every neuron. If it is nil, each neuron uses its
 	// own.
 	Surrogate Surrogate
+	// Relative makes Surrogate a function of u/θ, with the threshold θ of each neuron: the
+	// derivative is s(u/θ)/θ. A network whose thresholds and currents are scaled together has
+	// the same gradients then. It needs a Surrogate, and neurons that are a [ThresholdNeuron].
+	Relative bool
 }
 
 // BPTR is backpropagation through the firing rate (Ding et al. 2022). A neuron that fired at
@@ -59,7 +67,16 @@ func (g BPTT) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
 			p.Fail(fmt.Errorf("BPTT: %w", err))
 		}
 	}
-	return n.FireThroughTime(p, current, g.Surrogate)
+	s := g.Surrogate
+	switch {
+	case g.Relative && s == nil:
+		p.Fail(errors.New("BPTT: Relative without a Surrogate: expected one such as Triangle{1}"))
+	case g.Relative && p.err == nil:
+		if theta, ok := thresholds(p, g, n, current); ok {
+			s = relative(s, theta, p, current)
+		}
+	}
+	return n.FireThroughTime(p, current, s)
 }
 
 // Fire implements [Gradient]. It fails if n is no [RateNeuron].
@@ -79,12 +96,17 @@ func (CBA) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
 	return autograd.ReLU(p.Tape, current)
 }
 
-// String returns "BPTT", with the surrogate in parentheses if there is one.
+// String returns "BPTT", with the surrogate and Relative in parentheses if they are set.
 func (g BPTT) String() string {
-	if g.Surrogate != nil {
-		return fmt.Sprintf("BPTT(%v)", g.Surrogate)
+	switch {
+	case g.Surrogate == nil && g.Relative:
+		return "BPTT(relative)"
+	case g.Surrogate == nil:
+		return "BPTT"
+	case g.Relative:
+		return fmt.Sprintf("BPTT(%v, relative)", g.Surrogate)
 	}
-	return "BPTT"
+	return fmt.Sprintf("BPTT(%v)", g.Surrogate)
 }
 
 // String returns "BPTR".
@@ -92,3 +114,14 @@ func (BPTR) String() string { return "BPTR" }
 
 // String returns "CBA".
 func (CBA) String() string { return "CBA" }
+
+// ChangesForward reports whether passes with g compute other logits than an evaluation of the
+// network. CBA does. An attack must not judge an image by the logits of such a pass. A Gradient
+// says so by a method ChangesForward() bool. Those without the method do not.
+func ChangesForward(g Gradient) bool {
+	c, ok := g.(interface{ ChangesForward() bool })
+	return ok && c.ChangesForward()
+}
+
+// ChangesForward returns true, see [ChangesForward].
+func (CBA) ChangesForward() bool { return true }

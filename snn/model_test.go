@@ -657,7 +657,7 @@ func TestNewSurrogateErrors(t *testing.T) {
 		}
 	}
 	_, err := snn.NewSurrogate("relu", 1)
-	assert.ErrorContains(t, err, `surrogate "relu": expected triangle, rectangle, sigmoid, arctan or fast_sigmoid`)
+	assert.ErrorContains(t, err, `surrogate "relu": expected triangle, rectangle, sigmoid, arctan, fast_sigmoid, exponential, dampened_exponential or straight_through`)
 }
 
 // Every surrogate is even; the first four integrate to 1, as the derivative of a step

@@ -31,6 +31,32 @@ type RateNeuron interface {
 	FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value
 }
 
+// ThresholdNeuron is a neuron that knows its threshold. [PDSG], [ASSG] and a [BPTT] with
+// Relative need it. They hand FireThroughTime a surrogate that may be an
+// [autograd.BlockSurrogate], which FireThroughTime passes on to an operation that takes one.
+type ThresholdNeuron interface {
+	Neuron
+	// Thresholds returns the threshold of every channel, or one value for all. They are
+	// positive, or the gradient fails the pass.
+	Thresholds() []float32
+}
+
+// CurrentNeuron is a neuron with a backward pass through its mean current. [RGA] needs it.
+type CurrentNeuron interface {
+	Neuron
+	// FireThroughCurrent is FireThroughTime with the backward pass of RGA.
+	FireThroughCurrent(p *Pass, x *autograd.Value) *autograd.Value
+}
+
+// StepwiseNeuron is a neuron with a backward pass in which each step counts alone. [HART] needs
+// it.
+type StepwiseNeuron interface {
+	ThresholdNeuron
+	// FireStepwise is FireThroughTime with the backward pass of HART. s is a function of the
+	// membrane potential minus the threshold.
+	FireStepwise(p *Pass, x *autograd.Value, s Surrogate) *autograd.Value
+}
+
 // ReLUNeuron is a neuron that says itself what it is in the network without time of [CBA].
 // Other neurons are a ReLU there.
 type ReLUNeuron interface {
@@ -103,19 +129,19 @@ func (n *LIF) dynamics() autograd.Dynamics {
 	return autograd.Dynamics{Decay: n.Decay, Threshold: n.Threshold, SoftReset: n.SoftReset}
 }
 
-// general returns the dynamics of neurons with a setting that dynamics has no place for.
-func (n *LIF) general() (g autograd.GLIF, ok bool) {
-	if n.Reset == 0 && n.Start == 0 && !n.DecayInput {
-		return g, false
-	}
-	g = autograd.GLIF{
+// special reports whether the neurons have a setting that dynamics has no place for.
+func (n *LIF) special() bool { return n.Reset != 0 || n.Start != 0 || n.DecayInput }
+
+// general returns the dynamics with all settings.
+func (n *LIF) general() autograd.GLIF {
+	g := autograd.GLIF{
 		Decay: []float32{n.Decay}, Threshold: []float32{n.Threshold}, SoftReset: n.SoftReset,
 		Reset: unlessZero(n.Reset), Start: unlessZero(n.Start),
 	}
 	if n.DecayInput {
 		g.Gain = []float32{1 - n.Decay}
 	}
-	return g, true
+	return g
 }
 
 // Name returns the layer's name in its model, such as features.2. It is empty before
@@ -149,18 +175,31 @@ func (n *LIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *autograd
 	if s == nil {
 		s = n.Surrogate
 	}
-	if g, ok := n.general(); ok {
-		return autograd.FireGLIFThroughTime(p.Tape, x, g, p.Steps, s, n.DetachReset)
+	if n.special() {
+		return autograd.FireGLIFThroughTime(p.Tape, x, n.general(), p.Steps, s, n.DetachReset)
 	}
 	return autograd.FireThroughTime(p.Tape, x, n.dynamics(), p.Steps, s, n.DetachReset)
 }
 
 // FireThroughRate implements [RateNeuron].
 func (n *LIF) FireThroughRate(p *Pass, x *autograd.Value) *autograd.Value {
-	if g, ok := n.general(); ok {
-		return autograd.FireGLIFThroughRate(p.Tape, x, g, p.Steps)
+	if n.special() {
+		return autograd.FireGLIFThroughRate(p.Tape, x, n.general(), p.Steps)
 	}
 	return autograd.FireThroughRate(p.Tape, x, n.dynamics(), p.Steps)
+}
+
+// Thresholds implements [ThresholdNeuron].
+func (n *LIF) Thresholds() []float32 { return []float32{n.Threshold} }
+
+// FireThroughCurrent implements [CurrentNeuron].
+func (n *LIF) FireThroughCurrent(p *Pass, x *autograd.Value) *autograd.Value {
+	return autograd.FireGLIFThroughCurrent(p.Tape, x, n.general(), p.Steps)
+}
+
+// FireStepwise implements [StepwiseNeuron].
+func (n *LIF) FireStepwise(p *Pass, x *autograd.Value, s Surrogate) *autograd.Value {
+	return autograd.FireGLIFStepwise(p.Tape, x, n.general(), p.Steps, s)
 }
 
 // Describe implements [Layer].

@@ -29,6 +29,10 @@ type Pass struct {
 	// and dropout masks) come from Keys[n] alone. Nil stands for fixed keys, which differ
 	// from image to image.
 	Keys []rng.Key
+	// Memory holds the state of each image over the passes of an attack, [N], for gradients that
+	// keep one, such as [ASSG]. Where it is nil, and for nil elements, each pass starts anew. A
+	// pass without a backward pass leaves it as it is. The other gradients do not read it.
+	Memory []*Memory
 	// OnSpikes, if not nil, is called by every layer of neurons with its name and its
 	// spikes. The spikes are valid during the call. Under CBA there are none.
 	OnSpikes func(layer string, s *tensor.Spikes)

@@ -26,7 +26,7 @@ func (n *LIF) settings() LIF {
 func (n *LIF) NewState(currents tensor.Shape) (NeuronState, error) {
 	began := n.settings()
 	same := func() bool { return n.settings() == began }
-	if g, ok := n.general(); ok {
+	if g := n.general(); n.special() {
 		return &glifState{name: n.name, same: same, neurons: g, state: autograd.NewGLIFState(g, currents)}, nil
 	}
 	return &lifState{n, same, n.dynamics(), tensor.NewDense(currents)}, nil

@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 )
 
 // Surrogate is a function that replaces the derivative of a spike with respect to the
@@ -40,11 +41,24 @@ type Arctan struct{ Alpha float32 }
 // snnTorch's fast_sigmoid(slope) is the same.
 type FastSigmoid struct{ Slope float32 }
 
+// Exponential is exp(−Alpha·|u|) (Shrestha and Orchard 2018, without their factor). A larger
+// Alpha is steeper.
+type Exponential struct{ Alpha float32 }
+
+// DampenedExponential is 0.3·exp(−Alpha·|u|). It is the dampened exponential in the ensemble of
+// Özdenizci and Legenstein (2024), where [Exponential] is the other one.
+type DampenedExponential struct{ Alpha float32 }
+
+// StraightThrough is 1 everywhere, the straight-through estimator (Bengio et al. 2013).
+type StraightThrough struct{}
+
 // NewSurrogate returns the surrogate with a name and a parameter:
 //
-//	triangle, rectangle   parameter is Width
-//	sigmoid, arctan       parameter is Alpha
-//	fast_sigmoid          parameter is Slope
+//	triangle, rectangle                 parameter is Width
+//	sigmoid, arctan                     parameter is Alpha
+//	exponential, dampened_exponential   parameter is Alpha
+//	fast_sigmoid                        parameter is Slope
+//	straight_through                    parameter is 1
 //
 // NewSurrogate returns an error if it does not know the name or if the parameter is not
 // positive. It also returns one if the surrogate would not be finite, or not positive at u
@@ -62,8 +76,17 @@ func NewSurrogate(name string, parameter float32) (Surrogate, error) {
 		s = Arctan{parameter}
 	case "fast_sigmoid":
 		s = FastSigmoid{parameter}
+	case "exponential":
+		s = Exponential{parameter}
+	case "dampened_exponential":
+		s = DampenedExponential{parameter}
+	case "straight_through":
+		if parameter != 1 {
+			return nil, fmt.Errorf("surrogate straight_through %v: expected 1, its derivative", parameter)
+		}
+		s = StraightThrough{}
 	default:
-		return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan or fast_sigmoid", name)
+		return nil, fmt.Errorf("surrogate %q: expected triangle, rectangle, sigmoid, arctan, fast_sigmoid, exponential, dampened_exponential or straight_through", name)
 	}
 	if err := validateSurrogate(s); err != nil {
 		return nil, err
@@ -146,18 +169,23 @@ func (s Rectangle) Derivative(dst, u []float32) {
 func (s Rectangle) Support() float32 { return s.Width / 2 }
 
 // Derivative implements [autograd.Surrogate].
-func (s Sigmoid) Derivative(dst, u []float32) {
-	for i, v := range u {
-		p := 1 / (1 + math.Exp(float64(-s.Alpha*v)))
-		dst[i] = float32(float64(s.Alpha) * p * (1 - p))
-	}
+func (s Sigmoid) Derivative(dst, u []float32) { kernel.SigmoidSlope(dst, u, s.Alpha) }
+
+// Derivative implements [autograd.Surrogate].
+func (s Arctan) Derivative(dst, u []float32) { kernel.ArctanSlope(dst, u, s.Alpha) }
+
+// Derivative implements [autograd.Surrogate].
+func (s Exponential) Derivative(dst, u []float32) { kernel.ExponentialSlope(dst, u, 1, s.Alpha) }
+
+// Derivative implements [autograd.Surrogate].
+func (s DampenedExponential) Derivative(dst, u []float32) {
+	kernel.ExponentialSlope(dst, u, 0.3, s.Alpha)
 }
 
 // Derivative implements [autograd.Surrogate].
-func (s Arctan) Derivative(dst, u []float32) {
-	for i, v := range u {
-		x := math.Pi / 2 * s.Alpha * v
-		dst[i] = s.Alpha / 2 / (1 + x*x)
+func (StraightThrough) Derivative(dst, u []float32) {
+	for i := range u {
+		dst[i] = 1
 	}
 }
 
@@ -174,11 +202,13 @@ func (s FastSigmoid) Derivative(dst, u []float32) {
 
 // parameter returns the only parameter of a surrogate. Pointers to these types, and types
 // that embed them, have the method too.
-func (s Triangle) parameter() float32    { return s.Width }
-func (s Rectangle) parameter() float32   { return s.Width }
-func (s Sigmoid) parameter() float32     { return s.Alpha }
-func (s Arctan) parameter() float32      { return s.Alpha }
-func (s FastSigmoid) parameter() float32 { return s.Slope }
+func (s Triangle) parameter() float32            { return s.Width }
+func (s Rectangle) parameter() float32           { return s.Width }
+func (s Sigmoid) parameter() float32             { return s.Alpha }
+func (s Arctan) parameter() float32              { return s.Alpha }
+func (s FastSigmoid) parameter() float32         { return s.Slope }
+func (s Exponential) parameter() float32         { return s.Alpha }
+func (s DampenedExponential) parameter() float32 { return s.Alpha }
 
 // String returns the name and the parameter that NewSurrogate takes.
 func (s Triangle) String() string { return fmt.Sprintf("triangle %v", s.Width) }
@@ -194,3 +224,12 @@ func (s Arctan) String() string { return fmt.Sprintf("arctan %v", s.Alpha) }
 
 // String returns the name and the parameter that NewSurrogate takes.
 func (s FastSigmoid) String() string { return fmt.Sprintf("fast_sigmoid %v", s.Slope) }
+
+// String returns the name and the parameter that NewSurrogate takes.
+func (s Exponential) String() string { return fmt.Sprintf("exponential %v", s.Alpha) }
+
+// String returns the name and the parameter that NewSurrogate takes.
+func (s DampenedExponential) String() string { return fmt.Sprintf("dampened_exponential %v", s.Alpha) }
+
+// String returns the name and the parameter that NewSurrogate takes.
+func (StraightThrough) String() string { return "straight_through 1" }

@@ -307,3 +307,58 @@ func (l Level) combine(dst, x, y *float32, a, b float32, n int) {
 		combinePortable(dst, x, y, a, b, n)
 	}
 }
+
+func (l Level) sigmoidSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		sigmoidSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		sigmoidSlopeAVX2(dst, u, k, n)
+	default:
+		sigmoidSlopePortable(dst, u, k, n)
+	}
+}
+
+func (l Level) exponentialSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		exponentialSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		exponentialSlopeAVX2(dst, u, k, n)
+	default:
+		exponentialSlopePortable(dst, u, k, n)
+	}
+}
+
+func (l Level) gaussianSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		gaussianSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		gaussianSlopeAVX2(dst, u, k, n)
+	default:
+		gaussianSlopePortable(dst, u, k, n)
+	}
+}
+
+func (l Level) arctanSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		arctanSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		arctanSlopeAVX2(dst, u, k, n)
+	default:
+		arctanSlopePortable(dst, u, k, n)
+	}
+}
+
+func (l Level) adaptiveSlope(u, m, d *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		adaptiveSlopeAVX512(u, m, d, k, n)
+	case AVX2:
+		adaptiveSlopeAVX2(u, m, d, k, n)
+	default:
+		adaptiveSlopePortable(u, m, d, k, n)
+	}
+}

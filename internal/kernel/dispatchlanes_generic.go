@@ -42,3 +42,12 @@ func (Level) dot(sum *float64, a, b *float32, n int)           { dotPortable(sum
 func (Level) combine(dst, x, y *float32, a, b float32, n int) {
 	combinePortable(dst, x, y, a, b, n)
 }
+func (Level) sigmoidSlope(dst, u *float32, k *slopes, n int) { sigmoidSlopePortable(dst, u, k, n) }
+func (Level) exponentialSlope(dst, u *float32, k *slopes, n int) {
+	exponentialSlopePortable(dst, u, k, n)
+}
+func (Level) gaussianSlope(dst, u *float32, k *slopes, n int) { gaussianSlopePortable(dst, u, k, n) }
+func (Level) arctanSlope(dst, u *float32, k *slopes, n int)   { arctanSlopePortable(dst, u, k, n) }
+func (Level) adaptiveSlope(u, m, d *float32, k *slopes, n int) {
+	adaptiveSlopePortable(u, m, d, k, n)
+}

@@ -231,6 +231,9 @@ func (n *GLIF) fresh(r *glifRun, own []float32, tile, block int) {
 // that had no state, and the gradient Dout of the spikes. Dout has DoutSteps steps: Steps,
 // or 1 if it is the same at every step. Detach leaves the spike of the reset out of the
 // gradient. Unscaled makes dx the gradient of the currents, without the factor A of Norm.
+//
+// Stepwise leaves out every gradient from one step to another. dx then has one step, the mean
+// over time, or the sum if CurrentSteps is 1.
 type GLIFGrad struct {
 	GLIF
 	Scan
@@ -242,6 +245,7 @@ type GLIFGrad struct {
 	Surrogate Surrogate
 	Detach    bool
 	Unscaled  bool
+	Stepwise  bool
 }
 
 // GLIFSums are the gradients of coefficients, one for each channel, [blocks][16].
@@ -300,8 +304,17 @@ const glifTile = 128
 // number of steps and add is not set. dx may be nil.
 func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads int) {
 	l := CurrentLevel()
-	size := g.runPixels()
+	size := g.runOf(g.Surrogate, g.runPixels())
 	perUnit := ceilDiv(g.Pixels, size)
+	layer := g.ofLayer(g.Surrogate, threads, func(u int, buf []float32) {
+		slope, rest := buf[:g.Steps*Lanes], buf[g.Steps*Lanes:]
+		history, state := rest[:4*g.Steps*Lanes], rest[4*g.Steps*Lanes:]
+		r := g.GLIF.run(&g.Scan, u, 0, 1, g.X, g.Norm, g.Spikes)
+		r.slope, r.history, r.slopeStep, r.historyStep = unsafe.Pointer(&slope[0]), unsafe.Pointer(&history[0]), Lanes*4, 4*Lanes*4
+		g.fresh(&r, state, 1, u/g.Images)
+		l.glifReplay(&r)
+	})
+	defer layer.release()
 	var parts []float64 // [Units][runs][sumRows][16]
 	if sums != nil {
 		buf := zeroPartials(g.Units * perUnit * sumRows * Lanes)
@@ -309,13 +322,14 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 		parts = *buf
 	}
 	triangle, inline := g.Surrogate.(Triangle)
+	inline = inline && !g.Stepwise // computed from the coefficients that Stepwise clears
 	var width, height float32
 	if inline {
 		width = triangle.TriangleWidth()
 		height = 1 / (width * width)
 	}
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		tile := min(max(16, glifTile/g.Steps), hi-lo)
+		tile := g.runOf(g.Surrogate, min(max(16, glifTile/g.Steps), hi-lo))
 		vectors := g.Steps * tile
 		buf := scratch((4*vectors + 4*tile + tile + vectors) * Lanes)
 		defer release(buf)
@@ -333,13 +347,23 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 		if r.k.scale = r.k.a; g.Unscaled {
 			r.k.scale = ones
 		}
-		once := dx != nil && r.xStep == 0 // the gradient has one step
+		once := dx != nil && (r.xStep == 0 || g.Stepwise) // the gradient has one step
+		dxSteps := g.CurrentSteps
+		if once {
+			dxSteps = 1
+		}
+		if g.Stepwise && g.CurrentSteps > 1 {
+			for l := range r.k.scale {
+				r.k.scale[l] /= float32(g.Steps)
+			}
+		}
+		replay := r.k
 		if once {
 			r.total = unsafe.Pointer(&total[0])
 		}
 		for {
 			n := min(tile, hi-lo)
-			at := (u*g.CurrentSteps*g.Pixels + lo) * Lanes
+			at := (u*dxSteps*g.Pixels + lo) * Lanes
 			if dx != nil && !once {
 				r.dx, r.dxStep = unsafe.Pointer(&dx[at]), r.xStep
 			}
@@ -348,13 +372,17 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			g.fresh(&r, state, tile, u/g.Images)
 			l.glifReplay(&r)
 			if !inline {
-				d := slope[:g.Steps*n*Lanes]
-				g.Surrogate.Derivative(d, d)
+				g.derivatives(g.Surrogate, slope[:g.Steps*n*Lanes], u, layer)
 			}
 			clear(state[:4*n*Lanes])
 			clear(total[:n*Lanes])
 			r.sums = glifTotals{}
+			if g.Stepwise {
+				r.detach = 1
+				r.k.synapticDecay, r.k.recurrence, r.k.decay, r.k.adaptation = [Lanes]float32{}, [Lanes]float32{}, [Lanes]float32{}, [Lanes]float32{}
+			}
 			l.glifBackward(&r)
+			r.k = replay
 			if once {
 				l.scale(&dx[at], &total[0], &r.k.scale[0], n, add)
 			}

@@ -85,6 +85,9 @@ type glifTotals struct {
 	synapticDecay, recurrence, gain, decay, threshold, adaptation, adaptationDecay, reset [16]float32
 }
 
+// slopes are constants of a surrogate derivative, one for each lane.
+type slopes struct{ scale, height, shift [16]float32 }
+
 // windowRun is a run over rows of pooling windows, with n windows in a row. Each window has
 // count positions, at offsets from its corner.
 type windowRun struct {

@@ -144,6 +144,31 @@ func extrapolateAVX2(dst *float32, x *float32, beta float32, n int)
 //go:noescape
 func combineAVX2(dst *float32, x *float32, y *float32, a float32, b float32, n int)
 
+// sigmoidSlopeAVX2 is sigmoidSlopePortable.
+//
+//go:noescape
+func sigmoidSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
+// exponentialSlopeAVX2 is exponentialSlopePortable.
+//
+//go:noescape
+func exponentialSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
+// gaussianSlopeAVX2 is gaussianSlopePortable.
+//
+//go:noescape
+func gaussianSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
+// arctanSlopeAVX2 is arctanSlopePortable.
+//
+//go:noescape
+func arctanSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
+// adaptiveSlopeAVX2 is adaptiveSlopePortable.
+//
+//go:noescape
+func adaptiveSlopeAVX2(u *float32, m *float32, d *float32, k *slopes, n int)
+
 // neuronForwardAVX512 is neuronForwardPortable.
 //
 //go:noescape
@@ -278,3 +303,28 @@ func extrapolateAVX512(dst *float32, x *float32, beta float32, n int)
 //
 //go:noescape
 func combineAVX512(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+
+// sigmoidSlopeAVX512 is sigmoidSlopePortable.
+//
+//go:noescape
+func sigmoidSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// exponentialSlopeAVX512 is exponentialSlopePortable.
+//
+//go:noescape
+func exponentialSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// gaussianSlopeAVX512 is gaussianSlopePortable.
+//
+//go:noescape
+func gaussianSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// arctanSlopeAVX512 is arctanSlopePortable.
+//
+//go:noescape
+func arctanSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// adaptiveSlopeAVX512 is adaptiveSlopePortable.
+//
+//go:noescape
+func adaptiveSlopeAVX512(u *float32, m *float32, d *float32, k *slopes, n int)

@@ -40,6 +40,330 @@ DATA absMask<>+56(SB)/4, $0x7fffffff
 DATA absMask<>+60(SB)/4, $0x7fffffff
 GLOBL absMask<>(SB), RODATA|NOPTR, $64
 
+DATA signMask<>+0(SB)/4, $0x80000000
+DATA signMask<>+4(SB)/4, $0x80000000
+DATA signMask<>+8(SB)/4, $0x80000000
+DATA signMask<>+12(SB)/4, $0x80000000
+DATA signMask<>+16(SB)/4, $0x80000000
+DATA signMask<>+20(SB)/4, $0x80000000
+DATA signMask<>+24(SB)/4, $0x80000000
+DATA signMask<>+28(SB)/4, $0x80000000
+DATA signMask<>+32(SB)/4, $0x80000000
+DATA signMask<>+36(SB)/4, $0x80000000
+DATA signMask<>+40(SB)/4, $0x80000000
+DATA signMask<>+44(SB)/4, $0x80000000
+DATA signMask<>+48(SB)/4, $0x80000000
+DATA signMask<>+52(SB)/4, $0x80000000
+DATA signMask<>+56(SB)/4, $0x80000000
+DATA signMask<>+60(SB)/4, $0x80000000
+GLOBL signMask<>(SB), RODATA|NOPTR, $64
+
+DATA decayLeast<>+0(SB)/4, $0xc2ae0000
+DATA decayLeast<>+4(SB)/4, $0xc2ae0000
+DATA decayLeast<>+8(SB)/4, $0xc2ae0000
+DATA decayLeast<>+12(SB)/4, $0xc2ae0000
+DATA decayLeast<>+16(SB)/4, $0xc2ae0000
+DATA decayLeast<>+20(SB)/4, $0xc2ae0000
+DATA decayLeast<>+24(SB)/4, $0xc2ae0000
+DATA decayLeast<>+28(SB)/4, $0xc2ae0000
+DATA decayLeast<>+32(SB)/4, $0xc2ae0000
+DATA decayLeast<>+36(SB)/4, $0xc2ae0000
+DATA decayLeast<>+40(SB)/4, $0xc2ae0000
+DATA decayLeast<>+44(SB)/4, $0xc2ae0000
+DATA decayLeast<>+48(SB)/4, $0xc2ae0000
+DATA decayLeast<>+52(SB)/4, $0xc2ae0000
+DATA decayLeast<>+56(SB)/4, $0xc2ae0000
+DATA decayLeast<>+60(SB)/4, $0xc2ae0000
+GLOBL decayLeast<>(SB), RODATA|NOPTR, $64
+
+DATA decayLog2e<>+0(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+4(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+8(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+12(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+16(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+20(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+24(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+28(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+32(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+36(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+40(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+44(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+48(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+52(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+56(SB)/4, $0x3fb8aa3b
+DATA decayLog2e<>+60(SB)/4, $0x3fb8aa3b
+GLOBL decayLog2e<>(SB), RODATA|NOPTR, $64
+
+DATA decayRound<>+0(SB)/4, $0x4b400000
+DATA decayRound<>+4(SB)/4, $0x4b400000
+DATA decayRound<>+8(SB)/4, $0x4b400000
+DATA decayRound<>+12(SB)/4, $0x4b400000
+DATA decayRound<>+16(SB)/4, $0x4b400000
+DATA decayRound<>+20(SB)/4, $0x4b400000
+DATA decayRound<>+24(SB)/4, $0x4b400000
+DATA decayRound<>+28(SB)/4, $0x4b400000
+DATA decayRound<>+32(SB)/4, $0x4b400000
+DATA decayRound<>+36(SB)/4, $0x4b400000
+DATA decayRound<>+40(SB)/4, $0x4b400000
+DATA decayRound<>+44(SB)/4, $0x4b400000
+DATA decayRound<>+48(SB)/4, $0x4b400000
+DATA decayRound<>+52(SB)/4, $0x4b400000
+DATA decayRound<>+56(SB)/4, $0x4b400000
+DATA decayRound<>+60(SB)/4, $0x4b400000
+GLOBL decayRound<>(SB), RODATA|NOPTR, $64
+
+DATA decayLn2<>+0(SB)/4, $0x3f318000
+DATA decayLn2<>+4(SB)/4, $0x3f318000
+DATA decayLn2<>+8(SB)/4, $0x3f318000
+DATA decayLn2<>+12(SB)/4, $0x3f318000
+DATA decayLn2<>+16(SB)/4, $0x3f318000
+DATA decayLn2<>+20(SB)/4, $0x3f318000
+DATA decayLn2<>+24(SB)/4, $0x3f318000
+DATA decayLn2<>+28(SB)/4, $0x3f318000
+DATA decayLn2<>+32(SB)/4, $0x3f318000
+DATA decayLn2<>+36(SB)/4, $0x3f318000
+DATA decayLn2<>+40(SB)/4, $0x3f318000
+DATA decayLn2<>+44(SB)/4, $0x3f318000
+DATA decayLn2<>+48(SB)/4, $0x3f318000
+DATA decayLn2<>+52(SB)/4, $0x3f318000
+DATA decayLn2<>+56(SB)/4, $0x3f318000
+DATA decayLn2<>+60(SB)/4, $0x3f318000
+GLOBL decayLn2<>(SB), RODATA|NOPTR, $64
+
+DATA decayLn2Lo<>+0(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+4(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+8(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+12(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+16(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+20(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+24(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+28(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+32(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+36(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+40(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+44(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+48(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+52(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+56(SB)/4, $0xb95e8083
+DATA decayLn2Lo<>+60(SB)/4, $0xb95e8083
+GLOBL decayLn2Lo<>(SB), RODATA|NOPTR, $64
+
+DATA decay6<>+0(SB)/4, $0x3ab60b61
+DATA decay6<>+4(SB)/4, $0x3ab60b61
+DATA decay6<>+8(SB)/4, $0x3ab60b61
+DATA decay6<>+12(SB)/4, $0x3ab60b61
+DATA decay6<>+16(SB)/4, $0x3ab60b61
+DATA decay6<>+20(SB)/4, $0x3ab60b61
+DATA decay6<>+24(SB)/4, $0x3ab60b61
+DATA decay6<>+28(SB)/4, $0x3ab60b61
+DATA decay6<>+32(SB)/4, $0x3ab60b61
+DATA decay6<>+36(SB)/4, $0x3ab60b61
+DATA decay6<>+40(SB)/4, $0x3ab60b61
+DATA decay6<>+44(SB)/4, $0x3ab60b61
+DATA decay6<>+48(SB)/4, $0x3ab60b61
+DATA decay6<>+52(SB)/4, $0x3ab60b61
+DATA decay6<>+56(SB)/4, $0x3ab60b61
+DATA decay6<>+60(SB)/4, $0x3ab60b61
+GLOBL decay6<>(SB), RODATA|NOPTR, $64
+
+DATA decay5<>+0(SB)/4, $0x3c088889
+DATA decay5<>+4(SB)/4, $0x3c088889
+DATA decay5<>+8(SB)/4, $0x3c088889
+DATA decay5<>+12(SB)/4, $0x3c088889
+DATA decay5<>+16(SB)/4, $0x3c088889
+DATA decay5<>+20(SB)/4, $0x3c088889
+DATA decay5<>+24(SB)/4, $0x3c088889
+DATA decay5<>+28(SB)/4, $0x3c088889
+DATA decay5<>+32(SB)/4, $0x3c088889
+DATA decay5<>+36(SB)/4, $0x3c088889
+DATA decay5<>+40(SB)/4, $0x3c088889
+DATA decay5<>+44(SB)/4, $0x3c088889
+DATA decay5<>+48(SB)/4, $0x3c088889
+DATA decay5<>+52(SB)/4, $0x3c088889
+DATA decay5<>+56(SB)/4, $0x3c088889
+DATA decay5<>+60(SB)/4, $0x3c088889
+GLOBL decay5<>(SB), RODATA|NOPTR, $64
+
+DATA decay4<>+0(SB)/4, $0x3d2aaaab
+DATA decay4<>+4(SB)/4, $0x3d2aaaab
+DATA decay4<>+8(SB)/4, $0x3d2aaaab
+DATA decay4<>+12(SB)/4, $0x3d2aaaab
+DATA decay4<>+16(SB)/4, $0x3d2aaaab
+DATA decay4<>+20(SB)/4, $0x3d2aaaab
+DATA decay4<>+24(SB)/4, $0x3d2aaaab
+DATA decay4<>+28(SB)/4, $0x3d2aaaab
+DATA decay4<>+32(SB)/4, $0x3d2aaaab
+DATA decay4<>+36(SB)/4, $0x3d2aaaab
+DATA decay4<>+40(SB)/4, $0x3d2aaaab
+DATA decay4<>+44(SB)/4, $0x3d2aaaab
+DATA decay4<>+48(SB)/4, $0x3d2aaaab
+DATA decay4<>+52(SB)/4, $0x3d2aaaab
+DATA decay4<>+56(SB)/4, $0x3d2aaaab
+DATA decay4<>+60(SB)/4, $0x3d2aaaab
+GLOBL decay4<>(SB), RODATA|NOPTR, $64
+
+DATA decay3<>+0(SB)/4, $0x3e2aaaab
+DATA decay3<>+4(SB)/4, $0x3e2aaaab
+DATA decay3<>+8(SB)/4, $0x3e2aaaab
+DATA decay3<>+12(SB)/4, $0x3e2aaaab
+DATA decay3<>+16(SB)/4, $0x3e2aaaab
+DATA decay3<>+20(SB)/4, $0x3e2aaaab
+DATA decay3<>+24(SB)/4, $0x3e2aaaab
+DATA decay3<>+28(SB)/4, $0x3e2aaaab
+DATA decay3<>+32(SB)/4, $0x3e2aaaab
+DATA decay3<>+36(SB)/4, $0x3e2aaaab
+DATA decay3<>+40(SB)/4, $0x3e2aaaab
+DATA decay3<>+44(SB)/4, $0x3e2aaaab
+DATA decay3<>+48(SB)/4, $0x3e2aaaab
+DATA decay3<>+52(SB)/4, $0x3e2aaaab
+DATA decay3<>+56(SB)/4, $0x3e2aaaab
+DATA decay3<>+60(SB)/4, $0x3e2aaaab
+GLOBL decay3<>(SB), RODATA|NOPTR, $64
+
+DATA half<>+0(SB)/4, $0x3f000000
+DATA half<>+4(SB)/4, $0x3f000000
+DATA half<>+8(SB)/4, $0x3f000000
+DATA half<>+12(SB)/4, $0x3f000000
+DATA half<>+16(SB)/4, $0x3f000000
+DATA half<>+20(SB)/4, $0x3f000000
+DATA half<>+24(SB)/4, $0x3f000000
+DATA half<>+28(SB)/4, $0x3f000000
+DATA half<>+32(SB)/4, $0x3f000000
+DATA half<>+36(SB)/4, $0x3f000000
+DATA half<>+40(SB)/4, $0x3f000000
+DATA half<>+44(SB)/4, $0x3f000000
+DATA half<>+48(SB)/4, $0x3f000000
+DATA half<>+52(SB)/4, $0x3f000000
+DATA half<>+56(SB)/4, $0x3f000000
+DATA half<>+60(SB)/4, $0x3f000000
+GLOBL half<>(SB), RODATA|NOPTR, $64
+
+DATA one<>+0(SB)/4, $0x3f800000
+DATA one<>+4(SB)/4, $0x3f800000
+DATA one<>+8(SB)/4, $0x3f800000
+DATA one<>+12(SB)/4, $0x3f800000
+DATA one<>+16(SB)/4, $0x3f800000
+DATA one<>+20(SB)/4, $0x3f800000
+DATA one<>+24(SB)/4, $0x3f800000
+DATA one<>+28(SB)/4, $0x3f800000
+DATA one<>+32(SB)/4, $0x3f800000
+DATA one<>+36(SB)/4, $0x3f800000
+DATA one<>+40(SB)/4, $0x3f800000
+DATA one<>+44(SB)/4, $0x3f800000
+DATA one<>+48(SB)/4, $0x3f800000
+DATA one<>+52(SB)/4, $0x3f800000
+DATA one<>+56(SB)/4, $0x3f800000
+DATA one<>+60(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $64
+
+DATA minusHalf<>+0(SB)/4, $0xbf000000
+DATA minusHalf<>+4(SB)/4, $0xbf000000
+DATA minusHalf<>+8(SB)/4, $0xbf000000
+DATA minusHalf<>+12(SB)/4, $0xbf000000
+DATA minusHalf<>+16(SB)/4, $0xbf000000
+DATA minusHalf<>+20(SB)/4, $0xbf000000
+DATA minusHalf<>+24(SB)/4, $0xbf000000
+DATA minusHalf<>+28(SB)/4, $0xbf000000
+DATA minusHalf<>+32(SB)/4, $0xbf000000
+DATA minusHalf<>+36(SB)/4, $0xbf000000
+DATA minusHalf<>+40(SB)/4, $0xbf000000
+DATA minusHalf<>+44(SB)/4, $0xbf000000
+DATA minusHalf<>+48(SB)/4, $0xbf000000
+DATA minusHalf<>+52(SB)/4, $0xbf000000
+DATA minusHalf<>+56(SB)/4, $0xbf000000
+DATA minusHalf<>+60(SB)/4, $0xbf000000
+GLOBL minusHalf<>(SB), RODATA|NOPTR, $64
+
+DATA adaptiveKeep<>+0(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+4(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+8(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+12(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+16(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+20(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+24(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+28(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+32(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+36(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+40(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+44(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+48(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+52(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+56(SB)/4, $0x3f666666
+DATA adaptiveKeep<>+60(SB)/4, $0x3f666666
+GLOBL adaptiveKeep<>(SB), RODATA|NOPTR, $64
+
+DATA adaptiveTake<>+0(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+4(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+8(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+12(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+16(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+20(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+24(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+28(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+32(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+36(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+40(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+44(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+48(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+52(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+56(SB)/4, $0x3dcccccd
+DATA adaptiveTake<>+60(SB)/4, $0x3dcccccd
+GLOBL adaptiveTake<>(SB), RODATA|NOPTR, $64
+
+DATA adaptiveWidth<>+0(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+4(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+8(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+12(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+16(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+20(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+24(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+28(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+32(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+36(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+40(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+44(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+48(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+52(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+56(SB)/4, $0x3fc00000
+DATA adaptiveWidth<>+60(SB)/4, $0x3fc00000
+GLOBL adaptiveWidth<>(SB), RODATA|NOPTR, $64
+
+DATA adaptiveLeast<>+0(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+4(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+8(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+12(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+16(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+20(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+24(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+28(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+32(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+36(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+40(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+44(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+48(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+52(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+56(SB)/4, $0x38d1b717
+DATA adaptiveLeast<>+60(SB)/4, $0x38d1b717
+GLOBL adaptiveLeast<>(SB), RODATA|NOPTR, $64
+
+DATA halfPi<>+0(SB)/4, $0x3fc90fdb
+DATA halfPi<>+4(SB)/4, $0x3fc90fdb
+DATA halfPi<>+8(SB)/4, $0x3fc90fdb
+DATA halfPi<>+12(SB)/4, $0x3fc90fdb
+DATA halfPi<>+16(SB)/4, $0x3fc90fdb
+DATA halfPi<>+20(SB)/4, $0x3fc90fdb
+DATA halfPi<>+24(SB)/4, $0x3fc90fdb
+DATA halfPi<>+28(SB)/4, $0x3fc90fdb
+DATA halfPi<>+32(SB)/4, $0x3fc90fdb
+DATA halfPi<>+36(SB)/4, $0x3fc90fdb
+DATA halfPi<>+40(SB)/4, $0x3fc90fdb
+DATA halfPi<>+44(SB)/4, $0x3fc90fdb
+DATA halfPi<>+48(SB)/4, $0x3fc90fdb
+DATA halfPi<>+52(SB)/4, $0x3fc90fdb
+DATA halfPi<>+56(SB)/4, $0x3fc90fdb
+DATA halfPi<>+60(SB)/4, $0x3fc90fdb
+GLOBL halfPi<>(SB), RODATA|NOPTR, $64
+
 // func neuronForwardAVX2(r *neuronRun)
 // Requires: AVX, MMX+
 TEXT ·neuronForwardAVX2(SB), NOSPLIT, $0-8
@@ -4303,6 +4627,358 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func sigmoidSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX2
+TEXT ·sigmoidSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VMULPS  (BX), Y0, Y0
+	VORPS   signMask<>+0(SB), Y0, Y0
+	VMULPS  32(BX), Y4, Y4
+	VORPS   signMask<>+0(SB), Y4, Y4
+	VMULPS  decayLog2e<>+0(SB), Y0, Y1
+	VADDPS  decayRound<>+0(SB), Y1, Y1
+	VSUBPS  decayRound<>+0(SB), Y1, Y3
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  decayLn2<>+0(SB), Y3, Y2
+	VSUBPS  Y2, Y0, Y2
+	VMULPS  decayLn2Lo<>+0(SB), Y3, Y3
+	VSUBPS  Y3, Y2, Y2
+	VMULPS  decayLog2e<>+0(SB), Y4, Y5
+	VADDPS  decayRound<>+0(SB), Y5, Y5
+	VSUBPS  decayRound<>+0(SB), Y5, Y7
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  decayLn2<>+0(SB), Y7, Y6
+	VSUBPS  Y6, Y4, Y6
+	VMULPS  decayLn2Lo<>+0(SB), Y7, Y7
+	VSUBPS  Y7, Y6, Y6
+	VMULPS  decay6<>+0(SB), Y2, Y3
+	VMULPS  decay6<>+0(SB), Y6, Y7
+	VADDPS  decay5<>+0(SB), Y3, Y3
+	VADDPS  decay5<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay4<>+0(SB), Y3, Y3
+	VADDPS  decay4<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay3<>+0(SB), Y3, Y3
+	VADDPS  decay3<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  half<>+0(SB), Y3, Y3
+	VADDPS  half<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y2, Y15
+	VMULPS  Y15, Y3, Y3
+	VADDPS  Y2, Y3, Y3
+	VADDPS  one<>+0(SB), Y3, Y3
+	VPADDD  Y1, Y3, Y3
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y0, Y0
+	VANDNPS Y3, Y0, Y0
+	VMULPS  Y6, Y6, Y15
+	VMULPS  Y15, Y7, Y7
+	VADDPS  Y6, Y7, Y7
+	VADDPS  one<>+0(SB), Y7, Y7
+	VPADDD  Y5, Y7, Y7
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y4, Y4
+	VANDNPS Y7, Y4, Y4
+	VADDPS  one<>+0(SB), Y0, Y1
+	VMULPS  Y1, Y1, Y1
+	VMULPS  64(BX), Y0, Y0
+	VDIVPS  Y1, Y0, Y0
+	VADDPS  one<>+0(SB), Y4, Y5
+	VMULPS  Y5, Y5, Y5
+	VMULPS  96(BX), Y4, Y4
+	VDIVPS  Y5, Y4, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func exponentialSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX2
+TEXT ·exponentialSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VMULPS  (BX), Y0, Y0
+	VORPS   signMask<>+0(SB), Y0, Y0
+	VMULPS  32(BX), Y4, Y4
+	VORPS   signMask<>+0(SB), Y4, Y4
+	VMULPS  decayLog2e<>+0(SB), Y0, Y1
+	VADDPS  decayRound<>+0(SB), Y1, Y1
+	VSUBPS  decayRound<>+0(SB), Y1, Y3
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  decayLn2<>+0(SB), Y3, Y2
+	VSUBPS  Y2, Y0, Y2
+	VMULPS  decayLn2Lo<>+0(SB), Y3, Y3
+	VSUBPS  Y3, Y2, Y2
+	VMULPS  decayLog2e<>+0(SB), Y4, Y5
+	VADDPS  decayRound<>+0(SB), Y5, Y5
+	VSUBPS  decayRound<>+0(SB), Y5, Y7
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  decayLn2<>+0(SB), Y7, Y6
+	VSUBPS  Y6, Y4, Y6
+	VMULPS  decayLn2Lo<>+0(SB), Y7, Y7
+	VSUBPS  Y7, Y6, Y6
+	VMULPS  decay6<>+0(SB), Y2, Y3
+	VMULPS  decay6<>+0(SB), Y6, Y7
+	VADDPS  decay5<>+0(SB), Y3, Y3
+	VADDPS  decay5<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay4<>+0(SB), Y3, Y3
+	VADDPS  decay4<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay3<>+0(SB), Y3, Y3
+	VADDPS  decay3<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  half<>+0(SB), Y3, Y3
+	VADDPS  half<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y2, Y15
+	VMULPS  Y15, Y3, Y3
+	VADDPS  Y2, Y3, Y3
+	VADDPS  one<>+0(SB), Y3, Y3
+	VPADDD  Y1, Y3, Y3
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y0, Y0
+	VANDNPS Y3, Y0, Y0
+	VMULPS  Y6, Y6, Y15
+	VMULPS  Y15, Y7, Y7
+	VADDPS  Y6, Y7, Y7
+	VADDPS  one<>+0(SB), Y7, Y7
+	VPADDD  Y5, Y7, Y7
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y4, Y4
+	VANDNPS Y7, Y4, Y4
+	VMULPS  64(BX), Y0, Y0
+	VMULPS  96(BX), Y4, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func gaussianSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX2
+TEXT ·gaussianSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VMULPS  (BX), Y0, Y0
+	VSUBPS  128(BX), Y0, Y0
+	VMULPS  Y0, Y0, Y0
+	VMULPS  minusHalf<>+0(SB), Y0, Y0
+	VMULPS  32(BX), Y4, Y4
+	VSUBPS  160(BX), Y4, Y4
+	VMULPS  Y4, Y4, Y4
+	VMULPS  minusHalf<>+0(SB), Y4, Y4
+	VMULPS  decayLog2e<>+0(SB), Y0, Y1
+	VADDPS  decayRound<>+0(SB), Y1, Y1
+	VSUBPS  decayRound<>+0(SB), Y1, Y3
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  decayLn2<>+0(SB), Y3, Y2
+	VSUBPS  Y2, Y0, Y2
+	VMULPS  decayLn2Lo<>+0(SB), Y3, Y3
+	VSUBPS  Y3, Y2, Y2
+	VMULPS  decayLog2e<>+0(SB), Y4, Y5
+	VADDPS  decayRound<>+0(SB), Y5, Y5
+	VSUBPS  decayRound<>+0(SB), Y5, Y7
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  decayLn2<>+0(SB), Y7, Y6
+	VSUBPS  Y6, Y4, Y6
+	VMULPS  decayLn2Lo<>+0(SB), Y7, Y7
+	VSUBPS  Y7, Y6, Y6
+	VMULPS  decay6<>+0(SB), Y2, Y3
+	VMULPS  decay6<>+0(SB), Y6, Y7
+	VADDPS  decay5<>+0(SB), Y3, Y3
+	VADDPS  decay5<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay4<>+0(SB), Y3, Y3
+	VADDPS  decay4<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  decay3<>+0(SB), Y3, Y3
+	VADDPS  decay3<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y3, Y3
+	VMULPS  Y6, Y7, Y7
+	VADDPS  half<>+0(SB), Y3, Y3
+	VADDPS  half<>+0(SB), Y7, Y7
+	VMULPS  Y2, Y2, Y15
+	VMULPS  Y15, Y3, Y3
+	VADDPS  Y2, Y3, Y3
+	VADDPS  one<>+0(SB), Y3, Y3
+	VPADDD  Y1, Y3, Y3
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y0, Y0
+	VANDNPS Y3, Y0, Y0
+	VMULPS  Y6, Y6, Y15
+	VMULPS  Y15, Y7, Y7
+	VADDPS  Y6, Y7, Y7
+	VADDPS  one<>+0(SB), Y7, Y7
+	VPADDD  Y5, Y7, Y7
+	VCMPPS  $0x01, decayLeast<>+0(SB), Y4, Y4
+	VANDNPS Y7, Y4, Y4
+	VMULPS  64(BX), Y0, Y0
+	VMULPS  96(BX), Y4, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func arctanSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX
+TEXT ·arctanSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VMULPS  (BX), Y0, Y0
+	VMULPS  Y0, Y0, Y0
+	VADDPS  one<>+0(SB), Y0, Y0
+	VMOVUPS 64(BX), Y1
+	VDIVPS  Y0, Y1, Y0
+	VMULPS  32(BX), Y4, Y4
+	VMULPS  Y4, Y4, Y4
+	VADDPS  one<>+0(SB), Y4, Y4
+	VMOVUPS 96(BX), Y5
+	VDIVPS  Y4, Y5, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func adaptiveSlopeAVX2(u *float32, m *float32, d *float32, k *slopes, n int)
+// Requires: AVX
+TEXT ·adaptiveSlopeAVX2(SB), NOSPLIT, $0-40
+	MOVQ u+0(FP), AX
+	MOVQ m+8(FP), CX
+	MOVQ d+16(FP), DX
+	MOVQ n+32(FP), BX
+	MOVQ k+24(FP), SI
+
+px1more:
+	CMPQ    BX, $0x01
+	JLT     px1done
+	VMOVUPS (AX), Y0
+	VMULPS  (SI), Y0, Y0
+	VMOVAPS Y0, Y1
+	VANDPS  absMask<>+0(SB), Y1, Y1
+	VMOVUPS (CX), Y2
+	VMULPS  adaptiveKeep<>+0(SB), Y2, Y2
+	VMULPS  adaptiveTake<>+0(SB), Y1, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, (CX)
+	VSUBPS  Y2, Y1, Y1
+	VANDPS  absMask<>+0(SB), Y1, Y1
+	VMULPS  adaptiveTake<>+0(SB), Y1, Y1
+	VMOVUPS (DX), Y3
+	VMULPS  adaptiveKeep<>+0(SB), Y3, Y3
+	VADDPS  Y1, Y3, Y3
+	VMOVUPS Y3, (DX)
+	VMULPS  adaptiveWidth<>+0(SB), Y3, Y3
+	VADDPS  Y2, Y3, Y3
+	VADDPS  adaptiveLeast<>+0(SB), Y3, Y3
+	VMOVUPS 64(SI), Y1
+	VDIVPS  Y3, Y1, Y1
+	VMULPS  Y1, Y0, Y0
+	VMULPS  halfPi<>+0(SB), Y0, Y0
+	VMULPS  Y0, Y0, Y0
+	VADDPS  one<>+0(SB), Y0, Y0
+	VMULPS  half<>+0(SB), Y1, Y1
+	VMULPS  (SI), Y1, Y1
+	VDIVPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(AX), Y4
+	VMULPS  32(SI), Y4, Y4
+	VMOVAPS Y4, Y5
+	VANDPS  absMask<>+0(SB), Y5, Y5
+	VMOVUPS 32(CX), Y6
+	VMULPS  adaptiveKeep<>+0(SB), Y6, Y6
+	VMULPS  adaptiveTake<>+0(SB), Y5, Y7
+	VADDPS  Y7, Y6, Y6
+	VMOVUPS Y6, 32(CX)
+	VSUBPS  Y6, Y5, Y5
+	VANDPS  absMask<>+0(SB), Y5, Y5
+	VMULPS  adaptiveTake<>+0(SB), Y5, Y5
+	VMOVUPS 32(DX), Y7
+	VMULPS  adaptiveKeep<>+0(SB), Y7, Y7
+	VADDPS  Y5, Y7, Y7
+	VMOVUPS Y7, 32(DX)
+	VMULPS  adaptiveWidth<>+0(SB), Y7, Y7
+	VADDPS  Y6, Y7, Y7
+	VADDPS  adaptiveLeast<>+0(SB), Y7, Y7
+	VMOVUPS 96(SI), Y5
+	VDIVPS  Y7, Y5, Y5
+	VMULPS  Y5, Y4, Y4
+	VMULPS  halfPi<>+0(SB), Y4, Y4
+	VMULPS  Y4, Y4, Y4
+	VADDPS  one<>+0(SB), Y4, Y4
+	VMULPS  half<>+0(SB), Y5, Y5
+	VMULPS  32(SI), Y5, Y5
+	VDIVPS  Y4, Y5, Y5
+	VMOVUPS Y5, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x01, BX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
 // func neuronForwardAVX512(r *neuronRun)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·neuronForwardAVX512(SB), NOSPLIT, $0-8
@@ -8007,6 +8683,653 @@ px1more:
 	VMULPS  (CX), Z31, Z0
 	VMULPS  (DX), Z30, Z1
 	VADDPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x01, BX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func sigmoidSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·sigmoidSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ      DX, $0x04
+	JLT       px4done
+	VMOVUPS   (CX), Z0
+	VMOVUPS   64(CX), Z4
+	VMOVUPS   128(CX), Z8
+	VMOVUPS   192(CX), Z12
+	VMULPS    (BX), Z0, Z0
+	VPORD     signMask<>+0(SB), Z0, Z0
+	VMULPS    (BX), Z4, Z4
+	VPORD     signMask<>+0(SB), Z4, Z4
+	VMULPS    (BX), Z8, Z8
+	VPORD     signMask<>+0(SB), Z8, Z8
+	VMULPS    (BX), Z12, Z12
+	VPORD     signMask<>+0(SB), Z12, Z12
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decayLog2e<>+0(SB), Z4, Z5
+	VADDPS    decayRound<>+0(SB), Z5, Z5
+	VSUBPS    decayRound<>+0(SB), Z5, Z7
+	VPSLLD    $0x17, Z5, Z5
+	VMULPS    decayLn2<>+0(SB), Z7, Z6
+	VSUBPS    Z6, Z4, Z6
+	VMULPS    decayLn2Lo<>+0(SB), Z7, Z7
+	VSUBPS    Z7, Z6, Z6
+	VMULPS    decayLog2e<>+0(SB), Z8, Z9
+	VADDPS    decayRound<>+0(SB), Z9, Z9
+	VSUBPS    decayRound<>+0(SB), Z9, Z11
+	VPSLLD    $0x17, Z9, Z9
+	VMULPS    decayLn2<>+0(SB), Z11, Z10
+	VSUBPS    Z10, Z8, Z10
+	VMULPS    decayLn2Lo<>+0(SB), Z11, Z11
+	VSUBPS    Z11, Z10, Z10
+	VMULPS    decayLog2e<>+0(SB), Z12, Z13
+	VADDPS    decayRound<>+0(SB), Z13, Z13
+	VSUBPS    decayRound<>+0(SB), Z13, Z15
+	VPSLLD    $0x17, Z13, Z13
+	VMULPS    decayLn2<>+0(SB), Z15, Z14
+	VSUBPS    Z14, Z12, Z14
+	VMULPS    decayLn2Lo<>+0(SB), Z15, Z15
+	VSUBPS    Z15, Z14, Z14
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VMULPS    decay6<>+0(SB), Z6, Z7
+	VMULPS    decay6<>+0(SB), Z10, Z11
+	VMULPS    decay6<>+0(SB), Z14, Z15
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VADDPS    decay5<>+0(SB), Z7, Z7
+	VADDPS    decay5<>+0(SB), Z11, Z11
+	VADDPS    decay5<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VADDPS    decay4<>+0(SB), Z7, Z7
+	VADDPS    decay4<>+0(SB), Z11, Z11
+	VADDPS    decay4<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VADDPS    decay3<>+0(SB), Z7, Z7
+	VADDPS    decay3<>+0(SB), Z11, Z11
+	VADDPS    decay3<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    half<>+0(SB), Z3, Z3
+	VADDPS    half<>+0(SB), Z7, Z7
+	VADDPS    half<>+0(SB), Z11, Z11
+	VADDPS    half<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMULPS    Z6, Z6, Z31
+	VMULPS    Z31, Z7, Z7
+	VADDPS    Z6, Z7, Z7
+	VADDPS    one<>+0(SB), Z7, Z7
+	VPADDD    Z5, Z7, Z7
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z4, K1
+	VMOVAPS.Z Z7, K1, Z4
+	VMULPS    Z10, Z10, Z31
+	VMULPS    Z31, Z11, Z11
+	VADDPS    Z10, Z11, Z11
+	VADDPS    one<>+0(SB), Z11, Z11
+	VPADDD    Z9, Z11, Z11
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z8, K1
+	VMOVAPS.Z Z11, K1, Z8
+	VMULPS    Z14, Z14, Z31
+	VMULPS    Z31, Z15, Z15
+	VADDPS    Z14, Z15, Z15
+	VADDPS    one<>+0(SB), Z15, Z15
+	VPADDD    Z13, Z15, Z15
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z12, K1
+	VMOVAPS.Z Z15, K1, Z12
+	VADDPS    one<>+0(SB), Z0, Z1
+	VMULPS    Z1, Z1, Z1
+	VMULPS    64(BX), Z0, Z0
+	VDIVPS    Z1, Z0, Z0
+	VADDPS    one<>+0(SB), Z4, Z5
+	VMULPS    Z5, Z5, Z5
+	VMULPS    64(BX), Z4, Z4
+	VDIVPS    Z5, Z4, Z4
+	VADDPS    one<>+0(SB), Z8, Z9
+	VMULPS    Z9, Z9, Z9
+	VMULPS    64(BX), Z8, Z8
+	VDIVPS    Z9, Z8, Z8
+	VADDPS    one<>+0(SB), Z12, Z13
+	VMULPS    Z13, Z13, Z13
+	VMULPS    64(BX), Z12, Z12
+	VDIVPS    Z13, Z12, Z12
+	VMOVUPS   Z0, (AX)
+	VMOVUPS   Z4, 64(AX)
+	VMOVUPS   Z8, 128(AX)
+	VMOVUPS   Z12, 192(AX)
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x04, DX
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ      DX, $0x01
+	JLT       px1done
+	VMOVUPS   (CX), Z0
+	VMULPS    (BX), Z0, Z0
+	VPORD     signMask<>+0(SB), Z0, Z0
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    half<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VADDPS    one<>+0(SB), Z0, Z1
+	VMULPS    Z1, Z1, Z1
+	VMULPS    64(BX), Z0, Z0
+	VDIVPS    Z1, Z0, Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $0x00000040, AX
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x01, DX
+	JMP       px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func exponentialSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·exponentialSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ      DX, $0x04
+	JLT       px4done
+	VMOVUPS   (CX), Z0
+	VMOVUPS   64(CX), Z4
+	VMOVUPS   128(CX), Z8
+	VMOVUPS   192(CX), Z12
+	VMULPS    (BX), Z0, Z0
+	VPORD     signMask<>+0(SB), Z0, Z0
+	VMULPS    (BX), Z4, Z4
+	VPORD     signMask<>+0(SB), Z4, Z4
+	VMULPS    (BX), Z8, Z8
+	VPORD     signMask<>+0(SB), Z8, Z8
+	VMULPS    (BX), Z12, Z12
+	VPORD     signMask<>+0(SB), Z12, Z12
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decayLog2e<>+0(SB), Z4, Z5
+	VADDPS    decayRound<>+0(SB), Z5, Z5
+	VSUBPS    decayRound<>+0(SB), Z5, Z7
+	VPSLLD    $0x17, Z5, Z5
+	VMULPS    decayLn2<>+0(SB), Z7, Z6
+	VSUBPS    Z6, Z4, Z6
+	VMULPS    decayLn2Lo<>+0(SB), Z7, Z7
+	VSUBPS    Z7, Z6, Z6
+	VMULPS    decayLog2e<>+0(SB), Z8, Z9
+	VADDPS    decayRound<>+0(SB), Z9, Z9
+	VSUBPS    decayRound<>+0(SB), Z9, Z11
+	VPSLLD    $0x17, Z9, Z9
+	VMULPS    decayLn2<>+0(SB), Z11, Z10
+	VSUBPS    Z10, Z8, Z10
+	VMULPS    decayLn2Lo<>+0(SB), Z11, Z11
+	VSUBPS    Z11, Z10, Z10
+	VMULPS    decayLog2e<>+0(SB), Z12, Z13
+	VADDPS    decayRound<>+0(SB), Z13, Z13
+	VSUBPS    decayRound<>+0(SB), Z13, Z15
+	VPSLLD    $0x17, Z13, Z13
+	VMULPS    decayLn2<>+0(SB), Z15, Z14
+	VSUBPS    Z14, Z12, Z14
+	VMULPS    decayLn2Lo<>+0(SB), Z15, Z15
+	VSUBPS    Z15, Z14, Z14
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VMULPS    decay6<>+0(SB), Z6, Z7
+	VMULPS    decay6<>+0(SB), Z10, Z11
+	VMULPS    decay6<>+0(SB), Z14, Z15
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VADDPS    decay5<>+0(SB), Z7, Z7
+	VADDPS    decay5<>+0(SB), Z11, Z11
+	VADDPS    decay5<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VADDPS    decay4<>+0(SB), Z7, Z7
+	VADDPS    decay4<>+0(SB), Z11, Z11
+	VADDPS    decay4<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VADDPS    decay3<>+0(SB), Z7, Z7
+	VADDPS    decay3<>+0(SB), Z11, Z11
+	VADDPS    decay3<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    half<>+0(SB), Z3, Z3
+	VADDPS    half<>+0(SB), Z7, Z7
+	VADDPS    half<>+0(SB), Z11, Z11
+	VADDPS    half<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMULPS    Z6, Z6, Z31
+	VMULPS    Z31, Z7, Z7
+	VADDPS    Z6, Z7, Z7
+	VADDPS    one<>+0(SB), Z7, Z7
+	VPADDD    Z5, Z7, Z7
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z4, K1
+	VMOVAPS.Z Z7, K1, Z4
+	VMULPS    Z10, Z10, Z31
+	VMULPS    Z31, Z11, Z11
+	VADDPS    Z10, Z11, Z11
+	VADDPS    one<>+0(SB), Z11, Z11
+	VPADDD    Z9, Z11, Z11
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z8, K1
+	VMOVAPS.Z Z11, K1, Z8
+	VMULPS    Z14, Z14, Z31
+	VMULPS    Z31, Z15, Z15
+	VADDPS    Z14, Z15, Z15
+	VADDPS    one<>+0(SB), Z15, Z15
+	VPADDD    Z13, Z15, Z15
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z12, K1
+	VMOVAPS.Z Z15, K1, Z12
+	VMULPS    64(BX), Z0, Z0
+	VMULPS    64(BX), Z4, Z4
+	VMULPS    64(BX), Z8, Z8
+	VMULPS    64(BX), Z12, Z12
+	VMOVUPS   Z0, (AX)
+	VMOVUPS   Z4, 64(AX)
+	VMOVUPS   Z8, 128(AX)
+	VMOVUPS   Z12, 192(AX)
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x04, DX
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ      DX, $0x01
+	JLT       px1done
+	VMOVUPS   (CX), Z0
+	VMULPS    (BX), Z0, Z0
+	VPORD     signMask<>+0(SB), Z0, Z0
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    half<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMULPS    64(BX), Z0, Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $0x00000040, AX
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x01, DX
+	JMP       px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func gaussianSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·gaussianSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ      DX, $0x04
+	JLT       px4done
+	VMOVUPS   (CX), Z0
+	VMOVUPS   64(CX), Z4
+	VMOVUPS   128(CX), Z8
+	VMOVUPS   192(CX), Z12
+	VMULPS    (BX), Z0, Z0
+	VSUBPS    128(BX), Z0, Z0
+	VMULPS    Z0, Z0, Z0
+	VMULPS    minusHalf<>+0(SB), Z0, Z0
+	VMULPS    (BX), Z4, Z4
+	VSUBPS    128(BX), Z4, Z4
+	VMULPS    Z4, Z4, Z4
+	VMULPS    minusHalf<>+0(SB), Z4, Z4
+	VMULPS    (BX), Z8, Z8
+	VSUBPS    128(BX), Z8, Z8
+	VMULPS    Z8, Z8, Z8
+	VMULPS    minusHalf<>+0(SB), Z8, Z8
+	VMULPS    (BX), Z12, Z12
+	VSUBPS    128(BX), Z12, Z12
+	VMULPS    Z12, Z12, Z12
+	VMULPS    minusHalf<>+0(SB), Z12, Z12
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decayLog2e<>+0(SB), Z4, Z5
+	VADDPS    decayRound<>+0(SB), Z5, Z5
+	VSUBPS    decayRound<>+0(SB), Z5, Z7
+	VPSLLD    $0x17, Z5, Z5
+	VMULPS    decayLn2<>+0(SB), Z7, Z6
+	VSUBPS    Z6, Z4, Z6
+	VMULPS    decayLn2Lo<>+0(SB), Z7, Z7
+	VSUBPS    Z7, Z6, Z6
+	VMULPS    decayLog2e<>+0(SB), Z8, Z9
+	VADDPS    decayRound<>+0(SB), Z9, Z9
+	VSUBPS    decayRound<>+0(SB), Z9, Z11
+	VPSLLD    $0x17, Z9, Z9
+	VMULPS    decayLn2<>+0(SB), Z11, Z10
+	VSUBPS    Z10, Z8, Z10
+	VMULPS    decayLn2Lo<>+0(SB), Z11, Z11
+	VSUBPS    Z11, Z10, Z10
+	VMULPS    decayLog2e<>+0(SB), Z12, Z13
+	VADDPS    decayRound<>+0(SB), Z13, Z13
+	VSUBPS    decayRound<>+0(SB), Z13, Z15
+	VPSLLD    $0x17, Z13, Z13
+	VMULPS    decayLn2<>+0(SB), Z15, Z14
+	VSUBPS    Z14, Z12, Z14
+	VMULPS    decayLn2Lo<>+0(SB), Z15, Z15
+	VSUBPS    Z15, Z14, Z14
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VMULPS    decay6<>+0(SB), Z6, Z7
+	VMULPS    decay6<>+0(SB), Z10, Z11
+	VMULPS    decay6<>+0(SB), Z14, Z15
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VADDPS    decay5<>+0(SB), Z7, Z7
+	VADDPS    decay5<>+0(SB), Z11, Z11
+	VADDPS    decay5<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VADDPS    decay4<>+0(SB), Z7, Z7
+	VADDPS    decay4<>+0(SB), Z11, Z11
+	VADDPS    decay4<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VADDPS    decay3<>+0(SB), Z7, Z7
+	VADDPS    decay3<>+0(SB), Z11, Z11
+	VADDPS    decay3<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z3, Z3
+	VMULPS    Z6, Z7, Z7
+	VMULPS    Z10, Z11, Z11
+	VMULPS    Z14, Z15, Z15
+	VADDPS    half<>+0(SB), Z3, Z3
+	VADDPS    half<>+0(SB), Z7, Z7
+	VADDPS    half<>+0(SB), Z11, Z11
+	VADDPS    half<>+0(SB), Z15, Z15
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMULPS    Z6, Z6, Z31
+	VMULPS    Z31, Z7, Z7
+	VADDPS    Z6, Z7, Z7
+	VADDPS    one<>+0(SB), Z7, Z7
+	VPADDD    Z5, Z7, Z7
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z4, K1
+	VMOVAPS.Z Z7, K1, Z4
+	VMULPS    Z10, Z10, Z31
+	VMULPS    Z31, Z11, Z11
+	VADDPS    Z10, Z11, Z11
+	VADDPS    one<>+0(SB), Z11, Z11
+	VPADDD    Z9, Z11, Z11
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z8, K1
+	VMOVAPS.Z Z11, K1, Z8
+	VMULPS    Z14, Z14, Z31
+	VMULPS    Z31, Z15, Z15
+	VADDPS    Z14, Z15, Z15
+	VADDPS    one<>+0(SB), Z15, Z15
+	VPADDD    Z13, Z15, Z15
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z12, K1
+	VMOVAPS.Z Z15, K1, Z12
+	VMULPS    64(BX), Z0, Z0
+	VMULPS    64(BX), Z4, Z4
+	VMULPS    64(BX), Z8, Z8
+	VMULPS    64(BX), Z12, Z12
+	VMOVUPS   Z0, (AX)
+	VMOVUPS   Z4, 64(AX)
+	VMOVUPS   Z8, 128(AX)
+	VMOVUPS   Z12, 192(AX)
+	ADDQ      $0x00000100, AX
+	ADDQ      $0x00000100, CX
+	SUBQ      $0x04, DX
+	JMP       px4more
+
+px4done:
+px1more:
+	CMPQ      DX, $0x01
+	JLT       px1done
+	VMOVUPS   (CX), Z0
+	VMULPS    (BX), Z0, Z0
+	VSUBPS    128(BX), Z0, Z0
+	VMULPS    Z0, Z0, Z0
+	VMULPS    minusHalf<>+0(SB), Z0, Z0
+	VMULPS    decayLog2e<>+0(SB), Z0, Z1
+	VADDPS    decayRound<>+0(SB), Z1, Z1
+	VSUBPS    decayRound<>+0(SB), Z1, Z3
+	VPSLLD    $0x17, Z1, Z1
+	VMULPS    decayLn2<>+0(SB), Z3, Z2
+	VSUBPS    Z2, Z0, Z2
+	VMULPS    decayLn2Lo<>+0(SB), Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VMULPS    decay6<>+0(SB), Z2, Z3
+	VADDPS    decay5<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay4<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    decay3<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z3
+	VADDPS    half<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z2, Z31
+	VMULPS    Z31, Z3, Z3
+	VADDPS    Z2, Z3, Z3
+	VADDPS    one<>+0(SB), Z3, Z3
+	VPADDD    Z1, Z3, Z3
+	VCMPPS    $0x05, decayLeast<>+0(SB), Z0, K1
+	VMOVAPS.Z Z3, K1, Z0
+	VMULPS    64(BX), Z0, Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $0x00000040, AX
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x01, DX
+	JMP       px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func arctanSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·arctanSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ    DX, $0x04
+	JLT     px4done
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z4
+	VMOVUPS 128(CX), Z8
+	VMOVUPS 192(CX), Z12
+	VMULPS  (BX), Z0, Z0
+	VMULPS  Z0, Z0, Z0
+	VADDPS  one<>+0(SB), Z0, Z0
+	VMOVUPS 64(BX), Z1
+	VDIVPS  Z0, Z1, Z0
+	VMULPS  (BX), Z4, Z4
+	VMULPS  Z4, Z4, Z4
+	VADDPS  one<>+0(SB), Z4, Z4
+	VMOVUPS 64(BX), Z5
+	VDIVPS  Z4, Z5, Z4
+	VMULPS  (BX), Z8, Z8
+	VMULPS  Z8, Z8, Z8
+	VADDPS  one<>+0(SB), Z8, Z8
+	VMOVUPS 64(BX), Z9
+	VDIVPS  Z8, Z9, Z8
+	VMULPS  (BX), Z12, Z12
+	VMULPS  Z12, Z12, Z12
+	VADDPS  one<>+0(SB), Z12, Z12
+	VMOVUPS 64(BX), Z13
+	VDIVPS  Z12, Z13, Z12
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z4, 64(AX)
+	VMOVUPS Z8, 128(AX)
+	VMOVUPS Z12, 192(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	SUBQ    $0x04, DX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Z0
+	VMULPS  (BX), Z0, Z0
+	VMULPS  Z0, Z0, Z0
+	VADDPS  one<>+0(SB), Z0, Z0
+	VMOVUPS 64(BX), Z1
+	VDIVPS  Z0, Z1, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func adaptiveSlopeAVX512(u *float32, m *float32, d *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·adaptiveSlopeAVX512(SB), NOSPLIT, $0-40
+	MOVQ u+0(FP), AX
+	MOVQ m+8(FP), CX
+	MOVQ d+16(FP), DX
+	MOVQ n+32(FP), BX
+	MOVQ k+24(FP), SI
+
+px1more:
+	CMPQ    BX, $0x01
+	JLT     px1done
+	VMOVUPS (AX), Z0
+	VMULPS  (SI), Z0, Z0
+	VMOVAPS Z0, Z1
+	VPANDD  absMask<>+0(SB), Z1, Z1
+	VMOVUPS (CX), Z2
+	VMULPS  adaptiveKeep<>+0(SB), Z2, Z2
+	VMULPS  adaptiveTake<>+0(SB), Z1, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS Z2, (CX)
+	VSUBPS  Z2, Z1, Z1
+	VPANDD  absMask<>+0(SB), Z1, Z1
+	VMULPS  adaptiveTake<>+0(SB), Z1, Z1
+	VMOVUPS (DX), Z3
+	VMULPS  adaptiveKeep<>+0(SB), Z3, Z3
+	VADDPS  Z1, Z3, Z3
+	VMOVUPS Z3, (DX)
+	VMULPS  adaptiveWidth<>+0(SB), Z3, Z3
+	VADDPS  Z2, Z3, Z3
+	VADDPS  adaptiveLeast<>+0(SB), Z3, Z3
+	VMOVUPS 64(SI), Z1
+	VDIVPS  Z3, Z1, Z1
+	VMULPS  Z1, Z0, Z0
+	VMULPS  halfPi<>+0(SB), Z0, Z0
+	VMULPS  Z0, Z0, Z0
+	VADDPS  one<>+0(SB), Z0, Z0
+	VMULPS  half<>+0(SB), Z1, Z1
+	VMULPS  (SI), Z1, Z1
+	VDIVPS  Z0, Z1, Z1
 	VMOVUPS Z1, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX

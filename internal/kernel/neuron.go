@@ -203,6 +203,16 @@ type Compact interface {
 	Support() float32
 }
 
+// BlockSurrogate is a Surrogate whose derivative at a neuron may depend on the neuron and on
+// other neurons of the same image and block of channels.
+type BlockSurrogate interface {
+	Surrogate
+	// BlockDerivative overwrites u, [Steps][Pixels][16], by the derivatives for a block of an
+	// image. If Pixels is 1, it has all blocks of the image at once, [blocks][Steps][1][16], and
+	// block is 0. It is called once for each of them, from several goroutines at a time.
+	BlockDerivative(u []float32, image, block int)
+}
+
 // NeuronGrad holds what a backward scan reads: the arguments and the result of the forward
 // pass, and the gradient Dout of the spikes. Dout has DoutSteps steps: Steps, or 1 if it is
 // the same at every step. Detach leaves the reset out of the gradient.
@@ -246,7 +256,7 @@ func NeuronBackward(dx []float32, g NeuronGrad, add bool, threads int) {
 //	dcur                [Units][CurrentSteps][Pixels][16]
 //	sum, dot, mean, inv [blocks][16]
 func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, inv []float64, threads int) {
-	per := ceilDiv(g.Pixels, g.whole(g.runPixels())) * g.Images // runs of a block
+	per := ceilDiv(g.Pixels, g.runOf(g.Surrogate, g.whole(g.runPixels()))) * g.Images // runs of a block
 	buf := zeroPartials(g.Units / g.Images * per * 2 * Lanes)
 	defer partials.put(buf)
 	part := *buf // [blocks][runs][2][16]
@@ -257,9 +267,17 @@ func NeuronNormBackward(dcur []float32, sum, dot []float64, g NeuronGrad, mean, 
 // backward writes A·dcur to dx. If mean is set, it writes dcur and the sums of each run.
 func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, threads int) {
 	l := CurrentLevel()
-	size := g.whole(g.runPixels())
+	size := g.runOf(g.Surrogate, g.whole(g.runPixels()))
 	perUnit := ceilDiv(g.Pixels, size)
 	triangle, inline := g.Surrogate.(Triangle)
+	layer := g.ofLayer(g.Surrogate, threads, func(u int, buf []float32) {
+		r := g.run(u, 0, 1, g.Neuron, g.X, g.Norm, g.Spikes)
+		state := buf[g.Steps*Lanes:]
+		clear(state[:Lanes])
+		r.slope, r.state, r.mem, r.memStep = unsafe.Pointer(&buf[0]), unsafe.Pointer(&state[0]), unsafe.Pointer(&state[Lanes]), Lanes*4
+		l.neuronMembranes(&r)
+	})
+	defer layer.release()
 	var windows []int64
 	means := 0 // steps of gradients of means
 	if g.Pool != nil {
@@ -268,7 +286,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 		windows, means = *offsets, g.DoutSteps
 	}
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		tile := g.whole(g.tilePixels(hi - lo))
+		tile := g.runOf(g.Surrogate, g.whole(g.tilePixels(hi-lo)))
 		vectors := g.Steps * tile
 		buf := scratch((2*vectors + (2+means)*tile) * Lanes)
 		defer release(buf)
@@ -312,8 +330,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 				r.dout, r.doutStep = unsafe.Pointer(&dout[0]), uint64(stride(g.DoutSteps, n)*Lanes*4)
 			}
 			if !inline {
-				u := slope[:g.Steps*n*Lanes]
-				g.Surrogate.Derivative(u, u)
+				g.derivatives(g.Surrogate, slope[:g.Steps*n*Lanes], u, layer)
 			}
 			clear(state[:n*Lanes])
 			if r.total != nil {

@@ -37,7 +37,7 @@ func (e *StateDict) Define(fs *flag.FlagSet) {
 	cli.Var(fs, &e.Decay, "decay", 1, "(0, 1]", "decay λ of the membrane potential"+dict+"; 1 is no leak")
 	cli.Var(fs, &e.Theta, "theta", 1, "(0, ∞)", "firing threshold θ"+dict)
 	fs.StringVar(&e.Reset, "reset", "hard", "`kind` of reset after a spike"+dict+": hard (to 0) or soft (by -θ)")
-	fs.StringVar(&e.Surrogate, "surrogate", "triangle", "`name` of the surrogate gradient"+dict+": triangle, rectangle, sigmoid, arctan or fast_sigmoid")
+	fs.StringVar(&e.Surrogate, "surrogate", "triangle", "`name` of the surrogate gradient"+dict+": triangle, rectangle, sigmoid, arctan, fast_sigmoid, exponential, dampened_exponential or straight_through")
 	cli.Var(fs, &e.Param, "surrogate-param", 1, "(0, ∞)", "width, α or slope of the surrogate"+dict)
 }
 

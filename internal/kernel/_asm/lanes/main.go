@@ -17,6 +17,7 @@ func main() {
 	Package("../laneargs.go")
 	ConstraintExpr("!purego")
 	constants()
+	makeSlopeConstants()
 	for _, s := range All {
 		neuronForward(s)
 		neuronSupport(s)
@@ -48,6 +49,11 @@ func main() {
 		adam(s)
 		extrapolate(s)
 		combine(s)
+		sigmoidSlope(s)
+		exponentialSlope(s)
+		gaussianSlope(s)
+		arctanSlope(s)
+		adaptiveSlope(s)
 	}
 	Generate()
 }

@@ -1,0 +1,712 @@
+package attack
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// probes is the number of images for the checks that make passes of their own.
+const probes = 64
+
+// check computes the twelve checks.
+func (e *siege) check(ctx context.Context) error {
+	p := &probe{siege: e, gradient: snn.BPTT{}}
+	for k, a := range e.Attacks {
+		if a, ok := a.Attack.(*Attack); ok && !snn.ChangesForward(a.Gradient) && e.report.Attacks[k].Refused == "" {
+			p.gradient = a.Gradient
+			break
+		}
+	}
+	for _, r := range e.report.Results {
+		if r.BrokenBy != Misclassified && len(p.images) < probes {
+			p.images = append(p.images, r.Index)
+		}
+	}
+	points := []struct {
+		name  string
+		check func(ctx context.Context, c *Check) error
+	}{
+		{"accuracy falls as ε grows", p.radii},
+		{"many steps are at least as strong as one, and enough", p.steps},
+		{"attacks with gradients are at least as strong as those without", p.masked},
+		{"gradients are not zero", p.zeros},
+		{"several gradients, objectives and starts", p.variety},
+		{"logits and surrogates of a usual scale", p.scale},
+		{"verdicts do not depend on chance", p.chance},
+		{"the best points are kept and predicted anew", p.kept},
+		{"the objective is smooth near the images", p.roughness},
+		{"a planted point is found", p.planted},
+		{"no certified image is broken", p.certified},
+		{"the record is complete", p.record},
+	}
+	for i, point := range points {
+		c := Check{Point: i + 1, Name: point.name, Status: OK}
+		switch {
+		case len(p.images) == 0:
+			c.skip("The network classifies no image as labelled.")
+		case e.report.Partial && point.name != "the record is complete":
+			c.skip("The battery was stopped.")
+		default:
+			if err := point.check(ctx, &c); err != nil {
+				return fmt.Errorf("check %d, %s: %w", c.Point, c.Name, err)
+			}
+		}
+		e.report.Checks = append(e.report.Checks, c)
+	}
+	return nil
+}
+
+func (c *Check) skip(text string) { c.Status, c.Text = Skipped, text }
+
+// raise sets the status, unless a worse one is set, and adds advice.
+func (c *Check) raise(s Status, advice string) {
+	if c.Status != Fault {
+		c.Status = s
+	}
+	c.Advice = strings.TrimSpace(c.Advice + " " + advice)
+}
+
+// probe makes passes around some images.
+type probe struct {
+	*siege
+	images   []int // at least one, all classified as labelled
+	gradient snn.Gradient
+}
+
+// each runs fn for every probe image, with an oracle of its own.
+func (p *probe) each(ctx context.Context, purpose string, fn func(k int, o *Oracle) error) error {
+	en := engine{model: p.model, n: len(p.images), run: func(ask asker, k int) error {
+		x, err := p.read(p.images[k])
+		if err != nil {
+			return err
+		}
+		return fn(k, p.oracle(ask, x, p.images[k], p.cfg.Key.Derive("check "+purpose, 0)))
+	}}
+	return en.do(ctx)
+}
+
+// broken runs an attack around every probe image and returns which of them it breaks.
+func (p *probe) broken(ctx context.Context, purpose string, a *Attack) ([]bool, error) {
+	broke := make([]bool, len(p.images))
+	err := p.each(ctx, purpose, func(k int, o *Oracle) error {
+		o.Threat = Threat{a.Norm, a.Eps, p.Threat.PerFrame}
+		err := a.Search(o)
+		broke[k] = o.found
+		return err
+	})
+	return broke, err
+}
+
+// apgd returns a short attack of radius eps.
+func (p *probe) apgd(eps float32, steps int) *Attack {
+	return &Attack{
+		Objective: Margin{}, Gradient: p.gradient, Norm: p.Threat.Norm, Start: AtImage{}, Eps: eps, Rule: APGD{}, Steps: steps,
+		KeepBest: true, SharedFrames: p.Threat.PerFrame,
+	}
+}
+
+// radii is check 1.
+func (p *probe) radii(ctx context.Context, c *Check) error {
+	most := float32(1)
+	if p.Threat.Norm != (LInf{}) {
+		most = float32(math.Sqrt(float64(p.data.Shape().Neurons() * p.data.Shape().Steps)))
+	}
+	eps := []float32{p.Threat.Eps / 2, p.Threat.Eps, min(2*p.Threat.Eps, most), most}
+	var left []int
+	for _, r := range eps {
+		broke, err := p.broken(ctx, "radii", p.apgd(r, 40))
+		if err != nil {
+			return err
+		}
+		left = append(left, len(broke)-number(broke))
+	}
+	n := len(p.images)
+	c.Text = fmt.Sprintf("APGD of 40 steps leaves %d, %d and %d of %d images at ε/2, ε and 2ε, and %d with no bound but [0,1].", left[0], left[1], left[2], n, left[3])
+	for i := 1; i < len(left); i++ {
+		if left[i] > left[i-1]+max(1, n/50) {
+			c.raise(Fault, "A larger ε leaves more images, which no bounded set can do: the attack is too weak to measure with.")
+			break
+		}
+	}
+	if chance := float64(n) / float64(p.model.Classes()); float64(left[3]) > chance {
+		c.raise(Warning, "Without a bound any image can become any other, so the attack should leave no more than chance. Its gradients are masked: trust searches by score alone.")
+	}
+	return nil
+}
+
+// steps is check 2.
+func (p *probe) steps(ctx context.Context, c *Check) error {
+	fgsm := FGSM(p.Threat.Eps, p.gradient)
+	fgsm.Norm, fgsm.KeepBest, fgsm.SharedFrames = p.Threat.Norm, true, p.Threat.PerFrame
+	one, err := p.broken(ctx, "one step", fgsm)
+	if err != nil {
+		return err
+	}
+	many, err := p.broken(ctx, "many steps", p.apgd(p.Threat.Eps, 40))
+	if err != nil {
+		return err
+	}
+	alone := 0
+	for k := range one {
+		if one[k] && !many[k] {
+			alone++
+		}
+	}
+	longest, name, late := 0, "", 0.0
+	for k, a := range p.report.Attacks {
+		if a.Settings.Steps <= longest || !p.follows(k) {
+			continue
+		}
+		longest, name, late = a.Settings.Steps, a.Name, 0
+		met := 0
+		for _, r := range p.report.Results {
+			if k < len(r.Trials) && !r.Trials[k].Broke {
+				late += float64(r.Trials[k].Late)
+				met++
+			}
+		}
+		late /= float64(max(met, 1))
+	}
+	c.Text = fmt.Sprintf("FGSM breaks %d of %d images, APGD of 40 steps %d, and FGSM alone %d.", number(one), len(one), number(many), alone)
+	if alone > max(1, len(one)/50) {
+		c.raise(Warning, "One step breaks what many steps do not: give the attacks more steps, or other step rules.")
+	}
+	switch {
+	case longest == 0:
+		c.raise(Warning, "No attack of the battery follows gradients: add one.")
+		return nil
+	case longest < 20:
+		c.raise(Warning, fmt.Sprintf("The longest gradient attack has %d steps, too few to converge: give it 20 or more.", longest))
+	case late > 0.05:
+		c.raise(Warning, "It has not converged: give it more steps.")
+	}
+	c.Text += fmt.Sprintf(" The longest gradient attack, %s, makes %.1f %% of its gain in the last tenth of its %d steps.", name, 100*late, longest)
+	return nil
+}
+
+// follows reports whether attack k asked for gradients.
+func (p *probe) follows(k int) bool {
+	for _, r := range p.report.Results {
+		if k < len(r.Trials) && r.Trials[k].Gradients > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// masked is check 3.
+func (p *probe) masked(ctx context.Context, c *Check) error {
+	gradients, scores := 0, 0
+	for k, a := range p.report.Attacks {
+		if p.follows(k) {
+			gradients += a.Broke
+		} else if gradients > 0 || k > 0 && p.anyFollows(k) {
+			scores += a.Broke
+		}
+	}
+	noise := make([]bool, len(p.images))
+	err := p.each(ctx, "noise", func(k int, o *Oracle) error {
+		err := RandomNoise{p.Threat.Norm, p.Threat.Eps, 50}.Search(o)
+		noise[k] = o.found
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	lucky := 0
+	for k, i := range p.images {
+		if noise[k] && p.result(i).BrokenBy == Survived {
+			lucky++
+		}
+	}
+	n := p.report.Images
+	c.Text = fmt.Sprintf("Attacks with gradients break %d images, and those without break %d more (%.1f points). 50 random points break %d of %d images, %d of which stood against the battery.",
+		gradients, scores, 100*float64(scores)/float64(n), number(noise), len(noise), lucky)
+	switch {
+	case scores > gradients:
+		c.raise(Fault, "Scores alone break more images than gradients do: the gradients are masked. Give searches by score a larger budget, and use other surrogates.")
+	case float64(scores) > 0.002*float64(n):
+		c.raise(Warning, "Gradients are masked in part, as is usual for spikes: what is left depends on the budget of the searches by score.")
+	}
+	if lucky > 0 {
+		c.raise(Fault, "Random points break what the attacks do not: the attacks are broken.")
+	}
+	return nil
+}
+
+// anyFollows reports whether an attack before attack k asked for gradients.
+func (p *probe) anyFollows(k int) bool {
+	for j := range k {
+		if p.follows(j) {
+			return true
+		}
+	}
+	return false
+}
+
+// result returns the result of an image of the data.
+func (p *probe) result(i int) ImageResult {
+	k, _ := slices.BinarySearchFunc(p.report.Results, i, func(r ImageResult, i int) int { return cmp.Compare(r.Index, i) })
+	return p.report.Results[k]
+}
+
+// zeros is check 4.
+func (p *probe) zeros(ctx context.Context, c *Check) error {
+	met, zero := 0, 0
+	for _, r := range p.report.Results {
+		gradients, zeros := 0, 0
+		for _, t := range r.Trials {
+			gradients += t.Gradients
+			zeros += t.Zeros
+		}
+		if gradients > 0 {
+			met++
+			if zeros*2 > gradients {
+				zero++
+			}
+		}
+	}
+	w := &watch{Gradient: p.gradient, zero: map[string]int{}, all: map[string]int{}}
+	_, err := p.broken(ctx, "zeros", &Attack{
+		Objective: Margin{}, Gradient: w, Norm: p.Threat.Norm, Start: InBall{}, Eps: p.Threat.Eps, Alpha: p.Threat.Eps, Steps: 1,
+		KeepBest: true, SharedFrames: p.Threat.PerFrame,
+	})
+	if err != nil {
+		return err
+	}
+	still, err := p.still()
+	if err != nil {
+		return err
+	}
+	worst, share := "", -1.0
+	for _, name := range slices.Sorted(maps.Keys(w.all)) {
+		if s := float64(w.zero[name]) / float64(w.all[name]); s > share {
+			worst, share = name, s
+		}
+	}
+	c.Text = fmt.Sprintf("%d of %d images had mostly zero gradients. Of the layers, %s has the most zeros: %.1f %% of the gradients of its currents.", zero, met, worst, 100*share)
+	if zero*100 > met {
+		c.raise(Warning, "Where the gradient is zero an attack stands still: use wider surrogates, or searches by score.")
+	}
+	if share > 0.99 {
+		c.raise(Fault, fmt.Sprintf("Hardly any gradient passes layer %s: use a wider surrogate there.", worst))
+	}
+	if len(still) > 0 {
+		c.raise(Fault, fmt.Sprintf("Layer %s hardly reacts to its input: at least 99 %% of its neurons fire always or never. Only searches by score see past it.", strings.Join(still, ", ")))
+	}
+	return nil
+}
+
+// still returns the layers at least 99 % of whose neurons fire at all steps or at none, for each
+// of the probe images.
+func (p *probe) still() (layers []string, err error) {
+	moves := map[string]float64{} // the largest share of neurons that do neither
+	var order []string
+	for _, i := range p.images[:min(16, len(p.images))] {
+		x, err := p.read(i)
+		if err != nil {
+			return nil, err
+		}
+		pass := snn.Pass{OnSpikes: func(layer string, s *tensor.Spikes) {
+			if _, ok := moves[layer]; !ok {
+				order = append(order, layer)
+			}
+			moves[layer] = max(moves[layer], changing(s))
+		}}
+		if _, err := p.model.Logits(pass, x); err != nil {
+			return nil, err
+		}
+	}
+	if p.model.Steps == 1 {
+		return nil, nil // a neuron of one step fires always or never
+	}
+	for _, name := range order {
+		if moves[name] < 0.01 {
+			layers = append(layers, name)
+		}
+	}
+	return layers, nil
+}
+
+// changing returns the share of neurons that fire at some steps, but not at all of them.
+func changing(s *tensor.Spikes) float64 {
+	sh := s.Shape
+	some := 0
+	for n := range sh.N {
+		for c := range sh.C {
+			for y := range sh.H {
+				for x := range sh.W {
+					fired := 0
+					for t := range sh.Steps {
+						if s.At(n, t, c, y, x) {
+							fired++
+						}
+					}
+					if fired > 0 && fired < sh.Steps {
+						some++
+					}
+				}
+			}
+		}
+	}
+	return float64(some) / float64(sh.N*sh.Neurons())
+}
+
+// watch is a gradient approximation that counts the zeros among the gradients of every layer's
+// currents.
+type watch struct {
+	snn.Gradient
+	mu        sync.Mutex
+	zero, all map[string]int // gradients by layer
+}
+
+// Fire implements [snn.Gradient].
+func (w *watch) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
+	x := autograd.Densify(p.Tape, current)
+	y := p.Tape.NewDense(x.Shape(), x.NeedsGrad())
+	copy(p.Tape.Floats(y), p.Tape.Floats(x))
+	p.Tape.Record(&watched{w, n.Name(), x, y})
+	return w.Gradient.Fire(p, n, y)
+}
+
+// watched is the identity, whose backward pass counts zeros.
+type watched struct {
+	w    *watch
+	name string
+	x, y *autograd.Value
+}
+
+func (o *watched) Output() *autograd.Value { return o.y }
+
+func (o *watched) Backward(t *autograd.Tape) {
+	g, steps := t.Grad(o.y)
+	sh := o.y.Shape()
+	some := 0
+	for _, v := range g {
+		if v != 0 {
+			some++
+		}
+	}
+	t.AddGrad(o.x, g, steps)
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	all := sh.N * steps * sh.Neurons() // without the lanes beyond the channels, which are zero
+	o.w.zero[o.name] += all - some
+	o.w.all[o.name] += all
+}
+
+// variety is check 5.
+func (p *probe) variety(_ context.Context, c *Check) error {
+	gradients, objectives, starts := map[string]bool{}, map[string]bool{}, 0
+	for _, a := range p.report.Attacks {
+		if a.Refused != "" {
+			c.raise(Warning, fmt.Sprintf("The network refused %s: %s.", a.Name, a.Refused))
+		} else if s := a.Settings; s.Gradient != "" {
+			gradients[s.Gradient], objectives[s.Objective] = true, true
+			starts += max(s.Starts, 1) * max(s.Targets, 1)
+		}
+	}
+	c.Text = fmt.Sprintf("%d gradient approximations, %d objectives and %d starts.", len(gradients), len(objectives), starts)
+	if len(gradients) < 2 || len(objectives) < 2 || starts < 2 {
+		c.raise(Warning, "The strongest choice differs from image to image: use at least two of each.")
+	}
+	return nil
+}
+
+// scale is check 6.
+func (p *probe) scale(_ context.Context, c *Check) error {
+	var margins []float64
+	for _, i := range p.images {
+		margins = append(margins, float64(p.result(i).CleanMargin))
+	}
+	slices.Sort(margins)
+	median := margins[len(margins)/2]
+	c.Text = fmt.Sprintf("The median margin of clean images is %.3g. Inputs are in [0,1], normalization is inside the network, batch norm uses its running statistics, and every pass starts from fresh membrane potentials.", median)
+	if median > 50 {
+		c.raise(Warning, "The softmax is constant in float32, so that other implementations of cross-entropy have no gradient. Those here do.")
+	}
+	if median < 1e-3 {
+		c.raise(Warning, "The softmax hardly tells the classes apart, so that cross-entropy pulls towards all of them alike: use the margin or DLR.")
+	}
+	var narrow []string
+	for _, row := range p.model.Summary().Rows {
+		if s, theta := surrogateOf(row.Layer); s != nil {
+			u := []float32{0, theta / 8, -theta / 8}
+			d := make([]float32, len(u))
+			s.Derivative(d, u)
+			if d[1] < 0.05*d[0] && d[2] < 0.05*d[0] {
+				narrow = append(narrow, fmt.Sprintf("%s (%v, threshold %v)", row.Name, s, theta))
+			}
+		}
+	}
+	if len(narrow) > 0 {
+		c.raise(Warning, fmt.Sprintf("The network's own surrogate is almost zero an eighth of the threshold away from it: layer %s. Attacks that use it look weak: give them surrogates in units of the threshold.", strings.Join(narrow, ", ")))
+	}
+	return nil
+}
+
+// surrogateOf returns the surrogate and the smallest threshold of a layer of neurons, or nil.
+func surrogateOf(l snn.Layer) (snn.Surrogate, float32) {
+	switch n := l.(type) {
+	case *snn.LIF:
+		return n.Surrogate, n.Threshold
+	case *snn.GLIF:
+		return n.Surrogate, slices.Min(n.Threshold.Export())
+	}
+	return nil, 0
+}
+
+// chance is check 7.
+func (p *probe) chance(_ context.Context, c *Check) error {
+	if !p.report.Random {
+		c.Text = "Two clean passes with other random numbers give the same logits."
+		return nil
+	}
+	c.Text = fmt.Sprintf("The network is random. Attacks and verdicts average over %d draws.", p.draws)
+	if p.draws < drawsOfRandom {
+		c.raise(Fault, fmt.Sprintf("A few draws decide by luck, and their gradients point anywhere: use %d or more.", drawsOfRandom))
+	}
+	return nil
+}
+
+// kept is check 8.
+func (p *probe) kept(_ context.Context, c *Check) error {
+	broken, refuted := 0, 0
+	for _, r := range p.report.Results {
+		if r.BrokenBy >= 0 {
+			broken++
+			if r.Predicted == r.Label {
+				refuted++
+			}
+		}
+	}
+	c.Text = fmt.Sprintf("Of %d broken images, %d are still misclassified by a pass of their own. Distances and ranges were computed anew in float64.", broken, broken-refuted)
+	if refuted > 0 {
+		c.raise(Fault, "Some verdicts do not repeat: report this, or look for a layer of your own that keeps state between passes.")
+	}
+	for _, a := range p.report.Attacks {
+		if s := a.Settings; s.Kind == "gradient attack" && !s.KeepBest {
+			c.raise(Warning, fmt.Sprintf("Attack %s is not made to keep its best point: set KeepBest.", a.Name))
+		}
+	}
+	return nil
+}
+
+// roughness is check 9.
+func (p *probe) roughness(ctx context.Context, c *Check) error {
+	cosines := make([]float64, len(p.images))
+	err := p.each(ctx, "roughness", func(k int, o *Oracle) error {
+		o.keep = false
+		_, g, err := o.Gradient(o.Clean, p.gradient, Margin{})
+		if err != nil {
+			return err
+		}
+		x := slices.Clone(o.Clean)
+		InBall{}.Initialize(x, p.Threat.Norm, p.Threat.Eps/4, o.Rand("near", 0))
+		clip(x)
+		_, h, err := o.Gradient(x, p.gradient, Margin{})
+		if err != nil {
+			return err
+		}
+		var gh, gg, hh float64
+		for i := range g {
+			gh += float64(g[i]) * float64(h[i])
+			gg += float64(g[i]) * float64(g[i])
+			hh += float64(h[i]) * float64(h[i])
+		}
+		if gg > 0 && hh > 0 {
+			cosines[k] = gh / math.Sqrt(gg) / math.Sqrt(hh)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	mean := 0.0
+	for _, v := range cosines {
+		mean += v / float64(len(cosines))
+	}
+	c.Text = fmt.Sprintf("The gradient at an image and that at a random point within ε/4 have a mean cosine of %.2f.", mean)
+	if mean < 0.1 {
+		c.raise(Warning, "The gradient changes within a fraction of a step: use wider surrogates, averages over nearby points, or searches by score.")
+	}
+	return nil
+}
+
+// planted is check 10. For each image, a random corner of the ball is planted: the test is to
+// come as far as that point along its own direction among the logits. Random points seldom do
+// (after Zimmermann et al. 2022, who train a readout of features).
+func (p *probe) planted(ctx context.Context, c *Check) error {
+	const samples = 20
+	found, lucky := make([]bool, len(p.images)), make([]bool, len(p.images))
+	err := p.each(ctx, "planted", func(k int, o *Oracle) error {
+		o.keep = false
+		var z [samples][]float32
+		for i := range z {
+			x := slices.Clone(o.Clean)
+			RandomStep{p.Threat.Eps}.Initialize(x, p.Threat.Norm, p.Threat.Eps, o.Rand("sample", uint64(i)))
+			o.Ball().Project(x)
+			var err error
+			if z[i], err = o.Logits(x); err != nil {
+				return err
+			}
+		}
+		direction := plant(z[:])
+		o.keep, o.by = true, func(logits []float32) (float32, bool) {
+			d := direction.at(logits)
+			return float32(-d), d >= 0
+		}
+		a := p.apgd(p.Threat.Eps, 40)
+		a.Objective = direction
+		err := a.Search(o)
+		found[k] = o.found
+		if err != nil && err != ErrFound {
+			return err
+		}
+		for i := range samples {
+			x := slices.Clone(o.Clean)
+			RandomStep{p.Threat.Eps}.Initialize(x, p.Threat.Norm, p.Threat.Eps, o.Rand("noise", uint64(i)))
+			o.Ball().Project(x)
+			o.keep = false
+			logits, err := o.Logits(x)
+			if err != nil {
+				return err
+			}
+			lucky[k] = lucky[k] || direction.at(logits) >= 0
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points do for %d.", number(found), len(found), samples, number(lucky))
+	if float64(number(found)) < 0.95*float64(len(found)) {
+		c.raise(Warning, "The gradients do not lead to points that are known to exist: trust searches by score alone.")
+	}
+	return nil
+}
+
+// along is an objective: how far the logits are along a direction, beyond a point.
+type along struct {
+	w    []float64
+	from float64
+}
+
+// plant returns the direction from the mean of some logits to that of them which lies farthest
+// out in its own direction. Its value there is 0.
+func plant(z [][]float32) along {
+	mean := make([]float64, len(z[0]))
+	for _, v := range z {
+		for k := range v {
+			mean[k] += float64(v[k]) / float64(len(z))
+		}
+	}
+	var best along
+	lead := math.Inf(-1)
+	for i, v := range z {
+		a := along{w: make([]float64, len(v))}
+		for k := range v {
+			a.w[k] = float64(v[k]) - mean[k]
+		}
+		a.from = a.at(v)
+		next := math.Inf(-1) // the others' farthest
+		for j, u := range z {
+			if j != i {
+				next = max(next, a.at(u))
+			}
+		}
+		if scale := a.scale(); scale > 0 && -next/scale > lead {
+			best, lead = a, -next/scale
+		}
+	}
+	if best.w == nil { // all logits are the same
+		best.w = mean
+	}
+	return best
+}
+
+// at returns how far logits are beyond the point.
+func (a along) at(logits []float32) float64 {
+	sum := -a.from
+	for k, v := range logits {
+		sum += a.w[k] * float64(v)
+	}
+	return sum
+}
+
+func (a along) scale() float64 {
+	sum := 0.0
+	for _, v := range a.w {
+		sum += v * v
+	}
+	return sum
+}
+
+// Evaluate implements [Objective].
+func (a along) Evaluate(value []float64, grad, logits []float32, y, _ []int) {
+	scale := math.Sqrt(a.scale())
+	if scale == 0 {
+		scale = 1
+	}
+	classes := len(logits) / len(y)
+	for i := range y {
+		value[i] = a.at(logits[i*classes:][:classes]) / scale
+		for k, w := range a.w {
+			grad[i*classes+k] = float32(w / scale)
+		}
+	}
+}
+
+// certified is check 11.
+func (p *probe) certified(_ context.Context, c *Check) error {
+	if p.cfg.Certified == nil {
+		c.skip("No certificates were given.")
+		return nil
+	}
+	certified, broken := 0, 0
+	for _, r := range p.report.Results {
+		if p.cfg.Certified[r.Index] {
+			certified++
+			if r.BrokenBy != Survived {
+				broken++
+			}
+		}
+	}
+	c.Text = fmt.Sprintf("%d images are certified, and %d of them are misclassified or broken.", certified, broken)
+	if broken > 0 {
+		c.raise(Fault, "A certificate is wrong, or was made for another network, image or threat model.")
+	}
+	return nil
+}
+
+// record is check 12.
+func (p *probe) record(_ context.Context, c *Check) error {
+	r := p.report
+	low, high := Wilson(int(math.Round(r.WorstCase*float64(r.Images))), r.Images)
+	c.Text = fmt.Sprintf("%d of %d images; worst case %.1f %%, 95 %% interval %.1f to %.1f; key, settings, and the outcome of every image are in the report.",
+		r.Images, r.total, 100*r.WorstCase, 100*low, 100*high)
+	if r.Partial {
+		c.raise(Warning, "The battery was stopped: resume it.")
+	}
+	return nil
+}
+
+// number returns how many of is are true.
+func number(is []bool) (n int) {
+	for _, v := range is {
+		if v {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,148 @@
+package autograd
+
+import (
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/tensor"
+)
+
+// throughCurrent keeps one factor for each neuron.
+type throughCurrent struct {
+	in, y  *Value
+	factor *Value    // ∂rate/∂current, [C/16][N][H][W][16]
+	decay  []float32 // α of each channel in whole blocks, or nil
+}
+
+// FireGLIFThroughCurrent runs GLIF neurons as FireGLIFThroughTime does. The backward pass goes
+// through the firing rate as a function of the mean current (RGA, Bu et al. 2023). With the mean
+// over time z = mean(Gain·i(t))/Threshold of what is added to the membrane potential,
+//
+//	∂i(t) = ∂s(t)·f(z)·Gain/Threshold
+//	f(z)  = 0.2                                  if 0 ≤ z < 1 − Decay
+//	        (0.8 + 0.2·Decay)/(1 + Decay)        if 1 − Decay ≤ z ≤ 2
+//	        0                                    otherwise
+//
+// i(t) is x(t), or the synaptic current: then ∂x(t) = ∂i(t) + SynapticDecay·∂x(t+1). A
+// gradient of one step stays at one step without a synaptic current. A Threshold that is not
+// positive has the factor 0. Recurrence and Adaptation do not count, and the coefficients get
+// no gradient.
+func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
+	const name = "FireGLIFThroughCurrent"
+	x = t.currents(name, x, steps)
+	t.Floats(x) // computed by now, since the mean reads it
+	k := new(kernel.GLIF)
+	memory := t.pad(k, name, &n, x.shape.C)
+	y := fire(t, source{x: x}, (*glifNeurons)(k), steps, x.needsGrad, true)
+	if y.needsGrad {
+		op := &throughCurrent{in: x, y: y, factor: t.NewDense(x.shape.WithSteps(1), false)}
+		if k.SynapticDecay != nil {
+			op.decay = append(op.decay, k.SynapticDecay...)
+		}
+		op.factors(t, k)
+		t.Record(op, op.factor)
+		t.Release(op.factor)
+	}
+	t.Release(memory)
+	return y
+}
+
+// factors writes f(z)·Gain/Threshold.
+func (o *throughCurrent) factors(t *Tape, n *kernel.GLIF) {
+	sh := o.in.shape
+	units, size := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
+	mean := t.Floats(o.factor) // of i(t) over time at first
+	if o.decay == nil {
+		kernel.SumSteps(mean, t.Floats(o.in), units, sh.Steps, size, 1/float32(sh.Steps), false, t.Threads)
+	} else {
+		o.meanCurrent(t, mean)
+	}
+	parallel.For(t.Threads, units, func(u int) {
+		var scale, low, high, least [tensor.Lanes]float32
+		for l := range scale {
+			c := u/sh.N*tensor.Lanes + l
+			if theta := n.Threshold[c]; theta > 0 {
+				scale[l] = 1 / theta
+			}
+			if n.Gain != nil {
+				scale[l] *= n.Gain[c]
+			}
+			least[l] = 1 - n.Decay[c]
+			low[l], high[l] = 0.2*scale[l], (0.8+0.2*n.Decay[c])/(1+n.Decay[c])*scale[l]
+		}
+		for v := mean[u*size:][:size]; len(v) > 0; v = v[tensor.Lanes:] {
+			for l, m := range v[:tensor.Lanes] {
+				f := float32(0)
+				if z := m * scale[l]; z >= 0 && z <= 2 {
+					f = high[l]
+					if z < least[l] {
+						f = low[l]
+					}
+				}
+				v[l] = f
+			}
+		}
+	})
+}
+
+// meanCurrent writes the mean over time of the synaptic current.
+func (o *throughCurrent) meanCurrent(t *Tape, mean []float32) {
+	sh, steps := o.in.shape, o.y.shape.Steps
+	size := sh.Pixels() * tensor.Lanes
+	data, current := t.Floats(o.in), t.Scratch(len(mean))
+	defer t.FreeScratch(current)
+	parallel.For(t.Threads, sh.Blocks()*sh.N, func(u int) {
+		decay := o.decay[u/sh.N*tensor.Lanes:][:tensor.Lanes]
+		mean, current := mean[u*size:][:size], current[u*size:][:size]
+		clear(mean)
+		clear(current)
+		for step := range steps {
+			for i, x := range data[(u*sh.Steps+min(step, sh.Steps-1))*size:][:size] {
+				current[i] = float32(decay[i%tensor.Lanes]*current[i]) + x
+				mean[i] += current[i] / float32(steps)
+			}
+		}
+	})
+}
+
+func (o *throughCurrent) Output() *Value { return o.y }
+
+func (o *throughCurrent) Backward(t *Tape) {
+	x, all, scale := o.in.shape, o.y.shape.Steps, float32(1)
+	units, size := x.Blocks()*x.N, x.Pixels()*tensor.Lanes
+	if o.decay != nil { // the factor is the same at every step, so that the filter can come first
+		g := t.GradEveryStep(o.y)
+		parallel.For(t.Threads, units, func(u int) {
+			decay := o.decay[u/x.N*tensor.Lanes:][:tensor.Lanes]
+			for step := all - 2; step >= 0; step-- {
+				now, next := g[(u*all+step)*size:][:size], g[(u*all+step+1)*size:][:size]
+				for i, d := range next {
+					now[i] += float32(decay[i%tensor.Lanes] * d)
+				}
+			}
+		})
+	}
+	g, steps := t.Grad(o.y)
+	if x.Steps < all {
+		if steps > 1 {
+			g, steps = t.sumGrad(o.y), 1
+		} else {
+			scale = float32(all)
+		}
+	}
+	s := t.OpenGradOver(o.in, o.y, steps)
+	factor := t.Floats(o.factor)
+	parallel.For(t.Threads, units, func(u int) {
+		f := factor[u*size:][:size]
+		for step := range steps {
+			src, dst := g[(u*steps+step)*size:][:size], s.Data[(u*steps+step)*size:][:size]
+			for i, d := range src {
+				d = float32(d * f[i] * scale)
+				if s.Add {
+					d += dst[i]
+				}
+				dst[i] = d
+			}
+		}
+	})
+	t.CloseGrad(s)
+}
