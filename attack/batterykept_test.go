@@ -26,6 +26,12 @@ func TestBatteryKeepsNone(t *testing.T) {
 	r, err := b.Evaluate(t.Context(), m, set{x: x, y: y}, cfg)
 	require.NoError(t, err)
 	assert.Empty(t, r.Kept.Indices)
+	assert.Len(t, r.Checks, 12)
+	cfg.Unchecked = true
+	unchecked, err := b.Evaluate(t.Context(), m, set{x: x, y: y}, cfg)
+	require.NoError(t, err)
+	r.Checks = nil
+	assert.Equal(t, r, unchecked)
 	assert.ErrorContains(t, r.Report().WriteNPZ(filepath.Join(t.TempDir(), "none.npz")), "the report holds no images")
 }
 

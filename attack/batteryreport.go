@@ -74,7 +74,7 @@ type BatteryReport struct {
 	Attacks    []BatteryAttack `json:"attacks"`
 	Results    []ImageResult   `json:"results"` // in the order of the data
 	Passes     int             `json:"passes"`  // sum over the images
-	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation
+	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation; nil if it was unchecked
 	Norm       string          `json:"norm"`
 	Eps        float32         `json:"eps"`
 	Random     bool            `json:"random"` // whether the network's logits differ from pass to pass

@@ -119,7 +119,7 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 			return nil, err
 		}
 	}
-	if j.battery, err = preset(o.preset, o.threat); err != nil {
+	if j.battery, err = attack.Preset(o.preset, o.threat); err != nil {
 		return nil, err
 	}
 	for _, s := range j.from {

@@ -150,8 +150,8 @@ func (o *options) check() error {
 	case o.norm == "linf" && o.eps.value > 1:
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
 	}
-	if _, err := preset(o.preset, o.threat); err != nil {
-		return fmt.Errorf("-preset %q: %w", o.preset, err)
+	if _, err := attack.Preset(o.preset, o.threat); err != nil {
+		return fmt.Errorf("-preset: %w", err)
 	}
 	for flag, files := range map[string]list{"net": o.nets, "source": o.sources} {
 		if a, b := sameFile(files); a != "" {

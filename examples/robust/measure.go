@@ -52,11 +52,12 @@ func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
 		v, _ := fraction(f)
 		t := j.threat
 		t.Eps = float32(v * j.eps.value)
-		b, err := preset("quick", t)
+		b, err := attack.Preset("quick", t)
 		if err != nil {
 			return err
 		}
 		cfg := j.config()
+		cfg.Unchecked = true
 		cfg.OnResult = func(attack.ImageResult) error {
 			j.meter.Add(curveWork, s.Name+" at ε × "+f)
 			return nil

@@ -33,7 +33,7 @@ func trained(t *testing.T, file string, seed uint64) *snn.Model {
 	require.NoError(t, err)
 	images, err = images.First(400)
 	require.NoError(t, err)
-	cfg := zoo.Default("conv4 A | fc").For(images)
+	cfg := zoo.Default("A A conv4 | fc").For(images)
 	cfg.Steps = 2
 	m, err := zoo.New(cfg, rng.New(seed))
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func trained(t *testing.T, file string, seed uint64) *snn.Model {
 
 // small are flags for a run that takes no time.
 func small(out string, nets ...string) []string {
-	args := []string{"-data", "fashion-mini", "-images", "24", "-keep", "10", "-curve", "1/2,1", "-curve-images", "8", "-preset", "quick", "-eps", "16/255", "-out", out}
+	args := []string{"-data", "fashion-mini", "-images", "12", "-keep", "8", "-curve", "1/2,1", "-curve-images", "4", "-preset", "quick", "-eps", "16/255", "-out", out}
 	for _, n := range nets {
 		args = append(args, "-net", n)
 	}
@@ -83,7 +83,7 @@ func TestRun(t *testing.T) {
 	require.NoError(t, err)
 	for i, n := range res.Networks {
 		assert.Equal(t, []string{"first", "second"}[i], n.Name)
-		require.Len(t, n.Report.Results, 24)
+		require.Len(t, n.Report.Results, 12)
 		stood, right := 0, 0
 		for k, r := range n.Report.Results {
 			require.Equal(t, k, r.Index)
@@ -95,9 +95,9 @@ func TestRun(t *testing.T) {
 				stood++
 			}
 		}
-		assert.Equal(t, float64(stood)/24, n.WorstCase)
-		assert.Equal(t, float64(right)/24, n.Clean)
-		low, high := attack.Wilson(stood, 24)
+		assert.Equal(t, float64(stood)/12, n.WorstCase)
+		assert.Equal(t, float64(right)/12, n.Clean)
+		low, high := attack.Wilson(stood, 12)
 		assert.Equal(t, [2]float64{low, high}, n.WorstCaseInterval)
 		assert.Greater(t, right, stood, "the test needs broken images")
 		last := n.Report.Attacks[len(n.Report.Attacks)-1]
@@ -105,7 +105,7 @@ func TestRun(t *testing.T) {
 		assert.Equal(t, n.WorstCase, last.Left)
 
 		clean, adv, predicted := stored(t, filepath.Join(out, n.Name+".npz"))
-		require.Equal(t, 10, clean.N)
+		require.Equal(t, 8, clean.N)
 		assert.LessOrEqual(t, attack.LInf{}.Distance(clean.Data, adv.Data), float64(float32(16./255)))
 		logits, err := models[i].Logits(snn.Pass{}, adv)
 		require.NoError(t, err)
@@ -117,17 +117,17 @@ func TestRun(t *testing.T) {
 
 		require.Len(t, n.Curve, 3)
 		assert.Equal(t, []float32{0, 8. / 255, 16. / 255}, []float32{n.Curve[0].Eps, n.Curve[1].Eps, n.Curve[2].Eps})
-		eight, err := test.First(8)
+		first, err := test.First(4)
 		require.NoError(t, err)
-		logits, err = models[i].Logits(snn.Pass{}, batch(t, eight))
+		logits, err = models[i].Logits(snn.Pass{}, batch(t, first))
 		require.NoError(t, err)
 		right = 0
-		for k := range 8 {
+		for k := range 4 {
 			if largest(logits[10*k:][:10]) == test.Label(k) {
 				right++
 			}
 		}
-		assert.Equal(t, float64(right)/8, n.Curve[0].Accuracy)
+		assert.Equal(t, float64(right)/4, n.Curve[0].Accuracy)
 		assert.LessOrEqual(t, n.Curve[2].Accuracy, n.Curve[1].Accuracy)
 	}
 	checkPairs(t, res)
@@ -150,7 +150,7 @@ func TestStateDict(t *testing.T) {
 	require.NoError(t, zoo.SaveTorch(dict, m))
 	judge := func(net string, more ...string) *outcome {
 		out := filepath.Join(folder, filepath.Base(net)+" out")
-		args := append(small(out, net), "-curve", "none", "-images", "12", "-norm", "l2", "-eps", "1.5")
+		args := append(small(out, net), "-curve", "none", "-norm", "l2", "-eps", "1.5")
 		_, stderr, code := clitest.Run(t, append(args, more...)...)
 		require.Zero(t, code, stderr)
 		res := read(t, out)
@@ -159,7 +159,7 @@ func TestStateDict(t *testing.T) {
 		parsePage(t, contents(t, out)["report.html"])
 		return res.Networks[0]
 	}
-	want, got := judge(own), judge(dict, "-arch", "conv4 A | fc", "-T", "2")
+	want, got := judge(own), judge(dict, "-arch", "A A conv4 | fc", "-T", "2")
 	assert.Equal(t, want.Report.Results, got.Report.Results)
 	assert.Less(t, want.WorstCase, want.Clean)
 }
@@ -236,7 +236,7 @@ func checkPairs(t *testing.T, res results) {
 	c := res.Comparisons[1]
 	assert.Equal(t, []string{"first", "second", "worst case"}, []string{c.A, c.B, c.Under})
 	onlyA, onlyB := 0, 0
-	for k := range 24 {
+	for k := range 12 {
 		a := res.Networks[0].Report.Results[k].BrokenBy == attack.Survived
 		b := res.Networks[1].Report.Results[k].BrokenBy == attack.Survived
 		if a && !b {

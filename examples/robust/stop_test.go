@@ -60,9 +60,11 @@ func TestResume(t *testing.T) {
 	out := filepath.Join(folder, "out")
 	assert.ErrorContains(t, start(t.Context(), out, "-resume"), "-resume: "+out+" holds no run that was stopped")
 	finished, half := -1, 0
+	times := 30.0
 	for stops, more := 0, []string(nil); ; stops++ {
-		require.Less(t, stops, 200)
-		err := start(patient(30+10*stops), out, more...)
+		require.Less(t, stops, 100)
+		err := start(patient(int(times)), out, more...)
+		times *= 1.3
 		if err == nil {
 			break
 		}
@@ -142,7 +144,7 @@ func TestInterrupt(t *testing.T) {
 	trained(t, nets[0], 1)
 	trained(t, nets[1], 2)
 	out := filepath.Join(folder, "out")
-	c := clitest.Command(append(small(out, nets...), "-images", "300")...)
+	c := clitest.Command(append(small(out, nets...), "-images", "40")...)
 	pipe, err := c.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
@@ -159,7 +161,7 @@ func TestInterrupt(t *testing.T) {
 	assert.Equal(t, "robust: stopped; the report in "+out+" is partial; the same flags and -resume go on from there", after[len(after)-1])
 	res := read(t, out)
 	assert.True(t, res.Partial)
-	assert.Equal(t, 300, res.Networks[0].Report.Images)
+	assert.Equal(t, 40, res.Networks[0].Report.Images)
 	assert.False(t, res.Networks[0].Report.Partial)
 	assert.Empty(t, res.Networks[0].Curve)
 	assert.Empty(t, res.Comparisons)
