@@ -42,9 +42,11 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 	op.mask = t.NewSpikes(sh, false)
 	words, px := t.Words(op.mask), sh.Pixels()
 	parallel.For(t.Threads, sh.Frames(), func(i int) { // a frame is a step of an image
-		src := newSource(keys[i/sh.Steps].Derive("step", uint64(i%sh.Steps)))
+		d := drawers.Get().(*drawer)
+		defer drawers.Put(d)
+		d.Seed(keys[i/sh.Steps].Derive("step", uint64(i%sh.Steps)))
 		for b := range sh.Blocks() {
-			bernoulli(words[(b*sh.Frames()+i)*px:][:px], 1-p, &src)
+			bernoulli(words[(b*sh.Frames()+i)*px:][:px], 1-p, &d.Random)
 		}
 	})
 	op.y = t.NewDense(x.shape, x.needsGrad)

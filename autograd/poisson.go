@@ -3,6 +3,7 @@ package autograd
 import (
 	"fmt"
 
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -54,18 +55,21 @@ type drawing struct {
 func (d drawing) Do(i int) {
 	sh, steps, px := d.sh, d.steps, d.sh.Pixels()
 	n, piece := i/d.pieces, i%d.pieces
-	p := limitsPool.Get().(*limits)
-	defer limitsPool.Put(p)
+	r := drawers.Get().(*drawer)
+	defer drawers.Put(r)
+	for len(r.chances) < sh.Blocks() {
+		r.chances = append(r.chances, kernel.Chances{})
+	}
 	from, to := piece*steps/d.pieces, (piece+1)*steps/d.pieces
 	for step := from; step < to; step++ {
-		p.src.Seed(d.keys[n].Derive("step", uint64(d.first+step)))
+		r.Seed(d.keys[n].Derive("step", uint64(d.first+step)))
 		for b := range sh.Blocks() {
-			lanes := min(tensor.Lanes, sh.C-b*tensor.Lanes)
+			c := &r.chances[b]
 			if step == from || sh.Steps > 1 {
 				frame := (b*sh.N+n)*sh.Steps + step%sh.Steps
-				p.set(b, d.pixels[frame*px*tensor.Lanes:][:px*tensor.Lanes], lanes)
+				c.Set(d.pixels[frame*px*tensor.Lanes:][:px*tensor.Lanes], min(tensor.Lanes, sh.C-b*tensor.Lanes))
 			}
-			p.draw(d.spikes[((b*sh.N+n)*steps+step)*px:][:px], b, lanes)
+			r.Draw(d.spikes[((b*sh.N+n)*steps+step)*px:][:px], c)
 		}
 	}
 }

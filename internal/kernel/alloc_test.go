@@ -38,9 +38,13 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	}
 	glif := &GLIF{Decay: coefficients, Threshold: coefficients, SynapticDecay: coefficients, Adaptation: coefficients}
 	state := NewGLIFState(glif, scan)
+	var random Random
+	var chances Chances
+	chances.Set(x[:64*Lanes], 3)
 	for _, l := range levels() {
 		at(t, l, func() {
 			for name, fn := range map[string]func(){
+				"Random.Draw":             func() { random.Seed([32]byte{}); random.Draw(fired[:64], &chances) },
 				"Affine":                  func() { Affine(y, x, x, x, 2, 64, 1) },
 				"AXPY":                    func() { AXPY(y, 2, x, true, 1) },
 				"Combine":                 func() { Combine(y, 2, x, 3, x, 1) },

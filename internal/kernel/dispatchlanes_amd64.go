@@ -308,6 +308,35 @@ func (l Level) combine(dst, x, y *float32, a, b float32, n int) {
 	}
 }
 
+func (l Level) random(r *Random, dst *uint64) {
+	switch l {
+	case AVX512:
+		chacha8AVX512(dst, &r.seed[0])
+	case AVX2:
+		chacha8AVX2(dst, &r.seed[0])
+	default:
+		randomPortable(r, dst)
+	}
+}
+
+func (l Level) limits(always []uint16, limits []uint64, p []float32, channels int) {
+	if groups := len(always) / Lanes; groups > 0 && l > Portable {
+		limitsAVX2(&always[0], &limits[0], &p[0], groups, channels)
+		pixels := groups * Lanes
+		always, limits, p = always[pixels:], limits[fours(pixels)*channels:], p[pixels*Lanes:]
+	}
+	limitsPortable(always, limits, p, channels)
+}
+
+func (l Level) draw(s, always []uint16, limits, random []uint64, channels int) {
+	if groups := len(s) / Lanes; groups > 0 && l > Portable {
+		drawAVX2(&s[0], &always[0], &limits[0], &random[0], groups, channels)
+		pixels := groups * Lanes
+		s, always, limits, random = s[pixels:], always[pixels:], limits[fours(pixels)*channels:], random[fours(pixels)*channels:]
+	}
+	drawPortable(s, always, limits, random, channels)
+}
+
 func (l Level) sigmoidSlope(dst, u *float32, k *slopes, n int) {
 	switch l {
 	case AVX512:

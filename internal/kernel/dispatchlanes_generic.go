@@ -42,6 +42,13 @@ func (Level) dot(sum *float64, a, b *float32, n int)           { dotPortable(sum
 func (Level) combine(dst, x, y *float32, a, b float32, n int) {
 	combinePortable(dst, x, y, a, b, n)
 }
+func (Level) random(r *Random, dst *uint64) { randomPortable(r, dst) }
+func (Level) limits(always []uint16, limits []uint64, p []float32, channels int) {
+	limitsPortable(always, limits, p, channels)
+}
+func (Level) draw(s, always []uint16, limits, random []uint64, channels int) {
+	drawPortable(s, always, limits, random, channels)
+}
 func (Level) sigmoidSlope(dst, u *float32, k *slopes, n int) { sigmoidSlopePortable(dst, u, k, n) }
 func (Level) exponentialSlope(dst, u *float32, k *slopes, n int) {
 	exponentialSlopePortable(dst, u, k, n)

@@ -64,6 +64,16 @@ func affineAVX2(dst *float32, x *float32, a *float32, b *float32, n int)
 //go:noescape
 func halveAVX2(low *float32, high *float32, src *float32, n int)
 
+// limitsAVX2 is limitsPortable for whole groups.
+//
+//go:noescape
+func limitsAVX2(always *uint16, limits *uint64, p *float32, groups int, channels int)
+
+// drawAVX2 is drawPortable for whole groups.
+//
+//go:noescape
+func drawAVX2(s *uint16, always *uint16, limits *uint64, random *uint64, groups int, channels int)
+
 // sumAVX2 is sumPortable.
 //
 //go:noescape
@@ -143,6 +153,11 @@ func extrapolateAVX2(dst *float32, x *float32, beta float32, n int)
 //
 //go:noescape
 func combineAVX2(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+
+// chacha8AVX2 writes 16 blocks of ChaCha8 with the key seed [4] to dst [128], in the order of math/rand/v2.
+//
+//go:noescape
+func chacha8AVX2(dst *uint64, seed *uint64)
 
 // sigmoidSlopeAVX2 is sigmoidSlopePortable.
 //
@@ -303,6 +318,11 @@ func extrapolateAVX512(dst *float32, x *float32, beta float32, n int)
 //
 //go:noescape
 func combineAVX512(dst *float32, x *float32, y *float32, a float32, b float32, n int)
+
+// chacha8AVX512 writes 16 blocks of ChaCha8 with the key seed [4] to dst [128], in the order of math/rand/v2.
+//
+//go:noescape
+func chacha8AVX512(dst *uint64, seed *uint64)
 
 // sigmoidSlopeAVX512 is sigmoidSlopePortable.
 //

@@ -40,6 +40,41 @@ DATA absMask<>+56(SB)/4, $0x7fffffff
 DATA absMask<>+60(SB)/4, $0x7fffffff
 GLOBL absMask<>(SB), RODATA|NOPTR, $64
 
+DATA chachaStart<>+0(SB)/4, $0x61707865
+DATA chachaStart<>+4(SB)/4, $0x3320646e
+DATA chachaStart<>+8(SB)/4, $0x79622d32
+DATA chachaStart<>+12(SB)/4, $0x6b206574
+DATA chachaStart<>+16(SB)/4, $0x00000000
+DATA chachaStart<>+20(SB)/4, $0x00000001
+DATA chachaStart<>+24(SB)/4, $0x00000002
+DATA chachaStart<>+28(SB)/4, $0x00000003
+DATA chachaStart<>+32(SB)/4, $0x00000004
+DATA chachaStart<>+36(SB)/4, $0x00000005
+DATA chachaStart<>+40(SB)/4, $0x00000006
+DATA chachaStart<>+44(SB)/4, $0x00000007
+DATA chachaStart<>+48(SB)/4, $0x00000008
+DATA chachaStart<>+52(SB)/4, $0x00000009
+DATA chachaStart<>+56(SB)/4, $0x0000000a
+DATA chachaStart<>+60(SB)/4, $0x0000000b
+DATA chachaStart<>+64(SB)/4, $0x0000000c
+DATA chachaStart<>+68(SB)/4, $0x0000000d
+DATA chachaStart<>+72(SB)/4, $0x0000000e
+DATA chachaStart<>+76(SB)/4, $0x0000000f
+GLOBL chachaStart<>(SB), RODATA|NOPTR, $80
+
+DATA limitConstants<>+0(SB)/4, $0x00000000
+DATA limitConstants<>+4(SB)/4, $0x00000010
+DATA limitConstants<>+8(SB)/4, $0x00000020
+DATA limitConstants<>+12(SB)/4, $0x00000030
+DATA limitConstants<>+16(SB)/4, $0x00000040
+DATA limitConstants<>+20(SB)/4, $0x00000050
+DATA limitConstants<>+24(SB)/4, $0x00000060
+DATA limitConstants<>+28(SB)/4, $0x00000070
+DATA limitConstants<>+32(SB)/4, $0x47800000
+DATA limitConstants<>+36(SB)/4, $0x3f000000
+DATA limitConstants<>+40(SB)/4, $0x0000ffff
+GLOBL limitConstants<>(SB), RODATA|NOPTR, $44
+
 DATA signMask<>+0(SB)/4, $0x80000000
 DATA signMask<>+4(SB)/4, $0x80000000
 DATA signMask<>+8(SB)/4, $0x80000000
@@ -2952,6 +2987,99 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func limitsAVX2(always *uint16, limits *uint64, p *float32, groups int, channels int)
+// Requires: AVX, AVX2
+TEXT ·limitsAVX2(SB), NOSPLIT, $0-40
+	MOVQ         always+0(FP), AX
+	MOVQ         limits+8(FP), CX
+	MOVQ         p+16(FP), DX
+	MOVQ         groups+24(FP), BX
+	MOVQ         channels+32(FP), SI
+	VMOVDQU      limitConstants<>+0(SB), Y1
+	VBROADCASTSS limitConstants<>+32(SB), Y2
+	VBROADCASTSS limitConstants<>+36(SB), Y3
+	VPBROADCASTD limitConstants<>+40(SB), Y4
+	VXORPS       Y5, Y5, Y5
+
+group:
+	VXORPS Y6, Y6, Y6
+	XORQ   DI, DI
+	MOVQ   DX, R8
+
+channel:
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, (R8)(Y1*4), Y7
+	VMULPS     Y2, Y7, Y7
+	VADDPS     Y3, Y7, Y7
+	VMAXPS     Y5, Y7, Y7
+	VMINPS     Y2, Y7, Y7
+	VCVTTPS2DQ Y7, Y7
+	VPSRLD     $0x10, Y7, Y10
+	VPAND      Y4, Y7, Y7
+	VPCMPEQD   Y9, Y9, Y9
+	VGATHERDPS Y9, 512(R8)(Y1*4), Y8
+	VMULPS     Y2, Y8, Y8
+	VADDPS     Y3, Y8, Y8
+	VMAXPS     Y5, Y8, Y8
+	VMINPS     Y2, Y8, Y8
+	VCVTTPS2DQ Y8, Y8
+	VPSRLD     $0x10, Y8, Y11
+	VPAND      Y4, Y8, Y8
+	VPACKUSDW  Y8, Y7, Y7
+	VPERMQ     $0xd8, Y7, Y7
+	VPACKUSDW  Y11, Y10, Y10
+	VPERMQ     $0xd8, Y10, Y10
+	VMOVDQU    Y7, (CX)
+	VMOVQ      DI, X0
+	VPSLLW     X0, Y10, Y10
+	VPOR       Y10, Y6, Y6
+	ADDQ       $0x20, CX
+	ADDQ       $0x04, R8
+	INCQ       DI
+	CMPQ       DI, SI
+	JLT        channel
+	VMOVDQU    Y6, (AX)
+	ADDQ       $0x20, AX
+	ADDQ       $0x00000400, DX
+	DECQ       BX
+	JNZ        group
+	VZEROUPPER
+	RET
+
+// func drawAVX2(s *uint16, always *uint16, limits *uint64, random *uint64, groups int, channels int)
+// Requires: AVX, AVX2
+TEXT ·drawAVX2(SB), NOSPLIT, $0-48
+	MOVQ s+0(FP), AX
+	MOVQ always+8(FP), CX
+	MOVQ limits+16(FP), DX
+	MOVQ random+24(FP), BX
+	MOVQ groups+32(FP), SI
+	MOVQ channels+40(FP), DI
+
+group:
+	VMOVDQU      (CX), Y0
+	VPBROADCASTW laneBits<>+0(SB), Y1
+	MOVQ         DI, R8
+
+channel:
+	VMOVDQU  (BX), Y2
+	VPMAXUW  (DX), Y2, Y3
+	VPCMPEQW Y2, Y3, Y3
+	VPANDN   Y1, Y3, Y3
+	VPOR     Y3, Y0, Y0
+	VPADDW   Y1, Y1, Y1
+	ADDQ     $0x20, BX
+	ADDQ     $0x20, DX
+	DECQ     R8
+	JNZ      channel
+	VMOVDQU  Y0, (AX)
+	ADDQ     $0x20, AX
+	ADDQ     $0x20, CX
+	DECQ     SI
+	JNZ      group
+	VZEROUPPER
+	RET
+
 // func sumAVX2(sum *float64, x *float32, n int)
 // Requires: AVX
 TEXT ·sumAVX2(SB), NOSPLIT, $0-24
@@ -4624,6 +4752,488 @@ px1more:
 	JMP     px1more
 
 px1done:
+	VZEROUPPER
+	RET
+
+// func chacha8AVX2(dst *uint64, seed *uint64)
+// Requires: AVX, AVX2
+TEXT ·chacha8AVX2(SB), NOSPLIT, $32-16
+	MOVQ         dst+0(FP), AX
+	MOVQ         seed+8(FP), CX
+	VPBROADCASTD chachaStart<>+0(SB), Y0
+	VPBROADCASTD chachaStart<>+4(SB), Y1
+	VPBROADCASTD chachaStart<>+8(SB), Y2
+	VPBROADCASTD chachaStart<>+12(SB), Y3
+	VPBROADCASTD (CX), Y4
+	VPBROADCASTD 4(CX), Y5
+	VPBROADCASTD 8(CX), Y6
+	VPBROADCASTD 12(CX), Y7
+	VPBROADCASTD 16(CX), Y8
+	VPBROADCASTD 20(CX), Y9
+	VPBROADCASTD 24(CX), Y10
+	VPBROADCASTD 28(CX), Y11
+	VMOVUPS      chachaStart<>+16(SB), Y12
+	VXORPS       Y13, Y13, Y13
+	VXORPS       Y14, Y14, Y14
+	VXORPS       Y15, Y15, Y15
+	MOVQ         $0x00000004, DX
+
+firstrounds:
+	VMOVUPS      Y14, (SP)
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x10, Y12, Y14
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x10, Y13, Y14
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y14
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y14
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x08, Y12, Y14
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x08, Y13, Y14
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x07, Y4, Y14
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x07, Y5, Y14
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VMOVUPS      (SP), Y14
+	VMOVUPS      Y12, (SP)
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x10, Y14, Y12
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x10, Y15, Y12
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y12
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y12
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x08, Y14, Y12
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x08, Y15, Y12
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x07, Y6, Y12
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x07, Y7, Y12
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VMOVUPS      (SP), Y12
+	VMOVUPS      Y13, (SP)
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x10, Y15, Y13
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x10, Y12, Y13
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y13
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y13
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x08, Y15, Y13
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x08, Y12, Y13
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x07, Y5, Y13
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x07, Y6, Y13
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VMOVUPS      (SP), Y13
+	VMOVUPS      Y15, (SP)
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x10, Y13, Y15
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x10, Y14, Y15
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y15
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y15
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x08, Y13, Y15
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x08, Y14, Y15
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x07, Y7, Y15
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x07, Y4, Y15
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VMOVUPS      (SP), Y15
+	DECQ         DX
+	JNZ          firstrounds
+	VMOVUPS      X0, (AX)
+	VEXTRACTI128 $0x01, Y0, 256(AX)
+	VMOVUPS      X1, 16(AX)
+	VEXTRACTI128 $0x01, Y1, 272(AX)
+	VMOVUPS      X2, 32(AX)
+	VEXTRACTI128 $0x01, Y2, 288(AX)
+	VMOVUPS      X3, 48(AX)
+	VEXTRACTI128 $0x01, Y3, 304(AX)
+	VPBROADCASTD (CX), Y0
+	VPADDD       Y0, Y4, Y4
+	VMOVUPS      X4, 64(AX)
+	VEXTRACTI128 $0x01, Y4, 320(AX)
+	VPBROADCASTD 4(CX), Y0
+	VPADDD       Y0, Y5, Y5
+	VMOVUPS      X5, 80(AX)
+	VEXTRACTI128 $0x01, Y5, 336(AX)
+	VPBROADCASTD 8(CX), Y0
+	VPADDD       Y0, Y6, Y6
+	VMOVUPS      X6, 96(AX)
+	VEXTRACTI128 $0x01, Y6, 352(AX)
+	VPBROADCASTD 12(CX), Y0
+	VPADDD       Y0, Y7, Y7
+	VMOVUPS      X7, 112(AX)
+	VEXTRACTI128 $0x01, Y7, 368(AX)
+	VPBROADCASTD 16(CX), Y0
+	VPADDD       Y0, Y8, Y8
+	VMOVUPS      X8, 128(AX)
+	VEXTRACTI128 $0x01, Y8, 384(AX)
+	VPBROADCASTD 20(CX), Y0
+	VPADDD       Y0, Y9, Y9
+	VMOVUPS      X9, 144(AX)
+	VEXTRACTI128 $0x01, Y9, 400(AX)
+	VPBROADCASTD 24(CX), Y0
+	VPADDD       Y0, Y10, Y10
+	VMOVUPS      X10, 160(AX)
+	VEXTRACTI128 $0x01, Y10, 416(AX)
+	VPBROADCASTD 28(CX), Y0
+	VPADDD       Y0, Y11, Y11
+	VMOVUPS      X11, 176(AX)
+	VEXTRACTI128 $0x01, Y11, 432(AX)
+	VMOVUPS      X12, 192(AX)
+	VEXTRACTI128 $0x01, Y12, 448(AX)
+	VMOVUPS      X13, 208(AX)
+	VEXTRACTI128 $0x01, Y13, 464(AX)
+	VMOVUPS      X14, 224(AX)
+	VEXTRACTI128 $0x01, Y14, 480(AX)
+	VMOVUPS      X15, 240(AX)
+	VEXTRACTI128 $0x01, Y15, 496(AX)
+	VPBROADCASTD chachaStart<>+0(SB), Y0
+	VPBROADCASTD chachaStart<>+4(SB), Y1
+	VPBROADCASTD chachaStart<>+8(SB), Y2
+	VPBROADCASTD chachaStart<>+12(SB), Y3
+	VPBROADCASTD (CX), Y4
+	VPBROADCASTD 4(CX), Y5
+	VPBROADCASTD 8(CX), Y6
+	VPBROADCASTD 12(CX), Y7
+	VPBROADCASTD 16(CX), Y8
+	VPBROADCASTD 20(CX), Y9
+	VPBROADCASTD 24(CX), Y10
+	VPBROADCASTD 28(CX), Y11
+	VMOVUPS      chachaStart<>+48(SB), Y12
+	VXORPS       Y13, Y13, Y13
+	VXORPS       Y14, Y14, Y14
+	VXORPS       Y15, Y15, Y15
+	MOVQ         $0x00000004, DX
+
+secondrounds:
+	VMOVUPS      Y14, (SP)
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x10, Y12, Y14
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x10, Y13, Y14
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y14
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y14
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VPADDD       Y4, Y0, Y0
+	VPXOR        Y0, Y12, Y12
+	VPSLLD       $0x08, Y12, Y14
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y14, Y12, Y12
+	VPADDD       Y5, Y1, Y1
+	VPXOR        Y1, Y13, Y13
+	VPSLLD       $0x08, Y13, Y14
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y14, Y13, Y13
+	VPADDD       Y12, Y8, Y8
+	VPXOR        Y8, Y4, Y4
+	VPSLLD       $0x07, Y4, Y14
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y14, Y4, Y4
+	VPADDD       Y13, Y9, Y9
+	VPXOR        Y9, Y5, Y5
+	VPSLLD       $0x07, Y5, Y14
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y14, Y5, Y5
+	VMOVUPS      (SP), Y14
+	VMOVUPS      Y12, (SP)
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x10, Y14, Y12
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x10, Y15, Y12
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y12
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y12
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VPADDD       Y6, Y2, Y2
+	VPXOR        Y2, Y14, Y14
+	VPSLLD       $0x08, Y14, Y12
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y12, Y14, Y14
+	VPADDD       Y7, Y3, Y3
+	VPXOR        Y3, Y15, Y15
+	VPSLLD       $0x08, Y15, Y12
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y12, Y15, Y15
+	VPADDD       Y14, Y10, Y10
+	VPXOR        Y10, Y6, Y6
+	VPSLLD       $0x07, Y6, Y12
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y12, Y6, Y6
+	VPADDD       Y15, Y11, Y11
+	VPXOR        Y11, Y7, Y7
+	VPSLLD       $0x07, Y7, Y12
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y12, Y7, Y7
+	VMOVUPS      (SP), Y12
+	VMOVUPS      Y13, (SP)
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x10, Y15, Y13
+	VPSRLD       $0x10, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x10, Y12, Y13
+	VPSRLD       $0x10, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x0c, Y5, Y13
+	VPSRLD       $0x14, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x0c, Y6, Y13
+	VPSRLD       $0x14, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VPADDD       Y5, Y0, Y0
+	VPXOR        Y0, Y15, Y15
+	VPSLLD       $0x08, Y15, Y13
+	VPSRLD       $0x18, Y15, Y15
+	VPOR         Y13, Y15, Y15
+	VPADDD       Y6, Y1, Y1
+	VPXOR        Y1, Y12, Y12
+	VPSLLD       $0x08, Y12, Y13
+	VPSRLD       $0x18, Y12, Y12
+	VPOR         Y13, Y12, Y12
+	VPADDD       Y15, Y10, Y10
+	VPXOR        Y10, Y5, Y5
+	VPSLLD       $0x07, Y5, Y13
+	VPSRLD       $0x19, Y5, Y5
+	VPOR         Y13, Y5, Y5
+	VPADDD       Y12, Y11, Y11
+	VPXOR        Y11, Y6, Y6
+	VPSLLD       $0x07, Y6, Y13
+	VPSRLD       $0x19, Y6, Y6
+	VPOR         Y13, Y6, Y6
+	VMOVUPS      (SP), Y13
+	VMOVUPS      Y15, (SP)
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x10, Y13, Y15
+	VPSRLD       $0x10, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x10, Y14, Y15
+	VPSRLD       $0x10, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x0c, Y7, Y15
+	VPSRLD       $0x14, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x0c, Y4, Y15
+	VPSRLD       $0x14, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VPADDD       Y7, Y2, Y2
+	VPXOR        Y2, Y13, Y13
+	VPSLLD       $0x08, Y13, Y15
+	VPSRLD       $0x18, Y13, Y13
+	VPOR         Y15, Y13, Y13
+	VPADDD       Y4, Y3, Y3
+	VPXOR        Y3, Y14, Y14
+	VPSLLD       $0x08, Y14, Y15
+	VPSRLD       $0x18, Y14, Y14
+	VPOR         Y15, Y14, Y14
+	VPADDD       Y13, Y8, Y8
+	VPXOR        Y8, Y7, Y7
+	VPSLLD       $0x07, Y7, Y15
+	VPSRLD       $0x19, Y7, Y7
+	VPOR         Y15, Y7, Y7
+	VPADDD       Y14, Y9, Y9
+	VPXOR        Y9, Y4, Y4
+	VPSLLD       $0x07, Y4, Y15
+	VPSRLD       $0x19, Y4, Y4
+	VPOR         Y15, Y4, Y4
+	VMOVUPS      (SP), Y15
+	DECQ         DX
+	JNZ          secondrounds
+	VMOVUPS      X0, 512(AX)
+	VEXTRACTI128 $0x01, Y0, 768(AX)
+	VMOVUPS      X1, 528(AX)
+	VEXTRACTI128 $0x01, Y1, 784(AX)
+	VMOVUPS      X2, 544(AX)
+	VEXTRACTI128 $0x01, Y2, 800(AX)
+	VMOVUPS      X3, 560(AX)
+	VEXTRACTI128 $0x01, Y3, 816(AX)
+	VPBROADCASTD (CX), Y0
+	VPADDD       Y0, Y4, Y4
+	VMOVUPS      X4, 576(AX)
+	VEXTRACTI128 $0x01, Y4, 832(AX)
+	VPBROADCASTD 4(CX), Y0
+	VPADDD       Y0, Y5, Y5
+	VMOVUPS      X5, 592(AX)
+	VEXTRACTI128 $0x01, Y5, 848(AX)
+	VPBROADCASTD 8(CX), Y0
+	VPADDD       Y0, Y6, Y6
+	VMOVUPS      X6, 608(AX)
+	VEXTRACTI128 $0x01, Y6, 864(AX)
+	VPBROADCASTD 12(CX), Y0
+	VPADDD       Y0, Y7, Y7
+	VMOVUPS      X7, 624(AX)
+	VEXTRACTI128 $0x01, Y7, 880(AX)
+	VPBROADCASTD 16(CX), Y0
+	VPADDD       Y0, Y8, Y8
+	VMOVUPS      X8, 640(AX)
+	VEXTRACTI128 $0x01, Y8, 896(AX)
+	VPBROADCASTD 20(CX), Y0
+	VPADDD       Y0, Y9, Y9
+	VMOVUPS      X9, 656(AX)
+	VEXTRACTI128 $0x01, Y9, 912(AX)
+	VPBROADCASTD 24(CX), Y0
+	VPADDD       Y0, Y10, Y10
+	VMOVUPS      X10, 672(AX)
+	VEXTRACTI128 $0x01, Y10, 928(AX)
+	VPBROADCASTD 28(CX), Y0
+	VPADDD       Y0, Y11, Y11
+	VMOVUPS      X11, 688(AX)
+	VEXTRACTI128 $0x01, Y11, 944(AX)
+	VMOVUPS      X12, 704(AX)
+	VEXTRACTI128 $0x01, Y12, 960(AX)
+	VMOVUPS      X13, 720(AX)
+	VEXTRACTI128 $0x01, Y13, 976(AX)
+	VMOVUPS      X14, 736(AX)
+	VEXTRACTI128 $0x01, Y14, 992(AX)
+	VMOVUPS      X15, 752(AX)
+	VEXTRACTI128 $0x01, Y15, 1008(AX)
 	VZEROUPPER
 	RET
 
@@ -8691,6 +9301,211 @@ px1more:
 	JMP     px1more
 
 px1done:
+	VZEROUPPER
+	RET
+
+// func chacha8AVX512(dst *uint64, seed *uint64)
+// Requires: AVX, AVX512F
+TEXT ·chacha8AVX512(SB), NOSPLIT, $0-16
+	MOVQ         dst+0(FP), AX
+	MOVQ         seed+8(FP), CX
+	VPBROADCASTD chachaStart<>+0(SB), Z0
+	VPBROADCASTD chachaStart<>+4(SB), Z1
+	VPBROADCASTD chachaStart<>+8(SB), Z2
+	VPBROADCASTD chachaStart<>+12(SB), Z3
+	VPBROADCASTD (CX), Z4
+	VPBROADCASTD 4(CX), Z5
+	VPBROADCASTD 8(CX), Z6
+	VPBROADCASTD 12(CX), Z7
+	VPBROADCASTD 16(CX), Z8
+	VPBROADCASTD 20(CX), Z9
+	VPBROADCASTD 24(CX), Z10
+	VPBROADCASTD 28(CX), Z11
+	VMOVUPS      chachaStart<>+16(SB), Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	MOVQ         $0x00000004, DX
+
+firstrounds:
+	VPADDD        Z4, Z0, Z0
+	VPXORD        Z0, Z12, Z12
+	VPROLD        $0x10, Z12, Z12
+	VPADDD        Z5, Z1, Z1
+	VPXORD        Z1, Z13, Z13
+	VPROLD        $0x10, Z13, Z13
+	VPADDD        Z12, Z8, Z8
+	VPXORD        Z8, Z4, Z4
+	VPROLD        $0x0c, Z4, Z4
+	VPADDD        Z13, Z9, Z9
+	VPXORD        Z9, Z5, Z5
+	VPROLD        $0x0c, Z5, Z5
+	VPADDD        Z4, Z0, Z0
+	VPXORD        Z0, Z12, Z12
+	VPROLD        $0x08, Z12, Z12
+	VPADDD        Z5, Z1, Z1
+	VPXORD        Z1, Z13, Z13
+	VPROLD        $0x08, Z13, Z13
+	VPADDD        Z12, Z8, Z8
+	VPXORD        Z8, Z4, Z4
+	VPROLD        $0x07, Z4, Z4
+	VPADDD        Z13, Z9, Z9
+	VPXORD        Z9, Z5, Z5
+	VPROLD        $0x07, Z5, Z5
+	VPADDD        Z6, Z2, Z2
+	VPXORD        Z2, Z14, Z14
+	VPROLD        $0x10, Z14, Z14
+	VPADDD        Z7, Z3, Z3
+	VPXORD        Z3, Z15, Z15
+	VPROLD        $0x10, Z15, Z15
+	VPADDD        Z14, Z10, Z10
+	VPXORD        Z10, Z6, Z6
+	VPROLD        $0x0c, Z6, Z6
+	VPADDD        Z15, Z11, Z11
+	VPXORD        Z11, Z7, Z7
+	VPROLD        $0x0c, Z7, Z7
+	VPADDD        Z6, Z2, Z2
+	VPXORD        Z2, Z14, Z14
+	VPROLD        $0x08, Z14, Z14
+	VPADDD        Z7, Z3, Z3
+	VPXORD        Z3, Z15, Z15
+	VPROLD        $0x08, Z15, Z15
+	VPADDD        Z14, Z10, Z10
+	VPXORD        Z10, Z6, Z6
+	VPROLD        $0x07, Z6, Z6
+	VPADDD        Z15, Z11, Z11
+	VPXORD        Z11, Z7, Z7
+	VPROLD        $0x07, Z7, Z7
+	VPADDD        Z5, Z0, Z0
+	VPXORD        Z0, Z15, Z15
+	VPROLD        $0x10, Z15, Z15
+	VPADDD        Z6, Z1, Z1
+	VPXORD        Z1, Z12, Z12
+	VPROLD        $0x10, Z12, Z12
+	VPADDD        Z15, Z10, Z10
+	VPXORD        Z10, Z5, Z5
+	VPROLD        $0x0c, Z5, Z5
+	VPADDD        Z12, Z11, Z11
+	VPXORD        Z11, Z6, Z6
+	VPROLD        $0x0c, Z6, Z6
+	VPADDD        Z5, Z0, Z0
+	VPXORD        Z0, Z15, Z15
+	VPROLD        $0x08, Z15, Z15
+	VPADDD        Z6, Z1, Z1
+	VPXORD        Z1, Z12, Z12
+	VPROLD        $0x08, Z12, Z12
+	VPADDD        Z15, Z10, Z10
+	VPXORD        Z10, Z5, Z5
+	VPROLD        $0x07, Z5, Z5
+	VPADDD        Z12, Z11, Z11
+	VPXORD        Z11, Z6, Z6
+	VPROLD        $0x07, Z6, Z6
+	VPADDD        Z7, Z2, Z2
+	VPXORD        Z2, Z13, Z13
+	VPROLD        $0x10, Z13, Z13
+	VPADDD        Z4, Z3, Z3
+	VPXORD        Z3, Z14, Z14
+	VPROLD        $0x10, Z14, Z14
+	VPADDD        Z13, Z8, Z8
+	VPXORD        Z8, Z7, Z7
+	VPROLD        $0x0c, Z7, Z7
+	VPADDD        Z14, Z9, Z9
+	VPXORD        Z9, Z4, Z4
+	VPROLD        $0x0c, Z4, Z4
+	VPADDD        Z7, Z2, Z2
+	VPXORD        Z2, Z13, Z13
+	VPROLD        $0x08, Z13, Z13
+	VPADDD        Z4, Z3, Z3
+	VPXORD        Z3, Z14, Z14
+	VPROLD        $0x08, Z14, Z14
+	VPADDD        Z13, Z8, Z8
+	VPXORD        Z8, Z7, Z7
+	VPROLD        $0x07, Z7, Z7
+	VPADDD        Z14, Z9, Z9
+	VPXORD        Z9, Z4, Z4
+	VPROLD        $0x07, Z4, Z4
+	DECQ          DX
+	JNZ           firstrounds
+	VMOVUPS       X0, (AX)
+	VEXTRACTI32X4 $0x01, Z0, 256(AX)
+	VEXTRACTI32X4 $0x02, Z0, 512(AX)
+	VEXTRACTI32X4 $0x03, Z0, 768(AX)
+	VMOVUPS       X1, 16(AX)
+	VEXTRACTI32X4 $0x01, Z1, 272(AX)
+	VEXTRACTI32X4 $0x02, Z1, 528(AX)
+	VEXTRACTI32X4 $0x03, Z1, 784(AX)
+	VMOVUPS       X2, 32(AX)
+	VEXTRACTI32X4 $0x01, Z2, 288(AX)
+	VEXTRACTI32X4 $0x02, Z2, 544(AX)
+	VEXTRACTI32X4 $0x03, Z2, 800(AX)
+	VMOVUPS       X3, 48(AX)
+	VEXTRACTI32X4 $0x01, Z3, 304(AX)
+	VEXTRACTI32X4 $0x02, Z3, 560(AX)
+	VEXTRACTI32X4 $0x03, Z3, 816(AX)
+	VPBROADCASTD  (CX), Z0
+	VPADDD        Z0, Z4, Z4
+	VMOVUPS       X4, 64(AX)
+	VEXTRACTI32X4 $0x01, Z4, 320(AX)
+	VEXTRACTI32X4 $0x02, Z4, 576(AX)
+	VEXTRACTI32X4 $0x03, Z4, 832(AX)
+	VPBROADCASTD  4(CX), Z0
+	VPADDD        Z0, Z5, Z5
+	VMOVUPS       X5, 80(AX)
+	VEXTRACTI32X4 $0x01, Z5, 336(AX)
+	VEXTRACTI32X4 $0x02, Z5, 592(AX)
+	VEXTRACTI32X4 $0x03, Z5, 848(AX)
+	VPBROADCASTD  8(CX), Z0
+	VPADDD        Z0, Z6, Z6
+	VMOVUPS       X6, 96(AX)
+	VEXTRACTI32X4 $0x01, Z6, 352(AX)
+	VEXTRACTI32X4 $0x02, Z6, 608(AX)
+	VEXTRACTI32X4 $0x03, Z6, 864(AX)
+	VPBROADCASTD  12(CX), Z0
+	VPADDD        Z0, Z7, Z7
+	VMOVUPS       X7, 112(AX)
+	VEXTRACTI32X4 $0x01, Z7, 368(AX)
+	VEXTRACTI32X4 $0x02, Z7, 624(AX)
+	VEXTRACTI32X4 $0x03, Z7, 880(AX)
+	VPBROADCASTD  16(CX), Z0
+	VPADDD        Z0, Z8, Z8
+	VMOVUPS       X8, 128(AX)
+	VEXTRACTI32X4 $0x01, Z8, 384(AX)
+	VEXTRACTI32X4 $0x02, Z8, 640(AX)
+	VEXTRACTI32X4 $0x03, Z8, 896(AX)
+	VPBROADCASTD  20(CX), Z0
+	VPADDD        Z0, Z9, Z9
+	VMOVUPS       X9, 144(AX)
+	VEXTRACTI32X4 $0x01, Z9, 400(AX)
+	VEXTRACTI32X4 $0x02, Z9, 656(AX)
+	VEXTRACTI32X4 $0x03, Z9, 912(AX)
+	VPBROADCASTD  24(CX), Z0
+	VPADDD        Z0, Z10, Z10
+	VMOVUPS       X10, 160(AX)
+	VEXTRACTI32X4 $0x01, Z10, 416(AX)
+	VEXTRACTI32X4 $0x02, Z10, 672(AX)
+	VEXTRACTI32X4 $0x03, Z10, 928(AX)
+	VPBROADCASTD  28(CX), Z0
+	VPADDD        Z0, Z11, Z11
+	VMOVUPS       X11, 176(AX)
+	VEXTRACTI32X4 $0x01, Z11, 432(AX)
+	VEXTRACTI32X4 $0x02, Z11, 688(AX)
+	VEXTRACTI32X4 $0x03, Z11, 944(AX)
+	VMOVUPS       X12, 192(AX)
+	VEXTRACTI32X4 $0x01, Z12, 448(AX)
+	VEXTRACTI32X4 $0x02, Z12, 704(AX)
+	VEXTRACTI32X4 $0x03, Z12, 960(AX)
+	VMOVUPS       X13, 208(AX)
+	VEXTRACTI32X4 $0x01, Z13, 464(AX)
+	VEXTRACTI32X4 $0x02, Z13, 720(AX)
+	VEXTRACTI32X4 $0x03, Z13, 976(AX)
+	VMOVUPS       X14, 224(AX)
+	VEXTRACTI32X4 $0x01, Z14, 480(AX)
+	VEXTRACTI32X4 $0x02, Z14, 736(AX)
+	VEXTRACTI32X4 $0x03, Z14, 992(AX)
+	VMOVUPS       X15, 240(AX)
+	VEXTRACTI32X4 $0x01, Z15, 496(AX)
+	VEXTRACTI32X4 $0x02, Z15, 752(AX)
+	VEXTRACTI32X4 $0x03, Z15, 1008(AX)
 	VZEROUPPER
 	RET
 

@@ -17,6 +17,7 @@ func main() {
 	Package("../laneargs.go")
 	ConstraintExpr("!purego")
 	constants()
+	randomConstants()
 	makeSlopeConstants()
 	for _, s := range All {
 		neuronForward(s)
@@ -32,6 +33,8 @@ func main() {
 		affine(s)
 		if !s.Wide() {
 			halve(s)
+			limits(s)
+			draw(s)
 		}
 		sum(s)
 		squares(s)
@@ -49,6 +52,7 @@ func main() {
 		adam(s)
 		extrapolate(s)
 		combine(s)
+		chacha8(s)
 		sigmoidSlope(s)
 		exponentialSlope(s)
 		gaussianSlope(s)
