@@ -14,6 +14,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/nets"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn"
@@ -182,6 +183,13 @@ func (j *job) keeps() int {
 		return j.data.N
 	}
 	return min(j.keep, j.data.N)
+}
+
+// budget returns the size in bytes up to which a journal is read: that of the outcomes, and of
+// the kept images in base64.
+func (j *job) budget() int64 {
+	images := len(j.subjects) * j.keeps()
+	return runs.Budget(len(j.subjects)*j.data.N) + 6*int64(images)*int64(j.data.C*j.data.H*j.data.W)
 }
 
 // evaluate runs all that is not done. After an error of ctx, the subjects hold what is done.

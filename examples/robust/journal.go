@@ -39,10 +39,9 @@ type progress struct {
 
 func (j *journal) path() string { return filepath.Join(j.folder, "run.json") }
 
-// openJournal begins a journal, or goes on with the one in the folder, which holds results of so
-// many images. It refuses to overwrite a run that can be resumed, and to resume a run of other
+// openJournal begins a journal, or goes on with the one in the folder, of at most budget bytes. It refuses to overwrite a run that can be resumed, and to resume a run of other
 // flags or files.
-func openJournal(o *options, inputs map[string]string, images int) (*journal, error) {
+func openJournal(o *options, inputs map[string]string, budget int64) (*journal, error) {
 	version, err := runs.Version()
 	if err != nil {
 		return nil, err
@@ -52,7 +51,7 @@ func openJournal(o *options, inputs map[string]string, images int) (*journal, er
 		j.Networks = append(j.Networks, &progress{Kept: map[int][]byte{}})
 	}
 	old := &journal{folder: o.out}
-	err = runs.ReadRecord(j.path(), old, 16*runs.Budget(images))
+	err = runs.ReadRecord(j.path(), old, budget)
 	none := errors.Is(err, fs.ErrNotExist) || err == nil && old.Completed
 	switch {
 	case o.resume && none:

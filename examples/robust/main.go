@@ -189,7 +189,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 			return fmt.Errorf("-out %s: %s is no file: expected a folder to write it to", o.out, name)
 		}
 	}
-	if j.journal, err = openJournal(o, j.inputs(), len(o.nets)*j.data.N); err != nil {
+	if j.journal, err = openJournal(o, j.inputs(), j.budget()); err != nil {
 		return err
 	}
 	for _, n := range j.subjects {

@@ -43,17 +43,17 @@ type page struct {
 type curveRow struct {
 	Factor string
 	Eps    float32
-	Points []curvePoint // of the networks that have a curve; short if the run was stopped
+	Points []*curvePoint // of each network; nil if it was not reached
 }
 
 // curves returns the points of all networks by ε.
 func (r *results) curves() (rows []curveRow) {
-	for _, n := range r.Networks {
+	for k, n := range r.Networks {
 		for i, p := range n.Curve {
 			if i == len(rows) {
-				rows = append(rows, curveRow{p.Factor, p.Eps, nil})
+				rows = append(rows, curveRow{p.Factor, p.Eps, make([]*curvePoint, len(r.Networks))})
 			}
-			rows[i].Points = append(rows[i].Points, p)
+			rows[i].Points[k] = &p
 		}
 	}
 	return rows
@@ -112,7 +112,7 @@ func (r *results) writePage(w io.Writer) error {
 		return err
 	}
 	if p.Curves = r.curves(); len(p.Curves) > 0 {
-		p.OnCurve = p.Curves[0].Points[0].Images
+		p.OnCurve = p.Curves[0].Points[0].Images // the first network comes first on the curve
 	}
 	return pageTemplate.Execute(w, p)
 }
