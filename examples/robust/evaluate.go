@@ -211,7 +211,7 @@ func (j *job) evaluate(ctx context.Context) error {
 			return err
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
 // config returns the configuration of a battery.
@@ -225,7 +225,7 @@ func (j *job) config() attack.BatteryConfig {
 func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 	cfg := j.config()
 	cfg.Exhaustive = j.exhaustive
-	cfg.Done = p.finished(j.keeps())
+	cfg.Done = slices.Clone(p.Results)
 	j.meter.Skip(float64(len(cfg.Done)))
 	cfg.Keep = func(i int) bool { return i < j.keeps() }
 	cfg.OnKept = func(index int, _, adv tensor.NCHW) error {
@@ -233,7 +233,6 @@ func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 		p.Kept[index] = b
 		return err
 	}
-	p.Results = slices.Clone(cfg.Done)
 	cfg.OnResult = func(r attack.ImageResult) error {
 		p.Results = append(p.Results, r)
 		j.meter.Add(1, s.Name)
@@ -252,17 +251,6 @@ func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 		return fmt.Errorf("-net %s: %w", s.File, err)
 	}
 	return nil
-}
-
-// finished returns the results of images that need not be attacked again. Those of the first
-// keep images need their best points.
-func (p *progress) finished(keep int) (done []attack.ImageResult) {
-	for _, r := range p.Results {
-		if r.Index >= keep || p.Kept[r.Index] != nil {
-			done = append(done, r)
-		}
-	}
-	return done
 }
 
 // kept returns the kept images.

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
 )
 
 // patience is a context that ends when it has been asked so many times.
@@ -87,6 +88,9 @@ func TestResume(t *testing.T) {
 		}
 		assert.Len(t, res.Pending, 2-len(res.Networks))
 		assert.GreaterOrEqual(t, done, finished)
+		var j journal
+		require.NoError(t, runs.ReadRecord(filepath.Join(out, "run.json"), &j, 1<<24))
+		assert.Equal(t, done, len(j.Networks[0].Results)+len(j.Networks[1].Results), "what is done is not lost")
 		finished = done
 		if stops > 0 {
 			continue
