@@ -321,3 +321,30 @@ func TestGLIFMisuse(t *testing.T) {
 	autograd.FireGLIFSteps(tape, tape.Input(x, false), good, 1, autograd.NewGLIFState(good, sh))
 	assert.True(t, tape.TakeNonFinite())
 }
+
+// steep is a surrogate whose derivative is the largest number.
+type steep struct{}
+
+func (steep) Derivative(dst, u []float32) {
+	for i := range dst {
+		dst[i] = math.MaxFloat32
+	}
+}
+
+// A gradient of a recurrent layer that is not finite is an error that names its place, unless
+// the layer got such a gradient.
+func TestRecurrentGradientNotFinite(t *testing.T) {
+	sh := tensor.Shape{N: 2, Steps: 3, C: 20, H: 2, W: 3}
+	run := func(seed float32) error {
+		tape := &autograd.Tape{}
+		x := tape.Input(tensor.NewDense(sh), true)
+		y := autograd.FireGLIFRecurrent(tape, x, glifs()[0], autograd.NewParam(sh.C, sh.C), sh.Steps, steep{}, false)
+		d := tensor.NewDense(sh)
+		d.Set(1, 2, 17, 1, 2, seed)
+		tape.BackwardFrom(y, d)
+		return tape.Err()
+	}
+	require.NoError(t, run(0.5))
+	assert.ErrorContains(t, run(-2), "the gradient with respect to the current is -Inf at step 2 of image 1, channel 17, row 1, column 2: expected a finite derivative")
+	require.NoError(t, run(float32(math.Inf(1))))
+}

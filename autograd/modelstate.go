@@ -73,3 +73,17 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 	}
 	return y
 }
+
+// load copies the part of a chunk at a step from data, [C/16][N·steps][H][W][16], and store
+// does the reverse.
+func (r *modelRun) load(c chunk, t, steps int, part, data [][]float32) {
+	for k, v := range part {
+		r.each(c, t, steps, tensor.Lanes, func(at, from, n int) { copy(v[from:from+n], data[k][at:]) })
+	}
+}
+
+func (r *modelRun) store(c chunk, t, steps int, data, part [][]float32) {
+	for k, v := range part {
+		r.each(c, t, steps, tensor.Lanes, func(at, from, n int) { copy(data[k][at:at+n], v[from:]) })
+	}
+}

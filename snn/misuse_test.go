@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -188,9 +189,12 @@ func (gap) Derivative(dst, u []float32) {
 // A derivative that is not finite is an error that names the layer, for each kind of neurons
 // and each gradient, with batch norm before the neurons too.
 func TestDerivativeNotFinite(t *testing.T) {
+	recurrent := snn.NewPLIF(2)
+	recurrent.Recurrent = autograd.NewParam(8, 8)
 	for want, n := range map[string]snn.Neuron{
 		"Backward of *autograd.throughTime in layer 1: surrogate gap: a derivative is NaN or infinite":     snn.NewIF(),
 		"Backward of *autograd.glifThroughTime in layer 1: surrogate gap: a derivative is NaN or infinite": snn.NewPLIF(2),
+		"Backward of *autograd.recurrentGLIF in layer 1: surrogate gap: a derivative is NaN or infinite":   recurrent,
 		"Backward of *autograd.throughModel in layer 1: the gradient with respect to the current is NaN":   snn.NewCustom(newLeaky(8, 1, 1), snn.Triangle{Width: 1}),
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 8, Height: 1, Width: 1, Steps: 6}, snn.NewSequential(snn.NewBatchNorm(8), n))

@@ -98,9 +98,14 @@ func (n *GLIF) run(sc *Scan, u, lo, hi int, x []float32, norm Norm, s []uint16) 
 		sStep:  uint64(sc.Pixels * 2),
 		soft:   bit(n.Soft),
 	}
-	block := u / sc.Images
+	r.k = n.constants(u/sc.Images, norm)
+	return r
+}
+
+// constants returns the constants of a block that follow from n and norm.
+func (n *GLIF) constants(block int, norm Norm) glifVectors {
 	a, b := norm.at(block)
-	r.k = glifVectors{
+	k := glifVectors{
 		a: *vector32(a, 0), b: *vector32(b, 0), one: ones,
 		synapticDecay:   channels(n.SynapticDecay, block, 0),
 		recurrence:      channels(n.Recurrence, block, 0),
@@ -112,10 +117,10 @@ func (n *GLIF) run(sc *Scan, u, lo, hi int, x []float32, norm Norm, s []uint16) 
 		reset:           channels(n.Reset, block, 0),
 	}
 	for l := range Lanes {
-		r.k.recurrence[l] *= -1
-		r.k.jump[l] = r.k.adaptationDecay[l] - 1
+		k.recurrence[l] *= -1
+		k.jump[l] = k.adaptationDecay[l] - 1
 	}
-	return r
+	return k
 }
 
 // channels returns the coefficients of a block, or the given one if they are absent.
@@ -184,7 +189,7 @@ func (k glifScan) piece(u, lo, hi int) {
 	r.check = unsafe.Pointer(&check[0])
 	for {
 		px := min(tile, hi-lo)
-		r.pixels = uint64(px)
+		r.pixels, r.soon = uint64(px), uint64(px*Lanes*4)-(r.steps-1)*r.xStep
 		if k.state == nil {
 			n.fresh(&r, own, tile, u/sc.Images)
 		} else {
@@ -370,6 +375,7 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			r.pixels, r.slopeStep, r.historyStep = uint64(n), uint64(n*Lanes*4), uint64(4*n*Lanes*4)
 			r.dout, r.doutStep = unsafe.Pointer(&g.Dout[(u*g.DoutSteps*g.Pixels+lo)*Lanes]), uint64(stride(g.DoutSteps, g.Pixels)*Lanes*4)
 			g.fresh(&r, state, tile, u/g.Images)
+			r.soon = uint64(n*Lanes*4) - (r.steps-1)*r.xStep
 			l.glifReplay(&r)
 			if !inline {
 				g.derivatives(g.Surrogate, slope[:g.Steps*n*Lanes], u, layer)
@@ -377,6 +383,7 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 			clear(state[:4*n*Lanes])
 			clear(total[:n*Lanes])
 			r.sums = glifTotals{}
+			r.soon = uint64(n*Lanes*4) + (r.steps-1)*r.doutStep
 			if g.Stepwise {
 				r.detach = 1
 				r.k.synapticDecay, r.k.recurrence, r.k.decay, r.k.adaptation = [Lanes]float32{}, [Lanes]float32{}, [Lanes]float32{}, [Lanes]float32{}

@@ -63,6 +63,9 @@ func (r *glifRun) scan(fn func(t, px uint64, l int, c glifStep)) {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.membrane, px*64)
 			for l := range Lanes {
 				c := glifStep{i: float32(k.a[l]*x[l]) + k.b[l], m: m[l], theta: k.threshold[l]}
+				if r.feedback != nil {
+					c.i += vector32(r.feedback, px*64)[l]
+				}
 				if r.carry != nil {
 					c.i += vector32(r.carry, px*64)[l]
 				}
@@ -126,6 +129,9 @@ func glifBackwardPortable(r *glifRun) {
 					phi = max(0, k.width[l]-u) * k.height[l]
 				}
 				ds := dout[l]
+				if r.feedback != nil {
+					ds += vector32(r.feedback, px*64)[l]
+				}
 				if r.adaptation != nil {
 					ds -= float32(k.jump[l] * da[l])
 				}
@@ -181,6 +187,9 @@ func glifBackwardPortable(r *glifRun) {
 			}
 			if r.total != nil {
 				add16(vector32(r.total, px*64)[:], g[:])
+			}
+			if r.grad != nil {
+				*vector32(r.grad, px*64) = g
 			}
 			if r.dx != nil {
 				for l := range g {

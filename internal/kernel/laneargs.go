@@ -46,11 +46,14 @@ type glifRun struct {
 	slope      unsafe.Pointer // [steps][pixels] vectors: p − θ, then surrogate derivatives; nil for a triangle
 	dout, dx   unsafe.Pointer // gradients of spikes and of inputs; dx may be nil
 	total      unsafe.Pointer // [pixels] vectors, to which ∂i is added; or nil
+	grad       unsafe.Pointer // [pixels] vectors, which ∂i overwrites; or nil
+	feedback   unsafe.Pointer // [pixels] vectors, added to the currents, or to dout; or nil
 	check      unsafe.Pointer // vector, which stays zero while all p − θ are finite
 
 	pixels, steps                  uint64
 	xStep, sStep, doutStep, dxStep uint64 // from a step to the next
 	slopeStep, historyStep         uint64
+	soon                           uint64 // from the last step to what to prefetch then of x, or of dout and dx
 
 	soft   uint32 // 1 if the reset lowers the membrane by the threshold
 	detach uint32 // 1 if the spike of the reset carries no gradient

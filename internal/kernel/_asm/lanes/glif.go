@@ -34,6 +34,12 @@ func (c *glif) quad(field string, slot, i int) Mem {
 	return Mem{Base: c.at[field], Index: c.bytes, Scale: 4, Disp: i/cols*256 + slot*64 + i%cols*c.s.Bytes}
 }
 
+// local loads the pointer of a field of one step, and returns where vector i of the group lies.
+func (c *glif) local(field string) func(i int) Mem {
+	p := c.a.Load(field)
+	return func(i int) Mem { return Mem{Base: p, Index: c.bytes, Scale: 1, Disp: i * c.s.Bytes} }
+}
+
 var masks = []reg.Register{reg.K1, reg.K2, reg.K3, reg.K4}
 
 // lower subtracts v from r where the mask of vector i is set: masks[i] at AVX-512, else the
@@ -66,7 +72,7 @@ func (c *glif) skips(l labels) (ifNil, ifSet, ifClear func(field, to string)) {
 // θ(t).
 func glifSteps(s ISA, ps []pointer, group int, before, level func(c *glif, i int, cur, m reg.VecPhysical),
 	decide func(c *glif, l labels, n int, m, theta, v func(int) reg.VecPhysical), end func(c *glif)) {
-	c := &glif{scan: scan{s: s, a: Block("r")}}
+	c := &glif{scan: scan{s: s, a: Block("r"), soon: true}}
 	if s.Wide() {
 		c.constants = map[string]reg.VecPhysical{}
 		for i, name := range []string{"a", "b", "synapticDecay", "recurrence", "gain", "decay", "threshold",
@@ -92,6 +98,10 @@ func glifSteps(s ISA, ps []pointer, group int, before, level func(c *glif, i int
 			VMULPS(c.k("a", i), cur(i), cur(i))
 			VADDPS(c.k("b", i), cur(i), cur(i))
 		})
+		ifNil("feedback", "carry")
+		feedback := c.local("feedback")
+		each(func(i int) { VADDPS(feedback(i), cur(i), cur(i)) })
+		l.set("carry")
 		ifNil("carry", "potential")
 		each(func(i int) { VADDPS(c.mem("carry", i), cur(i), cur(i)) })
 		l.set("potential")
@@ -263,7 +273,7 @@ func (c *glif) total(name string, i int, v Op, masked bool) {
 // variables are those of GLIFBackward: th is θ, then −∂θ.
 func glifBackward(s ISA) {
 	Routine("glifBackward"+s.Name, "func(r *glifRun)", "is glifBackwardPortable.")
-	c := &glif{scan: scan{s: s, a: Block("r")}}
+	c := &glif{scan: scan{s: s, a: Block("r"), soon: true}}
 	zero := c.constant(0)
 	s.Zero(zero)
 	if s.Wide() {
@@ -339,6 +349,10 @@ func glifBackward(s ISA) {
 			c.prefetch("dout", i)
 			VMOVUPS(c.mem("dout", i), g(i))
 		})
+		ifNil("feedback", "level")
+		feedback := c.local("feedback")
+		each(func(i int) { VADDPS(feedback(i), g(i), g(i)) })
+		l.set("level")
 		ifNil("adaptation", "current")
 		each(func(i int) {
 			product("jump", i, da(i), v(i))
@@ -461,13 +475,16 @@ func glifBackward(s ISA) {
 
 		l.set("total")
 		ifNil("total", "added")
-		total := c.a.Load("total")
+		total := c.local("total")
 		each(func(i int) {
-			at := Mem{Base: total, Index: c.bytes, Scale: 1, Disp: i * s.Bytes}
-			VADDPS(at, g(i), v(i))
-			VMOVUPS(v(i), at)
+			VADDPS(total(i), g(i), v(i))
+			VMOVUPS(v(i), total(i))
 		})
 		l.set("added")
+		ifNil("grad", "given")
+		grad := c.local("grad")
+		each(func(i int) { VMOVUPS(g(i), grad(i)) })
+		l.set("given")
 		ifNil("dx", "stored")
 		each(func(i int) {
 			c.prefetch("dx", i)

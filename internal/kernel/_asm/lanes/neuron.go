@@ -23,6 +23,7 @@ type scan struct {
 	bytes  reg.GPVirtual            // the pixel in bytes of vectors
 	labels int                      // made so far
 	next   reg.GPVirtual            // as bytes, one step on, or a run on after the last
+	soon   bool                     // whether the arguments have what next is after the last
 }
 
 // mem is where vector i of the group lies, columns of a pixel side by side.
@@ -67,13 +68,17 @@ func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group 
 	}
 	CMPQ(left, Imm(1))
 	JNE(LabelRef("prefetch"))
-	MOVQ(c.a.Mem("steps"), c.px)
-	DECQ(c.px)
-	NEGQ(c.px)
-	IMULQ(c.px, c.next)
-	MOVQ(c.a.Mem("pixels"), c.px)
-	SHLQ(Imm(6), c.px)
-	ADDQ(c.px, c.next)
+	if c.soon {
+		MOVQ(c.a.Mem("soon"), c.next)
+	} else {
+		MOVQ(c.a.Mem("steps"), c.px)
+		DECQ(c.px)
+		NEGQ(c.px)
+		IMULQ(c.px, c.next)
+		MOVQ(c.a.Mem("pixels"), c.px)
+		SHLQ(Imm(6), c.px)
+		ADDQ(c.px, c.next)
+	}
 	Label("prefetch")
 	XORQ(c.px, c.px)
 	XORQ(c.bytes, c.bytes)
