@@ -44,6 +44,13 @@ type BatteryConfig struct {
 	// Keep, if not nil, chooses images by their index in the data. The report's Kept has them,
 	// clean and at the battery's best point.
 	Keep func(i int) bool
+	// OnKept, if not nil, is called for each image that Keep chooses, with the image, [1,C,H,W],
+	// and the battery's best point. The call comes just before that of OnResult, under the same
+	// conditions.
+	OnKept func(index int, x, adv tensor.NCHW) error
+	// Unchecked leaves out the report's Checks, which take passes of their own around up to 64
+	// images. It is for series of evaluations of which one is checked.
+	Unchecked bool
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
@@ -83,8 +90,10 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 		return nil, ctx.Err()
 	}
 	e.report.finish()
-	if err := e.check(ctx); err != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("attack: battery: %w", err)
+	if !cfg.Unchecked {
+		if err := e.check(ctx); err != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("attack: battery: %w", err)
+		}
 	}
 	return e.report, ctx.Err()
 }
@@ -274,7 +283,13 @@ func (e *siege) run(ctx context.Context) error {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.report.add(r, x, adv, e.cfg.Keep != nil && e.cfg.Keep(r.Index))
+		keep := e.cfg.Keep != nil && e.cfg.Keep(r.Index)
+		e.report.add(r, x, adv, keep)
+		if keep && e.cfg.OnKept != nil {
+			if err := e.cfg.OnKept(r.Index, x, adv); err != nil {
+				return err
+			}
+		}
 		if e.cfg.OnResult != nil {
 			return e.cfg.OnResult(r)
 		}

@@ -74,7 +74,7 @@ type BatteryReport struct {
 	Attacks    []BatteryAttack `json:"attacks"`
 	Results    []ImageResult   `json:"results"` // in the order of the data
 	Passes     int             `json:"passes"`  // sum over the images
-	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation
+	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation; nil if it was unchecked
 	Norm       string          `json:"norm"`
 	Eps        float32         `json:"eps"`
 	Random     bool            `json:"random"` // whether the network's logits differ from pass to pass
@@ -158,7 +158,7 @@ func (r *BatteryReport) finish() {
 
 // sort puts the images in the order of the data.
 func (k *Kept) sort() {
-	if k == nil {
+	if k == nil || len(k.Indices) == 0 {
 		return
 	}
 	order := make([]int, len(k.Indices))
@@ -183,7 +183,8 @@ func (r *BatteryReport) AccuracyAt(passes int) float64 {
 }
 
 // Report returns the result as that of an evaluation with one attack, the whole battery, for
-// tables, per-class results, comparisons and pictures.
+// tables, per-class results, comparisons and pictures. Its slices are those of Results, in the
+// same order.
 func (r *BatteryReport) Report() *Report {
 	settings := Settings{Kind: "battery"}
 	for _, a := range r.Attacks {
@@ -196,7 +197,14 @@ func (r *BatteryReport) Report() *Report {
 	e := &Report{
 		Images: r.Images, ClassNames: r.ClassNames, Digest: r.Digest, Clean: Outcome{Name: clean},
 		Attacks: []Outcome{{Name: name, Norm: r.Norm, Eps: r.Eps, InWorstCase: true, Settings: &settings}},
-		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library, Kept: r.Kept,
+		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library,
+	}
+	if r.Kept != nil {
+		kept := *r.Kept
+		for _, index := range kept.Indices {
+			kept.positions = append(kept.positions, slices.IndexFunc(r.Results, func(i ImageResult) bool { return i.Index == index }))
+		}
+		e.Kept = &kept
 	}
 	for _, i := range r.Results {
 		e.Labels = append(e.Labels, i.Label)

@@ -18,9 +18,9 @@ import (
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
-// The code of docs/attack.md is this file's and that of reading_test.go.
+// The code of docs/attack.md is this file's and that of the other tests named here.
 func TestHowTo(t *testing.T) {
-	doctest.Page(t, "../docs/attack.md", 11, "howto_test.go", "reading_test.go")
+	doctest.Page(t, "../docs/attack.md", 13, "howto_test.go", "reading_test.go", "example_battery_test.go")
 }
 
 // fashionTest returns the first images of the test set.
@@ -113,6 +113,25 @@ func ExampleEvaluate_blackBox() {
 	}
 	fmt.Println(report.BlackBox, report.Images)
 	// Output: true 16
+}
+
+// A preset runs strong attacks, and checks itself.
+func ExampleStandard() {
+	ctx, model, test := context.Background(), fashionModel(), fashionTest(2)
+	const eps = 8. / 255
+
+	battery := attack.Standard(attack.Threat{Norm: attack.LInf{}, Eps: eps}) // or Quick, or Thorough
+	report, err := battery.Evaluate(ctx, model, test, attack.DefaultBatteryConfig())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("worst case %.1f %%\n", 100*report.WorstCase)
+	for _, a := range report.Attacks {
+		fmt.Printf("%s broke %d of %d images\n", a.Name, a.Broke, a.Met)
+	}
+	for _, c := range report.Checks {
+		fmt.Println(c.Point, c.Status, c.Name, c.Advice)
+	}
 }
 
 // margin raises the largest logit of another class over that of the label, and of a
