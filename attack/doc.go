@@ -18,9 +18,8 @@
 // with its original, as [KL] does, is a [CleanObjective].
 //
 // [Square] and [LocalSearch] ask for logits alone, and [Rounds] repeats attacks from new starts.
-// A [Battery] runs a list of attacks in turn around each image. [Preset] returns one that is
-// ready to use. On spiking networks, a search from the best point of a gradient attack finds
-// far more than further steps.
+// On spiking networks, a search from the best point of a gradient attack finds far more than further
+// steps.
 //
 // White-box attacks make images on the network that is evaluated. Black-box attacks make
 // them on another network, [Config.Source].
