@@ -102,7 +102,7 @@ func slopeRoutine(s ISA, name string, fn func(n int, k func(field string, i int)
 	dst, u, n := parameter("dst"), parameter("u"), parameter("n")
 	k := parameter("k")
 	v := func(j int) func(i int) reg.VecPhysical { return func(i int) reg.VecPhysical { return s.V(4*i + j) } }
-	group := 2 * 2 / s.Columns() // blocks
+	group := 4 // blocks
 	if !s.Wide() {
 		group = 1
 	}
@@ -185,6 +185,32 @@ func arctanSlope(s ISA) {
 			VADDPS(slopeConstants.one, u(i), u(i))
 			VMOVUPS(k("height", i), a(i))
 			VDIVPS(u(i), a(i), u(i))
+		}
+	})
+}
+
+func fastSigmoidSlope(s ISA) {
+	slopeRoutine(s, "fastSigmoidSlope", func(n int, k func(string, int) Mem, u, a, _, _ func(int) reg.VecPhysical) {
+		for i := range n {
+			VMULPS(k("scale", i), u(i), u(i))
+			s.And(absMask, u(i))
+			VADDPS(slopeConstants.one, u(i), u(i))
+			VMULPS(u(i), u(i), u(i))
+			VMOVUPS(k("height", i), a(i))
+			VDIVPS(u(i), a(i), u(i))
+		}
+	})
+}
+
+func triangleSlope(s ISA) {
+	slopeRoutine(s, "triangleSlope", func(n int, k func(string, int) Mem, u, a, b, _ func(int) reg.VecPhysical) {
+		for i := range n {
+			s.And(absMask, u(i))
+			VMOVUPS(k("scale", i), a(i))
+			VSUBPS(u(i), a(i), u(i))
+			s.Zero(b(i))
+			VMAXPS(u(i), b(i), u(i)) // NaN stays
+			VMULPS(k("height", i), u(i), u(i))
 		}
 	})
 }
