@@ -185,7 +185,7 @@ func (e *siege) validate() error {
 		return fmt.Errorf("%d draws: expected at least 0", e.cfg.Draws)
 	}
 	if n := e.data.Shape().N; e.cfg.Certified != nil && len(e.cfg.Certified) != n {
-		return fmt.Errorf("Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
+		return fmt.Errorf("field Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
 	}
 	names := map[string]bool{clean: true, worstCase: true}
 	for i, a := range e.Attacks {
@@ -220,11 +220,11 @@ func (e *siege) validateDone() error {
 	for _, r := range e.cfg.Done {
 		switch {
 		case r.Index < 0 || r.Index >= e.data.Shape().N || seen[r.Index]:
-			return fmt.Errorf("Done: a result of image %d: expected one for each of some of the images 0 to %d", r.Index, e.data.Shape().N-1)
+			return fmt.Errorf("field Done: a result of image %d: expected one for each of some of the images 0 to %d", r.Index, e.data.Shape().N-1)
 		case r.Label != e.data.Label(r.Index):
-			return fmt.Errorf("Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
+			return fmt.Errorf("field Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
 		case r.BrokenBy < Misclassified || r.BrokenBy >= len(e.Attacks) || len(r.Trials) > len(e.Attacks):
-			return fmt.Errorf("Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
+			return fmt.Errorf("field Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
 		}
 		seen[r.Index] = true
 	}

@@ -76,7 +76,7 @@ func (t Transfer) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []
 
 // Describe implements [Describer].
 func (t Transfer) Describe() Settings {
-	return Settings{Kind: fmt.Sprintf("transfer from %d networks", len(t.Sources)), Mix: []Settings{Describe(t.Attack)}}
+	return Settings{Kind: "transfer from " + count(len(t.Sources), "network"), Mix: []Settings{Describe(t.Attack)}}
 }
 
 // RandomNoise asks about random points of the ball: by turns one drawn uniformly, and one on its

@@ -217,7 +217,7 @@ func (j *job) evaluate(ctx context.Context) error {
 // config returns the configuration of a battery.
 func (j *job) config() attack.BatteryConfig {
 	cfg := attack.DefaultBatteryConfig()
-	cfg.Key = rng.New(j.seed).Derive("attacks", 0)
+	cfg.Key, cfg.Draws = rng.New(j.seed).Derive("attacks", 0), j.draws
 	return cfg
 }
 

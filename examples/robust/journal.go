@@ -39,8 +39,8 @@ type progress struct {
 
 func (j *journal) path() string { return filepath.Join(j.folder, "run.json") }
 
-// openJournal begins a journal, or goes on with the one in the folder, of at most budget bytes. It refuses to overwrite a run that can be resumed, and to resume a run of other
-// flags or files.
+// openJournal begins a journal, or goes on with the one in the folder, of at most budget bytes.
+// It refuses to overwrite a run that can be resumed, and to resume a run of other flags or files.
 func openJournal(o *options, inputs map[string]string, budget int64) (*journal, error) {
 	version, err := runs.Version()
 	if err != nil {

@@ -76,6 +76,7 @@ type options struct {
 	keep        int
 	curve       factors
 	curveImages int
+	draws       int
 	exhaustive  bool
 
 	out     string
@@ -90,7 +91,7 @@ type options struct {
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
-	o := &options{eps: radius{"8/255", 8. / 255}}
+	o := &options{eps: radius{"8/255", 8. / 255}, values: map[string]string{}}
 	fs := flag.NewFlagSet("robust", flag.ContinueOnError)
 	const file = ": one that this library saved, or a state dict (.pth or .safetensors), which the flags for state dicts describe; several times for several"
 	fs.Var(&o.nets, "net", "`file` of a network"+file)
@@ -109,8 +110,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.curve = factors{"1/4", "1/2", "1", "2", "4"}
 	fs.Var(&o.curve, "curve", "`list` of multiples of ε, for accuracy against ε under the preset quick, or none")
 	cli.Var(fs, &o.curveImages, "curve-images", 200, "[1, ∞)", "first images to evaluate for accuracy against ε")
+	cli.Var(fs, &o.draws, "draws", 0, "[0, 10000]", "passes that the logits and gradients of a random network are averaged over, 0 for 10 if it is random")
 	fs.BoolVar(&o.exhaustive, "exhaustive", false, "attack broken images too, to tell what each attack alone leaves")
-	fs.VisitAll(func(f *flag.Flag) { o.values = set(o.values, f.Name, "") })
+	fs.VisitAll(func(f *flag.Flag) { o.values[f.Name] = "" })
 	fs.StringVar(&o.out, "out", filepath.Join("out", "robust"), "`folder` to write to")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.BoolVar(&o.strict, "strict", false, "exit with status 1 if a check of the evaluation is a fault")
@@ -124,14 +126,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	o.command = command(fs)
 	return o, o.check()
-}
-
-func set(m map[string]string, key, value string) map[string]string {
-	if m == nil {
-		m = map[string]string{}
-	}
-	m[key] = value
-	return m
 }
 
 // check returns an error that names a flag whose value is wrong, before any file is read.

@@ -167,7 +167,7 @@ func settings(s attack.Settings) string {
 		words = append(words, fmt.Sprintf("α %.3g", s.Alpha))
 	}
 	if s.Start != "" {
-		words = append(words, "from "+s.Start)
+		words = append(words, "start: "+s.Start)
 	}
 	for _, m := range s.Mix {
 		words = append(words, "("+settings(m)+")")

@@ -164,6 +164,30 @@ func TestStateDict(t *testing.T) {
 	assert.Less(t, want.WorstCase, want.Clean)
 }
 
+// The report of a random network says how many draws a verdict is the mean of. -exhaustive tells
+// what each attack alone leaves.
+func TestRandom(t *testing.T) {
+	folder := t.TempDir()
+	images, err := fashion.Train()
+	require.NoError(t, err)
+	cfg := zoo.RateCoded("A A conv4 | fc").For(images)
+	cfg.Steps = 4
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	net := filepath.Join(folder, "net.safetensors")
+	require.NoError(t, m.Save(net))
+	out := filepath.Join(folder, "out")
+	_, stderr, code := clitest.Run(t, append(small(out, net), "-curve", "none", "-draws", "3", "-exhaustive")...)
+	require.Zero(t, code, stderr)
+	n := read(t, out).Networks[0]
+	assert.True(t, n.Report.Random)
+	assert.Equal(t, 3, n.Report.Draws)
+	page := parsePage(t, contents(t, out)["report.html"])
+	assert.Contains(t, page.all(class1("card"))[0].text(), "each verdict is the mean of 3 draws")
+	row := page.all(class1("attacks"))[0].all(tag("tbody"))[0].Children[0]
+	assert.Equal(t, percent(n.Report.Attacks[0].Alone)+" %", row.Children[5].text())
+}
+
 // batch returns the images of a data set.
 func batch(t *testing.T, data snn.Dataset) tensor.NCHW {
 	t.Helper()

@@ -61,7 +61,7 @@ func TestResume(t *testing.T) {
 	out := filepath.Join(folder, "out")
 	assert.ErrorContains(t, start(t.Context(), out, "-resume"), "-resume: "+out+" holds no run that was stopped")
 	finished, half := -1, 0
-	times, longer := 30.0, 1.3
+	times, longer := 30.0, 1.6
 	if testing.Short() {
 		longer = 3
 	}
