@@ -48,7 +48,8 @@ var (
 var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
 
 // Quick returns a battery for a first look: two gradient attacks of 30 steps and a search of 2,200
-// passes, without rounds. An image that stands takes 2,322 passes.
+// passes, without rounds. An image that stands takes 2,322 passes. On 1,000 images of Fashion-MNIST
+// at ε = 16/255 it leaves 50.5 % of a RAT network of T = 4, see docs/results/attack-search.md.
 func Quick(t Threat) Battery {
 	b := newPreset("quick", t)
 	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
@@ -60,7 +61,7 @@ func Quick(t Threat) Battery {
 // Standard returns a battery for results that are reported: five gradient attacks of 50 steps, a
 // search of 1,500 passes, and rounds of 50 steps and 2,000 passes. There are three rounds for each
 // image, and up to six for those near the border. An image that stands takes 8,300 to 14,600
-// passes.
+// passes. On the network of [Quick] it leaves 47.3 %.
 func Standard(t Threat) Battery {
 	b := newPreset("standard", t)
 	b.gradients(50)
