@@ -10,6 +10,8 @@ import (
 )
 
 // Preset returns the battery [Quick], [Standard] or [Thorough] by its name in lower case.
+// The passes that their comments tell are those in L∞, for a network that is not random. An image
+// that breaks costs those before.
 func Preset(name string, t Threat) (Battery, error) {
 	i := slices.IndexFunc(presets, func(p preset) bool { return p.name == name })
 	if i < 0 {
@@ -39,7 +41,8 @@ var (
 // mixture holds surrogates of several shapes and widths.
 var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
 
-// Quick returns a battery for a first look.
+// Quick returns a battery for a first look: gradient attacks with two surrogates and two
+// objectives, then a search by scores. An image that stands costs 2,323 passes.
 func Quick(t Threat) Battery {
 	b := newPreset("quick", t)
 	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
@@ -48,7 +51,8 @@ func Quick(t Threat) Battery {
 	return b.Battery
 }
 
-// Standard returns a battery for results that are reported.
+// Standard returns a battery for results that are reported: five gradient attacks, a search by
+// scores, then up to six [Rounds] of both. An image that stands costs from 8,309 to 14,612 passes.
 func Standard(t Threat) Battery {
 	b := newPreset("standard", t)
 	b.gradients(50)
@@ -57,7 +61,8 @@ func Standard(t Threat) Battery {
 	return b.Battery
 }
 
-// Thorough returns a battery for the strongest claims.
+// Thorough returns a battery for the strongest claims: as [Standard], with longer attacks and up to
+// 40 rounds. An image that stands costs from 17,309 to 169,046 passes.
 func Thorough(t Threat) Battery {
 	b := newPreset("thorough", t)
 	b.gradients(200)
