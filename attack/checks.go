@@ -167,10 +167,10 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	}
 	longest, name, late := 0, "", 0.0
 	for k, a := range p.report.Attacks {
-		if a.Settings.Steps <= longest || !p.follows(k) {
+		if a.Settings.longest() <= longest || !p.follows(k) {
 			continue
 		}
-		longest, name, late = a.Settings.Steps, a.Name, 0
+		longest, name, late = a.Settings.longest(), a.Name, 0
 		met := 0
 		for _, r := range p.report.Results {
 			if k < len(r.Trials) && !r.Trials[k].Broke {
@@ -195,6 +195,15 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	}
 	c.Text += fmt.Sprintf(" The longest gradient attack, %s, makes %.1f %% of its gain in the last tenth of its %d steps.", name, 100*late, longest)
 	return nil
+}
+
+// longest returns the largest number of steps of an attack, or of those it is made of.
+func (s Settings) longest() int {
+	n := s.Steps
+	for _, a := range s.Mix {
+		n = max(n, a.longest())
+	}
+	return n
 }
 
 // follows reports whether attack k asked for gradients.
@@ -592,7 +601,7 @@ func (p *probe) planted(ctx context.Context, c *Check) error {
 	if err != nil {
 		return err
 	}
-	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points do for %d.", number(found), len(found), samples, number(lucky))
+	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points get as far for %d.", number(found), len(found), samples, number(lucky))
 	if float64(number(found)) < 0.95*float64(len(found)) {
 		c.raise(Warning, "The gradients do not lead to points that are known to exist: trust searches by score alone.")
 	}

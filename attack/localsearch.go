@@ -153,7 +153,7 @@ func (s LocalSearch) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y
 
 // Describe implements [Describer].
 func (s LocalSearch) Describe() Settings {
-	d := Settings{Kind: "local search", Start: AtImage{}.String(), Steps: s.Passes, SharedFrames: s.SharedFrames}
+	d := Settings{Kind: "local search", Start: AtImage{}.String(), Passes: s.Passes, SharedFrames: s.SharedFrames}
 	if s.FromBest {
 		d.Start = AtBest{}.String()
 	}

@@ -80,3 +80,27 @@ func TestPresetsOfPlainNeurons(t *testing.T) {
 		assert.Equal(t, a.Name == "APGD, margin, ASSG" || a.Name == "APGD, margin, BPTR", a.Refused != "", a.Name)
 	}
 }
+
+// An image that stands costs what the comment of its preset says.
+func TestPresetCosts(t *testing.T) {
+	m := model(t, small, false)
+	x := first(images(m, 1, 0, 1))
+	for preset, want := range map[string]struct{ least, most int }{
+		"quick": {2323, 2323}, "standard": {8309, 14612}, "thorough": {17309, 169046},
+	} {
+		b, err := attack.Preset(preset, attack.Threat{Norm: attack.LInf{}, Eps: 1e-6})
+		require.NoError(t, err)
+		cfg := attack.DefaultBatteryConfig()
+		cfg.Unchecked = true
+		for i, giveUp := range []float64{1e-9, 0} {
+			if r, ok := b.Attacks[len(b.Attacks)-1].Attack.(attack.Rounds); ok {
+				r.GiveUp = giveUp
+				b.Attacks[len(b.Attacks)-1].Attack = r
+			}
+			r, err := b.Evaluate(ctx, m, set{x: x, y: correct(t, m, x)}, cfg)
+			require.NoError(t, err)
+			require.Equal(t, attack.Survived, r.Results[0].BrokenBy)
+			assert.Equal(t, []int{want.least, want.most}[i], r.Results[0].Passes, preset)
+		}
+	}
+}
