@@ -83,6 +83,7 @@ func TestPresetsOfPlainNeurons(t *testing.T) {
 
 // An image that stands costs what the comment of its preset says.
 func TestPresetCosts(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	x := first(images(m, 1, 0, 1))
 	for preset, want := range map[string]struct{ least, most int }{
