@@ -44,7 +44,7 @@ type Attack struct {
 	Starts int
 	// KeepBest returns the best of all points, and stops at the first that is misclassified.
 	// Otherwise the attack returns the point after its last step. KeepBest costs one more
-	// forward pass for each start.
+	// forward pass for each start. A [Battery] and [Rounds] keep the best point in any case.
 	KeepBest bool
 	// Targets, if positive, makes a start for each of that many wrong classes, those with the
 	// largest logits first. The objective then aims at that class, while any wrong class counts

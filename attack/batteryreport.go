@@ -44,7 +44,7 @@ type Trial struct {
 	Gradients int     `json:"gradients,omitempty"`      // gradients that the attack asked for
 	Zeros     int     `json:"zero_gradients,omitempty"` // those that were zero
 	// Late is the share of an attack's gain in its objective that came in the last tenth of its
-	// steps, from its best start. It is 0 for an attack that broke the image.
+	// steps, the largest of all starts. It is 0 for an attack that broke the image.
 	Late float32 `json:"late,omitempty"`
 }
 
@@ -231,5 +231,9 @@ func (r *BatteryReport) Report() *Report {
 
 // trial sums up the oracle's attack, after which the best point has the given margin.
 func (o *Oracle) trial(margin float32) Trial {
-	return Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros, Late: o.late}
+	t := Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros}
+	if !o.found {
+		t.Late = o.late
+	}
+	return t
 }

@@ -54,7 +54,7 @@ func (e *siege) check(ctx context.Context) {
 		switch {
 		case e.report.Partial && point.name != "the record is complete":
 			c.skip("The battery was stopped.")
-		case len(p.images) == 0:
+		case len(p.images) == 0 && point.name != "the record is complete":
 			c.skip("The network classifies no image as labelled.")
 		default:
 			err := point.check(ctx, &c)
@@ -306,7 +306,10 @@ func (p *probe) zeros(ctx context.Context, c *Check) error {
 			worst, share = name, s
 		}
 	}
-	c.Text = fmt.Sprintf("%d of %d images had mostly zero gradients. Of the layers, %s has the most zeros: %.1f %% of the gradients of its currents.", zero, met, worst, 100*share)
+	c.Text = fmt.Sprintf("%d of %d images had mostly zero gradients.", zero, met)
+	if worst != "" {
+		c.Text += fmt.Sprintf(" Of the layers, %s has the most zeros: %.1f %% of the gradients of its currents.", worst, 100*share)
+	}
 	if zero*100 > met {
 		c.raise(Warning, "Where the gradient is zero an attack stands still: use wider surrogates, or searches by score.")
 	}

@@ -127,6 +127,9 @@ func (o *Oracle) Logits(x []float32) ([]float32, error) {
 // approximation g. The gradient has the layout of x. The oracle treats x as Logits does, if the
 // forward pass of g is that of the network.
 func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (value float64, grad []float32, err error) {
+	if objective == nil {
+		return 0, nil, errors.New("no objective: expected one such as Margin{}")
+	}
 	for len(o.memory) < o.draws {
 		o.memory = append(o.memory, snn.NewMemory())
 	}

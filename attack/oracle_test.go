@@ -276,7 +276,14 @@ func TestAttackRefuses(t *testing.T) {
 		_, err := a.Perturb(ctx, m, x, y, nil, rng.New(1))
 		assert.ErrorContains(t, err, want)
 	}
-	_, err := battery(t, m, set{x: x, y: y}, 0.1, attack.Transfer{Sources: []*snn.Model{nil}, Attack: attack.FGSM(0.1, snn.BPTT{})})
+	_, err := battery(t, m, set{x: x, y: y}, 0.1, searching{0.1, func(o *attack.Oracle) error {
+		_, _, err := o.Gradient(o.Clean, snn.BPTT{}, nil)
+		return err
+	}})
+	assert.ErrorContains(t, err, "no objective: expected one such as Margin{}")
+	_, err = battery(t, m, set{x: x, y: y}, 0.1, attack.Transfer{Sources: []*snn.Model{brightest(t)}, Attack: attack.FGSM(0.1, snn.BPTT{})})
+	assert.ErrorContains(t, err, "source 0: snn: images 1×2×6×6: expected N×1×1×3")
+	_, err = battery(t, m, set{x: x, y: y}, 0.1, attack.Transfer{Sources: []*snn.Model{nil}, Attack: attack.FGSM(0.1, snn.BPTT{})})
 	assert.ErrorContains(t, err, "transfer: source 0 is nil")
 	targeted := nextClass(attack.PGD(0.1, 0.03, 3, snn.BPTT{}), 3)
 	for _, a := range []snn.Adversary{
@@ -342,6 +349,7 @@ func TestMcNemarOfPartialBatteries(t *testing.T) {
 		require.True(t, r.Partial)
 		require.Len(t, r.Checks, 12)
 		assert.Contains(t, r.Checks[0].Text, "stopped")
+		assert.Equal(t, attack.Warning, r.Checks[11].Status)
 		return r
 	}
 	_, err = attack.McNemar(of(one).Report(), of(one).Report(), "worst case")
@@ -424,6 +432,29 @@ func (a *onePlace) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []i
 		adv.Data = a.buffer
 	}
 	return adv, nil
+}
+
+// A battery that is stopped before its first image says so.
+func TestBatteryStopsAtOnce(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 4, 0, 1)
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})}}}
+	r, err := b.Evaluate(stopped, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.ErrorIs(t, err, context.Canceled)
+	assert.True(t, r.Partial)
+	assert.Zero(t, r.Images)
+	assert.Equal(t, attack.Warning, r.Checks[11].Status)
+	assert.Contains(t, r.Checks[0].Text, "stopped")
+}
+
+// A network without neurons has no layer to tell of.
+func TestChecksWithoutNeurons(t *testing.T) {
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.1, snn.BPTT{})}}}
+	r, err := b.Evaluate(ctx, brightest(t), set{x: pixels(0, 1, 2), y: []int{0, 1, 2}}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	assert.Equal(t, "0 of 3 images had mostly zero gradients.", r.Checks[3].Text)
 }
 
 // A check that fails does not lose what the battery has found.
