@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -268,4 +269,10 @@ func (m Mixture) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autog
 }
 
 // String lists the approximations.
-func (m Mixture) String() string { return fmt.Sprintf("one of %v at each step", []snn.Gradient(m)) }
+func (m Mixture) String() string {
+	names := make([]string, len(m))
+	for i, g := range m {
+		names[i] = g.String()
+	}
+	return "one of [" + strings.Join(names, ", ") + "] at each step"
+}

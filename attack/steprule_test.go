@@ -93,6 +93,7 @@ func TestAPGDGoesBack(t *testing.T) {
 // A Mixture takes all of its members, the same ones in every run, and others for other images.
 func TestMixture(t *testing.T) {
 	m := Mixture{snn.BPTT{}, snn.BPTR{}, snn.CBA{}}
+	assert.Equal(t, "one of [BPTT, BPTR, CBA] at each step", m.String())
 	seen := map[string]int{}
 	for step := range 300 {
 		g := m.At(step, rng.New(1).Derive("gradient", uint64(step)).Rand())
