@@ -38,8 +38,8 @@ var (
 	sigmoid  = relative{snn.Sigmoid{Alpha: 4}}
 )
 
-// mixture holds surrogates of several shapes and widths.
-var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
+// gradientMix holds surrogates of several shapes and widths.
+var gradientMix = GradientMix{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
 
 // Quick returns a battery for a first look: gradient attacks with two surrogates and two
 // objectives, then a search by scores. An image that stands costs 2,323 passes.
@@ -119,7 +119,7 @@ func (b *presetBattery) byScores(passes int) Searcher {
 // rounds adds rounds of a gradient attack from a random start and a search from its best point.
 func (b *presetBattery) rounds(n int, giveUp float64, steps, passes int) {
 	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{
-		b.attack(steps, Margin{}, mixture, InBall{}), b.byScores(passes),
+		b.attack(steps, Margin{}, gradientMix, InBall{}), b.byScores(passes),
 	}})
 }
 
