@@ -123,8 +123,8 @@ func (a *Attack) Validate() error {
 			return err
 		}
 	}
-	if m, ok := a.Gradient.(Mixture); ok && (len(m) == 0 || slices.Contains(m, nil)) {
-		return fmt.Errorf("attack: a Mixture of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
+	if m, ok := a.Gradient.(GradientMix); ok && (len(m) == 0 || slices.Contains(m, nil)) {
+		return fmt.Errorf("attack: a GradientMix of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
 	}
 	if _, ok := a.Objective.(KL); ok && (a.Target != nil || a.Targets > 0) {
 		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)

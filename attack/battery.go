@@ -19,9 +19,10 @@ import (
 // Battery is a list of attacks, cheapest first. An image meets one after the other and leaves as
 // soon as one has broken it, that is, found a misclassified image within the threat model.
 type Battery struct {
-	// Name is that of a preset, such as "standard". A battery with a name leaves out the gradient
-	// attacks whose gradient approximation the network's neurons refuse, and the report says so.
-	// Without a name, such an attack is an error.
+	// Name is that of a preset, such as "standard", and reports show it. Change it if you change
+	// Attacks. A battery with a name leaves out the gradient attacks whose gradient approximation
+	// the network's neurons refuse, and the report says so. Without a name, such an attack is an
+	// error.
 	Name   string
 	Threat Threat // bounds all attacks
 	// Attacks are at least one. A [Searcher] shares its passes with other images, and leaves an

@@ -46,7 +46,7 @@ func TestBatteryBits(t *testing.T) {
 		targets.Targets, targets.Starts, targets.Objective, targets.Steps = 2, 2, attack.DLR{}, 10
 		b := attack.Battery{Threat: c.threat, Attacks: []attack.Named{
 			{Name: "assg", Attack: targets},
-			{Name: "mixture", Attack: at(attack.InBall{}, attack.Mixture{snn.BPTT{}, snn.ASSG{A: 0.42}, snn.BPTR{}, snn.CBA{}}, attack.SAPGD{})},
+			{Name: "mixture", Attack: at(attack.InBall{}, attack.GradientMix{snn.BPTT{}, snn.ASSG{A: 0.42}, snn.BPTR{}, snn.CBA{}}, attack.SAPGD{})},
 			{Name: "transfer", Attack: attack.Transfer{Sources: []*snn.Model{other, m}, Attack: at(attack.InBall{}, snn.BPTT{}, nil)}},
 			{Name: "rounds", Attack: attack.Rounds{N: 3, GiveUp: 3, Attacks: []attack.Searcher{at(attack.InBall{}, snn.RGA{}, attack.Momentum{Decay: 1}), square}}},
 			{Name: "best", Attack: at(attack.AtBest{}, snn.BPTT{}, attack.APGD{})},

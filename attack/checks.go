@@ -218,12 +218,18 @@ func (p *probe) follows(k int) bool {
 
 // masked is check 3.
 func (p *probe) masked(ctx context.Context, c *Check) error {
+	first := make([]int, len(p.report.Attacks)) // images that the attack was the first to break
+	for _, r := range p.report.Results {
+		if r.BrokenBy >= 0 {
+			first[r.BrokenBy]++
+		}
+	}
 	gradients, scores := 0, 0
-	for k, a := range p.report.Attacks {
+	for k, n := range first {
 		if p.follows(k) {
-			gradients += a.Broke
-		} else if gradients > 0 || k > 0 && p.anyFollows(k) {
-			scores += a.Broke
+			gradients += n
+		} else if p.anyFollows(k) {
+			scores += n
 		}
 	}
 	noise := make([]bool, len(p.images))

@@ -271,3 +271,15 @@ func TestPresetSeesPastFaults(t *testing.T) {
 		assert.InDelta(t, want, left(m), 0.01, name)
 	}
 }
+
+// Check 3 counts an image once, for the first attack that broke it, in an exhaustive battery too.
+func TestChecksOfExhaustive(t *testing.T) {
+	b := checkedBattery(snn.BPTT{}, 20)
+	b.Attacks[2].Attack = attack.LocalSearch{Eps: fashionBall.Eps, Passes: 200, FromBest: true}
+	cfg := attack.DefaultBatteryConfig()
+	_, once := checked(t, sound(t), b, 20, cfg)
+	cfg.Exhaustive = true
+	_, all := checked(t, sound(t), b, 20, cfg)
+	assert.Contains(t, once[3].Text, "those without break 0 more")
+	assert.Equal(t, once[3], all[3])
+}

@@ -14,7 +14,7 @@ import (
 // All presets have three parts. Gradient attacks of several objectives and surrogates come first.
 // A search by scores follows from their best point: a [LocalSearch] in L∞, a [Square] in L2. Then
 // come [Rounds] of a gradient attack from a random start and a search from its best point. Its
-// gradient is a [Mixture] of five surrogates.
+// gradient is a [GradientMix] of five surrogates.
 //
 // The presets run for images, for frames, for two classes, and for random networks. Frames share
 // a perturbation if the threat model is L2 with PerFrame.
@@ -47,8 +47,8 @@ var (
 	sigmoid  = relative{snn.Sigmoid{Alpha: 4}}
 )
 
-// mixture holds surrogates of several shapes and widths.
-var mixture = Mixture{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
+// gradientMix holds surrogates of several shapes and widths.
+var gradientMix = GradientMix{triangle, arctan, sigmoid, relative{snn.Triangle{Width: 1}}, relative{snn.Arctan{Alpha: 4}}}
 
 // Quick returns a battery for a first look: two gradient attacks of 30 steps and a search of 2,200
 // passes, without rounds. An image that stands takes 2,323 passes. On 1,000 images of Fashion-MNIST
@@ -135,7 +135,7 @@ func (b *presetBattery) byScores(passes int) Searcher {
 // rounds adds rounds of a gradient attack from a random start and a search from its best point.
 func (b *presetBattery) rounds(n int, giveUp float64, steps, passes int) {
 	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{
-		b.attack(steps, Margin{}, mixture, InBall{}), b.byScores(passes),
+		b.attack(steps, Margin{}, gradientMix, InBall{}), b.byScores(passes),
 	}})
 }
 

@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -81,27 +82,39 @@ func TestPresetsOfPlainNeurons(t *testing.T) {
 	}
 }
 
-// An image that stands costs what the comment of its preset says.
+// An image that stands costs what the comment of its preset says: the least if its rounds end after
+// three, and the most if none is spared.
 func TestPresetCosts(t *testing.T) {
 	costly(t)
 	m := model(t, small, false)
 	x := first(images(m, 1, 0, 1))
+	passes := func(b attack.Battery, last attack.Named) int {
+		cfg := attack.DefaultBatteryConfig()
+		cfg.Unchecked = true
+		b.Attacks = append(slices.Clone(b.Attacks[:len(b.Attacks)-1]), last)
+		r, err := b.Evaluate(ctx, m, set{x: x, y: correct(t, m, x)}, cfg)
+		require.NoError(t, err)
+		require.Equal(t, attack.Survived, r.Results[0].BrokenBy)
+		return r.Results[0].Passes
+	}
 	for preset, want := range map[string]struct{ least, most int }{
 		"quick": {2323, 2323}, "standard": {8309, 14612}, "thorough": {17309, 169046},
 	} {
 		b, err := attack.Preset(preset, attack.Threat{Norm: attack.LInf{}, Eps: 1e-6})
 		require.NoError(t, err)
-		cfg := attack.DefaultBatteryConfig()
-		cfg.Unchecked = true
-		for i, giveUp := range []float64{1e-9, 0} {
-			if r, ok := b.Attacks[len(b.Attacks)-1].Attack.(attack.Rounds); ok {
-				r.GiveUp = giveUp
-				b.Attacks[len(b.Attacks)-1].Attack = r
-			}
-			r, err := b.Evaluate(ctx, m, set{x: x, y: correct(t, m, x)}, cfg)
-			require.NoError(t, err)
-			require.Equal(t, attack.Survived, r.Results[0].BrokenBy)
-			assert.Equal(t, []int{want.least, want.most}[i], r.Results[0].Passes, preset)
+		last := b.Attacks[len(b.Attacks)-1]
+		rounds, ok := last.Attack.(attack.Rounds)
+		if !ok {
+			assert.Equal(t, want.least, passes(b, last), preset)
+			continue
 		}
+		n := rounds.N
+		rounds.GiveUp, rounds.N = 0, 3
+		last.Attack = rounds
+		least := passes(b, last)
+		rounds.N = 4
+		last.Attack = rounds
+		assert.Equal(t, want.least, least, preset)
+		assert.Equal(t, want.most, least+(n-3)*(passes(b, last)-least), preset)
 	}
 }

@@ -57,7 +57,7 @@ func TestStrength(t *testing.T) {
 
 // strengths returns searches of 6,000 passes after the same APGD of 50 steps.
 func strengths(eps float32) map[string]attack.Searcher {
-	var mix attack.Mixture
+	var mix attack.GradientMix
 	for _, s := range []snn.Surrogate{snn.Triangle{Width: 0.5}, snn.Triangle{Width: 1}, snn.Arctan{Alpha: 2}, snn.Arctan{Alpha: 4}, snn.Sigmoid{Alpha: 4}} {
 		mix = append(mix, snn.BPTT{Surrogate: s, Relative: true})
 	}

@@ -32,6 +32,7 @@ func TestBadInput(t *testing.T) {
 	five := save("five.safetensors", func(c *zoo.Config) { c.Classes = 5 })
 	large := save("large.safetensors", func(c *zoo.Config) { c.Height, c.Width = 32, 32 })
 	require.NoError(t, os.WriteFile(path("garbage.safetensors"), []byte("no network"), 0o644))
+	require.NoError(t, os.WriteFile(path("garbage.pth"), []byte("no network"), 0o644))
 	require.NoError(t, os.WriteFile(path("file"), nil, 0o644))
 	require.NoError(t, os.MkdirAll(filepath.Join(path("taken"), "report.html"), 0o755))
 	require.NoError(t, os.Link(net, path("linked.safetensors")))
@@ -42,7 +43,7 @@ func TestBadInput(t *testing.T) {
 		args string // FIT stands for flags that fit
 		want []string
 	}{
-		{"-data fashion-mini", []string{"-net is missing"}},
+		{"-data fashion-mini", []string{"-net is missing", "-help lists the flags"}},
 		{"-net " + net, []string{"-data is missing"}},
 		{"-net " + net + " -data " + path("none"), []string{"-data " + path("none"), "expected fashion-mini"}},
 		{"FIT -eps 0", []string{"-eps", `"0"`, "expected a positive number such as 8/255 or 0.03"}},
@@ -63,6 +64,7 @@ func TestBadInput(t *testing.T) {
 		{"FIT -decay 0.5", []string{"-decay is for networks of state dicts"}},
 		{"FIT -net " + path("none.safetensors"), []string{"-net: ", path("none.safetensors")}},
 		{"FIT -net " + path("garbage.safetensors"), []string{"-net: ", path("garbage.safetensors")}},
+		{"FIT -width 0.5 -net " + path("garbage.pth"), []string{"-net: ", path("garbage.pth"), "read as a state dict of -arch vgg11 and -width 0.5"}},
 		{"FIT -net " + five, []string{"-net: " + five + ": a network for images of 1×28×28 in 5 classes", ofData}},
 		{"FIT -net " + large, []string{"-net: " + large + ": a network for images of 1×32×32 in 10 classes", ofData}},
 		{"FIT -source " + five, []string{"-source: " + five + ": a network for images of 1×28×28 in 5 classes", ofData}},

@@ -138,7 +138,7 @@ func number[T float32 | float64](v T) string { return fmt.Sprint(v) }
 // attackRows returns attacks.csv: a line for each network and attack. alone is empty unless all
 // images met all attacks.
 func (r *results) attackRows() [][]string {
-	rows := [][]string{{"network", "order", "attack", "kind", "objective", "gradient", "start", "steps", "met", "broke", "left", "alone", "passes", "zero_gradient"}}
+	rows := [][]string{{"network", "order", "attack", "kind", "objective", "gradient", "start", "steps", "met", "broke", "left", "alone", "passes", "zero_gradient", "settings"}}
 	for _, n := range r.Networks {
 		for i, a := range n.Report.Attacks {
 			alone := ""
@@ -148,7 +148,7 @@ func (r *results) attackRows() [][]string {
 			s := a.Settings
 			rows = append(rows, []string{
 				n.Name, strconv.Itoa(i + 1), a.Name, s.Kind, s.Objective, s.Gradient, s.Start, strconv.Itoa(s.Steps),
-				strconv.Itoa(a.Met), strconv.Itoa(a.Broke), number(a.Left), alone, strconv.Itoa(a.Passes), strconv.Itoa(a.ZeroGradient),
+				strconv.Itoa(a.Met), strconv.Itoa(a.Broke), number(a.Left), alone, strconv.Itoa(a.Passes), strconv.Itoa(a.ZeroGradient), s.String(),
 			})
 		}
 	}

@@ -304,6 +304,7 @@ func checkCSV(t *testing.T, folder string, res results) {
 			assert.Equal(t, []string{n.Name, strconv.Itoa(i + 1), a.Name, strconv.Itoa(a.Met), strconv.Itoa(a.Broke)},
 				[]string{row["network"], row["order"], row["attack"], row["met"], row["broke"]})
 			assert.Equal(t, a.Left, number(row["left"]))
+			assert.Equal(t, a.Settings.String(), row["settings"])
 		}
 		for _, r := range n.Report.Results {
 			row := images[0]

@@ -132,7 +132,9 @@ func (e *StateDict) Read(file string, cfg zoo.Config) (*Network, error) {
 		}
 		n.Config = cfg
 		note := func(s string) { n.Notes = append(n.Notes, file+": "+s) }
-		n.Model, err = zoo.LoadTorchWith(file, cfg, snn.LoadOptions{Note: note})
+		if n.Model, err = zoo.LoadTorchWith(file, cfg, snn.LoadOptions{Note: note}); err != nil {
+			return nil, fmt.Errorf("%w (read as a state dict of -arch %s and -width %v)", err, cfg.Arch, cfg.WidthMultiplier)
+		}
 	}
 	if err != nil {
 		return nil, err
