@@ -68,9 +68,11 @@ type BatteryAttack struct {
 
 // BatteryReport is the result of a battery. Accuracies are shares of Images, in [0,1].
 type BatteryReport struct {
-	Battery    string          `json:"battery"` // name of the preset
-	Images     int             `json:"images"`  // number of images that are finished
-	Partial    bool            `json:"partial"` // whether the battery was stopped before the last image
+	Battery string `json:"battery"` // name of the preset
+	Images  int    `json:"images"`  // number of images that are finished
+	// Partial says whether the battery was stopped before the last image. Images that break soon are
+	// finished first, so the WorstCase of a partial report is usually too low.
+	Partial    bool            `json:"partial"`
 	Clean      float64         `json:"clean_accuracy"`
 	WorstCase  float64         `json:"worst_case_accuracy"`
 	Attacks    []BatteryAttack `json:"attacks"`

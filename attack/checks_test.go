@@ -201,3 +201,13 @@ func TestThresholdsTimes100(t *testing.T) {
 	own, _ := checked(t, m, checkedBattery(snn.BPTT{}, 20), 100, attack.DefaultBatteryConfig())
 	assert.Greater(t, own.Attacks[0].Left, after.Attacks[0].Left+0.1, "the network's own surrogates")
 }
+
+// Many rounds of a short attack are not an attack of many steps.
+func TestChecksOfRounds(t *testing.T) {
+	b := checkedBattery(snn.BPTT{}, 5)
+	for i, a := range b.Attacks[:2] {
+		b.Attacks[i].Attack = attack.Rounds{N: 25, Attacks: []attack.Searcher{a.Attack.(attack.Searcher)}}
+	}
+	_, checks := checked(t, sound(t), b, 6, attack.DefaultBatteryConfig())
+	assert.Contains(t, checks[2].Advice, "has 5 steps, too few to converge")
+}

@@ -178,8 +178,8 @@ func ExampleObjective() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%+v\n", *report.Attacks[0].Settings)
-	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Rule: Starts:0 Targets:0 Draws:0 KeepBest:false Targeted:false Std:0 Mix:[] SharedFrames:false}
+	fmt.Println(report.Attacks[0].Settings)
+	// Output: BPTT, margin, 10 steps of 2/255, start: a corner
 }
 
 // darken makes images darker, as far as the maximum norm allows.

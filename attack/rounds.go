@@ -121,10 +121,7 @@ func (r Rounds) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 
 // Describe implements [Describer].
 func (r Rounds) Describe() Settings {
-	d := Settings{Kind: "rounds", Steps: r.N}
-	if r.GiveUp > 0 {
-		d.Kind = fmt.Sprintf("rounds until the mean margin is above %v standard deviations", r.GiveUp)
-	}
+	d := Settings{Kind: "rounds", Rounds: r.N, GiveUp: r.GiveUp}
 	for _, a := range r.Attacks {
 		d.Mix = append(d.Mix, Describe(a))
 	}

@@ -93,3 +93,11 @@ func TestExhaustiveAlone(t *testing.T) {
 	}
 	assert.Equal(t, evaluate(false, list...).WorstCase, all.WorstCase)
 }
+
+// The description of rounds tells their number, the budget of a search, and both attacks.
+func TestRoundsDescribe(t *testing.T) {
+	r := attack.Rounds{N: 6, GiveUp: 3, Attacks: []attack.Searcher{attack.LocalSearch{Eps: 0.1, Passes: 2000, FromBest: true}}}
+	assert.Equal(t, "up to 6 rounds (GiveUp 3) of (local search, at most 2000 passes, start: the best point before)", r.Describe().String())
+	r.GiveUp = 0
+	assert.Equal(t, "6 rounds of (local search, at most 2000 passes, start: the best point before)", r.Describe().String())
+}

@@ -136,4 +136,4 @@ func (n RandomNoise) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y
 }
 
 // Describe implements [Describer].
-func (n RandomNoise) Describe() Settings { return Settings{Kind: "random noise", Steps: n.Points} }
+func (n RandomNoise) Describe() Settings { return Settings{Kind: "random noise", Passes: n.Points} }

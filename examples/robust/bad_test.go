@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{"FIT -eps 8/255/2", []string{"-eps", "expected a positive number"}},
 		{"FIT -eps 1.5", []string{"-eps 1.5: expected at most 1 in L∞"}},
 		{"FIT -norm l3", []string{`-norm "l3": expected linf or l2`}},
-		{"FIT -preset brutal", []string{`-preset: attack: preset "brutal": expected one of quick, standard, thorough`}},
+		{"FIT -preset brutal", []string{`-preset "brutal": expected quick, standard or thorough`}},
 		{"FIT -images -1", []string{"-images", "expected a whole number"}},
 		{"FIT -images 1001", []string{"-images 1001"}},
 		{"FIT -curve 2,1", []string{"-curve", "expected none, or increasing positive numbers"}},

@@ -37,7 +37,7 @@
 // # Exit status
 //
 // The status is 0 if the report is written, 1 after an error, and 130 after Ctrl-C. With
-// -strict, a check of the evaluation that is a fault is an error too.
+// -strict, a fault found by the checks of the evaluation is an error too.
 package main
 
 import (
@@ -134,7 +134,7 @@ func (o *options) check() error {
 	o.threat = attack.Threat{Norm: norms[o.norm], Eps: float32(o.eps.value)}
 	switch {
 	case len(o.nets) == 0:
-		return errors.New("-net is missing: expected the file of a network")
+		return errors.New("-net is missing: expected the file of a network, as in -net net.safetensors -data fashion-mini (-help lists the flags)")
 	case o.data == "":
 		return fmt.Errorf("-data is missing: expected %s", sets.Expected)
 	case o.out == "":
@@ -145,7 +145,7 @@ func (o *options) check() error {
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
 	}
 	if _, err := attack.Preset(o.preset, o.threat); err != nil {
-		return fmt.Errorf("-preset: %w", err)
+		return fmt.Errorf("-preset %q: expected %s", o.preset, presetNames)
 	}
 	for flag, files := range map[string]list{"net": o.nets, "source": o.sources} {
 		if a, b := sameFile(files); a != "" {
@@ -222,7 +222,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 // verdict returns an error if -strict is given and a check is a fault.
 func (o *options) verdict(r *results) error {
 	if faults := r.faults(); o.strict && len(faults) > 0 {
-		return fmt.Errorf("-strict: faults of the evaluation: %s", strings.Join(faults, ", "))
+		return fmt.Errorf("-strict: %s", strings.Join(faults, "; "))
 	}
 	return nil
 }

@@ -145,34 +145,11 @@ func show(n *outcome, color string) (*shown, error) {
 				first++
 			}
 		}
-		s.Attacks = append(s.Attacks, row{a, float64(first) / float64(n.Report.Images), settings(a.Settings)})
+		s.Attacks = append(s.Attacks, row{a, float64(first) / float64(n.Report.Images), a.Settings.String()})
 	}
 	var err error
 	s.Wall, err = wall(n)
 	return s, err
-}
-
-// settings returns the settings of an attack in a few words.
-func settings(s attack.Settings) string {
-	words := []string{s.Kind}
-	for _, w := range []string{s.Objective, s.Gradient} {
-		if w != "" {
-			words = append(words, w)
-		}
-	}
-	if s.Steps > 0 {
-		words = append(words, plural(s.Steps, "step"))
-	}
-	if s.Alpha > 0 {
-		words = append(words, fmt.Sprintf("α %.3g", s.Alpha))
-	}
-	if s.Start != "" {
-		words = append(words, "start: "+s.Start)
-	}
-	for _, m := range s.Mix {
-		words = append(words, "("+settings(m)+")")
-	}
-	return strings.Join(words, ", ")
 }
 
 // wall returns the first kept images that were broken, and the first that stood.

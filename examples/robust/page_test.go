@@ -230,7 +230,7 @@ func TestChecks(t *testing.T) {
 	assert.Equal(t, "status fault", status[2].attr("class"))
 
 	require.NoError(t, (&options{}).verdict(r))
-	assert.EqualError(t, (&options{strict: true}).verdict(r), "-strict: faults of the evaluation: net of net")
+	assert.EqualError(t, (&options{strict: true}).verdict(r), "-strict: net: fault in check 3 (net): net")
 	r.Networks[0].Report.Checks[1].Status = attack.Warning
 	require.NoError(t, (&options{strict: true}).verdict(r))
 }

@@ -102,12 +102,12 @@ func (j *job) withZero(s *subject, curve []curvePoint) []curvePoint {
 	return append([]curvePoint{point("0", 0, right, curve[0].Images)}, curve...)
 }
 
-// faults lists the checks that are faults.
+// faults lists the checks that are faults, with what to do.
 func (r *results) faults() (list []string) {
 	for _, n := range r.Networks {
 		for _, c := range n.Report.Checks {
 			if c.Status == attack.Fault {
-				list = append(list, fmt.Sprintf("%s of %s", c.Name, n.Name))
+				list = append(list, fmt.Sprintf("%s: fault in check %d (%s): %s", n.Name, c.Point, c.Name, c.Advice))
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func (r *results) print(out io.Writer) {
 			percent(n.WorstCaseInterval[0]), percent(n.WorstCaseInterval[1]), percent(n.Clean), n.Report.Passes/max(n.Report.Images, 1))
 	}
 	for _, f := range r.faults() {
-		fmt.Fprintf(out, "fault: %s\n", f)
+		fmt.Fprintf(out, "%s\n", f)
 	}
 }
 
