@@ -139,7 +139,7 @@ func TestBatteryDoneOfOtherBattery(t *testing.T) {
 	cfg := attack.DefaultBatteryConfig()
 	cfg.Done, cfg.Unchecked = weak.Results, true
 	_, err = b.Evaluate(ctx, m, data, cfg)
-	assert.ErrorContains(t, err, "field Done: image 0 met 1 attacks and survived: the battery has 2")
+	assert.ErrorContains(t, err, "field Done: image 0 met 1 attacks: expected the 2 of the battery")
 	for name, spoil := range map[string]func(r *attack.ImageResult){
 		"broken by an attack that did not break it": func(r *attack.ImageResult) { r.BrokenBy = 0 },
 		"met attacks although misclassified":        func(r *attack.ImageResult) { r.BrokenBy = attack.Misclassified },
