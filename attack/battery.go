@@ -231,7 +231,7 @@ func (e *siege) validateDone() error {
 		case r.BrokenBy == Misclassified && len(r.Trials) > 0:
 			return fmt.Errorf("field Done: image %d met %d attacks although it was misclassified: expected none", r.Index, len(r.Trials))
 		case (r.BrokenBy == Survived || r.BrokenBy >= 0 && e.cfg.Exhaustive) && len(r.Trials) < len(e.Attacks):
-			return fmt.Errorf("field Done: image %d met %d attacks and survived: the battery has %d", r.Index, len(r.Trials), len(e.Attacks))
+			return fmt.Errorf("field Done: image %d met %d attacks: expected the %d of the battery", r.Index, len(r.Trials), len(e.Attacks))
 		case slices.IndexFunc(r.Trials, func(t Trial) bool { return t.Broke }) != max(r.BrokenBy, Survived):
 			return fmt.Errorf("field Done: image %d was broken by attack %d: its trials do not say so", r.Index, r.BrokenBy)
 		}

@@ -165,12 +165,18 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 			alone++
 		}
 	}
-	longest, name, late := 0, "", 0.0
+	longest, name, late, followed := 0, "", 0.0, false
 	for k, a := range p.report.Attacks {
-		if a.Settings.longest() <= longest || !p.follows(k) {
+		if !p.follows(k) {
 			continue
 		}
-		longest, name, late = a.Settings.longest(), a.Name, 0
+		followed = true
+		steps := 0
+		gradientAttacks(p.Attacks[k].Attack, 1, func(s Settings, _ int) { steps = max(steps, s.Steps) })
+		if steps <= longest {
+			continue
+		}
+		longest, name, late = steps, a.Name, 0
 		met := 0
 		for _, r := range p.report.Results {
 			if k < len(r.Trials) && !r.Trials[k].Broke {
@@ -185,8 +191,10 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 		c.raise(Warning, "One step breaks what many steps do not: give the attacks more steps, or other step rules.")
 	}
 	switch {
-	case longest == 0:
+	case !followed:
 		c.raise(Warning, "No attack of the battery follows gradients: add one.")
+		return nil
+	case longest == 0: // searches that do not tell
 		return nil
 	case longest < 20:
 		c.raise(Warning, fmt.Sprintf("The longest gradient attack has %d steps, too few to converge: give it 20 or more.", longest))
@@ -197,13 +205,23 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	return nil
 }
 
-// longest returns the largest number of steps of an attack, or of those it is made of.
-func (s Settings) longest() int {
-	n := s.Steps
-	for _, a := range s.Mix {
-		n = max(n, a.longest())
+// gradientAttacks calls fn for each gradient attack that a consists of, and says how often an
+// image meets it if a meets the image so many times.
+func gradientAttacks(a snn.Adversary, times int, fn func(s Settings, times int)) {
+	switch a := a.(type) {
+	case Rounds:
+		for _, b := range a.Attacks {
+			gradientAttacks(b, times*a.N, fn)
+		}
+	case Mix:
+		for _, b := range a {
+			gradientAttacks(b, times, fn)
+		}
+	default:
+		if s := Describe(a); s.Gradient != "" {
+			fn(s, times)
+		}
 	}
-	return n
 }
 
 // follows reports whether attack k asked for gradients.
@@ -429,13 +447,15 @@ func (o *watched) Backward(t *autograd.Tape) {
 // variety is check 5.
 func (p *probe) variety(_ context.Context, c *Check) error {
 	gradients, objectives, starts := map[string]bool{}, map[string]bool{}, 0
-	for _, a := range p.report.Attacks {
+	for k, a := range p.report.Attacks {
 		if a.Refused != "" {
 			c.raise(Warning, fmt.Sprintf("The network refused %s: %s.", a.Name, a.Refused))
-		} else if s := a.Settings; s.Gradient != "" {
-			gradients[s.Gradient], objectives[s.Objective] = true, true
-			starts += max(s.Starts, 1) * max(s.Targets, 1)
+			continue
 		}
+		gradientAttacks(p.Attacks[k].Attack, 1, func(s Settings, times int) {
+			gradients[s.Gradient], objectives[s.Objective] = true, true
+			starts += max(s.Starts, 1) * max(s.Targets, 1) * times
+		})
 	}
 	c.Text = fmt.Sprintf("%d gradient approximations, %d objectives and %d starts.", len(gradients), len(objectives), starts)
 	if len(gradients) < 2 || len(objectives) < 2 || starts < 2 {

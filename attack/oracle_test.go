@@ -139,7 +139,7 @@ func TestBatteryDoneOfOtherBattery(t *testing.T) {
 	cfg := attack.DefaultBatteryConfig()
 	cfg.Done, cfg.Unchecked = weak.Results, true
 	_, err = b.Evaluate(ctx, m, data, cfg)
-	assert.ErrorContains(t, err, "field Done: image 0 met 1 attacks and survived: the battery has 2")
+	assert.ErrorContains(t, err, "field Done: image 0 met 1 attacks: expected the 2 of the battery")
 	for name, spoil := range map[string]func(r *attack.ImageResult){
 		"broken by an attack that did not break it": func(r *attack.ImageResult) { r.BrokenBy = 0 },
 		"met attacks although misclassified":        func(r *attack.ImageResult) { r.BrokenBy = attack.Misclassified },
@@ -509,4 +509,24 @@ func TestPanicStopsOtherWorkers(t *testing.T) {
 	}}
 	assert.PanicsWithValue(t, "boom", func() { _, _ = s.Perturb(ctx, m, x, make([]int, 600), nil, rng.New(1)) })
 	assert.Less(t, begun.Load(), int64(600))
+}
+
+// The checks see gradient attacks in rounds, and those of a search that does not describe itself.
+func TestChecksSeeGradients(t *testing.T) {
+	m := model(t, small, false)
+	x, _, _ := images(m, 6, 0, 1)
+	data := set{x: x, y: correct(t, m, x)}
+	inner := attack.PGD(0.01, 0.002, 25, snn.BPTT{})
+	run := func(a snn.Adversary) []attack.Check {
+		b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.01}, Attacks: []attack.Named{{Name: "it", Attack: a}}}
+		r, err := b.Evaluate(ctx, m, data, attack.DefaultBatteryConfig())
+		require.NoError(t, err)
+		return r.Checks
+	}
+	checks := run(attack.Rounds{N: 3, Attacks: []attack.Searcher{inner}})
+	assert.Contains(t, checks[1].Text, "in the last tenth of its 25 steps")
+	assert.NotContains(t, checks[1].Advice, "too few")
+	assert.Equal(t, "1 gradient approximations, 1 objectives and 3 starts.", checks[4].Text)
+	checks = run(searching{0.01, inner.Search})
+	assert.NotContains(t, checks[1].Advice, "No attack of the battery follows gradients")
 }
