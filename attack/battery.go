@@ -71,13 +71,17 @@ const drawsOfRandom = 10
 
 // Evaluate runs the battery around all images of data.
 //
-// If ctx is done, Evaluate returns ctx's error with the report of the images that are finished,
-// which is Partial. Every other error comes with a nil report and names one of these causes:
+// If ctx is done, Evaluate returns ctx's error with the report of the images that are finished.
+// It is Partial, unless all of them are and only checks are missing. Every other error comes with
+// a nil report and names one of these causes:
 //
 //   - a setting of b or cfg;
 //   - a data set whose images, labels or classes do not fit the network, or hold values outside
 //     [0,1];
-//   - a parameter, a logit or a gradient that is not finite.
+//   - a parameter, a logit, an objective or a gradient that is not finite;
+//   - an attack that changes the original image, or comes to a point outside the threat model.
+//
+// A check that fails is a [Fault] of the report.
 func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, cfg BatteryConfig) (*BatteryReport, error) {
 	e := &siege{Battery: b, cfg: cfg, model: m, data: data}
 	err := e.prepare(ctx)
@@ -87,14 +91,12 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
 		return nil, fmt.Errorf("attack: battery: %w", err)
 	}
-	if e.report == nil {
-		return nil, ctx.Err()
+	if e.report == nil { // stopped before the first pass
+		e.report = newBatteryReport(e, false, "")
 	}
 	e.report.finish()
 	if !cfg.Unchecked {
-		if err := e.check(ctx); err != nil && ctx.Err() == nil {
-			return nil, fmt.Errorf("attack: battery: %w", err)
-		}
+		e.check(ctx)
 	}
 	return e.report, ctx.Err()
 }
@@ -226,6 +228,12 @@ func (e *siege) validateDone() error {
 			return fmt.Errorf("field Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
 		case r.BrokenBy < Misclassified || r.BrokenBy >= len(e.Attacks) || len(r.Trials) > len(e.Attacks):
 			return fmt.Errorf("field Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
+		case r.BrokenBy == Misclassified && len(r.Trials) > 0:
+			return fmt.Errorf("field Done: image %d met %d attacks although it was misclassified: expected none", r.Index, len(r.Trials))
+		case (r.BrokenBy == Survived || r.BrokenBy >= 0 && e.cfg.Exhaustive) && len(r.Trials) < len(e.Attacks):
+			return fmt.Errorf("field Done: image %d met %d attacks and survived: the battery has %d", r.Index, len(r.Trials), len(e.Attacks))
+		case slices.IndexFunc(r.Trials, func(t Trial) bool { return t.Broke }) != max(r.BrokenBy, Survived):
+			return fmt.Errorf("field Done: image %d was broken by attack %d: its trials do not say so", r.Index, r.BrokenBy)
 		}
 		seen[r.Index] = true
 	}
@@ -243,22 +251,28 @@ func (e *siege) read(i int) (tensor.NCHW, error) {
 	return x, nil
 }
 
-// random reports whether the network's logits differ from one pass to the next.
+// random reports whether the network's logits differ from one pass to the next, at images or half
+// way from them to grey: an encoder may be random at grey values alone.
 func (e *siege) random() (bool, error) {
 	for i := range min(8, e.data.Shape().N) {
 		x, err := e.read(i)
 		if err != nil {
 			return false, err
 		}
-		var logits [2][]float32
-		for k := range logits {
-			key := e.cfg.Key.Derive("random", uint64(k))
-			if logits[k], err = e.model.Logits(snn.Pass{Keys: []rng.Key{key}}, x); err != nil {
-				return false, fmt.Errorf("image %d: %w", i, err)
+		for range 2 {
+			var logits [2][]float32
+			for k := range logits {
+				key := e.cfg.Key.Derive("random", uint64(k))
+				if logits[k], err = e.model.Logits(snn.Pass{Keys: []rng.Key{key}}, x); err != nil {
+					return false, fmt.Errorf("image %d: %w", i, err)
+				}
 			}
-		}
-		if !slices.Equal(logits[0], logits[1]) {
-			return true, nil
+			if !slices.Equal(logits[0], logits[1]) {
+				return true, nil
+			}
+			for k, v := range x.Data {
+				x.Data[k] = (v + 0.5) / 2
+			}
 		}
 	}
 	return false, nil
@@ -269,7 +283,6 @@ func (e *siege) run(ctx context.Context) error {
 	done := map[int]bool{}
 	for _, r := range e.cfg.Done {
 		done[r.Index] = true
-		e.report.Results = append(e.report.Results, r)
 	}
 	var images []int
 	for i := range e.data.Shape().N {
@@ -278,9 +291,16 @@ func (e *siege) run(ctx context.Context) error {
 		}
 	}
 	en := engine{model: e.model, n: len(images), run: func(ask asker, k int) error {
-		r, x, adv, err := e.image(ctx, ask, images[k])
+		stopped := false
+		r, x, adv, err := e.image(ctx, func(r *request) bool {
+			stopped = !ask(r)
+			return !stopped
+		}, images[k])
 		if err != nil {
 			return err
+		}
+		if stopped { // and the attack does not say so
+			return errStopped
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -367,7 +387,21 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 			return r, x, adv, err
 		}
 	}
-	return r, x, batchOf(x.Shape(), [][]float32{top.best}), nil
+	adv = batchOf(x.Shape(), [][]float32{top.best})
+	return r, x, adv, e.vouch(x, adv, i)
+}
+
+// vouch returns an error if image x is not that of the data any more, or if its best point is
+// not within the threat model.
+func (e *siege) vouch(x, adv tensor.NCHW, i int) error {
+	original, err := e.read(i)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(x.Data, original.Data) {
+		return errors.New("an attack has changed the original image, Oracle.Clean: expected a copy to be changed")
+	}
+	return e.Threat.check(adv, original, i)
 }
 
 // search runs one attack.
@@ -382,7 +416,7 @@ func (e *siege) search(ctx context.Context, o *Oracle, a snn.Adversary, x tensor
 	if err != nil {
 		return err
 	}
-	_, err = o.Logits(adv.Data)
+	_, err = o.Logits(slices.Clone(adv.Data)) // other images' passes come first, and a may use its memory again
 	return err
 }
 

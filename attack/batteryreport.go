@@ -2,7 +2,9 @@ package attack
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"github.com/org/snnrat/internal/version"
@@ -98,6 +100,7 @@ func newBatteryReport(e *siege, random bool, digest string) *BatteryReport {
 	r := &BatteryReport{
 		Battery: e.Name, Norm: e.Threat.name(), Eps: e.Threat.Eps, Random: random, Draws: e.draws, Exhaustive: e.cfg.Exhaustive,
 		Digest: digest, Key: hex.EncodeToString(e.cfg.Key[:]), Library: version.String(), total: e.data.Shape().N,
+		Results: slices.Clone(e.cfg.Done),
 	}
 	if r.ClassNames = e.model.ClassNames(); r.ClassNames == nil {
 		r.ClassNames = snn.InfoOf(e.data).ClassNames
@@ -186,7 +189,7 @@ func (r *BatteryReport) AccuracyAt(passes int) float64 {
 
 // Report returns the result as that of an evaluation with one attack, the whole battery, for
 // tables, per-class results, comparisons and pictures. Its slices are those of Results, in the
-// same order.
+// same order. The Digest of a Partial report is that of its own images.
 func (r *BatteryReport) Report() *Report {
 	settings := Settings{Kind: "battery"}
 	for _, a := range r.Attacks {
@@ -200,6 +203,14 @@ func (r *BatteryReport) Report() *Report {
 		Images: r.Images, ClassNames: r.ClassNames, Digest: r.Digest, Clean: Outcome{Name: clean},
 		Attacks: []Outcome{{Name: name, Norm: r.Norm, Eps: r.Eps, InWorstCase: true, Settings: &settings}},
 		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library,
+	}
+	if r.Partial { // of some images, which tell it from another part of the data
+		digest := sha256.New()
+		fmt.Fprint(digest, r.Digest)
+		for _, i := range r.Results {
+			fmt.Fprint(digest, " ", i.Index)
+		}
+		e.Digest = hex.EncodeToString(digest.Sum(nil))
 	}
 	if r.Kept != nil {
 		kept := *r.Kept

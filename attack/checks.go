@@ -18,8 +18,8 @@ import (
 // probes is the number of images for the checks that make passes of their own.
 const probes = 64
 
-// check computes the twelve checks.
-func (e *siege) check(ctx context.Context) error {
+// check computes the twelve checks. Those that ctx stops are skipped.
+func (e *siege) check(ctx context.Context) {
 	p := &probe{siege: e, gradient: snn.BPTT{}}
 	for k, a := range e.Attacks {
 		if a, ok := a.Attack.(*Attack); ok && !snn.ChangesForward(a.Gradient) && e.report.Attacks[k].Refused == "" {
@@ -52,18 +52,21 @@ func (e *siege) check(ctx context.Context) error {
 	for i, point := range points {
 		c := Check{Point: i + 1, Name: point.name, Status: OK}
 		switch {
-		case len(p.images) == 0:
-			c.skip("The network classifies no image as labelled.")
 		case e.report.Partial && point.name != "the record is complete":
 			c.skip("The battery was stopped.")
+		case len(p.images) == 0:
+			c.skip("The network classifies no image as labelled.")
 		default:
-			if err := point.check(ctx, &c); err != nil {
-				return fmt.Errorf("check %d, %s: %w", c.Point, c.Name, err)
+			err := point.check(ctx, &c)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				c.skip("The battery was stopped.")
+			case err != nil:
+				c.raise(Fault, fmt.Sprintf("The check itself failed: %v.", err))
 			}
 		}
 		e.report.Checks = append(e.report.Checks, c)
 	}
-	return nil
 }
 
 func (c *Check) skip(text string) { c.Status, c.Text = Skipped, text }

@@ -17,6 +17,10 @@
 // objective, norm or start works with all other parts. An objective that compares an image
 // with its original, as [KL] does, is a [CleanObjective].
 //
+// [Square] and [LocalSearch] ask for logits alone, and [Rounds] repeats attacks from new starts.
+// On spiking networks, a search from the best point of a gradient attack finds far more than further
+// steps.
+//
 // White-box attacks make images on the network that is evaluated. Black-box attacks make
 // them on another network, [Config.Source].
 //

@@ -153,16 +153,16 @@ func (o *Oracle) Forget() { o.memory = nil }
 
 // Best returns the best point so far and its margin, the true class's logit minus the largest
 // other one. That of earlier attacks counts too. Without any it returns the original image and
-// +Inf. The caller may not change the point.
+// +Inf. The point is a copy.
 func (o *Oracle) Best() (x []float32, margin float32) {
 	top := o.standing
 	if !top.beats(o.before) {
 		top = o.before
 	}
 	if top.best == nil {
-		return o.Clean, float32(math.Inf(1))
+		return slices.Clone(o.Clean), float32(math.Inf(1))
 	}
-	return top.best, top.margin
+	return slices.Clone(top.best), top.margin
 }
 
 // Ball returns the set of points that count.
@@ -185,8 +185,7 @@ func (o *Oracle) ask(r *request) error {
 	}
 	r.model, r.shape = o.model, o.Shape
 	o.passes += r.passes()
-	if o.yield == nil || !o.yield(r) {
-		o.yield = nil
+	if !o.yield(r) {
 		return errStopped
 	}
 	return r.err
@@ -242,8 +241,8 @@ func (o *Oracle) score(logits []float32) (margin float32, success bool) {
 	return marginOf(logits, o.Label), class != o.Label
 }
 
-// marginOf returns the logit of a class minus the largest other one. It is +Inf if there is no
-// other.
+// marginOf returns the logit of a class minus the largest other one. It is the largest finite
+// number if there is no other class. It is finite, as JSON has no infinity.
 func marginOf(logits []float32, class int) float32 {
 	other := float32(math.Inf(-1))
 	for k, v := range logits {
@@ -251,7 +250,7 @@ func marginOf(logits []float32, class int) float32 {
 			other = max(other, v)
 		}
 	}
-	return logits[class] - other
+	return min(max(logits[class]-other, -math.MaxFloat32), math.MaxFloat32)
 }
 
 // argmax returns the index of the largest value, the first among equals.

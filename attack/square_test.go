@@ -121,6 +121,13 @@ func TestSearchPoints(t *testing.T) {
 			}
 		}
 	}
+	start := perturb(t, attack.Square{Norm: attack.L2{}, Eps: 0.25, Queries: 1, P: 0.1}, m, x, y, nil)
+	for i := range x.N { // a grid of pyramids, here of one pixel each
+		assert.InDelta(t, 0.25, attack.L2{}.Distance(start.Image(i), x.Image(i)), 1e-6)
+		for k, v := range start.Image(i) {
+			assert.InDelta(t, 0.25/math.Sqrt(float64(x.Pixels())), math.Abs(float64(v-x.Image(i)[k])), 1e-6)
+		}
+	}
 	for name, s := range searches(eps, 500) {
 		th, _ := s.Threat()
 		adv := perturb(t, s, m, x, y, nil)

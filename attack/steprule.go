@@ -65,6 +65,14 @@ func (APGD) String() string { return "APGD" }
 // String returns "SA-PGD".
 func (SAPGD) String() string { return "SA-PGD" }
 
+// Validate returns an error if Decay is out of range.
+func (m Momentum) Validate() error {
+	if !(m.Decay >= 0) || math.IsInf(float64(m.Decay), 0) {
+		return fmt.Errorf("attack: momentum: Decay %v: expected a number of at least 0", m.Decay)
+	}
+	return nil
+}
+
 // Begin implements [StepRule].
 func (m Momentum) Begin(ball Ball, alpha float32, _ int) Stepper {
 	return &momentumSteps{ball, alpha, m.Decay, make([]float32, len(ball.Center))}

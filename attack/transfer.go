@@ -3,6 +3,7 @@ package attack
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -25,6 +26,9 @@ func (t Transfer) Threat() (Threat, bool) { return ThreatOf(t.Attack) }
 func (t Transfer) Validate() error {
 	if len(t.Sources) == 0 {
 		return fmt.Errorf("attack: transfer of no sources: expected at least one network")
+	}
+	if i := slices.Index(t.Sources, nil); i >= 0 {
+		return fmt.Errorf("attack: transfer: source %d is nil: expected a network", i)
 	}
 	if t.Attack == nil {
 		return fmt.Errorf("attack: transfer of no attack: expected one such as *Attack")
