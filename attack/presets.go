@@ -11,10 +11,10 @@ import (
 
 // Preset returns the battery [Quick], [Standard] or [Thorough] by its name in lower case.
 //
-// All presets have three parts. Gradient attacks of several objectives and surrogates come first.
-// A search by scores follows from their best point: a [LocalSearch] in L∞, a [Square] in L2. Then
-// come [Rounds] of a gradient attack from a random start and a search from its best point. Its
-// gradient is a [GradientMix] of five surrogates.
+// Gradient attacks of several objectives and surrogates come first. A search by scores follows from
+// their best point: a [LocalSearch] in L∞, a [Square] in L2. Standard and Thorough end with [Rounds]
+// of a gradient attack from a random start and a search from its best point. Its gradient is a
+// [GradientMix] of five surrogates.
 //
 // The presets run for images, for frames, for two classes, and for random networks. Frames share
 // a perturbation if the threat model is L2 with PerFrame.

@@ -93,4 +93,5 @@ func TestBadInput(t *testing.T) {
 func TestNames(t *testing.T) {
 	assert.Equal(t, []string{"rat", "rat-2", "RAT-3", ".pth", "a.b"},
 		names([]string{"x/rat.safetensors", "y/rat.pth", "RAT.pth", ".pth", "a.b.pth"}))
+	assert.Equal(t, []string{"net-2", "net", "other"}, sourceNames([]string{"a/net.pth"}, []string{"b/net.pth", "a/net.pth", "other.pth"}))
 }

@@ -84,8 +84,7 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 		return nil, fmt.Errorf("-data %s: %w", o.data, err)
 	}
 	stateDicts := false
-	read := func(flag string, files []string) (list []*subject, err error) {
-		names := names(files)
+	read := func(flag string, files, names []string) (list []*subject, err error) {
 		for i, file := range files {
 			s := &subject{identity: identity{Name: names[i], File: file}}
 			cfg := zoo.Default(o.arch)
@@ -109,10 +108,10 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 		}
 		return list, nil
 	}
-	if j.subjects, err = read("net", o.nets); err != nil {
+	if j.subjects, err = read("net", o.nets, names(o.nets)); err != nil {
 		return nil, err
 	}
-	if j.from, err = read("source", o.sources); err != nil {
+	if j.from, err = read("source", o.sources, sourceNames(o.nets, o.sources)); err != nil {
 		return nil, err
 	}
 	if !stateDicts {

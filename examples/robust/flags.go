@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -108,6 +109,21 @@ func names(files []string) []string {
 			list[i] = name + "-" + strconv.Itoa(n)
 		}
 		taken[strings.ToLower(list[i])] = true
+	}
+	return list
+}
+
+// sourceNames returns a name for each source, as names does. A source that is the file of a
+// network has its name, and any other source another name than the networks.
+func sourceNames(nets, sources []string) []string {
+	all := names(slices.Concat(nets, sources))
+	list := all[len(nets):]
+	for i, s := range sources {
+		for k, n := range nets {
+			if a, _ := sameFile([]string{n, s}); a != "" {
+				list[i] = all[k]
+			}
+		}
 	}
 	return list
 }

@@ -30,6 +30,7 @@ type results struct {
 	Norm        string            `json:"norm"`
 	Eps         float32           `json:"eps"`
 	Networks    []*outcome        `json:"networks"`
+	Sources     []identity        `json:"sources,omitempty"` // networks of transfer attacks
 	Comparisons []comparison      `json:"comparisons,omitempty"`
 }
 
@@ -59,6 +60,9 @@ func (j *job) results(stopped bool) (*results, error) {
 	res := &results{
 		Partial: stopped, Command: j.command, Flags: j.values, Library: version.String(), Data: j.options.data, Fingerprint: j.digest, Images: j.data.N,
 		Preset: j.preset, Norm: j.threat.Norm.String(), Eps: j.threat.Eps, Networks: []*outcome{},
+	}
+	for _, s := range j.from {
+		res.Sources = append(res.Sources, s.identity)
 	}
 	for i, s := range j.subjects {
 		if s.report == nil {

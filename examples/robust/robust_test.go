@@ -78,6 +78,8 @@ func TestRun(t *testing.T) {
 
 	res := read(t, out)
 	assert.False(t, res.Partial)
+	require.Len(t, res.Sources, 1)
+	assert.Equal(t, res.Networks[1].identity, res.Sources[0])
 	require.Len(t, res.Networks, 2)
 	test, err := fashion.Test()
 	require.NoError(t, err)
