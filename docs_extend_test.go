@@ -25,7 +25,7 @@ import (
 
 // The Go code of docs/extend.md is code of this file and of an example.
 func TestDocsExtend(t *testing.T) {
-	doctest.Page(t, "docs/extend.md", 14, "docs_extend_test.go", "docs_data_test.go", "docs_recipe_test.go", "snn/example_test.go", "autograd/example_op_test.go")
+	doctest.Page(t, "docs/extend.md", 15, "docs_extend_test.go", "docs_data_test.go", "docs_recipe_test.go", "snn/example_test.go", "autograd/example_op_test.go")
 }
 
 // gauss is the surrogate exp(−(u/Width)²).
@@ -184,6 +184,67 @@ func TestDocsExtendGradient(t *testing.T) {
 	other, err := m.InputGradient(snn.Pass{}, x, first)
 	require.NoError(t, err)
 	assert.NotEqual(t, other, got)
+}
+
+// widening is BPTT with a triangle that widens from pass to pass of an attack on an image.
+type widening struct{}
+
+func (widening) String() string { return "widening" }
+
+func (widening) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	return e.Encode(p, x)
+}
+
+func (widening) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
+	s := &ofImages{widths: make([]float32, current.Shape().N)}
+	for i := range s.widths {
+		s.widths[i] = 0.5
+		if p.Memory != nil && current.NeedsGrad() {
+			passes := p.Memory[i].Values(n.Name(), 1)
+			s.widths[i] += 0.25 * passes[0]
+			passes[0]++
+		}
+	}
+	return n.FireThroughTime(p, current, s)
+}
+
+// ofImages is a triangle whose width differs between images.
+type ofImages struct {
+	snn.StraightThrough
+	widths []float32
+}
+
+func (s *ofImages) BlockDerivative(u []float32, image, block int) {
+	snn.Triangle{Width: s.widths[image]}.Derivative(u, u)
+}
+
+// An image's own passes count.
+func TestDocsExtendMemory(t *testing.T) {
+	m := model(t, snn.Config{Channels: 4, Height: 1, Width: 1, Steps: 5}, snn.NewLinear(4, 20, true), snn.NewIF(), snn.NewLinear(20, 3, true))
+	x := pixels(m, 2)
+	gradient := func(g snn.Gradient, memory []*snn.Memory, x tensor.NCHW) tensor.NCHW {
+		d, err := m.InputGradient(snn.Pass{Gradient: g, Memory: memory}, x, func(l []float32) []float32 {
+			g := make([]float32, len(l))
+			for i := range g {
+				g[i] = float32(i%3) - 1
+			}
+			return g
+		})
+		require.NoError(t, err)
+		return d
+	}
+	width := func(w float32, x tensor.NCHW) []float32 {
+		return gradient(snn.BPTT{Surrogate: snn.Triangle{Width: w}}, nil, x).Data
+	}
+	memory := []*snn.Memory{snn.NewMemory(), nil}
+	for i := range 3 {
+		got := gradient(widening{}, memory, x)
+		assert.Equal(t, width(0.5+0.25*float32(i), x.Slice(0, 1)), got.Image(0))
+		assert.Equal(t, width(0.5, x.Slice(1, 2)), got.Image(1))
+	}
+	assert.Equal(t, width(0.5, x), gradient(widening{}, nil, x).Data)
+	require.NotEqual(t, width(0.5, x), width(1, x))
+	assert.Panics(t, func() { memory[0].Values("1", 2) })
 }
 
 // rate encodes a pixel as the spikes of an IF neuron whose current is the pixel.

@@ -23,9 +23,8 @@ type throughCurrent struct {
 //	        0                                    otherwise
 //
 // i(t) is x(t), or the synaptic current: then ∂x(t) = ∂i(t) + SynapticDecay·∂x(t+1). A
-// gradient of one step stays at one step without a synaptic current. A Threshold that is not
-// positive has the factor 0. Recurrence and Adaptation do not count, and the coefficients get
-// no gradient.
+// gradient of one step stays at one step without a synaptic current. Recurrence and Adaptation do not
+// count. The coefficients get no gradient, and Threshold is positive.
 func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
 	const name = "FireGLIFThroughCurrent"
 	x = t.currents(name, x, steps)
@@ -60,9 +59,7 @@ func (o *throughCurrent) factors(t *Tape, n *kernel.GLIF) {
 		var scale, low, high, least [tensor.Lanes]float32
 		for l := range scale {
 			c := u/sh.N*tensor.Lanes + l
-			if theta := n.Threshold[c]; theta > 0 {
-				scale[l] = 1 / theta
-			}
+			scale[l] = 1 / n.Threshold[c]
 			if n.Gain != nil {
 				scale[l] *= n.Gain[c]
 			}

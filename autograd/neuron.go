@@ -83,7 +83,8 @@ func (w *watched) note(d []float32) {
 // watch returns s for a backward pass, and a function that then fails the pass if a derivative
 // was not finite. Those of a triangle, which kernels compute themselves, are.
 func (t *Tape) watch(s Surrogate) (Surrogate, func()) {
-	if _, ok := s.(kernel.Triangle); ok {
+	b, ofBlocks := s.(BlockSurrogate)
+	if _, ok := s.(kernel.Triangle); ok && !ofBlocks {
 		return s, func() {}
 	}
 	w := &watched{Surrogate: s}
@@ -92,7 +93,7 @@ func (t *Tape) watch(s Surrogate) (Surrogate, func()) {
 			t.Fail(fmt.Errorf("surrogate %v: a derivative is NaN or infinite: expected a finite number", s))
 		}
 	}
-	if b, ok := s.(BlockSurrogate); ok {
+	if ofBlocks {
 		return watchedBlocks{w, b}, check
 	}
 	return w, check

@@ -70,12 +70,23 @@
 //	Custom                yes    yes, no parameters    ReLU
 //	Neuron                yes    if a RateNeuron       ReLU, or what a ReLUNeuron says
 //
+// and the approximations for attacks:
+//
+//	                      RGA                   HART                  PDSG, ASSG, BPTT with Relative
+//	LIF                   yes                   yes                   yes
+//	GLIF                  yes, no parameters    yes, no parameters    yes
+//	GLIF with Recurrent   refused               refused for [C, C]    yes
+//	Custom                refused               refused               refused
+//	Neuron                if a CurrentNeuron    if a StepwiseNeuron   if a ThresholdNeuron
+//
 // # Surrogates
 //
 // A spike has no useful derivative: the derivative of the step function is zero, except at
 // the threshold, where it does not exist. A [Surrogate] is a function of u = m⁻ − θ that
 // replaces it in the backward pass. Each neuron has a surrogate, and [BPTT] can bring
-// another one. [Triangle], [Rectangle], [Sigmoid], [Arctan] and [FastSigmoid] are surrogates.
+// another one. [Triangle], [Rectangle], [Sigmoid], [Arctan], [FastSigmoid], [Exponential],
+// [DampenedExponential] and [StraightThrough] are surrogates. Their widths are in units of the
+// membrane potential, or of the threshold if BPTT.Relative is set.
 //
 // # Gradient approximations
 //
@@ -84,9 +95,15 @@
 //
 //	BPTT   through time, by a surrogate               forward pass of the spiking network
 //	BPTR   through the firing rate                    forward pass of the spiking network
+//	RGA    through the rate by the mean current       forward pass of the spiking network
+//	HART   at each step alone, mean over time         forward pass of the spiking network
+//	PDSG   through time, width by the spread of u     forward pass of the spiking network
+//	ASSG   through time, steepness by each neuron     forward pass of the spiking network
 //	CBA    through a ReLU network of these weights    forward pass of the ReLU network
 //
-// BPTT and BPTR compute the same spikes and logits as an evaluation, bit by bit.
+// All but CBA compute the same spikes and logits as an evaluation, bit by bit, see
+// [ChangesForward]. RGA, HART, PDSG, ASSG and a BPTT with Relative measure potentials in units of
+// the threshold. ASSG keeps a state of each image over the passes of an attack, a [Memory].
 //
 // # Which call does what
 //

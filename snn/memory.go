@@ -2,6 +2,7 @@ package snn
 
 import (
 	"fmt"
+	"reflect"
 	"sync/atomic"
 
 	"github.com/org/snnrat/tensor"
@@ -15,11 +16,33 @@ import (
 // It has two float32 for each neuron and step.
 type Memory struct {
 	layers  map[string]*layerMemory
+	values  map[string][]float32
 	updated atomic.Bool // whether a backward pass has written it
 }
 
 // NewMemory returns the memory of an image before its first pass.
 func NewMemory() *Memory { return new(Memory) }
+
+// Values returns n values that m keeps under a key, for gradients of a caller's own. They are 0 at
+// first, and the caller may change them. A nil Memory keeps nothing: it returns n new values. Values
+// panics if m has another number of values under that key.
+func (m *Memory) Values(key string, n int) []float32 {
+	if m == nil {
+		return make([]float32, n)
+	}
+	v, ok := m.values[key]
+	if !ok {
+		if m.values == nil {
+			m.values = map[string][]float32{}
+		}
+		v = make([]float32, n)
+		m.values[key] = v
+	}
+	if len(v) != n {
+		panic(fmt.Sprintf("snn: %d values of %q in a Memory that has %d", n, key, len(v)))
+	}
+	return v
+}
 
 // layerMemory is the memory of a layer of neurons, which a pass claims.
 type layerMemory struct {
@@ -27,8 +50,8 @@ type layerMemory struct {
 	shape           tensor.Shape
 	mean, deviation []float32 // ASSG's M and D, [⌈C/16⌉][T][H][W][16]
 	updated         *atomic.Bool
-	image           int // the image and the currents' number that claimed it last
-	claim           *int
+	claim           *int // by the run of a layer that used it last
+	image           int  // the image there
 }
 
 // remember returns the memory of each image for the neurons n, whose currents have the shape sh
@@ -46,7 +69,7 @@ func (p *Pass) remember(n Neuron, sh tensor.Shape) []*layerMemory {
 			continue
 		}
 		l := m.layers[n.Name()]
-		switch fits := l != nil && l.neuron == n && l.shape == one; {
+		switch fits := l != nil && sameNeuron(l.neuron, n) && l.shape == one; {
 		case fits && l.claim == claim:
 			p.Fail(fmt.Errorf("layer %s: images %d and %d have the same memory: expected one for each", n.Name(), l.image, i))
 			return nil
@@ -65,6 +88,13 @@ func (p *Pass) remember(n Neuron, sh tensor.Shape) []*layerMemory {
 		all[i] = l
 	}
 	return all
+}
+
+// sameNeuron reports whether a and b are one layer. Layers that cannot be compared count as one
+// if they have the same type.
+func sameNeuron(a, b Neuron) bool {
+	t := reflect.TypeOf(a)
+	return t == reflect.TypeOf(b) && (!t.Comparable() || a == b)
 }
 
 func newLayerMemory(n Neuron, one tensor.Shape, updated *atomic.Bool) *layerMemory {

@@ -137,7 +137,9 @@ func TestForwardIsTheEvaluatedNetwork(t *testing.T) {
 		}
 		for _, g := range []snn.Gradient{
 			nil, snn.BPTT{}, snn.BPTR{}, snn.BPTT{Surrogate: snn.Sigmoid{Alpha: 4}}, snn.BPTT{Surrogate: snn.Arctan{Alpha: 2}},
+			snn.BPTT{Surrogate: snn.FastSigmoid{Slope: 2}, Relative: true}, snn.RGA{}, snn.HART{Width: 1}, snn.PDSG{}, snn.ASSG{A: 0.4},
 		} {
+			assert.False(t, snn.ChangesForward(g))
 			for _, threads := range []int{1, 2} {
 				m.Threads = threads
 				var run, step trace
@@ -196,8 +198,9 @@ func TestImagesDoNotDependOnTheirBatch(t *testing.T) {
 		"direct":   func(s *settings) {},
 		"poisson":  func(s *settings) { s.encoder = snn.Poisson{} },
 		"max pool": func(s *settings) { s.maxPool = true },
+		"hidden":   func(s *settings) { s.hidden, s.neuron.Threshold = 19, 0.2 },
 	} {
-		for _, g := range []snn.Gradient{snn.BPTT{}, snn.BPTR{}, snn.CBA{}} {
+		for _, g := range append(approximations(), snn.BPTT{}, snn.BPTR{}, snn.CBA{}) {
 			t.Run(fmt.Sprint(name, " ", g), func(t *testing.T) {
 				s := defaults()
 				change(&s)
@@ -650,20 +653,23 @@ func TestConstructionErrors(t *testing.T) {
 }
 
 func TestNewSurrogateErrors(t *testing.T) {
-	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid"} {
+	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid", "exponential", "dampened_exponential"} {
 		for _, v := range []float32{0, -0.3, -1, float32(math.NaN()), float32(math.Inf(1))} {
 			_, err := snn.NewSurrogate(name, v)
 			assert.ErrorContains(t, err, fmt.Sprintf("surrogate %s %v: expected a positive number", name, v))
 		}
 	}
-	_, err := snn.NewSurrogate("relu", 1)
+	_, err := snn.NewSurrogate("straight_through", 2)
+	assert.EqualError(t, err, "surrogate straight_through 2: expected 1, its derivative")
+	_, err = snn.NewSurrogate("relu", 1)
 	assert.ErrorContains(t, err, `surrogate "relu": expected triangle, rectangle, sigmoid, arctan, fast_sigmoid, exponential, dampened_exponential or straight_through`)
 }
 
 // Every surrogate is even; the first four integrate to 1, as the derivative of a step
-// does, and the fast sigmoid, which is 1 at the threshold, to 2/width.
+// does, and the fast sigmoid and the exponential, which are 1 at the threshold, to 2/width. The
+// dampened exponential is 0.3 there.
 func TestSurrogates(t *testing.T) {
-	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid"} {
+	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid", "exponential", "dampened_exponential"} {
 		for _, width := range []float32{0.5, 1, 4} {
 			s, err := snn.NewSurrogate(name, width)
 			require.NoError(t, err)
@@ -683,8 +689,11 @@ func TestSurrogates(t *testing.T) {
 			s.Derivative(left, u)
 			assert.InDeltaSlice(t, right, left, 1e-6)
 			want := 1.0
-			if name == "fast_sigmoid" {
+			switch name {
+			case "fast_sigmoid", "exponential":
 				want = 2 / float64(width)
+			case "dampened_exponential":
+				want = 0.6 / float64(width)
 			}
 			assert.InDelta(t, want, area, 2e-3*want, "%s of width %v", name, width)
 			if c, ok := s.(interface{ Support() float32 }); ok {

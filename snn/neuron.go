@@ -43,7 +43,7 @@ type ThresholdNeuron interface {
 
 // CurrentNeuron is a neuron with a backward pass through its mean current. [RGA] needs it.
 type CurrentNeuron interface {
-	Neuron
+	ThresholdNeuron
 	// FireThroughCurrent is FireThroughTime with the backward pass of RGA.
 	FireThroughCurrent(p *Pass, x *autograd.Value) *autograd.Value
 }

@@ -25,12 +25,16 @@ type RGA struct{}
 func (RGA) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { return e.Encode(p, x) }
 
 // Fire implements [Gradient]. It fails if n is no [CurrentNeuron].
-func (RGA) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
-	if c, ok := n.(CurrentNeuron); ok {
-		return c.FireThroughCurrent(p, current)
+func (g RGA) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
+	c, ok := n.(CurrentNeuron)
+	if !ok {
+		p.Fail(fmt.Errorf("layer %s: RGA of a %T, which has no rule for its mean current: expected an snn.CurrentNeuron, or another gradient", n.Name(), n))
+		return n.FireThroughTime(p, current, nil)
 	}
-	p.Fail(fmt.Errorf("layer %s: RGA of a %T, which has no rule for its mean current: expected an snn.CurrentNeuron, or another gradient", n.Name(), n))
-	return n.FireThroughTime(p, current, nil)
+	if _, ok := thresholds(p, g, n, current); !ok {
+		return n.FireThroughTime(p, current, nil)
+	}
+	return c.FireThroughCurrent(p, current)
 }
 
 // String returns "RGA".

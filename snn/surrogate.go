@@ -136,16 +136,7 @@ func validateSurrogate(s Surrogate) error {
 }
 
 // Derivative implements [autograd.Surrogate].
-func (s Triangle) Derivative(dst, u []float32) {
-	scale := 1 / (s.Width * s.Width)
-	dst = dst[:len(u)]
-	for i, v := range u {
-		const sign = 1 << 31
-		high := math.Float32bits(s.Width - math.Float32frombits(math.Float32bits(v)&^sign))
-		high &^= uint32(int32(high) >> 31) // 0 if negative, without a branch
-		dst[i] = math.Float32frombits(high) * scale
-	}
-}
+func (s Triangle) Derivative(dst, u []float32) { kernel.TriangleSlope(dst, u, s.Width) }
 
 // TriangleWidth returns Width. Kernels recognize a triangle by this method. They then
 // compute it themselves and do not call Derivative.
@@ -156,12 +147,12 @@ func (s Triangle) Support() float32 { return s.Width }
 
 // Derivative implements [autograd.Surrogate].
 func (s Rectangle) Derivative(dst, u []float32) {
-	half, high := s.Width/2, 1/s.Width
-	for i, v := range u {
-		dst[i] = 0
-		if -half < v && v < half {
-			dst[i] = high
-		}
+	const sign = 1 << 31
+	half, high := math.Float32bits(s.Width/2), math.Float32bits(1/s.Width)
+	dst = dst[:len(u)]
+	for i, v := range u { // positive numbers are ordered as their bits; no branch
+		inside := int32(math.Float32bits(v)&^sign-half) >> 31
+		dst[i] = math.Float32frombits(high & uint32(inside))
 	}
 }
 
@@ -190,15 +181,7 @@ func (StraightThrough) Derivative(dst, u []float32) {
 }
 
 // Derivative implements [autograd.Surrogate].
-func (s FastSigmoid) Derivative(dst, u []float32) {
-	for i, v := range u {
-		if v < 0 {
-			v = -v
-		}
-		d := 1 + s.Slope*v
-		dst[i] = 1 / (d * d)
-	}
-}
+func (s FastSigmoid) Derivative(dst, u []float32) { kernel.FastSigmoidSlope(dst, u, s.Slope) }
 
 // parameter returns the only parameter of a surrogate. Pointers to these types, and types
 // that embed them, have the method too.

@@ -102,7 +102,7 @@ func TestSurrogateParameters(t *testing.T) {
 	u := []float32{0, 1e-30, 1e-6, 0.5, -0.5, 1, 100, -100}
 	d := make([]float32, len(u))
 	refused := 0
-	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid"} {
+	for _, name := range []string{"triangle", "rectangle", "sigmoid", "arctan", "fast_sigmoid", "exponential", "dampened_exponential"} {
 		for _, v := range []float32{1e-45, 1e-38, 1e-30, 1e-20, 1e-10, 1, 1e10, 1e20, 1e30, 1e38} {
 			s, err := snn.NewSurrogate(name, v)
 			if err != nil {

@@ -6,6 +6,17 @@ import "github.com/org/snnrat/internal/parallel"
 // BlockSurrogate. If a unit has one pixel, the derivatives of all units of an image are
 // computed before the scan.
 
+// inlineWidth returns the width of s, if s is a Triangle that is computed inline.
+func inlineWidth(s Surrogate) (width float32, inline bool) {
+	if _, ok := s.(BlockSurrogate); ok {
+		return 0, false
+	}
+	if t, ok := s.(Triangle); ok {
+		return t.TriangleWidth(), true
+	}
+	return 0, false
+}
+
 // runOf returns the number of pixels of a run, or of a tile, with the surrogate s: size, or
 // all.
 func (sc *Scan) runOf(s Surrogate, size int) int {

@@ -391,3 +391,25 @@ func (l Level) adaptiveSlope(u, m, d *float32, k *slopes, n int) {
 		adaptiveSlopePortable(u, m, d, k, n)
 	}
 }
+
+func (l Level) fastSigmoidSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		fastSigmoidSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		fastSigmoidSlopeAVX2(dst, u, k, n)
+	default:
+		fastSigmoidSlopePortable(dst, u, k, n)
+	}
+}
+
+func (l Level) triangleSlope(dst, u *float32, k *slopes, n int) {
+	switch l {
+	case AVX512:
+		triangleSlopeAVX512(dst, u, k, n)
+	case AVX2:
+		triangleSlopeAVX2(dst, u, k, n)
+	default:
+		triangleSlopePortable(dst, u, k, n)
+	}
+}

@@ -58,3 +58,7 @@ func (Level) arctanSlope(dst, u *float32, k *slopes, n int)   { arctanSlopePorta
 func (Level) adaptiveSlope(u, m, d *float32, k *slopes, n int) {
 	adaptiveSlopePortable(u, m, d, k, n)
 }
+func (Level) fastSigmoidSlope(dst, u *float32, k *slopes, n int) {
+	fastSigmoidSlopePortable(dst, u, k, n)
+}
+func (Level) triangleSlope(dst, u *float32, k *slopes, n int) { triangleSlopePortable(dst, u, k, n) }

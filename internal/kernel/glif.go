@@ -326,13 +326,9 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 		defer partials.put(buf)
 		parts = *buf
 	}
-	triangle, inline := g.Surrogate.(Triangle)
+	width, inline := inlineWidth(g.Surrogate)
 	inline = inline && !g.Stepwise // computed from the coefficients that Stepwise clears
-	var width, height float32
-	if inline {
-		width = triangle.TriangleWidth()
-		height = 1 / (width * width)
-	}
+	height := 1 / (width * width)
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
 		tile := g.runOf(g.Surrogate, min(max(16, glifTile/g.Steps), hi-lo))
 		vectors := g.Steps * tile

@@ -179,6 +179,16 @@ func gaussianSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
 //go:noescape
 func arctanSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
 
+// fastSigmoidSlopeAVX2 is fastSigmoidSlopePortable.
+//
+//go:noescape
+func fastSigmoidSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
+// triangleSlopeAVX2 is triangleSlopePortable.
+//
+//go:noescape
+func triangleSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+
 // adaptiveSlopeAVX2 is adaptiveSlopePortable.
 //
 //go:noescape
@@ -343,6 +353,16 @@ func gaussianSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
 //
 //go:noescape
 func arctanSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// fastSigmoidSlopeAVX512 is fastSigmoidSlopePortable.
+//
+//go:noescape
+func fastSigmoidSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+
+// triangleSlopeAVX512 is triangleSlopePortable.
+//
+//go:noescape
+func triangleSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
 
 // adaptiveSlopeAVX512 is adaptiveSlopePortable.
 //

@@ -5520,6 +5520,78 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func fastSigmoidSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX
+TEXT ·fastSigmoidSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VMULPS  (BX), Y0, Y0
+	VANDPS  absMask<>+0(SB), Y0, Y0
+	VADDPS  one<>+0(SB), Y0, Y0
+	VMULPS  Y0, Y0, Y0
+	VMOVUPS 64(BX), Y1
+	VDIVPS  Y0, Y1, Y0
+	VMULPS  32(BX), Y4, Y4
+	VANDPS  absMask<>+0(SB), Y4, Y4
+	VADDPS  one<>+0(SB), Y4, Y4
+	VMULPS  Y4, Y4, Y4
+	VMOVUPS 96(BX), Y5
+	VDIVPS  Y4, Y5, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func triangleSlopeAVX2(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX
+TEXT ·triangleSlopeAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y4
+	VANDPS  absMask<>+0(SB), Y0, Y0
+	VMOVUPS (BX), Y1
+	VSUBPS  Y0, Y1, Y0
+	VXORPS  Y2, Y2, Y2
+	VMAXPS  Y0, Y2, Y0
+	VMULPS  64(BX), Y0, Y0
+	VANDPS  absMask<>+0(SB), Y4, Y4
+	VMOVUPS 32(BX), Y5
+	VSUBPS  Y4, Y5, Y4
+	VXORPS  Y6, Y6, Y6
+	VMAXPS  Y4, Y6, Y4
+	VMULPS  96(BX), Y4, Y4
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y4, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
 // func adaptiveSlopeAVX2(u *float32, m *float32, d *float32, k *slopes, n int)
 // Requires: AVX
 TEXT ·adaptiveSlopeAVX2(SB), NOSPLIT, $0-40
@@ -10157,6 +10229,144 @@ px1more:
 	VADDPS  one<>+0(SB), Z0, Z0
 	VMOVUPS 64(BX), Z1
 	VDIVPS  Z0, Z1, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func fastSigmoidSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·fastSigmoidSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ    DX, $0x04
+	JLT     px4done
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z4
+	VMOVUPS 128(CX), Z8
+	VMOVUPS 192(CX), Z12
+	VMULPS  (BX), Z0, Z0
+	VPANDD  absMask<>+0(SB), Z0, Z0
+	VADDPS  one<>+0(SB), Z0, Z0
+	VMULPS  Z0, Z0, Z0
+	VMOVUPS 64(BX), Z1
+	VDIVPS  Z0, Z1, Z0
+	VMULPS  (BX), Z4, Z4
+	VPANDD  absMask<>+0(SB), Z4, Z4
+	VADDPS  one<>+0(SB), Z4, Z4
+	VMULPS  Z4, Z4, Z4
+	VMOVUPS 64(BX), Z5
+	VDIVPS  Z4, Z5, Z4
+	VMULPS  (BX), Z8, Z8
+	VPANDD  absMask<>+0(SB), Z8, Z8
+	VADDPS  one<>+0(SB), Z8, Z8
+	VMULPS  Z8, Z8, Z8
+	VMOVUPS 64(BX), Z9
+	VDIVPS  Z8, Z9, Z8
+	VMULPS  (BX), Z12, Z12
+	VPANDD  absMask<>+0(SB), Z12, Z12
+	VADDPS  one<>+0(SB), Z12, Z12
+	VMULPS  Z12, Z12, Z12
+	VMOVUPS 64(BX), Z13
+	VDIVPS  Z12, Z13, Z12
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z4, 64(AX)
+	VMOVUPS Z8, 128(AX)
+	VMOVUPS Z12, 192(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	SUBQ    $0x04, DX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Z0
+	VMULPS  (BX), Z0, Z0
+	VPANDD  absMask<>+0(SB), Z0, Z0
+	VADDPS  one<>+0(SB), Z0, Z0
+	VMULPS  Z0, Z0, Z0
+	VMOVUPS 64(BX), Z1
+	VDIVPS  Z0, Z1, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	SUBQ    $0x01, DX
+	JMP     px1more
+
+px1done:
+	VZEROUPPER
+	RET
+
+// func triangleSlopeAVX512(dst *float32, u *float32, k *slopes, n int)
+// Requires: AVX, AVX512F
+TEXT ·triangleSlopeAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ u+8(FP), CX
+	MOVQ n+24(FP), DX
+	MOVQ k+16(FP), BX
+
+px4more:
+	CMPQ    DX, $0x04
+	JLT     px4done
+	VMOVUPS (CX), Z0
+	VMOVUPS 64(CX), Z4
+	VMOVUPS 128(CX), Z8
+	VMOVUPS 192(CX), Z12
+	VPANDD  absMask<>+0(SB), Z0, Z0
+	VMOVUPS (BX), Z1
+	VSUBPS  Z0, Z1, Z0
+	VPXORD  Z2, Z2, Z2
+	VMAXPS  Z0, Z2, Z0
+	VMULPS  64(BX), Z0, Z0
+	VPANDD  absMask<>+0(SB), Z4, Z4
+	VMOVUPS (BX), Z5
+	VSUBPS  Z4, Z5, Z4
+	VPXORD  Z6, Z6, Z6
+	VMAXPS  Z4, Z6, Z4
+	VMULPS  64(BX), Z4, Z4
+	VPANDD  absMask<>+0(SB), Z8, Z8
+	VMOVUPS (BX), Z9
+	VSUBPS  Z8, Z9, Z8
+	VPXORD  Z10, Z10, Z10
+	VMAXPS  Z8, Z10, Z8
+	VMULPS  64(BX), Z8, Z8
+	VPANDD  absMask<>+0(SB), Z12, Z12
+	VMOVUPS (BX), Z13
+	VSUBPS  Z12, Z13, Z12
+	VPXORD  Z14, Z14, Z14
+	VMAXPS  Z12, Z14, Z12
+	VMULPS  64(BX), Z12, Z12
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z4, 64(AX)
+	VMOVUPS Z8, 128(AX)
+	VMOVUPS Z12, 192(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, CX
+	SUBQ    $0x04, DX
+	JMP     px4more
+
+px4done:
+px1more:
+	CMPQ    DX, $0x01
+	JLT     px1done
+	VMOVUPS (CX), Z0
+	VPANDD  absMask<>+0(SB), Z0, Z0
+	VMOVUPS (BX), Z1
+	VSUBPS  Z0, Z1, Z0
+	VPXORD  Z2, Z2, Z2
+	VMAXPS  Z0, Z2, Z0
+	VMULPS  64(BX), Z0, Z0
 	VMOVUPS Z0, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX

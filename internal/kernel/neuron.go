@@ -269,7 +269,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 	l := CurrentLevel()
 	size := g.runOf(g.Surrogate, g.whole(g.runPixels()))
 	perUnit := ceilDiv(g.Pixels, size)
-	triangle, inline := g.Surrogate.(Triangle)
+	width, inline := inlineWidth(g.Surrogate)
 	layer := g.ofLayer(g.Surrogate, threads, func(u int, buf []float32) {
 		r := g.run(u, 0, 1, g.Neuron, g.X, g.Norm, g.Spikes)
 		state := buf[g.Steps*Lanes:]
@@ -298,8 +298,7 @@ func (g *NeuronGrad) backward(dx []float32, add bool, mean, sums []float64, thre
 		r := g.run(u, lo, hi, g.Neuron, g.X, g.Norm, g.Spikes)
 		r.mem, r.state = unsafe.Pointer(&(*buf)[vectors*Lanes]), unsafe.Pointer(&state[0])
 		if inline {
-			w := triangle.TriangleWidth()
-			r.width, r.height = w, 1/(w*w)
+			r.width, r.height = width, 1/(width*width)
 		} else {
 			r.slope = unsafe.Pointer(&slope[0])
 		}

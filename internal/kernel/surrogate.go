@@ -9,32 +9,61 @@ import "math"
 
 // SigmoidSlope writes alpha·e/(1 + e)² with e = exp(−|alpha·u|), the derivative of the logistic
 // function of alpha·u.
-func SigmoidSlope(dst, u []float32, alpha float32) {
-	slope(dst, u, alpha, alpha, Level.sigmoidSlope)
-}
+func SigmoidSlope(dst, u []float32, alpha float32) { slope(dst, u, sigmoidSlope, alpha, alpha) }
 
 // ExponentialSlope writes height·exp(−|alpha·u|).
 func ExponentialSlope(dst, u []float32, height, alpha float32) {
-	slope(dst, u, alpha, height, Level.exponentialSlope)
+	slope(dst, u, exponentialSlope, alpha, height)
 }
 
 // ArctanSlope writes (alpha/2)/(1 + (π/2·alpha·u)²).
 func ArctanSlope(dst, u []float32, alpha float32) {
-	slope(dst, u, math.Pi/2*alpha, alpha/2, Level.arctanSlope)
+	slope(dst, u, arctanSlope, math.Pi/2*alpha, alpha/2)
 }
 
-// slope runs a routine with the same constants for all lanes.
-func slope(dst, u []float32, scale, height float32, routine func(l Level, dst, u *float32, k *slopes, n int)) {
-	k := &slopes{scale: channels(nil, 0, scale), height: channels(nil, 0, height)}
-	l, whole := CurrentLevel(), len(u)/Lanes*Lanes
+// FastSigmoidSlope writes 1/(1 + |alpha·u|)².
+func FastSigmoidSlope(dst, u []float32, alpha float32) { slope(dst, u, fastSigmoidSlope, alpha, 1) }
+
+// TriangleSlope writes what a [Triangle] is, for the width w.
+func TriangleSlope(dst, u []float32, w float32) { slope(dst, u, triangleSlope, w, 1/(w*w)) }
+
+// Kinds of surrogate derivatives.
+const (
+	sigmoidSlope = iota
+	exponentialSlope
+	arctanSlope
+	fastSigmoidSlope
+	triangleSlope
+)
+
+// slope runs the routine of a kind with the same constants for all lanes.
+func slope(dst, u []float32, kind int, scale, height float32) {
+	k := slopes{scale: channels(nil, 0, scale), height: channels(nil, 0, height)}
+	whole := len(u) / Lanes * Lanes
 	if whole > 0 {
-		routine(l, &dst[0], &u[0], k, whole/Lanes)
+		k.run(kind, &dst[0], &u[0], whole/Lanes)
 	}
 	if whole < len(u) {
 		var rest [Lanes]float32
 		copy(rest[:], u[whole:])
-		routine(l, &rest[0], &rest[0], k, 1)
+		k.run(kind, &rest[0], &rest[0], 1)
 		copy(dst[whole:len(u)], rest[:])
+	}
+}
+
+// run runs the routine of a kind on n blocks of 16 lanes.
+func (k *slopes) run(kind int, dst, u *float32, n int) {
+	switch l := CurrentLevel(); kind {
+	case sigmoidSlope:
+		l.sigmoidSlope(dst, u, k, n)
+	case exponentialSlope:
+		l.exponentialSlope(dst, u, k, n)
+	case arctanSlope:
+		l.arctanSlope(dst, u, k, n)
+	case fastSigmoidSlope:
+		l.fastSigmoidSlope(dst, u, k, n)
+	case triangleSlope:
+		l.triangleSlope(dst, u, k, n)
 	}
 }
 
@@ -46,13 +75,13 @@ func slope(dst, u []float32, scale, height float32, routine func(l Level, dst, u
 //	u     [n][16]
 //	sigma [16], positive
 func GaussianSlope(u []float32, sigma *[Lanes]float32) {
-	k := &slopes{shift: channels(nil, 0, 0.5)}
+	k := slopes{shift: channels(nil, 0, 0.5)}
 	for l, s := range sigma {
 		k.scale[l] = 1 / s
 		k.height[l] = float32(1 / (math.Sqrt(2*math.Pi) * float64(s)))
 	}
 	if len(u) > 0 {
-		CurrentLevel().gaussianSlope(&u[0], &u[0], k, len(u)/Lanes)
+		CurrentLevel().gaussianSlope(&u[0], &u[0], &k, len(u)/Lanes)
 	}
 }
 
@@ -71,7 +100,7 @@ func GaussianSlope(u []float32, sigma *[Lanes]float32) {
 func AdaptiveSlope(u, m, d []float32, a float32, theta *[Lanes]float32) {
 	const part = 64 * Lanes
 	var ones, zeros [part]float32
-	k := &slopes{height: channels(nil, 0, a)}
+	k := slopes{height: channels(nil, 0, a)}
 	for l, t := range theta {
 		k.scale[l] = 1 / t
 	}
@@ -82,9 +111,9 @@ func AdaptiveSlope(u, m, d []float32, a float32, theta *[Lanes]float32) {
 			for i := range ones[:n] {
 				ones[i], zeros[i] = 1, 0
 			}
-			l.adaptiveSlope(&u[0], &ones[0], &zeros[0], k, n/Lanes)
+			l.adaptiveSlope(&u[0], &ones[0], &zeros[0], &k, n/Lanes)
 		} else {
-			l.adaptiveSlope(&u[0], &m[0], &d[0], k, n/Lanes)
+			l.adaptiveSlope(&u[0], &m[0], &d[0], &k, n/Lanes)
 			m, d = m[n:], d[n:]
 		}
 		u = u[n:]

@@ -33,6 +33,10 @@ var slopeCases = []struct {
 	{"ArctanSlope", func(dst, u []float32) { ArctanSlope(dst, u, 2) }, func(u float64) float64 {
 		return 1 / (1 + math.Pi*u*math.Pi*u)
 	}},
+	{"FastSigmoidSlope", func(dst, u []float32) { FastSigmoidSlope(dst, u, 25) }, func(u float64) float64 {
+		return 1 / (1 + 25*math.Abs(u)) / (1 + 25*math.Abs(u))
+	}},
+	{"TriangleSlope", func(dst, u []float32) { TriangleSlope(dst, u, 2) }, func(u float64) float64 { return max(0, 2-math.Abs(u)) / 4 }},
 	{"GaussianSlope", func(dst, u []float32) {
 		sigma := channels(nil, 0, 1.25)
 		v := make([]float32, (len(u)+Lanes-1)/Lanes*Lanes)
@@ -82,7 +86,8 @@ func TestSlopeAccuracy(t *testing.T) {
 				for i, g := range got {
 					want := c.want(float64(u[i]))
 					bound := 1e-6
-					if c.name != "ArctanSlope" {
+					switch c.name {
+					case "SigmoidSlope", "ExponentialSlope", "GaussianSlope":
 						bound *= 1 + max(0, math.Log(4)-math.Log(want))/4 // the derivatives are at most 4·e⁻ˣ
 					}
 					if e := math.Abs(float64(g) - want); e > bound*want && want > 1e-36 || g != g || g < 0 {

@@ -82,6 +82,19 @@ func arctanSlopePortable(dst, u *float32, k *slopes, n int) {
 	})
 }
 
+// fastSigmoidSlopePortable writes height/(1 + z)² with z = |scale·u|.
+func fastSigmoidSlopePortable(dst, u *float32, k *slopes, n int) {
+	eachSlope(dst, u, n, func(l int, u float32) float32 {
+		z := abs32(k.scale[l]*u) + 1
+		return k.height[l] / float32(z*z)
+	})
+}
+
+// triangleSlopePortable writes max(0, scale − |u|)·height.
+func triangleSlopePortable(dst, u *float32, k *slopes, n int) {
+	eachSlope(dst, u, n, func(l int, u float32) float32 { return max(0, k.scale[l]-abs32(u)) * k.height[l] })
+}
+
 // Constants of adaptiveSlope.
 const (
 	adaptiveKeep  = 0.9

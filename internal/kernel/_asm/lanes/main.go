@@ -57,6 +57,8 @@ func main() {
 		exponentialSlope(s)
 		gaussianSlope(s)
 		arctanSlope(s)
+		fastSigmoidSlope(s)
+		triangleSlope(s)
 		adaptiveSlope(s)
 	}
 	Generate()

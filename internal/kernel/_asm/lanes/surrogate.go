@@ -189,6 +189,32 @@ func arctanSlope(s ISA) {
 	})
 }
 
+func fastSigmoidSlope(s ISA) {
+	slopeRoutine(s, "fastSigmoidSlope", func(n int, k func(string, int) Mem, u, a, _, _ func(int) reg.VecPhysical) {
+		for i := range n {
+			VMULPS(k("scale", i), u(i), u(i))
+			s.And(absMask, u(i))
+			VADDPS(slopeConstants.one, u(i), u(i))
+			VMULPS(u(i), u(i), u(i))
+			VMOVUPS(k("height", i), a(i))
+			VDIVPS(u(i), a(i), u(i))
+		}
+	})
+}
+
+func triangleSlope(s ISA) {
+	slopeRoutine(s, "triangleSlope", func(n int, k func(string, int) Mem, u, a, b, _ func(int) reg.VecPhysical) {
+		for i := range n {
+			s.And(absMask, u(i))
+			VMOVUPS(k("scale", i), a(i))
+			VSUBPS(u(i), a(i), u(i))
+			s.Zero(b(i))
+			VMAXPS(u(i), b(i), u(i)) // NaN stays
+			VMULPS(k("height", i), u(i), u(i))
+		}
+	})
+}
+
 func adaptiveSlope(s ISA) {
 	Routine("adaptiveSlope"+s.Name, "func(u, m, d *float32, k *slopes, n int)", "is adaptiveSlopePortable.")
 	pu, pm, pd, n := parameter("u"), parameter("m"), parameter("d"), parameter("n")
