@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -86,6 +87,9 @@ func (e evaluation) work(o *options) float64 {
 func (j *job) evaluationWork() (work float64) {
 	for _, e := range evaluations {
 		work += float64(j.Test.N) * e.work(j.options)
+		if e.source == "" {
+			work += float64(j.Test.N*len(e.judged)) * batteryWork
+		}
 	}
 	return work
 }
@@ -112,15 +116,57 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 			}
 			j.meter.Finished("attacks: " + e.title)
 		}
-		to := res.White
-		if e.source != "" {
-			to = res.Black
-		}
 		for i, name := range e.judged {
-			to[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps)
+			if e.source != "" {
+				res.Black[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, nil)
+				continue
+			}
+			battery, err := j.battery(ctx, nets.models[name], name)
+			if err != nil {
+				return nil, err
+			}
+			res.White[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, battery)
 		}
 	}
 	return res, nil
+}
+
+// batteryWork is the work of the battery around one image, in forward passes: about the mean of
+// README's two networks.
+const batteryWork = 1000
+
+// quick returns the battery of the table.
+func quick(o *options) attack.Battery {
+	return attack.Quick(attack.Threat{Norm: attack.LInf{}, Eps: float32(o.TestEps / 255)})
+}
+
+// saveInterval is the time between two writes of the journal during a battery.
+const saveInterval = 10 * time.Second
+
+// battery runs the battery around the images whose results the journal does not hold.
+func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*attack.BatteryReport, error) {
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Key, cfg.Done = rng.New(j.Seed).Derive("battery", 0), j.journal.Batteries[name]
+	j.meter.Skip(batteryWork * float64(len(cfg.Done)))
+	saved := time.Now()
+	cfg.OnResult = func(r attack.ImageResult) error {
+		j.meter.Add(batteryWork, "battery: "+name)
+		j.journal.Batteries[name] = append(j.journal.Batteries[name], r)
+		if time.Since(saved) < saveInterval {
+			return nil
+		}
+		saved = time.Now()
+		return j.journal.save()
+	}
+	report, err := quick(j.options).Evaluate(ctx, m, j.Test, cfg)
+	if e := j.journal.save(); e != nil && (err == nil || ctx.Err() != nil) {
+		err = e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attacks: battery: %s: %w", name, err)
+	}
+	j.meter.Finished("attacks: battery: " + name)
+	return report, nil
 }
 
 // fit reports whether a journal's outcomes are those of an evaluation.

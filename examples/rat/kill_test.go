@@ -195,7 +195,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		j := &job{options: o, Data: &sets.Data{Train: set, Test: set}}
 		if kept := opened.Judged[e.title]; j.fit(kept, e, list) {
-			for _, outcome := range newJudgement(set.Labels, kept[0], o.TestEps).Outcomes {
+			for _, outcome := range newJudgement(set.Labels, kept[0], o.TestEps, nil).Outcomes {
 				if outcome.InWorstCase() {
 					assert.Equal(t, outcome.Accuracy, trials.WorstCase(set.Labels, []trials.Outcome{outcome}))
 				}

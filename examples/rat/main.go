@@ -24,9 +24,9 @@
 // approximation and its ε in 255ths. accuracy is in [0,1], and predicted holds the class
 // that the network assigned to each image. zero_gradient lists the images for which every
 // gradient of the attack was zero. The attack had no direction there, so the accuracy on
-// them shows no robustness. worst_case_accuracy is the share of the images that are
-// classified as labelled when clean and under every attack of the table. Noise has no bound
-// and does not count.
+// them shows no robustness. battery holds the report of the battery attack.Quick.
+// worst_case_accuracy is the share of the images that are classified as labelled when clean,
+// under every attack of the table, and under the battery. Noise has no bound and does not count.
 //
 // PGD and BIM make 7 steps of α = ε/3. In the table, ε is 16/255. RAT trains at ε = 8/255.
 // The flags -test-eps and -eps change these two values of ε.

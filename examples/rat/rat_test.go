@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -78,12 +79,16 @@ func TestRun(t *testing.T) {
 	for _, in := range []map[string]*judgement{res.White, res.Black} {
 		for name, j := range in {
 			worst := 20
+		images:
 			for i := range 20 {
 				for _, o := range j.Outcomes {
 					if (o.Attack == "clean" || o.Eps == 16 && o.Attack != "noise") && !right(o, i) {
 						worst--
-						break
+						continue images
 					}
+				}
+				if j.Battery != nil && j.Battery.Results[i].BrokenBy != attack.Survived {
+					worst--
 				}
 			}
 			assert.Equal(t, float64(worst)/20, j.WorstCase, name)
@@ -140,6 +145,7 @@ func TestRun(t *testing.T) {
 		{"noise", cell(w, "noise", "")},
 		{"PGD", cell(w, "PGD", "BPTR"), cell(w, "PGD", "BPTT"), cell(w, "PGD", "CBA"), cell(k, "PGD", "BPTR"), cell(k, "PGD", "BPTT")},
 		{"BIM", cell(w, "BIM", "BPTR"), cell(w, "BIM", "BPTT"), cell(k, "BIM", "BPTR"), cell(k, "BIM", "BPTT")},
+		{"battery", fmt.Sprintf("%.1f(%.1f)", 100*w["rat"].Battery.WorstCase, 100*w["vanilla"].Battery.WorstCase)},
 		{"worstcase", fmt.Sprintf("%.1f(%.1f)%.1f(%.1f)", 100*w["rat"].WorstCase, 100*w["vanilla"].WorstCase,
 			100*k["rat"].WorstCase, 100*k["vanilla"].WorstCase)},
 	} {
@@ -158,7 +164,7 @@ func TestRun(t *testing.T) {
 
 	// Without a terminal, a line for each epoch and evaluation, the last without a rest.
 	progress := strings.Split(strings.TrimSpace(stderr), "\n")
-	assert.Len(t, progress, 3*2+3)
+	assert.Len(t, progress, 3*2+3+2)
 	for i, line := range progress {
 		assert.Regexp(t, `^.+ \(\d+ % of all; \d+:\d\d elapsed(, about \d+:\d\d left)?\)$`, line)
 		assert.Equal(t, i == len(progress)-1, strings.Contains(line, "(100 %"), line)
@@ -649,5 +655,5 @@ func TestWorstCase(t *testing.T) {
 		predicted[i] = 1
 		outcomes = append(outcomes, trials.Outcome{Trial: trial, Predicted: predicted})
 	}
-	assert.Equal(t, 0.75, newJudgement([]int{0, 0, 0, 0}, outcomes, 16).WorstCase)
+	assert.Equal(t, 0.75, newJudgement([]int{0, 0, 0, 0}, outcomes, 16, nil).WorstCase)
 }

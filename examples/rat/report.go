@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -32,18 +33,28 @@ type judgement struct {
 	// and under all attacks of the table.
 	WorstCase float64          `json:"worst_case_accuracy"`
 	Outcomes  []trials.Outcome `json:"outcomes"`
+	// Battery is the report of the battery, which the worst case counts too. It is nil for
+	// black-box attacks.
+	Battery *attack.BatteryReport `json:"battery,omitempty"`
 }
 
 // newJudgement returns what results.json keeps of a network. The worst case is that over
-// the clean images and the trials at ε = tableEps.
-func newJudgement(labels []int, outcomes []trials.Outcome, tableEps float64) *judgement {
+// the clean images, the trials at ε = tableEps and the battery, if there is one.
+func newJudgement(labels []int, outcomes []trials.Outcome, tableEps float64, battery *attack.BatteryReport) *judgement {
 	var table []trials.Outcome
 	for _, o := range outcomes {
 		if o.Trial == trials.Clean || o.Eps == tableEps {
 			table = append(table, o)
 		}
 	}
-	return &judgement{trials.WorstCase(labels, table), outcomes}
+	if battery != nil {
+		o := trials.Outcome{Trial: trials.Trial{Attack: "battery", Eps: tableEps}}
+		for _, r := range battery.Results {
+			o.Predicted = append(o.Predicted, r.Predicted)
+		}
+		table = append(table, o)
+	}
+	return &judgement{trials.WorstCase(labels, table), outcomes, battery}
 }
 
 // accuracy returns the accuracy in a trial, in percent.
@@ -88,8 +99,11 @@ func (r *results) print(out io.Writer) error {
 		}
 		table += row(name, cells...)
 	}
-	table += row("worst case", worst(r.White), "", "", worst(r.Black)) +
-		"\nWorst case: images classified as labelled when clean and under every attack.\n" +
+	left := func(name string) float64 { return 100 * r.White[name].Battery.WorstCase }
+	table += row("battery", both(left("rat"), left("vanilla"))) +
+		row("worst case", worst(r.White), "", "", worst(r.Black)) +
+		"\nBattery: attack.Quick, whose attacks an image meets until one breaks it.\n" +
+		"Worst case: images classified as labelled when clean and under all of this.\n" +
 		fmt.Sprintf("PGD and BIM: %d steps of ε/%d. RAT trained at ε = %v/255.\n", iterations, alphaShare, r.Options.Eps) +
 		r.zeroGradients()
 	_, err := io.WriteString(out, table)
