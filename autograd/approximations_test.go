@@ -116,6 +116,37 @@ func TestFireGLIFThroughCurrent(t *testing.T) {
 	}
 }
 
+// Neurons that do batch norm's work have the gradient of neurons behind a batch norm that is
+// computed, in training and in evaluation.
+func TestFireGLIFThroughCurrentFused(t *testing.T) {
+	sh := tensor.Shape{N: 3, Steps: 4, C: 17, H: 3, W: 5}
+	r := rand.New(rand.NewPCG(9, 7))
+	out := elementwise(sh, func(_, _, _, _, _ int) float64 { return r.NormFloat64() })
+	for _, steps := range []int{1, 4} {
+		x := elementwise(sh.WithSteps(steps), func(_, _, _, _, _ int) float64 { return 2.4*r.Float64() - 0.6 })
+		for _, train := range []bool{false, true} {
+			run := func(fused bool) []float32 {
+				tape := &autograd.Tape{Params: train}
+				s := newStack(sh.C, sh.C)
+				in := tape.Input(x.dense(), true)
+				h := in
+				if train {
+					h = autograd.BatchNormTrain(tape, in, &s.bn, sh.Steps)
+				} else {
+					h = autograd.BatchNormEval(tape, in, &s.bn)
+				}
+				if !fused {
+					tape.Floats(h)
+				}
+				y := autograd.FireGLIFThroughCurrent(tape, h, glifs()[1], sh.Steps)
+				tape.BackwardFrom(y, out.dense())
+				return in.Grad().Data
+			}
+			close(t, run(false), run(true))
+		}
+	}
+}
+
 // positioned is a BlockSurrogate whose derivative is that of a triangle times a number that
 // depends on the place of the neuron and on the step. It checks how it is called.
 type positioned struct {

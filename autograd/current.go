@@ -1,6 +1,8 @@
 package autograd
 
 import (
+	"math"
+
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
@@ -8,8 +10,9 @@ import (
 
 // throughCurrent keeps one factor for each neuron.
 type throughCurrent struct {
-	in, y  *Value
-	factor *Value    // ∂rate/∂current, [C/16][N][H][W][16]
+	from   source
+	y      *Value
+	factor *Value    // ∂rate/∂from.x, [C/16][N][H][W][16]
 	decay  []float32 // α of each channel in whole blocks, or nil
 }
 
@@ -28,12 +31,16 @@ type throughCurrent struct {
 func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
 	const name = "FireGLIFThroughCurrent"
 	x = t.currents(name, x, steps)
-	t.Floats(x) // computed by now, since the mean reads it
+	from := t.source(x)
+	if from.bn != nil || n.SynapticDecay != nil {
+		t.Floats(x)
+		from = source{x: x}
+	}
 	k := new(kernel.GLIF)
 	memory := t.pad(k, name, &n, x.shape.C)
-	y := fire(t, source{x: x}, (*glifNeurons)(k), steps, x.needsGrad, true)
+	y := fire(t, from, (*glifNeurons)(k), steps, x.needsGrad, x.needsGrad)
 	if y.needsGrad {
-		op := &throughCurrent{in: x, y: y, factor: t.NewDense(x.shape.WithSteps(1), false)}
+		op := &throughCurrent{from: from, y: y, factor: t.NewDense(x.shape.WithSteps(1), false)}
 		if k.SynapticDecay != nil {
 			op.decay = append(op.decay, k.SynapticDecay...)
 		}
@@ -45,15 +52,18 @@ func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
 	return y
 }
 
-// factors writes f(z)·Gain/Threshold.
+// factors writes f(z)·Gain/Threshold, times the factor of the norm.
 func (o *throughCurrent) factors(t *Tape, n *kernel.GLIF) {
-	sh := o.in.shape
+	sh, norm := o.from.x.shape, o.from.norm
 	units, size := sh.Blocks()*sh.N, sh.Pixels()*tensor.Lanes
 	mean := t.Floats(o.factor) // of i(t) over time at first
 	if o.decay == nil {
-		kernel.SumSteps(mean, t.Floats(o.in), units, sh.Steps, size, 1/float32(sh.Steps), false, t.Threads)
+		kernel.SumSteps(mean, t.floats(o.from.x), units, sh.Steps, size, 1/float32(sh.Steps), false, t.Threads)
 	} else {
 		o.meanCurrent(t, mean)
+	}
+	if norm.A != nil {
+		kernel.Affine(mean, mean, norm.A, norm.B, sh.Blocks(), sh.N*sh.Pixels(), t.Threads)
 	}
 	parallel.For(t.Threads, units, func(u int) {
 		var scale, low, high, least [tensor.Lanes]float32
@@ -65,17 +75,18 @@ func (o *throughCurrent) factors(t *Tape, n *kernel.GLIF) {
 			}
 			least[l] = 1 - n.Decay[c]
 			low[l], high[l] = 0.2*scale[l], (0.8+0.2*n.Decay[c])/(1+n.Decay[c])*scale[l]
+			if norm.A != nil {
+				low[l], high[l] = low[l]*norm.A[c], high[l]*norm.A[c]
+			}
 		}
 		for v := mean[u*size:][:size]; len(v) > 0; v = v[tensor.Lanes:] {
 			for l, m := range v[:tensor.Lanes] {
-				f := float32(0)
-				if z := m * scale[l]; z >= 0 && z <= 2 {
-					f = high[l]
-					if z < least[l] {
-						f = low[l]
-					}
-				}
-				v[l] = f
+				// Without branches: positive numbers are ordered as their bits.
+				z := math.Float32bits(m*scale[l] + 0) // −0 becomes 0
+				below := uint32(int32(z-math.Float32bits(least[l])) >> 31)
+				outside := uint32(int32(math.Float32bits(2)-z)>>31 | int32(z)>>31)
+				f := math.Float32bits(high[l])&^below | math.Float32bits(low[l])&below
+				v[l] = math.Float32frombits(f &^ outside)
 			}
 		}
 	})
@@ -83,9 +94,9 @@ func (o *throughCurrent) factors(t *Tape, n *kernel.GLIF) {
 
 // meanCurrent writes the mean over time of the synaptic current.
 func (o *throughCurrent) meanCurrent(t *Tape, mean []float32) {
-	sh, steps := o.in.shape, o.y.shape.Steps
+	sh, steps := o.from.x.shape, o.y.shape.Steps
 	size := sh.Pixels() * tensor.Lanes
-	data, current := t.Floats(o.in), t.Scratch(len(mean))
+	data, current := t.Floats(o.from.x), t.Scratch(len(mean))
 	defer t.FreeScratch(current)
 	parallel.For(t.Threads, sh.Blocks()*sh.N, func(u int) {
 		decay := o.decay[u/sh.N*tensor.Lanes:][:tensor.Lanes]
@@ -104,7 +115,7 @@ func (o *throughCurrent) meanCurrent(t *Tape, mean []float32) {
 func (o *throughCurrent) Output() *Value { return o.y }
 
 func (o *throughCurrent) Backward(t *Tape) {
-	x, all, scale := o.in.shape, o.y.shape.Steps, float32(1)
+	x, all, scale := o.from.x.shape, o.y.shape.Steps, float32(1)
 	units, size := x.Blocks()*x.N, x.Pixels()*tensor.Lanes
 	if o.decay != nil { // the factor is the same at every step, so that the filter can come first
 		g := t.GradEveryStep(o.y)
@@ -126,7 +137,7 @@ func (o *throughCurrent) Backward(t *Tape) {
 			scale = float32(all)
 		}
 	}
-	s := t.OpenGradOver(o.in, o.y, steps)
+	s := t.OpenGradOver(o.from.x, o.y, steps)
 	factor := t.Floats(o.factor)
 	parallel.For(t.Threads, units, func(u int) {
 		f := factor[u*size:][:size]

@@ -25,7 +25,7 @@ func (HART) Encode(p *Pass, e Encoder, x *autograd.Value) *autograd.Value { retu
 
 // Fire implements [Gradient]. It fails if Width is not positive, or if n is no [StepwiseNeuron].
 func (g HART) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
-	h := Triangle{g.Width}
+	h := Triangle(g)
 	if err := validateSurrogate(h); err != nil {
 		p.Fail(fmt.Errorf("HART: width %v: expected a positive number", g.Width))
 		return n.FireThroughTime(p, current, nil)

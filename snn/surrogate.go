@@ -175,8 +175,13 @@ func (s DampenedExponential) Derivative(dst, u []float32) {
 
 // Derivative implements [autograd.Surrogate].
 func (StraightThrough) Derivative(dst, u []float32) {
-	for i := range u {
-		dst[i] = 1
+	if len(u) == 0 {
+		return
+	}
+	dst = dst[:len(u)]
+	dst[0] = 1
+	for n := 1; n < len(dst); n *= 2 {
+		copy(dst[n:], dst[:n])
 	}
 }
 

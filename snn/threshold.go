@@ -32,7 +32,7 @@ func thresholds(p *Pass, g Gradient, n Neuron, current *autograd.Value) (theta [
 		default:
 			theta[i] = values[i]
 		}
-		if !(theta[i] > 0 && theta[i] <= math.MaxFloat32) {
+		if !(theta[i] > 0 && theta[i] <= math.MaxFloat32 && 1/theta[i] <= math.MaxFloat32) {
 			p.Fail(fmt.Errorf("layer %s: %v with the threshold %v of channel %d: expected a positive number", n.Name(), g, theta[i], i))
 			return nil, false
 		}

@@ -102,7 +102,7 @@ func slopeRoutine(s ISA, name string, fn func(n int, k func(field string, i int)
 	dst, u, n := parameter("dst"), parameter("u"), parameter("n")
 	k := parameter("k")
 	v := func(j int) func(i int) reg.VecPhysical { return func(i int) reg.VecPhysical { return s.V(4*i + j) } }
-	group := 2 * 2 / s.Columns() // blocks
+	group := 4 // blocks
 	if !s.Wide() {
 		group = 1
 	}
