@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -29,6 +28,9 @@ const iterations, alphaShare = 7, 3
 func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
 	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
+
+// quick returns the battery of the table.
+func quick(o *options) trials.Trial { return trials.Battery("quick", o.TestEps) }
 
 // listTrials returns the trials of an evaluation, except that of the clean images: those of
 // the table and those of the curves, each once.
@@ -88,7 +90,7 @@ func (j *job) evaluationWork() (work float64) {
 	for _, e := range evaluations {
 		work += float64(j.Test.N) * e.work(j.options)
 		if e.source == "" {
-			work += float64(j.Test.N*len(e.judged)) * batteryWork
+			work += float64(j.Test.N) * quick(j.options).Work(len(e.judged))
 		}
 	}
 	return work
@@ -131,42 +133,27 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 	return res, nil
 }
 
-// batteryWork is the work of the battery around one image, in forward passes: about the mean of
-// README's two networks.
-const batteryWork = 1000
-
-// quick returns the battery of the table.
-func quick(o *options) attack.Battery {
-	return attack.Quick(attack.Threat{Norm: attack.LInf{}, Eps: float32(o.TestEps / 255)})
-}
-
-// saveInterval is the time between two writes of the journal during a battery.
-const saveInterval = 10 * time.Second
-
 // battery runs the battery around the images whose results the journal does not hold.
-func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*attack.BatteryReport, error) {
-	cfg := attack.DefaultBatteryConfig()
-	cfg.Key, cfg.Done = rng.New(j.Seed).Derive("battery", 0), j.journal.Batteries[name]
-	j.meter.Skip(batteryWork * float64(len(cfg.Done)))
-	saved := time.Now()
-	cfg.OnResult = func(r attack.ImageResult) error {
-		j.meter.Add(batteryWork, "battery: "+name)
-		j.journal.Batteries[name] = append(j.journal.Batteries[name], r)
-		if time.Since(saved) < saveInterval {
-			return nil
-		}
-		saved = time.Now()
+func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*trials.BatteryOutcome, error) {
+	b := &trials.BatteryOutcome{Trial: quick(j.options), Report: &attack.BatteryReport{Partial: true, Results: j.journal.Batteries[name]}}
+	if b.Validate(j.Test.Labels, j.Test.Classes) != nil {
+		b.Report.Results = nil
+	}
+	j.meter.Skip(float64(len(b.Report.Results)) * b.Work(1))
+	save := func() error {
+		j.journal.Batteries[name] = b.Report.Results
 		return j.journal.save()
 	}
-	report, err := quick(j.options).Evaluate(ctx, m, j.Test, cfg)
-	if e := j.journal.save(); e != nil && (err == nil || ctx.Err() != nil) {
-		err = e
+	progress := func() { j.meter.Add(b.Work(1), "battery: "+name) }
+	err := b.Run(ctx, m, j.Test, rng.New(j.Seed).Derive("battery", 0), progress, save)
+	if err == nil {
+		err = save()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("attacks: battery: %s: %w", name, err)
+		return nil, fmt.Errorf("attacks: %s: %w", name, err)
 	}
 	j.meter.Finished("attacks: battery: " + name)
-	return report, nil
+	return b, nil
 }
 
 // fit reports whether a journal's outcomes are those of an evaluation.

@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 						continue images
 					}
 				}
-				if j.Battery != nil && j.Battery.Results[i].BrokenBy != attack.Survived {
+				if j.Battery != nil && j.Battery.Report.Results[i].BrokenBy != attack.Survived {
 					worst--
 				}
 			}
@@ -145,7 +145,7 @@ func TestRun(t *testing.T) {
 		{"noise", cell(w, "noise", "")},
 		{"PGD", cell(w, "PGD", "BPTR"), cell(w, "PGD", "BPTT"), cell(w, "PGD", "CBA"), cell(k, "PGD", "BPTR"), cell(k, "PGD", "BPTT")},
 		{"BIM", cell(w, "BIM", "BPTR"), cell(w, "BIM", "BPTT"), cell(k, "BIM", "BPTR"), cell(k, "BIM", "BPTT")},
-		{"battery", fmt.Sprintf("%.1f(%.1f)", 100*w["rat"].Battery.WorstCase, 100*w["vanilla"].Battery.WorstCase)},
+		{"battery", fmt.Sprintf("%.1f(%.1f)", 100*w["rat"].Battery.Report.WorstCase, 100*w["vanilla"].Battery.Report.WorstCase)},
 		{"worstcase", fmt.Sprintf("%.1f(%.1f)%.1f(%.1f)", 100*w["rat"].WorstCase, 100*w["vanilla"].WorstCase,
 			100*k["rat"].WorstCase, 100*k["vanilla"].WorstCase)},
 	} {
@@ -243,7 +243,7 @@ func TestResume(t *testing.T) {
 	folder := t.TempDir()
 	all := ""
 	stops := 0
-	for patience := 3; ; patience += 11 {
+	for patience := 3; ; patience += 11 + patience/4 { // the checks of a battery begin anew
 		lines, err := start(patient(patience), folder, fmt.Sprintf("-resume=%v", stops > 0))
 		all += lines
 		if err == nil {
@@ -262,6 +262,9 @@ func TestResume(t *testing.T) {
 	}
 	for _, e := range evaluations {
 		assert.Equal(t, 1, strings.Count(all, "attacks: "+e.title+" ("))
+	}
+	for _, name := range []string{"rat", "vanilla"} {
+		assert.Contains(t, all, "attacks: battery: "+name+" (")
 	}
 
 	// And with what other flags a run is not resumed or begun anew.
