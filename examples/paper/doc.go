@@ -78,10 +78,10 @@
 // has several ε, it is the largest. The table has the accuracy that the battery leaves, and
 // says if the battery's checks found a fault. A black-box worst case counts no battery.
 //
-// An image that withstands the quick battery takes about 2000 forward passes, and ten times as
-// many with Poisson input. PGD takes 20. -battery none leaves the battery out, and the note
-// below the table then says so. -battery standard and -battery thorough take 6 and 25 times
-// the passes of quick.
+// An image that withstands the quick battery takes the time of about 2200 forward passes, and
+// ten times as much with Poisson input. PGD takes that of 20. -battery none leaves the battery
+// out, and the note below the table then says so. -battery standard and -battery thorough take
+// about 6 and 25 times as long as quick.
 //
 // The accuracies of the paper's Tables 1 to 4 are built in. A row "paper" below ours has
 // them where the settings are the same: the data set, the architecture, the method with its

@@ -76,6 +76,7 @@ func TestBattery(t *testing.T) {
 		"no report":                        func(b *trials.BatteryOutcome) { b.Report = nil },
 		"result 1 is that of image 0":      func(b *trials.BatteryOutcome) { b.Report.Results[1].Index = 0 },
 		"result 0 is that of image 1":      func(b *trials.BatteryOutcome) { r := b.Report.Results; r[0], r[1] = r[1], r[0] },
+		"result 2 is that of image 1":      func(b *trials.BatteryOutcome) { b.Report.Partial, b.Report.Results[2] = true, b.Report.Results[1] },
 		"result 7 is that of image 8":      func(b *trials.BatteryOutcome) { b.Report.Results[7].Index = 8 },
 		"label 10 of image 2":              func(b *trials.BatteryOutcome) { b.Report.Results[2].Label = 10 },
 		"classes -1 and":                   func(b *trials.BatteryOutcome) { b.Report.Results[2].Clean = -1 },
