@@ -44,20 +44,21 @@ type Attack struct {
 	Starts int
 	// KeepBest returns the best of all points, and stops at the first that is misclassified.
 	// Otherwise the attack returns the point after its last step. KeepBest costs one more
-	// forward pass for each start.
+	// forward pass for each start. A [Battery] and [Rounds] keep the best point in any case.
 	KeepBest bool
 	// Targets, if positive, makes a start for each of that many wrong classes, those with the
 	// largest logits first. The objective then aims at that class, while any wrong class counts
 	// as success. It needs KeepBest.
 	Targets int
 	// Draws is the number of passes over which a random network's logits and gradients are
-	// averaged (Athalye et al. 2018). 0 stands for 1.
+	// averaged (Athalye et al. 2018). 0 stands for 1. In a [Battery] that of the battery's
+	// configuration counts instead.
 	Draws int
 
 	// Target makes the attack targeted. It returns the class to aim at for the id and the
 	// label of an image: a class in [0, classes) other than the label. Perturb calls it
 	// once for each image, from the caller's goroutine. Nil stands for an untargeted
-	// attack.
+	// attack. A [Battery], [Rounds] and [Transfer] do not call Perturb, and refuse Target.
 	Target func(id uint64, label int) int
 
 	// SharedFrames makes one perturbation δ, [C][H][W], for all frames of an example. δ
@@ -117,8 +118,13 @@ func (a *Attack) Validate() error {
 	case a.Targets > 0 && a.Target != nil:
 		return errors.New("attack: Target and Targets: expected one of them")
 	}
-	if m, ok := a.Gradient.(Mixture); ok && (len(m) == 0 || slices.Contains(m, nil)) {
-		return fmt.Errorf("attack: a Mixture of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
+	if v, ok := a.Rule.(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return err
+		}
+	}
+	if m, ok := a.Gradient.(GradientMix); ok && (len(m) == 0 || slices.Contains(m, nil)) {
+		return fmt.Errorf("attack: a GradientMix of %d gradient approximations, some of which may be nil: expected at least one, and none nil", len(m))
 	}
 	if _, ok := a.Objective.(KL); ok && (a.Target != nil || a.Targets > 0) {
 		return fmt.Errorf("attack: objective %v with a target: expected one with a targeted form, such as CrossEntropy{}", a.Objective)
@@ -156,6 +162,9 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 // Search implements [Searcher].
 func (a *Attack) Search(o *Oracle) error {
 	targets := []int{o.Target}
+	if a.Target != nil && o.Target < 0 {
+		return errors.New("an attack with a Target outside Perturb: expected Targets")
+	}
 	if v, ok := a.Objective.(interface{ validateClasses(int, bool) error }); ok {
 		if err := v.validateClasses(o.Classes, o.Target >= 0 || a.Targets > 0); err != nil {
 			return err
@@ -216,7 +225,7 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 	if best > first {
 		o.late = max(o.late, float32((best-before)/(best-first)))
 	}
-	if a.KeepBest {
+	if o.keep {
 		_, err = o.Logits(p.image)
 		return err
 	}

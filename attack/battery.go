@@ -19,9 +19,10 @@ import (
 // Battery is a list of attacks, cheapest first. An image meets one after the other and leaves as
 // soon as one has broken it, that is, found a misclassified image within the threat model.
 type Battery struct {
-	// Name is that of a preset, such as "standard". A battery with a name leaves out the gradient
-	// attacks whose gradient approximation the network's neurons refuse, and the report says so.
-	// Without a name, such an attack is an error.
+	// Name is that of a preset, such as "standard", and reports show it. Change it if you change
+	// Attacks. A battery with a name leaves out the gradient attacks whose gradient approximation
+	// the network's neurons refuse, and the report says so. Without a name, such an attack is an
+	// error.
 	Name   string
 	Threat Threat // bounds all attacks
 	// Attacks are at least one. A [Searcher] shares its passes with other images, and leaves an
@@ -44,6 +45,13 @@ type BatteryConfig struct {
 	// Keep, if not nil, chooses images by their index in the data. The report's Kept has them,
 	// clean and at the battery's best point.
 	Keep func(i int) bool
+	// OnKept, if not nil, is called for each image that Keep chooses, with the image, [1,C,H,W],
+	// and the battery's best point. The call comes just before that of OnResult, under the same
+	// conditions.
+	OnKept func(index int, x, adv tensor.NCHW) error
+	// Unchecked leaves out the report's Checks, which take passes of their own around up to 64
+	// images. It is for series of evaluations of which one is checked.
+	Unchecked bool
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
@@ -63,13 +71,17 @@ const drawsOfRandom = 10
 
 // Evaluate runs the battery around all images of data.
 //
-// If ctx is done, Evaluate returns ctx's error with the report of the images that are finished,
-// which is Partial. Every other error comes with a nil report and names one of these causes:
+// If ctx is done, Evaluate returns ctx's error with the report of the images that are finished.
+// It is Partial, unless all of them are and only checks are missing. Every other error comes with
+// a nil report and names one of these causes:
 //
 //   - a setting of b or cfg;
 //   - a data set whose images, labels or classes do not fit the network, or hold values outside
 //     [0,1];
-//   - a parameter, a logit or a gradient that is not finite.
+//   - a parameter, a logit, an objective or a gradient that is not finite;
+//   - an attack that changes the original image, or comes to a point outside the threat model.
+//
+// A check that fails is a [Fault] of the report.
 func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, cfg BatteryConfig) (*BatteryReport, error) {
 	e := &siege{Battery: b, cfg: cfg, model: m, data: data}
 	err := e.prepare(ctx)
@@ -79,12 +91,12 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
 		return nil, fmt.Errorf("attack: battery: %w", err)
 	}
-	if e.report == nil {
-		return nil, ctx.Err()
+	if e.report == nil { // stopped before the first pass
+		e.report = newBatteryReport(e, false, "")
 	}
 	e.report.finish()
-	if err := e.check(ctx); err != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("attack: battery: %w", err)
+	if !cfg.Unchecked {
+		e.check(ctx)
 	}
 	return e.report, ctx.Err()
 }
@@ -176,7 +188,7 @@ func (e *siege) validate() error {
 		return fmt.Errorf("%d draws: expected at least 0", e.cfg.Draws)
 	}
 	if n := e.data.Shape().N; e.cfg.Certified != nil && len(e.cfg.Certified) != n {
-		return fmt.Errorf("Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
+		return fmt.Errorf("field Certified of %d images: expected the %d of the data", len(e.cfg.Certified), n)
 	}
 	names := map[string]bool{clean: true, worstCase: true}
 	for i, a := range e.Attacks {
@@ -211,11 +223,17 @@ func (e *siege) validateDone() error {
 	for _, r := range e.cfg.Done {
 		switch {
 		case r.Index < 0 || r.Index >= e.data.Shape().N || seen[r.Index]:
-			return fmt.Errorf("Done: a result of image %d: expected one for each of some of the images 0 to %d", r.Index, e.data.Shape().N-1)
+			return fmt.Errorf("field Done: a result of image %d: expected one for each of some of the images 0 to %d", r.Index, e.data.Shape().N-1)
 		case r.Label != e.data.Label(r.Index):
-			return fmt.Errorf("Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
+			return fmt.Errorf("field Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
 		case r.BrokenBy < Misclassified || r.BrokenBy >= len(e.Attacks) || len(r.Trials) > len(e.Attacks):
-			return fmt.Errorf("Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
+			return fmt.Errorf("field Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
+		case r.BrokenBy == Misclassified && len(r.Trials) > 0:
+			return fmt.Errorf("field Done: image %d met %d attacks although it was misclassified: expected none", r.Index, len(r.Trials))
+		case (r.BrokenBy == Survived || r.BrokenBy >= 0 && e.cfg.Exhaustive) && len(r.Trials) < len(e.Attacks):
+			return fmt.Errorf("field Done: image %d met %d attacks and survived: the battery has %d", r.Index, len(r.Trials), len(e.Attacks))
+		case slices.IndexFunc(r.Trials, func(t Trial) bool { return t.Broke }) != max(r.BrokenBy, Survived):
+			return fmt.Errorf("field Done: image %d was broken by attack %d: its trials do not say so", r.Index, r.BrokenBy)
 		}
 		seen[r.Index] = true
 	}
@@ -233,22 +251,28 @@ func (e *siege) read(i int) (tensor.NCHW, error) {
 	return x, nil
 }
 
-// random reports whether the network's logits differ from one pass to the next.
+// random reports whether the network's logits differ from one pass to the next, at images or half
+// way from them to grey: an encoder may be random at grey values alone.
 func (e *siege) random() (bool, error) {
 	for i := range min(8, e.data.Shape().N) {
 		x, err := e.read(i)
 		if err != nil {
 			return false, err
 		}
-		var logits [2][]float32
-		for k := range logits {
-			key := e.cfg.Key.Derive("random", uint64(k))
-			if logits[k], err = e.model.Logits(snn.Pass{Keys: []rng.Key{key}}, x); err != nil {
-				return false, fmt.Errorf("image %d: %w", i, err)
+		for range 2 {
+			var logits [2][]float32
+			for k := range logits {
+				key := e.cfg.Key.Derive("random", uint64(k))
+				if logits[k], err = e.model.Logits(snn.Pass{Keys: []rng.Key{key}}, x); err != nil {
+					return false, fmt.Errorf("image %d: %w", i, err)
+				}
 			}
-		}
-		if !slices.Equal(logits[0], logits[1]) {
-			return true, nil
+			if !slices.Equal(logits[0], logits[1]) {
+				return true, nil
+			}
+			for k, v := range x.Data {
+				x.Data[k] = (v + 0.5) / 2
+			}
 		}
 	}
 	return false, nil
@@ -259,7 +283,6 @@ func (e *siege) run(ctx context.Context) error {
 	done := map[int]bool{}
 	for _, r := range e.cfg.Done {
 		done[r.Index] = true
-		e.report.Results = append(e.report.Results, r)
 	}
 	var images []int
 	for i := range e.data.Shape().N {
@@ -268,13 +291,26 @@ func (e *siege) run(ctx context.Context) error {
 		}
 	}
 	en := engine{model: e.model, n: len(images), run: func(ask asker, k int) error {
-		r, x, adv, err := e.image(ctx, ask, images[k])
+		stopped := false
+		r, x, adv, err := e.image(ctx, func(r *request) bool {
+			stopped = !ask(r)
+			return !stopped
+		}, images[k])
 		if err != nil {
 			return err
 		}
+		if stopped { // and the attack does not say so
+			return errStopped
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.report.add(r, x, adv, e.cfg.Keep != nil && e.cfg.Keep(r.Index))
+		keep := e.cfg.Keep != nil && e.cfg.Keep(r.Index)
+		e.report.add(r, x, adv, keep)
+		if keep && e.cfg.OnKept != nil {
+			if err := e.cfg.OnKept(r.Index, x, adv); err != nil {
+				return err
+			}
+		}
 		if e.cfg.OnResult != nil {
 			return e.cfg.OnResult(r)
 		}
@@ -314,19 +350,19 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 	r = ImageResult{Index: i, Label: o.Label, Clean: argmax(judged.logits), BrokenBy: Survived}
 	r.CleanMargin, _ = o.score(judged.logits)
 	r.Predicted, r.Margin, r.Passes = r.Clean, r.CleanMargin, o.passes
-	best, margin := x.Data, r.CleanMargin
+	top := standing{x.Data, r.CleanMargin, false}
 	if r.Clean != r.Label {
 		r.BrokenBy = Misclassified
 		return r, x, x, nil
 	}
 	for k, a := range e.Attacks {
 		if e.report.Attacks[k].Refused != "" {
-			r.Trials = append(r.Trials, Trial{Margin: margin})
+			r.Trials = append(r.Trials, Trial{Margin: top.margin})
 			continue
 		}
 		key := e.cfg.Key.Derive("attack "+a.Name, 0)
 		o := e.oracle(ask, x, i, key)
-		o.best, o.margin, o.found = slices.Clone(best), margin, r.BrokenBy >= 0
+		o.before = top
 		if t, known := ThreatOf(a.Attack); known {
 			o.Threat = t.of(o.Shape.Steps)
 		}
@@ -334,9 +370,11 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 		if err != nil && !errors.Is(err, ErrFound) {
 			return r, x, adv, fmt.Errorf("%s: %w", a.Name, err)
 		}
-		best, margin = o.best, o.margin
+		if o.beats(top) {
+			top = o.standing
+		}
 		r.Passes += o.passes
-		r.Trials = append(r.Trials, o.trial())
+		r.Trials = append(r.Trials, o.trial(top.margin))
 		if o.found && r.BrokenBy < 0 {
 			r.BrokenBy, r.PassesToBreak = k, r.Passes
 		}
@@ -344,12 +382,26 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 			break
 		}
 	}
-	if r.Margin = margin; r.BrokenBy >= 0 {
-		if r.Predicted, err = e.predictAnew(best, x, i); err != nil {
+	if r.Margin = top.margin; r.BrokenBy >= 0 {
+		if r.Predicted, err = e.predictAnew(top.best, x, i); err != nil {
 			return r, x, adv, err
 		}
 	}
-	return r, x, batchOf(x.Shape(), [][]float32{best}), nil
+	adv = batchOf(x.Shape(), [][]float32{top.best})
+	return r, x, adv, e.vouch(x, adv, i)
+}
+
+// vouch returns an error if image x is not that of the data any more, or if its best point is
+// not within the threat model.
+func (e *siege) vouch(x, adv tensor.NCHW, i int) error {
+	original, err := e.read(i)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(x.Data, original.Data) {
+		return errors.New("an attack has changed the original image, Oracle.Clean: expected a copy to be changed")
+	}
+	return e.Threat.check(adv, original, i)
 }
 
 // search runs one attack.
@@ -364,7 +416,7 @@ func (e *siege) search(ctx context.Context, o *Oracle, a snn.Adversary, x tensor
 	if err != nil {
 		return err
 	}
-	_, err = o.Logits(adv.Data)
+	_, err = o.Logits(slices.Clone(adv.Data)) // other images' passes come first, and a may use its memory again
 	return err
 }
 

@@ -179,10 +179,10 @@ func TestBatteryErrors(t *testing.T) {
 		"transfer of no sources": func(b *attack.Battery, _ *attack.BatteryConfig, _ *set) {
 			b.Attacks[0].Attack = attack.Transfer{Attack: attack.FGSM(0.1, snn.BPTT{})}
 		},
-		"-1 draws":                              func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Draws = -1 },
-		"Certified of 1 images: expected the 4": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Certified = []bool{true} },
-		"Done: a result of image 9: expected one for each of some of the images 0 to 3": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Done = []attack.ImageResult{{Index: 9}} },
-		"Done: image 1 met 0 attacks and was broken by attack 3: the battery has 1": func(_ *attack.Battery, c *attack.BatteryConfig, s *set) {
+		"-1 draws": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Draws = -1 },
+		"field Certified of 1 images: expected the 4":                                         func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Certified = []bool{true} },
+		"field Done: a result of image 9: expected one for each of some of the images 0 to 3": func(_ *attack.Battery, c *attack.BatteryConfig, _ *set) { c.Done = []attack.ImageResult{{Index: 9}} },
+		"field Done: image 1 met 0 attacks and was broken by attack 3: the battery has 1": func(_ *attack.Battery, c *attack.BatteryConfig, s *set) {
 			c.Done = []attack.ImageResult{{Index: 1, Label: s.y[1], BrokenBy: 3}}
 		},
 		"image 2, value 1: 1.25: expected a number in [0, 1]": func(_ *attack.Battery, _ *attack.BatteryConfig, s *set) { s.x = s.x.Clone(); s.x.Image(2)[1] = 1.25 },

@@ -2,7 +2,9 @@ package attack
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"github.com/org/snnrat/internal/version"
@@ -42,7 +44,7 @@ type Trial struct {
 	Gradients int     `json:"gradients,omitempty"`      // gradients that the attack asked for
 	Zeros     int     `json:"zero_gradients,omitempty"` // those that were zero
 	// Late is the share of an attack's gain in its objective that came in the last tenth of its
-	// steps, from its best start. It is 0 for an attack that broke the image.
+	// steps, the largest of all starts. It is 0 for an attack that broke the image.
 	Late float32 `json:"late,omitempty"`
 }
 
@@ -66,15 +68,17 @@ type BatteryAttack struct {
 
 // BatteryReport is the result of a battery. Accuracies are shares of Images, in [0,1].
 type BatteryReport struct {
-	Battery    string          `json:"battery"` // name of the preset
-	Images     int             `json:"images"`  // number of images that are finished
-	Partial    bool            `json:"partial"` // whether the battery was stopped before the last image
+	Battery string `json:"battery"` // name of the preset
+	Images  int    `json:"images"`  // number of images that are finished
+	// Partial says whether the battery was stopped before the last image. Images that break soon are
+	// finished first, so the WorstCase of a partial report is usually too low.
+	Partial    bool            `json:"partial"`
 	Clean      float64         `json:"clean_accuracy"`
 	WorstCase  float64         `json:"worst_case_accuracy"`
 	Attacks    []BatteryAttack `json:"attacks"`
 	Results    []ImageResult   `json:"results"` // in the order of the data
 	Passes     int             `json:"passes"`  // sum over the images
-	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation
+	Checks     []Check         `json:"checks"`  // the twelve points of an honest evaluation; nil if it was unchecked
 	Norm       string          `json:"norm"`
 	Eps        float32         `json:"eps"`
 	Random     bool            `json:"random"` // whether the network's logits differ from pass to pass
@@ -96,6 +100,7 @@ func newBatteryReport(e *siege, random bool, digest string) *BatteryReport {
 	r := &BatteryReport{
 		Battery: e.Name, Norm: e.Threat.name(), Eps: e.Threat.Eps, Random: random, Draws: e.draws, Exhaustive: e.cfg.Exhaustive,
 		Digest: digest, Key: hex.EncodeToString(e.cfg.Key[:]), Library: version.String(), total: e.data.Shape().N,
+		Results: slices.Clone(e.cfg.Done),
 	}
 	if r.ClassNames = e.model.ClassNames(); r.ClassNames == nil {
 		r.ClassNames = snn.InfoOf(e.data).ClassNames
@@ -158,7 +163,7 @@ func (r *BatteryReport) finish() {
 
 // sort puts the images in the order of the data.
 func (k *Kept) sort() {
-	if k == nil {
+	if k == nil || len(k.Indices) == 0 {
 		return
 	}
 	order := make([]int, len(k.Indices))
@@ -183,7 +188,8 @@ func (r *BatteryReport) AccuracyAt(passes int) float64 {
 }
 
 // Report returns the result as that of an evaluation with one attack, the whole battery, for
-// tables, per-class results, comparisons and pictures.
+// tables, per-class results, comparisons and pictures. Its slices are those of Results, in the
+// same order. The Digest of a Partial report is that of its own images.
 func (r *BatteryReport) Report() *Report {
 	settings := Settings{Kind: "battery"}
 	for _, a := range r.Attacks {
@@ -196,7 +202,22 @@ func (r *BatteryReport) Report() *Report {
 	e := &Report{
 		Images: r.Images, ClassNames: r.ClassNames, Digest: r.Digest, Clean: Outcome{Name: clean},
 		Attacks: []Outcome{{Name: name, Norm: r.Norm, Eps: r.Eps, InWorstCase: true, Settings: &settings}},
-		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library, Kept: r.Kept,
+		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library,
+	}
+	if r.Partial { // of some images, which tell it from another part of the data
+		digest := sha256.New()
+		fmt.Fprint(digest, r.Digest)
+		for _, i := range r.Results {
+			fmt.Fprint(digest, " ", i.Index)
+		}
+		e.Digest = hex.EncodeToString(digest.Sum(nil))
+	}
+	if r.Kept != nil {
+		kept := *r.Kept
+		for _, index := range kept.Indices {
+			kept.positions = append(kept.positions, slices.IndexFunc(r.Results, func(i ImageResult) bool { return i.Index == index }))
+		}
+		e.Kept = &kept
 	}
 	for _, i := range r.Results {
 		e.Labels = append(e.Labels, i.Label)
@@ -208,7 +229,11 @@ func (r *BatteryReport) Report() *Report {
 	return e
 }
 
-// trial sums up the oracle's attack.
-func (o *Oracle) trial() Trial {
-	return Trial{Broke: o.found, Margin: o.margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros, Late: o.late}
+// trial sums up the oracle's attack, after which the best point has the given margin.
+func (o *Oracle) trial(margin float32) Trial {
+	t := Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros}
+	if !o.found {
+		t.Late = o.late
+	}
+	return t
 }

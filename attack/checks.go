@@ -18,8 +18,8 @@ import (
 // probes is the number of images for the checks that make passes of their own.
 const probes = 64
 
-// check computes the twelve checks.
-func (e *siege) check(ctx context.Context) error {
+// check computes the twelve checks. Those that ctx stops are skipped.
+func (e *siege) check(ctx context.Context) {
 	p := &probe{siege: e, gradient: snn.BPTT{}}
 	for k, a := range e.Attacks {
 		if a, ok := a.Attack.(*Attack); ok && !snn.ChangesForward(a.Gradient) && e.report.Attacks[k].Refused == "" {
@@ -52,18 +52,21 @@ func (e *siege) check(ctx context.Context) error {
 	for i, point := range points {
 		c := Check{Point: i + 1, Name: point.name, Status: OK}
 		switch {
-		case len(p.images) == 0:
-			c.skip("The network classifies no image as labelled.")
 		case e.report.Partial && point.name != "the record is complete":
 			c.skip("The battery was stopped.")
+		case len(p.images) == 0 && point.name != "the record is complete":
+			c.skip("The network classifies no image as labelled.")
 		default:
-			if err := point.check(ctx, &c); err != nil {
-				return fmt.Errorf("check %d, %s: %w", c.Point, c.Name, err)
+			err := point.check(ctx, &c)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				c.skip("The battery was stopped.")
+			case err != nil:
+				c.raise(Fault, fmt.Sprintf("The check itself failed: %v.", err))
 			}
 		}
 		e.report.Checks = append(e.report.Checks, c)
 	}
-	return nil
 }
 
 func (c *Check) skip(text string) { c.Status, c.Text = Skipped, text }
@@ -164,10 +167,10 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	}
 	longest, name, late := 0, "", 0.0
 	for k, a := range p.report.Attacks {
-		if a.Settings.Steps <= longest || !p.follows(k) {
+		if a.Settings.longest() <= longest || !p.follows(k) {
 			continue
 		}
-		longest, name, late = a.Settings.Steps, a.Name, 0
+		longest, name, late = a.Settings.longest(), a.Name, 0
 		met := 0
 		for _, r := range p.report.Results {
 			if k < len(r.Trials) && !r.Trials[k].Broke {
@@ -194,6 +197,15 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	return nil
 }
 
+// longest returns the largest number of steps of an attack, or of those it is made of.
+func (s Settings) longest() int {
+	n := s.Steps
+	for _, a := range s.Mix {
+		n = max(n, a.longest())
+	}
+	return n
+}
+
 // follows reports whether attack k asked for gradients.
 func (p *probe) follows(k int) bool {
 	for _, r := range p.report.Results {
@@ -206,12 +218,18 @@ func (p *probe) follows(k int) bool {
 
 // masked is check 3.
 func (p *probe) masked(ctx context.Context, c *Check) error {
+	first := make([]int, len(p.report.Attacks)) // images that the attack was the first to break
+	for _, r := range p.report.Results {
+		if r.BrokenBy >= 0 {
+			first[r.BrokenBy]++
+		}
+	}
 	gradients, scores := 0, 0
-	for k, a := range p.report.Attacks {
+	for k, n := range first {
 		if p.follows(k) {
-			gradients += a.Broke
-		} else if gradients > 0 || k > 0 && p.anyFollows(k) {
-			scores += a.Broke
+			gradients += n
+		} else if p.anyFollows(k) {
+			scores += n
 		}
 	}
 	noise := make([]bool, len(p.images))
@@ -294,7 +312,10 @@ func (p *probe) zeros(ctx context.Context, c *Check) error {
 			worst, share = name, s
 		}
 	}
-	c.Text = fmt.Sprintf("%d of %d images had mostly zero gradients. Of the layers, %s has the most zeros: %.1f %% of the gradients of its currents.", zero, met, worst, 100*share)
+	c.Text = fmt.Sprintf("%d of %d images had mostly zero gradients.", zero, met)
+	if worst != "" {
+		c.Text += fmt.Sprintf(" Of the layers, %s has the most zeros: %.1f %% of the gradients of its currents.", worst, 100*share)
+	}
 	if zero*100 > met {
 		c.raise(Warning, "Where the gradient is zero an attack stands still: use wider surrogates, or searches by score.")
 	}
@@ -589,7 +610,7 @@ func (p *probe) planted(ctx context.Context, c *Check) error {
 	if err != nil {
 		return err
 	}
-	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points do for %d.", number(found), len(found), samples, number(lucky))
+	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points get as far for %d.", number(found), len(found), samples, number(lucky))
 	if float64(number(found)) < 0.95*float64(len(found)) {
 		c.raise(Warning, "The gradients do not lead to points that are known to exist: trust searches by score alone.")
 	}

@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -20,6 +21,15 @@ func sound(t *testing.T) *snn.Model {
 	m, _, err := zoo.Load("testdata/fashion_plain.safetensors")
 	require.NoError(t, err)
 	return m
+}
+
+// costly skips a test under the race detector and at a kernel level that was asked for, where it
+// takes minutes. What it tests depends on neither.
+func costly(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Getenv("SNNRAT_KERNEL") != "" {
+		t.Skip("takes minutes with -short's race detector or a chosen kernel level")
+	}
 }
 
 var fashionBall = attack.Threat{Norm: attack.LInf{}, Eps: 16. / 255}
@@ -111,12 +121,13 @@ func TestChecksOfSoundNetwork(t *testing.T) {
 
 // Each planted fault raises the check that is there for it.
 func TestChecksFindPlantedFaults(t *testing.T) {
+	costly(t)
 	surrogate := func(width float32) func(m *snn.Model) {
 		return func(m *snn.Model) {
 			neurons(m, func(n *snn.LIF, _ snn.Layer) { n.Surrogate = snn.Triangle{Width: width} })
 		}
 	}
-	certified := make([]bool, 60)
+	certified := make([]bool, 40)
 	for i := range certified {
 		certified[i] = true
 	}
@@ -156,7 +167,7 @@ func TestChecksFindPlantedFaults(t *testing.T) {
 			if c.steps == 0 {
 				c.steps = 40
 			}
-			_, checks := checked(t, m, checkedBattery(snn.BPTT{}, c.steps), 60, cfg)
+			_, checks := checked(t, m, checkedBattery(snn.BPTT{}, c.steps), 40, cfg)
 			for _, p := range c.points {
 				assert.Contains(t, raised(checks), p, "%v", checks)
 			}
@@ -172,15 +183,16 @@ func TestChecksFindPlantedFaults(t *testing.T) {
 // A random network that is judged by one draw is a fault. With the default, attacks and verdicts
 // average over ten.
 func TestChecksOfRandomNetwork(t *testing.T) {
+	costly(t)
 	m := sound(t)
 	m.Encoder = snn.Poisson{}
 	b := checkedBattery(snn.BPTT{}, 5)
 	cfg := attack.DefaultBatteryConfig()
-	r, checks := checked(t, m, b, 8, cfg)
+	r, checks := checked(t, m, b, 4, cfg)
 	assert.Equal(t, 10, r.Draws)
 	assert.Equal(t, attack.OK, checks[7].Status)
 	cfg.Draws = 1
-	r, checks = checked(t, m, b, 8, cfg)
+	r, checks = checked(t, m, b, 4, cfg)
 	assert.Equal(t, 1, r.Draws)
 	assert.Equal(t, attack.Fault, checks[7].Status)
 }
@@ -189,6 +201,7 @@ func TestChecksOfRandomNetwork(t *testing.T) {
 // rises, for its own surrogates are now too narrow, and surrogates in units of the threshold
 // break as many images as before.
 func TestThresholdsTimes100(t *testing.T) {
+	costly(t)
 	b := checkedBattery(snn.BPTT{Surrogate: snn.Triangle{Width: 1}, Relative: true}, 20)
 	before, checks := checked(t, sound(t), b, 100, attack.DefaultBatteryConfig())
 	assert.NotContains(t, raised(checks), 6)
@@ -200,4 +213,73 @@ func TestThresholdsTimes100(t *testing.T) {
 	assert.InDelta(t, before.WorstCase, after.WorstCase, 0.01)
 	own, _ := checked(t, m, checkedBattery(snn.BPTT{}, 20), 100, attack.DefaultBatteryConfig())
 	assert.Greater(t, own.Attacks[0].Left, after.Attacks[0].Left+0.1, "the network's own surrogates")
+}
+
+// Many rounds of a short attack are not an attack of many steps.
+func TestChecksOfRounds(t *testing.T) {
+	b := checkedBattery(snn.BPTT{}, 5)
+	for i, a := range b.Attacks[:2] {
+		b.Attacks[i].Attack = attack.Rounds{N: 25, Attacks: []attack.Searcher{a.Attack.(attack.Searcher)}}
+	}
+	_, checks := checked(t, sound(t), b, 6, attack.DefaultBatteryConfig())
+	assert.Contains(t, checks[2].Advice, "has 5 steps, too few to converge")
+}
+
+// Where gradients are useless and scores are not, the check on masked gradients is a fault.
+func TestChecksOfMaskedGradients(t *testing.T) {
+	m := sound(t)
+	narrow(m, 1e-3)
+	b := checkedBattery(snn.BPTT{}, 20)
+	b.Attacks = []attack.Named{b.Attacks[0], {Name: "search", Attack: attack.LocalSearch{Eps: fashionBall.Eps, Passes: 300, FromBest: true}}}
+	_, checks := checked(t, m, b, 20, attack.DefaultBatteryConfig())
+	assert.Equal(t, attack.Fault, checks[3].Status)
+	assert.Contains(t, checks[3].Advice, "Scores alone break more images than gradients do")
+}
+
+// narrow gives all neurons a triangle of another width.
+func narrow(m *snn.Model, width float32) {
+	neurons(m, func(n *snn.LIF, _ snn.Layer) { n.Surrogate = snn.Triangle{Width: width} })
+}
+
+// A preset breaks a network with a fault that leaves its function as it is, to within a point of
+// the network without it.
+func TestPresetSeesPastFaults(t *testing.T) {
+	costly(t)
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Unchecked = true
+	quick := attack.Quick(fashionBall)
+	left := func(m *snn.Model) float64 {
+		set, err := fashion.Test()
+		require.NoError(t, err)
+		set, err = set.First(100)
+		require.NoError(t, err)
+		r, err := quick.Evaluate(ctx, m, set, cfg)
+		require.NoError(t, err)
+		return r.WorstCase
+	}
+	want := left(sound(t))
+	for name, plant := range map[string]func(m *snn.Model){
+		"logits × 10⁴": func(m *snn.Model) { scaleParam(t, m, 1e4, "classifier.0.weight", "classifier.0.bias") },
+		"thresholds and currents × 100": func(m *snn.Model) {
+			neurons(m, func(n *snn.LIF, _ snn.Layer) { n.Threshold *= 100 })
+			scaleParam(t, m, 100, "features.1.weight", "features.1.bias", "features.5.weight", "features.5.bias")
+		},
+		"surrogate of width 0.001": func(m *snn.Model) { narrow(m, 1e-3) },
+	} {
+		m := sound(t)
+		plant(m)
+		assert.InDelta(t, want, left(m), 0.01, name)
+	}
+}
+
+// Check 3 counts an image once, for the first attack that broke it, in an exhaustive battery too.
+func TestChecksOfExhaustive(t *testing.T) {
+	b := checkedBattery(snn.BPTT{}, 20)
+	b.Attacks[2].Attack = attack.LocalSearch{Eps: fashionBall.Eps, Passes: 200, FromBest: true}
+	cfg := attack.DefaultBatteryConfig()
+	_, once := checked(t, sound(t), b, 20, cfg)
+	cfg.Exhaustive = true
+	_, all := checked(t, sound(t), b, 20, cfg)
+	assert.Contains(t, once[3].Text, "those without break 0 more")
+	assert.Equal(t, once[3], all[3])
 }

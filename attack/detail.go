@@ -66,10 +66,13 @@ type Settings struct {
 	Starts    int        `json:"starts,omitempty"`    // number of starts, if more than 1
 	Targets   int        `json:"targets,omitempty"`   // number of wrong classes to aim at, each from starts of its own
 	Draws     int        `json:"draws,omitempty"`     // passes over which a random network is averaged, if more than 1
+	Passes    int        `json:"passes,omitempty"`    // the budget of a search by scores
+	Rounds    int        `json:"rounds,omitempty"`    // number of rounds of the attacks in Mix
+	GiveUp    float64    `json:"give_up,omitempty"`   // as in [Rounds]
 	KeepBest  bool       `json:"keep_best,omitempty"` // whether the best point is returned
 	Targeted  bool       `json:"targeted,omitempty"`
 	Std       float32    `json:"std,omitempty"` // standard deviation of noise
-	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix
+	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix, of Rounds or of a Transfer
 	// SharedFrames says whether all frames of an example have the same perturbation.
 	SharedFrames bool `json:"shared_frames,omitempty"`
 }

@@ -17,6 +17,10 @@
 // objective, norm or start works with all other parts. An objective that compares an image
 // with its original, as [KL] does, is a [CleanObjective].
 //
+// [Square] and [LocalSearch] ask for logits alone, and [Rounds] repeats attacks from new starts.
+// On spiking networks, a search from the best point of a gradient attack finds far more than further
+// steps.
+//
 // White-box attacks make images on the network that is evaluated. Black-box attacks make
 // them on another network, [Config.Source].
 //
@@ -52,23 +56,27 @@
 // [Mix] comes from the key of the call. Results therefore depend neither on the size of a
 // batch nor on the number of threads.
 //
+// # Batteries
+//
+// A [Battery] is a list of attacks, cheapest first, which an image meets until one of them has broken
+// it. [Quick], [Standard] and [Thorough] are such lists. The [BatteryReport] has the outcome of every
+// image, what each attack adds, and twelve checks of the evaluation:
+//
+//	battery := attack.Standard(attack.Threat{Norm: attack.LInf{}, Eps: 8./255})
+//	report, err := battery.Evaluate(ctx, model, testSet, attack.DefaultBatteryConfig())
+//
+// A [Searcher] is an attack that is written for one image. It asks an [Oracle] for logits and
+// gradients. An engine makes the passes of many images together.
+//
 // # How far to trust an accuracy under attack
 //
-// An accuracy under attack is an upper bound on robustness: a stronger attack may exist. A
-// network can also look robust because its gradient is useless to the attack (Athalye et
-// al. 2018; Carlini et al. 2019). Signs of that are:
+// An accuracy under attack is an upper bound on robustness: a stronger attack may exist. A network
+// can also look robust because its gradient is useless to the attack (Athalye et al. 2018; Carlini
+// et al. 2019). That is usual for spiking networks, whose logits are piecewise constant: a search by
+// scores from the gradient attacks' best points breaks further images. Report the worst case of
+// a battery, with its checks.
 //
-//   - Outcome.ZeroGradient lists many images: the attack did not move them.
-//   - An attack with ε = 1, which may change every pixel to any value, leaves some accuracy.
-//   - One step is stronger than many steps, or a black-box attack than a white-box one.
-//   - The accuracy falls much further with more steps, smaller steps, another surrogate
-//     ([snn.BPTT] takes one), another objective or another start.
-//
-// An attack with a random start can be given several times, each time under another name.
-// Each then starts from other points, and Report.WorstCase counts an image as lost if one
-// of them succeeds.
-//
-// An attack returns the images of its last step. An earlier step may have been better. A
-// network with Poisson encoding gets new spikes at every step, and the gradient is not
-// averaged over several draws.
+// PGD and other gradient attacks return the image of their last step, and Evaluate makes one pass to
+// judge it. Set Attack.KeepBest and Attack.Draws, or use a battery, for the best image and for random
+// networks.
 package attack

@@ -3,6 +3,7 @@ package attack
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -30,7 +31,7 @@ func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y
 	frame.N = 1
 	e := engine{model: m, n: x.N, run: func(ask asker, i int) error {
 		o := &Oracle{
-			Clean: x.Image(i), Shape: frame, Label: y[i], Target: -1, Classes: m.Classes(), ID: ids[i], Threat: threat.of(frame.Steps),
+			Clean: slices.Clone(x.Image(i)), Shape: frame, Label: y[i], Target: -1, Classes: m.Classes(), ID: ids[i], Threat: threat.of(frame.Steps),
 			key: keys[i], draws: draws, keep: best, early: true, yield: ask, model: m,
 		}
 		if target != nil {

@@ -95,9 +95,13 @@ func (q *queue) fail(image int, err error) {
 // work is a worker. Its passes have up to so many images, and so many searches are on their way.
 func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slots int) {
 	var active []*search
+	ended := false
 	defer func() {
+		if !ended { // a caller's code panics: no other worker begins with a further image
+			q.fail(-1, errors.New("panic"))
+		}
 		for _, s := range active {
-			s.stop()
+			defer s.stop() // also if another one panics
 		}
 	}()
 	// advance lets s go on to its next request. It reports whether there is one.
@@ -122,7 +126,7 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slot
 			}
 		}
 		if len(active) == 0 {
-			return
+			break
 		}
 		group := largestGroup(active, images)
 		answer(pass, group)
@@ -132,12 +136,28 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slot
 			}
 		}
 	}
+	ended = true
 }
 
-// start starts the search around an image.
+// start starts the search around an image. If the engine stops, the search's next request gets
+// no answer, and a further one ends the search, so that a search that ignores errors ends too.
 func (e *engine) start(image int) *search {
 	s := &search{image: image}
-	s.next, s.stop = iter.Pull(func(yield func(*request) bool) { s.err = e.run(yield, image) })
+	s.next, s.stop = iter.Pull(func(yield func(*request) bool) {
+		defer func() {
+			if v := recover(); v != nil && v != errStopped {
+				panic(v)
+			}
+		}()
+		stopped := false
+		s.err = e.run(func(r *request) bool {
+			if stopped {
+				panic(errStopped)
+			}
+			stopped = !yield(r)
+			return !stopped
+		}, image)
+	})
 	return s
 }
 
@@ -251,6 +271,9 @@ func answerTogether(pass snn.Pass, requests []*request, images int) error {
 			return err
 		}
 		for i, d := range part {
+			if v := d.r.value; v-v != 0 {
+				return fmt.Errorf("the objective is %v: expected a finite number", v)
+			}
 			g := grad.Image(i)
 			if k := slices.IndexFunc(g, func(v float32) bool { return v-v != 0 }); k >= 0 {
 				return fmt.Errorf("value %d: the gradient is %v: expected a finite number", k, g[k])

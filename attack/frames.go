@@ -22,6 +22,12 @@ func (a *Attack) newPath(o *Oracle, start int) *path {
 	if a.SharedFrames && o.Shape.Steps > 1 {
 		p.point = make([]float32, len(p.image)/o.Shape.Steps)
 		p.ball = Ball{Norm: a.Norm, Eps: a.Eps, Center: make([]float32, len(p.point))}
+		for i, v := range from { // clip makes the perturbation of some frames smaller
+			k := i % len(p.point)
+			if d := v - o.Clean[i]; max(d, -d) > max(p.point[k], -p.point[k]) {
+				p.point[k] = d
+			}
+		}
 	}
 	a.Start.Initialize(p.point, a.Norm, a.Eps, o.Rand("start", uint64(start)))
 	p.ball.Project(p.point)

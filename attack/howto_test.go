@@ -18,9 +18,9 @@ import (
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
-// The code of docs/attack.md is this file's and that of reading_test.go.
+// The code of docs/attack.md is this file's and that of the other tests named here.
 func TestHowTo(t *testing.T) {
-	doctest.Page(t, "../docs/attack.md", 11, "howto_test.go", "reading_test.go")
+	doctest.Page(t, "../docs/attack.md", 13, "howto_test.go", "reading_test.go", "example_battery_test.go")
 }
 
 // fashionTest returns the first images of the test set.
@@ -115,6 +115,25 @@ func ExampleEvaluate_blackBox() {
 	// Output: true 16
 }
 
+// A preset runs strong attacks, and checks itself.
+func ExampleStandard() {
+	ctx, model, test := context.Background(), fashionModel(), fashionTest(2)
+	const eps = 8. / 255
+
+	battery := attack.Standard(attack.Threat{Norm: attack.LInf{}, Eps: eps}) // or Quick, or Thorough
+	report, err := battery.Evaluate(ctx, model, test, attack.DefaultBatteryConfig())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("worst case %.1f %%\n", 100*report.WorstCase)
+	for _, a := range report.Attacks {
+		fmt.Printf("%s broke %d of %d images\n", a.Name, a.Broke, a.Met)
+	}
+	for _, c := range report.Checks {
+		fmt.Println(c.Point, c.Status, c.Name, c.Advice)
+	}
+}
+
 // margin raises the largest logit of another class over that of the label, and of a
 // targeted attack the target's logit over the label's.
 type margin struct{}
@@ -159,8 +178,8 @@ func ExampleObjective() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%+v\n", *report.Attacks[0].Settings)
-	// Output: {Kind:gradient attack Objective:margin Gradient:BPTT Start:a corner Steps:10 Alpha:0.007843138 Rule: Starts:0 Targets:0 Draws:0 KeepBest:false Targeted:false Std:0 Mix:[] SharedFrames:false}
+	fmt.Println(report.Attacks[0].Settings)
+	// Output: BPTT, margin, 10 steps of 2/255, start: a corner
 }
 
 // darken makes images darker, as far as the maximum norm allows.

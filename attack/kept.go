@@ -14,9 +14,19 @@ import (
 
 // Kept holds the images of an evaluation that [Config].Keep chose.
 type Kept struct {
-	Indices     []int         // [N], of the images in the data and in the report's slices
+	Indices     []int         // [N], of the images in the data
 	Clean       tensor.NCHW   // N images
 	Adversarial []tensor.NCHW // of each attack, N images, in the order of Report.Attacks
+
+	positions []int // [N], in the report's slices; nil if they hold all images from the first on
+}
+
+// position returns where the report's slices hold kept image i.
+func (k *Kept) position(i int) int {
+	if k.positions == nil {
+		return k.Indices[i]
+	}
+	return k.positions[i]
 }
 
 // add appends the images that shown holds of a batch, chosen by their index in the batch. The
@@ -99,8 +109,8 @@ func (r *Report) WriteNPZ(path string) error {
 // of returns the values of the kept images.
 func (k *Kept) of(all []int) []int {
 	list := make([]int, len(k.Indices))
-	for i, index := range k.Indices {
-		list[i] = all[index]
+	for i := range k.Indices {
+		list[i] = all[k.position(i)]
 	}
 	return list
 }

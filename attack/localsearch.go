@@ -19,11 +19,11 @@ import (
 //
 // It sweeps over the image in blocks of pixels, in random order. The values of a block go to the
 // end of the ball that they are further from. A change stays unless the margin rises. The first
-// sweep has square blocks of at most 1/14 of the image, and each further one blocks of half the
-// side, down to a pixel. The sweeps are then repeated. Three of four such rounds visit only the 40 %
-// of the blocks whose last change raised the margin least. Each channel has blocks of its own. For
-// an example with several frames, sweeps over the blocks of single frames follow those over the
-// same blocks of all frames.
+// sweep has blocks of 2 pixels a side, or larger ones if it would take more than 1/7 of the passes.
+// Each further sweep has blocks of half the side, down to a pixel. Then the sweeps are repeated.
+// Three of four such rounds visit only the 40 % of the blocks whose last change raised the margin
+// least. Each channel has blocks of its own. For an example with several frames, sweeps over the
+// blocks of single frames follow those over the same blocks of all frames.
 type LocalSearch struct {
 	Eps    float32 // the radius in L∞
 	Passes int     // ≥ 1, those of the start included
@@ -55,7 +55,7 @@ func (s LocalSearch) Search(o *Oracle) error {
 		return err
 	}
 	r := o.Rand("local search", 0)
-	grids := c.grids()
+	grids := c.grids(s.Passes / 7)
 	left := s.Passes - 1
 	for round := 0; left > 0; round++ {
 		before := left
@@ -93,10 +93,11 @@ type block struct {
 	change  float32 // by which its last flip changed the margin, or would when taken back
 }
 
-// grids returns the blocks of each sweep. Those of a sweep cover all pixels.
-func (c *climber) grids() (grids [][]block) {
-	side := 1
-	for 28*side <= max(c.h, c.w) {
+// grids returns the blocks of each sweep. Those of a sweep cover all pixels. Blocks are as small
+// as 2 pixels a side in the first sweep, if there are at most most of them.
+func (c *climber) grids(most int) (grids [][]block) {
+	side := 2
+	for side < max(c.h, c.w) && c.channels*((c.h+side-1)/side)*((c.w+side-1)/side) > most {
 		side *= 2
 	}
 	for ; side > 0; side /= 2 {
@@ -152,7 +153,7 @@ func (s LocalSearch) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y
 
 // Describe implements [Describer].
 func (s LocalSearch) Describe() Settings {
-	d := Settings{Kind: "local search", Start: AtImage{}.String(), Steps: s.Passes, SharedFrames: s.SharedFrames}
+	d := Settings{Kind: "local search", Start: AtImage{}.String(), Passes: s.Passes, SharedFrames: s.SharedFrames}
 	if s.FromBest {
 		d.Start = AtBest{}.String()
 	}

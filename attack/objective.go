@@ -115,10 +115,9 @@ func rival(z []float32, label int) int {
 //	−(z_y − max_{i≠y} z_i) / (z_π₁ − z_π₃)
 //	−(z_y − z_t) / (z_π₁ − (z_π₃ + z_π₄)/2), with a target t
 //
-// It does not change if all logits are scaled or shifted. Where the formula needs a class that
-// the network does not have, or divides by almost nothing, the denominator is constant: z_π₄ is z_π₃ for
-// three classes, and DLR is [Margin] for two. An Attack with a target refuses DLR for two
-// classes.
+// It does not change if all logits are scaled or shifted. For three classes z_π₃ stands for z_π₄.
+// DLR is [Margin] where it would divide by almost nothing, as for equal logits, and for two
+// classes. An Attack with a target refuses DLR for two classes.
 type DLR struct{}
 
 // String returns "DLR".

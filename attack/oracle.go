@@ -58,9 +58,23 @@ type Oracle struct {
 	effort
 
 	last   []float32 // the last point of a search that keeps no best one
+	before standing  // of earlier attacks
+	standing
+}
+
+// standing is how far attacks have come.
+type standing struct {
 	best   []float32 // nil for none
 	margin float32   // of best: the lower, the better the attack
 	found  bool      // whether best is misclassified
+}
+
+// beats reports whether s is better than t.
+func (s standing) beats(t standing) bool {
+	if s.best == nil || t.best == nil {
+		return s.best != nil
+	}
+	return s.found && !t.found || s.found == t.found && s.margin < t.margin
 }
 
 // effort is what a search has taken.
@@ -113,6 +127,9 @@ func (o *Oracle) Logits(x []float32) ([]float32, error) {
 // approximation g. The gradient has the layout of x. The oracle treats x as Logits does, if the
 // forward pass of g is that of the network.
 func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (value float64, grad []float32, err error) {
+	if objective == nil {
+		return 0, nil, errors.New("no objective: expected one such as Margin{}")
+	}
 	for len(o.memory) < o.draws {
 		o.memory = append(o.memory, snn.NewMemory())
 	}
@@ -138,13 +155,17 @@ func (o *Oracle) Gradient(x []float32, g snn.Gradient, objective Objective) (val
 func (o *Oracle) Forget() { o.memory = nil }
 
 // Best returns the best point so far and its margin, the true class's logit minus the largest
-// other one. Before the first question it returns where earlier attacks have come to, or the
-// original image and +Inf. The caller may not change the point.
+// other one. That of earlier attacks counts too. Without any it returns the original image and
+// +Inf. The point is a copy.
 func (o *Oracle) Best() (x []float32, margin float32) {
-	if o.best == nil {
-		return o.Clean, float32(math.Inf(1))
+	top := o.standing
+	if !top.beats(o.before) {
+		top = o.before
 	}
-	return o.best, o.margin
+	if top.best == nil {
+		return slices.Clone(o.Clean), float32(math.Inf(1))
+	}
+	return slices.Clone(top.best), top.margin
 }
 
 // Ball returns the set of points that count.
@@ -167,8 +188,7 @@ func (o *Oracle) ask(r *request) error {
 	}
 	r.model, r.shape = o.model, o.Shape
 	o.passes += r.passes()
-	if o.yield == nil || !o.yield(r) {
-		o.yield = nil
+	if !o.yield(r) {
 		return errStopped
 	}
 	return r.err
@@ -193,8 +213,7 @@ func (o *Oracle) consider(x, logits []float32) error {
 		score = o.by
 	}
 	margin, found := score(logits)
-	better := o.best == nil || found && !o.found || found == o.found && margin < o.margin
-	if !better || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
+	if !(standing{x, margin, found}).beats(o.standing) || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
 		return nil
 	}
 	if found && o.judge != nil && o.by == nil {
@@ -225,8 +244,8 @@ func (o *Oracle) score(logits []float32) (margin float32, success bool) {
 	return marginOf(logits, o.Label), class != o.Label
 }
 
-// marginOf returns the logit of a class minus the largest other one. It is +Inf if there is no
-// other.
+// marginOf returns the logit of a class minus the largest other one. It is the largest finite
+// number if there is no other class. It is finite, as JSON has no infinity.
 func marginOf(logits []float32, class int) float32 {
 	other := float32(math.Inf(-1))
 	for k, v := range logits {
@@ -234,7 +253,7 @@ func marginOf(logits []float32, class int) float32 {
 			other = max(other, v)
 		}
 	}
-	return logits[class] - other
+	return min(max(logits[class]-other, -math.MaxFloat32), math.MaxFloat32)
 }
 
 // argmax returns the index of the largest value, the first among equals.

@@ -109,7 +109,7 @@ type line struct {
 
 // row returns the row of kept image k under attack i.
 func (r *Report) row(i, k int) row {
-	o, index := r.Attacks[i], r.Kept.Indices[k]
+	o, index, at := r.Attacks[i], r.Kept.Indices[k], r.Kept.position(k)
 	x, adv := r.Kept.Clean.Slice(k, k+1), r.Kept.Adversarial[i].Slice(k, k+1)
 	largest := LInf{}.Distance(adv.Data, x.Data)
 	enlarge := 1.0
@@ -122,7 +122,7 @@ func (r *Report) row(i, k int) row {
 		}
 		return fmt.Sprint(c)
 	}
-	y, unperturbed, attacked := r.Labels[index], r.Clean.Predicted[index], o.Predicted[index]
+	y, unperturbed, attacked := r.Labels[at], r.Clean.Predicted[at], o.Predicted[at]
 	caption := []line{
 		{fmt.Sprintf("image %d, label %s", index, class(y)), false},
 		{"clean: " + class(unperturbed), unperturbed != y},
@@ -130,8 +130,8 @@ func (r *Report) row(i, k int) row {
 		{fmt.Sprintf("L∞ distance %.4g, L2 %.4g", largest, L2{}.Distance(adv.Data, x.Data)), false},
 		{fmt.Sprintf("difference ×%v", enlarge), false},
 	}
-	if o.Target != nil && o.Target[index] >= 0 {
-		caption[2].text += ", target " + class(o.Target[index])
+	if o.Target != nil && o.Target[at] >= 0 {
+		caption[2].text += ", target " + class(o.Target[at])
 	}
 	if shown := shownFrames(x); len(shown) > 1 {
 		names := make([]string, len(shown))
@@ -188,19 +188,8 @@ func drawPage(face font.Face, title string, rows []row) image.Image {
 	}
 	y := margin + 2*lineHeight + gap
 	for _, r := range rows {
-		for j, f := range shownFrames(r.clean) {
-			top := y + j*(r.clean.H*scale(r.clean)+gap)
-			for i, value := range []func(x, adv float32) float64{
-				func(x, _ float32) float64 { return float64(x) },
-				func(_, adv float32) float64 { return float64(adv) },
-				func(x, adv float32) float64 { return 0.5 + r.enlarge*(float64(adv)-float64(x)) },
-			} {
-				blank := 0.0 // of a color that the image does not have
-				if i == 2 {
-					blank = 0.5
-				}
-				r.drawPanel(sheet, margin+i*column, top, f, blank, value)
-			}
+		for i := range headings {
+			r.drawPanels(sheet, margin+i*column, y, scale(r.clean), gap, i)
 		}
 		for i, l := range r.caption {
 			c := color.RGBA{A: 255}
@@ -214,30 +203,63 @@ func drawPage(face font.Face, title string, rows []row) image.Image {
 	return sheet
 }
 
-// drawPanel draws frame f of r, with the values that value computes from both images.
-func (r row) drawPanel(sheet *image.RGBA, left, top, f int, blank float64, value func(x, adv float32) float64) {
-	n, s := r.clean, scale(r.clean)
+// Picture is what a report shows of a kept image. A pixel of an image is a pixel here.
+type Picture struct {
+	// The frames that are shown are one below the other.
+	Original, Adversarial, Difference image.Image
+	Enlarged                          float64 // factor of Difference, which is around grey
+}
+
+// Picture returns the pictures of kept image k under attack i, in the colors and frames of
+// [Report.WritePNG].
+func (r *Report) Picture(i, k int) Picture {
+	row := r.row(i, k)
+	n := row.clean
+	var panels [3]*image.RGBA
+	for j := range panels {
+		panels[j] = image.NewRGBA(image.Rect(0, 0, n.W, n.H*len(shownFrames(n))))
+		row.drawPanels(panels[j], 0, 0, 1, 0, j)
+	}
+	return Picture{panels[0], panels[1], panels[2], row.enlarge}
+}
+
+// drawPanels draws the shown frames of the original (0), the adversarial image (1) or their
+// difference (2), with squares of s pixels for each pixel.
+func (r row) drawPanels(sheet *image.RGBA, left, top, s, gap, panel int) {
+	n := r.clean
 	plane := n.H * n.W
-	for p := range plane {
-		rgb := [3]float64{blank, blank, blank}
-		mean := 0.0
-		for c := range n.C {
-			at := (f*n.C+c)*plane + p
-			v := value(n.Data[at], r.adversarial.Data[at])
-			mean += v / float64(n.C)
-			switch n.C {
-			case 2:
-				rgb[2*c] = v
-			case 3:
-				rgb[c] = v
+	value := [3]func(x, adv float32) float64{
+		func(x, _ float32) float64 { return float64(x) },
+		func(_, adv float32) float64 { return float64(adv) },
+		func(x, adv float32) float64 { return 0.5 + r.enlarge*(float64(adv)-float64(x)) },
+	}[panel]
+	blank := 0.0 // of a color that the image does not have
+	if panel == 2 {
+		blank = 0.5
+	}
+	for j, f := range shownFrames(n) {
+		top := top + j*(n.H*s+gap)
+		for p := range plane {
+			rgb := [3]float64{blank, blank, blank}
+			mean := 0.0
+			for c := range n.C {
+				at := (f*n.C+c)*plane + p
+				v := value(n.Data[at], r.adversarial.Data[at])
+				mean += v / float64(n.C)
+				switch n.C {
+				case 2:
+					rgb[2*c] = v
+				case 3:
+					rgb[c] = v
+				}
 			}
-		}
-		if n.C != 2 && n.C != 3 {
-			rgb = [3]float64{mean, mean, mean}
-		}
-		c := color.RGBA{level(rgb[0]), level(rgb[1]), level(rgb[2]), 255}
-		for i := range s * s {
-			sheet.SetRGBA(left+p%n.W*s+i%s, top+p/n.W*s+i/s, c)
+			if n.C != 2 && n.C != 3 {
+				rgb = [3]float64{mean, mean, mean}
+			}
+			c := color.RGBA{level(rgb[0]), level(rgb[1]), level(rgb[2]), 255}
+			for i := range s * s {
+				sheet.SetRGBA(left+p%n.W*s+i%s, top+p/n.W*s+i/s, c)
+			}
 		}
 	}
 }

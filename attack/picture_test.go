@@ -80,12 +80,16 @@ func TestPicturePixels(t *testing.T) {
 	r := one(x, adv)
 	p := draw(t, r)
 	for i := range n {
+		small := r.Picture(0, i)
+		assert.Equal(t, 4.0, small.Enlarged)
 		top := 54 + i*(5*17+8) // five lines of text are higher than 3·24 + 8
 		for k := range h * w {
 			v, a := float64(x.Image(i)[k]), float64(adv.Image(i)[k])
 			for j, value := range []float64{v, a, 0.5 + 4*(a-v)} {
 				got := rgb(p, 12+104*j+k%w*scale+scale/2, top+k/w*scale+scale/2)
 				assert.InDelta(t, 255*value, float64(got[0]), 0.5+1e-9, "image %d, pixel %d, panel %d", i, k, j)
+				panel := []image.Image{small.Original, small.Adversarial, small.Difference}[j]
+				assert.Equal(t, got, rgb(panel, k%w, k/w))
 			}
 		}
 		// The line of the attack is red where the network is fooled, that of clean never.

@@ -121,6 +121,13 @@ func TestSearchPoints(t *testing.T) {
 			}
 		}
 	}
+	start := perturb(t, attack.Square{Norm: attack.L2{}, Eps: 0.25, Queries: 1, P: 0.1}, m, x, y, nil)
+	for i := range x.N { // a grid of pyramids, here of one pixel each
+		assert.InDelta(t, 0.25, attack.L2{}.Distance(start.Image(i), x.Image(i)), 1e-6)
+		for k, v := range start.Image(i) {
+			assert.InDelta(t, 0.25/math.Sqrt(float64(x.Pixels())), math.Abs(float64(v-x.Image(i)[k])), 1e-6)
+		}
+	}
 	for name, s := range searches(eps, 500) {
 		th, _ := s.Threat()
 		adv := perturb(t, s, m, x, y, nil)
@@ -188,28 +195,4 @@ func TestLocalSearchEndsAtMinimum(t *testing.T) {
 		}
 	}
 	assert.NotZero(t, survived)
-}
-
-// Rounds have starts of their own and begin without a best point. They break what a round alone
-// breaks, and more.
-func TestRounds(t *testing.T) {
-	m := model(t, small, false)
-	x, _, _ := images(m, 60, 0, 1)
-	y := correct(t, m, x)
-	start := attack.PGD(0.03, 0.01, 2, snn.BPTT{})
-	start.KeepBest = true
-	search := attack.LocalSearch{Eps: 0.03, Passes: 30, FromBest: true}
-	var left []int
-	for _, n := range []int{1, 2, 8} {
-		adv := perturb(t, attack.Rounds{N: n, Attacks: []attack.Searcher{start, search}}, m, x, y, nil)
-		count := 0
-		for _, v := range margins(t, m, adv, y) {
-			if v > 0 {
-				count++
-			}
-		}
-		left = append(left, count)
-	}
-	assert.GreaterOrEqual(t, left[0], left[1])
-	assert.Greater(t, left[0], left[2])
 }

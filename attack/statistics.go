@@ -218,5 +218,5 @@ func (o Outcome) settings() string {
 	if o.Settings == nil {
 		return `""`
 	}
-	return fmt.Sprintf("%q", o.Settings.line())
+	return fmt.Sprintf("%q", o.Settings.String())
 }

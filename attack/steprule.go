@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -40,11 +41,11 @@ type Momentum struct {
 //
 //	z = P(x + η·d),  x ← P(x + 0.75·(z − x) + 0.25·(x − x₋))
 //
-// The first η is 2ε. At checkpoints, η is halved and the best point restored, without momentum,
-// in two cases: fewer than 75 % of the steps since the last checkpoint have raised the objective,
-// or η was not halved there and the best value is still the same. The checkpoints are at the
-// shares p₁ = 0.22, pⱼ₊₁ = pⱼ + max(pⱼ − pⱼ₋₁ − 0.03, 0.06) of all steps. APGD ignores the
-// attack's Alpha.
+// The first η is 2ε. A checkpoint halves η and restores the best point, without momentum, in two
+// cases. In the first, fewer than 75 % of the steps since the last checkpoint have raised the
+// objective. In the second, the last checkpoint did not halve η, and the best value is still the
+// same. The checkpoints are at the shares p₁ = 0.22, pⱼ₊₁ = pⱼ + max(pⱼ − pⱼ₋₁ − 0.03, 0.06) of
+// all steps. APGD ignores the attack's Alpha.
 type APGD struct{}
 
 // SAPGD adapts the step of every value to the size of its gradients:
@@ -63,6 +64,14 @@ func (APGD) String() string { return "APGD" }
 
 // String returns "SA-PGD".
 func (SAPGD) String() string { return "SA-PGD" }
+
+// Validate returns an error if Decay is out of range.
+func (m Momentum) Validate() error {
+	if !(m.Decay >= 0) || math.IsInf(float64(m.Decay), 0) {
+		return fmt.Errorf("attack: momentum: Decay %v: expected a number of at least 0", m.Decay)
+	}
+	return nil
+}
 
 // Begin implements [StepRule].
 func (m Momentum) Begin(ball Ball, alpha float32, _ int) Stepper {
@@ -250,22 +259,28 @@ type Varying interface {
 	At(step int, r *rand.Rand) snn.Gradient
 }
 
-// Mixture chooses one of several gradient approximations at random for every step of an
+// GradientMix chooses one of several gradient approximations at random for every step of an
 // [Attack]. In another pass it is the first of them. It has at least one.
-type Mixture []snn.Gradient
+type GradientMix []snn.Gradient
 
 // At implements [Varying].
-func (m Mixture) At(_ int, r *rand.Rand) snn.Gradient { return m[r.IntN(len(m))] }
+func (m GradientMix) At(_ int, r *rand.Rand) snn.Gradient { return m[r.IntN(len(m))] }
 
 // Encode implements [snn.Gradient].
-func (m Mixture) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+func (m GradientMix) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
 	return m[0].Encode(p, e, x)
 }
 
 // Fire implements [snn.Gradient].
-func (m Mixture) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
+func (m GradientMix) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
 	return m[0].Fire(p, n, current)
 }
 
 // String lists the approximations.
-func (m Mixture) String() string { return fmt.Sprintf("one of %v at each step", []snn.Gradient(m)) }
+func (m GradientMix) String() string {
+	names := make([]string, len(m))
+	for i, g := range m {
+		names[i] = g.String()
+	}
+	return "one of [" + strings.Join(names, ", ") + "] at each step"
+}

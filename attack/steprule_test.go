@@ -90,9 +90,10 @@ func TestAPGDGoesBack(t *testing.T) {
 	assert.Equal(t, []float32{0.625, 0.625}, points[22])
 }
 
-// A Mixture takes all of its members, the same ones in every run, and others for other images.
+// A GradientMix takes all of its members, the same ones in every run, and others for other images.
 func TestMixture(t *testing.T) {
-	m := Mixture{snn.BPTT{}, snn.BPTR{}, snn.CBA{}}
+	m := GradientMix{snn.BPTT{}, snn.BPTR{}, snn.CBA{}}
+	assert.Equal(t, "one of [BPTT, BPTR, CBA] at each step", m.String())
 	seen := map[string]int{}
 	for step := range 300 {
 		g := m.At(step, rng.New(1).Derive("gradient", uint64(step)).Rand())
@@ -102,6 +103,6 @@ func TestMixture(t *testing.T) {
 	for _, g := range m {
 		assert.InDelta(t, 100, seen[g.String()], 40, "%v", g)
 	}
-	a := PGD(0.1, 0.1, 2, Mixture{})
-	assert.ErrorContains(t, a.Validate(), "a Mixture of 0")
+	a := PGD(0.1, 0.1, 2, GradientMix{})
+	assert.ErrorContains(t, a.Validate(), "a GradientMix of 0")
 }

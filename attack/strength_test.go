@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,12 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
-// TestStrength runs a preset on a network for Fashion-MNIST, at ε = 16/255, and prints what each
-// attack leaves:
+// TestStrength runs a preset, or a battery of strengths, on a network for Fashion-MNIST, at
+// ε = 16/255, and prints what each attack leaves:
 //
 //	SNNRAT_STRENGTH=net.safetensors SNNRAT_PRESET=standard SNNRAT_IMAGES=1000 go test ./attack -run Strength -v -timeout 2h
 func TestStrength(t *testing.T) {
@@ -31,13 +33,44 @@ func TestStrength(t *testing.T) {
 	require.NoError(t, err)
 	data, err := all.First(n)
 	require.NoError(t, err)
-	b, err := attack.Preset(os.Getenv("SNNRAT_PRESET"), attack.Threat{Norm: attack.LInf{}, Eps: 16. / 255})
+	name, threat := os.Getenv("SNNRAT_PRESET"), attack.Threat{Norm: attack.LInf{}, Eps: 16. / 255}
+	b, err := attack.Preset(name, threat)
+	if s, ok := strengths(threat.Eps)[name]; ok {
+		start := apgd(threat.Eps, attack.CrossEntropy{}, snn.BPTT{Surrogate: snn.Triangle{Width: 0.5}}, attack.AtImage{})
+		b, err = attack.Battery{Name: name, Threat: threat, Attacks: []attack.Named{{Name: "APGD", Attack: start}, {Name: name, Attack: s}}}, nil
+	}
 	require.NoError(t, err)
 	begin := time.Now()
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
+		defer cancel()
+	}
 	r, err := b.Evaluate(ctx, m, data, attack.DefaultBatteryConfig())
-	require.NoError(t, err)
-	fmt.Printf("%s on %d images of %s, ε = 16/255: %.1f %% clean, %.0f s, %d passes\n", b.Name, n, path, 100*r.Clean, time.Since(begin).Seconds(), r.Passes)
+	require.NotNil(t, r, err)
+	fmt.Printf("%s on %d images of %s, ε = 16/255: %.1f %% clean, %.1f %% left, %.0f s, %d passes\n", b.Name, r.Images, path, 100*r.Clean, 100*r.WorstCase, time.Since(begin).Seconds(), r.Passes)
 	for _, a := range r.Attacks {
 		fmt.Printf("%-42s met %4d  broke %4d  left %5.1f %%  passes for each %6.0f\n", a.Name, a.Met, a.Broke, 100*a.Left, float64(a.Passes)/float64(max(1, a.Met)))
 	}
+}
+
+// strengths returns searches of 6,000 passes after the same APGD of 50 steps.
+func strengths(eps float32) map[string]attack.Searcher {
+	var mix attack.GradientMix
+	for _, s := range []snn.Surrogate{snn.Triangle{Width: 0.5}, snn.Triangle{Width: 1}, snn.Arctan{Alpha: 2}, snn.Arctan{Alpha: 4}, snn.Sigmoid{Alpha: 4}} {
+		mix = append(mix, snn.BPTT{Surrogate: s, Relative: true})
+	}
+	return map[string]attack.Searcher{
+		"square": attack.Square{Norm: attack.LInf{}, Eps: eps, Queries: 6000, P: 0.05, FromBest: true},
+		"search": attack.LocalSearch{Eps: eps, Passes: 6000, FromBest: true},
+		"3 rounds": attack.Rounds{N: 3, Attacks: []attack.Searcher{
+			apgd(eps, attack.Margin{}, mix, attack.InBall{}), attack.LocalSearch{Eps: eps, Passes: 1900, FromBest: true},
+		}},
+	}
+}
+
+// apgd returns an APGD of 50 steps.
+func apgd(eps float32, o attack.Objective, g snn.Gradient, s attack.Start) *attack.Attack {
+	return &attack.Attack{Objective: o, Gradient: g, Norm: attack.LInf{}, Start: s, Eps: eps, Rule: attack.APGD{}, Steps: 50, KeepBest: true}
 }

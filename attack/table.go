@@ -66,7 +66,7 @@ func (r *Report) Table() Table {
 			counted = "yes"
 		}
 		if o.Settings != nil {
-			settings = o.Settings.line()
+			settings = o.Settings.String()
 		}
 		eps := ""
 		if o.Norm != "none" {
@@ -151,8 +151,8 @@ func (r *Report) ClassTable() Table {
 	return t
 }
 
-// line returns the settings in one line.
-func (s *Settings) line() string {
+// String returns the settings in one line.
+func (s Settings) String() string {
 	var parts []string
 	add := func(format string, v any, is bool) {
 		if is {
@@ -161,9 +161,16 @@ func (s *Settings) line() string {
 	}
 	if s.Mix != nil {
 		for i := range s.Mix {
-			parts = append(parts, "("+s.Mix[i].line()+")")
+			parts = append(parts, "("+s.Mix[i].String()+")")
 		}
-		return s.Kind + " of " + strings.Join(parts, ", ")
+		kind := s.Kind
+		switch {
+		case s.GiveUp > 0:
+			kind = fmt.Sprintf("up to %s (GiveUp %v)", count(s.Rounds, "round"), s.GiveUp)
+		case s.Rounds > 0:
+			kind = count(s.Rounds, "round")
+		}
+		return kind + " of " + strings.Join(parts, ", ")
 	}
 	add("%s", s.Kind, s.Kind != "gradient attack")
 	add("%s", "targeted", s.Targeted)
@@ -172,6 +179,7 @@ func (s *Settings) line() string {
 	add("%s", s.Rule, s.Rule != "")
 	add("%s", count(s.Steps, "step")+" of "+radius(s.Alpha), s.Steps > 0 && s.Alpha != 0)
 	add("%s", count(s.Steps, "step"), s.Steps > 0 && s.Alpha == 0)
+	add("%s", fmt.Sprintf("at most %d passes", s.Passes), s.Passes > 0)
 	add("%s", count(s.Starts, "start"), s.Starts > 1)
 	add("%s", count(s.Targets, "target"), s.Targets > 0)
 	add("%s", count(s.Draws, "draw"), s.Draws > 1)

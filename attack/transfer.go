@@ -3,6 +3,7 @@ package attack
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -25,6 +26,9 @@ func (t Transfer) Threat() (Threat, bool) { return ThreatOf(t.Attack) }
 func (t Transfer) Validate() error {
 	if len(t.Sources) == 0 {
 		return fmt.Errorf("attack: transfer of no sources: expected at least one network")
+	}
+	if i := slices.Index(t.Sources, nil); i >= 0 {
+		return fmt.Errorf("attack: transfer: source %d is nil: expected a network", i)
 	}
 	if t.Attack == nil {
 		return fmt.Errorf("attack: transfer of no attack: expected one such as *Attack")
@@ -76,7 +80,7 @@ func (t Transfer) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []
 
 // Describe implements [Describer].
 func (t Transfer) Describe() Settings {
-	return Settings{Kind: fmt.Sprintf("transfer from %d networks", len(t.Sources)), Mix: []Settings{Describe(t.Attack)}}
+	return Settings{Kind: "transfer from " + count(len(t.Sources), "network"), Mix: []Settings{Describe(t.Attack)}}
 }
 
 // RandomNoise asks about random points of the ball: by turns one drawn uniformly, and one on its
@@ -132,4 +136,4 @@ func (n RandomNoise) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y
 }
 
 // Describe implements [Describer].
-func (n RandomNoise) Describe() Settings { return Settings{Kind: "random noise", Steps: n.Points} }
+func (n RandomNoise) Describe() Settings { return Settings{Kind: "random noise", Passes: n.Points} }

@@ -331,7 +331,7 @@ func TestGradientNames(t *testing.T) {
 		names = append(names, g.String())
 		assert.False(t, snn.ChangesForward(g))
 	}
-	assert.Equal(t, []string{"RGA", "HART(0.8)", "PDSG", "ASSG(0.4)", "BPTT(relative)", "BPTT(exponential 0.5, relative)"}, names)
+	assert.Equal(t, []string{"RGA", "HART(0.8)", "PDSG", "ASSG(0.4)", "BPTT(relative)", "BPTT(exponential 0.5 of u/θ)"}, names)
 	assert.True(t, snn.ChangesForward(snn.CBA{}))
 	assert.False(t, snn.ChangesForward(nil))
 }

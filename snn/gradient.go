@@ -104,7 +104,7 @@ func (g BPTT) String() string {
 	case g.Surrogate == nil:
 		return "BPTT"
 	case g.Relative:
-		return fmt.Sprintf("BPTT(%v, relative)", g.Surrogate)
+		return fmt.Sprintf("BPTT(%v of u/θ)", g.Surrogate)
 	}
 	return fmt.Sprintf("BPTT(%v)", g.Surrogate)
 }

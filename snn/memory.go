@@ -13,7 +13,7 @@ import (
 // that image. It belongs to one network, and to one pass at a time. The zero value is a new one.
 // After a pass that returned an error, its content is arbitrary.
 //
-// It has two float32 for each neuron and step.
+// That of ASSG has two float32 for each neuron and step.
 type Memory struct {
 	layers  map[string]*layerMemory
 	values  map[string][]float32

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/examples/internal/nets"
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
@@ -130,7 +131,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	l.needs = e.plan(o)
 	work, err := l.check()
 	if err == nil && !l.stateDicts {
-		err = o.elsewhere.refuse(o, "the files describe themselves")
+		err = nets.Refuse(o.given, "the files describe themselves")
 	}
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/nets"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
@@ -48,7 +49,7 @@ type options struct {
 	models      string // a folder of networks that are not to be trained; "" trains
 	weights     string // file of a network to be judged in place of RAT's and vanilla
 	source      string // file of the source of black-box attacks
-	elsewhere   elsewhere
+	elsewhere   nets.StateDict
 	out         string
 	threads     int
 	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
@@ -124,7 +125,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
 		"state dict of the reference implementation (.pth or .safetensors), which -arch, -width, -T and the flags for state dicts describe")
 	fs.StringVar(&o.source, "source", "", "`file`, as -weights, of the network that black-box attacks are made on, instead of one that is trained")
-	o.elsewhere.define(fs)
+	o.elsewhere.Define(fs)
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
@@ -150,7 +151,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)
 	}
-	if err := o.elsewhere.check(o); err != nil {
+	if o.weights == "" && o.source == "" {
+		if err := nets.Refuse(o.given, "expected -weights or -source beside it"); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.elsewhere.Check(o.given); err != nil {
 		return nil, err
 	}
 	if o.weights != "" && len(o.archs) > 1 {

@@ -689,10 +689,10 @@ func TestStateDictFlags(t *testing.T) {
 	sets, err := sets.Open(t.Context(), data, nil)
 	require.NoError(t, err)
 	l := &lab{options: o}
-	read, got, err := l.read(l.newNetwork(subject{Data: sets, arch: cfg.Arch}, given))
+	read, err := l.read(l.newNetwork(subject{Data: sets, arch: cfg.Arch}, given))
 	require.NoError(t, err)
-	assert.Equal(t, cfg, got)
-	assert.Equal(t, digest(m), digest(read))
+	assert.Equal(t, cfg, read.Config)
+	assert.Equal(t, digest(m), digest(read.Model))
 
 	nowhere := filepath.Join(folder, "out")
 	for _, c := range []struct{ args, want string }{

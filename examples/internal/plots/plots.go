@@ -2,10 +2,13 @@
 package plots
 
 import (
+	"bytes"
 	"fmt"
+	"html"
 	"image/color"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strconv"
 
 	"github.com/org/snnrat/internal/atomicfile"
@@ -15,6 +18,7 @@ import (
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // Line is one curve of a figure.
@@ -46,41 +50,80 @@ type Figure struct {
 
 // Save writes the figure to folder/name.svg and folder/name.png.
 func (f Figure) Save(folder, name string) error {
-	p, err := f.plot()
-	if err != nil {
-		return fmt.Errorf("figure %s: %w", name, err)
-	}
-	legend := p.Legend
-	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
-	margin := vg.Points(8)
 	for _, format := range []string{"svg", "png"} {
 		c, err := draw.NewFormattedCanvas(18*vg.Centimeter, 10*vg.Centimeter, format)
-		if err != nil {
-			return fmt.Errorf("figure %s: %w", name, err)
+		if err == nil {
+			all := draw.New(c)
+			all.SetColor(color.White)
+			all.Fill(all.Rectangle.Path())
+			err = f.draw(all)
 		}
-		all := draw.New(c)
-		all.SetColor(color.White)
-		all.Fill(all.Rectangle.Path())
-		all = draw.Crop(all, margin, -margin, margin, -margin)
-		if f.Note != "" {
-			small := p.X.Label.TextStyle
-			small.Font.Size, small.Color = vg.Points(8), color.Gray{90}
-			small.XAlign, small.YAlign = text.XLeft, text.YBottom
-			all.FillText(small, all.Min, f.Note)
-			all = draw.Crop(all, 0, 0, small.Height(f.Note)+margin, 0)
+		if err == nil {
+			err = atomicfile.Write(filepath.Join(folder, name+"."+format), func(w io.Writer) error {
+				_, err := c.WriteTo(w)
+				return err
+			})
 		}
-		left := all.Size().X - legend.Rectangle(all).Size().X
-		p.Draw(draw.Crop(all, 0, left-margin-all.Size().X, 0, 0))
-		legend.Draw(draw.Crop(all, left, 0, 0, -vg.Points(24)))
-		err = atomicfile.Write(filepath.Join(folder, name+"."+format), func(w io.Writer) error {
-			_, err := c.WriteTo(w)
-			return err
-		})
 		if err != nil {
 			return fmt.Errorf("figure %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// margin is what surrounds a figure.
+var margin = vg.Points(8)
+
+// draw draws the figure.
+func (f Figure) draw(all draw.Canvas) error {
+	p, err := f.plot()
+	if err != nil {
+		return err
+	}
+	legend := p.Legend
+	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
+	all = draw.Crop(all, margin, -margin, margin, -margin)
+	if f.Note != "" {
+		small := p.X.Label.TextStyle
+		small.Font.Size, small.Color = vg.Points(8), color.Gray{90}
+		small.XAlign, small.YAlign = text.XLeft, text.YBottom
+		all.FillText(small, all.Min, f.Note)
+		all = draw.Crop(all, 0, 0, small.Height(f.Note)+margin, 0)
+	}
+	left := all.Size().X - legend.Rectangle(all).Size().X
+	p.Draw(draw.Crop(all, 0, left-margin-all.Size().X, 0, 0))
+	legend.Draw(draw.Crop(all, left, 0, 0, -vg.Points(24)))
+	return nil
+}
+
+// svgTag is the tag that begins an SVG element, and what precedes it in a file.
+var svgTag = regexp.MustCompile(`(?s)^.*?<svg[^>]*>`)
+
+// Inline returns the figure as an element of an HTML page, without a title and a legend. It has
+// no background, and the size of the element that holds it. alt describes it to readers who do
+// not see it.
+func (f Figure) Inline(alt string) ([]byte, error) {
+	f.Title = ""
+	p, err := f.plot()
+	if err != nil {
+		return nil, fmt.Errorf("figure %s: %w", alt, err)
+	}
+	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
+	const width, height = 12 * vg.Centimeter, 8 * vg.Centimeter
+	c := vgsvg.New(width, height)
+	p.Draw(draw.Crop(draw.New(c), 0, -margin, 0, -margin))
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return nil, fmt.Errorf("figure %s: %w", alt, err)
+	}
+	tag := fmt.Sprintf(`<svg viewBox="0 0 %.5g %.5g" role="img" aria-label="%s">`, width.Points(), height.Points(), html.EscapeString(alt))
+	return svgTag.ReplaceAllLiteral(b.Bytes(), []byte(tag)), nil
+}
+
+// Color returns the color of the lines with this index, such as #0072b2.
+func Color(index int) string {
+	c := palette[index%len(palette)]
+	return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)
 }
 
 func (f Figure) plot() (*plot.Plot, error) {

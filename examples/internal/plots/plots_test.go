@@ -1,6 +1,7 @@
 package plots
 
 import (
+	"encoding/xml"
 	"image/png"
 	"math"
 	"os"
@@ -46,6 +47,31 @@ func TestSave(t *testing.T) {
 	files, err := os.ReadDir(folder)
 	require.NoError(t, err)
 	assert.Len(t, files, 2, "nothing half-written")
+}
+
+// An inline figure is one element that refers to nothing outside, with its description.
+func TestInline(t *testing.T) {
+	f := Figure{Title: "title", X: "a <b> & c", XTicks: []float64{1, 10}, LogX: true, Lines: []Line{{Name: "one", X: []float64{1, 10}, Y: []float64{50, 20}}}}
+	svg, err := f.Inline(`says "x < y"`)
+	require.NoError(t, err)
+	var root struct {
+		XMLName xml.Name
+		Attrs   []xml.Attr `xml:",any,attr"`
+	}
+	require.NoError(t, xml.Unmarshal(svg, &root))
+	attrs := map[string]string{}
+	for _, a := range root.Attrs {
+		attrs[a.Name.Local] = a.Value
+	}
+	assert.Equal(t, "svg", root.XMLName.Local)
+	assert.Equal(t, map[string]string{"viewBox": "0 0 340.16 226.77", "role": "img", "aria-label": `says "x < y"`}, attrs)
+	assert.NotContains(t, string(svg), "://")
+	assert.NotContains(t, string(svg), "title")
+	assert.Contains(t, string(svg), ">a &lt;b&gt; &amp; c<")
+	assert.Equal(t, "#0072b2", Color(0))
+	f.Lines[0].Y[0] = math.NaN()
+	_, err = f.Inline("bad")
+	assert.ErrorContains(t, err, "figure bad: one: ")
 }
 
 // A logarithmic axis of one value has room on both sides of it.
