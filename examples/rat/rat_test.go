@@ -349,6 +349,9 @@ func TestZeroGradient(t *testing.T) {
 	require.Len(t, want, 3*8)
 	assert.Equal(t, res.Black["vanilla"].Outcomes[1].ZeroGradient, res.Black["rat"].Outcomes[1].ZeroGradient)
 	_, after, _ := strings.Cut(stdout, "RAT trained at ε = 8/255.\n")
+	// The checks of the batteries see it, too.
+	assert.Positive(t, res.White["vanilla"].Battery.Faults())
+	want = slices.Insert(want, 0, res.faults())
 	assert.True(t, strings.HasPrefix(after, strings.Join(want, "")+"\n"), stdout)
 }
 
