@@ -83,7 +83,7 @@ func (l *lab) settings() any {
 	}
 	s := map[string]any{
 		"experiment": l.Exp, "weights": l.weights, "network": l.described, "width": l.Width, "T": l.T, "test_images": l.Test,
-		"test_eps_255": l.TestEps, "test_alpha": l.TestAlpha, "test_steps": l.TestSteps, "seed": l.Seed,
+		"test_eps_255": l.TestEps, "test_alpha": l.TestAlpha, "test_steps": l.TestSteps, "battery": l.Battery, "seed": l.Seed,
 	}
 	if l.source != "" {
 		s["source"] = l.source

@@ -27,6 +27,8 @@ type record struct {
 	Identity string           `json:"identity"`         // digest of all that outcomes depend on
 	Labels   []int            `json:"labels"`           // of the test images
 	Outcomes []trials.Outcome `json:"outcomes"`
+	// Batteries holds the reports of batteries. That of a battery in progress is partial.
+	Batteries []*trials.BatteryOutcome `json:"batteries,omitempty"`
 }
 
 // judged is a network that can be attacked.
@@ -106,6 +108,17 @@ func (r *record) validate(want *record, classes int) error {
 	if !slices.Equal(r.Labels, want.Labels) {
 		return errors.New("labels of other images: expected those of the test images")
 	}
+	for _, b := range r.Batteries {
+		if b == nil {
+			return errors.New("a battery is null: expected its report")
+		}
+		if err := b.Validate(want.Labels, classes); err != nil {
+			return err
+		}
+		if r.battery(b.Trial) != b {
+			return fmt.Errorf("%v: expected one report of a battery", b.Trial)
+		}
+	}
 	for i, o := range r.Outcomes {
 		if err := o.Validate(want.Labels, classes); err != nil {
 			return err
@@ -117,8 +130,33 @@ func (r *record) validate(want *record, classes int) error {
 	return nil
 }
 
+// battery returns what there is of a battery, or nil.
+func (r *record) battery(t trials.Trial) *trials.BatteryOutcome {
+	for _, b := range r.Batteries {
+		if b.Trial == t {
+			return b
+		}
+	}
+	return nil
+}
+
+// done returns the share of the images for which a trial has been made, in [0,1].
+func (r *record) done(t trials.Trial) float64 {
+	if b := r.battery(t); b != nil {
+		return float64(len(b.Report.Results)) / float64(len(r.Labels))
+	}
+	if r.find(t) != nil {
+		return 1
+	}
+	return 0
+}
+
 // find returns the outcome of a trial, or nil.
 func (r *record) find(t trials.Trial) *trials.Outcome {
+	if b := r.battery(t); b != nil && !b.Report.Partial {
+		o := b.Outcome()
+		return &o
+	}
 	for i := range r.Outcomes {
 		if r.Outcomes[i].Trial == t {
 			return &r.Outcomes[i]
@@ -133,6 +171,9 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	r, path, err := a.open(d)
 	if err != nil {
 		return err
+	}
+	if t.Preset != "" {
+		return a.besiege(ctx, d, t, r, path, progress)
 	}
 	cfg := attack.DefaultConfig()
 	cfg.Key = a.key()
@@ -164,4 +205,19 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 		keep(t, o)
 	}
 	return runs.WriteRecord(path, r)
+}
+
+// besiege runs a battery around the images that the record has not, and saves its report.
+func (a archive) besiege(ctx context.Context, d duel, t trials.Trial, r *record, path string, progress func(share float64)) error {
+	b := r.battery(t)
+	if b == nil {
+		b = &trials.BatteryOutcome{Trial: t, Report: &attack.BatteryReport{Partial: true}}
+		r.Batteries = append(r.Batteries, b)
+	}
+	save := func() error { return runs.WriteRecord(path, r) }
+	step := func() { progress(1 / float64(d.test.N)) }
+	if err := b.Run(ctx, d.network.model, d.test, rng.New(a.seed).Derive("battery", 0), step, save); err != nil {
+		return fmt.Errorf("%s: %w", d.network.name, err)
+	}
+	return save()
 }

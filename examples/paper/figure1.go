@@ -17,7 +17,11 @@ var figure1 = experiment{
 	plan: func(o *options) (needs []need) {
 		for _, black := range []bool{false, true} {
 			for _, m := range []method{rat, vanilla} {
-				needs = append(needs, need{method: m, source: black, trials: curve(o)})
+				n := need{method: m, source: black, trials: curve(o)}
+				if !black {
+					n.trials = append(n.trials, o.battery(largest)...)
+				}
+				needs = append(needs, n)
 			}
 		}
 		return needs
@@ -26,7 +30,10 @@ var figure1 = experiment{
 }
 
 // radii are the ε of figure1, in 255ths.
-var radii = []float64{1, 2, 4, 6, 8, 12, 16}
+var radii = []float64{1, 2, 4, 6, 8, 12, largest}
+
+// largest is the radius of the battery, as the worst case is that over all radii.
+const largest = 16
 
 func curve(o *options) (list []trials.Trial) {
 	for _, eps := range radii {
@@ -52,7 +59,8 @@ func reportFigure1(_ context.Context, l *lab) (*report, error) {
 		for _, eps := range radii {
 			t[0] = append(t[0], fmt.Sprint(eps))
 		}
-		t[0] = append(t[0], "worst case")
+		t[0] = append(append(t[0], l.batteryHeading()...), "worst case")
+		columns := append(append([]trials.Trial{trials.Clean}, curve(l.options)...), l.battery(largest)...)
 		for _, n := range l.needs {
 			sum, err := l.summarize(s, n)
 			if err != nil {
@@ -67,14 +75,17 @@ func reportFigure1(_ context.Context, l *lab) (*report, error) {
 				line.Color = 1
 			}
 			for _, o := range sum.Outcomes {
-				line.X, line.Y = append(line.X, o.Eps), append(line.Y, 100*o.Accuracy)
+				if o.Preset == "" {
+					line.X, line.Y = append(line.X, o.Eps), append(line.Y, 100*o.Accuracy)
+				}
 			}
 			f.Lines = append(f.Lines, line)
-			addScore(&t, line.Name, sum, append([]trials.Trial{trials.Clean}, n.trials...))
+			addScore(&t, line.Name, sum, columns)
 		}
 		r.figures[l.fileName("figure1", s)] = f
 		r.text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
+	r.text += "\n" + l.worstCaseNote("every attack of the row", largest)
 	r.results = all
 	return r, nil
 }

@@ -40,7 +40,8 @@ var figure2 = experiment{
 }
 
 func betaTrials(o *options) []trials.Trial {
-	return []trials.Trial{o.trial("FGSM", snn.BPTT{}), o.trial("PGD", snn.BPTR{}), o.trial("PGD", snn.BPTT{})}
+	list := []trials.Trial{o.trial("FGSM", snn.BPTT{}), o.trial("PGD", snn.BPTR{}), o.trial("PGD", snn.BPTT{})}
+	return append(list, o.battery(o.TestEps)...)
 }
 
 // distanceRadii are the ε, in 255ths, at which spikes are compared.
@@ -143,7 +144,7 @@ func drawBetas(l *lab, a *anatomy) (plots.Figure, string) {
 	for _, beta := range l.betas {
 		addScore(&t, fmt.Sprint(beta), a.Betas[fmt.Sprint(beta)], list)
 	}
-	return f, t.String()
+	return f, t.String() + l.worstCaseNote("every attack of the row", l.TestEps)
 }
 
 // pairs lists the networks that figure2 compares: without and with the projection, on clean

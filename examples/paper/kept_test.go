@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -47,7 +48,7 @@ func TestKill(t *testing.T) {
 	most := clitest.Kills(t)
 	data, whole := cifar(t), t.TempDir()
 	args := func(out string) []string {
-		return small("table2", data, out, "-T", "1", "-arch", "conv4 A | fc", "-train", "20", "-test", "5")
+		return small("table2", data, out, "-T", "1", "-arch", "conv4 A | fc", "-train", "20", "-test", "5", "-battery", "quick")
 	}
 	_, stderr, code := clitest.Run(t, args(whole)...)
 	require.Zero(t, code, stderr)
@@ -124,6 +125,9 @@ func lonely(t *testing.T) (archive, duel, trials.Trial) {
 	cfg.Steps = 1
 	m, err := zoo.New(cfg, rng.New(1))
 	require.NoError(t, err)
+	clean, err := attack.Evaluate(t.Context(), m, test, nil, attack.DefaultConfig())
+	require.NoError(t, err)
+	test.Labels = clean.Clean.Predicted // so that attacks have something to do
 	a, d := archive{t.TempDir(), 1, "v1"}, duel{network: newJudged("network", m), test: test}
 	trial := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7)
 	require.NoError(t, a.judge(t.Context(), d, trial, func(float64) {}))
@@ -133,23 +137,29 @@ func lonely(t *testing.T) (archive, duel, trials.Trial) {
 // Any change of an evaluation's file is refused by its name.
 func TestChangedEvaluation(t *testing.T) {
 	a, d, trial := lonely(t)
+	require.NoError(t, a.judge(t.Context(), d, trials.Battery("quick", 8), func(float64) {}))
 	want, path, err := a.open(d)
 	require.NoError(t, err)
 	require.NotNil(t, want.find(trial))
+	require.NotNil(t, want.find(trials.Battery("quick", 8)))
 	clitest.ChangeBits(t, path, func() error { _, _, err := a.open(d); return err })
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	// Content that a checksum does not show to be wrong.
 	for name, change := range map[string]func(*record){
-		"expected 20":                     func(r *record) { r.Outcomes[1].Predicted = r.Outcomes[1].Predicted[:19] },
-		"class 10 of image 3":             func(r *record) { r.Outcomes[1].Predicted[3] = 10 },
-		"class -1 of image 3":             func(r *record) { r.Outcomes[1].Predicted[3] = -1 },
-		"as the predictions say":          func(r *record) { r.Outcomes[1].Accuracy += 0.05 },
-		"image 20 has a zero gradient":    func(r *record) { r.Outcomes[1].ZeroGradient = []int{20} },
-		"image 1 has a zero gradient":     func(r *record) { r.Outcomes[1].ZeroGradient = []int{1, 1} },
-		"expected one outcome of a trial": func(r *record) { r.Outcomes[1].Trial = r.Outcomes[0].Trial },
-		"labels of other images":          func(r *record) { r.Labels[0]++ },
-		"expected those of network":       func(r *record) { r.Source = "other" },
+		"expected 20":                      func(r *record) { r.Outcomes[1].Predicted = r.Outcomes[1].Predicted[:19] },
+		"class 10 of image 3":              func(r *record) { r.Outcomes[1].Predicted[3] = 10 },
+		"class -1 of image 3":              func(r *record) { r.Outcomes[1].Predicted[3] = -1 },
+		"as the predictions say":           func(r *record) { r.Outcomes[1].Accuracy += 0.05 },
+		"image 20 has a zero gradient":     func(r *record) { r.Outcomes[1].ZeroGradient = []int{20} },
+		"image 1 has a zero gradient":      func(r *record) { r.Outcomes[1].ZeroGradient = []int{1, 1} },
+		"expected one outcome of a trial":  func(r *record) { r.Outcomes[1].Trial = r.Outcomes[0].Trial },
+		"a battery is null":                func(r *record) { r.Batteries[0] = nil },
+		"expected one report of a battery": func(r *record) { r.Batteries = append(r.Batteries, r.Batteries[0]) },
+		"results of 19 images":             func(r *record) { r.Batteries[0].Report.Results = r.Batteries[0].Report.Results[:19] },
+		"quick battery ε=8/255: label":     func(r *record) { r.Batteries[0].Report.Results[3].Label++ },
+		"labels of other images":           func(r *record) { r.Labels[0]++ },
+		"expected those of network":        func(r *record) { r.Source = "other" },
 	} {
 		require.NoError(t, os.WriteFile(path, b, 0o644))
 		r := &record{}

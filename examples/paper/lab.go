@@ -96,6 +96,8 @@ type lab struct {
 	networks map[string]*network
 	loaded   map[string]*judged
 	history  map[string][]train.Metrics
+	// faults has the number of faults that checks of batteries found.
+	faults map[string]int
 }
 
 // Below the folder -out.
@@ -117,7 +119,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		options: o, stdout: stdout,
 		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
 		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version},
-		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{},
+		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{}, faults: map[string]int{},
 	}
 	if o.models != "" {
 		l.cabinet = cabinet{o.models, true}
@@ -288,8 +290,16 @@ func (l *lab) check() (work float64, err error) {
 
 // work is the work of a trial of a need, in forward passes of an image.
 func (l *lab) work(s subject, n need, t trials.Trial) float64 {
-	return float64(s.Test.N) * t.Work(1) * l.network(s, n).slow
+	net := l.network(s, n)
+	work := float64(s.Test.N) * t.Work(1) * net.slow
+	if t.Preset != "" && net.Network.Poisson {
+		work *= batteryDraws
+	}
+	return work
 }
+
+// batteryDraws is the number of draws that a battery averages over for random networks.
+const batteryDraws = 10
 
 // make trains the networks and makes the evaluations that are missing.
 func (l *lab) make(ctx context.Context) error {
@@ -356,8 +366,8 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 		if err != nil {
 			return err
 		}
+		l.meter.Skip(r.done(t) * l.work(s, n, t))
 		if r.find(t) != nil {
-			l.meter.Skip(l.work(s, n, t))
 			continue
 		}
 		if err := l.archive.judge(ctx, d, t, func(share float64) {

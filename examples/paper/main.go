@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/nets"
 	"github.com/org/snnrat/examples/internal/sets"
@@ -40,6 +41,7 @@ type options struct {
 	TestEps   float64 `json:"test_eps_255"`
 	TestAlpha float64 `json:"test_alpha"`
 	TestSteps int     `json:"test_steps"`
+	Battery   string  `json:"battery"` // a preset, or none
 	Seed      uint64  `json:"seed"`
 
 	data, archs list
@@ -115,6 +117,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
 	cli.Var(fs, &o.TestAlpha, "test-alpha", 0.01, "(0, 1]", "step α of PGD and BIM at test")
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
+	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery that white-box worst cases count, too: quick, standard or thorough; none leaves it out, which saves most of the time of evaluation")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
@@ -135,6 +138,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if err := o.applyScale(fs); err != nil {
 		return nil, err
+	}
+	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil && o.Battery != noBattery {
+		return nil, fmt.Errorf("-battery: %w, or %s", err, noBattery)
 	}
 	if len(o.data) == 0 {
 		return nil, fmt.Errorf("-data is missing: expected %s", sets.Expected)
@@ -187,6 +193,7 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		{"hire-periods hire-eps rate-steps", o.Exp == table4.name, "only table4 has it"},
 		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
 		{"test-eps", o.Exp != figure1.name, "figure1 has its own radii"},
+		{"battery", o.Exp != timing.name, "timing has no worst case"},
 		{"models", o.Exp != timing.name, "timing trains networks of its own"},
 		{"train epochs batch lr eps beta row-share weight-decay models", o.weights == "", "no network is trained beside -weights"},
 	} {

@@ -31,13 +31,16 @@ import (
 
 func TestMain(m *testing.M) { clitest.Main(m, main) }
 
-// small are flags for an experiment that takes no time.
+// small are flags for an experiment that takes no time. It has no battery.
 func small(exp, data, out string, more ...string) []string {
 	switch exp {
 	case "figure2":
 		more = append(more, "-betas", "0.001,0.002")
 	case "table4":
 		more = append(more, "-rate-steps", "4")
+	}
+	if exp != "timing" {
+		more = append([]string{"-battery", "none"}, more...)
 	}
 	return append([]string{
 		"-exp", exp, "-data", data, "-out", out, "-arch", "conv8 A conv16 A | fc", "-scale", "tiny", "-T", "2",
@@ -88,10 +91,11 @@ func files(t *testing.T, folder string) map[string]string {
 // What table2 prints and keeps is of one piece, and a second run does nothing again.
 func TestTable2(t *testing.T) {
 	data, out := cifar(t), t.TempDir()
-	stdout, stderr, code := clitest.Run(t, small("table2", data, out)...)
+	args := small("table2", data, out, "-battery", "quick")
+	stdout, stderr, code := clitest.Run(t, args...)
 	require.Zero(t, code, stderr)
 	assert.Contains(t, stdout, "Scale tiny: width 1, T = 2, 60 training images, 2 epochs in batches of 16")
-	for _, row := range []string{"clean", "noise", "FGSM", "RFGSM", "PGD", "BIM", "worst case"} {
+	for _, row := range []string{"clean", "noise", "FGSM", "RFGSM", "PGD", "BIM", "battery", "worst case"} {
 		assert.Contains(t, stdout, "\n"+row+" ")
 	}
 	before := files(t, out)
@@ -132,10 +136,18 @@ func TestTable2(t *testing.T) {
 					}
 				}
 			}
-			require.Len(t, r.Outcomes, len(sum.Outcomes), name)
+			if sum.Source == "" {
+				require.Len(t, r.Batteries, 1)
+				assert.Equal(t, trials.Battery("quick", 8), r.Batteries[0].Trial)
+				assert.Equal(t, r.Batteries[0].Report.Checks, sum.Checks)
+			} else {
+				assert.Empty(t, r.Batteries)
+			}
+			require.Len(t, sum.Outcomes, len(r.Outcomes)+len(r.Batteries), name)
 			worst := 20
 			for i, label := range r.Labels {
-				if slices.ContainsFunc(r.Outcomes, func(o trials.Outcome) bool { return o.Attack != "noise" && o.Predicted[i] != label }) {
+				if slices.ContainsFunc(r.Outcomes, func(o trials.Outcome) bool { return o.Attack != "noise" && o.Predicted[i] != label }) ||
+					slices.ContainsFunc(r.Batteries, func(b *trials.BatteryOutcome) bool { return b.Report.Results[i].BrokenBy != attack.Survived }) {
 					worst--
 				}
 			}
@@ -146,7 +158,7 @@ func TestTable2(t *testing.T) {
 	assert.Equal(t, 3, networks, "vanilla, source, rat")
 	assert.Equal(t, 4, evaluations, "two networks, white-box and black-box")
 
-	again, stderr, code := clitest.Run(t, small("table2", data, out)...)
+	again, stderr, code := clitest.Run(t, args...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, stdout, again)
 	assert.NotContains(t, stderr, "epoch")
@@ -178,10 +190,16 @@ func TestShared(t *testing.T) {
 		{"figure2", 8, []string{"0.001 ", "vanilla ", "reg ", "mix ", "rat "}, []string{"figure2-beta", "figure2-distance", "figure2-singular-values"}},
 		{"timing", 8, []string{"forward ", "FGSM ", "PGD ", "vanilla step ", "RAT "}, nil},
 	} {
-		stdout, stderr, code := clitest.Run(t, small(c.exp, data, out)...)
+		few := []string{"-test", "3"}
+		if c.exp != "timing" {
+			few = append(few, "-battery", "quick")
+		}
+		stdout, stderr, code := clitest.Run(t, small(c.exp, data, out, few...)...)
 		require.Zero(t, code, stderr)
 		assert.Len(t, networks(), c.networks, "%s: %v", c.exp, stderr)
 		assert.Contains(t, stdout, "Scale tiny: ")
+		assert.Equal(t, c.exp != "timing", strings.Contains(stdout, "  battery  worst case\n"), stdout)
+		assert.Equal(t, c.exp != "timing", strings.Contains(stdout, "also counts the quick battery"), stdout)
 		for _, row := range c.rows {
 			assert.Contains(t, stdout, "\n"+row, c.exp)
 		}
@@ -193,7 +211,7 @@ func TestShared(t *testing.T) {
 		}
 	}
 	// The networks are usable elsewhere, and nothing is trained there.
-	stdout, stderr, code := clitest.Run(t, small("table3", data, t.TempDir(), "-models", filepath.Join(out, "networks"))...)
+	stdout, stderr, code := clitest.Run(t, small("table3", data, t.TempDir(), "-test", "3", "-battery", "quick", "-models", filepath.Join(out, "networks"))...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stderr, "epoch")
 	assert.Equal(t, files(t, out)["table3.txt"], stdout)
@@ -357,7 +375,7 @@ func TestWeights(t *testing.T) {
 	assert.NotRegexp(t, `\d \(`, stdout, "one network alone")
 	var got struct{ Results []comparison }
 	require.NoError(t, json.Unmarshal([]byte(files(t, out)["table2.json"]), &got))
-	require.Len(t, got.Results[0].White["weights"].Outcomes, 1+8+1+3)
+	require.Len(t, got.Results[0].White["weights"].Outcomes, 1+8+1+3+1)
 	assert.Empty(t, got.Results[0].Black)
 
 	// The same network as safetensors, attacked by way of itself.
@@ -447,7 +465,7 @@ func TestOwnWeights(t *testing.T) {
 	require.Len(t, got.Results, 1)
 	assert.Equal(t, "conv8 A | fc, CIFAR-10", got.Results[0].Subject)
 	assert.Len(t, got.Results[0].Black, 1)
-	assert.Subset(t, got.Options, map[string]any{"width": 0.5, "T": 3.0, "test_images": 20.0, "test_eps_255": 8.0, "weights": file, "source": source})
+	assert.Subset(t, got.Options, map[string]any{"width": 0.5, "T": 3.0, "test_images": 20.0, "test_eps_255": 8.0, "battery": "quick", "weights": file, "source": source})
 	assert.Equal(t, 1000.0, got.Options["network"].(map[string]any)["threshold"])
 	for _, name := range []string{"train_images", "epochs", "lr", "eps_255", "beta"} {
 		assert.NotContains(t, got.Options, name, "nothing was trained")
@@ -491,6 +509,8 @@ func TestBadInput(t *testing.T) {
 		{"-exp timing -data nowhere -rate-steps 8", "-rate-steps 8: only table4 has it"},
 		{"-exp table3 -data nowhere -source x", "-source x: only table2 and figure1 have black-box attacks"},
 		{"-exp figure1 -data nowhere -test-eps 8", "-test-eps 8: figure1 has its own radii"},
+		{"-exp table2 -data nowhere -battery fast", `-battery: attack: preset "fast": expected one of quick, standard, thorough, or none`},
+		{"-exp timing -data nowhere -battery quick", "-battery quick: timing has no worst case: expected no -battery with -exp timing"},
 		{"-exp timing -data nowhere -models x", "-models x: timing trains networks of its own"},
 		{"-exp table2 -data nowhere -weights x -epochs 3", "-epochs 3: no network is trained beside -weights: expected no -epochs with -exp table2"},
 		{"-exp table2 -data nowhere -weights x -models y", "-models y: no network is trained beside -weights"},

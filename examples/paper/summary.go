@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/trials"
 )
 
@@ -12,9 +15,11 @@ type summary struct {
 	Network string `json:"network"`
 	Source  string `json:"source,omitempty"` // of black-box attacks
 	// WorstCase is the share of the images that are classified as labelled when clean
-	// and under all attacks of the outcomes; noise is none.
+	// and under all attacks of the outcomes, the battery included; noise is none.
 	WorstCase float64 `json:"worst_case_accuracy"`
 	Outcomes  []score `json:"outcomes"`
+	// Checks are those of the battery.
+	Checks []attack.Check `json:"battery_checks,omitempty"`
 }
 
 // score is the accuracy in a trial, in [0,1], and the paper's at the same settings if it
@@ -46,17 +51,24 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 			sc.Paper = &p
 		}
 		sum.Outcomes = append(sum.Outcomes, sc)
+		if b := r.battery(t); b != nil {
+			sum.Checks = b.Report.Checks
+			l.faults[r.Network] = b.Faults()
+		}
 	}
 	sum.WorstCase = trials.WorstCase(r.Labels, outcomes)
 	return sum, nil
 }
 
 // percent returns the accuracy in a trial, as a table has it, and the paper's, "–" if it
-// reports none at the same settings.
+// reports none at the same settings, and "" for batteries, of which it has none.
 func (s *summary) percent(t trials.Trial) (ours, paper string) {
 	for _, o := range s.Outcomes {
 		if o.Trial != t {
 			continue
+		}
+		if o.Preset != "" {
+			return percent(o.Accuracy), ""
 		}
 		if o.Paper == nil {
 			return percent(o.Accuracy), "–"
@@ -67,3 +79,38 @@ func (s *summary) percent(t trials.Trial) (ours, paper string) {
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f", 100*x) }
+
+// noBattery is the value of -battery that leaves the battery out.
+const noBattery = "none"
+
+// battery lists the battery of white-box worst cases, unless the flags leave it out.
+func (o *options) battery(eps float64) []trials.Trial {
+	if o.Battery == noBattery {
+		return nil
+	}
+	return []trials.Trial{trials.Battery(o.Battery, eps)}
+}
+
+// batteryHeading is the heading of the battery's column, if there is one.
+func (o *options) batteryHeading() (heading []string) {
+	for range o.battery(o.TestEps) {
+		heading = append(heading, "battery")
+	}
+	return heading
+}
+
+// worstCaseNote explains the worst cases of a table, over these attacks and a battery of radius
+// eps. The table's summaries must have been made.
+func (l *lab) worstCaseNote(attacks string, eps float64) string {
+	note := fmt.Sprintf("Worst case: images classified as labelled when clean and under %s.\n", attacks)
+	if l.Battery == noBattery {
+		return note + "It counts these attacks alone, as -battery none leaves the battery out.\n"
+	}
+	note += fmt.Sprintf("White-box, it also counts the %s battery at ε = %v/255, whose attacks an image meets until one breaks it.\n", l.Battery, eps)
+	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
+		if n := l.faults[name]; n > 0 {
+			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.Exp)
+		}
+	}
+	return note
+}

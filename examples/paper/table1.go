@@ -19,6 +19,7 @@ var table1 = experiment{
 				n.trials = append(n.trials, o.trial(name, g))
 			}
 		}
+		n.trials = append(n.trials, o.battery(o.TestEps)...)
 		return []need{n}
 	},
 	report: reportTable1,
@@ -33,7 +34,7 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 			t[1] = append(t[1], fmt.Sprint(g))
 		}
 	}
-	t[0] = append(t[0], "worst case")
+	t[0] = append(append(t[0], l.batteryHeading()...), "worst case")
 	for _, s := range l.subjects {
 		sum, err := l.summarize(s, l.needs[0])
 		if err != nil {
@@ -42,7 +43,7 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 		all[s.String()] = sum
 		addScore(&t, s.String(), sum, append([]trials.Trial{trials.Clean}, l.needs[0].trials...))
 	}
-	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n%s\n%v\n%s", l.TestEps, l.aboutPaper(), t, worstCaseNote)
+	text := fmt.Sprintf("Accuracy in %% of vanilla networks under white-box attacks at ε = %v/255\n%s\n%v\n%s", l.TestEps, l.aboutPaper(), t, l.worstCaseNote("every attack of the table's part", l.TestEps))
 	return &report{text: text, results: all}, nil
 }
 
@@ -54,7 +55,7 @@ func addScore(t *tables.Table, name string, sum *summary, list []trials.Trial) {
 	for _, tr := range list {
 		a, p := sum.percent(tr)
 		ours, paper = append(ours, a), append(paper, p)
-		known = known || p != "–"
+		known = known || p != "–" && p != ""
 	}
 	t.Add(append(ours, percent(sum.WorstCase))...)
 	if known {

@@ -48,14 +48,14 @@ func blackBox(o *options) (list []trials.Trial) {
 	return list
 }
 
-// whiteBox lists the attacks of Table 2, noise, and attacks by CBA. The paper has CBA in
-// Table 1 only, but the worst case needs the strongest attacks.
+// whiteBox lists the attacks of Table 2, noise, attacks by CBA, and the battery. The paper has
+// CBA in Table 1 only, but the worst case needs the strongest attacks.
 func whiteBox(o *options) []trials.Trial {
 	list := append(blackBox(o), trials.Noise(o.TestEps))
 	for _, name := range table1Attacks {
 		list = append(list, o.trial(name, snn.CBA{}))
 	}
-	return list
+	return append(list, o.battery(o.TestEps)...)
 }
 
 // table1Attacks are the attacks of Table 1.
@@ -96,11 +96,8 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 		all = append(all, c)
 		text += fmt.Sprintf("\n%v\n%v", s, c.table(l.options))
 	}
-	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
+	return &report{text: text + "\n" + l.worstCaseNote("every attack of the table's part", l.TestEps), results: all}, nil
 }
-
-// worstCaseNote explains the tables.
-const worstCaseNote = "Worst case: images classified as labelled when clean and under every attack of the table's part.\n"
 
 // table returns the comparison in the form of the paper's table, with its figures below ours.
 func (c comparison) table(o *options) tables.Table {
@@ -143,6 +140,9 @@ func (c comparison) table(o *options) tables.Table {
 			white = append(slices.Clone(both), o.trial(name, snn.CBA{}))
 		}
 		row(name, white, both)
+	}
+	if list := o.battery(o.TestEps); list != nil {
+		row("battery", list, nil)
 	}
 	worst := func(s *summary) string { return percent(s.WorstCase) }
 	t.Add("worst case", cell(c.White, worst), "", "", cell(c.Black, worst))

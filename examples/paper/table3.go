@@ -37,7 +37,8 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 				columns = append(columns, l.trial(name, g))
 			}
 		}
-		t[1] = append(t[1], "worst case")
+		t[1] = append(append(t[1], l.batteryHeading()...), "worst case")
+		columns = append(columns, l.battery(l.TestEps)...)
 		for _, n := range l.needs {
 			sum, err := l.summarize(s, n)
 			if err != nil {
@@ -49,6 +50,6 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\nWorst case: images classified as labelled when clean, under every attack of the table and under " +
-		strings.Join(table1Attacks, ", ") + " by CBA.\n", results: all}, nil
+	return &report{text: text + "\n" + l.worstCaseNote(
+		"every attack of the table and under "+strings.Join(table1Attacks, ", ")+" by CBA", l.TestEps), results: all}, nil
 }

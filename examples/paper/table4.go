@@ -34,7 +34,7 @@ func defenceTrials(o *options) []trials.Trial {
 			list = append(list, o.trial(name, g))
 		}
 	}
-	return list
+	return append(list, o.battery(o.TestEps)...)
 }
 
 func reportTable4(_ context.Context, l *lab) (*report, error) {
@@ -48,7 +48,7 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 		for range 2 {
 			t[1] = append(t[1], table1Attacks...)
 		}
-		t[1] = append(t[1], "worst case")
+		t[1] = append(append(t[1], l.batteryHeading()...), "worst case")
 		for _, n := range l.needs {
 			sum, err := l.summarize(s, n)
 			if err != nil {
@@ -59,5 +59,5 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 		}
 		text += fmt.Sprintf("\n%v\n%v", s, t)
 	}
-	return &report{text: text + "\n" + worstCaseNote, results: all}, nil
+	return &report{text: text + "\n" + l.worstCaseNote("every attack of the table's part", l.TestEps), results: all}, nil
 }

@@ -29,6 +29,9 @@ func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
 	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
 
+// quick returns the battery of the table.
+func quick(o *options) trials.Trial { return trials.Battery("quick", o.TestEps) }
+
 // listTrials returns the trials of an evaluation, except that of the clean images: those of
 // the table and those of the curves, each once.
 func listTrials(o *options, white bool) (list []trials.Trial) {
@@ -86,6 +89,9 @@ func (e evaluation) work(o *options) float64 {
 func (j *job) evaluationWork() (work float64) {
 	for _, e := range evaluations {
 		work += float64(j.Test.N) * e.work(j.options)
+		if e.source == "" {
+			work += float64(j.Test.N) * quick(j.options).Work(len(e.judged))
+		}
 	}
 	return work
 }
@@ -112,15 +118,42 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 			}
 			j.meter.Finished("attacks: " + e.title)
 		}
-		to := res.White
-		if e.source != "" {
-			to = res.Black
-		}
 		for i, name := range e.judged {
-			to[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps)
+			if e.source != "" {
+				res.Black[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, nil)
+				continue
+			}
+			battery, err := j.battery(ctx, nets.models[name], name)
+			if err != nil {
+				return nil, err
+			}
+			res.White[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, battery)
 		}
 	}
 	return res, nil
+}
+
+// battery runs the battery around the images whose results the journal does not hold.
+func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*trials.BatteryOutcome, error) {
+	b := &trials.BatteryOutcome{Trial: quick(j.options), Report: &attack.BatteryReport{Partial: true, Results: j.journal.Batteries[name]}}
+	if b.Validate(j.Test.Labels, j.Test.Classes) != nil {
+		b.Report.Results = nil
+	}
+	j.meter.Skip(float64(len(b.Report.Results)) * b.Work(1))
+	save := func() error {
+		j.journal.Batteries[name] = b.Report.Results
+		return j.journal.save()
+	}
+	progress := func() { j.meter.Add(b.Work(1), "battery: "+name) }
+	err := b.Run(ctx, m, j.Test, rng.New(j.Seed).Derive("battery", 0), progress, save)
+	if err == nil {
+		err = save()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attacks: %s: %w", name, err)
+	}
+	j.meter.Finished("attacks: battery: " + name)
+	return b, nil
 }
 
 // fit reports whether a journal's outcomes are those of an evaluation.

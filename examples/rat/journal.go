@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 )
@@ -25,6 +26,8 @@ type journal struct {
 	// Judged has, by the evaluation's title, the outcomes of each network: of the clean
 	// images, and of the trials in their order.
 	Judged map[string][][]trials.Outcome `json:"judged"`
+	// Batteries has, by the network's name, the images that the battery is done with.
+	Batteries map[string][]attack.ImageResult `json:"batteries"`
 
 	folder string
 }
@@ -48,7 +51,7 @@ func openJournal(o *options, images int) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{Flags: o.given, Version: version, Judged: map[string][][]trials.Outcome{}, folder: o.out}
+	j := &journal{Flags: o.given, Version: version, Judged: map[string][][]trials.Outcome{}, Batteries: map[string][]attack.ImageResult{}, folder: o.out}
 	old := &journal{folder: o.out}
 	err = runs.ReadRecord(j.path(), old, runs.Budget(images))
 	none := errors.Is(err, fs.ErrNotExist)
@@ -98,6 +101,9 @@ func (j *journal) goOn(old *journal) error {
 	}
 	if old.Version == j.Version && old.Judged != nil {
 		j.Judged = old.Judged
+		if old.Batteries != nil {
+			j.Batteries = old.Batteries
+		}
 	}
 	return nil
 }
@@ -106,7 +112,7 @@ func (j *journal) save() error { return runs.WriteRecord(j.path(), j) }
 
 // complete removes all that a run needs to be resumed.
 func (j *journal) complete() error {
-	j.Completed, j.Judged = true, nil
+	j.Completed, j.Judged, j.Batteries = true, nil, nil
 	if err := j.save(); err != nil {
 		return err
 	}

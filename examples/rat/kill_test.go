@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -162,15 +163,42 @@ func TestUnfitEvaluations(t *testing.T) {
 	j, err := openJournal(o, 20)
 	require.NoError(t, err)
 	j.Judged["white-box, plain"] = nil
+	j.Batteries["vanilla"] = []attack.ImageResult{{Index: 20}}
 	require.NoError(t, j.save())
 	again, err := openJournal(o, 20)
 	require.NoError(t, err)
 	assert.Len(t, again.Judged, 1)
+	assert.Len(t, again.Batteries, 1)
 	j.Version = "v0.0.1"
 	require.NoError(t, j.save())
 	again, err = openJournal(o, 20)
 	require.NoError(t, err)
 	assert.Empty(t, again.Judged)
+	assert.Empty(t, again.Batteries)
+
+	j.Version = again.Version
+	require.NoError(t, j.save())
+	_, stderr, code := clitest.Run(t, small("-out", folder, "-resume")...)
+	require.Zero(t, code, stderr)
+	want := t.TempDir()
+	_, stderr, code = clitest.Run(t, small("-out", want)...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, products(t, want)["results.json"], products(t, folder)["results.json"])
+}
+
+// Faults of a battery's checks are in the table.
+func TestFaults(t *testing.T) {
+	faults := func(s ...attack.Status) *judgement {
+		r := &attack.BatteryReport{}
+		for _, s := range s {
+			r.Checks = append(r.Checks, attack.Check{Status: s})
+		}
+		return &judgement{Battery: &trials.BatteryOutcome{Report: r}}
+	}
+	r := &results{White: map[string]*judgement{"vanilla": faults(attack.OK), "rat": faults(attack.Warning)}}
+	assert.Empty(t, r.faults())
+	r.White["rat"] = faults(attack.Fault, attack.OK, attack.Fault)
+	assert.Equal(t, "Faults that the battery's checks found: vanilla 0, RAT 2. See results.json.\n", r.faults())
 }
 
 // Whatever run.json says, it is refused, or its outcomes are of the evaluation or made anew.
@@ -195,7 +223,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		j := &job{options: o, Data: &sets.Data{Train: set, Test: set}}
 		if kept := opened.Judged[e.title]; j.fit(kept, e, list) {
-			for _, outcome := range newJudgement(set.Labels, kept[0], o.TestEps).Outcomes {
+			for _, outcome := range newJudgement(set.Labels, kept[0], o.TestEps, nil).Outcomes {
 				if outcome.InWorstCase() {
 					assert.Equal(t, outcome.Accuracy, trials.WorstCase(set.Labels, []trials.Outcome{outcome}))
 				}

@@ -24,9 +24,10 @@
 // approximation and its ε in 255ths. accuracy is in [0,1], and predicted holds the class
 // that the network assigned to each image. zero_gradient lists the images for which every
 // gradient of the attack was zero. The attack had no direction there, so the accuracy on
-// them shows no robustness. worst_case_accuracy is the share of the images that are
-// classified as labelled when clean and under every attack of the table. Noise has no bound
-// and does not count.
+// them shows no robustness. battery, of white_box, holds the report of the battery
+// attack.Quick, with its checks. worst_case_accuracy is the share of the images that are
+// classified as labelled when clean, under every attack of the table, and, white-box, under
+// the battery. Noise has no bound and does not count.
 //
 // PGD and BIM make 7 steps of α = ε/3. In the table, ε is 16/255. RAT trains at ε = 8/255.
 // The flags -test-eps and -eps change these two values of ε.
@@ -35,10 +36,11 @@
 //
 // Ctrl-C or SIGTERM stops the program after the current step. The same flags with -resume
 // continue from there, with the same bits as an uninterrupted run. A run that is killed
-// loses at most the last ten minutes of training, or the current evaluation. Until a run is
-// complete, the folder holds run.json, with the flags and the completed evaluations, and a
-// checkpoint NAME.ckpt for each network. Evaluations of another version of the library are
-// repeated. The file .lock locks the folder: a second run in it is refused.
+// loses at most the last ten minutes of training, the current evaluation, or the last ten
+// seconds of a battery. Until a run is complete, the folder holds run.json, with the flags and
+// the completed evaluations, and a checkpoint NAME.ckpt for each network. Evaluations of
+// another version of the library are repeated. The file .lock locks the folder: a second run
+// in it is refused.
 package main
 
 import (

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
@@ -78,12 +79,16 @@ func TestRun(t *testing.T) {
 	for _, in := range []map[string]*judgement{res.White, res.Black} {
 		for name, j := range in {
 			worst := 20
+		images:
 			for i := range 20 {
 				for _, o := range j.Outcomes {
 					if (o.Attack == "clean" || o.Eps == 16 && o.Attack != "noise") && !right(o, i) {
 						worst--
-						break
+						continue images
 					}
+				}
+				if j.Battery != nil && j.Battery.Report.Results[i].BrokenBy != attack.Survived {
+					worst--
 				}
 			}
 			assert.Equal(t, float64(worst)/20, j.WorstCase, name)
@@ -140,6 +145,7 @@ func TestRun(t *testing.T) {
 		{"noise", cell(w, "noise", "")},
 		{"PGD", cell(w, "PGD", "BPTR"), cell(w, "PGD", "BPTT"), cell(w, "PGD", "CBA"), cell(k, "PGD", "BPTR"), cell(k, "PGD", "BPTT")},
 		{"BIM", cell(w, "BIM", "BPTR"), cell(w, "BIM", "BPTT"), cell(k, "BIM", "BPTR"), cell(k, "BIM", "BPTT")},
+		{"battery", fmt.Sprintf("%.1f(%.1f)", 100*w["rat"].Battery.Report.WorstCase, 100*w["vanilla"].Battery.Report.WorstCase)},
 		{"worstcase", fmt.Sprintf("%.1f(%.1f)%.1f(%.1f)", 100*w["rat"].WorstCase, 100*w["vanilla"].WorstCase,
 			100*k["rat"].WorstCase, 100*k["vanilla"].WorstCase)},
 	} {
@@ -158,7 +164,7 @@ func TestRun(t *testing.T) {
 
 	// Without a terminal, a line for each epoch and evaluation, the last without a rest.
 	progress := strings.Split(strings.TrimSpace(stderr), "\n")
-	assert.Len(t, progress, 3*2+3)
+	assert.Len(t, progress, 3*2+3+2)
 	for i, line := range progress {
 		assert.Regexp(t, `^.+ \(\d+ % of all; \d+:\d\d elapsed(, about \d+:\d\d left)?\)$`, line)
 		assert.Equal(t, i == len(progress)-1, strings.Contains(line, "(100 %"), line)
@@ -237,7 +243,7 @@ func TestResume(t *testing.T) {
 	folder := t.TempDir()
 	all := ""
 	stops := 0
-	for patience := 3; ; patience += 11 {
+	for patience := 3; ; patience += 11 + patience/4 { // the checks of a battery begin anew
 		lines, err := start(patient(patience), folder, fmt.Sprintf("-resume=%v", stops > 0))
 		all += lines
 		if err == nil {
@@ -256,6 +262,9 @@ func TestResume(t *testing.T) {
 	}
 	for _, e := range evaluations {
 		assert.Equal(t, 1, strings.Count(all, "attacks: "+e.title+" ("))
+	}
+	for _, name := range []string{"rat", "vanilla"} {
+		assert.Contains(t, all, "attacks: battery: "+name+" (")
 	}
 
 	// And with what other flags a run is not resumed or begun anew.
@@ -340,6 +349,9 @@ func TestZeroGradient(t *testing.T) {
 	require.Len(t, want, 3*8)
 	assert.Equal(t, res.Black["vanilla"].Outcomes[1].ZeroGradient, res.Black["rat"].Outcomes[1].ZeroGradient)
 	_, after, _ := strings.Cut(stdout, "RAT trained at ε = 8/255.\n")
+	// The checks of the batteries see it, too.
+	assert.Positive(t, res.White["vanilla"].Battery.Faults())
+	want = slices.Insert(want, 0, res.faults())
 	assert.True(t, strings.HasPrefix(after, strings.Join(want, "")+"\n"), stdout)
 }
 
@@ -649,5 +661,5 @@ func TestWorstCase(t *testing.T) {
 		predicted[i] = 1
 		outcomes = append(outcomes, trials.Outcome{Trial: trial, Predicted: predicted})
 	}
-	assert.Equal(t, 0.75, newJudgement([]int{0, 0, 0, 0}, outcomes, 16).WorstCase)
+	assert.Equal(t, 0.75, newJudgement([]int{0, 0, 0, 0}, outcomes, 16, nil).WorstCase)
 }

@@ -28,22 +28,27 @@ type results struct {
 
 // judgement holds the outcomes of a network.
 type judgement struct {
-	// WorstCase is the share of the images that are classified as labelled when clean
-	// and under all attacks of the table.
+	// WorstCase is the share of the images that are classified as labelled when clean,
+	// under all attacks of the table, and under the battery.
 	WorstCase float64          `json:"worst_case_accuracy"`
 	Outcomes  []trials.Outcome `json:"outcomes"`
+	// Battery is nil for black-box attacks.
+	Battery *trials.BatteryOutcome `json:"battery,omitempty"`
 }
 
 // newJudgement returns what results.json keeps of a network. The worst case is that over
-// the clean images and the trials at ε = tableEps.
-func newJudgement(labels []int, outcomes []trials.Outcome, tableEps float64) *judgement {
+// the clean images, the trials at ε = tableEps and the battery, if there is one.
+func newJudgement(labels []int, outcomes []trials.Outcome, tableEps float64, battery *trials.BatteryOutcome) *judgement {
 	var table []trials.Outcome
 	for _, o := range outcomes {
 		if o.Trial == trials.Clean || o.Eps == tableEps {
 			table = append(table, o)
 		}
 	}
-	return &judgement{trials.WorstCase(labels, table), outcomes}
+	if battery != nil {
+		table = append(table, battery.Outcome())
+	}
+	return &judgement{trials.WorstCase(labels, table), outcomes, battery}
 }
 
 // accuracy returns the accuracy in a trial, in percent.
@@ -88,12 +93,26 @@ func (r *results) print(out io.Writer) error {
 		}
 		table += row(name, cells...)
 	}
-	table += row("worst case", worst(r.White), "", "", worst(r.Black)) +
-		"\nWorst case: images classified as labelled when clean and under every attack.\n" +
+	left := func(name string) float64 { return 100 * r.White[name].Battery.Outcome().Accuracy }
+	table += row("battery", both(left("rat"), left("vanilla"))) +
+		row("worst case", worst(r.White), "", "", worst(r.Black)) +
+		"\nBattery: attack.Quick, whose attacks an image meets until one breaks it.\n" +
+		"Worst case: images classified as labelled when clean, under every attack, and,\n" +
+		"white-box, under the battery.\n" +
 		fmt.Sprintf("PGD and BIM: %d steps of ε/%d. RAT trained at ε = %v/255.\n", iterations, alphaShare, r.Options.Eps) +
-		r.zeroGradients()
+		r.faults() + r.zeroGradients()
 	_, err := io.WriteString(out, table)
 	return err
+}
+
+// faults returns a line if checks of the batteries found faults. A worst case with a fault is
+// too high, or means nothing.
+func (r *results) faults() string {
+	vanilla, rat := r.White["vanilla"].Battery.Faults(), r.White["rat"].Battery.Faults()
+	if vanilla+rat == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Faults that the battery's checks found: vanilla %d, RAT %d. See results.json.\n", vanilla, rat)
 }
 
 // zeroGradients returns a line for each attack of the table that had a zero gradient for

@@ -16,7 +16,7 @@ import (
 
 // Budget returns the size in bytes up to which a program reads a record about so many
 // images: 1 MiB, and 16 KiB an image. A record takes about 3 bytes for an image and
-// attack.
+// attack, and up to 1 KiB for an image and battery.
 func Budget(images int) int64 { return 1<<20 + int64(images)<<14 }
 
 // A record is a JSON object whose first key is sha256. Its value is the SHA-256 of the

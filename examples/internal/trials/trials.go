@@ -9,9 +9,11 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Trial is clean images, noise, or an attack with its settings. Trials can be compared.
+// Trial is clean images, noise, an attack with its settings, or a battery of attacks. Trials can
+// be compared.
 type Trial struct {
-	Attack   string  `json:"attack"`             // clean, noise, FGSM, RFGSM, PGD or BIM
+	Attack   string  `json:"attack"`             // clean, noise, FGSM, RFGSM, PGD, BIM or battery
+	Preset   string  `json:"preset,omitempty"`   // of a battery
 	Gradient string  `json:"gradient,omitempty"` // the approximation that the attack uses
 	Eps      float64 `json:"eps_255,omitempty"`  // ε; the standard deviation of noise
 	Alpha    float64 `json:"alpha,omitempty"`    // step α of PGD and BIM
@@ -42,10 +44,13 @@ func (t Trial) String() string {
 	if t == Clean {
 		return t.Attack
 	}
+	if t.Preset != "" {
+		return fmt.Sprintf("%s battery ε=%v/255", t.Preset, t.Eps)
+	}
 	return fmt.Sprintf("%s %s ε=%v/255", t.Attack, t.Gradient, t.Eps)
 }
 
-// Adversary returns the attack, or the noise.
+// Adversary returns the attack, or the noise. A battery has none.
 func (t Trial) Adversary() snn.Adversary {
 	eps, alpha := float32(t.Eps/255), float32(t.Alpha)
 	for _, g := range Gradients {
@@ -144,8 +149,11 @@ func WorstCase(labels []int, outcomes []Outcome) float64 {
 const GradientWork = 2.5
 
 // Work returns the work of attacking one image and of classifying it by so many networks, in
-// forward passes.
+// forward passes. That of a battery is a typical value.
 func (t Trial) Work(networks int) float64 {
+	if t.Preset != "" {
+		return float64(networks) * batteryWork[t.Preset]
+	}
 	work := float64(networks)
 	if a, ok := t.Adversary().(*attack.Attack); ok {
 		work += GradientWork * float64(a.Steps)

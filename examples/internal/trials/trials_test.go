@@ -31,6 +31,11 @@ func TestTrials(t *testing.T) {
 		threat, _ := attack.ThreatOf(c.trial.Adversary())
 		assert.Equal(t, threat.Norm != nil || c.trial == trials.Clean, c.trial.InWorstCase(), c.name)
 	}
+	battery := trials.Battery("quick", 8)
+	assert.Equal(t, "quick battery ε=8/255", battery.String())
+	assert.True(t, battery.InWorstCase())
+	assert.Equal(t, 2*battery.Work(1), battery.Work(2))
+	assert.Positive(t, battery.Work(1))
 	assert.Equal(t, trials.New("FGSM", snn.CBA{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.02, 9), "steps are not FGSM's")
 	assert.ErrorContains(t, trials.New("PGD", snn.BPTT{}, 8, 0, 7).Validate(), "PGD BPTT ε=8/255: ")
 }
