@@ -217,6 +217,7 @@ func TestThresholdsTimes100(t *testing.T) {
 
 // Many rounds of a short attack are not an attack of many steps.
 func TestChecksOfRounds(t *testing.T) {
+	costly(t)
 	b := checkedBattery(snn.BPTT{}, 5)
 	for i, a := range b.Attacks[:2] {
 		b.Attacks[i].Attack = attack.Rounds{N: 25, Attacks: []attack.Searcher{a.Attack.(attack.Searcher)}}
@@ -227,6 +228,7 @@ func TestChecksOfRounds(t *testing.T) {
 
 // Where gradients are useless and scores are not, the check on masked gradients is a fault.
 func TestChecksOfMaskedGradients(t *testing.T) {
+	costly(t)
 	m := sound(t)
 	narrow(m, 1e-3)
 	b := checkedBattery(snn.BPTT{}, 20)
@@ -274,6 +276,7 @@ func TestPresetSeesPastFaults(t *testing.T) {
 
 // Check 3 counts an image once, for the first attack that broke it, in an exhaustive battery too.
 func TestChecksOfExhaustive(t *testing.T) {
+	costly(t)
 	b := checkedBattery(snn.BPTT{}, 20)
 	b.Attacks[2].Attack = attack.LocalSearch{Eps: fashionBall.Eps, Passes: 200, FromBest: true}
 	cfg := attack.DefaultBatteryConfig()
