@@ -18,6 +18,7 @@ import (
 // A preset runs in L∞ and L2, on images and on frames, on two classes, and on a random network, and
 // none of its attacks is refused.
 func TestPresets(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	two := zoo.Default(small)
 	two.Channels, two.Height, two.Width, two.Classes, two.Steps = 2, 6, 6, 2, 4
