@@ -113,6 +113,7 @@ func scaleParam(t *testing.T, m *snn.Model, by float32, names ...string) {
 
 // A network that has none of the faults passes every check that applies.
 func TestChecksOfSoundNetwork(t *testing.T) {
+	costly(t)
 	r, checks := checked(t, sound(t), checkedBattery(snn.BPTT{}, 40), 60, attack.DefaultBatteryConfig())
 	assert.Empty(t, raised(checks), "%v", r.Checks)
 	assert.Equal(t, attack.Skipped, checks[11].Status)

@@ -37,6 +37,7 @@ func TestRounds(t *testing.T) {
 // GiveUp ends the rounds of images that stand far from the border after three of them, and later or
 // never those of others.
 func TestRoundsGiveUp(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	x, _, _ := images(m, 20, 0, 1)
 	y := correct(t, m, x)
@@ -67,6 +68,7 @@ func TestRoundsGiveUp(t *testing.T) {
 
 // In an exhaustive battery, what an attack leaves alone is what it leaves in a battery of its own.
 func TestExhaustiveAlone(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	x, _, _ := images(m, 40, 0, 1)
 	data := set{x: x, y: correct(t, m, x)}

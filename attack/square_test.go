@@ -64,6 +64,7 @@ func correct(t testing.TB, m *snn.Model, x tensor.NCHW) []int {
 
 // A search lowers the margin of every image, and lies within its ball: Perturb checks that. Frames have perturbations of their own, or share one.
 func TestSearchesLowerMargins(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	for name, x := range map[string]tensor.NCHW{
 		"images": first(images(m, 12, 0, 1)), "frames": first(frames(m, 12, 0, 1)),
@@ -105,6 +106,7 @@ func first(x tensor.NCHW, _ []int, _ []uint64) tensor.NCHW { return x }
 // The number of passes is the budget, and points are as the papers say: Square and the local
 // search set values of L∞ to the ends of the ball, and a Square of L2 uses up ε.
 func TestSearchPoints(t *testing.T) {
+	costly(t)
 	m := model(t, small, false)
 	x, _, _ := images(m, 6, 0.3, 0.7)
 	y := correct(t, m, x)

@@ -146,6 +146,9 @@ func TestRun(t *testing.T) {
 
 // The flags describe the network of a state dict, and a radius in L2 may exceed 1.
 func TestStateDict(t *testing.T) {
+	if testing.Short() {
+		t.Skip("another run of the program, which is slow under the race detector")
+	}
 	folder := t.TempDir()
 	own, dict := filepath.Join(folder, "own.safetensors"), filepath.Join(folder, "dict.pth")
 	m := trained(t, own, 1)
@@ -169,6 +172,9 @@ func TestStateDict(t *testing.T) {
 // The report of a random network says how many draws a verdict is the mean of. -exhaustive tells
 // what each attack alone leaves.
 func TestRandom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("another run of the program, which is slow under the race detector")
+	}
 	folder := t.TempDir()
 	images, err := fashion.Train()
 	require.NoError(t, err)
