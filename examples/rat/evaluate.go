@@ -29,8 +29,11 @@ func newTrial(name string, g snn.Gradient, eps float64) trials.Trial {
 	return trials.New(name, g, eps, eps/255/alphaShare, iterations)
 }
 
-// quick returns the battery of the table.
-func quick(o *options) trials.Trial { return trials.Battery("quick", o.TestEps) }
+// noBattery is the value of -battery that leaves the battery out.
+const noBattery = "none"
+
+// preset returns the battery of the table, which is not left out.
+func (o *options) preset() trials.Trial { return trials.Battery(o.Battery, o.TestEps) }
 
 // listTrials returns the trials of an evaluation, except that of the clean images: those of
 // the table and those of the curves, each once.
@@ -89,8 +92,8 @@ func (e evaluation) work(o *options) float64 {
 func (j *job) evaluationWork() (work float64) {
 	for _, e := range evaluations {
 		work += float64(j.Test.N) * e.work(j.options)
-		if e.source == "" {
-			work += float64(j.Test.N) * quick(j.options).Work(len(e.judged))
+		if e.source == "" && j.Battery != noBattery {
+			work += float64(j.Test.N) * j.preset().Work(len(e.judged))
 		}
 	}
 	return work
@@ -123,9 +126,12 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 				res.Black[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, nil)
 				continue
 			}
-			battery, err := j.battery(ctx, nets.models[name], name)
-			if err != nil {
-				return nil, err
+			var battery *trials.BatteryOutcome
+			if j.Battery != noBattery {
+				var err error
+				if battery, err = j.battery(ctx, nets.models[name], name); err != nil {
+					return nil, err
+				}
 			}
 			res.White[name] = newJudgement(j.Test.Labels, judged[i], j.TestEps, battery)
 		}
@@ -135,7 +141,7 @@ func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 
 // battery runs the battery around the images whose results the journal does not hold.
 func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*trials.BatteryOutcome, error) {
-	b := &trials.BatteryOutcome{Trial: quick(j.options), Report: &attack.BatteryReport{Partial: true, Results: j.journal.Batteries[name]}}
+	b := &trials.BatteryOutcome{Trial: j.preset(), Report: &attack.BatteryReport{Partial: true, Results: j.journal.Batteries[name]}}
 	if b.Validate(j.Test.Labels, j.Test.Classes) != nil {
 		b.Report.Results = nil
 	}

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for a run that takes no time.
 func small(more ...string) []string {
-	return append([]string{"-width", "0.25", "-T", "2", "-epochs", "2", "-train", "150", "-test", "20"}, more...)
+	return append([]string{"-width", "0.25", "-T", "2", "-epochs", "2", "-train", "150", "-test", "20", "-battery", "none"}, more...)
 }
 
 // products reads what a run wrote to a folder, results.json without what depends on
@@ -60,7 +60,7 @@ func products(t *testing.T, folder string) map[string]string {
 // What is printed, results.json and the networks are of one piece.
 func TestRun(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "folder")
-	stdout, stderr, code := clitest.Run(t, small("-out", folder)...)
+	stdout, stderr, code := clitest.Run(t, small("-battery", "quick", "-out", folder)...)
 	require.Zero(t, code, stderr)
 
 	var res results
@@ -219,6 +219,11 @@ func (p *patience) Err() error {
 // A run that is stopped, wherever and however often, and resumed, makes what one does
 // that was not; and does not do again what is done.
 func TestResume(t *testing.T) {
+	battery := "quick"
+	if testing.Short() {
+		battery = noBattery // batteries are slow under the race detector
+	}
+	small := func(more ...string) []string { return small(append([]string{"-battery", battery}, more...)...) }
 	whole := t.TempDir()
 	_, stderr, code := clitest.Run(t, small("-out", whole)...)
 	require.Zero(t, code, stderr)
@@ -264,7 +269,7 @@ func TestResume(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(all, "attacks: "+e.title+" ("))
 	}
 	for _, name := range []string{"rat", "vanilla"} {
-		assert.Contains(t, all, "attacks: battery: "+name+" (")
+		assert.Equal(t, battery != noBattery, strings.Contains(all, "attacks: battery: "+name+" ("))
 	}
 
 	// And with what other flags a run is not resumed or begun anew.
@@ -320,7 +325,7 @@ func TestResumeCorrupt(t *testing.T) {
 // that surrogate gradients are zero, and only those of the ReLU network are not.
 func TestZeroGradient(t *testing.T) {
 	folder := t.TempDir()
-	stdout, stderr, code := clitest.Run(t, small("-theta", "1000", "-train", "40", "-out", folder)...)
+	stdout, stderr, code := clitest.Run(t, small("-battery", "quick", "-theta", "1000", "-train", "40", "-out", folder)...)
 	require.Zero(t, code, stderr)
 	var res results
 	b, err := os.ReadFile(filepath.Join(folder, "results.json"))
@@ -355,6 +360,16 @@ func TestZeroGradient(t *testing.T) {
 	assert.True(t, strings.HasPrefix(after, strings.Join(want, "")+"\n"), stdout)
 }
 
+// Without a battery the table has no row of it, and the note does not speak of one.
+func TestTableAlone(t *testing.T) {
+	folder := t.TempDir()
+	stdout, stderr, code := clitest.Run(t, small("-train", "40", "-out", folder)...)
+	require.Zero(t, code, stderr)
+	assert.NotContains(t, strings.ToLower(stdout), "battery")
+	assert.Contains(t, stdout, "Worst case: images classified as labelled when clean and under every attack.\n")
+	refused(t, []string{"-battery: ", "expected one of quick, standard, thorough, or none"}, small("-battery", "all")...)
+}
+
 // Of the table's attacks alone, and each network once.
 func TestPrintZeroGradient(t *testing.T) {
 	r := results{Options: options{TestEps: 8}, White: map[string]*judgement{"vanilla": {}, "rat": {}}, Black: map[string]*judgement{"vanilla": {}, "rat": {}}}
@@ -378,7 +393,7 @@ func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be sent an interrupt there")
 	}
-	args := []string{"-T", "2", "-epochs", "2", "-train", "300", "-test", "40", "-out"}
+	args := []string{"-T", "2", "-epochs", "2", "-train", "300", "-test", "40", "-battery", "none", "-out"}
 	whole, folder := t.TempDir(), t.TempDir()
 	_, stderr, code := clitest.Run(t, append(args, whole)...)
 	require.Zero(t, code, stderr)

@@ -93,12 +93,15 @@ func (r *results) print(out io.Writer) error {
 		}
 		table += row(name, cells...)
 	}
-	left := func(name string) float64 { return 100 * r.White[name].Battery.Outcome().Accuracy }
-	table += row("battery", both(left("rat"), left("vanilla"))) +
-		row("worst case", worst(r.White), "", "", worst(r.Black)) +
-		"\nBattery: attack.Quick, whose attacks an image meets until one breaks it.\n" +
-		"Worst case: images classified as labelled when clean, under every attack, and,\n" +
-		"white-box, under the battery.\n" +
+	note := "\nWorst case: images classified as labelled when clean and under every attack.\n"
+	if preset := r.Options.Battery; preset != noBattery {
+		left := func(name string) float64 { return 100 * r.White[name].Battery.Outcome().Accuracy }
+		table += row("battery", both(left("rat"), left("vanilla")))
+		note = fmt.Sprintf("\nBattery: %s, whose attacks an image meets until one breaks it.\n", preset) +
+			"Worst case: images classified as labelled when clean, under every attack, and,\n" +
+			"white-box, under the battery.\n"
+	}
+	table += row("worst case", worst(r.White), "", "", worst(r.Black)) + note +
 		fmt.Sprintf("PGD and BIM: %d steps of ε/%d. RAT trained at ε = %v/255.\n", iterations, alphaShare, r.Options.Eps) +
 		r.faults() + r.zeroGradients()
 	_, err := io.WriteString(out, table)
@@ -108,6 +111,9 @@ func (r *results) print(out io.Writer) error {
 // faults returns a line if checks of the batteries found faults. A worst case with a fault is
 // too high, or means nothing.
 func (r *results) faults() string {
+	if r.Options.Battery == noBattery {
+		return ""
+	}
 	vanilla, rat := r.White["vanilla"].Battery.Faults(), r.White["rat"].Battery.Faults()
 	if vanilla+rat == 0 {
 		return ""
