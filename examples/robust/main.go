@@ -13,10 +13,10 @@
 //	images.csv    a line for each network and image
 //	NAME.npz      the first -keep images, clean and adversarial, of each network
 //
-// In results.json, networks holds for each network its name, its file, the SHA-256 of the file,
-// clean_accuracy and worst_case_accuracy in [0,1] with their 95 % intervals, accuracy by ε,
-// firing rates by layer, and the report of the battery ([attack.BatteryReport]). comparisons
-// holds McNemar's test for every pair of networks.
+// In results.json, networks holds an entry for each network. It has the name, the file and its
+// SHA-256. It has clean_accuracy and worst_case_accuracy, in [0,1], with their 95 % intervals. It
+// has the accuracy by ε, the firing rates by layer, and the battery's [attack.BatteryReport].
+// comparisons holds McNemar's test for every pair of networks.
 //
 // docs/robust.md says how to read the page.
 //

@@ -29,9 +29,8 @@ func TestRandomIsChaCha8(t *testing.T) {
 	}
 }
 
-// A spike is a random number of 16 bits below 2¹⁶ times the probability, at every level and
-// number of channels, at every number of pixels up to 130, and where numbers are drawn in
-// several parts.
+// A spike is a random number of 16 bits below 2¹⁶ times the probability. The test has every level,
+// every number of channels, and every number of pixels up to 130. It also draws in several parts.
 func TestDraw(t *testing.T) {
 	sizes := []int{1360, 1361, 5000}
 	for n := 1; n <= 130; n++ {
