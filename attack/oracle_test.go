@@ -468,7 +468,7 @@ func TestFailedCheckIsAFault(t *testing.T) {
 	done := 0
 	cfg.OnResult = func(attack.ImageResult) error {
 		done++
-		g.fails = done == 10
+		g.fails.Store(done == 10)
 		return nil
 	}
 	r, err := b.Evaluate(ctx, m, set{x: x, y: y}, cfg)
@@ -481,11 +481,11 @@ func TestFailedCheckIsAFault(t *testing.T) {
 // failing is BPTT that fails on demand.
 type failing struct {
 	snn.BPTT
-	fails bool
+	fails atomic.Bool
 }
 
 func (g *failing) Fire(p *snn.Pass, n snn.Neuron, x *autograd.Value) *autograd.Value {
-	if g.fails {
+	if g.fails.Load() {
 		p.Fail(errors.New("broken"))
 	}
 	return g.BPTT.Fire(p, n, x)
