@@ -83,7 +83,7 @@ const drawsOfRandom = 10
 //
 // A check that fails is a [Fault] of the report.
 func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, cfg BatteryConfig) (*BatteryReport, error) {
-	e := &siege{Battery: b, cfg: cfg, model: m, data: data}
+	e := &batteryRun{Battery: b, cfg: cfg, model: m, data: data}
 	err := e.prepare(ctx)
 	if err == nil {
 		err = e.run(ctx)
@@ -101,8 +101,8 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 	return e.report, ctx.Err()
 }
 
-// siege is a battery on its way.
-type siege struct {
+// batteryRun is a battery on its way.
+type batteryRun struct {
 	Battery
 	cfg    BatteryConfig
 	model  *snn.Model
@@ -113,7 +113,7 @@ type siege struct {
 }
 
 // prepare checks the parts of the evaluation, reads all images once, and begins the report.
-func (e *siege) prepare(ctx context.Context) error {
+func (e *batteryRun) prepare(ctx context.Context) error {
 	if err := e.validate(); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (e *siege) prepare(ctx context.Context) error {
 }
 
 // refuse tries the gradient of each attack, and notes which of them the network refuses.
-func (e *siege) refuse() error {
+func (e *batteryRun) refuse() error {
 	x, err := e.read(0)
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (e *siege) refuse() error {
 }
 
 // validate returns an error if the parts of the evaluation do not fit together.
-func (e *siege) validate() error {
+func (e *batteryRun) validate() error {
 	if e.Threat = e.Threat.of(e.data.Shape().Steps); e.Threat.Norm == nil {
 		return errors.New("threat model without a norm: expected one such as LInf{}")
 	}
@@ -218,7 +218,7 @@ func (e *siege) validate() error {
 }
 
 // validateDone returns an error if the results of an earlier run are not of this one.
-func (e *siege) validateDone() error {
+func (e *batteryRun) validateDone() error {
 	seen := map[int]bool{}
 	for _, r := range e.cfg.Done {
 		switch {
@@ -241,7 +241,7 @@ func (e *siege) validateDone() error {
 }
 
 // read reads an image.
-func (e *siege) read(i int) (tensor.NCHW, error) {
+func (e *batteryRun) read(i int) (tensor.NCHW, error) {
 	shape := e.data.Shape()
 	shape.N = 1
 	x := tensor.NewFrames(shape)
@@ -253,7 +253,7 @@ func (e *siege) read(i int) (tensor.NCHW, error) {
 
 // random reports whether the network's logits differ from one pass to the next, at images or half
 // way from them to grey: an encoder may be random at grey values alone.
-func (e *siege) random() (bool, error) {
+func (e *batteryRun) random() (bool, error) {
 	for i := range min(8, e.data.Shape().N) {
 		x, err := e.read(i)
 		if err != nil {
@@ -279,7 +279,7 @@ func (e *siege) random() (bool, error) {
 }
 
 // run runs the battery around the images that are not done.
-func (e *siege) run(ctx context.Context) error {
+func (e *batteryRun) run(ctx context.Context) error {
 	done := map[int]bool{}
 	for _, r := range e.cfg.Done {
 		done[r.Index] = true
@@ -320,7 +320,7 @@ func (e *siege) run(ctx context.Context) error {
 }
 
 // oracle returns the oracle of an image for an attack.
-func (e *siege) oracle(ask asker, x tensor.NCHW, i int, key rng.Key) *Oracle {
+func (e *batteryRun) oracle(ask asker, x tensor.NCHW, i int, key rng.Key) *Oracle {
 	id := uint64(i)
 	judged := e.cfg.Key.Derive("judge", 0).Derive("image", id)
 	return &Oracle{
@@ -338,7 +338,7 @@ func (e *siege) oracle(ask asker, x tensor.NCHW, i int, key rng.Key) *Oracle {
 }
 
 // image runs the battery around one image.
-func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, adv tensor.NCHW, err error) {
+func (e *batteryRun) image(ctx context.Context, ask asker, i int) (r ImageResult, x, adv tensor.NCHW, err error) {
 	if x, err = e.read(i); err != nil {
 		return r, x, adv, err
 	}
@@ -393,7 +393,7 @@ func (e *siege) image(ctx context.Context, ask asker, i int) (r ImageResult, x, 
 
 // vouch returns an error if image x is not that of the data any more, or if its best point is
 // not within the threat model.
-func (e *siege) vouch(x, adv tensor.NCHW, i int) error {
+func (e *batteryRun) vouch(x, adv tensor.NCHW, i int) error {
 	original, err := e.read(i)
 	if err != nil {
 		return err
@@ -405,7 +405,7 @@ func (e *siege) vouch(x, adv tensor.NCHW, i int) error {
 }
 
 // search runs one attack.
-func (e *siege) search(ctx context.Context, o *Oracle, a snn.Adversary, x tensor.NCHW, key rng.Key) error {
+func (e *batteryRun) search(ctx context.Context, o *Oracle, a snn.Adversary, x tensor.NCHW, key rng.Key) error {
 	if s, ok := a.(Searcher); ok {
 		return s.Search(o)
 	}
@@ -421,7 +421,7 @@ func (e *siege) search(ctx context.Context, o *Oracle, a snn.Adversary, x tensor
 }
 
 // predictAnew returns the class of a point around image i, by a pass of its own over a copy.
-func (e *siege) predictAnew(point []float32, x tensor.NCHW, i int) (int, error) {
+func (e *batteryRun) predictAnew(point []float32, x tensor.NCHW, i int) (int, error) {
 	o := e.oracle(nil, x, i, e.cfg.Key)
 	keys := o.keys(e.cfg.Key.Derive("judge", 0).Derive("image", uint64(i)))
 	sum := make([]float32, e.model.Classes())

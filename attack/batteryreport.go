@@ -46,6 +46,8 @@ type Trial struct {
 	// Late is the share of an attack's gain in its objective that came in the last tenth of its
 	// steps, the largest of all starts. It is 0 for an attack that broke the image.
 	Late float32 `json:"late,omitempty"`
+	// ByScores says that the attack was [Rounds], of which one without gradients broke the image.
+	ByScores bool `json:"by_scores,omitempty"`
 }
 
 // BatteryAttack sums up one attack of a battery.
@@ -96,7 +98,7 @@ type BatteryReport struct {
 	total int // images of the data
 }
 
-func newBatteryReport(e *siege, random bool, digest string) *BatteryReport {
+func newBatteryReport(e *batteryRun, random bool, digest string) *BatteryReport {
 	r := &BatteryReport{
 		Battery: e.Name, Norm: e.Threat.name(), Eps: e.Threat.Eps, Random: random, Draws: e.draws, Exhaustive: e.cfg.Exhaustive,
 		Digest: digest, Key: hex.EncodeToString(e.cfg.Key[:]), Library: version.String(), total: e.data.Shape().N,
@@ -231,7 +233,7 @@ func (r *BatteryReport) Report() *Report {
 
 // trial sums up the oracle's attack, after which the best point has the given margin.
 func (o *Oracle) trial(margin float32) Trial {
-	t := Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros}
+	t := Trial{Broke: o.found, Margin: margin, Passes: o.passes, Gradients: o.gradients, Zeros: o.zeros, ByScores: o.byScores}
 	if !o.found {
 		t.Late = o.late
 	}

@@ -15,8 +15,8 @@ import (
 const probes = 64
 
 // check computes the twelve checks. Those that ctx stops are skipped.
-func (e *siege) check(ctx context.Context) {
-	p := &probe{siege: e, gradient: snn.BPTT{}}
+func (e *batteryRun) check(ctx context.Context) {
+	p := &probe{batteryRun: e, gradient: snn.BPTT{}}
 	for k, a := range e.Attacks {
 		if a, ok := a.Attack.(*Attack); ok && !snn.ChangesForward(a.Gradient) && e.report.Attacks[k].Refused == "" {
 			p.gradient = a.Gradient
@@ -77,7 +77,7 @@ func (c *Check) raise(s Status, advice string) {
 
 // probe makes passes around some images.
 type probe struct {
-	*siege
+	*batteryRun
 	images   []int // at least one, all classified as labelled
 	gradient snn.Gradient
 }
@@ -232,18 +232,14 @@ func (p *probe) follows(k int) bool {
 
 // masked is check 3.
 func (p *probe) masked(ctx context.Context, c *Check) error {
-	first := make([]int, len(p.report.Attacks)) // images that the attack was the first to break
-	for _, r := range p.report.Results {
-		if r.BrokenBy >= 0 {
-			first[r.BrokenBy]++
-		}
-	}
 	gradients, scores := 0, 0
-	for k, n := range first {
-		if p.follows(k) {
-			gradients += n
-		} else if p.anyFollows(k) {
-			scores += n
+	for _, r := range p.report.Results {
+		switch k := r.BrokenBy; {
+		case k < 0:
+		case p.follows(k) && !r.Trials[k].ByScores:
+			gradients++
+		case p.anyFollows(k + 1):
+			scores++
 		}
 	}
 	noise := make([]bool, len(p.images))
@@ -276,10 +272,10 @@ func (p *probe) masked(ctx context.Context, c *Check) error {
 	return nil
 }
 
-// anyFollows reports whether an attack before attack k asked for gradients.
-func (p *probe) anyFollows(k int) bool {
-	for j := range k {
-		if p.follows(j) {
+// anyFollows reports whether one of the first n attacks asked for gradients.
+func (p *probe) anyFollows(n int) bool {
+	for k := range n {
+		if p.follows(k) {
 			return true
 		}
 	}

@@ -83,6 +83,7 @@ type effort struct {
 	gradients int     // gradients
 	zeros     int     // gradients that were zero
 	late      float32 // see Trial.Late
+	byScores  bool    // see Trial.ByScores
 }
 
 // request is a question about a point.

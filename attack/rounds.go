@@ -74,7 +74,9 @@ func (r Rounds) Search(o *Oracle) error {
 		for i, a := range r.Attacks {
 			t, _ := a.Threat()
 			round.Threat, round.key = t.of(o.Shape.Steps), o.key.Derive("round", uint64(n)).Derive("attack", uint64(i))
+			before := round.gradients
 			if err = a.Search(round); err != nil {
+				round.byScores = errors.Is(err, ErrFound) && round.gradients == before
 				break
 			}
 		}
@@ -106,6 +108,7 @@ func (o *Oracle) take(from *Oracle) {
 	o.gradients += from.gradients
 	o.zeros += from.zeros
 	o.late = max(o.late, from.late)
+	o.byScores = o.byScores || from.byScores
 	if from.beats(o.standing) {
 		o.standing = from.standing
 	}

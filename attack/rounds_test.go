@@ -1,6 +1,7 @@
 package attack_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -32,6 +33,40 @@ func TestRounds(t *testing.T) {
 	}
 	assert.GreaterOrEqual(t, left[0], left[1])
 	assert.Greater(t, left[0], left[2])
+}
+
+// A trial tells whether the gradient attack or the search of its rounds broke the image, and
+// check 3 counts it so.
+func TestRoundsByScores(t *testing.T) {
+	m := model(t, small, false)
+	x, _, _ := images(m, 60, 0, 1)
+	data := set{x: x, y: correct(t, m, x)}
+	evaluate := func(eps, radius float32) *attack.BatteryReport {
+		b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: eps}, Attacks: []attack.Named{{
+			Name: "rounds", Attack: attack.Rounds{N: 2, Attacks: []attack.Searcher{
+				attack.PGD(radius, radius/3, 5, snn.BPTT{}), attack.LocalSearch{Eps: eps, Passes: 60, FromBest: true},
+			}},
+		}}}
+		r, err := b.Evaluate(ctx, m, data, attack.DefaultBatteryConfig())
+		require.NoError(t, err)
+		return r
+	}
+	count := func(r *attack.BatteryReport) (gradients, scores int) {
+		for _, i := range r.Results {
+			if i.BrokenBy == 0 && i.Trials[0].ByScores {
+				scores++
+			} else if i.BrokenBy == 0 {
+				gradients++
+			}
+		}
+		assert.Contains(t, r.Checks[2].Text, fmt.Sprintf("Attacks with gradients break %d images, and those without break %d more", gradients, scores))
+		return gradients, scores
+	}
+	gradients, scores := count(evaluate(0.1, 1e-6))
+	assert.Zero(t, gradients, "a gradient attack of next to no radius")
+	assert.Positive(t, scores)
+	gradients, _ = count(evaluate(0.1, 0.1))
+	assert.Positive(t, gradients)
 }
 
 // GiveUp ends the rounds of images that stand far from the border after three of them, and later or
