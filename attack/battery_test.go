@@ -3,6 +3,7 @@ package attack_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"testing"
@@ -229,4 +230,47 @@ func TestBatteryStops(t *testing.T) {
 	cfg.Done, cfg.OnResult = nil, func(attack.ImageResult) error { return errors.New("disk full") }
 	_, err = b.Evaluate(ctx, m, set{x: x, y: y}, cfg)
 	assert.ErrorContains(t, err, "disk full")
+}
+
+// The memory of a battery grows neither with the number of images nor with that of attacks or
+// their steps. Only results do, by some hundred bytes for each image and attack.
+func TestBatteryMemory(t *testing.T) {
+	costly(t)
+	m := model(t, small, false)
+	m.Threads = 1
+	peak := func(n, attacks, steps int) uint64 {
+		x, _, _ := images(m, n, 0, 1)
+		data := set{x: x, y: correct(t, m, x)}
+		b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 1e-3}}
+		for i := range attacks {
+			a := attack.PGD(1e-3, 1e-4, steps, snn.ASSG{A: 0.4})
+			a.Rule, a.Alpha, a.KeepBest = attack.APGD{}, 0, true
+			b.Attacks = append(b.Attacks, attack.Named{Name: fmt.Sprint(i), Attack: a})
+		}
+		cfg := attack.DefaultBatteryConfig()
+		cfg.Unchecked = true
+		live := func() uint64 {
+			runtime.GC()
+			var s runtime.MemStats
+			runtime.ReadMemStats(&s)
+			return s.HeapAlloc
+		}
+		before, most := live(), uint64(0)
+		cfg.OnResult = func(attack.ImageResult) error {
+			most = max(most, live())
+			return nil
+		}
+		_, err := b.Evaluate(ctx, m, data, cfg)
+		require.NoError(t, err)
+		runtime.KeepAlive(data)
+		return most - min(most, before)
+	}
+	const base, results = 64, 1 << 10
+	few := peak(base, 1, 4)
+	t.Logf("live heap with %d images, 1 attack of 4 steps: %d", base, few)
+	for _, c := range [][3]int{{4 * base, 1, 4}, {base, 8, 4}, {base, 1, 64}} {
+		got := peak(c[0], c[1], c[2])
+		t.Logf("with %v: %d", c, got)
+		assert.Less(t, got, few+few/20+uint64(results*c[0]*c[1]), "%d images, %d attacks, %d steps", c[0], c[1], c[2])
+	}
 }

@@ -50,6 +50,15 @@ func Run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), c.ProcessState.ExitCode()
 }
 
+// Battery returns what a test gives the flag -battery: "quick", or "none" in short mode, since
+// batteries are slow under the race detector.
+func Battery() string {
+	if testing.Short() {
+		return "none"
+	}
+	return "quick"
+}
+
 // Kills returns how many times a test kills the program: what SNNRAT_KILLS says, or 10. It
 // skips the test in short mode.
 func Kills(t *testing.T) int {
@@ -63,8 +72,8 @@ func Kills(t *testing.T) int {
 	return 10
 }
 
-// ChangeBits calls refused 300 times, each time with one other bit of the file changed, but
-// for the last byte. refused returns the error of reading the file, which must name it. The
+// ChangeBits calls refused 300 times, or 30 in short mode, each time with one other bit of the
+// file changed, but for the last byte. refused returns the error of reading the file, which must name it. The
 // file has its own content again afterwards.
 func ChangeBits(t *testing.T, path string, refused func() error) {
 	t.Helper()
@@ -72,7 +81,11 @@ func ChangeBits(t *testing.T, path string, refused func() error) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, os.WriteFile(path, b, 0o644)) }()
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
+	times := 300
+	if testing.Short() {
+		times = 30
+	}
+	for range times {
 		changed := bytes.Clone(b)
 		at := r.IntN(len(b) - 1)
 		changed[at] ^= 1 << r.IntN(7)
