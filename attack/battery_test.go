@@ -233,7 +233,7 @@ func TestBatteryStops(t *testing.T) {
 }
 
 // The memory of a battery grows neither with the number of images nor with that of attacks or
-// their steps. Only results do, by some hundred bytes for each image and attack.
+// their steps. Only results do, by about a hundred bytes for each image and attack.
 func TestBatteryMemory(t *testing.T) {
 	costly(t)
 	m := model(t, small, false)
@@ -265,7 +265,7 @@ func TestBatteryMemory(t *testing.T) {
 		runtime.KeepAlive(data)
 		return most - min(most, before)
 	}
-	const base, results = 64, 1 << 10
+	const base, results = 64, 128
 	few := peak(base, 1, 4)
 	t.Logf("live heap with %d images, 1 attack of 4 steps: %d", base, few)
 	for _, c := range [][3]int{{4 * base, 1, 4}, {base, 8, 4}, {base, 1, 64}} {
