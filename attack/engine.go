@@ -53,17 +53,24 @@ func (e *engine) do(ctx context.Context) error {
 		return fmt.Errorf("attack: %w", err)
 	}
 	q := &queue{n: e.n}
-	workers = min(workers, (e.n+images-1)/images)
-	images = min(images, (e.n+workers-1)/max(workers, 1))
-	slots := images
-	if workers > 1 {
-		slots *= searchesPerSlot
-	}
+	workers, images, slots := shares(e.n, images, workers)
 	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images, slots) })
 	if err := ctx.Err(); err != nil && q.err == nil {
 		return err
 	}
 	return q.err
+}
+
+// shares returns how many of the workers get n images, how many images at most a pass of theirs
+// has, and how many searches at most each has on its way.
+func shares(n, images, workers int) (some, perPass, slots int) {
+	some = min(workers, (n+images-1)/images)
+	share := (n + some - 1) / max(some, 1)
+	perPass = min(images, share)
+	if slots = perPass; some > 1 {
+		slots = min(slots*searchesPerSlot, share) // more would leave too few for the others
+	}
+	return some, perPass, slots
 }
 
 // queue hands out images and collects errors.
