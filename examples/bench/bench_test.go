@@ -3,112 +3,58 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/nlpodyssey/safetensors"
-	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/snn/zoo"
-	"github.com/org/snnrat/tensor"
-	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the tests start this program as a user would.
-func TestMain(m *testing.M) {
-	if os.Getenv("SNNRAT_EXAMPLE") == "bench" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { clitest.Main(m, program) }
 
 const arch = "conv4 A conv4 A | fc"
 
-// start runs the program on a network that takes no time.
-func start(t *testing.T, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
+// small returns args after the flags of a network that takes no time.
+func small(args ...string) []string {
 	flags := []string{"-arch", arch, "-batch", "2", "-reps", "1", "-threads", "1"}
 	if !slices.Contains(args, "-sweep") { // of T
 		flags = append(flags, "-T", "2")
 	}
-	c := exec.Command(os.Args[0], append(flags, args...)...)
-	c.Env = append(os.Environ(), "SNNRAT_EXAMPLE=bench")
-	c.Stdout, c.Stderr = &out, &errs
-	var exit *exec.ExitError
-	if err := c.Run(); err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	return out.String(), errs.String(), c.ProcessState.ExitCode()
+	return append(flags, args...)
 }
 
-type tensors map[string]safetensors.TensorView
-
-func (ts tensors) floats(t *testing.T, name string, v []float32, shape ...uint64) {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	view, err := safetensors.NewTensorView(safetensors.F32, shape, b)
-	require.NoError(t, err)
-	ts[name] = view
+// start runs the program on a network that takes no time.
+func start(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return clitest.Run(t, small(args...)...)
 }
 
-func (ts tensors) ints(t *testing.T, name string, v ...int) {
-	var b []byte
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint64(b, uint64(x))
-	}
-	view, err := safetensors.NewTensorView(safetensors.I64, []uint64{uint64(len(v))}, b)
-	require.NoError(t, err)
-	ts[name] = view
-}
-
-// export writes what the other side does: state, images, and the expected results,
-// which are our own, but for what a test changes.
-func export(t *testing.T, change func(batch, expect tensors)) string {
+// exported returns a folder with what the other side exports: state, images, and the
+// expected results, which are our own, but for what a test changes.
+func exported(t *testing.T, change func(batch, expect tensors)) string {
 	folder := t.TempDir()
-	cfg := options{arch: arch, width: 1, steps: 2}.config()
-	m, err := zoo.New(cfg, rng.New(5))
+	m, err := options{arch: arch, width: 1, steps: 2}.network()
 	require.NoError(t, err)
 	x, y := randomImages(2, m)
 	require.NoError(t, warmUp(m, x, y))
-	require.NoError(t, m.Save(filepath.Join(folder, "state.safetensors")))
-
-	batch, expect := tensors{}, tensors{}
-	batch.floats(t, "x", x.Data, 2, 3, 32, 32)
-	batch.ints(t, "y", y...)
-	var rates []float32
-	logits, err := m.Logits(snn.Pass{OnSpikes: func(_ string, s *tensor.Spikes) { rates = append(rates, float32(s.Rate())) }}, x)
+	require.NoError(t, export(m, x, y, folder))
+	batch, expect, err := task(m, x, y)
 	require.NoError(t, err)
-	expect.floats(t, "logits", logits, 2, 10)
-	expect.floats(t, "rates", rates, uint64(len(rates)))
-	for _, g := range gradients {
-		dx, err := m.InputGradient(snn.Pass{Gradient: g.Gradient}, x, loss(y))
-		require.NoError(t, err)
-		expect.floats(t, "grad_x."+g.name, dx.Data, 2, 3, 32, 32)
-	}
 	change(batch, expect)
-	for name, ts := range map[string]tensors{"batch": batch, "expect": expect} {
-		b, err := safetensors.Serialize(ts, nil)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name+".safetensors"), b, 0o644))
-	}
+	require.NoError(t, batch.save(filepath.Join(folder, "batch.safetensors")))
+	require.NoError(t, expect.save(filepath.Join(folder, "expect.safetensors")))
 	return folder
 }
 
 func TestRun(t *testing.T) {
-	folder := export(t, func(_, _ tensors) {})
+	folder := exported(t, func(_, _ tensors) {})
 	figures := filepath.Join(folder, "figures.json")
 	stdout, stderr, code := start(t, "-peer", folder, "-json", figures)
 	require.Zero(t, code, stderr)
@@ -147,10 +93,10 @@ func TestRun(t *testing.T) {
 
 // What differs shows in its tensor.
 func TestDiffers(t *testing.T) {
-	folder := export(t, func(_, expect tensors) {
+	folder := exported(t, func(_, expect tensors) {
 		logits := make([]float32, 20)
 		logits[3] = 9
-		expect.floats(t, "logits", logits, 2, 10)
+		expect.floats("logits", logits, 2, 10)
 	})
 	figures := filepath.Join(folder, "figures.json")
 	_, stderr, code := start(t, "-peer", folder, "-json", figures)
@@ -271,7 +217,7 @@ func TestRefusals(t *testing.T) {
 	figures := func(arch string, steps, batch, threads int) string {
 		return file(fmt.Sprint(steps, batch, threads, ".json"), fmt.Sprintf(`{"arch":%q,"T":%d,"batch":%d,"threads":%d}`, arch, steps, batch, threads))
 	}
-	peer := func(change func(batch, expect tensors)) string { return export(t, change) }
+	peer := func(change func(batch, expect tensors)) string { return exported(t, change) }
 	good := peer(func(_, _ tensors) {})
 	truncated := peer(func(_, _ tensors) {})
 	require.NoError(t, os.Truncate(filepath.Join(truncated, "batch.safetensors"), 100))
@@ -290,17 +236,23 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-sweep", "T", "-peer", good}, []string{"-sweep", "-peer"}},
 		{[]string{"-sweep", "T", "-peer-json", "x"}, []string{"-sweep", "-peer-json"}},
 		{[]string{"now"}, []string{`"now"`}},
+		{[]string{"-sweep", "T", "-against", "x"}, []string{"-sweep: expected no -against with it"}},
+		{[]string{"-sweep", "T", "-serve"}, []string{"-sweep: expected no -serve with it"}},
+		{[]string{"-against", "x", "-peer-json", "y"}, []string{"-against: expected no -peer-json with it"}},
+		{[]string{"-against", "x", "-serve"}, []string{"-against: expected no -serve with it"}},
+		{[]string{"-against", " "}, []string{"-against: expected a command"}},
+		{[]string{"-serve", "-json", "x"}, []string{"-serve: expected no -json with it"}},
 		{[]string{"-peer", filepath.Join(folder, "none")}, []string{"none", "state.safetensors"}},
 		{[]string{"-peer", good, "-width", "2"}, []string{good, "state.safetensors", "classifier.0.weight"}},
 		{[]string{"-peer", truncated}, []string{truncated, "batch.safetensors", "not a safetensors file"}},
-		{[]string{"-peer", peer(func(b, _ tensors) { b.ints(t, "y", 1) })}, []string{"batch.safetensors", "1 labels y for 2 images"}},
-		{[]string{"-peer", peer(func(b, _ tensors) { b.ints(t, "y", 1, 10) })}, []string{"batch.safetensors", "label 10 of image 1", "0 to 9"}},
-		{[]string{"-peer", peer(func(b, _ tensors) { b.floats(t, "x", make([]float32, 6), 2, 3, 1, 1) })}, []string{"batch.safetensors", "2×3×1×1", "3×32×32"}},
-		{[]string{"-peer", peer(func(b, _ tensors) { b.floats(t, "x", nil, 0, 3, 32, 32); b.ints(t, "y") })}, []string{"batch.safetensors", "x"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.ints("y", 1) })}, []string{"batch.safetensors", "1 labels y for 2 images"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.ints("y", 1, 10) })}, []string{"batch.safetensors", "label 10 of image 1", "0 to 9"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.floats("x", make([]float32, 6), 2, 3, 1, 1) })}, []string{"batch.safetensors", "2×3×1×1", "3×32×32"}},
+		{[]string{"-peer", peer(func(b, _ tensors) { b.floats("x", nil, 0, 3, 32, 32); b.ints("y") })}, []string{"batch.safetensors", "x"}},
 		{[]string{"-peer", peer(func(_, e tensors) { delete(e, "logits") })}, []string{"expect.safetensors", "logits"}},
-		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", nil, 0) })}, []string{"expect.safetensors", "0 rates for 2 layers"}},
-		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "rates", []float32{0.1, 7}, 2) })}, []string{"expect.safetensors", "rates: 7 of layer 1", "[0, 1]"}},
-		{[]string{"-peer", peer(func(_, e tensors) { e.floats(t, "logits", append(make([]float32, 19), float32(math.NaN())), 2, 10) })}, []string{"expect.safetensors", "logits: value 9 of image 1 is NaN"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats("rates", nil, 0) })}, []string{"expect.safetensors", "0 rates for 2 layers"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats("rates", []float32{0.1, 7}, 2) })}, []string{"expect.safetensors", "rates: 7 of layer 1", "[0, 1]"}},
+		{[]string{"-peer", peer(func(_, e tensors) { e.floats("logits", append(make([]float32, 19), float32(math.NaN())), 2, 10) })}, []string{"expect.safetensors", "logits: value 9 of image 1 is NaN"}},
 		{[]string{"-peer-json", filepath.Join(folder, "none.json")}, []string{"-peer-json", "none.json"}},
 		{[]string{"-peer-json", file("text.json", "forward 43")}, []string{"-peer-json", "text.json", "invalid character"}},
 		{[]string{"-peer-json", figures("vgg-11", 2, 2, 1)}, []string{`"vgg-11", T 2, batch 2, 1 threads`, `expected "` + arch + `", 2, 2, 1`}},

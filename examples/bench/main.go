@@ -13,9 +13,54 @@
 // files do not hold T, so -T must be the value of the other side. -peer-json FILE reads the
 // other side's times and prints the ratios. FILE has the form that -json writes.
 //
-// -sweep measures how time and memory grow with one quantity. -json writes the results to a
-// file. Ctrl-C or SIGTERM stops a sweep. The program then prints and writes the completed
-// part of it.
+// # In turns with another program
+//
+// -against COMMAND measures this build and another program in turns, so that noise of the
+// machine affects both. The other program is another build, or testdata/peer.py, which is
+// PyTorch's side:
+//
+//	go run ./examples/bench -against ./bench-of-before
+//	go run ./examples/bench -against examples/bench/testdata/peer.py
+//	go run ./examples/bench -against "venv/bin/python examples/bench/testdata/peer.py -compile"
+//
+// COMMAND is split at spaces. A script whose name ends in .py is run with python3. Each side is
+// a process of its own. Both compute the same network on the same images: those of -peer, or
+// else a network that is not trained, on random images.
+//
+// For each part the sides run in turns, for -reps rounds. One round before them does not count.
+// A turn repeats the part for 0.2 seconds, at least once, and its time is the median. The table
+// has the median times, and the median and the range of the rounds' ratios. -json writes all
+// rounds too.
+//
+// Older builds, which do not have -against, cannot run single parts. Runs of all parts then
+// take turns. Such a run measures each part once, after two runs that do not count.
+//
+// A program of your own follows this protocol. It gets the flags -serve, -peer, -arch, -width,
+// -T, -batch (not always) and -threads. It reads the files of the folder -peer, and writes one
+// line, which says what it computes:
+//
+//	{"arch":"vgg11","T":8,"batch":16,"threads":2,"kernel":"PyTorch 2.15.0","rates":[0.112,…]}
+//
+// kernel is any text. rates has the mean firing rate of each layer of neurons. They must be
+// those of this build within 0.01. checks may follow: the differences from expect.safetensors,
+// in the form of -json.
+//
+// Then the program reads lines with names of parts. For each it runs the part once and writes
+// the time, in the unit of the table. The largest resident memory so far may follow:
+//
+//	{"part":"forward","ms":43.1,"peak_rss_mb":2285}
+//
+// The program ends when its standard input ends. It can also end with an error. The message
+// then has the last line of its standard error.
+//
+// # Growth with one quantity
+//
+// -sweep measures how time and memory grow with one quantity.
+//
+// # Results
+//
+// -json writes the results to a file. Ctrl-C or SIGTERM stops a sweep or -against. The program
+// then prints and writes what was completed.
 package main
 
 import (
@@ -26,9 +71,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -52,6 +99,8 @@ type options struct {
 	width                       float64
 	steps, batch, threads, reps int
 	peer, peerJSON, out, sweep  string
+	against                     string
+	serve                       bool
 	given                       map[string]bool // the flags of the command line
 }
 
@@ -60,10 +109,13 @@ func (o options) Concurrency() int { return o.threads }
 
 // Stopped implements cli.Options.
 func (o options) Stopped() string {
-	if o.sweep == "" {
-		return "nothing was written"
+	switch {
+	case o.sweep != "":
+		return "the table has what was measured"
+	case o.against != "":
+		return "the table has the completed parts, if any"
 	}
-	return "the table has what was measured"
+	return "nothing was written"
 }
 
 // report is what -json writes.
@@ -77,10 +129,19 @@ type report struct {
 	MS      map[string]float64 `json:"ms"` // an image; regularize: an update
 	PeakMB  float64            `json:"peak_rss_mb,omitempty"`
 	Checks  []check            `json:"checks,omitempty"`
+	Against *comparison        `json:"against,omitempty"`
 }
 
-// parts are the timed parts in the order of the table.
-var parts = []string{"forward", "fgsm_bptt", "fgsm_bptr", "fgsm_cba", "train", "regularize", "rat"}
+// parts are the parts in the order of the table.
+var parts = append(timedParts[:len(timedParts):len(timedParts)], "rat")
+
+// timedParts are the parts that are run. rat is made of their times.
+var timedParts = []string{"forward", "fgsm_bptt", "fgsm_bptr", "fgsm_cba", "train", "regularize"}
+
+// ratTime returns the time of rat from the times of the timed parts.
+func ratTime(ms map[string]float64) float64 {
+	return ms["train"] + (ms["fgsm_bptt"]+ms["fgsm_bptr"])/2
+}
 
 func main() { cli.Main("bench", parse, run) }
 
@@ -91,20 +152,37 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	cli.Var(fs, &o.steps, "T", 8, "[1, 1024]", "time steps")
 	cli.Var(fs, &o.batch, "batch", 16, "[1, 65536]", "images, if they do not come from -peer")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	cli.Var(fs, &o.reps, "reps", 5, "[1, 1000000]", "runs of each part, of which the median counts")
+	cli.Var(fs, &o.reps, "reps", 5, "[1, 1000000]", "runs of each part, or rounds of -against, of which the median counts")
 	fs.StringVar(&o.peer, "peer", "", "`folder` of a network, images and expected results")
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
+	fs.StringVar(&o.against, "against", "", "`command` of another program to measure in turns with this one")
+	fs.BoolVar(&o.serve, "serve", false, "run the parts that standard input names, as the program of -against")
 	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width or rate")
 	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return o, err
 	}
 	o.given = cli.Given(fs)
-	switch {
-	case o.sweep != "" && (o.peer != "" || o.peerJSON != ""):
-		return o, errors.New("-sweep: expected neither -peer nor -peer-json with it")
-	case o.sweep != "" && o.given[o.sweep]:
+	if o.given["against"] && strings.TrimSpace(o.against) == "" {
+		return o, errors.New("-against: expected a command")
+	}
+	if o.sweep != "" && o.given[o.sweep] {
 		return o, fmt.Errorf("-%s: expected no value of what -sweep %s varies", o.sweep, o.sweep)
+	}
+	for _, mode := range []struct {
+		name    string
+		on      bool
+		without []string
+	}{
+		{"sweep", o.sweep != "", []string{"peer", "peer-json", "against", "serve"}},
+		{"against", o.against != "", []string{"peer-json", "serve"}},
+		{"serve", o.serve, []string{"peer-json", "json", "reps"}},
+	} {
+		for _, name := range mode.without {
+			if mode.on && o.given[name] {
+				return o, fmt.Errorf("-%s: expected no -%s with it", mode.name, name)
+			}
+		}
 	}
 	return o, nil
 }
@@ -117,22 +195,36 @@ func (o options) config() zoo.Config {
 	return cfg
 }
 
+// network returns the network of config, which is not trained.
+func (o options) network() (*snn.Model, error) {
+	m, err := zoo.New(o.config(), rng.New(1))
+	if err != nil {
+		return nil, fmt.Errorf("network of -arch %q: %w", o.arch, err)
+	}
+	return m, nil
+}
+
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := o.save(nil); err != nil {
 		return err
 	}
-	peer, err := readFigures(o.peerJSON)
-	if err != nil {
-		return err
+	var peer *report
+	if o.peerJSON != "" {
+		var err error
+		if peer, err = readFigures(o.peerJSON); err != nil {
+			return fmt.Errorf("-peer-json: %w", err)
+		}
 	}
 	debug.SetGCPercent(1) // buffers are reused, so there is little to collect
 	if o.sweep != "" {
 		return sweep(ctx, o, stdout, stderr)
 	}
-	cfg := o.config()
-	m, err := zoo.New(cfg, rng.New(1))
+	if o.against != "" {
+		return against(ctx, o, stdout, stderr)
+	}
+	m, err := o.network()
 	if err != nil {
-		return fmt.Errorf("network of -arch %q: %w", o.arch, err)
+		return err
 	}
 	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
 	x, y := randomImages(o.batch, m)
@@ -145,21 +237,28 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		}
 	}
 	r.Batch = x.N
-	if err := r.sameTask(peer, o.peerJSON); err != nil {
-		return err
+	if peer != nil {
+		if err := peer.sameTask(r); err != nil {
+			return fmt.Errorf("-peer-json: %s: figures of %w", o.peerJSON, err)
+		}
 	}
 	if o.peer != "" {
 		if r.Checks, err = compare(m, x, y, filepath.Join(o.peer, "expect.safetensors")); err != nil {
 			return err
 		}
-		if err := printChecks(stdout, r.Checks); err != nil {
-			return err
+		if !o.serve {
+			if err := printChecks(stdout, "against the other side", r.Checks); err != nil {
+				return err
+			}
 		}
 	} else if err := warmUp(m, x, y); err != nil {
 		return err
 	}
 	if r.Rates, err = rates(m, x); err != nil {
 		return err
+	}
+	if o.serve {
+		return serve(ctx, r, m, x, y, os.Stdin, stdout)
 	}
 	meter := term.NewMeter(stderr, 1)
 	r.MS, err = measure(ctx, m, x, y, o.reps, nil, meter, 1, "")
@@ -283,6 +382,27 @@ func newJobs(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int) (map[str
 	return jobs, nil
 }
 
+// timed runs a part once and returns its time in milliseconds.
+func timed(ctx context.Context, jobs map[string]func() error, part string) (ms float64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := jobs[part](); err != nil {
+		return 0, fmt.Errorf("%s: %w", part, err)
+	}
+	return time.Since(start).Seconds() * 1e3, nil
+}
+
+// perImage returns the time of an image from that of n images. The time of regularize is
+// that of an update, and stays as it is.
+func perImage(part string, ms float64, n int) float64 {
+	if part == "regularize" {
+		return ms
+	}
+	return ms / float64(n)
+}
+
 // measure returns the time of each part, or of the parts in only if it is not nil. It adds
 // work to meter in all, and shows the name of each part after prefix.
 func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int, only []string, meter *term.Meter, work float64, prefix string) (map[string]float64, error) {
@@ -290,35 +410,25 @@ func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int
 	if err != nil {
 		return nil, err
 	}
-	timed := func(part string) (ms float64, err error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		start := time.Now()
-		if err := jobs[part](); err != nil {
-			return 0, fmt.Errorf("%s: %w", part, err)
-		}
-		return time.Since(start).Seconds() * 1e3, nil
-	}
 	// One run of each part tells how long the others will take.
 	once, all := map[string]float64{}, 0.0
-	for _, part := range parts {
-		if jobs[part] == nil || only != nil && !slices.Contains(only, part) {
+	for _, part := range timedParts {
+		if only != nil && !slices.Contains(only, part) {
 			continue
 		}
-		if once[part], err = timed(part); err != nil {
+		if once[part], err = timed(ctx, jobs, part); err != nil {
 			return nil, err
 		}
 		all += once[part]
 	}
 	ms := map[string]float64{}
-	for _, part := range parts {
+	for _, part := range timedParts {
 		if _, ok := once[part]; !ok {
 			continue
 		}
 		times := make([]float64, reps+1)
 		for i := range times {
-			if times[i], err = timed(part); err != nil {
+			if times[i], err = timed(ctx, jobs, part); err != nil {
 				return nil, err
 			}
 			meter.Add(work*once[part]/all/float64(len(times)), prefix+part)
@@ -326,12 +436,9 @@ func measure(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, reps int
 		meter.Finished(prefix + part)
 		times = times[1:] // the first run has cold caches
 		slices.Sort(times)
-		ms[part] = times[len(times)/2]
-		if part != "regularize" {
-			ms[part] /= float64(x.N)
-		}
+		ms[part] = perImage(part, times[len(times)/2], x.N)
 	}
-	ms["rat"] = ms["train"] + (ms["fgsm_bptt"]+ms["fgsm_bptr"])/2
+	ms["rat"] = ratTime(ms)
 	return ms, nil
 }
 

@@ -145,9 +145,10 @@ func difference(name string, got, want []float32, n int) (check, error) {
 	return check{Name: name, Err: relative(worst, scale), Images: &images}, nil
 }
 
-func printChecks(stdout io.Writer, cs []check) error {
+// printChecks prints a table. what says which results were compared.
+func printChecks(stdout io.Writer, what string, cs []check) error {
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "against the other side\trelative error\tspikes that differ\timages that differ\t")
+	fmt.Fprintf(w, "%s\trelative error\tspikes that differ\timages that differ\t\n", what)
 	number := func(n *int) string {
 		if n == nil {
 			return ""
@@ -161,41 +162,35 @@ func printChecks(stdout io.Writer, cs []check) error {
 	return w.Flush()
 }
 
-// readFigures reads the figures of the other side, or returns nil if path is empty.
+// readFigures reads a file of figures.
 func readFigures(path string) (*report, error) {
-	if path == "" {
-		return nil, nil
-	}
 	f, size, err := regular.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("-peer-json: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	if size > figuresBudget {
-		return nil, fmt.Errorf("-peer-json: %s has %d bytes: expected at most %d", path, size, figuresBudget)
+		return nil, fmt.Errorf("%s has %d bytes: expected at most %d", path, size, figuresBudget)
 	}
-	peer := new(report)
+	r := new(report)
 	b, err := io.ReadAll(io.LimitReader(f, figuresBudget))
 	if err == nil {
-		err = json.Unmarshal(b, peer)
+		err = json.Unmarshal(b, r)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("-peer-json: %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return peer, nil
+	return r, nil
 }
 
-// figuresBudget is the largest size in bytes of the file of -peer-json.
+// figuresBudget is the largest size in bytes of a file of figures.
 const figuresBudget = 1 << 20
 
-// sameTask returns an error if peer, which may be nil, is of another task than r.
-func (r *report) sameTask(peer *report, path string) error {
-	if peer == nil {
-		return nil
-	}
-	if plain(peer.Arch) != plain(r.Arch) || peer.T != r.T || peer.Batch != r.Batch || peer.Threads != r.Threads {
-		return fmt.Errorf("-peer-json: %s: figures of %q, T %d, batch %d, %d threads: expected %q, %d, %d, %d",
-			path, peer.Arch, peer.T, peer.Batch, peer.Threads, r.Arch, r.T, r.Batch, r.Threads)
+// sameTask returns an error that says what r is of if it is of another task than want.
+func (r *report) sameTask(want *report) error {
+	if plain(r.Arch) != plain(want.Arch) || r.T != want.T || r.Batch != want.Batch || r.Threads != want.Threads {
+		return fmt.Errorf("%q, T %d, batch %d, %d threads: expected %q, %d, %d, %d",
+			r.Arch, r.T, r.Batch, r.Threads, want.Arch, want.T, want.Batch, want.Threads)
 	}
 	return nil
 }
