@@ -17,7 +17,6 @@ time. -compile compiles the layers of neurons with torch.compile, which needs a 
 import argparse
 import json
 import re
-import resource
 import struct
 import sys
 import time
@@ -26,6 +25,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 NAMED = {
     "vgg11": "conv64 A conv128 conv256 A conv512 conv512 conv512 A conv512 conv512 | fc4096 fc4096 fc",
@@ -305,8 +309,11 @@ def main():
         start = time.perf_counter()
         parts[part]()
         ms = (time.perf_counter() - start) * 1e3
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
-        print(json.dumps({"part": part, "ms": ms if part == "regularize" else ms / len(x), "peak_rss_mb": peak}), flush=True)
+        answer = {"part": part, "ms": ms if part == "regularize" else ms / len(x)}
+        if resource:
+            unit = 20 if sys.platform == "darwin" else 10  # of ru_maxrss: bytes or KB
+            answer["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << unit)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
