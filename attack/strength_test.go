@@ -13,6 +13,8 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
@@ -73,4 +75,34 @@ func strengths(eps float32) map[string]attack.Searcher {
 // apgd returns an APGD of 50 steps.
 func apgd(eps float32, o attack.Objective, g snn.Gradient, s attack.Start) *attack.Attack {
 	return &attack.Attack{Objective: o, Gradient: g, Norm: attack.LInf{}, Start: s, Eps: eps, Rule: attack.APGD{}, Steps: 50, KeepBest: true}
+}
+
+// BenchmarkGradientStep times a step of a gradient attack on 64 images, as testdata/peer_apgd.py
+// does in PyTorch:
+//
+//	SNNRAT_STRENGTH=net.safetensors go test ./attack -run xxx -bench GradientStep
+func BenchmarkGradientStep(b *testing.B) {
+	path := os.Getenv("SNNRAT_STRENGTH")
+	if path == "" {
+		b.Skip("SNNRAT_STRENGTH names no network")
+	}
+	m, _, err := zoo.Load(path)
+	require.NoError(b, err)
+	all, err := fashion.Test()
+	require.NoError(b, err)
+	const n, steps = 64, 20
+	x := tensor.NewNCHW(n, 1, 28, 28)
+	y, ids := make([]int, n), make([]uint64, n)
+	indices := make([]int, n)
+	for i := range n {
+		y[i], ids[i], indices[i] = all.Labels[i], uint64(i), i
+	}
+	require.NoError(b, all.Fill(x, indices))
+	a := apgd(16./255, attack.CrossEntropy{}, snn.BPTT{Surrogate: snn.Triangle{Width: 0.5}}, attack.AtImage{})
+	a.Steps = steps
+	for b.Loop() {
+		_, err := a.Perturb(b.Context(), m, x, y, ids, rng.New(1))
+		require.NoError(b, err)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N)/(n*steps), "ms/image")
 }

@@ -3,11 +3,11 @@
     python peer_apgd.py NETWORK.safetensors t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz \
         [--images 100] [--eps 16] [--steps 100] [--threads 2] [--out peer.json]
 
-It rebuilds a network of the form "conv A conv A conv | fc" of IF neurons with batch norm, such as
-those of examples/rat, in plain PyTorch, with a loop over the time steps in each neuron. It times a
-gradient step, and runs APGD (Croce and Hein 2020) with cross-entropy and with DLR, each with ten
-surrogates. An image leaves once it is broken. The file --out has the indices of the images that
-stand. Needs torch and safetensors.
+It rebuilds a network of the form "conv A conv A conv | fc", with or without a last A, of IF neurons
+with batch norm, such as those of examples/rat, in plain PyTorch, with a loop over the time steps in
+each neuron. It times a gradient step, and runs APGD (Croce and Hein 2020) with cross-entropy and
+with DLR, each with ten surrogates. An image leaves once it is broken. The file --out has the indices
+of the images that stand. Needs torch and safetensors.
 """
 import argparse
 import gzip
@@ -80,7 +80,7 @@ def logits(x, surrogate):
         x = F.batch_norm(x, P[b + "running_mean"], P[b + "running_var"], P[b + "weight"], P[b + "bias"])
         x = x.expand(T, *x.shape) if k == 0 else x.view(T, n, *x.shape[1:])
         x = neurons(x, surrogate).flatten(0, 1)
-        if k < len(convolutions) - 1:
+        if k < len(convolutions) - 1 or x[0].numel() != P["classifier.0.weight"].shape[1]:
             x = F.avg_pool2d(x, 2)
     z = F.linear(x.flatten(1), P["classifier.0.weight"], P["classifier.0.bias"])
     return z.view(T, n, -1).mean(0)
