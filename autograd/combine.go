@@ -46,6 +46,8 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 	if op.y.needsGrad {
 		op.record(t)
 	}
+	t.letGo(op.a, a)
+	t.letGo(op.b, b)
 	return op.y
 }
 

@@ -242,7 +242,10 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Outpu
 	mean := autograd.MeanOverTime(p.Tape, last)
 	if last != mean {
 		if steps {
-			last = autograd.Densify(p.Tape, last)
+			spikes := last
+			if last = autograd.Densify(p.Tape, last); last != spikes {
+				p.Tape.Release(spikes)
+			}
 		} else {
 			p.Tape.Release(last)
 		}
