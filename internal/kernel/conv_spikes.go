@@ -64,6 +64,20 @@ func (k *keeper[T]) put(b *[]T) {
 	k.idle = append(k.idle, b)
 }
 
+func (k *keeper[T]) free() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.idle = nil
+}
+
+// FreeMemory drops the scratch memory that is not in use. The garbage collector frees that of
+// lenders by itself.
+func FreeMemory() {
+	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes} {
+		k.free()
+	}
+}
+
 // gatherBlocks returns the largest number of blocks of 16 channels of a gather. Their sums
 // must fit into the registers.
 func (l Level) gatherBlocks() int {
