@@ -55,6 +55,8 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 func (o combine) record(t *Tape) {
 	if o.w != nil && t.Params {
 		t.Record(&o, o.a, o.b)
+		t.recompute(o.a)
+		t.recompute(o.b)
 	} else {
 		t.Record(&o)
 	}

@@ -134,6 +134,7 @@ func (t *Tape) Release(v *Value) {
 	v.mustBeOwned("Release")
 	if v.owners--; v.owners == 0 {
 		t.drop(v)
+		t.forget(v)
 	}
 }
 
