@@ -1,6 +1,8 @@
 package autograd_test
 
 import (
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -42,10 +44,10 @@ func TestRecomputedValues(t *testing.T) {
 		"shortcut": {func(t *autograd.Tape, x *autograd.Value, w []*autograd.Param, done func(*autograd.Value)) *autograd.Value {
 			a, b := autograd.Conv2D(t, x, w[0], nil, 2, 1), autograd.Conv2D(t, x, w[1], w[2], 2, 0)
 			y := autograd.Convex(t, a, b, w[3])
-			done(a)
+			done(a) // which follows from y and b
 			done(b)
 			return y
-		}, unit / 4},
+		}, unit / 2},
 	} {
 		r := rand.New(rand.NewPCG(1, 2))
 		w := []*autograd.Param{drawn(r, 16, sh.C, 3, 3), drawn(r, 16, sh.C, 1, 1), drawn(r, 16), drawn(r, 2)}
@@ -84,5 +86,41 @@ func TestRecomputedValues(t *testing.T) {
 		got, kept := run(true)
 		assert.Equal(t, want, got, name)
 		assert.InDelta(t, c.saved, all-kept, float64(unit)/16, name)
+	}
+}
+
+// The gradients of the weights of a convex combination are Σ a·∂y and Σ b·∂y, whatever the
+// weights. With weights that can be divided by, the tape keeps the result and one branch.
+func TestConvexWeights(t *testing.T) {
+	sh := tensor.Shape{N: 2, Steps: 4, C: 16, H: 8, W: 8}
+	for _, steps := range [][2]int{{4, 4}, {1, 4}, {4, 1}} {
+		for _, w := range [][]float32{{.5, .5}, {1, 0}, {0, 1}, {.02, .98}, {.98, .02}, {.06, .94}, {.059, .941}, {-.3, 2}, {0, 0}, {1e-5, 1}, {1, 1e-5}, {1e-30, 1e-31}, {1e-31, 1e-30}} {
+			r := rand.New(rand.NewPCG(3, 4))
+			branch := func(steps int) *tensor.Dense {
+				d := tensor.NewDense(sh.WithSteps(steps))
+				copy(d.Data, float32s(normals(r, len(d.Data))))
+				return d
+			}
+			a, b, p := branch(steps[0]), branch(steps[1]), autograd.NewParam(2)
+			p.Import(w)
+			tape := &autograd.Tape{Params: true}
+			y := autograd.Convex(tape, tape.Input(a, true), tape.Input(b, true), p)
+			seed := branch(sh.Steps)
+			tape.BackwardFrom(y, seed)
+			got := p.ExportGrad()
+			for i, v := range []*tensor.Dense{a, b} {
+				var sum, size float64
+				frame := sh.Pixels() * tensor.Lanes
+				for k, g := range seed.Data {
+					at := k
+					if v.Steps == 1 {
+						at = k/(sh.Steps*frame)*frame + k%frame
+					}
+					sum += float64(v.Data[at]) * float64(g)
+					size += math.Abs(float64(v.Data[at]) * float64(g))
+				}
+				assert.InDelta(t, sum, got[i], 1e-7*size, fmt.Sprintf("weights %v, steps %v, branch %d", w, steps, i))
+			}
+		}
 	}
 }
