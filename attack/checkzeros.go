@@ -132,7 +132,14 @@ func (w *watch) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autogr
 	y := p.Tape.NewDense(x.Shape(), x.NeedsGrad())
 	copy(p.Tape.Floats(y), p.Tape.Floats(x))
 	p.Tape.Record(&watched{w, n.Name(), x, y})
-	return w.Gradient.Fire(p, n, y)
+	if x != current {
+		p.Tape.Release(x)
+	}
+	out := w.Gradient.Fire(p, n, y)
+	if out != y {
+		p.Tape.Release(y)
+	}
+	return out
 }
 
 // watched is the identity, whose backward pass counts zeros.

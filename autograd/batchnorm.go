@@ -63,9 +63,8 @@ type batchNormEval struct {
 func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	s.check(x)
 	x.mustBeOwned("BatchNormEval")
-	if x.spikes != nil {
-		x = Densify(t, x)
-	}
+	in := x
+	x = Densify(t, x)
 	sh := x.shape
 	n := sh.Blocks() * tensor.Lanes
 	a, b := t.constants(n), t.constants(n)
@@ -81,6 +80,7 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	case y.needsGrad:
 		t.Record(&batchNormEval{x, y, s, a})
 	}
+	t.letGo(x, in)
 	return y
 }
 
@@ -127,6 +127,7 @@ type batchNormTrain struct {
 // Source: Ioffe and Szegedy, Batch Normalization, 2015.
 func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	s.check(x)
+	in := x
 	x = Densify(t, x)
 	sh := x.shape
 	n := sh.Blocks() * tensor.Lanes
@@ -148,6 +149,7 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	}
 	op.y = t.normalize(x, a, b, op)
 	t.Record(op, x)
+	t.letGo(x, in)
 	return op.y
 }
 

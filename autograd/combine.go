@@ -2,15 +2,18 @@ package autograd
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
 )
 
-// combine is y = wa·a + wb·b. It keeps a and b if the weights get a gradient.
+// combine is y = wa·a + wb·b. If the weights get a gradient, it keeps y and one branch, from which
+// the gradients of both follow. y is usually kept anyway, by the layer that reads it.
 type combine struct {
 	a, b, y *Value
 	w       *Param // [2], or nil for ones
+	derived *Value // the branch that is not kept, or nil
 }
 
 // Add returns a + b. One of the two may have a single step: it is then added at every step
@@ -46,16 +49,34 @@ func newCombine(t *Tape, a, b *Value, w *Param) *Value {
 	if op.y.needsGrad {
 		op.record(t)
 	}
+	t.letGo(op.a, a)
+	t.letGo(op.b, b)
 	return op.y
 }
 
 // record puts a copy of o on the tape, so that only a pass with gradients allocates one.
 func (o combine) record(t *Tape) {
-	if o.w != nil && t.Params {
-		t.Record(&o, o.a, o.b)
-	} else {
+	if o.w == nil || !t.Params {
 		t.Record(&o)
+		return
 	}
+	// A weight far below the other one, or 0, cannot be divided by. b is the branch to keep
+	// where both can: in a residual block it is the input, which other layers keep too.
+	abs := func(w float32) float64 { return math.Abs(float64(w)) }
+	kept := o.b
+	switch wa, wb := o.weights(); {
+	case wa != 0 && abs(wa) >= abs(wb)/16:
+		o.derived = o.a
+	case wb != 0:
+		o.derived, kept = o.b, o.a
+	}
+	if o.derived == nil {
+		t.Record(&o, o.a, o.b)
+		t.recompute(o.a)
+	} else {
+		t.Record(&o, kept, o.y)
+	}
+	t.recompute(kept)
 }
 
 func (o *combine) weights() (a, b float32) {
@@ -84,11 +105,12 @@ func (o *combine) Output() *Value { return o.y }
 func (o *combine) UsesParam(p *Param) bool { return p == o.w }
 
 // Backward computes ∂a = wa·∂y and ∂b = wb·∂y. The gradient of a branch of one step is
-// summed over time. The weights get ∂wa = Σ a·∂y and ∂wb = Σ b·∂y.
+// summed over time. The weights get ∂wa = Σ a·∂y and ∂wb = Σ b·∂y. Of the branch that is not kept,
+// the sum is that of wa·a = y − wb·b, divided by its weight.
 func (o *combine) Backward(t *Tape) {
 	dy, steps := t.Grad(o.y)
 	if o.w != nil && t.Params {
-		o.w.AddGrad([]float64{o.dot(t, o.a, dy, steps), o.dot(t, o.b, dy, steps)})
+		o.w.AddGrad(o.dots(t, dy, steps))
 	}
 	wa, wb := o.weights()
 	if o.b.shape.Steps < o.y.shape.Steps {
@@ -130,6 +152,20 @@ func (o *combine) carry(t *Tape, x *Value, w float32, dy []float32, steps int) {
 		kernel.SumSteps(s.Data, dy, sh.Blocks()*sh.N, steps, sh.Pixels()*tensor.Lanes, w, s.Add, t.Threads)
 	}
 	t.CloseGrad(s)
+}
+
+// dots returns Σ a·∂y and Σ b·∂y.
+func (o *combine) dots(t *Tape, dy []float32, steps int) []float64 {
+	wa, wb := o.weights()
+	switch o.derived {
+	case nil:
+		return []float64{o.dot(t, o.a, dy, steps), o.dot(t, o.b, dy, steps)}
+	case o.a:
+		b := o.dot(t, o.b, dy, steps)
+		return []float64{(o.dot(t, o.y, dy, steps) - float64(wb)*b) / float64(wa), b}
+	}
+	a := o.dot(t, o.a, dy, steps)
+	return []float64{a, (o.dot(t, o.y, dy, steps) - float64(wa)*a) / float64(wb)}
 }
 
 // dot returns Σ x·∂y over all of y's elements.

@@ -76,6 +76,10 @@ func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
 	if t.Params {
 		t.compute(y)
 		t.Record(&y.conv, x)
+		t.recompute(x)
+		if kh*kw == 1 && x.spikes != nil && x.shape.Pixels() > 1 { // a window of more costs too much
+			y.cheap = &y.conv
+		}
 	} else {
 		t.Record(&y.conv)
 	}

@@ -30,6 +30,7 @@ type throughCurrent struct {
 // count. The coefficients get no gradient, and Threshold is positive.
 func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
 	const name = "FireGLIFThroughCurrent"
+	in := x
 	x = t.currents(name, x, steps)
 	from := t.source(x)
 	if from.bn != nil || n.SynapticDecay != nil {
@@ -49,6 +50,7 @@ func FireGLIFThroughCurrent(t *Tape, x *Value, n GLIF, steps int) *Value {
 		t.Release(op.factor)
 	}
 	t.Release(memory)
+	t.letGo(x, in)
 	return y
 }
 

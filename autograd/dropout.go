@@ -30,9 +30,12 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 	if !(p >= 0 && p < 1) || len(keys) != x.shape.N {
 		panic(fmt.Sprintf("autograd: Dropout: probability %v, %d keys for %v", p, len(keys), x.shape))
 	}
+	in := x
 	x = Densify(t, x)
 	if everyStep && x.shape.Steps < steps {
-		x = RepeatSteps(t, x, steps)
+		once := x
+		x = RepeatSteps(t, once, steps)
+		t.letGo(once, in)
 	}
 	op := &dropout{x: x, scale: 1 / (1 - p), everyStep: everyStep}
 	sh := x.shape
@@ -53,6 +56,7 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 	op.apply(t, t.Floats(op.y), t.Floats(x), x.shape.Steps, false)
 	t.Record(op, op.mask)
 	t.Release(op.mask)
+	t.letGo(x, in)
 	return op.y
 }
 

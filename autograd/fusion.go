@@ -21,6 +21,8 @@ import (
 //	batch norm → neurons          the neurons compute the sums that batch norm needs
 //
 // To fuse another pattern, add a rule here.
+//
+// Memory: some values are computed again instead of kept, see recompute.
 
 // fusion is what a value carries for fused operations. It is zero for other values.
 type fusion struct {
@@ -29,6 +31,10 @@ type fusion struct {
 	// conv and norm are the memory of deferred.
 	conv conv2D
 	norm normalized
+	// cheap computes the data again in little time, or is nil. again says to do so in the
+	// backward pass, in place of keeping them.
+	cheap deferred
+	again bool
 
 	// pooled, if not nil, says that the gradient is that of this value's average pooling
 	// with this geometry, not yet spread over the windows.
@@ -71,6 +77,21 @@ func (t *Tape) compute(v *Value) {
 		d.compute(t, v.dense)
 		t.drop(d.input())
 	}
+}
+
+// recompute says that only the backward pass reads v once the forward pass has released it. If it
+// is cheap to compute v's data again, and something keeps the spikes that they are computed from,
+// they are then let go.
+func (t *Tape) recompute(v *Value) { v.again = v.cheap != nil }
+
+// forget lets the data go that the backward pass computes again.
+func (t *Tape) forget(v *Value) {
+	if !v.again || v.refs == 0 || v.dense == nil || v.cheap.input().refs == 0 {
+		return
+	}
+	t.keep(v.cheap.input())
+	t.arena.FreeFloats(v.dense)
+	v.dense, v.deferred, v.again = nil, v.cheap, false
 }
 
 // plain makes v's gradient an ordinary one, to which another contribution can be added.

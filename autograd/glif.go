@@ -152,6 +152,7 @@ func FireGLIFStepwise(t *Tape, x *Value, n GLIF, steps int, s Surrogate) *Value 
 
 // fireGLIF runs the neurons of op on x, and records op with its settings.
 func (t *Tape) fireGLIF(name string, x *Value, op glifThroughTime, steps int) *Value {
+	in := x
 	x = t.currents(name, x, steps)
 	from := t.source(x)
 	k := new(kernel.GLIF)
@@ -164,6 +165,7 @@ func (t *Tape) fireGLIF(name string, x *Value, op glifThroughTime, steps int) *V
 		t.Record(&op, from.x, y, memory)
 	}
 	t.Release(memory)
+	t.letGo(x, in)
 	return y
 }
 
@@ -262,10 +264,9 @@ func (n *GLIF) chain(s *kernel.GLIFSums, c int) {
 // [FireThroughRate]. The coefficients get no gradient.
 func FireGLIFThroughRate(t *Tape, x *Value, n GLIF, steps int) *Value {
 	const name = "FireGLIFThroughRate"
-	x = t.currents(name, x, steps)
 	k := new(kernel.GLIF)
 	memory := t.pad(k, name, &n, x.shape.C)
-	y := rate(t, x, (*glifNeurons)(k), steps)
+	y := rate(t, name, x, (*glifNeurons)(k), steps)
 	t.Release(memory)
 	return y
 }
@@ -307,6 +308,7 @@ func (s *GLIFState) Membrane() *tensor.Dense {
 // coefficients set.
 func FireGLIFSteps(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Value {
 	const name = "FireGLIFSteps"
+	in := x
 	x = t.currents(name, x, steps)
 	if x.shape.WithSteps(1) != state.shape {
 		panic(fmt.Sprintf("autograd: %s: a state of shape %v for currents %v", name, state.shape, x.shape))
@@ -320,5 +322,6 @@ func FireGLIFSteps(t *Tape, x *Value, n GLIF, steps int, state *GLIFState) *Valu
 	if !kernel.GLIFForward(y.spikes, t.floats(from.x), from.norm, &state.padded, scanOf(x.shape, steps), state.state, t.Threads) {
 		t.MarkNonFinite()
 	}
+	t.letGo(x, in)
 	return y
 }

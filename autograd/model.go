@@ -132,6 +132,7 @@ func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, ste
 	if y.needsGrad {
 		t.Record(&throughModel{modelRun: r, y: y, surrogate: s, params: params}, r.x)
 	}
+	t.letGo(r.x, x)
 	return y
 }
 
@@ -139,7 +140,9 @@ func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, ste
 // parameters get no gradient.
 func FireModelThroughRate(t *Tape, x *Value, m NeuronModel, params []*Param, steps int) *Value {
 	r := t.newModelRun("FireModelThroughRate", x, m, coefficientsOf(params, x.shape.C), steps)
-	return t.throughRateOf(r.x, t.runModel(&r, r.x.needsGrad))
+	y := t.throughRateOf(r.x, t.runModel(&r, r.x.needsGrad))
+	t.letGo(r.x, x)
+	return y
 }
 
 // throughRateOf records the backward pass of [FireThroughRate] for neurons with the currents x

@@ -71,6 +71,7 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 	if err != nil {
 		t.Fail(err)
 	}
+	t.letGo(r.x, x)
 	return y
 }
 

@@ -107,6 +107,7 @@ func (t *Tape) watch(s Surrogate) (Surrogate, func()) {
 // Calls that continue each other give the bits of one call of FireThroughTime for all steps.
 // FireStep panics if the shapes do not fit.
 func FireStep(t *Tape, x *Value, d Dynamics, m *tensor.Dense) *Value {
+	in := x
 	x = t.currents("FireStep", x, x.shape.Steps)
 	if m.Shape != x.shape.WithSteps(1) {
 		panic(fmt.Sprintf("autograd: FireStep: potentials %v for currents %v", m.Shape, x.shape))
@@ -116,6 +117,7 @@ func FireStep(t *Tape, x *Value, d Dynamics, m *tensor.Dense) *Value {
 	if !kernel.NeuronStep(y.spikes, t.floats(from.x), from.norm, d.kernel(), scanOf(x.shape, x.shape.Steps), m.Data, t.Threads) {
 		t.nonFinite = true
 	}
+	t.letGo(x, in)
 	return y
 }
 
@@ -153,6 +155,7 @@ func scanOf(x tensor.Shape, steps int) kernel.Scan {
 // set. FireThroughTime keeps x for the backward pass; if x is the output of batch norm, it
 // keeps batch norm's input instead.
 func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, detach bool) *Value {
+	in := x
 	x = t.currents("FireThroughTime", x, steps)
 	from := t.source(x)
 	y := fire(t, from, d, steps, x.needsGrad, x.needsGrad)
@@ -161,6 +164,7 @@ func FireThroughTime(t *Tape, x *Value, d Dynamics, steps int, s Surrogate, deta
 		y.maker = op
 		t.Record(op, from.x, y)
 	}
+	t.letGo(x, in)
 	return y
 }
 
@@ -220,11 +224,13 @@ type throughRate struct {
 // firing rate (BPTR, Ding et al. 2022): at every step ∂x(t) = ∂y(t) if the neuron fired at
 // least once, else ∂x(t) = 0. A gradient of one step stays at one step.
 func FireThroughRate(t *Tape, x *Value, d Dynamics, steps int) *Value {
-	return rate(t, t.currents("FireThroughRate", x, steps), d, steps)
+	return rate(t, "FireThroughRate", x, d, steps)
 }
 
 // rate runs neurons on their currents x, with a backward pass through the firing rate.
-func rate[N neurons](t *Tape, x *Value, n N, steps int) *Value {
+func rate[N neurons](t *Tape, name string, x *Value, n N, steps int) *Value {
+	in := x
+	x = t.currents(name, x, steps)
 	from := t.source(x)
 	y := fire(t, from, n, steps, x.needsGrad, false)
 	if y.needsGrad {
@@ -233,6 +239,7 @@ func rate[N neurons](t *Tape, x *Value, n N, steps int) *Value {
 		y.maker = op
 		t.Record(op)
 	}
+	t.letGo(x, in)
 	return y
 }
 

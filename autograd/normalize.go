@@ -20,6 +20,7 @@ func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
 	if mean.Len() != sh.C || std.Len() != sh.C {
 		panic(fmt.Sprintf("autograd: Normalize: %d means and %d deviations for %v", mean.Len(), std.Len(), sh))
 	}
+	in := x
 	x = Densify(t, x)
 	n := sh.Blocks() * tensor.Lanes
 	a, b := t.constants(n), t.constants(n)
@@ -32,6 +33,7 @@ func Normalize(t *Tape, x *Value, mean, std *Param) *Value {
 	if y.needsGrad {
 		t.Record(&normalize{x, y, a})
 	}
+	t.letGo(x, in)
 	return y
 }
 

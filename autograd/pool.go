@@ -42,10 +42,22 @@ func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 		kernel.AvgPool(t.Floats(y), t.Floats(x), geom, t.Threads)
 	}
 	if y.needsGrad {
-		t.Record(&avgPool{x, y, geom})
+		op := &avgPool{x, y, geom}
+		t.Record(op)
+		if x.spikes != nil {
+			y.cheap = op
+		}
 	}
 	return y
 }
+
+// compute implements deferred, for spikes.
+func (o *avgPool) compute(t *Tape, dst []float32) {
+	kernel.AvgPoolSpikes(dst, o.x.spikes, o.geom, t.Threads)
+}
+
+// input implements deferred.
+func (o *avgPool) input() *Value { return o.x }
 
 // GlobalAvgPool returns the mean over all pixels of each channel. It is AvgPool with a
 // window of H × W.

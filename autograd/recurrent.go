@@ -43,6 +43,7 @@ func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surroga
 		t.Record(&recurrentGLIF{in: in, y: y, w: w, neurons: n, coefficients: k, surrogate: s, detach: detach}, in, y, memory)
 	}
 	t.Release(memory)
+	t.letGo(in, x)
 	return y
 }
 

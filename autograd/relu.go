@@ -7,6 +7,7 @@ type reLU struct{ x, y *Value }
 
 // ReLU returns max(x, 0) as a dense value.
 func ReLU(t *Tape, x *Value) *Value {
+	in := x
 	x = Densify(t, x)
 	y := t.NewDense(x.shape, x.needsGrad)
 	t.checkFinite(t.Floats(x))
@@ -14,6 +15,7 @@ func ReLU(t *Tape, x *Value) *Value {
 	if y.needsGrad {
 		t.Record(&reLU{x, y}, y)
 	}
+	t.letGo(x, in)
 	return y
 }
 

@@ -16,6 +16,7 @@ func RepeatSteps(t *Tape, x *Value, steps int) *Value {
 	if x.shape.Steps != 1 || steps < 1 {
 		panic(fmt.Sprintf("autograd: RepeatSteps: %d steps for %v", steps, x.shape))
 	}
+	in := x
 	x = Densify(t, x)
 	sh := x.shape
 	y := t.NewDense(sh.WithSteps(steps), x.needsGrad)
@@ -23,6 +24,7 @@ func RepeatSteps(t *Tape, x *Value, steps int) *Value {
 	if y.needsGrad {
 		t.Record(&repeatSteps{x, y})
 	}
+	t.letGo(x, in)
 	return y
 }
 

@@ -63,8 +63,14 @@ type FusedUpdate interface {
 // this tape have taken at one time.
 func (t *Tape) Peak() int { return t.arena.Peak() }
 
+// Size returns the memory, in bytes, that the tape keeps for values and gradients, in use or
+// not.
+func (t *Tape) Size() int { return t.arena.Size() }
+
 // Reset removes all operations and values from the tape. It keeps their memory for the
-// next pass, whose values may be the same Go objects.
+// next pass, whose values may be the same Go objects. If each of the last 64 passes has needed
+// less than a quarter of the memory, Reset gives it back. To give it back at once, drop the
+// tape and use a new one.
 func (t *Tape) Reset() {
 	for _, v := range t.values[:t.used] {
 		t.free(v)
@@ -76,6 +82,7 @@ func (t *Tape) Reset() {
 	t.small = t.small[:0]
 	t.Layer, t.back = "", entry{}
 	t.open, t.spent, t.nonFinite, t.err = 0, false, false, nil
+	t.arena.EndPass()
 }
 
 // Leaf puts a batch of images or frames on the tape, as a value of shape x.Shape(). If grad
@@ -127,6 +134,7 @@ func (t *Tape) Release(v *Value) {
 	v.mustBeOwned("Release")
 	if v.owners--; v.owners == 0 {
 		t.drop(v)
+		t.forget(v)
 	}
 }
 

@@ -117,6 +117,10 @@ type workspace struct {
 // process, since a sync.Pool may keep the size of the largest layer for every processor.
 var kept atomic.Pointer[workspace]
 
+// FreeMemory gives back the memory that the last projection has left for the next one, W·Wᵀ
+// above all. The garbage collector frees it. It may be called at any time, from any goroutine.
+func FreeMemory() { kept.Store(nil) }
+
 // resize makes *buf n elements long, of any content.
 func resize[E any](buf *[]E, n int) []E {
 	*buf = slices.Grow((*buf)[:0], n)[:n]

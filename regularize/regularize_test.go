@@ -492,3 +492,32 @@ func TestPaperSettings(t *testing.T) {
 		t.Errorf("β is %v for VGG and %v for WRN, want 0.001 and 0.004", vgg.Beta, wrn.Beta)
 	}
 }
+
+// The memory of a projection comes back. The next projection has the same result.
+func TestFreeMemory(t *testing.T) {
+	live := func() int {
+		var m runtime.MemStats
+		for range 3 {
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	project := func() []float32 {
+		p := random(0.1, 9, 1024, 64)
+		if err := regularize.ForVGG().Apply(p, key, 0); err != nil {
+			t.Fatal(err)
+		}
+		return p.Export()
+	}
+	want := project()
+	before := live()
+	regularize.FreeMemory()
+	const gram = 1024 * 1024 * 4
+	if freed := before - live(); freed < gram*7/8 || freed > gram*9/8 {
+		t.Errorf("%d bytes came back, want about %d", freed, gram)
+	}
+	if got := project(); !slices.Equal(got, want) {
+		t.Error("the next projection differs")
+	}
+}

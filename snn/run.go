@@ -242,7 +242,10 @@ func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Outpu
 	mean := autograd.MeanOverTime(p.Tape, last)
 	if last != mean {
 		if steps {
-			last = autograd.Densify(p.Tape, last)
+			spikes := last
+			if last = autograd.Densify(p.Tape, last); last != spikes {
+				p.Tape.Release(spikes)
+			}
 		} else {
 			p.Tape.Release(last)
 		}
@@ -313,8 +316,8 @@ func everyFrame(g *tensor.Dense, x tensor.NCHW) tensor.NCHW {
 	return grad
 }
 
-// tape returns an idle tape, or a new one. It takes the tape with the most memory, so that
-// the others need not grow.
+// tape returns an idle tape, or a new one. It takes the tape with the most memory, so that the
+// others need not grow. Of equal ones it takes the one that had the most in use.
 func (m *Model) tape() *autograd.Tape {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -323,7 +326,7 @@ func (m *Model) tape() *autograd.Tape {
 	}
 	most := 0
 	for i, t := range m.tapes {
-		if t.Peak() > m.tapes[most].Peak() {
+		if b := m.tapes[most]; t.Size() > b.Size() || t.Size() == b.Size() && t.Peak() > b.Peak() {
 			most = i
 		}
 	}

@@ -15,10 +15,10 @@ type Arena struct {
 }
 
 // Floats lends a buffer of n float32 values, aligned to 64 bytes.
-func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4, 8<<20/4) }
+func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4, smallestFloats) }
 
 // Words lends a buffer of n uint16 values, aligned to 64 bytes.
-func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2, 1<<20/2) }
+func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2, smallestWords) }
 
 // FreeFloats takes back a buffer that Floats lent. It does nothing if b is nil. It panics
 // if b is not a buffer that Floats lent.
@@ -31,6 +31,25 @@ func (a *Arena) FreeWords(b []uint16) { a.words.give(b) }
 // Peak returns the largest amount of memory, in bytes, that was on loan at one time.
 func (a *Arena) Peak() int { return 4*a.floats.peak + 2*a.words.peak }
 
+// Size returns the memory of the arena in bytes, on loan or not.
+func (a *Arena) Size() int { return 4*a.floats.size + 2*a.words.size }
+
+// EndPass tells the arena that a pass is over. If each of the last 64 passes has needed less
+// than a quarter of the arena's memory, the arena drops what is not on loan. Later passes
+// allocate what they need. A pass that took nothing does not count.
+func (a *Arena) EndPass() {
+	if a.floats.high+a.words.high > 0 {
+		a.floats.endPass(smallestFloats)
+		a.words.endPass(smallestWords)
+	}
+}
+
+// The smallest slabs, in elements: 8 MB of values, 1 MB of spikes.
+const (
+	smallestFloats = 8 << 20 / 4
+	smallestWords  = 1 << 20 / 2
+)
+
 // heap is the arena of one element type. It allocates by best fit and merges free
 // neighbours.
 type heap[E any] struct {
@@ -40,6 +59,8 @@ type heap[E any] struct {
 	size   int              // elements in all slabs
 
 	out, peak int // elements on loan now, and the largest number so far
+	high      int // the largest number of out in this pass
+	small     int // passes in a row that needed little
 }
 
 // block is a part of a slab. Two blocks of one slab that are neighbours in heap.blocks
@@ -65,7 +86,7 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 	if i < 0 {
 		size := max(2*want, smallest) // the runtime aligns such large slices to pages
 		if h.size+size > 2*max(h.peak, h.out+want) {
-			h.trim()
+			h.trim() // slabs that have turned out to be too small
 		}
 		h.size += size
 		i = len(h.blocks)
@@ -79,7 +100,7 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 	}
 	b.free = false
 	h.out += b.n
-	h.peak = max(h.peak, h.out)
+	h.high, h.peak = max(h.high, h.out), max(h.peak, h.out)
 	if h.lent == nil {
 		h.lent = map[*E]*block[E]{}
 	}
@@ -87,7 +108,19 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 	return b.slab[b.off:][:n:want]
 }
 
-// trim drops the slabs that have no block on loan. They have turned out to be too small.
+// endPass is Arena.EndPass for slabs of at least the given size.
+func (h *heap[E]) endPass(smallest int) {
+	if h.small++; h.size <= 4*max(h.high, smallest) {
+		h.small = 0
+	}
+	if h.small == 64 {
+		h.trim()
+		h.small = 0
+	}
+	h.high = h.out
+}
+
+// trim drops the slabs that have no block on loan.
 func (h *heap[E]) trim() {
 	h.blocks = slices.DeleteFunc(h.blocks, func(b *block[E]) bool {
 		whole := b.free && b.n == len(b.slab)

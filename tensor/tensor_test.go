@@ -269,6 +269,46 @@ func TestArenaTrims(t *testing.T) {
 	a.FreeFloats(b)
 }
 
+// An arena that was much larger than needed for 64 passes in a row drops its memory.
+func TestArenaShrinks(t *testing.T) {
+	var a tensor.Arena
+	pass := func(floats int) {
+		f, w := a.Floats(floats), a.Words(100)
+		a.FreeFloats(f)
+		a.FreeWords(w)
+		a.EndPass()
+		a.EndPass() // nothing was lent since
+	}
+	repeat := func(n, floats int) {
+		for range n {
+			pass(floats)
+		}
+	}
+	const large = 20 << 20
+	pass(large)
+	size, peak := a.Size(), a.Peak()
+	require.GreaterOrEqual(t, size, 4*large)
+	repeat(63, 1000)
+	pass(large)
+	repeat(63, 1000)
+	assert.Equal(t, size, a.Size())
+	pass(1000)
+	assert.Equal(t, 1<<20, a.Size(), "the spikes' slab")
+	pass(1000)
+	assert.Equal(t, 9<<20, a.Size(), "the smallest slabs")
+	repeat(200, 1000)
+	assert.Equal(t, 9<<20, a.Size())
+	assert.Equal(t, peak, a.Peak())
+
+	// What is on loan stays.
+	kept := a.Floats(large)
+	kept[large-1] = 7
+	a.EndPass()
+	repeat(200, 1000)
+	assert.Equal(t, float32(7), kept[large-1])
+	a.FreeFloats(kept)
+}
+
 func TestPanicsNameTheShapes(t *testing.T) {
 	d := tensor.NewDense(tensor.Shape{N: 2, Steps: 2, C: 3, H: 1, W: 1})
 	for message, fn := range map[string]func(){

@@ -67,7 +67,7 @@ type autosave struct {
 func (t *Trainer) autosave(now bool) error {
 	position := t.updater.Steps + len(t.history)
 	s := &t.saving
-	if s.path == "" || position <= s.at || !now && time.Since(s.last) < s.interval {
+	if s.path == "" || t.changing || position <= s.at || !now && time.Since(s.last) < s.interval {
 		return nil
 	}
 	if err := t.Save(s.path); err != nil {
@@ -78,6 +78,9 @@ func (t *Trainer) autosave(now bool) error {
 }
 
 func (t *Trainer) save(path string) error {
+	if t.changing && !t.running {
+		return errFailed
+	}
 	if t.changing {
 		return errors.New("a step is under way, want it completed")
 	}
@@ -100,7 +103,7 @@ func (t *Trainer) save(path string) error {
 // Resume restores the state in which the checkpoint was saved, within an epoch or between
 // two. The rest of the training gives the same bits as it would without the interruption. t
 // must be made like the trainer that saved the checkpoint: with the same layers, set, key
-// and configuration. Loader.Prefetch, Validation, Monitor, Recorders and Progress may differ.
+// and configuration. Loader.Prefetch, NoRollback, Validation, Monitor, Recorders and Progress may differ.
 // The values of the model's parameters do not matter.
 //
 // Config.Epochs may be larger than that of the checkpoint if the schedule gives the completed
@@ -160,6 +163,7 @@ func (t *Trainer) resume(path string) error {
 		return err
 	}
 	t.updater.Steps, t.history, t.part = p.Steps, p.History, p.Part
+	t.changing = false
 	t.saving.at = -1 // a checkpoint of where the trainer now stands
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)

@@ -61,6 +61,12 @@ type Config struct {
 	// Validation and SaveBest use the average, and WithAverage hands it out. 0 makes none.
 	EMA float64
 
+	// NoRollback leaves out the copy of the model's and the optimizer's state that a trainer
+	// keeps while it trains: as much memory as these take. Without the copy, a step that fails
+	// after it has begun to change the model leaves the trainer in a state that cannot be used
+	// until Resume. See Epochs. The results of a training do not depend on it.
+	NoRollback bool
+
 	// Validation, if not nil, measures the accuracy on other images, for
 	// Metrics.Validation and SaveBest.
 	Validation *Validation

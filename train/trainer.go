@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -28,7 +29,7 @@ type Trainer struct {
 	history  []Metrics // of the completed epochs
 	part     tally     // of the epoch under way
 	running  bool      // Epochs is making steps
-	changing bool      // a step is changing the state
+	changing bool      // a step is changing the state, or has failed with NoRollback
 	before   snapshot  // of the state when epoch was called
 	saving   autosave
 
@@ -95,7 +96,8 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 //   - A step fails after it has begun to change the model: a current, a logit, a loss, a
 //     penalty or a parameter is not a finite number, or a recipe or a projection fails. The
 //     trainer then returns to its state at the beginning of the epoch. If this sequence began
-//     within the epoch, it returns to its state at that point.
+//     within the epoch, it returns to its state at that point. With Config.NoRollback it cannot
+//     return: Save and Epochs give an error until Resume has restored a checkpoint.
 //
 // If a recorder or the checkpoint after an epoch fails, the epoch is complete: History has its
 // metrics.
@@ -104,7 +106,13 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 // Save writes that state, and Epochs continues from it with the same results.
 func (t *Trainer) Epochs(ctx context.Context) iter.Seq2[Metrics, error] {
 	return func(yield func(Metrics, error) bool) {
-		err := t.autosave(true)
+		defer func() { t.before = snapshot{} }() // as much memory as the state
+		var err error
+		if t.changing {
+			err = fmt.Errorf("train: %w", errFailed)
+		} else {
+			err = t.autosave(true)
+		}
 		if err == nil {
 			err = t.record()
 		}
@@ -155,14 +163,19 @@ type tally struct {
 	Penalty float64 `json:"penalty"` // sum over Seen, which Loss includes
 }
 
+// errFailed is why a trainer cannot be used.
+var errFailed = errors.New("a step has failed, and with Config.NoRollback there is no earlier state: want Resume from a checkpoint first")
+
 // epoch makes the steps that are left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 	epoch, steps := len(t.history), t.loader.Batches()
 	t.running = true
-	t.before.take(t)
+	if !t.cfg.NoRollback {
+		t.before.take(t)
+	}
 	defer func() {
 		t.running = false
-		if t.changing { // an error or a panic has ended a step on its way
+		if t.changing && !t.cfg.NoRollback { // an error or a panic has ended a step on its way
 			t.before.restore(t)
 		}
 	}()

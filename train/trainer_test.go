@@ -840,3 +840,42 @@ func BenchmarkEpoch(b *testing.B) {
 		}
 	}
 }
+
+// Without a copy to return to, a failed step leaves a trainer that says so, until a checkpoint is
+// restored. The training goes on as if that had not been.
+func TestFailedStepWithoutRollback(t *testing.T) {
+	want := tiny(t, nil)
+	wantMetrics := fit(t, want, rat())
+	model, cfg := tiny(t, nil), rat()
+	cfg.NoRollback = true
+	calls, good := 0, cfg.Simplex
+	cfg.Simplex = func(v []float32) error {
+		if calls++; calls == 14 { // the second projection of the fifth step
+			return errBroken
+		}
+		return good(v)
+	}
+	tr := trainer(t, model, cfg)
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	tr.SaveEvery(time.Hour, path)
+	var errs []error
+	for _, err := range tr.Epochs(context.Background()) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	require.Len(t, errs, 1)
+	assert.EqualError(t, errs[0], "train: epoch 2 of 3, step 2 of 3: simplex: blocks.1.convex.comb: broken")
+	const failed = "a step has failed, and with Config.NoRollback there is no earlier state: want Resume from a checkpoint first"
+	assert.ErrorContains(t, tr.Save(path), failed)
+	for _, err := range tr.Epochs(context.Background()) {
+		assert.EqualError(t, err, "train: "+failed)
+	}
+	require.NoError(t, tr.Resume(path))
+	assert.Equal(t, wantMetrics[1:], finish(t, tr))
+	assert.Equal(t, values(want), values(model))
+	require.NoError(t, tr.Save(path))
+
+	other := trainer(t, tiny(t, nil), rat()) // which keeps a copy
+	require.NoError(t, other.Resume(path))
+}

@@ -178,7 +178,6 @@ func (l Level) transposePanel(panel []float32, p *product, lo, hi, g, n int) {
 func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, from, to int) {
 	vectors, bytes := l.vectors()
 	t := tile{
-		w:       ptr(w, 0),
 		cols:    uint64((hi - lo) * vectors),
 		wCol:    uint64(pitch * 4),
 		dstCol:  uint64(p.frames * p.dstPixels * 64),
@@ -219,13 +218,14 @@ func (l Level) productTile(p *product, w, soon []float32, pitch, lo, hi, g, n, f
 	// times, each some pixels below the last. It prefetches what the next tiles read, some
 	// pixels ahead, since the processor's own prefetchers do not see it.
 	tiles := func(px, f, n, max, src, dst, ahead, times int) {
-		list := p.sources.values[p.sources.start[px]:p.sources.start[px+1]]
-		if len(list) == 0 {
+		of := p.sources.of(px)
+		if of.n == 0 {
 			return // filled
 		}
-		t.offsets, t.count = ptr(list, 0), uint64(len(list))
+		t.offsets, t.count = ptr(p.sources.lists[of.cols].values, 0), uint64(of.n)
+		t.w = ptr(w, of.tap*Lanes)
 		t.srcRow, t.dstRow, t.ahead = uint64(src*64), uint64(dst*64), uint64(ahead*64)
-		s, d := (g*p.frames+f)*p.srcPixels, (lo*p.frames+f)*p.dstPixels+px
+		s, d := (g*p.frames+f)*p.srcPixels+of.first, (lo*p.frames+f)*p.dstPixels+px
 		run := func(row, rows, items int) {
 			t.src, t.dst = ptr(p.src, (s+row*src)*Lanes), ptr(p.dst, (d+row*dst)*Lanes)
 			t.rows, t.more = uint64(rows), uint64(items-1)

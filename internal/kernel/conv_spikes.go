@@ -64,6 +64,20 @@ func (k *keeper[T]) put(b *[]T) {
 	k.idle = append(k.idle, b)
 }
 
+func (k *keeper[T]) free() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.idle = nil
+}
+
+// FreeMemory drops the scratch memory that is not in use. The garbage collector frees that of
+// lenders by itself.
+func FreeMemory() {
+	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes} {
+		k.free()
+	}
+}
+
 // gatherBlocks returns the largest number of blocks of 16 channels of a gather. Their sums
 // must fit into the registers.
 func (l Level) gatherBlocks() int {
@@ -331,9 +345,9 @@ func (k gathering) Do(u int) {
 	}
 	for g := 0; g < nb; g += step {
 		for px := range out {
-			list := k.sources.masks[k.sources.start[px]:k.sources.start[px+1]]
+			of := k.sources.of(px)
 			d := ((lo*c.Frames+from)*out + px) * Lanes
-			if len(list) == 0 {
+			if of.n == 0 {
 				if g == 0 {
 					for b := lo; b < hi; b++ {
 						for f := from; f < to; f++ {
@@ -343,15 +357,16 @@ func (k gathering) Do(u int) {
 				}
 				continue
 			}
+			list := k.sources.lists[of.cols].masks[:of.n]
 			if win == 1 {
 				n := ceilDiv(min(step, nb-g), Group/Lanes)
 				for i := range n {
-					groups[i] = offset{list[0].src + int64(i*c.Frames*in*8), int64(i * Group * 64)}
+					groups[i] = offset{int64(i * c.Frames * in * 8), int64(i * Group * 64)}
 				}
 				list = groups[:n]
 			}
 			a.offsets, a.count = ptr(list, 0), uint64(len(list))
-			a.masks = ptr(k.m, (g/4*c.Frames+from)*in)
+			a.masks = ptr(k.m, (g/4*c.Frames+from)*in+of.first)
 			if win == 1 && px == 0 {
 				// The weights of the next groups, or of the unit this thread will
 				// probably do next.
@@ -370,7 +385,7 @@ func (k gathering) Do(u int) {
 					a.soonItem = uint64(ceilDiv(n*Lanes, to-from) * 64)
 				}
 			}
-			a.w, a.dst = ptr(w, (lo*nb+g)*Lanes*win*Lanes), ptr(k.dst, d)
+			a.w, a.dst = ptr(w, ((lo*nb+g)*Lanes*win+of.tap)*Lanes), ptr(k.dst, d)
 			switch {
 			case g > 0:
 				a.start = startDst

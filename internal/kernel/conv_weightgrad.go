@@ -173,9 +173,10 @@ func (c *Conv) seenAt(dst, s []uint16, p *pairs, tap int) {
 	in, out := c.Hin*c.Win, c.Hout*c.Wout
 	for f := range c.Frames {
 		s, d := s[f*in:], dst[f*out:]
-		for _, row := range p.rows[p.start[tap]:p.start[tap+1]] {
-			from, to := int(row.src/64), int(row.w/64)
-			for x := range int(p.width[tap]) {
+		t := p.taps[tap]
+		for y := range t.rows {
+			from, to := t.in+y*c.Stride*c.Win, t.out+y*c.Wout
+			for x := range t.width {
 				d[to+x] = s[from+x*c.Stride]
 			}
 		}
@@ -199,7 +200,7 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 		seen := words.get(nw * 64)
 		defer words.put(seen)
 		clear(*seen)
-		if win == 1 && in == 1 && out == 1 && len(p.rows) > 0 { // as it is
+		if win == 1 && in == 1 && out == 1 && p.taps[0].rows > 0 { // as it is
 			copy(*seen, s[b*n:][:n])
 		} else {
 			c.seenAt(*seen, s[b*c.Frames*in:], p, tap)

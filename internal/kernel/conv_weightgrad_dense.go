@@ -64,7 +64,6 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 	c := g.c
 	srcBlocks, in, out, win := c.BlocksIn(), c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
 	t := tile{
-		w:        ptr(g.dy, (lo*c.Frames+from)*out*Lanes),
 		cols:     uint64((hi - lo) * vectors),
 		srcRow:   4,
 		dstRow:   uint64(win * 64),
@@ -93,7 +92,8 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 	for i, n := 0, 0; i < (g.end-g.first)*(g.tapEnd-g.tap); i += n {
 		b, tap := g.first+i/(g.tapEnd-g.tap), g.tap+i%(g.tapEnd-g.tap)
 		channels := min(Lanes, c.Cin-b*Lanes)
-		rows := g.pairs.rows[g.pairs.start[tap]:g.pairs.start[tap+1]]
+		seen := g.pairs.taps[tap]
+		rows := g.pairs.rows[:seen.rows]
 		if len(rows) == 0 {
 			channels = 0
 		}
@@ -105,7 +105,7 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 				clearChannels(g.dw[(o*srcBlocks+b)*Lanes*win*Lanes:], channels, win, tap, tap+1)
 			}
 		}
-		t.outer, t.lanes = uint64(to-from), uint64(g.pairs.width[tap])
+		t.outer, t.lanes = uint64(to-from), uint64(seen.width)
 		if in == 1 && out == 1 && channels > 0 { // frames follow each other as pixels do
 			rows = noOffset[:]
 			t.outer, t.lanes, t.srcLane = 1, uint64(to-from), 64
@@ -113,7 +113,8 @@ func (l Level) weightGradTile(g *weightGrad, lo, hi, from, to int, add bool) {
 		for k, parts := 0, ceilDiv(channels, maxRows); k < parts; k++ {
 			r0, r1 := share(channels, k, parts)
 			t.offsets, t.count = ptr(rows, 0), uint64(len(rows))
-			t.src = ptr(g.x, (b*c.Frames+from)*in*Lanes+r0)
+			t.src = ptr(g.x, ((b*c.Frames+from)*in+seen.in)*Lanes+r0)
+			t.w = ptr(g.dy, ((lo*c.Frames+from)*out+seen.out)*Lanes)
 			t.dst = ptr(g.dw, ((lo*srcBlocks+b)*Lanes+r0)*win*Lanes+tap*Lanes)
 			t.rows, t.more = uint64(r1-r0), uint64(n-1)
 			l.runTile(&t)

@@ -45,41 +45,94 @@ func (c *cache[P]) get(w window, build func(window) *P) *P {
 	return p
 }
 
-// sources lists, for every destination pixel of a product, its source pixels in the order of
-// the sum.
+// sources tells where the source pixels of every destination pixel of a product are, in the
+// order of the sum. Pixels with equally many source pixels in a row share a list, so that the
+// memory grows with the height and width of an image, and not with its pixels.
 type sources struct {
-	values []offset // bytes into a frame of values, and into a channel's weights
-	masks  []offset // the same for frames of uint64 masks
-	start  []int32  // values[start[p]:start[p+1]] are pixel p's
-	runs   []run
-	empty  bool // a pixel has no sources
+	rows, cols []span // of the destination
+	srcWidth   int
+	windowCols int
+	step       int // from one source's position in the window to the next one's, along both axes
+
+	// For n source pixels in a row, lists[n] are the sources of a destination pixel of most
+	// rows, relative to the first source and its position in the window. It is nil if there
+	// is no such pixel.
+	lists []sourceList
+
+	runs  []run
+	empty bool // a pixel has no sources
 
 	// The distance in pixels from a destination pixel to the like one in a later row, and
 	// the distance of their sources.
 	dstBelow, srcBelow int
 }
 
+// sourceList is a list of source pixels in three units.
+type sourceList struct {
+	values []offset // bytes into a frame of values, and into a channel's weights
+	masks  []offset // the same for frames of uint64 masks
+	floats []tap    // as values, in floats
+}
+
+// span are the n sources of a position of the destination along one axis, from the source first
+// on. That is seen at the position tap of the window.
+type span struct{ first, tap, n int32 }
+
 // run is n destination pixels from px on, dstStep pixels apart. Their lists are equal except
 // for a shift of srcStep pixels from one to the next. The same holds in rows rows: this one
 // and those below it.
 type run struct{ px, n, dstStep, srcStep, rows int }
 
-func (s *sources) add(src, tap int) {
-	s.values = append(s.values, offset{int64(src) * 64, int64(tap) * 64})
-	s.masks = append(s.masks, offset{int64(src) * 8, int64(tap) * 64})
+// pixelSources tells where the sources of a destination pixel are: the first one's pixel and position
+// in the window, and how many there are in a row and in all.
+type pixelSources struct{ first, tap, cols, n int }
+
+// of returns the sources of destination pixel px.
+func (s *sources) of(px int) pixelSources {
+	r, c := s.rows[px/len(s.cols)], s.cols[px%len(s.cols)]
+	return pixelSources{
+		first: int(r.first)*s.srcWidth + int(c.first), tap: int(r.tap)*s.windowCols + int(c.tap),
+		cols: int(c.n), n: int(r.n) * int(c.n),
+	}
 }
 
-// close ends the lists of a destination of the given width and covers its pixels with runs.
-// A run goes along a row, with pixels dstX apart, and takes in further rows, dstY apart, that
-// have the same run. A pixel without a like neighbour in its row starts a run down its column.
-func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
+// list makes the lists.
+func (s *sources) list() {
+	most := func(spans []span) (n int) {
+		for _, a := range spans {
+			n = max(n, int(a.n))
+		}
+		return n
+	}
+	s.lists = make([]sourceList, most(s.cols)+1)
+	height := most(s.rows)
+	for _, c := range s.cols {
+		l := &s.lists[c.n]
+		if l.values != nil {
+			continue
+		}
+		for i := range height * int(c.n) {
+			y, x := i/int(c.n), i%int(c.n)
+			src, at := int64(y*s.srcWidth+x), int64((y*s.windowCols+x)*s.step)
+			l.values = append(l.values, offset{src * 64, at * 64})
+			l.masks = append(l.masks, offset{src * 8, at * 64})
+			l.floats = append(l.floats, tap{int32(src * Lanes), int32(at * Lanes)})
+		}
+	}
+}
+
+// cover covers the destination's pixels with runs. A run goes along a row, with pixels dstX
+// apart, and takes in further rows, dstY apart, that have the same run. A pixel without a like
+// neighbour in its row starts a run down its column.
+func (s *sources) cover(dstX, srcX, dstY, srcY int) {
 	s.dstBelow, s.srcBelow = dstY, srcY
-	n := len(s.start) - 1
+	width := len(s.cols)
+	n := len(s.rows) * width
 	done := make([]bool, n)
 	// like reports whether p can be in a run with the pixel dst before it.
 	like := func(p, dst, src int) bool { return p < n && !done[p] && s.follows(p, dst, src) }
 	for p := range n {
-		s.empty = s.empty || s.start[p] == s.start[p+1]
+		s.empty = s.empty || s.of(p).n == 0
 		if done[p] {
 			continue
 		}
@@ -114,91 +167,98 @@ func (s *sources) close(width, dstX, srcX, dstY, srcY int) {
 
 // follows reports whether pixel p has the list of pixel p−dst, shifted by src pixels.
 func (s *sources) follows(p, dst, src int) bool {
-	o := p - dst
-	a, b := s.values[s.start[o]:s.start[o+1]], s.values[s.start[p]:s.start[p+1]]
-	if len(a) != len(b) {
-		return false
+	a, b := s.of(p-dst), s.of(p)
+	if a.n == 0 || b.n == 0 {
+		return a.n == b.n
 	}
-	for i := range a {
-		if b[i].w != a[i].w || b[i].src != a[i].src+int64(src)*64 {
-			return false
-		}
-	}
-	return true
+	a.first += src
+	return a == b
 }
 
 var outputSources, inputSources cache[sources]
 
 // newOutputSources lists every output pixel's input pixels.
 func newOutputSources(c window) *sources {
-	s := &sources{start: []int32{0}}
-	for oy := range c.Hout {
-		for ox := range c.Wout {
-			for ky := range c.KH {
-				for kx := range c.KW {
-					y, x := oy*c.Stride+ky-c.Pad, ox*c.Stride+kx-c.Pad
-					if y >= 0 && y < c.Hin && x >= 0 && x < c.Win {
-						s.add(y*c.Win+x, ky*c.KW+kx)
-					}
-				}
+	spans := func(out, in, window int) []span {
+		s := make([]span, out)
+		for o := range s {
+			from := o*c.Stride - c.Pad // the window's first position, which may be outside
+			lo, hi := max(0, -from), min(window, in-from)
+			if lo < hi {
+				s[o] = span{int32(from + lo), int32(lo), int32(hi - lo)}
 			}
-			s.start = append(s.start, int32(len(s.values)))
 		}
+		return s
 	}
-	s.close(c.Wout, 1, c.Stride, c.Wout, c.Stride*c.Win)
+	s := &sources{
+		rows: spans(c.Hout, c.Hin, c.KH), cols: spans(c.Wout, c.Win, c.KW),
+		srcWidth: c.Win, windowCols: c.KW, step: 1,
+	}
+	s.list()
+	s.cover(1, c.Stride, c.Wout, c.Stride*c.Win)
 	return s
 }
 
 // newInputSources lists every input pixel's output pixels.
 func newInputSources(c window) *sources {
-	s := &sources{start: []int32{0}}
-	for y := range c.Hin {
-		for x := range c.Win {
-			for ky := c.KH - 1; ky >= 0; ky-- {
-				for kx := c.KW - 1; kx >= 0; kx-- {
-					oy, ox := y+c.Pad-ky, x+c.Pad-kx
-					if oy < 0 || ox < 0 || oy%c.Stride != 0 || ox%c.Stride != 0 {
-						continue
-					}
-					if oy, ox = oy/c.Stride, ox/c.Stride; oy < c.Hout && ox < c.Wout {
-						s.add(oy*c.Wout+ox, ky*c.KW+kx)
-					}
-				}
+	spans := func(in, out, window int) []span {
+		s := make([]span, in)
+		for i := range s {
+			// The output pixel o sees i at position i + Pad − o·Stride of its window.
+			lo, hi := max(0, ceilDiv(i+c.Pad-window+1, c.Stride)), min(out-1, (i+c.Pad)/c.Stride)
+			if lo <= hi {
+				s[i] = span{int32(lo), int32(i + c.Pad - lo*c.Stride), int32(hi - lo + 1)}
 			}
-			s.start = append(s.start, int32(len(s.values)))
 		}
+		return s
 	}
-	s.close(c.Win, c.Stride, 1, c.Stride*c.Win, c.Wout)
+	s := &sources{
+		rows: spans(c.Hin, c.Hout, c.KH), cols: spans(c.Win, c.Wout, c.KW),
+		srcWidth: c.Wout, windowCols: c.KW, step: -c.Stride,
+	}
+	s.list()
+	s.cover(c.Stride, 1, c.Stride*c.Win, c.Wout)
 	return s
 }
 
-// pairs lists, for every position of the window, the rows of input pixels and the rows of
+// pairs tells, for every position of the window, the rows of input pixels and the rows of
 // output pixels that read them there.
 type pairs struct {
-	rows  []offset // bytes into a frame of inputs, and into a frame of outputs
-	start []int32  // rows[start[t]:start[t+1]] are position t's
-	width []int32  // pixels of each of position t's rows
+	// rows are the rows of a position, relative to its first: bytes into a frame of inputs,
+	// and into a frame of outputs.
+	rows []offset
+	taps []rowPairs // [KH·KW]
 }
+
+// rowPairs are so many rows of so many pixels, from the input pixel in and the output pixel out
+// on.
+type rowPairs struct{ in, out, rows, width int }
 
 var windowPairs cache[pairs]
 
 func newPairs(c window) *pairs {
-	p := &pairs{start: []int32{0}}
+	p := &pairs{}
+	for y := range c.Hout {
+		p.rows = append(p.rows, offset{int64(y*c.Stride*c.Win) * 64, int64(y*c.Wout) * 64})
+	}
+	// seen returns the outputs o from lo to hi−1 whose input o·stride + k − pad exists.
+	seen := func(k, in, out int) (lo, hi int) {
+		lo = max(0, (c.Pad-k+c.Stride-1)/c.Stride)
+		return lo, max(lo, min(out, (in-1+c.Pad-k+c.Stride)/c.Stride))
+	}
 	for ky := range c.KH {
 		for kx := range c.KW {
-			// Columns of the output whose input column ox·stride + kx − pad exists.
-			lo := max(0, (c.Pad-kx+c.Stride-1)/c.Stride)
-			hi := min(c.Wout, (c.Win-1+c.Pad-kx+c.Stride)/c.Stride)
-			width := max(0, hi-lo)
-			for oy := range c.Hout {
-				y := oy*c.Stride + ky - c.Pad
-				if y >= 0 && y < c.Hin && width > 0 {
-					x := lo*c.Stride + kx - c.Pad
-					p.rows = append(p.rows, offset{int64(y*c.Win+x) * 64, int64(oy*c.Wout+lo) * 64})
+			top, bottom := seen(ky, c.Hin, c.Hout)
+			left, right := seen(kx, c.Win, c.Wout)
+			var r rowPairs
+			if top < bottom && left < right {
+				r = rowPairs{
+					in:   (top*c.Stride+ky-c.Pad)*c.Win + left*c.Stride + kx - c.Pad,
+					out:  top*c.Wout + left,
+					rows: bottom - top, width: right - left,
 				}
 			}
-			p.start = append(p.start, int32(len(p.rows)))
-			p.width = append(p.width, int32(width))
+			p.taps = append(p.taps, r)
 		}
 	}
 	return p
