@@ -33,7 +33,7 @@ func (g GaussianNoise) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	for i, k := range keys {
 		r, p := k.Derive("noise", 0).Rand(), noisy.Image(i)
 		for j := range p {
-			p[j] += g.Std * float32(r.NormFloat64())
+			p[j] += float32(g.Std * float32(r.NormFloat64()))
 		}
 		clip(p)
 	}

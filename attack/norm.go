@@ -80,7 +80,7 @@ func (L2) Distance(x, y []float32) float64 {
 	sum := 0.0
 	for i, v := range x {
 		d := float64(v) - float64(y[i])
-		sum += d * d
+		sum += float64(d * d)
 	}
 	return math.Sqrt(sum)
 }
@@ -96,7 +96,7 @@ func (L2) Step(x, g []float32, alpha float32) {
 	}
 	scale := float64(alpha) / math.Sqrt(sum)
 	for i, v := range g {
-		x[i] = float32(float64(x[i]) + scale*float64(v))
+		x[i] = float32(float64(x[i]) + float64(scale*float64(v)))
 	}
 }
 
@@ -119,7 +119,7 @@ func (L2) Uniform(dst []float32, eps float32, r *rand.Rand) {
 	sum := 0.0
 	for i := range dst {
 		v := r.NormFloat64()
-		sum += v * v
+		sum += float64(v * v)
 		dst[i] = float32(v)
 	}
 	scale := float64(eps) * math.Pow(r.Float64(), 1/float64(len(dst))) / math.Sqrt(sum)

@@ -137,7 +137,7 @@ func (s Square) exchange(c *climber, a, b area, r *rand.Rand) {
 	at := func(i int) float64 { return float64(c.point[i]) - float64(center[i]) }
 	unused := float64(s.Eps) * float64(s.Eps)
 	for i := range c.point {
-		unused -= at(i) * at(i)
+		unused -= float64(at(i) * at(i))
 	}
 	share := max(0, unused) / float64(c.channels*(a.to-a.from))
 	shape := bump(a.side, r.IntN(2) == 0)
@@ -148,22 +148,22 @@ func (s Square) exchange(c *climber, a, b area, r *rand.Rand) {
 			out = c.indices(out[:0], area{t, t + 1, b.y, b.x, b.side}, ch)
 			var inside, both, length float64
 			for _, i := range in {
-				inside += at(i) * at(i)
+				inside += float64(at(i) * at(i))
 			}
 			both = inside
 			for _, i := range out {
 				if !a.covers((i/c.w)%c.h, i%c.w) {
-					both += at(i) * at(i)
+					both += float64(at(i) * at(i))
 				}
 			}
 			sign := float64(1 - 2*r.IntN(2))
 			d := make([]float64, len(in))
 			for k, i := range in {
-				d[k] = sign * shape[k]
+				d[k] = float64(sign * shape[k])
 				if inside > 0 {
 					d[k] += at(i) / math.Sqrt(inside)
 				}
-				length += d[k] * d[k]
+				length += float64(d[k] * d[k])
 			}
 			for _, i := range out {
 				c.point[i] = center[i]
@@ -209,7 +209,7 @@ func bump(side int, upright bool) []float64 {
 			} else {
 				v = -float64(q[y*(side-left)+x-left])
 			}
-			sum += v * v
+			sum += float64(v * v)
 			if upright {
 				b[x*side+y] = v
 			} else {

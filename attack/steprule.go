@@ -208,7 +208,7 @@ func (s *apgdSteps) Step(x, g []float32, value float64) {
 	s.ball.Project(x)
 	if momentum {
 		for i, z := range x {
-			x[i] = here[i] + 0.75*(z-here[i]) + 0.25*(here[i]-s.previous[i])
+			x[i] = here[i] + float32(0.75*(z-here[i])) + float32(0.25*(here[i]-s.previous[i]))
 		}
 		s.ball.Project(x)
 	}

@@ -71,7 +71,7 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	for c := range sh.C {
 		w := float64(s.Weight.data[c]) / math.Sqrt(float64(s.RunningVar.data[c])+float64(s.Eps))
 		a[c] = float32(w)
-		b[c] = float32(float64(s.Bias.data[c]) - w*float64(s.RunningMean.data[c]))
+		b[c] = float32(float64(s.Bias.data[c]) - float64(w*float64(s.RunningMean.data[c])))
 	}
 	y := t.normalize(x, a, b, nil)
 	switch {
@@ -142,10 +142,10 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	for c := range sh.C {
 		v := square[c] / float64(count)
 		op.inv[c] = 1 / math.Sqrt(v+float64(s.Eps))
-		mean[c] += s.Momentum * (float32(op.mean[c]) - mean[c])
-		variance[c] += s.Momentum * (float32(v*unbias) - variance[c])
+		mean[c] += float32(s.Momentum * (float32(op.mean[c]) - mean[c]))
+		variance[c] += float32(s.Momentum * (float32(v*unbias) - variance[c]))
 		a[c] = float32(float64(s.Weight.data[c]) * op.inv[c])
-		b[c] = float32(float64(s.Bias.data[c]) - float64(s.Weight.data[c])*op.inv[c]*op.mean[c])
+		b[c] = float32(float64(s.Bias.data[c]) - float64(float64(s.Weight.data[c])*op.inv[c]*op.mean[c]))
 	}
 	op.y = t.normalize(x, a, b, op)
 	t.Record(op, x)

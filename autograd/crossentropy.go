@@ -37,7 +37,7 @@ func CrossEntropy(loss []float64, grad, logits []float32, labels []int, smoothin
 		}
 		log := top + math.Log(sum)
 		if loss != nil {
-			loss[i] = log - (1-smoothing)*float64(z[label]) - rest*mean
+			loss[i] = log - float64((1-smoothing)*float64(z[label])) - float64(rest*mean)
 		}
 		if grad != nil {
 			for k, v := range z {

@@ -22,7 +22,7 @@ func clip(params []*autograd.Param, bound float64, threads int) error {
 		if !finite(n) {
 			return fmt.Errorf("the gradient of %s has a value that is not a finite number", p.Name)
 		}
-		square += n * n
+		square += float64(n * n)
 	}
 	if size := math.Sqrt(square); size > bound {
 		for _, p := range params {

@@ -190,7 +190,7 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 				penaltyErr = err
 			}
 			s.loss += v
-			sum.Penalty += v * float64(len(s.IDs))
+			sum.Penalty += float64(v * float64(len(s.IDs)))
 		}
 	}
 	if fused {

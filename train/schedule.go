@@ -58,7 +58,7 @@ func (s Cosine) Rate(lr float64, at Position) float64 {
 	if s.EveryStep {
 		epoch += float64(at.Step) / float64(at.Steps)
 	}
-	return s.Floor + (lr-s.Floor)*(1+math.Cos(math.Pi*epoch/float64(at.Epochs)))/2
+	return s.Floor + float64((lr-s.Floor)*(1+math.Cos(math.Pi*epoch/float64(at.Epochs)))/2)
 }
 
 // StepDecay multiplies the learning rate by Gamma each time that Every epochs have passed

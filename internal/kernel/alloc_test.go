@@ -41,7 +41,7 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	var random Random
 	var chances Chances
 	chances.Set(x[:64*Lanes], 3)
-	for _, l := range levels() {
+	for _, l := range Levels() {
 		at(t, l, func() {
 			for name, fn := range map[string]func(){
 				"Random.Draw":             func() { random.Seed([32]byte{}); random.Draw(fired[:64], &chances) },

@@ -3,8 +3,8 @@ package kernel
 import "unsafe"
 
 // This file holds the argument blocks of the small routines that the drivers of this
-// package call. Every stride and offset is in bytes. A vector is 16 float32 at AVX-512 and 8
-// at AVX2. Lanes never mix. A driver at AVX2 therefore treats a block of 16 channels as two
+// package call. Every stride and offset is in bytes. A vector is 16 float32 at AVX-512 and
+// NEON, and 8 at AVX2. Lanes never mix. A driver at AVX2 therefore treats a block of 16 channels as two
 // columns that lie 32 bytes apart.
 
 // offset is one entry of the list that a routine goes through: the offset of its input, and
@@ -24,7 +24,7 @@ const (
 //
 // k runs over outer × offsets × blocks × lanes in that order. src is a scalar that is
 // broadcast; w and dst are vectors. At AVX2 wCol must be 32. In addition srcLane must be 4,
-// or srcRow 4 and cols 2.
+// or srcRow 4 and cols 2. At NEON cols must be 1, and nothing is prefetched.
 type tile struct {
 	src, w, dst, bias unsafe.Pointer
 	offsets           unsafe.Pointer // []offset
@@ -72,9 +72,9 @@ type gather struct {
 	wCol, dstCol        uint64
 	wBit                uint64
 
-	// Each item prefetches the next soonItem bytes of each column into L2, from soon until
-	// soonEnd. The processor's own prefetchers cannot: events read weights in no regular
-	// order.
+	// At AVX2 and AVX-512, each item prefetches the next soonItem bytes of each column into
+	// L2, from soon until soonEnd. The processor's own prefetchers cannot: events read weights
+	// in no regular order.
 	soon, soonEnd unsafe.Pointer
 	soonItem      uint64
 

@@ -76,7 +76,7 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 // channels get zero if dy is finite; otherwise their content is undefined.
 //
 // need says which elements of dx the caller uses: those whose bit is set, or all if need is
-// nil. The other elements may be left out. At AVX2 and AVX-512, for the geometries of
+// nil. The other elements may be left out. At all levels but portable, for the geometries of
 // [Conv.CanLeaveOut], they are. The sum of each group of 64 output channels is then formed
 // on its own, lane by lane, as in [sampled3Portable]. The sums of the groups are added. This
 // order does not depend on the bits of need.

@@ -8,7 +8,15 @@ import (
 
 // tileBlocks returns the number of blocks of 16 channels of the level's largest tile.
 func (l Level) tileBlocks() int {
-	if l == AVX2 {
+	if l == AVX512 {
+		return 3
+	}
+	return 1
+}
+
+// tileCols returns the number of columns of the level's widest tile.
+func (l Level) tileCols() int {
+	if l == NEON {
 		return 1
 	}
 	return 3
@@ -18,8 +26,11 @@ func (l Level) tileBlocks() int {
 // sums, one vector of each column and one broadcast value must fit into the registers.
 func (l Level) maxRows(cols int) int {
 	registers := 32
-	if l == AVX2 {
+	switch l {
+	case AVX2:
 		registers = 16
+	case NEON:
+		registers = 8 // of four
 	}
 	return min(14, (registers-1-cols)/cols)
 }

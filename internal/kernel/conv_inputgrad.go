@@ -45,8 +45,8 @@ func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, thread
 	_, bytes := l.vectors()
 	in, out, win := c.Hin*c.Win, c.Hout*c.Wout, c.KH*c.KW
 	pitch := c.Win + c.KW - 1
-	size := c.Hin * pitch // of an image, the halo to its right included
-	step := 3 * bytes / 4 // pixels of a tile
+	size := c.Hin * pitch            // of an image, the halo to its right included
+	step := l.tileCols() * bytes / 4 // pixels of a tile
 	image := ceilDiv(size, step) * step
 	plane := image + (c.KH-1)*pitch + c.KW - 1
 
@@ -96,7 +96,7 @@ func (l Level) convInputGradImage(dx, dy, w []float32, c *Conv, add bool, thread
 				}
 			}
 			t := tile{
-				rows: uint64(c.Cin), cols: 3,
+				rows: uint64(c.Cin), cols: uint64(l.tileCols()),
 				srcRow: uint64(win * c.Cout * 4), dstRow: uint64(image * 4),
 				wCol: uint64(bytes), dstCol: uint64(bytes),
 				offsets: ptr(list, 0), count: uint64(win), outer: 1, blocks: 1,

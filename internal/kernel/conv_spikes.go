@@ -81,10 +81,10 @@ func FreeMemory() {
 // gatherBlocks returns the largest number of blocks of 16 channels of a gather. Their sums
 // must fit into the registers.
 func (l Level) gatherBlocks() int {
-	if l == AVX2 {
-		return 4
+	if l == AVX512 {
+		return 8
 	}
-	return 8
+	return 4
 }
 
 // groupChannels returns the number of channels of a group, blocks being whole.

@@ -4,6 +4,8 @@ package kernel
 
 import "golang.org/x/sys/cpu"
 
+var buildLevels = []Level{Portable, AVX2, AVX512}
+
 var maxLevel = func() Level {
 	x := &cpu.X86
 	switch {

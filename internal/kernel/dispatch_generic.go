@@ -1,6 +1,8 @@
-//go:build !amd64 || purego
+//go:build (!amd64 && !arm64) || purego
 
 package kernel
+
+var buildLevels = []Level{Portable}
 
 const maxLevel = Portable
 

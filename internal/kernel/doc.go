@@ -5,11 +5,11 @@
 // # Levels
 //
 // Each loop is written in portable Go, which defines its result. Most loops also have
-// assembly for AVX2 and AVX-512. [Level] chooses between these.
+// assembly for AVX2 and AVX-512, and for NEON on arm64. [Level] chooses between these.
 //
 // Sums of spikes are the same bits at every level. Portable Go rounds a product of values
-// and then rounds the sum. AVX2 and AVX-512 fuse the two and round once. They agree with
-// each other to the bit, except for the sign of a zero.
+// and then rounds the sum. AVX2, AVX-512 and NEON fuse the two and round once. They agree
+// with each other to the bit, except for the sign of a zero.
 //
 // # Order of sums
 //
@@ -18,7 +18,7 @@
 // a group it goes over the rows of the window, then its columns, then the channels of the
 // group. All indices ascend. Parallel work is split over outputs, never along a sum.
 //
-// There is one exception, at AVX2 and AVX-512. If a caller of [ConvInputGrad] needs only
+// There is one exception, at all levels but portable. If a caller of [ConvInputGrad] needs only
 // part of the gradient, the sums run in another order, which does not depend on that part.
 //
 // # Zeros

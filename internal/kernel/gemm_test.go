@@ -123,7 +123,7 @@ func TestMatMul(t *testing.T) {
 func TestProject(t *testing.T) {
 	start := CurrentLevel()
 	defer SetLevel(start)
-	for l := Portable; l <= MaxLevel(); l++ {
+	for _, l := range Levels() {
 		if err := SetLevel(l); err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestProductOrder(t *testing.T) {
 				w[len(w)/3], w[len(w)/2], w[len(w)/5] = float32(math.Inf(1)), float32(math.NaN()), 0
 			}
 			wAt := func(row, col int) float32 { return w[(row/Lanes*cols+col)*Lanes+row%Lanes] }
-			for _, l := range levels() {
+			for _, l := range Levels() {
 				add := fma
 				if l == Portable {
 					add = func(x, y, z float32) float32 { return z + float32(x*y) }

@@ -32,7 +32,7 @@ func bandwidth(b *testing.B, size, threads int) float64 {
 
 // eachLevel runs a benchmark at the two highest levels.
 func eachLevel(b *testing.B, name string, fn func(b *testing.B)) {
-	for l := max(Portable, MaxLevel()-1); l <= MaxLevel(); l++ {
+	for _, l := range Levels()[max(0, len(Levels())-2):] {
 		b.Run(fmt.Sprintf("%s/%v", name, l), func(b *testing.B) {
 			at(b, l, func() { fn(b) })
 		})

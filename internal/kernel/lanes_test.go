@@ -59,7 +59,7 @@ func parity(t *testing.T, name string, op func(dst func(n int) []float32, words 
 	var wantWords [][]uint16
 	old := CurrentLevel()
 	defer SetLevel(old)
-	for l := Portable; l <= MaxLevel(); l++ {
+	for _, l := range Levels() {
 		if err := SetLevel(l); err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestFlattenSpikes(t *testing.T) {
 			n := blocks(c*pixels) * frames
 			flat, want, got := make([]float32, n*Lanes), make([]float32, n*Lanes), make([]uint16, n)
 			Flatten(want, x, frames, c, pixels, 0)
-			for _, l := range levels() {
+			for _, l := range Levels() {
 				at(t, l, func() {
 					for i := range got {
 						got[i] = 0xffff

@@ -323,7 +323,7 @@ func TestNeuronNormBackward(t *testing.T) {
 
 // A gradient of means is spread over their windows tile by tile as it is at once.
 func TestNeuronBackwardPool(t *testing.T) {
-	for _, l := range levels() {
+	for _, l := range Levels() {
 		t.Run(l.String(), func(t *testing.T) { at(t, l, func() { checkNeuronBackwardPool(t) }) })
 	}
 }
@@ -422,7 +422,7 @@ func TestGate(t *testing.T) {
 // NeuronStep gives the bits of NeuronForward, however the steps are divided into calls, and
 // leaves the membranes of the recursion.
 func TestNeuronStep(t *testing.T) {
-	for _, l := range levels() {
+	for _, l := range Levels() {
 		at(t, l, func() {
 			for seed, soft := range []bool{false, true} {
 				const pixels, steps = 700, 7

@@ -29,6 +29,9 @@ const MaxRandom = 1024
 // Seed begins the stream of a key.
 func (r *Random) Seed(key [32]byte) {
 	r.level, r.from, r.to = CurrentLevel(), 0, 0
+	if r.level == NEON {
+		r.level = Portable // math/rand/v2 has assembly of its own
+	}
 	if r.level == Portable {
 		r.portable.Seed(key)
 		return

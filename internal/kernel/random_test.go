@@ -10,7 +10,7 @@ import (
 // At every level, the numbers are those of math/rand/v2, however many a call asks for, and
 // Seed begins a stream again.
 func TestRandomIsChaCha8(t *testing.T) {
-	for _, l := range levels() {
+	for _, l := range Levels() {
 		at(t, l, func() {
 			var r Random
 			for seed := range 3 {
@@ -63,7 +63,7 @@ func TestDraw(t *testing.T) {
 				}
 			}
 		}
-		for _, l := range levels() {
+		for _, l := range Levels() {
 			at(t, l, func() {
 				var r Random
 				c := Chances{limits: slices.Repeat([]uint64{math.MaxUint64}, 3), always: []uint16{9, 9}} // of another block

@@ -78,7 +78,7 @@ func TestSlopeAccuracy(t *testing.T) {
 		u = append(u, float32(i)*1e-3, float32(i)*1e-5)
 	}
 	u = append(u, 0, 1e-30, -1e-30, 1e30, -1e30, math.MaxFloat32)
-	for _, l := range levels() {
+	for _, l := range Levels() {
 		at(t, l, func() {
 			for _, c := range slopeCases {
 				got := make([]float32, len(u))

@@ -97,7 +97,7 @@ func (b *builder) neurons() snn.Neuron {
 }
 
 // wide returns n channels times the width multiplier, rounded, and at least 1.
-func (b *builder) wide(n int) int { return max(1, int(float64(n)*b.WidthMultiplier+0.5)) }
+func (b *builder) wide(n int) int { return max(1, int(float64(float64(n)*b.WidthMultiplier)+0.5)) }
 
 // Limits of a configuration, which may come from a file.
 const (

@@ -28,7 +28,7 @@ func Moments(s *Set) (mean, std []float32, err error) {
 				if s.frames == nil {
 					v = math.Round(v * 255)
 				}
-				a, b = a+v, b+v*v
+				a, b = a+v, b+float64(v*v)
 			}
 			sum[p%s.C], square[p%s.C] = sum[p%s.C]+a, square[p%s.C]+b
 		}
@@ -36,7 +36,7 @@ func Moments(s *Set) (mean, std []float32, err error) {
 	n := float64(s.N) * float64(s.Steps) * float64(s.H*s.W)
 	for c := range s.C {
 		m := sum[c] / n
-		variance := square[c]/n - m*m
+		variance := square[c]/n - float64(m*m)
 		if !(variance > 0) {
 			return nil, nil, fmt.Errorf("dataset: channel %d of all images is the same everywhere, so it has no standard deviation", c)
 		}

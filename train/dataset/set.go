@@ -341,7 +341,7 @@ func (s *Set) Fingerprint() (string, error) {
 			if s.frames != nil {
 				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 			} else {
-				b = append(b, uint8(v*255+0.5))
+				b = append(b, uint8(float32(v*255)+0.5))
 			}
 		}
 	}
