@@ -60,19 +60,19 @@ func (o combine) record(t *Tape) {
 		t.Record(&o)
 		return
 	}
-	// A weight far below the other one, or 0, cannot be divided by. b is the branch to keep
+	// A weight far below the other one, or 0, cannot be divided by. a is the branch to keep
 	// where both can: in a residual block it is the input, which other layers keep too.
 	abs := func(w float32) float64 { return math.Abs(float64(w)) }
-	kept := o.b
+	kept := o.a
 	switch wa, wb := o.weights(); {
-	case wa != 0 && abs(wa) >= abs(wb)/16:
-		o.derived = o.a
-	case wb != 0:
-		o.derived, kept = o.b, o.a
+	case wb != 0 && abs(wb) >= abs(wa)/16:
+		o.derived = o.b
+	case wa != 0:
+		o.derived, kept = o.a, o.b
 	}
 	if o.derived == nil {
 		t.Record(&o, o.a, o.b)
-		t.recompute(o.a)
+		t.recompute(o.b)
 	} else {
 		t.Record(&o, kept, o.y)
 	}

@@ -42,10 +42,10 @@ func TestRecomputedValues(t *testing.T) {
 			return s
 		}, unit / 4},
 		"shortcut": {func(t *autograd.Tape, x *autograd.Value, w []*autograd.Param, done func(*autograd.Value)) *autograd.Value {
-			a, b := autograd.Conv2D(t, x, w[0], nil, 2, 1), autograd.Conv2D(t, x, w[1], w[2], 2, 0)
+			a, b := autograd.Conv2D(t, x, w[1], w[2], 2, 0), autograd.Conv2D(t, x, w[0], nil, 2, 1)
 			y := autograd.Convex(t, a, b, w[3])
-			done(a) // which follows from y and b
-			done(b)
+			done(a)
+			done(b) // which follows from y and a
 			return y
 		}, unit / 2},
 	} {
@@ -53,6 +53,7 @@ func TestRecomputedValues(t *testing.T) {
 		w := []*autograd.Param{drawn(r, 16, sh.C, 3, 3), drawn(r, 16, sh.C, 1, 1), drawn(r, 16), drawn(r, 2)}
 		if name == "shortcut" {
 			w[0], w[1], w[2] = drawn(r, sh.C, sh.C, 3, 3), drawn(r, sh.C, sh.C, 1, 1), drawn(r, sh.C)
+			w[3].Import([]float32{0.4, 0.6})
 		}
 		if name == "pooled, in three layers" {
 			w[0] = drawn(r, sh.C, sh.C, 3, 3)
