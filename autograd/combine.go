@@ -162,10 +162,10 @@ func (o *combine) dots(t *Tape, dy []float32, steps int) []float64 {
 		return []float64{o.dot(t, o.a, dy, steps), o.dot(t, o.b, dy, steps)}
 	case o.a:
 		b := o.dot(t, o.b, dy, steps)
-		return []float64{(o.dot(t, o.y, dy, steps) - float64(wb)*b) / float64(wa), b}
+		return []float64{(o.dot(t, o.y, dy, steps) - float64(float64(wb)*b)) / float64(wa), b}
 	}
 	a := o.dot(t, o.a, dy, steps)
-	return []float64{a, (o.dot(t, o.y, dy, steps) - float64(wa)*a) / float64(wb)}
+	return []float64{a, (o.dot(t, o.y, dy, steps) - float64(float64(wa)*a)) / float64(wb)}
 }
 
 // dot returns Σ x·∂y over all of y's elements.
