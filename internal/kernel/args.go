@@ -153,3 +153,20 @@ type groupValues struct {
 	dstPixel           uint64
 	turn               uint64 // 64 − 16·blocks
 }
+
+// winogradLines is rows × items lines of vectors of 16 lanes, which a transform of Winograd's
+// algorithm reads from src and writes to dst, or adds to it. Of a line, value i lies i·srcNext
+// bytes after the first.
+type winogradLines struct {
+	src, dst         unsafe.Pointer
+	factors          unsafe.Pointer // []float32
+	srcNext, dstNext uint64
+	items            uint64
+	srcItem, dstItem uint64
+	rows             uint64
+	srcRow, dstRow   uint64
+	add              uint64 // not zero to add, winogradSums only
+
+	//lint:ignore U1000 the routine's own
+	srcAt, dstAt, rowsLeft uint64
+}

@@ -41,7 +41,7 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 }
 
 // CanLeaveOut reports whether ConvInputGrad skips elements that are not needed.
-func (c *Conv) CanLeaveOut() bool { return c.same3() }
+func (c *Conv) CanLeaveOut() bool { return c.same3() && !c.winograd() }
 
 // ConvSpikes computes the convolution dst = bias + w∗s of spikes s. It panics if a slice is
 // too short, as all convolutions do.
@@ -74,6 +74,11 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 // ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. This is a convolution
 // whose input is dy, and its sums run in that convolution's order. Lanes of missing
 // channels get zero if dy is finite; otherwise their content is undefined.
+//
+// At AVX2 and AVX-512, large convolutions with a 3×3 window, stride 1 and padding 1 use
+// Winograd's algorithm. Its rounding errors are about twice those of the sums. Where the exact
+// gradient is zero although deltas near by are not, it may give a number of the size of these
+// errors.
 //
 // need says which elements of dx the caller uses: those whose bit is set, or all if need is
 // nil. The other elements may be left out. At all levels but portable, for the geometries of

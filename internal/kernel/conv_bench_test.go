@@ -162,3 +162,48 @@ func BenchmarkEvents(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkWinograd runs Winograd's algorithm, register tiles and the gradient where it is
+// needed, a share of 0.40, in turns on one thread. It reports each one's rate as BenchmarkConv
+// does, as a multiple of the peak: that of the fastest run.
+func BenchmarkWinograd(b *testing.B) {
+	l, peak := CurrentLevel(), peakGflops(1)
+	for _, a := range [][8]int{
+		{8, 64, 32, 32, 64, 3, 1, 1},
+		{8, 64, 16, 16, 128, 3, 1, 1},
+		{8, 128, 16, 16, 128, 3, 1, 1},
+		{32, 128, 8, 8, 256, 3, 1, 1},
+		{32, 256, 8, 8, 256, 3, 1, 1},
+		{128, 256, 4, 4, 512, 3, 1, 1},
+		{128, 512, 4, 4, 512, 3, 1, 1},
+		{16, 512, 4, 4, 512, 3, 1, 1},
+		{1, 512, 4, 4, 512, 3, 1, 1},
+	} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		b.Run(c.String(), func(b *testing.B) {
+			if l == Portable || !c.winograd() {
+				b.Skip("not by Winograd's algorithm")
+			}
+			o := newOperands(c, .40, 2)
+			best := make([]time.Duration, 3)
+			for i := range best {
+				best[i] = time.Hour
+			}
+			for b.Loop() {
+				for i, fn := range []func(){
+					func() { l.convInputGradWinograd(o.dx, o.dy, o.w, &c, false, 1) },
+					func() { l.convInputGradTiles(o.dx, o.dy, o.w, &c, false, 1) },
+					func() { l.convInputGradWhere3(o.dx, o.dy, o.w, o.s, &c, false, 1) },
+				} {
+					start := time.Now()
+					fn()
+					best[i] = min(best[i], time.Since(start))
+				}
+			}
+			for i, name := range []string{"winograd", "tiles", "needed"} {
+				b.ReportMetric(c.flops()/best[i].Seconds()/1e9/peak, name)
+			}
+			b.ReportMetric(best[0].Seconds()*1e3, "winograd-ms")
+		})
+	}
+}

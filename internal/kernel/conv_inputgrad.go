@@ -17,6 +17,8 @@ const maxTransposed = 512
 // the same.
 func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	switch {
+	case c.winograd():
+		l.convInputGradWinograd(dx, dy, w, &c, add, threads)
 	case need != nil && c.CanLeaveOut():
 		l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
 	case c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
@@ -27,14 +29,19 @@ func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add boo
 	case c.same3() && l.sparse(dy, c.Cout):
 		l.convInputGradValues3(dx, dy, w, &c, add, threads)
 	default:
-		l.product(product{
-			dst: dx, src: dy, w: w,
-			sources: inputSources.get(c.window(), newInputSources),
-			frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,
-			dstPixels: c.Hin * c.Win, dstBlocks: c.BlocksIn(), window: c.KH * c.KW,
-			add: add, transposed: true,
-		}, threads)
+		l.convInputGradTiles(dx, dy, w, &c, add, threads)
 	}
+}
+
+// convInputGradTiles multiplies with register tiles.
+func (l Level) convInputGradTiles(dx, dy, w []float32, c *Conv, add bool, threads int) {
+	l.product(product{
+		dst: dx, src: dy, w: w,
+		sources: inputSources.get(c.window(), newInputSources),
+		frames:  c.Frames, srcChannels: c.Cout, srcPixels: c.Hout * c.Wout, srcWidth: c.Wout,
+		dstPixels: c.Hin * c.Win, dstBlocks: c.BlocksIn(), window: c.KH * c.KW,
+		add: add, transposed: true,
+	}, threads)
 }
 
 // convInputGradImage is for images, which have few channels, and windows of stride 1. It

@@ -58,6 +58,10 @@ func convCases() []Conv {
 		{1, 16, 130, 130, 16, 3, 1, 1},
 		{1, 2, 2, 130, 17, 3, 1, 1},
 		{2, 2, 130, 2, 17, 3, 1, 1},
+		{3, 64, 4, 4, 70, 3, 1, 1}, // Winograd's algorithm, and the next ones
+		{2, 66, 7, 11, 64, 3, 1, 1},
+		{1, 64, 17, 9, 64, 3, 1, 1},
+		{2, 80, 8, 4, 100, 3, 1, 1},
 		{130, 130, 1, 1, 130, 1, 1, 0},
 		{17, 600, 1, 1, 10, 1, 1, 0},
 		{31, 64, 1, 1, 300, 1, 1, 0},
@@ -393,6 +397,9 @@ func checkConv(t *testing.T, o *operands, threads int) {
 	for _, add := range []bool{false, true} {
 		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })
 		want := naiveInputGrad(c, o.dx, o.dy, o.w, add, f)
+		if c.winograd() && CurrentLevel() > Portable {
+			want = naiveWinograd(c, o.dx, o.dy, o.w, add)
+		}
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)

@@ -138,3 +138,36 @@ func (l Level) sampled3(a *sampled3) {
 		sampled3Portable(a)
 	}
 }
+
+func (l Level) winogradWeights(a *winogradLines) {
+	switch l {
+	case AVX512:
+		winogradWeightsAVX512(a)
+	case AVX2:
+		winogradWeightsAVX2(a)
+	default:
+		winogradWeightsPortable(a)
+	}
+}
+
+func (l Level) winogradDeltas(a *winogradLines) {
+	switch l {
+	case AVX512:
+		winogradDeltasAVX512(a)
+	case AVX2:
+		winogradDeltasAVX2(a)
+	default:
+		winogradDeltasPortable(a)
+	}
+}
+
+func (l Level) winogradSums(a *winogradLines) {
+	switch l {
+	case AVX512:
+		winogradSumsAVX512(a)
+	case AVX2:
+		winogradSumsAVX2(a)
+	default:
+		winogradSumsPortable(a)
+	}
+}

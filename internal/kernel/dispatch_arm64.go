@@ -377,3 +377,7 @@ func (l Level) triangleSlope(dst, u *float32, k *slopes, n int) {
 	}
 	triangleSlopePortable(dst, u, k, n)
 }
+
+func (Level) winogradWeights(a *winogradLines) { winogradWeightsPortable(a) }
+func (Level) winogradDeltas(a *winogradLines)  { winogradDeltasPortable(a) }
+func (Level) winogradSums(a *winogradLines)    { winogradSumsPortable(a) }

@@ -22,4 +22,7 @@ func (Level) transposeAhead16(dst, src *float32, dstRow, srcRow, _ uintptr) {
 func (Level) transposeBits(dst *uint64, src *uint16, words, dstLane uintptr) {
 	transposeBitsPortable(dst, src, words, dstLane)
 }
-func (Level) groupValues(a *groupValues) { groupValuesPortable(a) }
+func (Level) groupValues(a *groupValues)       { groupValuesPortable(a) }
+func (Level) winogradWeights(a *winogradLines) { winogradWeightsPortable(a) }
+func (Level) winogradDeltas(a *winogradLines)  { winogradDeltasPortable(a) }
+func (Level) winogradSums(a *winogradLines)    { winogradSumsPortable(a) }

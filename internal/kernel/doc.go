@@ -18,8 +18,10 @@
 // a group it goes over the rows of the window, then its columns, then the channels of the
 // group. All indices ascend. Parallel work is split over outputs, never along a sum.
 //
-// There is one exception, at all levels but portable. If a caller of [ConvInputGrad] needs only
-// part of the gradient, the sums run in another order, which does not depend on that part.
+// There are two exceptions, both in [ConvInputGrad] and not in portable Go. If a caller needs only
+// part of the gradient, the sums run in another order, which does not depend on that part. The
+// gradients of large 3×3 convolutions are computed by Winograd's algorithm, but for NEON. The shape
+// of a frame alone decides which ones.
 //
 // # Zeros
 //
@@ -27,6 +29,10 @@
 // skip zeros. Dense paths multiply by them; they compute a tile again without the zeros if
 // one of its sums is NaN. The share of zeros decides which path is taken. It therefore has
 // no effect on results.
+//
+// Winograd's algorithm mixes the inputs of a tile of 4×4 outputs. A zero input adds nothing
+// if the weights and the tile's other inputs are finite. If one of them is not, outputs of the
+// tile that do not depend on it may be NaN.
 package kernel
 
 // Lanes is the number of channels in a block.

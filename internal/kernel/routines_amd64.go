@@ -44,6 +44,21 @@ func sampled3AVX2(a *sampled3)
 //go:noescape
 func groupValuesAVX2(a *groupValues)
 
+// winogradWeightsAVX2 is winogradWeightsPortable.
+//
+//go:noescape
+func winogradWeightsAVX2(a *winogradLines)
+
+// winogradDeltasAVX2 is winogradDeltasPortable.
+//
+//go:noescape
+func winogradDeltasAVX2(a *winogradLines)
+
+// winogradSumsAVX2 is winogradSumsPortable.
+//
+//go:noescape
+func winogradSumsAVX2(a *winogradLines)
+
 // peakAVX2 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //
 //go:noescape
@@ -98,6 +113,21 @@ func sampled3AVX512(a *sampled3)
 //
 //go:noescape
 func groupValuesAVX512(a *groupValues)
+
+// winogradWeightsAVX512 is winogradWeightsPortable.
+//
+//go:noescape
+func winogradWeightsAVX512(a *winogradLines)
+
+// winogradDeltasAVX512 is winogradDeltasPortable.
+//
+//go:noescape
+func winogradDeltasAVX512(a *winogradLines)
+
+// winogradSumsAVX512 is winogradSumsPortable.
+//
+//go:noescape
+func winogradSumsAVX512(a *winogradLines)
 
 // peakAVX512 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //

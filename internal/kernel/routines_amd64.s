@@ -13156,6 +13156,343 @@ block:
 	VZEROUPPER
 	RET
 
+// func winogradWeightsAVX2(a *winogradLines)
+// Requires: AVX, FMA3
+TEXT ·winogradWeightsAVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Y15
+	VBROADCASTSS 4(CX), Y14
+	VBROADCASTSS 8(CX), Y13
+	VBROADCASTSS 12(CX), Y12
+	VBROADCASTSS 16(CX), Y11
+	VBROADCASTSS 20(CX), Y10
+	VBROADCASTSS 24(CX), Y9
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), DX
+	MOVQ         32(AX), DX
+	LEAQ         (DX)(DX*2), BX
+	LEAQ         (DX)(DX*4), SI
+
+row:
+	MOVQ 96(AX), DI
+	MOVQ 104(AX), R8
+	MOVQ 40(AX), R9
+
+item:
+	VMOVUPS      (DI), Y0
+	VMOVUPS      (DI)(CX*1), Y1
+	VMOVUPS      (DI)(CX*2), Y2
+	VMOVUPS      Y2, (R8)(SI*1)
+	VMULPS       Y15, Y0, Y3
+	VMOVUPS      Y3, (R8)
+	VMULPS       Y14, Y0, Y3
+	VFMADD231PS  Y12, Y2, Y3
+	VMOVAPS      Y3, Y4
+	VFMADD231PS  Y13, Y1, Y3
+	VFNMADD231PS Y13, Y1, Y4
+	VMOVUPS      Y3, (R8)(DX*1)
+	VMOVUPS      Y4, (R8)(DX*2)
+	VMULPS       Y11, Y0, Y3
+	VFMADD231PS  Y9, Y2, Y3
+	VMOVAPS      Y3, Y4
+	VFMADD231PS  Y10, Y1, Y3
+	VFNMADD231PS Y10, Y1, Y4
+	VMOVUPS      Y3, (R8)(BX*1)
+	VMOVUPS      Y4, (R8)(DX*4)
+	VMOVUPS      32(DI), Y0
+	VMOVUPS      32(DI)(CX*1), Y1
+	VMOVUPS      32(DI)(CX*2), Y2
+	VMOVUPS      Y2, 32(R8)(SI*1)
+	VMULPS       Y15, Y0, Y3
+	VMOVUPS      Y3, 32(R8)
+	VMULPS       Y14, Y0, Y3
+	VFMADD231PS  Y12, Y2, Y3
+	VMOVAPS      Y3, Y4
+	VFMADD231PS  Y13, Y1, Y3
+	VFNMADD231PS Y13, Y1, Y4
+	VMOVUPS      Y3, 32(R8)(DX*1)
+	VMOVUPS      Y4, 32(R8)(DX*2)
+	VMULPS       Y11, Y0, Y3
+	VFMADD231PS  Y9, Y2, Y3
+	VMOVAPS      Y3, Y4
+	VFMADD231PS  Y10, Y1, Y3
+	VFNMADD231PS Y10, Y1, Y4
+	VMOVUPS      Y3, 32(R8)(BX*1)
+	VMOVUPS      Y4, 32(R8)(DX*4)
+	ADDQ         48(AX), DI
+	ADDQ         56(AX), R8
+	DECQ         R9
+	JNZ          item
+	MOVQ         72(AX), DI
+	ADDQ         DI, 96(AX)
+	MOVQ         80(AX), DI
+	ADDQ         DI, 104(AX)
+	DECQ         112(AX)
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func winogradDeltasAVX2(a *winogradLines)
+// Requires: AVX, FMA3
+TEXT ·winogradDeltasAVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Y15
+	VBROADCASTSS 4(CX), Y14
+	VBROADCASTSS 8(CX), Y13
+	VBROADCASTSS 12(CX), Y12
+	VBROADCASTSS 16(CX), Y11
+	VBROADCASTSS 20(CX), Y10
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         32(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	LEAQ         (SI)(SI*4), R8
+
+row:
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 40(AX), R11
+
+item:
+	VMOVUPS      (R9), Y0
+	VMOVUPS      (R9)(CX*1), Y1
+	VMOVUPS      (R9)(CX*2), Y2
+	VMOVUPS      (R9)(DX*1), Y3
+	VMOVUPS      (R9)(CX*4), Y4
+	VMOVUPS      (R9)(BX*1), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y11, Y2, Y6
+	VFMADD231PS  Y10, Y0, Y6
+	VMOVUPS      Y6, (R10)
+	VFNMADD231PS Y11, Y3, Y5
+	VFMADD231PS  Y10, Y1, Y5
+	VMOVUPS      Y5, (R10)(R8*1)
+	VMOVAPS      Y4, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y12, Y2, Y6
+	VFNMADD231PS Y12, Y1, Y7
+	VMOVAPS      Y6, Y8
+	VFMADD231PS  Y15, Y7, Y6
+	VFNMADD231PS Y15, Y7, Y8
+	VMOVUPS      Y6, (R10)(SI*1)
+	VMOVUPS      Y8, (R10)(SI*2)
+	VMOVAPS      Y4, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y2, Y6
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y6, Y8
+	VFMADD231PS  Y14, Y7, Y6
+	VFNMADD231PS Y14, Y7, Y8
+	VMOVUPS      Y6, (R10)(DI*1)
+	VMOVUPS      Y8, (R10)(SI*4)
+	VMOVUPS      32(R9), Y0
+	VMOVUPS      32(R9)(CX*1), Y1
+	VMOVUPS      32(R9)(CX*2), Y2
+	VMOVUPS      32(R9)(DX*1), Y3
+	VMOVUPS      32(R9)(CX*4), Y4
+	VMOVUPS      32(R9)(BX*1), Y5
+	VMOVAPS      Y4, Y6
+	VFNMADD231PS Y11, Y2, Y6
+	VFMADD231PS  Y10, Y0, Y6
+	VMOVUPS      Y6, 32(R10)
+	VFNMADD231PS Y11, Y3, Y5
+	VFMADD231PS  Y10, Y1, Y5
+	VMOVUPS      Y5, 32(R10)(R8*1)
+	VMOVAPS      Y4, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y12, Y2, Y6
+	VFNMADD231PS Y12, Y1, Y7
+	VMOVAPS      Y6, Y8
+	VFMADD231PS  Y15, Y7, Y6
+	VFNMADD231PS Y15, Y7, Y8
+	VMOVUPS      Y6, 32(R10)(SI*1)
+	VMOVUPS      Y8, 32(R10)(SI*2)
+	VMOVAPS      Y4, Y6
+	VMOVAPS      Y3, Y7
+	VFNMADD231PS Y13, Y2, Y6
+	VFNMADD231PS Y13, Y1, Y7
+	VMOVAPS      Y6, Y8
+	VFMADD231PS  Y14, Y7, Y6
+	VFNMADD231PS Y14, Y7, Y8
+	VMOVUPS      Y6, 32(R10)(DI*1)
+	VMOVUPS      Y8, 32(R10)(SI*4)
+	ADDQ         48(AX), R9
+	ADDQ         56(AX), R10
+	DECQ         R11
+	JNZ          item
+	MOVQ         72(AX), R9
+	ADDQ         R9, 96(AX)
+	MOVQ         80(AX), R9
+	ADDQ         R9, 104(AX)
+	DECQ         112(AX)
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func winogradSumsAVX2(a *winogradLines)
+// Requires: AVX, FMA3
+TEXT ·winogradSumsAVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Y15
+	VBROADCASTSS 4(CX), Y14
+	VBROADCASTSS 8(CX), Y13
+	VBROADCASTSS 12(CX), Y12
+	VBROADCASTSS 16(CX), Y11
+	VBROADCASTSS 20(CX), Y10
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         32(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	LEAQ         (SI)(SI*4), R8
+	CMPQ         88(AX), $0x00
+	JNE          addrow
+
+row:
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 40(AX), R10
+
+item:
+	VMOVUPS     (R8)(CX*1), Y0
+	VMOVUPS     (R8)(DX*1), Y1
+	VADDPS      (R8)(CX*2), Y0, Y2
+	VSUBPS      (R8)(CX*2), Y0, Y0
+	VADDPS      (R8)(CX*4), Y1, Y3
+	VSUBPS      (R8)(CX*4), Y1, Y1
+	VADDPS      (R8), Y2, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y15, Y0, Y5
+	VFMADD231PS Y14, Y1, Y5
+	VMULPS      Y13, Y2, Y2
+	VFMADD231PS Y12, Y3, Y2
+	VMOVUPS     (R8)(BX*1), Y6
+	VFMADD231PS Y11, Y0, Y6
+	VFMADD231PS Y10, Y1, Y6
+	VMOVUPS     Y4, (R9)
+	VMOVUPS     Y5, (R9)(SI*1)
+	VMOVUPS     Y2, (R9)(SI*2)
+	VMOVUPS     Y6, (R9)(DI*1)
+	VMOVUPS     32(R8)(CX*1), Y0
+	VMOVUPS     32(R8)(DX*1), Y1
+	VADDPS      32(R8)(CX*2), Y0, Y2
+	VSUBPS      32(R8)(CX*2), Y0, Y0
+	VADDPS      32(R8)(CX*4), Y1, Y3
+	VSUBPS      32(R8)(CX*4), Y1, Y1
+	VADDPS      32(R8), Y2, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y15, Y0, Y5
+	VFMADD231PS Y14, Y1, Y5
+	VMULPS      Y13, Y2, Y2
+	VFMADD231PS Y12, Y3, Y2
+	VMOVUPS     32(R8)(BX*1), Y6
+	VFMADD231PS Y11, Y0, Y6
+	VFMADD231PS Y10, Y1, Y6
+	VMOVUPS     Y4, 32(R9)
+	VMOVUPS     Y5, 32(R9)(SI*1)
+	VMOVUPS     Y2, 32(R9)(SI*2)
+	VMOVUPS     Y6, 32(R9)(DI*1)
+	ADDQ        48(AX), R8
+	ADDQ        56(AX), R9
+	DECQ        R10
+	JNZ         item
+	MOVQ        72(AX), R8
+	ADDQ        R8, 96(AX)
+	MOVQ        80(AX), R8
+	ADDQ        R8, 104(AX)
+	DECQ        112(AX)
+	JNZ         row
+	VZEROUPPER
+	RET
+
+addrow:
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 40(AX), R10
+
+additem:
+	VMOVUPS     (R8)(CX*1), Y0
+	VMOVUPS     (R8)(DX*1), Y1
+	VADDPS      (R8)(CX*2), Y0, Y2
+	VSUBPS      (R8)(CX*2), Y0, Y0
+	VADDPS      (R8)(CX*4), Y1, Y3
+	VSUBPS      (R8)(CX*4), Y1, Y1
+	VADDPS      (R8), Y2, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y15, Y0, Y5
+	VFMADD231PS Y14, Y1, Y5
+	VMULPS      Y13, Y2, Y2
+	VFMADD231PS Y12, Y3, Y2
+	VMOVUPS     (R8)(BX*1), Y6
+	VFMADD231PS Y11, Y0, Y6
+	VFMADD231PS Y10, Y1, Y6
+	VADDPS      (R9), Y4, Y4
+	VMOVUPS     Y4, (R9)
+	VADDPS      (R9)(SI*1), Y5, Y5
+	VMOVUPS     Y5, (R9)(SI*1)
+	VADDPS      (R9)(SI*2), Y2, Y2
+	VMOVUPS     Y2, (R9)(SI*2)
+	VADDPS      (R9)(DI*1), Y6, Y6
+	VMOVUPS     Y6, (R9)(DI*1)
+	VMOVUPS     32(R8)(CX*1), Y0
+	VMOVUPS     32(R8)(DX*1), Y1
+	VADDPS      32(R8)(CX*2), Y0, Y2
+	VSUBPS      32(R8)(CX*2), Y0, Y0
+	VADDPS      32(R8)(CX*4), Y1, Y3
+	VSUBPS      32(R8)(CX*4), Y1, Y1
+	VADDPS      32(R8), Y2, Y4
+	VADDPS      Y3, Y4, Y4
+	VMULPS      Y15, Y0, Y5
+	VFMADD231PS Y14, Y1, Y5
+	VMULPS      Y13, Y2, Y2
+	VFMADD231PS Y12, Y3, Y2
+	VMOVUPS     32(R8)(BX*1), Y6
+	VFMADD231PS Y11, Y0, Y6
+	VFMADD231PS Y10, Y1, Y6
+	VADDPS      32(R9), Y4, Y4
+	VMOVUPS     Y4, 32(R9)
+	VADDPS      32(R9)(SI*1), Y5, Y5
+	VMOVUPS     Y5, 32(R9)(SI*1)
+	VADDPS      32(R9)(SI*2), Y2, Y2
+	VMOVUPS     Y2, 32(R9)(SI*2)
+	VADDPS      32(R9)(DI*1), Y6, Y6
+	VMOVUPS     Y6, 32(R9)(DI*1)
+	ADDQ        48(AX), R8
+	ADDQ        56(AX), R9
+	DECQ        R10
+	JNZ         additem
+	MOVQ        72(AX), R8
+	ADDQ        R8, 96(AX)
+	MOVQ        80(AX), R8
+	ADDQ        R8, 104(AX)
+	DECQ        112(AX)
+	JNZ         addrow
+	VZEROUPPER
+	RET
+
 // func peakAVX2(rounds int)
 // Requires: AVX, FMA3
 TEXT ·peakAVX2(SB), NOSPLIT, $0-8
@@ -27132,6 +27469,250 @@ block:
 	ADDQ    56(AX), BX
 	DECQ    DI
 	JNZ     pixel
+	VZEROUPPER
+	RET
+
+// func winogradWeightsAVX512(a *winogradLines)
+// Requires: AVX, AVX512F
+TEXT ·winogradWeightsAVX512(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Z15
+	VBROADCASTSS 4(CX), Z14
+	VBROADCASTSS 8(CX), Z13
+	VBROADCASTSS 12(CX), Z12
+	VBROADCASTSS 16(CX), Z11
+	VBROADCASTSS 20(CX), Z10
+	VBROADCASTSS 24(CX), Z9
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), DX
+	MOVQ         32(AX), DX
+	LEAQ         (DX)(DX*2), BX
+	LEAQ         (DX)(DX*4), SI
+
+row:
+	MOVQ 96(AX), DI
+	MOVQ 104(AX), R8
+	MOVQ 40(AX), R9
+
+item:
+	VMOVUPS      (DI), Z0
+	VMOVUPS      (DI)(CX*1), Z1
+	VMOVUPS      (DI)(CX*2), Z2
+	VMOVUPS      Z2, (R8)(SI*1)
+	VMULPS       Z15, Z0, Z3
+	VMOVUPS      Z3, (R8)
+	VMULPS       Z14, Z0, Z3
+	VFMADD231PS  Z12, Z2, Z3
+	VMOVAPS      Z3, Z4
+	VFMADD231PS  Z13, Z1, Z3
+	VFNMADD231PS Z13, Z1, Z4
+	VMOVUPS      Z3, (R8)(DX*1)
+	VMOVUPS      Z4, (R8)(DX*2)
+	VMULPS       Z11, Z0, Z3
+	VFMADD231PS  Z9, Z2, Z3
+	VMOVAPS      Z3, Z4
+	VFMADD231PS  Z10, Z1, Z3
+	VFNMADD231PS Z10, Z1, Z4
+	VMOVUPS      Z3, (R8)(BX*1)
+	VMOVUPS      Z4, (R8)(DX*4)
+	ADDQ         48(AX), DI
+	ADDQ         56(AX), R8
+	DECQ         R9
+	JNZ          item
+	MOVQ         72(AX), DI
+	ADDQ         DI, 96(AX)
+	MOVQ         80(AX), DI
+	ADDQ         DI, 104(AX)
+	DECQ         112(AX)
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func winogradDeltasAVX512(a *winogradLines)
+// Requires: AVX, AVX512F
+TEXT ·winogradDeltasAVX512(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Z15
+	VBROADCASTSS 4(CX), Z14
+	VBROADCASTSS 8(CX), Z13
+	VBROADCASTSS 12(CX), Z12
+	VBROADCASTSS 16(CX), Z11
+	VBROADCASTSS 20(CX), Z10
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         32(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	LEAQ         (SI)(SI*4), R8
+
+row:
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 40(AX), R11
+
+item:
+	VMOVUPS      (R9), Z0
+	VMOVUPS      (R9)(CX*1), Z1
+	VMOVUPS      (R9)(CX*2), Z2
+	VMOVUPS      (R9)(DX*1), Z3
+	VMOVUPS      (R9)(CX*4), Z4
+	VMOVUPS      (R9)(BX*1), Z5
+	VMOVAPS      Z4, Z6
+	VFNMADD231PS Z11, Z2, Z6
+	VFMADD231PS  Z10, Z0, Z6
+	VMOVUPS      Z6, (R10)
+	VFNMADD231PS Z11, Z3, Z5
+	VFMADD231PS  Z10, Z1, Z5
+	VMOVUPS      Z5, (R10)(R8*1)
+	VMOVAPS      Z4, Z6
+	VMOVAPS      Z3, Z7
+	VFNMADD231PS Z12, Z2, Z6
+	VFNMADD231PS Z12, Z1, Z7
+	VMOVAPS      Z6, Z8
+	VFMADD231PS  Z15, Z7, Z6
+	VFNMADD231PS Z15, Z7, Z8
+	VMOVUPS      Z6, (R10)(SI*1)
+	VMOVUPS      Z8, (R10)(SI*2)
+	VMOVAPS      Z4, Z6
+	VMOVAPS      Z3, Z7
+	VFNMADD231PS Z13, Z2, Z6
+	VFNMADD231PS Z13, Z1, Z7
+	VMOVAPS      Z6, Z8
+	VFMADD231PS  Z14, Z7, Z6
+	VFNMADD231PS Z14, Z7, Z8
+	VMOVUPS      Z6, (R10)(DI*1)
+	VMOVUPS      Z8, (R10)(SI*4)
+	ADDQ         48(AX), R9
+	ADDQ         56(AX), R10
+	DECQ         R11
+	JNZ          item
+	MOVQ         72(AX), R9
+	ADDQ         R9, 96(AX)
+	MOVQ         80(AX), R9
+	ADDQ         R9, 104(AX)
+	DECQ         112(AX)
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func winogradSumsAVX512(a *winogradLines)
+// Requires: AVX, AVX512F
+TEXT ·winogradSumsAVX512(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         16(AX), CX
+	VBROADCASTSS (CX), Z15
+	VBROADCASTSS 4(CX), Z14
+	VBROADCASTSS 8(CX), Z13
+	VBROADCASTSS 12(CX), Z12
+	VBROADCASTSS 16(CX), Z11
+	VBROADCASTSS 20(CX), Z10
+	MOVQ         (AX), CX
+	MOVQ         CX, 96(AX)
+	MOVQ         8(AX), CX
+	MOVQ         CX, 104(AX)
+	MOVQ         64(AX), CX
+	MOVQ         CX, 112(AX)
+	MOVQ         24(AX), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         32(AX), SI
+	LEAQ         (SI)(SI*2), DI
+	LEAQ         (SI)(SI*4), R8
+	CMPQ         88(AX), $0x00
+	JNE          addrow
+
+row:
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 40(AX), R10
+
+item:
+	VMOVUPS     (R8)(CX*1), Z0
+	VMOVUPS     (R8)(DX*1), Z1
+	VADDPS      (R8)(CX*2), Z0, Z2
+	VSUBPS      (R8)(CX*2), Z0, Z0
+	VADDPS      (R8)(CX*4), Z1, Z3
+	VSUBPS      (R8)(CX*4), Z1, Z1
+	VADDPS      (R8), Z2, Z4
+	VADDPS      Z3, Z4, Z4
+	VMULPS      Z15, Z0, Z5
+	VFMADD231PS Z14, Z1, Z5
+	VMULPS      Z13, Z2, Z2
+	VFMADD231PS Z12, Z3, Z2
+	VMOVUPS     (R8)(BX*1), Z6
+	VFMADD231PS Z11, Z0, Z6
+	VFMADD231PS Z10, Z1, Z6
+	VMOVUPS     Z4, (R9)
+	VMOVUPS     Z5, (R9)(SI*1)
+	VMOVUPS     Z2, (R9)(SI*2)
+	VMOVUPS     Z6, (R9)(DI*1)
+	ADDQ        48(AX), R8
+	ADDQ        56(AX), R9
+	DECQ        R10
+	JNZ         item
+	MOVQ        72(AX), R8
+	ADDQ        R8, 96(AX)
+	MOVQ        80(AX), R8
+	ADDQ        R8, 104(AX)
+	DECQ        112(AX)
+	JNZ         row
+	VZEROUPPER
+	RET
+
+addrow:
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 40(AX), R10
+
+additem:
+	VMOVUPS     (R8)(CX*1), Z0
+	VMOVUPS     (R8)(DX*1), Z1
+	VADDPS      (R8)(CX*2), Z0, Z2
+	VSUBPS      (R8)(CX*2), Z0, Z0
+	VADDPS      (R8)(CX*4), Z1, Z3
+	VSUBPS      (R8)(CX*4), Z1, Z1
+	VADDPS      (R8), Z2, Z4
+	VADDPS      Z3, Z4, Z4
+	VMULPS      Z15, Z0, Z5
+	VFMADD231PS Z14, Z1, Z5
+	VMULPS      Z13, Z2, Z2
+	VFMADD231PS Z12, Z3, Z2
+	VMOVUPS     (R8)(BX*1), Z6
+	VFMADD231PS Z11, Z0, Z6
+	VFMADD231PS Z10, Z1, Z6
+	VADDPS      (R9), Z4, Z4
+	VMOVUPS     Z4, (R9)
+	VADDPS      (R9)(SI*1), Z5, Z5
+	VMOVUPS     Z5, (R9)(SI*1)
+	VADDPS      (R9)(SI*2), Z2, Z2
+	VMOVUPS     Z2, (R9)(SI*2)
+	VADDPS      (R9)(DI*1), Z6, Z6
+	VMOVUPS     Z6, (R9)(DI*1)
+	ADDQ        48(AX), R8
+	ADDQ        56(AX), R9
+	DECQ        R10
+	JNZ         additem
+	MOVQ        72(AX), R8
+	ADDQ        R8, 96(AX)
+	MOVQ        80(AX), R8
+	ADDQ        R8, 104(AX)
+	DECQ        112(AX)
+	JNZ         addrow
 	VZEROUPPER
 	RET
 

@@ -59,6 +59,7 @@ func main() {
 		outer3(s, true)
 		sampled3(s)
 		groupValues(s)
+		winograd(s)
 		peak(s)
 	}
 	transposeAVX512()

@@ -1,0 +1,231 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"unsafe"
+)
+
+// naiveWinograd is the input gradient by Winograd's algorithm: tile by tile and channel by
+// channel, with transforms that are checked on their own. Its sums run over all output
+// channels in ascending order.
+func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
+	type line = [winogradSize * Lanes]float32
+	// both transforms the n rows of v, then the columns.
+	both := func(transform func(*winogradLines), v *line, n, in, out int) (y line) {
+		var half line
+		transform(&winogradLines{
+			src: unsafe.Pointer(v), dst: unsafe.Pointer(&half), srcNext: 64, dstNext: 64,
+			rows: 1, items: uint64(n), srcItem: uint64(in * 64), dstItem: uint64(out * 64),
+		})
+		transform(&winogradLines{
+			src: unsafe.Pointer(&half), dst: unsafe.Pointer(&y), srcNext: uint64(out * 64), dstNext: uint64(out * 64),
+			rows: 1, items: uint64(out), srcItem: 64, dstItem: 64,
+		})
+		return y
+	}
+	dst := make([]float32, len(dx))
+	if add {
+		copy(dst, dx)
+	}
+	for b := range c.BlocksIn() {
+		weights := make([]line, c.BlocksOut()*Lanes) // of each output channel
+		for co := range weights {
+			var g line
+			for t := range 9 {
+				for l := range Lanes {
+					g[(8-t)*Lanes+l] = w[c.weight(co/Lanes, b*Lanes+l, t/3, t%3)+co%Lanes]
+				}
+			}
+			// Columns first, as the kernel does.
+			var turned line
+			for t := range 9 {
+				copy(turned[(t%3*3+t/3)*Lanes:][:Lanes], g[t*Lanes:])
+			}
+			u := both(winogradWeightsPortable, &turned, 3, 3, winogradIn)
+			for t := range winogradSize {
+				copy(weights[co][(t%winogradIn*winogradIn+t/winogradIn)*Lanes:][:Lanes], u[t*Lanes:])
+			}
+		}
+		for f := range c.Frames {
+			for y0 := 0; y0 < c.Hin; y0 += winogradTile {
+				for x0 := 0; x0 < c.Win; x0 += winogradTile {
+					var sums line
+					for s := range c.BlocksOut() {
+						var d line // columns of pixels
+						for i := range winogradSize {
+							y, x := y0-1+i%winogradIn, x0-1+i/winogradIn
+							if y >= 0 && y < c.Hin && x >= 0 && x < c.Win {
+								copy(d[i*Lanes:][:Lanes], dy[(((s*c.Frames+f)*c.Hin+y)*c.Win+x)*Lanes:])
+							}
+						}
+						v := both(winogradDeltasPortable, &d, winogradIn, winogradIn, winogradIn)
+						for co := range Lanes {
+							u := &weights[s*Lanes+co]
+							for i := range winogradSize {
+								at := (i%winogradIn*winogradIn + i/winogradIn) * Lanes
+								if x := v[at+co]; x != 0 {
+									for l := range Lanes {
+										sums[i*Lanes+l] = fma(x, u[i*Lanes+l], sums[i*Lanes+l])
+									}
+								}
+							}
+						}
+					}
+					y := both(winogradSumsPortable, &sums, winogradIn, winogradIn, winogradTile)
+					for i := range winogradTile * winogradTile {
+						if y0+i/winogradTile >= c.Hin || x0+i%winogradTile >= c.Win {
+							continue
+						}
+						d := dst[(((b*c.Frames+f)*c.Hin+y0+i/winogradTile)*c.Win+x0+i%winogradTile)*Lanes:]
+						for l := range Lanes {
+							if add {
+								d[l] += y[i*Lanes+l]
+							} else {
+								d[l] = y[i*Lanes+l]
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return dst
+}
+
+// The transforms are their twins, for any strides.
+func TestWinogradLines(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for _, l := range Levels()[1:] {
+		for name, fn := range map[string][2]func(*winogradLines){
+			"weights": {l.winogradWeights, winogradWeightsPortable},
+			"deltas":  {l.winogradDeltas, winogradDeltasPortable},
+			"sums":    {l.winogradSums, winogradSumsPortable},
+		} {
+			for i := range 50 {
+				a := winogradLines{rows: 1 + r.Uint64N(3), items: 1 + r.Uint64N(5), add: uint64(i % 2)}
+				if name != "sums" {
+					a.add = 0
+				}
+				a.srcNext, a.dstNext = 64+4*r.Uint64N(9), 64+4*r.Uint64N(9)
+				a.srcItem, a.dstItem = 6*a.srcNext, 6*a.dstNext
+				a.srcRow, a.dstRow = a.items*a.srcItem, a.items*a.dstItem
+				switch name {
+				case "weights":
+					a.factors = unsafe.Pointer(&weightFactors)
+				case "deltas":
+					a.factors = unsafe.Pointer(&deltaFactors)
+				case "sums":
+					a.factors = unsafe.Pointer(&sumFactors)
+				}
+				src := randoms(r, int(a.rows*a.srcRow)/4)
+				before := randoms(r, int(a.rows*a.dstRow)/4)
+				asked := a
+				got, want := append([]float32(nil), before...), append([]float32(nil), before...)
+				a.src, a.dst = ptr(src, 0), ptr(got, 0)
+				fn[0](&a)
+				asked.src, asked.dst = ptr(src, 0), ptr(want, 0)
+				fn[1](&asked)
+				equalBits(t, fmt.Sprintf("%v %s, %+v", l, name, asked), got, want)
+			}
+		}
+	}
+}
+
+// winogradError returns the root mean square errors, beside that of the sum, of the input
+// gradient at the current level and of the direct float32 sum, and the shares of elements whose
+// signs differ from the sum's in float64.
+func winogradError(c Conv, o *operands) (winograd, direct, winogradSigns, directSigns float64) {
+	exact := make([]float64, len(o.dx))
+	for ci := range c.Cin {
+		for n := range c.Frames * c.Hin * c.Win {
+			f, y, x := n/(c.Hin*c.Win), n/c.Win%c.Hin, n%c.Win
+			sum := 0.
+			for t := range 9 {
+				oy, ox := y+1-t/3, x+1-t%3
+				if oy < 0 || oy >= c.Hin || ox < 0 || ox >= c.Win {
+					continue
+				}
+				for b := range c.BlocksOut() {
+					d := o.dy[(((b*c.Frames+f)*c.Hin+oy)*c.Win+ox)*Lanes:]
+					for l, w := range o.w[c.weight(b, ci, t/3, t%3):][:Lanes] {
+						sum += float64(w) * float64(d[l])
+					}
+				}
+			}
+			exact[(ci/Lanes*c.Frames*c.Hin*c.Win+n)*Lanes+ci%Lanes] = sum
+		}
+	}
+	dx := make([]float32, len(o.dx))
+	compare := func() (rms, signs float64) {
+		var wrong, all float64
+		for i, e := range exact {
+			d := float64(dx[i]) - e
+			rms += d * d
+			all += e * e
+			if math.Signbit(float64(dx[i])) != math.Signbit(e) {
+				wrong++
+			}
+		}
+		return math.Sqrt(rms / all), wrong / float64(len(exact))
+	}
+	ConvInputGrad(dx, o.dy, o.w, nil, c, false, 2)
+	winograd, winogradSigns = compare()
+	convInputGradPortable(dx, o.dy, o.w, c, false, 2)
+	direct, directSigns = compare()
+	return winograd, direct, winogradSigns, directSigns
+}
+
+// The error is of the order of the direct sum's.
+func TestWinogradError(t *testing.T) {
+	if runtime.GOARCH == "arm64" {
+		t.Skip("NEON has no transforms")
+	}
+	for _, a := range [][8]int{{2, 64, 32, 32, 64, 3, 1, 1}, {3, 128, 8, 8, 256, 3, 1, 1}, {4, 256, 4, 4, 512, 3, 1, 1}} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		if !c.winograd() {
+			t.Fatalf("%v is not for Winograd's algorithm", c)
+		}
+		for _, l := range Levels()[1:] {
+			at(t, l, func() {
+				w, d, ws, ds := winogradError(c, newOperands(c, 1, 4))
+				t.Logf("%v at %v: error %.2g, direct %.2g; signs %.2g, direct %.2g", c, l, w, d, ws, ds)
+				if w > 2.5*d {
+					t.Errorf("%v at %v: relative error %.2g, that of the direct sum %.2g", c, l, w, d)
+				}
+			})
+		}
+	}
+}
+
+// A frame's gradient does not depend on the frames beside it, which decide how the work and the
+// buffers are split. The first case has more transformed weights and deltas than the buffers.
+func TestWinogradBatch(t *testing.T) {
+	for _, a := range [][8]int{{170, 368, 4, 4, 400, 3, 1, 1}, {24, 64, 18, 20, 64, 3, 1, 1}} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		for _, l := range Levels()[1:] {
+			at(t, l, func() {
+				o := newOperands(c, 1, 6)
+				dx := make([]float32, len(o.dx))
+				ConvInputGrad(dx, o.dy, o.w, nil, c, false, 2)
+				one := c
+				one.Frames = 1
+				in, out := c.Hin*c.Win*Lanes, c.Hout*c.Wout*Lanes
+				for f := 0; f < c.Frames; f += 11 {
+					dy, got, want := make([]float32, 0, len(o.dy)/c.Frames), make([]float32, len(dx)/c.Frames), []float32{}
+					for b := range c.BlocksOut() {
+						dy = append(dy, o.dy[(b*c.Frames+f)*out:][:out]...)
+					}
+					for b := range c.BlocksIn() {
+						want = append(want, dx[(b*c.Frames+f)*in:][:in]...)
+					}
+					ConvInputGrad(got, dy, o.w, nil, one, false, 1)
+					equalBits(t, fmt.Sprintf("%v at %v, frame %d", c, l, f), got, want)
+				}
+			})
+		}
+	}
+}
