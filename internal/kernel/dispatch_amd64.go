@@ -140,34 +140,25 @@ func (l Level) sampled3(a *sampled3) {
 }
 
 func (l Level) winogradWeights(a *winogradLines) {
-	switch l {
-	case AVX512:
-		winogradWeightsAVX512(a)
-	case AVX2:
-		winogradWeightsAVX2(a)
-	default:
+	if l == Portable {
 		winogradWeightsPortable(a)
+		return
 	}
+	winogradWeightsAVX2(a)
 }
 
 func (l Level) winogradDeltas(a *winogradLines) {
-	switch l {
-	case AVX512:
-		winogradDeltasAVX512(a)
-	case AVX2:
-		winogradDeltasAVX2(a)
-	default:
+	if l == Portable {
 		winogradDeltasPortable(a)
+		return
 	}
+	winogradDeltasAVX2(a)
 }
 
 func (l Level) winogradSums(a *winogradLines) {
-	switch l {
-	case AVX512:
-		winogradSumsAVX512(a)
-	case AVX2:
-		winogradSumsAVX2(a)
-	default:
+	if l == Portable {
 		winogradSumsPortable(a)
+		return
 	}
+	winogradSumsAVX2(a)
 }

@@ -114,21 +114,6 @@ func sampled3AVX512(a *sampled3)
 //go:noescape
 func groupValuesAVX512(a *groupValues)
 
-// winogradWeightsAVX512 is winogradWeightsPortable.
-//
-//go:noescape
-func winogradWeightsAVX512(a *winogradLines)
-
-// winogradDeltasAVX512 is winogradDeltasPortable.
-//
-//go:noescape
-func winogradDeltasAVX512(a *winogradLines)
-
-// winogradSumsAVX512 is winogradSumsPortable.
-//
-//go:noescape
-func winogradSumsAVX512(a *winogradLines)
-
 // peakAVX512 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //
 //go:noescape
