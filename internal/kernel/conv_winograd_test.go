@@ -135,9 +135,9 @@ func TestWinogradLines(t *testing.T) {
 	}
 }
 
-// winogradError returns the root mean square errors, beside that of the sum, of the input
-// gradient at the current level and of the direct float32 sum, and the shares of elements whose
-// signs differ from the sum's in float64.
+// winogradError compares two input gradients with sums in float64: that of the current level, and
+// direct sums in float32. It returns their relative root mean square errors. The last two results
+// are the shares of elements whose signs differ.
 func winogradError(c Conv, o *operands) (winograd, direct, winogradSigns, directSigns float64) {
 	exact := make([]float64, len(o.dx))
 	for ci := range c.Cin {
