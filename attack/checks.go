@@ -232,13 +232,17 @@ func (p *probe) follows(k int) bool {
 
 // masked is check 3.
 func (p *probe) masked(ctx context.Context, c *Check) error {
+	follows := make([]bool, len(p.report.Attacks))
+	for k := range follows {
+		follows[k] = p.follows(k)
+	}
 	gradients, scores := 0, 0
 	for _, r := range p.report.Results {
 		switch k := r.BrokenBy; {
 		case k < 0:
-		case p.follows(k) && !r.Trials[k].ByScores:
+		case follows[k] && !r.Trials[k].ByScores:
 			gradients++
-		case p.anyFollows(k + 1):
+		case slices.Contains(follows[:k+1], true): // else gradients had no turn
 			scores++
 		}
 	}
@@ -270,16 +274,6 @@ func (p *probe) masked(ctx context.Context, c *Check) error {
 		c.raise(Fault, "Random points break what the attacks do not: the attacks are broken.")
 	}
 	return nil
-}
-
-// anyFollows reports whether one of the first n attacks asked for gradients.
-func (p *probe) anyFollows(n int) bool {
-	for k := range n {
-		if p.follows(k) {
-			return true
-		}
-	}
-	return false
 }
 
 // result returns the result of an image of the data.
