@@ -164,7 +164,7 @@ type tally struct {
 }
 
 // errFailed is why a trainer cannot be used.
-var errFailed = errors.New("a step has failed, and with Config.NoRollback there is no earlier state: want Resume from a checkpoint first")
+var errFailed = errors.New("a step has failed, and with Config.NoRollback there is no earlier state: expected Resume from a checkpoint first")
 
 // epoch makes the steps that are left of the epoch under way.
 func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {

@@ -866,7 +866,7 @@ func TestFailedStepWithoutRollback(t *testing.T) {
 	}
 	require.Len(t, errs, 1)
 	assert.EqualError(t, errs[0], "train: epoch 2 of 3, step 2 of 3: simplex: blocks.1.convex.comb: broken")
-	const failed = "a step has failed, and with Config.NoRollback there is no earlier state: want Resume from a checkpoint first"
+	const failed = "a step has failed, and with Config.NoRollback there is no earlier state: expected Resume from a checkpoint first"
 	assert.ErrorContains(t, tr.Save(path), failed)
 	for _, err := range tr.Epochs(context.Background()) {
 		assert.EqualError(t, err, "train: "+failed)
