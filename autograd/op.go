@@ -245,10 +245,6 @@ func (t *Tape) AddGrad(v *Value, g []float32, steps int) {
 	if len(g) != len(s.Data) {
 		panic(fmt.Sprintf("autograd: AddGrad: %d values of %d steps for %v: expected %d", len(g), steps, v, len(s.Data)))
 	}
-	if s.Add {
-		kernel.AXPY(s.Data, 1, g, true, t.Threads)
-	} else {
-		copy(s.Data, g)
-	}
+	kernel.AXPY(s.Data, 1, g, s.Add, t.Threads)
 	t.CloseGrad(s)
 }

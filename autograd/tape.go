@@ -106,7 +106,7 @@ func (t *Tape) LeafSpikes(x tensor.NCHW, grad bool) *Value {
 // backward pass computes their gradient.
 func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
 	v := t.NewDense(x.Shape, grad)
-	copy(v.dense, x.Data)
+	kernel.AXPY(v.dense, 1, x.Data, false, t.Threads)
 	return v
 }
 

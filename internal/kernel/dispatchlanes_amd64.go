@@ -46,12 +46,22 @@ func (l Level) neuronBackward(r *neuronRun) {
 	}
 }
 
+// plain reports whether r has only what the Plain routines know. They exist for AVX2, where the
+// constants of plain neurons fit into registers, and those of all neurons do not.
+func (r *glifRun) plain() bool {
+	return r.carry == nil && r.adaptation == nil && r.feedback == nil && r.slope == nil && r.total == nil && r.grad == nil
+}
+
 func (l Level) glifForward(r *glifRun) {
 	switch l {
 	case AVX512:
 		glifForwardAVX512(r)
 	case AVX2:
-		glifForwardAVX2(r)
+		if r.plain() {
+			glifForwardPlainAVX2(r)
+		} else {
+			glifForwardAVX2(r)
+		}
 	default:
 		glifForwardPortable(r)
 	}
@@ -73,7 +83,11 @@ func (l Level) glifReplay(r *glifRun) {
 	case AVX512:
 		glifReplayAVX512(r)
 	case AVX2:
-		glifReplayAVX2(r)
+		if r.plain() {
+			glifReplayPlainAVX2(r)
+		} else {
+			glifReplayAVX2(r)
+		}
 	default:
 		glifReplayPortable(r)
 	}
@@ -84,7 +98,11 @@ func (l Level) glifBackward(r *glifRun) {
 	case AVX512:
 		glifBackwardAVX512(r)
 	case AVX2:
-		glifBackwardAVX2(r)
+		if r.plain() && r.dx != nil {
+			glifBackwardPlainAVX2(r)
+		} else {
+			glifBackwardAVX2(r)
+		}
 	default:
 		glifBackwardPortable(r)
 	}

@@ -277,10 +277,6 @@ func (s *GLIFSums) rows() [sumRows][]float64 {
 	return [sumRows][]float64{s.SynapticDecay, s.Recurrence, s.Gain, s.Decay, s.Threshold, s.Adaptation, s.AdaptationDecay, s.Reset}
 }
 
-// glifTile is the number of vectors of a tile of the backward scan, over all steps. Each
-// vector has a history of three vectors, which stay in cache between the two passes.
-const glifTile = 128
-
 // GLIFBackward computes the gradient dx of the inputs by backpropagation through time. It
 // runs the neurons again and then goes back over the steps. α, v, κ, λ, β, ρ and V_r are the
 // coefficients of [GLIF], in its order. φ(t) is the surrogate derivative at p(t) − θ(t).
@@ -330,7 +326,7 @@ func GLIFBackward(dx []float32, sums *GLIFSums, g GLIFGrad, add bool, threads in
 	inline = inline && !g.Stepwise // computed from the coefficients that Stepwise clears
 	height := 1 / (width * width)
 	pieces(threads, g.Units, g.Pixels, size, func(u, lo, hi int) {
-		tile := g.runOf(g.Surrogate, min(max(16, glifTile/g.Steps), hi-lo))
+		tile := g.runOf(g.Surrogate, g.tilePixels(hi-lo))
 		vectors := g.Steps * tile
 		buf := scratch((4*vectors + 4*tile + tile + vectors) * Lanes)
 		defer release(buf)

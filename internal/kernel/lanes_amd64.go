@@ -44,6 +44,21 @@ func glifReplayAVX2(r *glifRun)
 //go:noescape
 func glifBackwardAVX2(r *glifRun)
 
+// glifForwardPlainAVX2 is glifForwardPortable for plain neurons.
+//
+//go:noescape
+func glifForwardPlainAVX2(r *glifRun)
+
+// glifReplayPlainAVX2 is glifReplayPortable for plain neurons.
+//
+//go:noescape
+func glifReplayPlainAVX2(r *glifRun)
+
+// glifBackwardPlainAVX2 is glifBackwardPortable for plain neurons.
+//
+//go:noescape
+func glifBackwardPlainAVX2(r *glifRun)
+
 // scaleAVX2 is scalePortable.
 //
 //go:noescape

@@ -2698,6 +2698,690 @@ px1done:
 	VZEROUPPER
 	RET
 
+// func glifForwardPlainAVX2(r *glifRun)
+// Requires: AVX, MMX+
+TEXT ·glifForwardPlainAVX2(SB), NOSPLIT, $0-8
+	VXORPS Y9, Y9, Y9
+	MOVQ   r+0(FP), CX
+	MOVQ   120(CX), DX
+	MOVQ   (CX), BX
+	MOVQ   8(CX), SI
+	MOVQ   16(CX), DI
+
+step:
+	MOVQ 128(CX), R10
+	CMPQ DX, $0x01
+	JNE  prefetch
+	MOVQ 176(CX), R10
+
+prefetch:
+	XORQ    R8, R8
+	XORQ    R9, R9
+	MOVQ    112(CX), R11
+	VMOVUPS 200(CX), Y15
+	VMOVUPS 264(CX), Y14
+	VMOVUPS 456(CX), Y13
+	VMOVUPS 520(CX), Y12
+	VMOVUPS 584(CX), Y11
+	VMOVUPS 840(CX), Y10
+
+column0px3more:
+	CMPQ       R11, $0x03
+	JLT        column0px3done
+	PREFETCHT0 (BX)(R10*1)
+	VMULPS     (BX)(R9*1), Y15, Y0
+	VADDPS     Y14, Y0, Y0
+	VMOVUPS    (DI)(R9*1), Y1
+	VMULPS     Y12, Y1, Y1
+	VMULPS     Y13, Y0, Y0
+	VADDPS     Y0, Y1, Y1
+	VSUBPS     Y11, Y1, Y2
+	VSUBPS     Y2, Y2, Y2
+	VORPS      Y2, Y9, Y9
+	VCMPPS     $0x0d, Y11, Y1, Y2
+	VMOVMSKPS  Y2, AX
+	MOVB       AL, (SI)(R8*2)
+	PREFETCHT0 64(BX)(R10*1)
+	VMULPS     64(BX)(R9*1), Y15, Y3
+	VADDPS     Y14, Y3, Y3
+	VMOVUPS    64(DI)(R9*1), Y4
+	VMULPS     Y12, Y4, Y4
+	VMULPS     Y13, Y3, Y3
+	VADDPS     Y3, Y4, Y4
+	VSUBPS     Y11, Y4, Y5
+	VSUBPS     Y5, Y5, Y5
+	VORPS      Y5, Y9, Y9
+	VCMPPS     $0x0d, Y11, Y4, Y5
+	VMOVMSKPS  Y5, AX
+	MOVB       AL, 2(SI)(R8*2)
+	PREFETCHT0 128(BX)(R10*1)
+	VMULPS     128(BX)(R9*1), Y15, Y6
+	VADDPS     Y14, Y6, Y6
+	VMOVUPS    128(DI)(R9*1), Y7
+	VMULPS     Y12, Y7, Y7
+	VMULPS     Y13, Y6, Y6
+	VADDPS     Y6, Y7, Y7
+	VSUBPS     Y11, Y7, Y8
+	VSUBPS     Y8, Y8, Y8
+	VORPS      Y8, Y9, Y9
+	VCMPPS     $0x0d, Y11, Y7, Y8
+	VMOVMSKPS  Y8, AX
+	MOVB       AL, 4(SI)(R8*2)
+	CMPL       184(CX), $0x00
+	JNE        column0px3soft
+	VBLENDVPS  Y2, Y10, Y1, Y1
+	VMOVUPS    Y1, (DI)(R9*1)
+	VBLENDVPS  Y5, Y10, Y4, Y4
+	VMOVUPS    Y4, 64(DI)(R9*1)
+	VBLENDVPS  Y8, Y10, Y7, Y7
+	VMOVUPS    Y7, 128(DI)(R9*1)
+	JMP        column0px3next
+
+column0px3soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DI)(R9*1)
+	VANDPS  Y11, Y5, Y5
+	VSUBPS  Y5, Y4, Y4
+	VMOVUPS Y4, 64(DI)(R9*1)
+	VANDPS  Y11, Y8, Y8
+	VSUBPS  Y8, Y7, Y7
+	VMOVUPS Y7, 128(DI)(R9*1)
+
+column0px3next:
+	ADDQ $0x03, R8
+	ADDQ $0x000000c0, R9
+	ADDQ $0x000000c0, R10
+	SUBQ $0x03, R11
+	JMP  column0px3more
+
+column0px3done:
+column0px1more:
+	CMPQ       R11, $0x01
+	JLT        column0px1done
+	PREFETCHT0 (BX)(R10*1)
+	VMULPS     (BX)(R9*1), Y15, Y0
+	VADDPS     Y14, Y0, Y0
+	VMOVUPS    (DI)(R9*1), Y1
+	VMULPS     Y12, Y1, Y1
+	VMULPS     Y13, Y0, Y0
+	VADDPS     Y0, Y1, Y1
+	VSUBPS     Y11, Y1, Y2
+	VSUBPS     Y2, Y2, Y2
+	VORPS      Y2, Y9, Y9
+	VCMPPS     $0x0d, Y11, Y1, Y2
+	VMOVMSKPS  Y2, AX
+	MOVB       AL, (SI)(R8*2)
+	CMPL       184(CX), $0x00
+	JNE        column0px1soft
+	VBLENDVPS  Y2, Y10, Y1, Y1
+	VMOVUPS    Y1, (DI)(R9*1)
+	JMP        column0px1next
+
+column0px1soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, (DI)(R9*1)
+
+column0px1next:
+	ADDQ $0x01, R8
+	ADDQ $0x00000040, R9
+	ADDQ $0x00000040, R10
+	SUBQ $0x01, R11
+	JMP  column0px1more
+
+column0px1done:
+	XORQ    R8, R8
+	XORQ    R9, R9
+	MOVQ    112(CX), R10
+	VMOVUPS 232(CX), Y15
+	VMOVUPS 296(CX), Y14
+	VMOVUPS 488(CX), Y13
+	VMOVUPS 552(CX), Y12
+	VMOVUPS 616(CX), Y11
+	VMOVUPS 872(CX), Y10
+
+column1px3more:
+	CMPQ      R10, $0x03
+	JLT       column1px3done
+	VMULPS    32(BX)(R9*1), Y15, Y0
+	VADDPS    Y14, Y0, Y0
+	VMOVUPS   32(DI)(R9*1), Y1
+	VMULPS    Y12, Y1, Y1
+	VMULPS    Y13, Y0, Y0
+	VADDPS    Y0, Y1, Y1
+	VSUBPS    Y11, Y1, Y2
+	VSUBPS    Y2, Y2, Y2
+	VORPS     Y2, Y9, Y9
+	VCMPPS    $0x0d, Y11, Y1, Y2
+	VMOVMSKPS Y2, AX
+	MOVB      AL, 1(SI)(R8*2)
+	VMULPS    96(BX)(R9*1), Y15, Y3
+	VADDPS    Y14, Y3, Y3
+	VMOVUPS   96(DI)(R9*1), Y4
+	VMULPS    Y12, Y4, Y4
+	VMULPS    Y13, Y3, Y3
+	VADDPS    Y3, Y4, Y4
+	VSUBPS    Y11, Y4, Y5
+	VSUBPS    Y5, Y5, Y5
+	VORPS     Y5, Y9, Y9
+	VCMPPS    $0x0d, Y11, Y4, Y5
+	VMOVMSKPS Y5, AX
+	MOVB      AL, 3(SI)(R8*2)
+	VMULPS    160(BX)(R9*1), Y15, Y6
+	VADDPS    Y14, Y6, Y6
+	VMOVUPS   160(DI)(R9*1), Y7
+	VMULPS    Y12, Y7, Y7
+	VMULPS    Y13, Y6, Y6
+	VADDPS    Y6, Y7, Y7
+	VSUBPS    Y11, Y7, Y8
+	VSUBPS    Y8, Y8, Y8
+	VORPS     Y8, Y9, Y9
+	VCMPPS    $0x0d, Y11, Y7, Y8
+	VMOVMSKPS Y8, AX
+	MOVB      AL, 5(SI)(R8*2)
+	CMPL      184(CX), $0x00
+	JNE       column1px3soft
+	VBLENDVPS Y2, Y10, Y1, Y1
+	VMOVUPS   Y1, 32(DI)(R9*1)
+	VBLENDVPS Y5, Y10, Y4, Y4
+	VMOVUPS   Y4, 96(DI)(R9*1)
+	VBLENDVPS Y8, Y10, Y7, Y7
+	VMOVUPS   Y7, 160(DI)(R9*1)
+	JMP       column1px3next
+
+column1px3soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(DI)(R9*1)
+	VANDPS  Y11, Y5, Y5
+	VSUBPS  Y5, Y4, Y4
+	VMOVUPS Y4, 96(DI)(R9*1)
+	VANDPS  Y11, Y8, Y8
+	VSUBPS  Y8, Y7, Y7
+	VMOVUPS Y7, 160(DI)(R9*1)
+
+column1px3next:
+	ADDQ $0x03, R8
+	ADDQ $0x000000c0, R9
+	SUBQ $0x03, R10
+	JMP  column1px3more
+
+column1px3done:
+column1px1more:
+	CMPQ      R10, $0x01
+	JLT       column1px1done
+	VMULPS    32(BX)(R9*1), Y15, Y0
+	VADDPS    Y14, Y0, Y0
+	VMOVUPS   32(DI)(R9*1), Y1
+	VMULPS    Y12, Y1, Y1
+	VMULPS    Y13, Y0, Y0
+	VADDPS    Y0, Y1, Y1
+	VSUBPS    Y11, Y1, Y2
+	VSUBPS    Y2, Y2, Y2
+	VORPS     Y2, Y9, Y9
+	VCMPPS    $0x0d, Y11, Y1, Y2
+	VMOVMSKPS Y2, AX
+	MOVB      AL, 1(SI)(R8*2)
+	CMPL      184(CX), $0x00
+	JNE       column1px1soft
+	VBLENDVPS Y2, Y10, Y1, Y1
+	VMOVUPS   Y1, 32(DI)(R9*1)
+	JMP       column1px1next
+
+column1px1soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(DI)(R9*1)
+
+column1px1next:
+	ADDQ $0x01, R8
+	ADDQ $0x00000040, R9
+	SUBQ $0x01, R10
+	JMP  column1px1more
+
+column1px1done:
+	ADDQ    128(CX), BX
+	ADDQ    136(CX), SI
+	DECQ    DX
+	JNZ     step
+	MOVQ    104(CX), AX
+	VORPS   (AX), Y9, Y9
+	VMOVUPS Y9, (AX)
+	VZEROUPPER
+	RET
+
+// func glifReplayPlainAVX2(r *glifRun)
+// Requires: AVX, MMX+
+TEXT ·glifReplayPlainAVX2(SB), NOSPLIT, $0-8
+	MOVQ r+0(FP), AX
+	MOVQ 120(AX), CX
+	MOVQ (AX), DX
+	MOVQ 40(AX), BX
+	MOVQ 16(AX), SI
+
+step:
+	MOVQ 128(AX), R9
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R9
+
+prefetch:
+	XORQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    112(AX), R10
+	VMOVUPS 200(AX), Y15
+	VMOVUPS 264(AX), Y14
+	VMOVUPS 456(AX), Y13
+	VMOVUPS 520(AX), Y12
+	VMOVUPS 584(AX), Y11
+	VMOVUPS 840(AX), Y10
+
+column0px3more:
+	CMPQ       R10, $0x03
+	JLT        column0px3done
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Y15, Y0
+	VADDPS     Y14, Y0, Y0
+	VMOVUPS    (SI)(R8*1), Y1
+	VMOVUPS    Y0, (BX)(R8*4)
+	VMOVUPS    Y1, 64(BX)(R8*4)
+	VMULPS     Y12, Y1, Y1
+	VMULPS     Y13, Y0, Y0
+	VADDPS     Y0, Y1, Y1
+	VCMPPS     $0x0d, Y11, Y1, Y2
+	PREFETCHT0 64(DX)(R9*1)
+	VMULPS     64(DX)(R8*1), Y15, Y3
+	VADDPS     Y14, Y3, Y3
+	VMOVUPS    64(SI)(R8*1), Y4
+	VMOVUPS    Y3, 256(BX)(R8*4)
+	VMOVUPS    Y4, 320(BX)(R8*4)
+	VMULPS     Y12, Y4, Y4
+	VMULPS     Y13, Y3, Y3
+	VADDPS     Y3, Y4, Y4
+	VCMPPS     $0x0d, Y11, Y4, Y5
+	PREFETCHT0 128(DX)(R9*1)
+	VMULPS     128(DX)(R8*1), Y15, Y6
+	VADDPS     Y14, Y6, Y6
+	VMOVUPS    128(SI)(R8*1), Y7
+	VMOVUPS    Y6, 512(BX)(R8*4)
+	VMOVUPS    Y7, 576(BX)(R8*4)
+	VMULPS     Y12, Y7, Y7
+	VMULPS     Y13, Y6, Y6
+	VADDPS     Y6, Y7, Y7
+	VCMPPS     $0x0d, Y11, Y7, Y8
+	CMPL       184(AX), $0x00
+	JNE        column0px3soft
+	VBLENDVPS  Y2, Y10, Y1, Y1
+	VMOVUPS    Y1, (SI)(R8*1)
+	VBLENDVPS  Y5, Y10, Y4, Y4
+	VMOVUPS    Y4, 64(SI)(R8*1)
+	VBLENDVPS  Y8, Y10, Y7, Y7
+	VMOVUPS    Y7, 128(SI)(R8*1)
+	JMP        column0px3next
+
+column0px3soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, (SI)(R8*1)
+	VANDPS  Y11, Y5, Y5
+	VSUBPS  Y5, Y4, Y4
+	VMOVUPS Y4, 64(SI)(R8*1)
+	VANDPS  Y11, Y8, Y8
+	VSUBPS  Y8, Y7, Y7
+	VMOVUPS Y7, 128(SI)(R8*1)
+
+column0px3next:
+	ADDQ $0x03, DI
+	ADDQ $0x000000c0, R8
+	ADDQ $0x000000c0, R9
+	SUBQ $0x03, R10
+	JMP  column0px3more
+
+column0px3done:
+column0px1more:
+	CMPQ       R10, $0x01
+	JLT        column0px1done
+	PREFETCHT0 (DX)(R9*1)
+	VMULPS     (DX)(R8*1), Y15, Y0
+	VADDPS     Y14, Y0, Y0
+	VMOVUPS    (SI)(R8*1), Y1
+	VMOVUPS    Y0, (BX)(R8*4)
+	VMOVUPS    Y1, 64(BX)(R8*4)
+	VMULPS     Y12, Y1, Y1
+	VMULPS     Y13, Y0, Y0
+	VADDPS     Y0, Y1, Y1
+	VCMPPS     $0x0d, Y11, Y1, Y2
+	CMPL       184(AX), $0x00
+	JNE        column0px1soft
+	VBLENDVPS  Y2, Y10, Y1, Y1
+	VMOVUPS    Y1, (SI)(R8*1)
+	JMP        column0px1next
+
+column0px1soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, (SI)(R8*1)
+
+column0px1next:
+	ADDQ $0x01, DI
+	ADDQ $0x00000040, R8
+	ADDQ $0x00000040, R9
+	SUBQ $0x01, R10
+	JMP  column0px1more
+
+column0px1done:
+	XORQ    DI, DI
+	XORQ    R8, R8
+	MOVQ    112(AX), R9
+	VMOVUPS 232(AX), Y15
+	VMOVUPS 296(AX), Y14
+	VMOVUPS 488(AX), Y13
+	VMOVUPS 552(AX), Y12
+	VMOVUPS 616(AX), Y11
+	VMOVUPS 872(AX), Y10
+
+column1px3more:
+	CMPQ      R9, $0x03
+	JLT       column1px3done
+	VMULPS    32(DX)(R8*1), Y15, Y0
+	VADDPS    Y14, Y0, Y0
+	VMOVUPS   32(SI)(R8*1), Y1
+	VMOVUPS   Y0, 32(BX)(R8*4)
+	VMOVUPS   Y1, 96(BX)(R8*4)
+	VMULPS    Y12, Y1, Y1
+	VMULPS    Y13, Y0, Y0
+	VADDPS    Y0, Y1, Y1
+	VCMPPS    $0x0d, Y11, Y1, Y2
+	VMULPS    96(DX)(R8*1), Y15, Y3
+	VADDPS    Y14, Y3, Y3
+	VMOVUPS   96(SI)(R8*1), Y4
+	VMOVUPS   Y3, 288(BX)(R8*4)
+	VMOVUPS   Y4, 352(BX)(R8*4)
+	VMULPS    Y12, Y4, Y4
+	VMULPS    Y13, Y3, Y3
+	VADDPS    Y3, Y4, Y4
+	VCMPPS    $0x0d, Y11, Y4, Y5
+	VMULPS    160(DX)(R8*1), Y15, Y6
+	VADDPS    Y14, Y6, Y6
+	VMOVUPS   160(SI)(R8*1), Y7
+	VMOVUPS   Y6, 544(BX)(R8*4)
+	VMOVUPS   Y7, 608(BX)(R8*4)
+	VMULPS    Y12, Y7, Y7
+	VMULPS    Y13, Y6, Y6
+	VADDPS    Y6, Y7, Y7
+	VCMPPS    $0x0d, Y11, Y7, Y8
+	CMPL      184(AX), $0x00
+	JNE       column1px3soft
+	VBLENDVPS Y2, Y10, Y1, Y1
+	VMOVUPS   Y1, 32(SI)(R8*1)
+	VBLENDVPS Y5, Y10, Y4, Y4
+	VMOVUPS   Y4, 96(SI)(R8*1)
+	VBLENDVPS Y8, Y10, Y7, Y7
+	VMOVUPS   Y7, 160(SI)(R8*1)
+	JMP       column1px3next
+
+column1px3soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(SI)(R8*1)
+	VANDPS  Y11, Y5, Y5
+	VSUBPS  Y5, Y4, Y4
+	VMOVUPS Y4, 96(SI)(R8*1)
+	VANDPS  Y11, Y8, Y8
+	VSUBPS  Y8, Y7, Y7
+	VMOVUPS Y7, 160(SI)(R8*1)
+
+column1px3next:
+	ADDQ $0x03, DI
+	ADDQ $0x000000c0, R8
+	SUBQ $0x03, R9
+	JMP  column1px3more
+
+column1px3done:
+column1px1more:
+	CMPQ      R9, $0x01
+	JLT       column1px1done
+	VMULPS    32(DX)(R8*1), Y15, Y0
+	VADDPS    Y14, Y0, Y0
+	VMOVUPS   32(SI)(R8*1), Y1
+	VMOVUPS   Y0, 32(BX)(R8*4)
+	VMOVUPS   Y1, 96(BX)(R8*4)
+	VMULPS    Y12, Y1, Y1
+	VMULPS    Y13, Y0, Y0
+	VADDPS    Y0, Y1, Y1
+	VCMPPS    $0x0d, Y11, Y1, Y2
+	CMPL      184(AX), $0x00
+	JNE       column1px1soft
+	VBLENDVPS Y2, Y10, Y1, Y1
+	VMOVUPS   Y1, 32(SI)(R8*1)
+	JMP       column1px1next
+
+column1px1soft:
+	VANDPS  Y11, Y2, Y2
+	VSUBPS  Y2, Y1, Y1
+	VMOVUPS Y1, 32(SI)(R8*1)
+
+column1px1next:
+	ADDQ $0x01, DI
+	ADDQ $0x00000040, R8
+	SUBQ $0x01, R9
+	JMP  column1px1more
+
+column1px1done:
+	ADDQ 128(AX), DX
+	ADDQ 168(AX), BX
+	DECQ CX
+	JNZ  step
+	VZEROUPPER
+	RET
+
+// func glifBackwardPlainAVX2(r *glifRun)
+// Requires: AVX, AVX2, MMX+
+TEXT ·glifBackwardPlainAVX2(SB), NOSPLIT, $0-8
+	MOVQ   r+0(FP), AX
+	VXORPS Y6, Y6, Y6
+	MOVQ   120(AX), CX
+	MOVQ   8(AX), DX
+	LEAQ   -1(CX), BX
+	IMULQ  136(AX), BX
+	ADDQ   BX, DX
+	MOVQ   40(AX), BX
+	LEAQ   -1(CX), SI
+	IMULQ  168(AX), SI
+	ADDQ   SI, BX
+	MOVQ   64(AX), SI
+	LEAQ   -1(CX), DI
+	IMULQ  144(AX), DI
+	ADDQ   DI, SI
+	MOVQ   72(AX), DI
+	LEAQ   -1(CX), R8
+	IMULQ  152(AX), R8
+	ADDQ   R8, DI
+	MOVQ   48(AX), R8
+
+step:
+	MOVQ 144(AX), R11
+	NEGQ R11
+	CMPQ CX, $0x01
+	JNE  prefetch
+	MOVQ 176(AX), R11
+
+prefetch:
+	XORQ    R9, R9
+	XORQ    R10, R10
+	MOVQ    112(AX), R12
+	VMOVUPS 456(AX), Y15
+	VMOVUPS 520(AX), Y14
+	VMOVUPS 584(AX), Y13
+	VMOVUPS 840(AX), Y12
+	VMOVUPS 968(AX), Y11
+	VMOVUPS 1288(AX), Y10
+	VMOVUPS 1352(AX), Y9
+	VMOVUPS 1416(AX), Y8
+	VMOVUPS 1608(AX), Y7
+
+column0px1more:
+	CMPQ       R12, $0x01
+	JLT        column0px1done
+	PREFETCHT0 (SI)(R11*1)
+	PREFETCHT0 (DI)(R11*1)
+	VMULPS     64(BX)(R10*4), Y14, Y0
+	VMULPS     (BX)(R10*4), Y15, Y4
+	VADDPS     Y4, Y0, Y0
+	VSUBPS     Y13, Y0, Y4
+	VANDPS     absMask<>+0(SB), Y4, Y4
+	VSUBPS     Y4, Y11, Y1
+	VMAXPS     Y1, Y6, Y1
+	VMULPS     1032(AX), Y1, Y1
+	VMOVUPS    (SI)(R10*1), Y2
+	CMPL       188(AX), $0x00
+	JNE        column0px1detached
+	CMPL       184(AX), $0x00
+	JNE        column0px1soft
+	VSUBPS     Y0, Y12, Y4
+	VMULPS     64(R8)(R10*4), Y4, Y4
+	VADDPS     Y4, Y2, Y2
+	JMP        column0px1detached
+
+column0px1soft:
+	VMULPS 64(R8)(R10*4), Y13, Y4
+	VSUBPS Y4, Y2, Y2
+
+column0px1detached:
+	VMULPS       Y1, Y2, Y2
+	VADDPS       64(R8)(R10*4), Y2, Y0
+	VPBROADCASTB (DX)(R9*2), Y4
+	VPAND        laneBits<>+0(SB), Y4, Y4
+	VPCMPEQD     laneBits<>+0(SB), Y4, Y4
+	CMPL         184(AX), $0x00
+	JNE          column0px1all
+	VMOVAPS      Y2, Y3
+	VBLENDVPS    Y4, Y2, Y0, Y0
+	JMP          column0px1sums
+
+column0px1all:
+	VBLENDVPS Y4, Y0, Y2, Y3
+
+column0px1sums:
+	VANDPS  64(R8)(R10*4), Y4, Y4
+	VADDPS  Y4, Y7, Y7
+	VMULPS  (BX)(R10*4), Y0, Y4
+	VADDPS  Y4, Y10, Y10
+	VMULPS  64(BX)(R10*4), Y0, Y4
+	VADDPS  Y4, Y9, Y9
+	VADDPS  Y3, Y8, Y8
+	VMULPS  Y14, Y0, Y4
+	VMOVUPS Y4, 64(R8)(R10*4)
+	VMULPS  Y15, Y0, Y2
+	VMULPS  904(AX), Y2, Y2
+	CMPL    192(AX), $0x00
+	JE      column0px1write
+	VADDPS  (DI)(R10*1), Y2, Y2
+
+column0px1write:
+	VMOVUPS Y2, (DI)(R10*1)
+	ADDQ    $0x01, R9
+	ADDQ    $0x00000040, R10
+	ADDQ    $0x00000040, R11
+	SUBQ    $0x01, R12
+	JMP     column0px1more
+
+column0px1done:
+	VMOVUPS Y10, 1288(AX)
+	VMOVUPS Y9, 1352(AX)
+	VMOVUPS Y8, 1416(AX)
+	VMOVUPS Y7, 1608(AX)
+	XORQ    R9, R9
+	XORQ    R10, R10
+	MOVQ    112(AX), R11
+	VMOVUPS 488(AX), Y15
+	VMOVUPS 552(AX), Y14
+	VMOVUPS 616(AX), Y13
+	VMOVUPS 872(AX), Y12
+	VMOVUPS 1000(AX), Y11
+	VMOVUPS 1320(AX), Y10
+	VMOVUPS 1384(AX), Y9
+	VMOVUPS 1448(AX), Y8
+	VMOVUPS 1640(AX), Y7
+
+column1px1more:
+	CMPQ    R11, $0x01
+	JLT     column1px1done
+	VMULPS  96(BX)(R10*4), Y14, Y0
+	VMULPS  32(BX)(R10*4), Y15, Y4
+	VADDPS  Y4, Y0, Y0
+	VSUBPS  Y13, Y0, Y4
+	VANDPS  absMask<>+0(SB), Y4, Y4
+	VSUBPS  Y4, Y11, Y1
+	VMAXPS  Y1, Y6, Y1
+	VMULPS  1064(AX), Y1, Y1
+	VMOVUPS 32(SI)(R10*1), Y2
+	CMPL    188(AX), $0x00
+	JNE     column1px1detached
+	CMPL    184(AX), $0x00
+	JNE     column1px1soft
+	VSUBPS  Y0, Y12, Y4
+	VMULPS  96(R8)(R10*4), Y4, Y4
+	VADDPS  Y4, Y2, Y2
+	JMP     column1px1detached
+
+column1px1soft:
+	VMULPS 96(R8)(R10*4), Y13, Y4
+	VSUBPS Y4, Y2, Y2
+
+column1px1detached:
+	VMULPS       Y1, Y2, Y2
+	VADDPS       96(R8)(R10*4), Y2, Y0
+	VPBROADCASTB 1(DX)(R9*2), Y4
+	VPAND        laneBits<>+0(SB), Y4, Y4
+	VPCMPEQD     laneBits<>+0(SB), Y4, Y4
+	CMPL         184(AX), $0x00
+	JNE          column1px1all
+	VMOVAPS      Y2, Y3
+	VBLENDVPS    Y4, Y2, Y0, Y0
+	JMP          column1px1sums
+
+column1px1all:
+	VBLENDVPS Y4, Y0, Y2, Y3
+
+column1px1sums:
+	VANDPS  96(R8)(R10*4), Y4, Y4
+	VADDPS  Y4, Y7, Y7
+	VMULPS  32(BX)(R10*4), Y0, Y4
+	VADDPS  Y4, Y10, Y10
+	VMULPS  96(BX)(R10*4), Y0, Y4
+	VADDPS  Y4, Y9, Y9
+	VADDPS  Y3, Y8, Y8
+	VMULPS  Y14, Y0, Y4
+	VMOVUPS Y4, 96(R8)(R10*4)
+	VMULPS  Y15, Y0, Y2
+	VMULPS  936(AX), Y2, Y2
+	CMPL    192(AX), $0x00
+	JE      column1px1write
+	VADDPS  32(DI)(R10*1), Y2, Y2
+
+column1px1write:
+	VMOVUPS Y2, 32(DI)(R10*1)
+	ADDQ    $0x01, R9
+	ADDQ    $0x00000040, R10
+	SUBQ    $0x01, R11
+	JMP     column1px1more
+
+column1px1done:
+	VMOVUPS Y10, 1320(AX)
+	VMOVUPS Y9, 1384(AX)
+	VMOVUPS Y8, 1448(AX)
+	VMOVUPS Y7, 1640(AX)
+	SUBQ    136(AX), DX
+	SUBQ    168(AX), BX
+	SUBQ    144(AX), SI
+	SUBQ    152(AX), DI
+	DECQ    CX
+	JNZ     step
+	VZEROUPPER
+	RET
+
 // func scaleAVX2(dst *float32, src *float32, c *float32, n int, add bool)
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-33

@@ -28,6 +28,11 @@ func main() {
 		glifSupport(s)
 		glifReplay(s)
 		glifBackward(s)
+		if !s.Wide() {
+			plainForward()
+			plainReplay()
+			plainBackward()
+		}
 		scale(s)
 		mask(s)
 		affine(s)
@@ -116,10 +121,11 @@ func reset(s ISA, soft bool, m, v, threshold reg.VecPhysical) {
 }
 
 // groups emits body for n pixels at a time while there are as many, and then for
-// one at a time. pixels is counted down; body must advance its pointers.
-func groups(n int, pixels reg.GPVirtual, body func(l labels, n int)) {
+// one at a time. pixels is counted down; body must advance its pointers. within makes labels
+// unique.
+func groups(within labels, n int, pixels reg.GPVirtual, body func(l labels, n int)) {
 	for _, k := range slices.Compact([]int{n, 1}) {
-		l := labels(fmt.Sprintf("px%d", k))
+		l := labels(fmt.Sprintf("%spx%d", within, k))
 		l.set("more")
 		CMPQ(pixels, Imm(uint64(k)))
 		JLT(l.ref("done"))

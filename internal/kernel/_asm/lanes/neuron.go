@@ -24,23 +24,37 @@ type scan struct {
 	labels int                      // made so far
 	next   reg.GPVirtual            // as bytes, one step on, or a run on after the last
 	soon   bool                     // whether the arguments have what next is after the last
+
+	// A step goes over the pixels once, for all columns. If enter is set, it goes over them
+	// once for each column, between enter and leave, and a vector is that column of its pixel.
+	enter, leave func()
+	column       int
 }
 
-// mem is where vector i of the group lies, columns of a pixel side by side.
+// disp is where vector i of the group lies, from the group's first pixel. A group has all
+// columns of a pixel side by side.
+func (c *scan) disp(i int) int {
+	if c.enter != nil {
+		return 64*i + c.column*c.s.Bytes
+	}
+	return i * c.s.Bytes
+}
+
+// mem is where vector i of the group lies.
 func (c *scan) mem(field string, i int) Mem {
-	return Mem{Base: c.at[field], Index: c.bytes, Scale: 1, Disp: i * c.s.Bytes}
+	return Mem{Base: c.at[field], Index: c.bytes, Scale: 1, Disp: c.disp(i)}
 }
 
 // prefetch asks for what the next step will read of a field, or write.
 func (c *scan) prefetch(field string, i int) {
-	if i%c.s.Columns() == 0 {
-		PREFETCHT0(Mem{Base: c.at[field], Index: c.next, Scale: 1, Disp: i * c.s.Bytes})
+	if c.disp(i)%64 == 0 {
+		PREFETCHT0(Mem{Base: c.at[field], Index: c.next, Scale: 1, Disp: c.disp(i)})
 	}
 }
 
-// word is where the word of vector i's pixel lies.
+// word is where the word of vector i's pixel lies, or the column's byte of it.
 func (c *scan) word(i int) Mem {
-	return Mem{Base: c.at["s"], Index: c.px, Scale: 2, Disp: i / c.s.Columns() * 2}
+	return Mem{Base: c.at["s"], Index: c.px, Scale: 2, Disp: c.disp(i)/64*2 + c.column}
 }
 
 // run emits the loops. State lies at the same place at every step. Body gets the
@@ -80,15 +94,33 @@ func (c *scan) run(back bool, ahead string, ps []pointer, state []string, group 
 		ADDQ(c.px, c.next)
 	}
 	Label("prefetch")
-	XORQ(c.px, c.px)
-	XORQ(c.bytes, c.bytes)
-	pixels := c.a.Load("pixels")
-	groups(group, pixels, func(l labels, n int) {
-		body(l, n*c.s.Columns())
-		ADDQ(Imm(uint64(n)), c.px)
-		ADDQ(U32(uint32(n*64)), c.bytes)
-		ADDQ(U32(uint32(n*64)), c.next)
-	})
+	passes, perPixel := 1, c.s.Columns()
+	if c.enter != nil {
+		passes, perPixel = perPixel, 1
+	}
+	for c.column = range passes {
+		var within labels
+		if passes > 1 {
+			within = labels(fmt.Sprintf("column%d", c.column))
+		}
+		XORQ(c.px, c.px)
+		XORQ(c.bytes, c.bytes)
+		pixels := c.a.Load("pixels")
+		if c.enter != nil {
+			c.enter()
+		}
+		groups(within, group, pixels, func(l labels, n int) {
+			body(l, n*perPixel)
+			ADDQ(Imm(uint64(n)), c.px)
+			ADDQ(U32(uint32(n*64)), c.bytes)
+			if c.column == 0 {
+				ADDQ(U32(uint32(n*64)), c.next)
+			}
+		})
+		if c.leave != nil {
+			c.leave()
+		}
+	}
 	for _, p := range ps {
 		if back {
 			SUBQ(c.a.Mem(p.step), c.at[p.field])
@@ -437,7 +469,7 @@ func (c *scan) sums(n int, g func(i int) reg.VecPhysical) {
 
 // stream emits a loop over n elements that lie side by side at some pointers.
 func stream(s ISA, group int, pointers []reg.GPVirtual, bytes []int, n reg.GPVirtual, body func(l labels, n int)) {
-	groups(group, n, func(l labels, n int) {
+	groups("", group, n, func(l labels, n int) {
 		body(l, n*s.Columns())
 		for i, p := range pointers {
 			ADDQ(U32(uint32(n*bytes[i])), p)

@@ -48,7 +48,7 @@ func sums(s ISA, sum, n reg.GPVirtual, pointers []reg.GPVirtual, count int, fn f
 	for i := range wide {
 		VMOVUPD(Mem{Base: sum, Disp: i * s.Bytes}, s.V(i))
 	}
-	groups(4, n, func(_ labels, n int) {
+	groups("", 4, n, func(_ labels, n int) {
 		for i := range n * halves {
 			fn(i%halves, i*s.Bytes/2, func(k int) reg.VecPhysical { return s.V(k*halves + i%halves) },
 				func(k int) reg.VecPhysical { return s.V(wide + i%2*2 + k) })

@@ -24,7 +24,7 @@ func windows(s ISA, begin func(a Args, n int, at func(i int) Mem), position func
 	MOVQ(t, a.Mem("rowAt"))
 	Label("row")
 	MOVQ(a.Mem("rowAt"), in)
-	groups(4, a.Load("n"), func(l labels, n int) {
+	groups("", 4, a.Load("n"), func(l labels, n int) {
 		vectors := n * s.Columns()
 		begin(a, vectors, func(i int) Mem { return at(s, out, i) })
 		offset, left, p := a.Load("offsets"), a.Load("count"), GP64()
