@@ -53,7 +53,9 @@ func (e *engine) do(ctx context.Context) error {
 		return fmt.Errorf("attack: %w", err)
 	}
 	q := &queue{n: e.n}
-	workers, images, slots := shares(e.n, images, workers)
+	some, images, slots := shares(e.n, images, workers)
+	pass.Threads *= max(1, workers/max(1, some)) // threads without images of their own
+	workers = some
 	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images, slots) })
 	if err := ctx.Err(); err != nil && q.err == nil {
 		return err
@@ -204,7 +206,9 @@ func answer(pass snn.Pass, group []*search) {
 	for i, s := range group {
 		requests[i] = s.ask
 	}
+	threads := pass.Threads
 	images, _, err := requests[0].model.Chunks(&pass)
+	pass.Threads = threads
 	if err == nil {
 		err = answerTogether(pass, requests, images)
 	}

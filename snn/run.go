@@ -146,7 +146,8 @@ const (
 // ForEachChunk bounds the memory of work that treats each image on its own. A chunk has at most
 // 128 frames (images × steps), and at least one image. In a model of at most 2²²
 // parameters and at most 32 steps, a chunk has at most 32 frames, and chunks run side by side:
-// fn is called from several goroutines, with p.Threads = 1.
+// fn is called from several goroutines. Each then has one thread, or more if there are fewer
+// chunks than threads.
 //
 // ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
 // calls fn for all chunks, and returns the error of the first chunk that has one.
@@ -156,6 +157,7 @@ func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) e
 		return err
 	}
 	parts := (n + images - 1) / images
+	p.Threads *= max(1, workers/max(1, parts)) // threads without a chunk of their own
 	errs := make([]error, parts)
 	first := func(i int) int { return int(int64(n) * int64(i) / int64(parts)) }
 	parallel.For(workers, parts, func(i int) { errs[i] = fn(first(i), first(i+1), p) })

@@ -36,6 +36,9 @@ var (
 // sweep measures how time and memory grow with one quantity. After an error it still prints
 // and writes the completed points.
 func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	if o.sweep == "cores" {
+		return sweepCores(ctx, o, stdout, stderr)
+	}
 	points, err := sweepPoints(o)
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func sweepPoints(o options) ([]point, error) {
 		// About half of the neurons fire: without memory, those with a positive current.
 		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Decay = 1e-3, 1e-2 })
 	default:
-		return nil, fmt.Errorf("-sweep %q: expected T, batch, width or rate", o.sweep)
+		return nil, fmt.Errorf("-sweep %q: expected T, batch, width, rate or cores", o.sweep)
 	}
 	return points, nil
 }

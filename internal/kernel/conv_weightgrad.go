@@ -211,8 +211,9 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 	for i := range list {
 		list[i] = offset{int64(i * 8), int64(i * 64 * 64)}
 	}
-	tiles := ceilDiv(c.BlocksOut(), maxBlocks)
-	parts := min(nb, ceilDiv(manyUnits(threads), tiles))
+	parts := min(nb, ceilDiv(manyUnits(threads), ceilDiv(c.BlocksOut(), maxBlocks)))
+	// With few input channels, a unit has fewer output channels.
+	tiles := max(ceilDiv(c.BlocksOut(), maxBlocks), min(c.BlocksOut(), manyUnits(threads)/parts))
 	parallel.For(threads, tiles*parts, func(u int) {
 		lo, hi := share(c.BlocksOut(), u/parts, tiles)
 		from, to := share(nb, u%parts, parts)

@@ -34,6 +34,10 @@ func For(threads, n int, fn func(i int)) {
 		}
 		return
 	}
+	if r := recording.Load(); r != nil {
+		r.run(threads, n, fn)
+		return
+	}
 	l := loops.Get().(*loop)
 	l.fn, l.n = fn, int64(n)
 	l.next.Store(0)
