@@ -100,9 +100,12 @@ func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv)
 	if o.b != nil {
 		bias = o.b.data
 	}
-	if spikes != nil {
+	switch {
+	case spikes != nil:
 		kernel.ConvSpikes(y, spikes, o.w.data, bias, geom, t.Threads)
-	} else {
+	case o.x.winograd:
+		kernel.ConvDenseWinograd(y, x, o.w.data, bias, geom, t.Threads)
+	default:
 		kernel.ConvDense(y, x, o.w.data, bias, geom, t.Threads)
 	}
 }

@@ -53,6 +53,7 @@ func Dropout(t *Tape, x *Value, p float32, everyStep bool, steps int, keys []rng
 		}
 	})
 	op.y = t.NewDense(x.shape, x.needsGrad)
+	op.y.winograd = x.winograd
 	op.apply(t, t.Floats(op.y), t.Floats(x), x.shape.Steps, false)
 	t.Record(op, op.mask)
 	t.Release(op.mask)

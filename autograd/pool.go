@@ -41,6 +41,7 @@ func AvgPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 	} else {
 		kernel.AvgPool(t.Floats(y), t.Floats(x), geom, t.Threads)
 	}
+	y.winograd = x.winograd
 	if y.needsGrad {
 		op := &avgPool{x, y, geom}
 		t.Record(op)
@@ -103,6 +104,7 @@ func MaxPool(t *Tape, x *Value, kh, kw, stride int) *Value {
 		t.checkFinite(t.Floats(x))
 		kernel.MaxPool(t.Floats(y), t.Floats(x), geom, t.Threads)
 	}
+	y.winograd = x.winograd
 	if y.needsGrad {
 		t.Record(&maxPool{x, y, geom}, x)
 	}

@@ -20,6 +20,9 @@ type Value struct {
 
 	fusion
 
+	// winograd lets forward convolutions of v use Winograd's algorithm, see AllowWinograd.
+	winograd bool
+
 	tape      *Tape
 	layer     string // Tape.Layer when the value was made
 	needsGrad bool   // whether the gradient of this value is needed
@@ -71,6 +74,15 @@ func (v *Value) Spikes() *tensor.Spikes {
 	}
 	return nil
 }
+
+// AllowWinograd lets convolutions that read v use Winograd's algorithm in the forward pass, where
+// the input gradient uses it: at AVX2 and AVX-512, with a 3×3 window, stride 1, padding 1 and at
+// least 64 channels on both sides. So do those that read a pooling or a dropout of v. Rounding
+// errors are then about twice as large, and the instruction sets differ by more than the rounding
+// of a product. It is for networks without spikes, such as the ReLU network of snn.CBA: a potential
+// near its threshold would make another spike of such a difference. AllowWinograd does nothing if
+// v holds spikes, whose sums stay exact.
+func (v *Value) AllowWinograd() { v.winograd = v.spikes == nil }
 
 // Grad returns the gradient of a leaf after a backward pass. It shares the tape's memory.
 // Its Steps is that of the leaf, or 1 if the gradient is the same at every step. Grad

@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -334,4 +335,37 @@ func TestGradientNames(t *testing.T) {
 	assert.Equal(t, []string{"RGA", "HART(0.8)", "PDSG", "ASSG(0.4)", "BPTT(relative)", "BPTT(exponential 0.5 of u/θ)"}, names)
 	assert.True(t, snn.ChangesForward(snn.CBA{}))
 	assert.False(t, snn.ChangesForward(nil))
+}
+
+// sums is CBA whose convolutions sum directly.
+type sums struct{ snn.CBA }
+
+func (sums) Fire(p *snn.Pass, _ snn.Neuron, current *autograd.Value) *autograd.Value {
+	return autograd.ReLU(p.Tape, current)
+}
+
+// Under CBA, large convolutions use Winograd's algorithm at the levels that have it. The result is
+// that of the sums but for rounding. Other gradients have the spikes of an evaluation.
+func TestCBAUsesWinograd(t *testing.T) {
+	body := snn.NewSequential(
+		snn.NewConv2D(3, 64, 3, 1, 1, true), snn.NewIF(), snn.NewConv2D(64, 80, 3, 1, 1, true), snn.NewIF(), snn.AvgPool{K: 2},
+		snn.NewConv2D(80, 64, 3, 1, 1, false), snn.NewIF(), snn.Flatten{}, snn.NewLinear(64*16, 3, true),
+	)
+	m, err := snn.NewModel(snn.Config{Channels: 3, Height: 8, Width: 8, Steps: 2}, body)
+	require.NoError(t, err)
+	m.Init(rng.New(4))
+	defer m.FreeMemory() // of kernels, which tests that measure the heap would find
+	x := images(m, 3)
+	logits := func(g snn.Gradient) []float32 {
+		z, err := m.Logits(snn.Pass{Gradient: g}, x)
+		require.NoError(t, err)
+		return z
+	}
+	got, direct := logits(snn.CBA{}), logits(sums{})
+	require.InDeltaSlice(t, direct, got, 1e-5)
+	if l := kernel.CurrentLevel(); l == kernel.AVX2 || l == kernel.AVX512 {
+		assert.NotEqual(t, direct, got)
+	} else {
+		assert.Equal(t, direct, got)
+	}
 }

@@ -46,7 +46,8 @@ type BPTR struct{}
 
 // CBA is the conversion-based approximation (Sharmin et al. 2019). Forward and backward pass
 // are those of a network without time. It has the same weights, and a ReLU in place of each
-// neuron. The input is the image, or the mean of the frames.
+// neuron. The input is the image, or the mean of the frames. Large convolutions that follow a ReLU
+// use Winograd's algorithm, see [autograd.Value.AllowWinograd].
 type CBA struct{}
 
 // Encode implements [Gradient].
@@ -90,10 +91,14 @@ func (BPTR) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
 
 // Fire implements [Gradient].
 func (CBA) Fire(p *Pass, n Neuron, current *autograd.Value) *autograd.Value {
+	var y *autograd.Value
 	if r, ok := n.(ReLUNeuron); ok {
-		return r.FireAsReLU(p, current)
+		y = r.FireAsReLU(p, current)
+	} else {
+		y = autograd.ReLU(p.Tape, current)
 	}
-	return autograd.ReLU(p.Tape, current)
+	y.AllowWinograd()
+	return y
 }
 
 // String returns "BPTT", with the surrogate and Relative in parentheses if they are set.

@@ -428,19 +428,22 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// testdata/peer.py computes what this build does. SNNRAT_PYTHON is a Python with PyTorch.
+// testdata/peer.py computes what this build does. SNNRAT_PYTHON is a Python with PyTorch
+// and SpikingJelly.
 func TestTorch(t *testing.T) {
 	python := os.Getenv("SNNRAT_PYTHON")
 	if python == "" {
 		t.Skip("SNNRAT_PYTHON names no Python with PyTorch")
 	}
 	for _, arch := range []string{"conv8 A conv8 M conv4 | fc8 fc", "WRN widths 4,4,8,16, 2 blocks a group, strides 1,2,2"} {
-		figures := filepath.Join(t.TempDir(), "figures.json")
-		stdout, stderr, code := start(t, "-arch", arch, "-against", python+" testdata/peer.py", "-json", figures)
-		require.Zero(t, code, stderr)
-		assert.Contains(t, stdout, "PyTorch")
-		for _, c := range figuresOf(t, figures).Against.Other.Checks {
-			assert.Less(t, c.Err, 1e-4, "%s: %s", arch, c.Name)
+		for flag, name := range map[string]string{"": "PyTorch", " -spikingjelly": "SpikingJelly"} {
+			figures := filepath.Join(t.TempDir(), "figures.json")
+			stdout, stderr, code := start(t, "-arch", arch, "-against", python+" testdata/peer.py"+flag, "-json", figures)
+			require.Zero(t, code, stderr)
+			assert.Contains(t, stdout, name)
+			for _, c := range figuresOf(t, figures).Against.Other.Checks {
+				assert.Less(t, c.Err, 1e-4, "%s%s: %s", arch, flag, c.Name)
+			}
 		}
 	}
 }

@@ -22,6 +22,10 @@
 //	go run ./examples/bench -against ./bench-of-before
 //	go run ./examples/bench -against examples/bench/testdata/peer.py
 //	go run ./examples/bench -against "venv/bin/python examples/bench/testdata/peer.py -compile"
+//	go run ./examples/bench -against "venv/bin/python examples/bench/testdata/peer.py -spikingjelly"
+//
+// With -compile, PyTorch compiles the layers of neurons. With -spikingjelly they are those of
+// SpikingJelly.
 //
 // COMMAND is split at spaces. A script whose name ends in .py is run with python3. Each side is
 // a process of its own. Both compute the same network on the same images: those of -peer, or

@@ -71,6 +71,18 @@ func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 	convDensePortable(dst, x, w, bias, c, threads)
 }
 
+// ConvDenseWinograd is ConvDense for results that no spike depends on. For large convolutions
+// with a 3×3 window, it uses Winograd's algorithm at AVX2 and AVX-512, as ConvInputGrad does and
+// with such errors. Otherwise its bits are those of ConvDense.
+func ConvDenseWinograd(dst, x, w, bias []float32, c Conv, threads int) {
+	if l := CurrentLevel(); l > Portable && c.Frames > 0 && c.winograd() {
+		c.check("ConvDenseWinograd", len(x), len(dst), len(w), bias)
+		l.convDenseWinograd(dst, x, w, bias, &c, threads)
+		return
+	}
+	ConvDense(dst, x, w, bias, c, threads)
+}
+
 // ConvInputGrad computes dx = wᵀ∗dy, or adds it to dx if add is set. This is a convolution
 // whose input is dy, and its sums run in that convolution's order. Lanes of missing
 // channels get zero if dy is finite; otherwise their content is undefined.

@@ -163,9 +163,10 @@ func BenchmarkEvents(b *testing.B) {
 	}
 }
 
-// BenchmarkWinograd runs Winograd's algorithm, register tiles and the gradient where it is
-// needed, a share of 0.40, in turns on one thread. It reports each one's rate as BenchmarkConv
-// does, as a multiple of the peak: that of the fastest run.
+// BenchmarkWinograd runs in turns on one thread: Winograd's algorithm for the input gradient,
+// register tiles, and the gradient where it is needed, a share of 0.40; then Winograd's algorithm
+// for a forward convolution ("output") and its direct sum, with half of the inputs not zero. It
+// reports each one's rate as BenchmarkConv does, as a multiple of the peak: that of the fastest run.
 func BenchmarkWinograd(b *testing.B) {
 	l, peak := CurrentLevel(), peakGflops(1)
 	for _, a := range [][8]int{
@@ -184,8 +185,8 @@ func BenchmarkWinograd(b *testing.B) {
 			if l == Portable || !c.winograd() {
 				b.Skip("not by Winograd's algorithm")
 			}
-			o := newOperands(c, .40, 2)
-			best := make([]time.Duration, 3)
+			o, half := newOperands(c, .40, 2), newOperands(c, .50, 2)
+			best := make([]time.Duration, 5)
 			for i := range best {
 				best[i] = time.Hour
 			}
@@ -194,13 +195,15 @@ func BenchmarkWinograd(b *testing.B) {
 					func() { l.convInputGradWinograd(o.dx, o.dy, o.w, &c, false, 1) },
 					func() { l.convInputGradTiles(o.dx, o.dy, o.w, &c, false, 1) },
 					func() { l.convInputGradWhere3(o.dx, o.dy, o.w, o.s, &c, false, 1) },
+					func() { l.convDenseWinograd(o.dst, half.x, o.w, o.bias, &c, 1) },
+					func() { l.convDense(o.dst, half.x, o.w, o.bias, c, 1) },
 				} {
 					start := time.Now()
 					fn()
 					best[i] = min(best[i], time.Since(start))
 				}
 			}
-			for i, name := range []string{"winograd", "tiles", "needed"} {
+			for i, name := range []string{"winograd", "tiles", "needed", "output", "direct.50"} {
 				b.ReportMetric(c.flops()/best[i].Seconds()/1e9/peak, name)
 			}
 			b.ReportMetric(best[0].Seconds()*1e3, "winograd-ms")

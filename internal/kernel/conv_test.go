@@ -393,6 +393,11 @@ func checkConv(t *testing.T, o *operands, threads int) {
 			naiveForward(c, o.ones, o.w, bias, f))
 		equalBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }),
 			naiveForward(c, o.x, o.w, bias, f))
+		want := naiveForward(c, o.x, o.w, bias, f)
+		if c.winograd() && CurrentLevel() > Portable {
+			want = naiveForwardWinograd(c, o.x, o.w, bias)
+		}
+		equalBits(t, "ConvDenseWinograd", guardedConv(t, garbage, func(dst []float32) { ConvDenseWinograd(dst, o.x, o.w, bias, c, threads) }), want)
 	}
 	for _, add := range []bool{false, true} {
 		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })

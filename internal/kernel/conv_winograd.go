@@ -16,6 +16,10 @@ import (
 //
 // g is the window turned around, and d are the deltas. The transforms evaluate polynomials at
 // the points 0, ±a, ±b and ∞.
+//
+// A forward convolution of a dense input runs in the same way, if the caller allows it. Its
+// output takes the place of the gradient and its input that of the deltas. The window is not
+// turned then.
 const (
 	winogradTile = 4                // rows and columns of Y
 	winogradIn   = winogradTile + 2 // rows and columns of d
@@ -105,8 +109,8 @@ func winogradSumsPortable(a *winogradLines) {
 }
 
 // winograd reports whether the input gradient is computed by Winograd's algorithm, at AVX2 and
-// AVX-512. NEON has no transforms. It depends on the shapes of a frame alone, so that an image's
-// gradient does not depend on its batch.
+// AVX-512, and so is ConvDenseWinograd. NEON has no transforms. It depends on the shapes of a
+// frame alone, so that an image's results do not depend on its batch.
 func (c *Conv) winograd() bool {
 	const least = 64 // channels
 	if runtime.GOARCH == "arm64" || !c.same3() || c.Cin < least || c.Cout < least {
@@ -127,15 +131,19 @@ const (
 // winogradPlan is the work of a call. A unit's products are those of 36 matrices, one for each
 // place of a tile:
 //
-//	weights [36][Cin/16][Cout][16]
-//	deltas  [Cout/128][tiles][36][128], or less than 128 channels, see slice
-//	sums    [Cin/16][tiles][36][16]
+//	weights [36][dstBlocks][srcBlocks·16][16]
+//	deltas  [srcBlocks/8][tiles][36][128], or less than 128 channels, see slice
+//	sums    [dstBlocks][tiles][36][16]
 type winogradPlan struct {
 	*Conv
-	dx, dy, w    []float32
-	add          bool
+	dst, src, w  []float32 // the gradient or the output, and the deltas or the input
+	bias         []float32 // of the output, or nil
+	add          bool      // not with bias
+	forward      bool      // whether dst is the output
+	dstBlocks    int       // of 16 channels
+	srcBlocks    int
 	down, across int       // tiles of a frame
-	lo, hi       int       // blocks of input channels whose weights are transformed
+	lo, hi       int       // blocks of dst's channels whose weights are transformed
 	weights      []float32 // transformed
 	weightPlace  int       // floats from a place's weights to the next one's
 }
@@ -143,13 +151,13 @@ type winogradPlan struct {
 // winogradVectors is the number of floats of a block of a tile.
 const winogradVectors = winogradSize * Lanes
 
-// winogradSlice is the largest number of blocks of output channels that a sum takes before it
+// winogradSlice is the largest number of blocks of src's channels that a sum takes before it
 // goes back to memory. Their weights stay in L1.
 const winogradSlice = 8
 
-// slice returns the blocks of output channels of slice i, and slices how many there are.
-func (p *winogradPlan) slice(i int) (from, to int) { return share(p.BlocksOut(), i, p.slices()) }
-func (p *winogradPlan) slices() int                { return ceilDiv(p.BlocksOut(), winogradSlice) }
+// slice returns the blocks of src's channels of slice i, and slices how many there are.
+func (p *winogradPlan) slice(i int) (from, to int) { return share(p.srcBlocks, i, p.slices()) }
+func (p *winogradPlan) slices() int                { return ceilDiv(p.srcBlocks, winogradSlice) }
 
 // apart returns the distance of blocks of n floats. A multiple of 4 KB would make them collide
 // in the caches.
@@ -158,16 +166,26 @@ func apart(n int) int { return n + Lanes }
 // The buffers of Winograd's algorithm: of a call, and of a unit.
 var winogradWeights, winogradDeltas, winogradUnits keeper[float32]
 
-// convInputGradWinograd cuts the rows of tiles of all frames into parts. If there are many, a
-// unit of the work is a part. Otherwise a unit is a part and some blocks of input channels, and
-// the transformed deltas are shared. The work then goes through rounds, whose deltas fit into a
-// buffer, and within a round through ranges of input channels, whose weights do.
 func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, add bool, threads int) {
-	p := &winogradPlan{
-		Conv: c, dx: dx, dy: dy, w: w, add: add,
-		down: ceilDiv(c.Hin, winogradTile), across: ceilDiv(c.Win, winogradTile),
-	}
-	nb, sb := c.BlocksIn(), c.BlocksOut()
+	l.winogradRun(&winogradPlan{
+		Conv: c, dst: dx, src: dy, w: w, add: add, dstBlocks: c.BlocksIn(), srcBlocks: c.BlocksOut(),
+	}, threads)
+}
+
+func (l Level) convDenseWinograd(dst, x, w, bias []float32, c *Conv, threads int) {
+	l.winogradRun(&winogradPlan{
+		Conv: c, dst: dst, src: x, w: w, bias: bias, forward: true, dstBlocks: c.BlocksOut(), srcBlocks: c.BlocksIn(),
+	}, threads)
+}
+
+// winogradRun cuts the rows of tiles of all frames into parts. If there are many, a unit of the
+// work is a part. Otherwise a unit is a part and some blocks of dst's channels, and the
+// transformed deltas are shared. The work then goes through rounds, whose deltas fit into a
+// buffer, and within a round through ranges of dst's channels, whose weights do.
+func (l Level) winogradRun(p *winogradPlan, threads int) {
+	c := p.Conv
+	p.down, p.across = ceilDiv(c.Hin, winogradTile), ceilDiv(c.Win, winogradTile)
+	nb, sb := p.dstBlocks, p.srcBlocks
 	ranges := ceilDiv(nb*sb*Lanes*Lanes*winogradSize, winogradWeightsMost)
 	p.weightPlace = apart(ceilDiv(nb, ranges) * sb * Lanes * Lanes)
 	weights := winogradWeights.get(winogradSize * p.weightPlace)
@@ -183,7 +201,7 @@ func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, add bool, thr
 	}
 
 	rows := c.Frames * p.down
-	parts := ceilDiv(rows, max(1, winogradTiles(c)/p.across))
+	parts := ceilDiv(rows, max(1, p.tiles()/p.across))
 	size := sb * ceilDiv(rows, parts) * p.across * winogradVectors // deltas of a part
 	if ranges == 1 && parts >= manyUnits(threads) {
 		parallel.For(threads, parts, func(u int) {
@@ -221,38 +239,45 @@ func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, add bool, thr
 	}
 }
 
-// winogradLeastBlocks is the least number of blocks of input channels of a unit, if there are
-// so many: each reads the unit's deltas.
+// winogradLeastBlocks is the least number of blocks of dst's channels of a unit, if there are so
+// many: each reads the unit's deltas.
 const winogradLeastBlocks = 3
 
-// winogradTiles returns the number of tiles of a part. More of them read their weights less
-// often, but their deltas and sums leave L2.
-func winogradTiles(c *Conv) int {
-	if c.Cout > 256 {
+// tiles returns the number of tiles of a part. More of them read their weights less often, but
+// their deltas and sums leave L2.
+func (p *winogradPlan) tiles() int {
+	if p.srcBlocks > 256/Lanes {
 		return 48
 	}
 	return 24
 }
 
-// winogradBlock transforms the weights of block b of input channels and block s of output
-// channels.
+// winogradBlock transforms the weights of block b of dst's channels and block s of src's.
 func (l Level) winogradBlock(p *winogradPlan, b, s int) {
 	const square = Lanes * Lanes
 	const row, slab = 9 * Lanes, 9 * square
 	buffer := scratch(slab + winogradIn*3*square)
 	defer release(buffer)
-	g, half := (*buffer)[:slab], (*buffer)[slab:] // [3][3][16][16], [6][3][16][16]
-	src := p.w[(s*p.BlocksIn()+b)*slab:]
-	for t := range 9 { // the next block lies behind this one
-		l.transposeAhead16(&g[(8-t)*square], &src[t*Lanes], 64, row*4, slab*4)
+	g, half := (*buffer)[:slab], (*buffer)[slab:] // [3][3][16][16] unless forward, [6][3][16][16]
+	lines := winogradLines{
+		dst: ptr(half, 0), factors: unsafe.Pointer(&weightFactors),
+		dstNext: 3 * square * 4, dstRow: square * 4, dstItem: 64,
+		rows: 3, items: Lanes,
 	}
+	if p.forward {
+		lines.src = ptr(p.w, (b*p.srcBlocks+s)*slab) // [16][3][3][16]
+		lines.srcNext, lines.srcRow, lines.srcItem = 3*64, 64, row*4
+	} else {
+		src := p.w[(s*p.dstBlocks+b)*slab:]
+		for t := range 9 { // the next block lies behind this one
+			l.transposeAhead16(&g[(8-t)*square], &src[t*Lanes], 64, row*4, slab*4)
+		}
+		lines.src = ptr(g, 0)
+		lines.srcNext, lines.srcRow, lines.srcItem = 3*square*4, square*4, 64
+	}
+	l.winogradWeights(&lines)
 	l.winogradWeights(&winogradLines{
-		src: ptr(g, 0), dst: ptr(half, 0), factors: unsafe.Pointer(&weightFactors),
-		srcNext: 3 * square * 4, dstNext: 3 * square * 4,
-		rows: 1, items: 3 * Lanes, srcItem: 64, dstItem: 64,
-	})
-	l.winogradWeights(&winogradLines{
-		src: ptr(half, 0), dst: ptr(p.weights, ((b-p.lo)*p.BlocksOut()+s)*square), factors: unsafe.Pointer(&weightFactors),
+		src: ptr(half, 0), dst: ptr(p.weights, ((b-p.lo)*p.srcBlocks+s)*square), factors: unsafe.Pointer(&weightFactors),
 		srcNext: square * 4, dstNext: uint64(p.weightPlace * 4),
 		rows: winogradIn, srcRow: 3 * square * 4, dstRow: uint64(winogradIn * p.weightPlace * 4),
 		items: Lanes, srcItem: 64, dstItem: 64,
@@ -277,7 +302,7 @@ func (l Level) winogradDeltaRows(p *winogradPlan, deltas []float32, i, from, to 
 	}
 }
 
-// winogradUnit computes blocks lo to hi of the gradient in rows of tiles from to to, counted
+// winogradUnit computes blocks lo to hi of dst in rows of tiles from to to, counted
 // through all frames.
 func (l Level) winogradUnit(p *winogradPlan, deltas []float32, lo, hi, from, to int) {
 	tiles := (to - from) * p.across
@@ -299,7 +324,7 @@ func (l Level) winogradUnit(p *winogradPlan, deltas []float32, lo, hi, from, to 
 // are zero.
 func (l Level) winogradDeltaRow(p *winogradPlan, dst unsafe.Pointer, slice int, a, b []float32, s, f, y int) {
 	width, columns := p.Win*Lanes, p.across*winogradTile+2
-	frame := p.dy[(s*p.Frames+f)*p.Hin*width:][:p.Hin*width]
+	frame := p.src[(s*p.Frames+f)*p.Hin*width:][:p.Hin*width]
 	top, bottom := max(0, y-1), min(p.Hin, y+winogradIn-1)
 	src := frame[top*width:]
 	if bottom-top < winogradIn {
@@ -326,7 +351,7 @@ func (l Level) winogradDeltaRow(p *winogradPlan, dst unsafe.Pointer, slice int, 
 func (l Level) winogradProducts(p *winogradPlan, sums, deltas []float32, tiles, lo, hi int) {
 	vectors, bytes := l.vectors()
 	block := apart(tiles * winogradVectors)
-	panel := p.BlocksOut() * Lanes * Lanes // weights of a place and a block of input channels
+	panel := p.srcBlocks * Lanes * Lanes // weights of a place and a block of dst's channels
 	var one [1]offset
 	t := tile{
 		offsets: ptr(one[:], 0), count: 1, outer: 1,
@@ -387,8 +412,8 @@ func (l Level) winogradProducts(p *winogradPlan, sums, deltas []float32, tiles, 
 	}
 }
 
-// winogradSumRow transforms the sums of a row of tiles to the gradient, as winogradDeltaRow
-// does with deltas. The content of a and b is not used.
+// winogradSumRow transforms the sums of a row of tiles to dst, as winogradDeltaRow does with
+// deltas. The content of a and b is not used.
 func (l Level) winogradSumRow(p *winogradPlan, src unsafe.Pointer, a, b []float32, t, f, y int) {
 	width, columns := p.Win*Lanes, p.across*winogradTile
 	l.winogradSums(&winogradLines{
@@ -398,13 +423,16 @@ func (l Level) winogradSumRow(p *winogradPlan, src unsafe.Pointer, a, b []float3
 		items: uint64(p.across), srcItem: winogradVectors * 4, dstItem: winogradTile * 64,
 	})
 	n := min(winogradTile, p.Hin-y)
-	rows := p.dx[((t*p.Frames+f)*p.Hin+y)*width:][:n*width]
+	rows := p.dst[((t*p.Frames+f)*p.Hin+y)*width:][:n*width]
 	last := winogradLines{
 		src: ptr(a, 0), dst: ptr(rows, 0), factors: unsafe.Pointer(&sumFactors),
 		srcNext: uint64(columns * 64), dstNext: uint64(width * 4),
 		rows: 1, items: uint64(p.Win), srcItem: 64, dstItem: 64,
 	}
-	if p.add {
+	if p.bias != nil {
+		fill(rows, p.bias, t)
+	}
+	if p.add || p.bias != nil {
 		last.add = 1
 	}
 	if n < winogradTile {

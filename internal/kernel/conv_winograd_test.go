@@ -96,6 +96,28 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 	return dst
 }
 
+// naiveForwardWinograd is the forward convolution by Winograd's algorithm. It is the input
+// gradient of a convolution whose channels are exchanged and whose windows are turned around.
+func naiveForwardWinograd(c Conv, x, w, bias []float32) []float32 {
+	turned := c
+	turned.Cin, turned.Cout = c.Cout, c.Cin
+	wt := make([]float32, turned.WeightLen())
+	for ci := range c.Cin {
+		for co := range c.Cout {
+			for t := range 9 {
+				wt[turned.weight(ci/Lanes, co, 2-t/3, 2-t%3)+ci%Lanes] = w[c.weight(co/Lanes, ci, t/3, t%3)+co%Lanes]
+			}
+		}
+	}
+	dst := make([]float32, c.BlocksOut()*c.Frames*c.Hout*c.Wout*Lanes)
+	if bias != nil {
+		for b := range c.BlocksOut() {
+			fill(dst[b*c.Frames*c.Hout*c.Wout*Lanes:][:c.Frames*c.Hout*c.Wout*Lanes], bias, b)
+		}
+	}
+	return naiveWinograd(turned, dst, x, wt, bias != nil)
+}
+
 // The transforms are their twins, for any strides.
 func TestWinogradLines(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
@@ -135,46 +157,63 @@ func TestWinogradLines(t *testing.T) {
 	}
 }
 
-// winogradError compares two input gradients with sums in float64: that of the current level, and
-// direct sums in float32. It returns their relative root mean square errors. The last two results
-// are the shares of elements whose signs differ.
-func winogradError(c Conv, o *operands) (winograd, direct, winogradSigns, directSigns float64) {
-	exact := make([]float64, len(o.dx))
-	for ci := range c.Cin {
-		for n := range c.Frames * c.Hin * c.Win {
-			f, y, x := n/(c.Hin*c.Win), n/c.Win%c.Hin, n%c.Win
+// winogradError compares with sums in float64: the result of the current level, and direct sums in
+// float32. The result is the input gradient, or the output if forward is set. It returns the
+// relative root mean square errors, and the shares of elements whose signs differ.
+func winogradError(c Conv, o *operands, forward bool) (winograd, direct, winogradSigns, directSigns float64) {
+	channels, others, src, got := c.Cin, c.Cout, o.dy, make([]float32, len(o.dx))
+	if forward {
+		channels, others, src, got = c.Cout, c.Cin, o.x, make([]float32, len(o.dst))
+	}
+	frame := c.Hin * c.Win
+	exact := make([]float64, blocks(channels)*c.Frames*frame*Lanes)
+	for ch := range channels {
+		for n := range c.Frames * frame {
+			f, y, x := n/frame, n/c.Win%c.Hin, n%c.Win
 			sum := 0.
 			for t := range 9 {
-				oy, ox := y+1-t/3, x+1-t%3
-				if oy < 0 || oy >= c.Hin || ox < 0 || ox >= c.Win {
+				sy, sx := y+1-t/3, x+1-t%3
+				if forward {
+					sy, sx = y+t/3-1, x+t%3-1
+				}
+				if sy < 0 || sy >= c.Hin || sx < 0 || sx >= c.Win {
 					continue
 				}
-				for b := range c.BlocksOut() {
-					d := o.dy[(((b*c.Frames+f)*c.Hin+oy)*c.Win+ox)*Lanes:]
-					for l, w := range o.w[c.weight(b, ci, t/3, t%3):][:Lanes] {
-						sum += float64(w) * float64(d[l])
+				for other := range others {
+					ci, co := ch, other
+					if forward {
+						ci, co = other, ch
 					}
+					sum += float64(o.w[c.weight(co/Lanes, ci, t/3, t%3)+co%Lanes]) *
+						float64(src[((other/Lanes*c.Frames+f)*frame+sy*c.Win+sx)*Lanes+other%Lanes])
 				}
 			}
-			exact[(ci/Lanes*c.Frames*c.Hin*c.Win+n)*Lanes+ci%Lanes] = sum
+			exact[(ch/Lanes*c.Frames*frame+n)*Lanes+ch%Lanes] = sum
 		}
 	}
-	dx := make([]float32, len(o.dx))
 	compare := func() (rms, signs float64) {
 		var wrong, all float64
 		for i, e := range exact {
-			d := float64(dx[i]) - e
+			d := float64(got[i]) - e
 			rms += d * d
 			all += e * e
-			if math.Signbit(float64(dx[i])) != math.Signbit(e) {
+			if math.Signbit(float64(got[i])) != math.Signbit(e) {
 				wrong++
 			}
 		}
 		return math.Sqrt(rms / all), wrong / float64(len(exact))
 	}
-	ConvInputGrad(dx, o.dy, o.w, nil, c, false, 2)
+	if forward {
+		ConvDenseWinograd(got, o.x, o.w, nil, c, 2)
+	} else {
+		ConvInputGrad(got, o.dy, o.w, nil, c, false, 2)
+	}
 	winograd, winogradSigns = compare()
-	convInputGradPortable(dx, o.dy, o.w, c, false, 2)
+	if forward {
+		convDensePortable(got, o.x, o.w, nil, c, 2)
+	} else {
+		convInputGradPortable(got, o.dy, o.w, c, false, 2)
+	}
 	direct, directSigns = compare()
 	return winograd, direct, winogradSigns, directSigns
 }
@@ -190,42 +229,58 @@ func TestWinogradError(t *testing.T) {
 			t.Fatalf("%v is not for Winograd's algorithm", c)
 		}
 		for _, l := range Levels()[1:] {
-			at(t, l, func() {
-				w, d, ws, ds := winogradError(c, newOperands(c, 1, 4))
-				t.Logf("%v at %v: error %.2g, direct %.2g; signs %.2g, direct %.2g", c, l, w, d, ws, ds)
-				if w > 2.5*d {
-					t.Errorf("%v at %v: relative error %.2g, that of the direct sum %.2g", c, l, w, d)
+			for _, forward := range []bool{false, true} {
+				o, name := newOperands(c, 1, 4), "gradient"
+				if forward {
+					name = "output"
+					ReLU(o.x, o.x, 1)
 				}
+				at(t, l, func() {
+					w, d, ws, ds := winogradError(c, o, forward)
+					t.Logf("%v at %v, %s: error %.2g, direct %.2g; signs %.2g, direct %.2g", c, l, name, w, d, ws, ds)
+					if w > 2.5*d {
+						t.Errorf("%v at %v, %s: relative error %.2g, that of the direct sum %.2g", c, l, name, w, d)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A frame's gradient and output do not depend on the frames beside it, which decide how the work
+// and the buffers are split. The first case has more transformed weights and deltas than the buffers.
+func TestWinogradBatch(t *testing.T) {
+	for _, a := range [][8]int{{170, 368, 4, 4, 400, 3, 1, 1}, {24, 64, 18, 20, 64, 3, 1, 1}} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		o := newOperands(c, 1, 6)
+		gradient := func(dst, src []float32, c Conv, threads int) { ConvInputGrad(dst, src, o.w, nil, c, false, threads) }
+		output := func(dst, src []float32, c Conv, threads int) { ConvDenseWinograd(dst, src, o.w, o.bias, c, threads) }
+		for _, l := range Levels()[1:] {
+			at(t, l, func() {
+				framesAlone(t, fmt.Sprintf("%v at %v, gradient", c, l), c, o.dy, len(o.dx), gradient)
+				framesAlone(t, fmt.Sprintf("%v at %v, output", c, l), c, o.x, len(o.dst), output)
 			})
 		}
 	}
 }
 
-// A frame's gradient does not depend on the frames beside it, which decide how the work and the
-// buffers are split. The first case has more transformed weights and deltas than the buffers.
-func TestWinogradBatch(t *testing.T) {
-	for _, a := range [][8]int{{170, 368, 4, 4, 400, 3, 1, 1}, {24, 64, 18, 20, 64, 3, 1, 1}} {
-		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
-		for _, l := range Levels()[1:] {
-			at(t, l, func() {
-				o := newOperands(c, 1, 6)
-				dx := make([]float32, len(o.dx))
-				ConvInputGrad(dx, o.dy, o.w, nil, c, false, 2)
-				one := c
-				one.Frames = 1
-				in, out := c.Hin*c.Win*Lanes, c.Hout*c.Wout*Lanes
-				for f := 0; f < c.Frames; f += 11 {
-					dy, got, want := make([]float32, 0, len(o.dy)/c.Frames), make([]float32, len(dx)/c.Frames), []float32{}
-					for b := range c.BlocksOut() {
-						dy = append(dy, o.dy[(b*c.Frames+f)*out:][:out]...)
-					}
-					for b := range c.BlocksIn() {
-						want = append(want, dx[(b*c.Frames+f)*in:][:in]...)
-					}
-					ConvInputGrad(got, dy, o.w, nil, one, false, 1)
-					equalBits(t, fmt.Sprintf("%v at %v, frame %d", c, l, f), got, want)
-				}
-			})
+// framesAlone compares the result of length n that fn computes from src with its results for
+// single frames.
+func framesAlone(t *testing.T, name string, c Conv, src []float32, n int, fn func(dst, src []float32, c Conv, threads int)) {
+	t.Helper()
+	all, frame := make([]float32, n), c.Hin*c.Win*Lanes
+	fn(all, src, c, 2)
+	one := c
+	one.Frames = 1
+	frameOf := func(v []float32, f int) (d []float32) {
+		for at := f * frame; at < len(v); at += c.Frames * frame {
+			d = append(d, v[at:][:frame]...)
 		}
+		return d
+	}
+	for f := 0; f < c.Frames; f += 11 {
+		got := make([]float32, n/c.Frames)
+		fn(got, frameOf(src, f), one, 1)
+		equalBits(t, fmt.Sprintf("%s, frame %d", name, f), got, frameOf(all, f))
 	}
 }

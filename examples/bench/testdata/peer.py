@@ -12,6 +12,12 @@ each layer of neurons. It loads the parameters, images and expected results from
 -peer. A line of JSON says what it computes and how far its results are from the expected
 ones. Then it reads names of parts from standard input, runs each once and answers with its
 time. -compile compiles the layers of neurons with torch.compile, which needs a C++ compiler.
+
+-spikingjelly takes the layers of neurons from SpikingJelly (python3 -m pip install
+spikingjelly==2.0.0): IFNode in multi-step mode. On a CPU it has the torch backend alone. Its
+surrogate PiecewiseQuadratic(alpha=1) is the triangle of width 1. SpikingJelly has no gradient
+through the firing rate, so fgsm_bptr has the forward pass of IFNode and the rule of this file.
+ReLUs, convolutions and the rest are PyTorch's.
 """
 
 import argparse
@@ -57,7 +63,7 @@ class RateSpikes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, currents):
-        spikes = fire(currents, lambda membrane: (membrane >= 1).float())
+        spikes = Neurons.spikes(currents)
         ctx.save_for_backward(spikes.amax(0))
         return spikes
 
@@ -77,6 +83,10 @@ def fire(currents, spike):
     return torch.stack(spikes)
 
 
+def fire_plain(currents):
+    return fire(currents, lambda membrane: (membrane >= 1).float())
+
+
 def fire_bptt(currents):
     return fire(currents, Spike.apply)
 
@@ -90,11 +100,29 @@ class Neurons(nn.Module):
 
     mode, steps = "bptt", 0
     fire = {"bptt": fire_bptt, "bptr": fire_bptr}
+    spikes = staticmethod(fire_plain)  # without a gradient
 
     def forward(self, x):
         if Neurons.mode == "cba":
             return F.relu(x)
         return Neurons.fire[Neurons.mode](x.unflatten(0, (Neurons.steps, -1))).flatten(0, 1)
+
+
+def use_spikingjelly():
+    """Makes IFNode of SpikingJelly fire, and returns the version of SpikingJelly."""
+    from importlib.metadata import version
+
+    from spikingjelly.activation_based import neuron, surrogate
+
+    node = neuron.IFNode(surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0), step_mode="m")
+
+    def fire_node(currents):
+        spikes = node(currents)
+        node.reset()  # the next layer begins anew
+        return spikes
+
+    Neurons.fire["bptt"], Neurons.spikes = fire_node, staticmethod(fire_node)
+    return version("spikingjelly")
 
 
 class Network(nn.Module):
@@ -266,7 +294,9 @@ def main():
     parser.add_argument("-T", type=int, default=8, help="time steps")
     parser.add_argument("-batch", type=int, help="images that are expected")
     parser.add_argument("-threads", type=int, default=2)
-    parser.add_argument("-compile", action="store_true", help="compile the layers of neurons")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("-compile", action="store_true", help="compile the layers of neurons")
+    kinds.add_argument("-spikingjelly", action="store_true", help="take the layers of neurons from SpikingJelly")
     a = parser.parse_args()
 
     torch.set_num_threads(a.threads)
@@ -287,7 +317,11 @@ def main():
     lacks = lacks.unexpected_keys + [k for k in lacks.missing_keys if not k.endswith("num_batches_tracked")]
     if lacks:
         sys.exit(f"{a.peer}/state.safetensors: tensors of only one of file and network: {', '.join(lacks)}")
+    neurons = ""
+    if a.spikingjelly:
+        neurons = f", SpikingJelly {use_spikingjelly()}"
     if a.compile:
+        neurons = ", compiled neurons"
         Neurons.fire = {mode: torch.compile(f) for mode, f in Neurons.fire.items()}
 
     logits, rates, sizes = firing(net, x)
@@ -297,7 +331,7 @@ def main():
                "spikes_differ": sum(abs(round(n * r) - round(n * e)) for r, e, n in zip(rates, expected, sizes))}]
     checks += [check("grad_x." + mode, input_gradient(net, x, y, mode), expect["grad_x." + mode])
                for mode in ("bptt", "bptr", "cba")]
-    kernel = f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}" + (", compiled neurons" if a.compile else "")
+    kernel = f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}" + neurons
     print(json.dumps({"arch": a.arch, "T": a.T, "batch": len(x), "threads": torch.get_num_threads(), "kernel": kernel,
                       "rates": [round(r, 3) for r in rates], "checks": checks}), flush=True)
 
