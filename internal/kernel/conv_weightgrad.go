@@ -124,9 +124,12 @@ func (l Level) convWeightGradValues3(dw, x, dy []float32, c *Conv, add bool, thr
 func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *raster, from, to int, add bool, threads int) {
 	vectors, bytes := l.vectors()
 	nb, px := c.BlocksIn(), c.Hin*c.Win
-	// Input channels are split as well where there are few output channels.
+	// Input channels are split as well where there are few output channels, and the channels of a
+	// block where there are few blocks.
 	parts := min(nb, ceilDiv(manyUnits(threads), c.BlocksOut()))
-	parallel.For(threads, c.BlocksOut()*parts, func(u int) {
+	channels := blockShare(c.BlocksOut()*parts, threads)
+	parallel.For(threads, c.BlocksOut()*parts*Lanes/channels, func(u int) {
+		ch, u := u%(Lanes/channels)*channels, u/(Lanes/channels)
 		ob := u / parts
 		lo, hi := share(nb, u%parts, parts)
 		deltas := scratch(r.slots * Lanes)
@@ -144,13 +147,13 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 				copy((*deltas)[at:], row)
 			})
 			for b := lo; b < hi; b++ {
-				first := (b*(to-from) + i) * Lanes * r.words
+				first := ((b*(to-from)+i)*Lanes + ch) * r.words
 				for v := range vectors {
 					a := outer3{
 						masks:    ptr(m, first),
 						deltas:   ptr(*deltas, v*half),
-						dw:       unsafe.Add(ptr(dw, (ob*nb+b)*Lanes*9*Lanes), v*bytes),
-						channels: Lanes, words: uint64(r.words),
+						dw:       unsafe.Add(ptr(dw, ((ob*nb+b)*Lanes+ch)*9*Lanes), v*bytes),
+						channels: uint64(channels), words: uint64(r.words),
 						rowStride: uint64(r.pitch * bytes),
 					}
 					if i > 0 || add {
@@ -166,6 +169,16 @@ func (l Level) outer3(dw []float32, m []uint64, x, dy []float32, c *Conv, r *ras
 			}
 		}
 	})
+}
+
+// blockShare returns how many of the 16 channels of a block a unit takes: fewer than all if there
+// would be fewer units than threads. It divides 16.
+func blockShare(units, threads int) int {
+	channels := Lanes
+	for units*Lanes/channels < parallel.Threads(threads) && channels > 1 {
+		channels /= 2
+	}
+	return channels
 }
 
 // seenAt writes the spikes that each output pixel reads at one position of the window.
@@ -214,11 +227,16 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 	parts := min(nb, ceilDiv(manyUnits(threads), ceilDiv(c.BlocksOut(), maxBlocks)))
 	// With few input channels, a unit has fewer output channels.
 	tiles := max(ceilDiv(c.BlocksOut(), maxBlocks), min(c.BlocksOut(), manyUnits(threads)/parts))
-	parallel.For(threads, tiles*parts, func(u int) {
+	channels := Lanes // of a block that is split
+	if parts == nb {
+		channels = blockShare(tiles*parts, threads)
+	}
+	parallel.For(threads, tiles*parts*Lanes/channels, func(u int) {
+		ch, u := u%(Lanes/channels)*channels, u/(Lanes/channels)
 		lo, hi := share(c.BlocksOut(), u/parts, tiles)
 		from, to := share(nb, u%parts, parts)
 		a := gather{
-			items: uint64((to - from) * Lanes), cols: uint64(hi - lo),
+			items: uint64((to - from) * channels), cols: uint64(hi - lo),
 			maskItem: uint64(nw * 8), dstItem: uint64(win * 64),
 			wCol: uint64(n * 64), dstCol: uint64(nb * Lanes * win * 64),
 			wBit: 64, offsets: ptr(list, 0),
@@ -229,8 +247,8 @@ func (l Level) convWeightGradSpikesAny(dw []float32, s []uint16, dy []float32, c
 				a.start = startDst
 			}
 			for tap := range win {
-				a.masks = ptr(*m, (tap*nb+from)*Lanes*nw+word)
-				a.w, a.dst = ptr(dy, (lo*n+word*64)*Lanes), ptr(dw, ((lo*nb+from)*Lanes*win+tap)*Lanes)
+				a.masks = ptr(*m, ((tap*nb+from)*Lanes+ch)*nw+word)
+				a.w, a.dst = ptr(dy, (lo*n+word*64)*Lanes), ptr(dw, (((lo*nb+from)*Lanes+ch)*win+tap)*Lanes)
 				l.gather(&a)
 			}
 		}

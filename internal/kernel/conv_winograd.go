@@ -121,8 +121,9 @@ func (c *Conv) winograd() bool {
 	return direct > 2*tiles*winogradSize
 }
 
-// The largest numbers of transformed weights and of shared transformed deltas at a time. They
-// bound the memory of a call, and stay in the last cache.
+// The largest numbers of transformed weights and of shared transformed deltas at a time, for up to
+// 8 threads. More threads have as many times more, so that each has work. They bound the memory of
+// a call, and stay in the last cache.
 const (
 	winogradWeightsMost = winogradSize * 512 * 64
 	winogradDeltasMost  = winogradSize * 512 * 128
@@ -186,7 +187,8 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 	c := p.Conv
 	p.down, p.across = ceilDiv(c.Hin, winogradTile), ceilDiv(c.Win, winogradTile)
 	nb, sb := p.dstBlocks, p.srcBlocks
-	ranges := ceilDiv(nb*sb*Lanes*Lanes*winogradSize, winogradWeightsMost)
+	most := ceilDiv(parallel.Threads(threads), 8)
+	ranges := ceilDiv(nb*sb*Lanes*Lanes*winogradSize, most*winogradWeightsMost)
 	p.weightPlace = apart(ceilDiv(nb, ranges) * sb * Lanes * Lanes)
 	weights := winogradWeights.get(winogradSize * p.weightPlace)
 	defer winogradWeights.put(weights)
@@ -215,7 +217,7 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 		})
 		return
 	}
-	step := min(parts, max(1, winogradDeltasMost/size))
+	step := min(parts, max(1, most*winogradDeltasMost/size))
 	deltas := winogradDeltas.get(step * size)
 	defer winogradDeltas.put(deltas)
 	for first := 0; first < parts; first += step {
@@ -230,6 +232,9 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 			}
 			n := p.hi - p.lo
 			columns := min(ceilDiv(n, winogradLeastBlocks), ceilDiv(manyUnits(threads), now))
+			if few := 2 * parallel.Threads(threads); columns*now < few {
+				columns = min(n, ceilDiv(few, now))
+			}
 			parallel.For(threads, now*columns, func(u int) {
 				from, to := share(rows, first+u%now, parts)
 				lo, hi := share(n, u/now, columns)
@@ -240,7 +245,7 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 }
 
 // winogradLeastBlocks is the least number of blocks of dst's channels of a unit, if there are so
-// many: each reads the unit's deltas.
+// many and enough units for the threads: each reads the unit's deltas.
 const winogradLeastBlocks = 3
 
 // tiles returns the number of tiles of a part. More of them read their weights less often, but

@@ -42,13 +42,8 @@ func For(threads, n int, fn func(i int)) {
 	l.fn, l.n = fn, int64(n)
 	l.next.Store(0)
 	l.running.Store(int64(threads))
-	for range threads - 1 {
-		if h := helpers.pop(); h != nil {
-			h.job.Store(l)
-		} else {
-			go new(helper).run(l)
-		}
-	}
+	l.asleep.Store(int64(threads - 1))
+	l.wake()
 	defer l.finish() // also if a call on this goroutine ends it
 	l.work()
 }
@@ -96,11 +91,27 @@ type loop struct {
 	n       int64
 	next    atomic.Int64
 	running atomic.Int64        // goroutines that have not finished, the caller included
+	asleep  atomic.Int64        // those of them that have not been woken, or less than 0
 	done    chan struct{}       // closed by the last of them if the caller blocks
 	failure atomic.Pointer[any] // what the first call that panicked did so with
 }
 
 var loops = sync.Pool{New: func() any { return new(loop) }}
+
+// wake wakes two helpers, if there are any to be woken. Each wakes two others, so that the time
+// to wake all of them grows with the logarithm of their number.
+func (l *loop) wake() {
+	for range 2 {
+		if l.asleep.Add(-1) < 0 {
+			return
+		}
+		if h := helpers.pop(); h != nil {
+			h.job.Store(l)
+		} else {
+			go new(helper).run(l)
+		}
+	}
+}
 
 // work makes calls until none is left or one has panicked.
 func (l *loop) work() {
@@ -136,6 +147,9 @@ func (l *loop) finish() {
 
 // wait returns when the helpers have finished, and blocks when that takes long.
 func (l *loop) wait() {
+	if n := l.asleep.Swap(0); n > 0 { // nothing is left for them
+		l.running.Add(-n)
+	}
 	if linger(func() bool { return l.running.Load() == 1 }) {
 		return
 	}
@@ -170,6 +184,7 @@ func (l *loop) help() {
 			close(l.done)
 		}
 	}()
+	l.wake()
 	l.work()
 }
 

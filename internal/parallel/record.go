@@ -1,6 +1,7 @@
 package parallel
 
 import (
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -21,18 +22,24 @@ type Loop struct {
 	Work  time.Duration   // what all of them took, one after the other
 }
 
+// began is when the program began.
+var began = time.Now()
+
 var recording atomic.Pointer[Recording]
 
 // Record calls fn and returns its recording. Meanwhile every call of For with several threads
 // runs its units one after the other on the caller's goroutine. A unit that has loops of its own
 // would take less time than it took: see [Makespan]. Only one goroutine may call For meanwhile.
+// Times are processor times on Linux, and times on the clock elsewhere.
 func Record(fn func()) *Recording {
 	r := new(Recording)
+	runtime.LockOSThread() // see clock
+	defer runtime.UnlockOSThread()
 	recording.Store(r)
 	defer recording.Store(nil)
-	start := time.Now()
+	start := clock()
 	fn()
-	r.Serial = time.Since(start)
+	r.Serial = clock() - start
 	for _, l := range r.Loops {
 		r.Serial -= l.Work
 	}
@@ -42,14 +49,15 @@ func Record(fn func()) *Recording {
 func (r *Recording) run(threads, n int, fn func(i int)) {
 	l, outer := Loop{Units: make([]time.Duration, n)}, r.inside
 	defer func() { r.inside = outer }()
+	start := clock()
 	for i := range l.Units {
 		var saved time.Duration
 		r.inside = &saved
-		start := time.Now()
 		fn(i)
-		took := time.Since(start)
-		l.Work += took
-		l.Units[i] = took - saved
+		now := clock() // reading it takes a while, which counts as work
+		l.Work += now - start
+		l.Units[i] = now - start - saved
+		start = now
 	}
 	if outer == nil {
 		r.Loops = append(r.Loops, l)
