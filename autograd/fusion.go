@@ -61,6 +61,23 @@ type needer interface {
 	need(t *Tape, steps int) []uint16
 }
 
+// needWidth is the largest width of a surrogate's support, in units of the threshold, for which
+// need is worth it. With a wider one, about 0.6 of the elements and more would be needed. To
+// compute all of them is then faster. The two ways round differently, so the choice depends on
+// settings alone, and not on data.
+const needWidth = 1.25
+
+// narrow returns the width of the support of s, and whether need is worth it for neurons with
+// that threshold.
+func narrow(s Surrogate, threshold float32) (width float32, ok bool) {
+	c, ok := s.(kernel.Compact)
+	if !ok {
+		return 0, false
+	}
+	width = c.Support()
+	return width, width <= needWidth*threshold
+}
+
 // later returns a value that d computes when it is read.
 func (t *Tape) later(s tensor.Shape, needsGrad bool, d func(y *Value) deferred) *Value {
 	y := t.value(s, needsGrad)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/stretchr/testify/require"
@@ -207,6 +208,58 @@ func TestGradientsThatNeuronsNeed(t *testing.T) {
 				close(t, want, run(compact{}, false))
 				close(t, want, run(triangle{}, false))
 			})
+		}
+	}
+}
+
+// supported is the triangle of width 1 with a support that may be wider.
+type supported struct {
+	triangle
+	width float32
+}
+
+func (s supported) Support() float32 { return s.width }
+
+// Gradients are left out only where the surrogate is narrow beside the threshold. With a wide one,
+// the bits are those of a surrogate that tells no support.
+func TestWideSurrogatesNeedAll(t *testing.T) {
+	sh := tensor.Shape{N: 3, Steps: 4, C: 17, H: 6, W: 7}
+	x := tensor.NewDense(sh)
+	r := rng.New(5).Rand()
+	for i := range x.Data {
+		if i/tensor.Lanes/(sh.Frames()*sh.Pixels())*tensor.Lanes+i%tensor.Lanes < sh.C {
+			x.Data[i] = float32(r.NormFloat64())
+		}
+	}
+	w := newStack(sh.C, 33).w
+	thresholds := make([]float32, sh.C) // of GLIF neurons, the largest last
+	for i := range thresholds {
+		thresholds[i] = 0.5 + float32(i)/32
+	}
+	for name, fire := range map[string]func(*autograd.Tape, *autograd.Value, autograd.Surrogate) *autograd.Value{
+		"LIF": func(tape *autograd.Tape, v *autograd.Value, s autograd.Surrogate) *autograd.Value {
+			return autograd.FireThroughTime(tape, v, autograd.Dynamics{Decay: 0.9, Threshold: 1}, sh.Steps, s, false)
+		},
+		"GLIF": func(tape *autograd.Tape, v *autograd.Value, s autograd.Surrogate) *autograd.Value {
+			g := autograd.GLIF{Decay: []float32{0.9}, Threshold: thresholds}
+			return autograd.FireGLIFThroughTime(tape, v, g, sh.Steps, s, false)
+		},
+	} {
+		run := func(s autograd.Surrogate) []float32 {
+			tape := &autograd.Tape{}
+			in := tape.Input(x, true)
+			return gradient(tape, in, autograd.Conv2D(tape, fire(tape, in, s), w, nil, 1, 1), sh.Steps)
+		}
+		want := run(triangle{})
+		for _, width := range []float32{1.26, 3} {
+			require.Equal(t, want, run(supported{width: width}), "%s, %v", name, width)
+		}
+		for _, width := range []float32{1, 1.25} {
+			got := run(supported{width: width})
+			close(t, want, got)
+			if kernel.CurrentLevel() > kernel.Portable {
+				require.NotEqual(t, want, got, "%s, %v: nothing was left out", name, width)
+			}
 		}
 	}
 }

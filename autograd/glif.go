@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -182,15 +183,15 @@ func (o *glifThroughTime) UsesParam(p *Param) bool {
 }
 
 // need implements needer. The gradient of a spike is needed where the surrogate derivative
-// is not zero.
+// is not zero. The largest threshold of the channels decides whether the surrogate is narrow.
 func (o *glifThroughTime) need(t *Tape, steps int) []uint16 {
-	c, ok := o.surrogate.(kernel.Compact)
+	width, ok := narrow(o.surrogate, slices.Max(o.neurons.Threshold))
 	if !ok || steps < o.y.shape.Steps {
 		return nil
 	}
 	if o.support == nil {
 		o.support = t.NewSpikes(o.y.shape, false)
-		kernel.GLIFSupport(o.support.spikes, t.Floats(o.from.x), o.from.norm, o.coefficients, scanOf(o.from.x.shape, o.y.shape.Steps), c.Support(), t.Threads)
+		kernel.GLIFSupport(o.support.spikes, t.Floats(o.from.x), o.from.norm, o.coefficients, scanOf(o.from.x.shape, o.y.shape.Steps), width, t.Threads)
 	}
 	return o.support.spikes
 }

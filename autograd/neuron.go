@@ -32,8 +32,9 @@ func (d Dynamics) forward(s []uint16, x []float32, norm kernel.Norm, sc kernel.S
 // Surrogate is a surrogate gradient: it replaces the derivative of the Heaviside step.
 //
 // A surrogate may also have a method Support() float32. It returns a width w such that the
-// derivative is zero for |u| ≥ w. Gradients that would be multiplied by zero are then not
-// computed.
+// derivative is zero for |u| ≥ w. If w is at most 1.25 times the threshold, gradients that
+// would be multiplied by zero are then not computed. Otherwise too few of them are zero for a
+// gain. Both ways give the same gradients but for rounding.
 type Surrogate interface {
 	// Derivative writes the surrogate derivative at u to dst, where u is the membrane
 	// potential minus the threshold. dst has the length of u and may be u.
@@ -173,13 +174,13 @@ func (o *throughTime) Output() *Value { return o.y }
 // need implements needer. The gradient of a spike is needed where the surrogate derivative
 // is not zero.
 func (o *throughTime) need(t *Tape, steps int) []uint16 {
-	c, ok := o.surrogate.(kernel.Compact)
+	width, ok := narrow(o.surrogate, o.dynamics.Threshold)
 	if !ok || steps < o.y.shape.Steps {
 		return nil
 	}
 	if o.support == nil {
 		o.support = t.NewSpikes(o.y.shape, false)
-		kernel.NeuronSupport(o.support.spikes, t.Floats(o.from.x), o.from.norm, o.dynamics.kernel(), scanOf(o.from.x.shape, o.y.shape.Steps), c.Support(), t.Threads)
+		kernel.NeuronSupport(o.support.spikes, t.Floats(o.from.x), o.from.norm, o.dynamics.kernel(), scanOf(o.from.x.shape, o.y.shape.Steps), width, t.Threads)
 	}
 	return o.support.spikes
 }
