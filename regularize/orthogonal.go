@@ -93,14 +93,16 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 
 // bounded returns an error if the projection of a matrix with the Gram matrix g of n
 // blocks might overflow. The largest element d of g lies on its diagonal. A weight is at
-// most √d, and with R rows an element of G·W is at most R·d·√d.
+// most √d, and with R rows an element of G·W is at most R·d·√d. Each time that
+// Strassen's algorithm splits a product, its sums on the way are up to 9 times as large. 2²⁰ is
+// enough for six times.
 func (o Orthogonal) bounded(p *autograd.Param, g []float32, n int) error {
 	d := 0.0
 	for r := range n * tensor.Lanes {
 		d = math.Max(d, float64(g[(r/tensor.Lanes*n*tensor.Lanes+r)*tensor.Lanes+r%tensor.Lanes])) // or NaN
 	}
 	most := math.Sqrt(d) * (1 + float64(o.Beta)) * (1 + float64(n*tensor.Lanes)*d)
-	if !(most < math.MaxFloat32/2) {
+	if !(most < math.MaxFloat32/(1<<20)) {
 		return fmt.Errorf("regularize: Orthogonal: %s%v has a row of length %v: expected lengths whose projection is finite; with singular values beyond √(1 + 2/Beta) it diverges, Beta being %v",
 			p.Name, p.Shape, math.Sqrt(d), o.Beta)
 	}
@@ -119,7 +121,10 @@ var kept atomic.Pointer[workspace]
 
 // FreeMemory gives back the memory that the last projection has left for the next one, W·Wᵀ
 // above all. The garbage collector frees it. It may be called at any time, from any goroutine.
-func FreeMemory() { kept.Store(nil) }
+func FreeMemory() {
+	kept.Store(nil)
+	kernel.FreeProducts()
+}
 
 // resize makes *buf n elements long, of any content.
 func resize[E any](buf *[]E, n int) []E {

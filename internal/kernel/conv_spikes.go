@@ -73,7 +73,7 @@ func (k *keeper[T]) free() {
 // FreeMemory drops the scratch memory that is not in use. The garbage collector frees that of
 // lenders by itself.
 func FreeMemory() {
-	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnits} {
+	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnits, &productScratch} {
 		k.free()
 	}
 }

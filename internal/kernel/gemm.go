@@ -15,6 +15,18 @@ import (
 // product run over k in ascending order. Above the portable level multiply-adds are fused.
 const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
 
+// matrix is a blocked matrix, or a part of one. Vector c of row block r is at
+// (r·cols + c)·16 of data.
+type matrix struct {
+	data []float32
+	cols int
+}
+
+// part returns m from a row block and a column on.
+func (m matrix) part(row, col int) matrix {
+	return matrix{m.data[(row*m.cols+col)*Lanes:], m.cols}
+}
+
 // productThreads returns 1 for a product of few multiply-adds, 30 µs of work. Splitting it
 // would cost more than it saves.
 func productThreads(threads, multiplyAdds int) int {
@@ -25,12 +37,26 @@ func productThreads(threads, multiplyAdds int) int {
 }
 
 // Gram computes dst = w·wᵀ for a blocked matrix w. It computes one half of dst and mirrors
-// it, so that dst is symmetric to the bit.
+// it, so that dst is symmetric to the bit. Of large matrices it computes most of that half by
+// Strassen's algorithm.
 //
 //	dst [rowBlocks][16·rowBlocks][16]
 //	w   [rowBlocks][cols][16]
 func Gram(dst, w []float32, rowBlocks, cols, threads int) {
-	l, n := CurrentLevel(), rowBlocks
+	gram(matrix{dst, rowBlocks * Lanes}, matrix{w, cols}, rowBlocks, cols, threads)
+}
+
+// gram is Gram for parts of matrices. It halves the rows until the products of different
+// halves are too small for Strassen's algorithm.
+func gram(dst, w matrix, n, cols, threads int) {
+	if h := n / 2; (matProduct{n - h, cols, h * Lanes, true}).splits() {
+		corner := dst.part(h, 0) // the rows from h on, times those before
+		gramCorner(corner, dst.part(0, h*Lanes), w.part(h, 0), w, matProduct{n - h, cols, h * Lanes, true}, threads)
+		gram(dst, w, h, cols, threads)
+		gram(dst.part(h, h*Lanes), w.part(h, 0), n-h, cols, threads)
+		return
+	}
+	l := CurrentLevel()
 	// A unit multiplies a group of blocks i with one of blocks j ≤ i.
 	threads = productThreads(threads, n*n*Lanes*Lanes*cols/2)
 	is, js := 24, 32
@@ -45,48 +71,60 @@ func Gram(dst, w []float32, rowBlocks, cols, threads int) {
 			return
 		}
 		if l == Portable {
-			gramPortable(dst, w, n, cols, i0, i1, j0, j1)
+			gramPortable(dst, w, cols, i0, i1, j0, j1)
 		} else {
-			l.gram(dst, w, n, cols, i0, i1, j0, j1)
+			l.gram(dst, w, cols, i0, i1, j0, j1)
 		}
-		const row = Lanes * 4
 		for i := i0; i < i1; i++ {
 			for j := j0; j < min(i, j1); j++ {
-				l.transpose16(&dst[(j*n+i)*Lanes*Lanes], &dst[(i*n+j)*Lanes*Lanes], row, row)
+				l.mirror(dst.part(j, i*Lanes), dst.part(i, j*Lanes))
 			}
 		}
 	})
 }
 
+// mirror writes the transpose of a block of 16×16 elements.
+func (l Level) mirror(dst, src matrix) {
+	l.transpose16(&dst.data[0], &src.data[0], Lanes*4, Lanes*4)
+}
+
 // gramPortable computes blocks (i, j), j ≤ i.
-func gramPortable(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
+func gramPortable(dst, w matrix, cols, i0, i1, j0, j1 int) {
 	for i := i0; i < i1; i++ {
 		for j := j0; j < min(i+1, j1); j++ {
-			d := dst[(i*n+j)*Lanes*Lanes:][:Lanes*Lanes] // [row of block j][row of block i]
+			d := dst.part(i, j*Lanes).data[:Lanes*Lanes] // [row of block j][row of block i]
 			clear(d)
-			wi, wj := w[i*cols*Lanes:][:cols*Lanes], w[j*cols*Lanes:][:cols*Lanes]
-			for k := 0; k < len(wi); k += Lanes {
-				for b, v := range (*[Lanes]float32)(wj[k:]) {
-					axpy16(d[b*Lanes:], v, wi[k:])
-				}
-			}
+			addTransposed(d, w.part(i, 0).data[:cols*Lanes], w.part(j, 0).data[:cols*Lanes])
+		}
+	}
+}
+
+// addTransposed adds a·bᵀ to d, where a and b are blocks of 16 rows.
+func addTransposed(d, a, b []float32) {
+	for k := 0; k < len(a); k += Lanes {
+		for j, v := range (*[Lanes]float32)(b[k:]) {
+			axpy16(d[j*Lanes:], v, a[k:])
 		}
 	}
 }
 
 // gram is gramPortable with register tiles, whose vectors are rows of blocks i.
-func (l Level) gram(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
-	t := l.newMatrixTile(cols, n*Lanes)
+func (l Level) gram(dst, w matrix, cols, i0, i1, j0, j1 int) {
+	t := l.newMatrixTile(w.cols, dst.cols)
 	t.srcRow, t.srcLane = 4, Lanes*4
 	for lo := 0; lo < cols; lo += kSlice {
-		t.setSlice(lo)
+		t.setSlice(lo, false)
 		t.lanes = uint64(min(kSlice, cols-lo))
 		for j := j0; j < min(i1, j1); j++ {
 			for i := max(i0, j); i < i1; i += l.tileBlocks() {
-				t.w = ptr(w, (i*cols+lo)*Lanes)
-				l.matrixTile(&t, min(l.tileBlocks(), i1-i), Lanes, func(b int) {
-					t.src, t.dst = ptr(w, (j*cols+lo)*Lanes+b), ptr(dst, ((i*n+j)*Lanes+b)*Lanes)
-				})
+				t.w = ptr(w.part(i, lo).data, 0)
+				t.cols = l.tileVectors(min(l.tileBlocks(), i1-i))
+				most := min(8, l.tileRows(min(l.tileBlocks(), i1-i))) // 8 divides 16
+				for b := 0; b < Lanes; b += most {
+					t.rows = uint64(min(most, Lanes-b))
+					t.src, t.dst = ptr(w.part(j, lo).data, b), ptr(dst.part(i, j*Lanes+b).data, 0)
+					l.runMatrixTile(&t)
+				}
 			}
 		}
 	}
@@ -98,26 +136,21 @@ func (l Level) gram(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
 //	a   [rowBlocks][16·innerBlocks][16]
 //	b   [innerBlocks][cols][16]
 func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
-	l := CurrentLevel()
-	threads = productThreads(threads, rowBlocks*innerBlocks*Lanes*Lanes*cols)
-	rows, width := 12, 128 // blocks and columns of a unit
-	for width > 16 && ceilDiv(rowBlocks, rows)*ceilDiv(cols, width) < 4*threads {
-		rows, width = max(3, rows/2), width/2
-	}
-	perBlock := ceilDiv(cols, width)
-	parallel.For(threads, ceilDiv(rowBlocks, rows)*perBlock, func(u int) {
-		r0, c0 := u/perBlock*rows, u%perBlock*width
-		r1, c1 := min(r0+rows, rowBlocks), min(c0+width, cols)
-		l.matMul(strip{dst, cols, 0}, a, b, innerBlocks, cols, r0, r1, c0, c1)
-	})
+	p := matProduct{rowBlocks, innerBlocks * Lanes, cols, false}
+	p.direct(matrix{dst, cols}, matrix{a, p.inner}, matrix{b, cols}, false, threads)
 }
 
 // Project computes w ← w + beta·(w − g·w) in place, for blocked matrices w and g. It works
-// on one strip of columns after the other.
+// on one strip of columns after the other. The strips of large matrices are wide, and products
+// are computed by Strassen's algorithm.
 //
 //	w [rowBlocks][cols][16]
 //	g [rowBlocks][16·rowBlocks][16]
 func Project(w, g []float32, beta float32, rowBlocks, cols, threads int) {
+	if wide := (matProduct{rowBlocks, rowBlocks * Lanes, min(cols, wideStrip), false}); wide.splits() {
+		projectWide(matrix{w, cols}, matrix{g, wide.inner}, beta, wide, cols, threads)
+		return
+	}
 	l := CurrentLevel()
 	threads = productThreads(threads, rowBlocks*rowBlocks*Lanes*Lanes*cols)
 	const rows = 12 // blocks of a product
@@ -130,66 +163,176 @@ func Project(w, g []float32, beta float32, rowBlocks, cols, threads int) {
 		n := min(width, cols-c0)
 		buf := strips.get(rowBlocks * n * Lanes)
 		defer strips.put(buf)
-		for r0 := 0; r0 < rowBlocks; r0 += rows {
-			l.matMul(strip{*buf, n, c0}, g, w, rowBlocks, cols, r0, min(r0+rows, rowBlocks), c0, c0+n)
+		next, old := matrix{*buf, n}, matrix{w, cols}.part(0, c0)
+		all := matrix{g, rowBlocks * Lanes}
+		for r := 0; r < rowBlocks; r += rows {
+			p := matProduct{min(rows, rowBlocks-r), rowBlocks * Lanes, n, false}
+			p.unit(l, next.part(r, 0), all.part(r, 0), old, false)
 		}
 		for r := range rowBlocks {
-			next, old := (*buf)[r*n*Lanes:][:n*Lanes], w[(r*cols+c0)*Lanes:][:n*Lanes]
-			l.extrapolate(&next[0], &old[0], beta, len(next))
-			copy(old, next)
+			l.projectRow(old.part(r, 0).data[:n*Lanes], next.part(r, 0).data, beta)
 		}
 	})
 }
 
-var strips lender[float32]
-
-// strip is the part of a product's blocks that holds the columns from first on, cols
-// of them.
-type strip struct {
-	data        []float32
-	cols, first int
+// projectRow computes w ← w + beta·(w − product). It overwrites product.
+func (l Level) projectRow(w, product []float32, beta float32) {
+	l.extrapolate(&product[0], &w[0], beta, len(w))
+	copy(w, product)
 }
 
-// at returns the position of a row block's vector of a column.
-func (s *strip) at(row, col int) int { return (row*s.cols + col - s.first) * Lanes }
+var strips lender[float32]
 
-// matMulPortable computes columns c0 to c1 of blocks r0 to r1.
-func matMulPortable(dst strip, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
-	for r := r0; r < r1; r++ {
-		d := dst.data[dst.at(r, c0):][:(c1-c0)*Lanes]
-		clear(d)
-		for q := range innerBlocks {
-			src := b[(q*cols+c0)*Lanes:][:len(d)]
-			for l := range Lanes {
-				col := a[((r*innerBlocks+q)*Lanes+l)*Lanes:][:Lanes]
-				for k := 0; k < len(d); k += Lanes {
-					axpy16(d[k:], src[k+l], col)
-				}
+// matProduct is the shape of dst = a·b, or of dst = a·bᵀ if transposed. Then b has the columns of
+// a, and its rows are the columns of dst.
+//
+//	dst [rows][cols][16]
+//	a   [rows][inner][16]
+//	b   [inner/16][cols][16], or [cols/16][inner][16] if transposed
+type matProduct struct {
+	rows        int // blocks
+	inner, cols int
+	transposed  bool
+}
+
+// right returns b from row k of the factor, and a column of the product, on.
+func (p matProduct) right(b matrix, k, col int) matrix {
+	if p.transposed {
+		return b.part(col/Lanes, k)
+	}
+	return b.part(k/Lanes, col)
+}
+
+// direct computes the product, or adds it to dst. The sums run over inner in ascending order.
+func (p matProduct) direct(dst, a, b matrix, add bool, threads int) {
+	l := CurrentLevel()
+	threads = productThreads(threads, p.rows*Lanes*p.inner*p.cols)
+	rows, width := 12, 128 // blocks and columns of a unit
+	if p.transposed {
+		rows = 24 // a unit transposes its part of b
+	}
+	for width > 16 && ceilDiv(p.rows, rows)*ceilDiv(p.cols, width) < 4*threads {
+		rows, width = max(3, rows/2), width/2
+	}
+	perBlock := ceilDiv(p.cols, width)
+	parallel.For(threads, ceilDiv(p.rows, rows)*perBlock, func(u int) {
+		r, c := u/perBlock*rows, u%perBlock*width
+		unit := matProduct{min(rows, p.rows-r), p.inner, min(width, p.cols-c), p.transposed}
+		unit.unit(l, dst.part(r, c), a.part(r, 0), p.right(b, 0, c), add)
+	})
+}
+
+// portable is unit at the portable level.
+func (p matProduct) portable(dst, a, b matrix, add bool) {
+	for r := range p.rows {
+		d, from := dst.part(r, 0).data[:p.cols*Lanes], a.part(r, 0).data[:p.inner*Lanes]
+		if !add {
+			clear(d)
+		}
+		if p.transposed {
+			for c := 0; c < p.cols; c += Lanes {
+				addTransposed(d[c*Lanes:], from, b.part(c/Lanes, 0).data)
+			}
+			continue
+		}
+		for k := range p.inner {
+			src := b.part(k/Lanes, 0).data[k%Lanes:]
+			col := from[k*Lanes:][:Lanes]
+			for c := 0; c < len(d); c += Lanes {
+				axpy16(d[c:], src[c], col)
 			}
 		}
 	}
 }
 
-// matMul is matMulPortable with register tiles, whose vectors are rows of dst.
-func (l Level) matMul(dst strip, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
+// unit computes a product with register tiles, whose vectors are rows of dst.
+func (p matProduct) unit(l Level, dst, a, b matrix, add bool) {
 	if l == Portable {
-		matMulPortable(dst, a, b, innerBlocks, cols, r0, r1, c0, c1)
+		p.portable(dst, a, b, add)
 		return
 	}
-	inner := innerBlocks * Lanes
-	t := l.newMatrixTile(inner, dst.cols)
-	t.srcRow, t.srcLane, t.lanes = Lanes*4, 4, Lanes
-	t.srcBlock = uint64((cols - 1) * Lanes * 4)
-	for lo := 0; lo < inner; lo += kSlice {
-		t.setSlice(lo)
-		t.blocks = uint64(min(kSlice, inner-lo) / Lanes)
-		for r := r0; r < r1; r += l.tileBlocks() {
-			t.w = ptr(a, (r*inner+lo)*Lanes)
-			l.matrixTile(&t, min(l.tileBlocks(), r1-r), c1-c0, func(c int) {
-				t.src, t.dst = ptr(b, (lo/Lanes*cols+c0+c)*Lanes), ptr(dst.data, dst.at(r, c0+c))
-			})
+	t := l.newMatrixTile(a.cols, dst.cols)
+	t.srcRow, t.srcLane = Lanes*4, 4
+	var turned matrix // a slice of bᵀ, [kSlice/16][cols][16]
+	if p.transposed {
+		buf := strips.get(kSlice * p.cols)
+		defer strips.put(buf)
+		turned = matrix{*buf, p.cols}
+	}
+	for lo, n := 0, 0; lo < p.inner; lo += n {
+		n = min(kSlice, p.inner-lo)
+		if n > Lanes {
+			n = n / Lanes * Lanes
+		}
+		src := p.right(b, lo, 0)
+		if p.transposed {
+			l.turn(turned, src, n, p.cols)
+			src = turned
+		}
+		t.setSlice(lo, add)
+		t.blocks, t.lanes = uint64(ceilDiv(n, Lanes)), uint64(min(n, Lanes))
+		t.srcBlock = uint64((src.cols - 1) * Lanes * 4)
+		for r, blocks := 0, 0; r < p.rows; r += blocks {
+			blocks = min(l.tileBlocks(), p.rows-r)
+			t.w = ptr(a.part(r, lo).data, 0)
+			t.cols = l.tileVectors(blocks)
+			var soon []float32
+			if r+blocks < p.rows {
+				soon = a.part(r+blocks, lo).data[:n*Lanes]
+			}
+			l.matrixRow(&t, src.data, dst.part(r, 0).data, soon, l.tileRows(blocks), p.cols)
 		}
 	}
+}
+
+// turn writes n columns of a matrix of cols rows as vectors of 16 columns, one for each row:
+//
+//	dst [⌈n/16⌉][cols][16]
+//	src [cols/16][n][16]
+func (l Level) turn(dst, src matrix, n, cols int) {
+	var rest [Lanes * Lanes]float32 // a block of fewer columns
+	for j := 0; j < cols; j += Lanes {
+		for k := 0; k < n; k += Lanes {
+			from := src.part(j/Lanes, k)
+			if n-k < Lanes {
+				copy(rest[:], from.data[:(n-k)*Lanes])
+				from = matrix{rest[:], Lanes}
+			}
+			l.mirror(dst.part(k/Lanes, j), from)
+		}
+	}
+}
+
+// matrixRow computes cols columns of the blocks of a tile, at most so many rows of the tile at
+// a time. src and dst hold the columns as neighbours. Every tile prefetches the source of the
+// next one. The first few prefetch soon, with which the next tiles multiply.
+func (l Level) matrixRow(t *tile, src, dst, soon []float32, most, cols int) {
+	parts := ceilDiv(cols, most)
+	run := func(col, rows, items int) {
+		t.rows, t.more = uint64(rows), uint64(items-1)
+		t.ahead, t.srcItem, t.dstItem = t.rows*Lanes*4, t.rows*Lanes*4, t.rows*Lanes*4
+		t.src, t.dst = ptr(src, col*Lanes), ptr(dst, col*Lanes)
+		l.runMatrixTile(t)
+	}
+	first := 0 // column of the tiles that do not prefetch soon
+	if soon != nil {
+		for i := range min(4, parts) {
+			lo, hi := share(cols, i, parts)
+			t.prefetch(soon, i, parts)
+			run(lo, hi-lo, 1)
+			first = hi
+		}
+		t.soon = nil
+		parts -= min(4, parts)
+	}
+	if parts == 0 {
+		return
+	}
+	rows, tall := (cols-first)/parts, (cols-first)%parts
+	if tall > 0 {
+		run(first, rows+1, tall)
+	}
+	run(first+tall*(rows+1), rows, parts-tall)
 }
 
 // newMatrixTile returns a tile whose vectors are the blocks of w [..][k][16], and whose
@@ -209,31 +352,34 @@ func (l Level) newMatrixTile(k, cols int) tile {
 
 var noOffset [1]offset
 
-// setSlice says whether the slice from lo starts the sums or goes on.
-func (t *tile) setSlice(lo int) {
+// tileVectors returns the columns of a tile of so many blocks.
+func (l Level) tileVectors(blocks int) uint64 {
+	vectors, _ := l.vectors()
+	return uint64(blocks * vectors)
+}
+
+// setSlice says whether the slice from lo starts the sums or goes on. It always goes on if
+// the product is added to dst.
+func (t *tile) setSlice(lo int, add bool) {
 	t.start = startZero
-	if lo > 0 {
+	if lo > 0 || add {
 		t.start = startDst
 	}
 }
 
-// matrixTile computes so many rows of a tile of so many blocks and one item; at sets its
-// operands for the rows from one on.
-func (l Level) matrixTile(t *tile, blocks, rows int, at func(row int)) {
-	vectors, bytes := l.vectors()
-	most := l.tileRows(blocks)
-	if most > 8 {
-		most = 8 // divides 16
-	}
-	t.cols = uint64(blocks * vectors)
-	for r := 0; r < rows; r += most {
-		t.rows = uint64(min(most, rows-r))
-		at(r)
-		l.tile(t)
-		if t.nan != 0 {
-			t.nan = 0
-			t.matrixSums(bytes)
+// runMatrixTile computes the items of a tile.
+func (l Level) runMatrixTile(t *tile) {
+	l.tile(t)
+	for t.nan != 0 {
+		t.nan = 0
+		t.skip(t.more - t.moreLeft)
+		_, bytes := l.vectors()
+		t.matrixSums(bytes)
+		if t.more == 0 {
+			return
 		}
+		t.skip(1)
+		l.tile(t)
 	}
 }
 

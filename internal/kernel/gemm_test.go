@@ -167,7 +167,7 @@ func TestGramPropagatesNaN(t *testing.T) {
 // Every element is its products added one after the other, at the vector levels without
 // rounding them first: to the bit, NaNs and infinities included.
 func TestProductOrder(t *testing.T) {
-	sizes := [][2]int{{20, kSlice - 1}, {33, kSlice + 1}, {130, 2*kSlice + 77}, {300, 16}}
+	sizes := [][2]int{{20, kSlice - 1}, {33, kSlice + 1}, {130, 2*kSlice + 77}, {300, 16}, {300, 40}}
 	for i := 1; i <= 130; i++ {
 		sizes = append(sizes, [2]int{i * 59 % 131, i}) // every number once, both ways
 	}
