@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"unsafe"
 )
@@ -12,19 +11,19 @@ import (
 // naiveWinograd is the input gradient by Winograd's algorithm: tile by tile and channel by
 // channel, with transforms that are checked on their own. Its sums run over all output
 // channels in ascending order.
-func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
+func naiveWinograd(c Conv, dx, dy, w []float32, add bool, f mulAdd) []float32 {
 	type line = [winogradSize * Lanes]float32
 	// both transforms the n rows of v, then the columns.
-	both := func(transform func(*winogradLines), v *line, n, in, out int) (y line) {
+	both := func(transform func(*winogradLines, mulAdd), v *line, n, in, out int) (y line) {
 		var half line
 		transform(&winogradLines{
 			src: unsafe.Pointer(v), dst: unsafe.Pointer(&half), srcNext: 64, dstNext: 64,
 			rows: 1, items: uint64(n), srcItem: uint64(in * 64), dstItem: uint64(out * 64),
-		})
+		}, f)
 		transform(&winogradLines{
 			src: unsafe.Pointer(&half), dst: unsafe.Pointer(&y), srcNext: uint64(out * 64), dstNext: uint64(out * 64),
 			rows: 1, items: uint64(out), srcItem: 64, dstItem: 64,
-		})
+		}, f)
 		return y
 	}
 	dst := make([]float32, len(dx))
@@ -50,7 +49,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 				copy(weights[co][(t%winogradIn*winogradIn+t/winogradIn)*Lanes:][:Lanes], u[t*Lanes:])
 			}
 		}
-		for f := range c.Frames {
+		for n := range c.Frames {
 			for y0 := 0; y0 < c.Hin; y0 += winogradTile {
 				for x0 := 0; x0 < c.Win; x0 += winogradTile {
 					var sums line
@@ -59,7 +58,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 						for i := range winogradSize {
 							y, x := y0-1+i%winogradIn, x0-1+i/winogradIn
 							if y >= 0 && y < c.Hin && x >= 0 && x < c.Win {
-								copy(d[i*Lanes:][:Lanes], dy[(((s*c.Frames+f)*c.Hin+y)*c.Win+x)*Lanes:])
+								copy(d[i*Lanes:][:Lanes], dy[(((s*c.Frames+n)*c.Hin+y)*c.Win+x)*Lanes:])
 							}
 						}
 						v := both(winogradDeltasPortable, &d, winogradIn, winogradIn, winogradIn)
@@ -69,7 +68,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 								at := (i%winogradIn*winogradIn + i/winogradIn) * Lanes
 								if x := v[at+co]; x != 0 {
 									for l := range Lanes {
-										sums[i*Lanes+l] = fma(x, u[i*Lanes+l], sums[i*Lanes+l])
+										sums[i*Lanes+l] = f(x, u[i*Lanes+l], sums[i*Lanes+l])
 									}
 								}
 							}
@@ -80,7 +79,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 						if y0+i/winogradTile >= c.Hin || x0+i%winogradTile >= c.Win {
 							continue
 						}
-						d := dst[(((b*c.Frames+f)*c.Hin+y0+i/winogradTile)*c.Win+x0+i%winogradTile)*Lanes:]
+						d := dst[(((b*c.Frames+n)*c.Hin+y0+i/winogradTile)*c.Win+x0+i%winogradTile)*Lanes:]
 						for l := range Lanes {
 							if add {
 								d[l] += y[i*Lanes+l]
@@ -99,8 +98,16 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 // The transforms are their twins, for any strides.
 func TestWinogradLines(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
-	for _, l := range Levels()[1:] {
-		for name, fn := range map[string][2]func(*winogradLines){
+	for _, l := range Levels() {
+		f := mulAdd(fma)
+		if l == Portable {
+			f = rounded
+		}
+		type pair struct {
+			routine func(*winogradLines)
+			twin    func(*winogradLines, mulAdd)
+		}
+		for name, fn := range map[string]pair{
 			"weights": {l.winogradWeights, winogradWeightsPortable},
 			"deltas":  {l.winogradDeltas, winogradDeltasPortable},
 			"sums":    {l.winogradSums, winogradSumsPortable},
@@ -126,9 +133,9 @@ func TestWinogradLines(t *testing.T) {
 				asked := a
 				got, want := append([]float32(nil), before...), append([]float32(nil), before...)
 				a.src, a.dst = ptr(src, 0), ptr(got, 0)
-				fn[0](&a)
+				fn.routine(&a)
 				asked.src, asked.dst = ptr(src, 0), ptr(want, 0)
-				fn[1](&asked)
+				fn.twin(&asked, f)
 				equalBits(t, fmt.Sprintf("%v %s, %+v", l, name, asked), got, want)
 			}
 		}
@@ -174,22 +181,22 @@ func winogradError(c Conv, o *operands) (winograd, direct, winogradSigns, direct
 	}
 	ConvInputGrad(dx, o.dy, o.w, nil, c, false, 2)
 	winograd, winogradSigns = compare()
-	convInputGradPortable(dx, o.dy, o.w, c, false, 2)
+	Portable.convInputGradTiles(dx, o.dy, o.w, &c, false, 2)
 	direct, directSigns = compare()
 	return winograd, direct, winogradSigns, directSigns
 }
 
 // The error is of the order of the direct sum's.
 func TestWinogradError(t *testing.T) {
-	if runtime.GOARCH == "arm64" {
-		t.Skip("NEON has no transforms")
-	}
 	for _, a := range [][8]int{{2, 64, 32, 32, 64, 3, 1, 1}, {3, 128, 8, 8, 256, 3, 1, 1}, {4, 256, 4, 4, 512, 3, 1, 1}} {
 		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
-		if !c.winograd() {
+		if !Portable.winograd(&c) {
 			t.Fatalf("%v is not for Winograd's algorithm", c)
 		}
-		for _, l := range Levels()[1:] {
+		for _, l := range Levels() {
+			if l == NEON {
+				continue // has no transforms
+			}
 			at(t, l, func() {
 				w, d, ws, ds := winogradError(c, newOperands(c, 1, 4))
 				t.Logf("%v at %v: error %.2g, direct %.2g; signs %.2g, direct %.2g", c, l, w, d, ws, ds)
@@ -206,7 +213,7 @@ func TestWinogradError(t *testing.T) {
 func TestWinogradBatch(t *testing.T) {
 	for _, a := range [][8]int{{170, 368, 4, 4, 400, 3, 1, 1}, {24, 64, 18, 20, 64, 3, 1, 1}} {
 		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
-		for _, l := range Levels()[1:] {
+		for _, l := range Levels() {
 			at(t, l, func() {
 				o := newOperands(c, 1, 6)
 				dx := make([]float32, len(o.dx))

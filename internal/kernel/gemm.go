@@ -60,14 +60,20 @@ func Gram(dst, w []float32, rowBlocks, cols, threads int) {
 
 // gramPortable computes blocks (i, j), j ≤ i.
 func gramPortable(dst, w []float32, n, cols, i0, i1, j0, j1 int) {
-	for i := i0; i < i1; i++ {
-		for j := j0; j < min(i+1, j1); j++ {
-			d := dst[(i*n+j)*Lanes*Lanes:][:Lanes*Lanes] // [row of block j][row of block i]
-			clear(d)
-			wi, wj := w[i*cols*Lanes:][:cols*Lanes], w[j*cols*Lanes:][:cols*Lanes]
-			for k := 0; k < len(wi); k += Lanes {
-				for b, v := range (*[Lanes]float32)(wj[k:]) {
-					axpy16(d[b*Lanes:], v, wi[k:])
+	var list [kSlice]term
+	for lo := 0; lo < cols; lo += kSlice {
+		slice := list[:min(kSlice, cols-lo)]
+		for j := j0; j < min(i1, j1); j++ {
+			for b := range Lanes {
+				for k := range slice {
+					slice[k] = term{int32(k * Lanes * 4), w[(j*cols+lo+k)*Lanes+b]}
+				}
+				for i := max(i0, j); i < i1; i++ {
+					d := (*[Lanes]float32)(dst[((i*n+j)*Lanes+b)*Lanes:]) // row b of block j, by rows of block i
+					if lo == 0 {
+						clear(d[:])
+					}
+					addProducts(d, ptr(w, (i*cols+lo)*Lanes), slice)
 				}
 			}
 		}
@@ -155,16 +161,21 @@ func (s *strip) at(row, col int) int { return (row*s.cols + col - s.first) * Lan
 
 // matMulPortable computes columns c0 to c1 of blocks r0 to r1.
 func matMulPortable(dst strip, a, b []float32, innerBlocks, cols, r0, r1, c0, c1 int) {
-	for r := r0; r < r1; r++ {
-		d := dst.data[dst.at(r, c0):][:(c1-c0)*Lanes]
-		clear(d)
-		for q := range innerBlocks {
-			src := b[(q*cols+c0)*Lanes:][:len(d)]
-			for l := range Lanes {
-				col := a[((r*innerBlocks+q)*Lanes+l)*Lanes:][:Lanes]
-				for k := 0; k < len(d); k += Lanes {
-					axpy16(d[k:], src[k+l], col)
+	var list [kSlice]term
+	inner := innerBlocks * Lanes
+	for lo := 0; lo < inner; lo += kSlice {
+		slice := list[:min(kSlice, inner-lo)]
+		for c := c0; c < c1; c++ {
+			for i := range slice {
+				k := lo + i
+				slice[i] = term{int32(i * Lanes * 4), b[(k/Lanes*cols+c)*Lanes+k%Lanes]}
+			}
+			for r := r0; r < r1; r++ {
+				d := (*[Lanes]float32)(dst.data[dst.at(r, c):])
+				if lo == 0 {
+					clear(d[:])
 				}
+				addProducts(d, ptr(a, (r*inner+lo)*Lanes), slice)
 			}
 		}
 	}
