@@ -76,7 +76,7 @@ func (v *Value) Spikes() *tensor.Spikes {
 }
 
 // AllowWinograd lets convolutions that read v use Winograd's algorithm in the forward pass, where
-// the input gradient uses it: at AVX2 and AVX-512, with a 3×3 window, stride 1, padding 1 and at
+// the input gradient uses it: at all levels but NEON, with a 3×3 window, stride 1, padding 1 and at
 // least 64 channels on both sides. So do those that read a pooling or a dropout of v. Rounding
 // errors are then about twice as large, and the instruction sets differ by more than the rounding
 // of a product. It is for networks without spikes, such as the ReLU network of snn.CBA: a potential

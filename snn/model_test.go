@@ -416,12 +416,13 @@ func TestEvaluateInParts(t *testing.T) {
 	}
 }
 
-// Chunks cover the images once, in a network of few parameters side by side.
+// Chunks cover the images once, in a network of few parameters side by side. One chunk alone has all
+// threads.
 func TestParts(t *testing.T) {
 	for _, c := range []struct {
 		hidden, n, steps, parts, threads int
 	}{
-		{0, 1, 4, 1, 1}, {0, 8, 4, 1, 1}, {0, 9, 4, 2, 1}, {0, 70, 4, 9, 1}, {0, 3, 32, 3, 1}, {0, 64, 1, 2, 1},
+		{0, 1, 4, 1, 2}, {0, 8, 4, 1, 2}, {0, 9, 4, 2, 1}, {0, 70, 4, 9, 1}, {0, 3, 32, 3, 1}, {0, 64, 1, 2, 1},
 		{0, 8, 33, 3, 2}, {0, 3, 1000, 3, 2},
 		{manyParams, 1, 4, 1, 2}, {manyParams, 32, 4, 1, 2}, {manyParams, 70, 4, 3, 2}, {manyParams, 3, 1000, 3, 2},
 	} {

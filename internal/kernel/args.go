@@ -95,7 +95,7 @@ type gather struct {
 type scatter3 struct {
 	masks, w, dst, bias, x unsafe.Pointer
 	frames, height, width  uint64
-	blocks                 uint64 // 1, or 2 at AVX-512
+	blocks                 uint64 // 1; up to 2 at AVX-512, up to 4 at the portable level
 	wBlock, dstBlock       uint64
 	xPixel                 uint64
 

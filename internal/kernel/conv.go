@@ -41,7 +41,7 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 }
 
 // CanLeaveOut reports whether ConvInputGrad skips elements that are not needed.
-func (c *Conv) CanLeaveOut() bool { return c.same3() && !c.winograd() }
+func (c *Conv) CanLeaveOut() bool { return c.same3() && !CurrentLevel().winograd(c) }
 
 // ConvSpikes computes the convolution dst = bias + w∗s of spikes s. It panics if a slice is
 // too short, as all convolutions do.
@@ -51,11 +51,9 @@ func (c *Conv) CanLeaveOut() bool { return c.same3() && !c.winograd() }
 //	bias [⌈Cout/16⌉][16], or nil for none
 func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads int) {
 	c.check("ConvSpikes", len(s)*Lanes, len(dst), len(w), bias)
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		l.convSpikes(dst, s, w, bias, c.flat(), threads)
-		return
+	if c.Frames > 0 {
+		CurrentLevel().convSpikes(dst, s, w, bias, c.flat(), threads)
 	}
-	convSpikesPortable(dst, s, w, bias, c, threads)
 }
 
 // ConvDense computes the convolution dst = bias + w∗x of dense x. dst and bias are as in
@@ -64,18 +62,16 @@ func ConvSpikes(dst []float32, s []uint16, w, bias []float32, c Conv, threads in
 //	x [⌈Cin/16⌉][Frames][Hin·Win][16]
 func ConvDense(dst, x, w, bias []float32, c Conv, threads int) {
 	c.check("ConvDense", len(x), len(dst), len(w), bias)
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		l.convDense(dst, x, w, bias, c.flat(), threads)
-		return
+	if c.Frames > 0 {
+		CurrentLevel().convDense(dst, x, w, bias, c.flat(), threads)
 	}
-	convDensePortable(dst, x, w, bias, c, threads)
 }
 
 // ConvDenseWinograd is ConvDense for results that no spike depends on. For large convolutions
-// with a 3×3 window, it uses Winograd's algorithm at AVX2 and AVX-512, as ConvInputGrad does and
+// with a 3×3 window, it uses Winograd's algorithm at all levels but NEON, as ConvInputGrad does and
 // with such errors. Otherwise its bits are those of ConvDense.
 func ConvDenseWinograd(dst, x, w, bias []float32, c Conv, threads int) {
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 && c.winograd() {
+	if l := CurrentLevel(); c.Frames > 0 && l.winograd(&c) {
 		c.check("ConvDenseWinograd", len(x), len(dst), len(w), bias)
 		l.convDenseWinograd(dst, x, w, bias, &c, threads)
 		return
@@ -87,14 +83,14 @@ func ConvDenseWinograd(dst, x, w, bias []float32, c Conv, threads int) {
 // whose input is dy, and its sums run in that convolution's order. Lanes of missing
 // channels get zero if dy is finite; otherwise their content is undefined.
 //
-// At AVX2 and AVX-512, large convolutions with a 3×3 window, stride 1 and padding 1 use
+// At all levels but NEON, large convolutions with a 3×3 window, stride 1 and padding 1 use
 // Winograd's algorithm. Its rounding errors are about twice those of the sums. Where the exact
 // gradient is zero although deltas near by are not, it may give a number of the size of these
 // errors.
 //
 // need says which elements of dx the caller uses: those whose bit is set, or all if need is
-// nil. The other elements may be left out. At all levels but portable, for the geometries of
-// [Conv.CanLeaveOut], they are. The sum of each group of 64 output channels is then formed
+// nil. The other elements may be left out. For the geometries of [Conv.CanLeaveOut] they are. The
+// sum of each group of 64 output channels is then formed
 // on its own, lane by lane, as in [sampled3Portable]. The sums of the groups are added. This
 // order does not depend on the bits of need.
 //
@@ -106,11 +102,9 @@ func ConvInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads
 	if need != nil {
 		c.check("ConvInputGrad", len(need)*Lanes, len(dy), len(w), nil)
 	}
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		l.convInputGrad(dx, dy, w, need, c.flat(), add, threads)
-		return
+	if c.Frames > 0 {
+		CurrentLevel().convInputGrad(dx, dy, w, need, c.flat(), add, threads)
 	}
-	convInputGradPortable(dx, dy, w, c, add, threads)
 }
 
 // ConvWeightGradSpikes computes dw = Σ dy⊗s, or adds it to dw if add is set. The sum is
@@ -118,21 +112,23 @@ func ConvInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads
 // of weights.
 func ConvWeightGradSpikes(dw []float32, s []uint16, dy []float32, c Conv, add bool, threads int) {
 	c.check("ConvWeightGradSpikes", len(s)*Lanes, len(dy), len(dw), nil)
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		l.convWeightGradSpikes(dw, s, dy, c.flat(), add, threads)
-		return
+	switch {
+	case c.Frames > 0:
+		CurrentLevel().convWeightGradSpikes(dw, s, dy, c.flat(), add, threads)
+	case !add:
+		clear(dw[:c.WeightLen()])
 	}
-	convWeightGradSpikesPortable(dw, s, dy, c, add, threads)
 }
 
 // ConvWeightGradDense is ConvWeightGradSpikes for a dense input x.
 func ConvWeightGradDense(dw, x, dy []float32, c Conv, add bool, threads int) {
 	c.check("ConvWeightGradDense", len(x), len(dy), len(dw), nil)
-	if l := CurrentLevel(); l > Portable && c.Frames > 0 {
-		l.convWeightGradDense(dw, x, dy, c.flat(), add, threads)
-		return
+	switch {
+	case c.Frames > 0:
+		CurrentLevel().convWeightGradDense(dw, x, dy, c.flat(), add, threads)
+	case !add:
+		clear(dw[:c.WeightLen()])
 	}
-	convWeightGradDensePortable(dw, x, dy, c, add, threads)
 }
 
 // ConvBiasGrad computes db = scale·Σ dy, or adds it to db if add is set. The sum is over
@@ -189,27 +185,6 @@ func add16(dst, src []float32) {
 	d[13] += s[13]
 	d[14] += s[14]
 	d[15] += s[15]
-}
-
-// axpy16 rounds its products before it adds them, on every architecture.
-func axpy16(dst []float32, a float32, src []float32) {
-	d, s := (*[Lanes]float32)(dst), (*[Lanes]float32)(src)
-	d[0] += float32(a * s[0])
-	d[1] += float32(a * s[1])
-	d[2] += float32(a * s[2])
-	d[3] += float32(a * s[3])
-	d[4] += float32(a * s[4])
-	d[5] += float32(a * s[5])
-	d[6] += float32(a * s[6])
-	d[7] += float32(a * s[7])
-	d[8] += float32(a * s[8])
-	d[9] += float32(a * s[9])
-	d[10] += float32(a * s[10])
-	d[11] += float32(a * s[11])
-	d[12] += float32(a * s[12])
-	d[13] += float32(a * s[13])
-	d[14] += float32(a * s[14])
-	d[15] += float32(a * s[15])
 }
 
 var floats lender[float32]

@@ -182,7 +182,7 @@ func BenchmarkWinograd(b *testing.B) {
 	} {
 		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
 		b.Run(c.String(), func(b *testing.B) {
-			if l == Portable || !c.winograd() {
+			if l == Portable || !l.winograd(&c) {
 				b.Skip("not by Winograd's algorithm")
 			}
 			o, half := newOperands(c, .40, 2), newOperands(c, .50, 2)

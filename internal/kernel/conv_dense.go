@@ -8,8 +8,11 @@ import (
 
 // tileBlocks returns the number of blocks of 16 channels of the level's largest tile.
 func (l Level) tileBlocks() int {
-	if l == AVX512 {
+	switch l {
+	case AVX512:
 		return 3
+	case Portable:
+		return 4 // share a list
 	}
 	return 1
 }

@@ -14,16 +14,16 @@ const maxTransposed = 512
 // input channels, vectors of channels would be mostly padding. In a linear layer, to
 // transpose the weights would take long. In both cases the weights are the scalars of a tile,
 // and a vector holds the deltas of 16 pixels or of 16 rows (8 at AVX2). The order of sums is
-// the same.
+// the same. Portable Go has no vectors and needs neither.
 func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	switch {
-	case c.winograd():
+	case l.winograd(&c):
 		l.convInputGradWinograd(dx, dy, w, &c, add, threads)
 	case need != nil && c.CanLeaveOut():
 		l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
-	case c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
+	case l > Portable && c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
 		l.convInputGradImage(dx, dy, w, &c, add, threads)
-	case c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 &&
+	case l > Portable && c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 &&
 		c.Frames <= maxTransposed && c.BlocksOut() >= 8: // sums long enough to be worth it
 		l.convInputGradRows(dx, dy, w, &c, add, threads)
 	case c.same3() && l.sparse(dy, c.Cout):

@@ -125,7 +125,12 @@ func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, 
 func (l Level) runSampled3(a *sampled3) {
 	rest := *a
 	l.sampled3(a)
-	if a.nan != 0 {
-		sampled3Portable(&rest)
+	if a.nan == 0 {
+		return
 	}
+	multiply := mulAdd(fma)
+	if l == Portable {
+		multiply = rounded
+	}
+	sampled3With(&rest, multiply)
 }

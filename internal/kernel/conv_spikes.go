@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"math"
 	"math/bits"
 	"sync"
 	"unsafe"
@@ -158,8 +157,8 @@ func frameParts(frames, tiles, bytes, threads int) int {
 	return min(frames, max(ceilDiv(manyUnits(threads), tiles), frames*bytes>>17))
 }
 
-// noBias is the start of the sums of two blocks if there is no bias.
-var noBias [2 * Lanes]float32
+// noBias is the start of the sums of a tile of scatter3 if there is no bias.
+var noBias [4 * Lanes]float32
 
 // scatter3 sends the events of the frames from, …, to−1 through a 3×3 window. Events are
 // spikes if x is nil, or values that are not zero.
@@ -170,6 +169,9 @@ func (l Level) scatter3(dst []float32, m []uint64, x, w, bias []float32, c *Conv
 	tile := 1
 	if l == AVX512 && (c.Cin <= 32 || few(m)) {
 		tile = 2 // the weights of both, or those in use, fit L1
+	}
+	if l == Portable {
+		tile = 4 // share a list
 	}
 	tiles := ceilDiv(c.BlocksOut(), tile)
 	parts := frameParts(to-from, tiles, c.Hin*c.Win*64*tile, threads)
@@ -246,8 +248,12 @@ func few(m []uint64) bool {
 // sparse reports whether x has so many zeros that a 3×3 window is faster event by event than
 // as a dense product. It looks at a sample of blocks. An event costs a little more than a
 // dense channel. A pixel costs about as much as 12 channels besides, whatever its number of
-// events; at AVX2 as much as 5, since channels cost more there.
+// events; at AVX2 as much as 5, since channels cost more there. Portable Go is faster event by
+// event whatever the number of zeros.
 func (l Level) sparse(x []float32, channels int) bool {
+	if l == Portable {
+		return true
+	}
 	pixel := 12
 	if l == AVX2 {
 		pixel = 5
@@ -258,8 +264,7 @@ func (l Level) sparse(x []float32, channels int) bool {
 	for i := 0; i < n; i += step {
 		seen++
 		for _, v := range (*[Lanes]float32)(x[i*Lanes:]) {
-			u := math.Float32bits(v) << 1
-			events += int((u | -u) >> 31) // 1 if v is not zero, without a branch
+			events += int(notZero(v))
 		}
 	}
 	perPixel := float64(events) / float64(seen) * float64(blocks(channels))

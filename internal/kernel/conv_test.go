@@ -186,10 +186,6 @@ func newOperands(c Conv, density float64, seed uint64) *operands {
 
 // The oracles below are the sums of doc.go, element by element.
 
-type mulAdd func(x, y, z float32) float32
-
-func unfused(x, y, z float32) float32 { return float32(x*y) + z }
-
 // weight returns the index of a weight's lane 0.
 func (c *Conv) weight(ob, ci, ky, kx int) int {
 	return ((ob*c.BlocksIn()*Lanes+ci)*c.KH*c.KW + ky*c.KW + kx) * Lanes
@@ -268,7 +264,7 @@ func naiveInputGrad(c Conv, dx, dy, w []float32, add bool, f mulAdd) []float32 {
 
 // naiveInputGradWhere is the gradient where it is needed, in the order of sums that a
 // 3×3 window has then; elsewhere it is zero, or what dx was.
-func naiveInputGradWhere(c Conv, dx, dy, w []float32, need []uint16, add bool) []float32 {
+func naiveInputGradWhere(c Conv, dx, dy, w []float32, need []uint16, add bool, f mulAdd) []float32 {
 	dst := make([]float32, len(dx))
 	if add {
 		copy(dst, dx)
@@ -289,7 +285,7 @@ func naiveInputGradWhere(c Conv, dx, dy, w []float32, need []uint16, add bool) [
 					}
 					for l, v := range dy[(((b*c.Frames+n)*c.Hout+oy)*c.Wout+ox)*Lanes:][:Lanes] {
 						if v != 0 {
-							s[l] = fma(v, w[c.weight(b, block*Lanes+i%Lanes, t/3, t%3)+l], s[l])
+							s[l] = f(v, w[c.weight(b, block*Lanes+i%Lanes, t/3, t%3)+l], s[l])
 						}
 					}
 				}
@@ -379,8 +375,8 @@ func guardedConv(t *testing.T, v []float32, fn func(dst []float32)) []float32 {
 func checkConv(t *testing.T, o *operands, threads int) {
 	t.Helper()
 	f := mulAdd(fma)
-	if CurrentLevel() == Portable {
-		f = unfused
+	if CurrentLevel() == Portable || MaxLevel() == Portable {
+		f = rounded
 	}
 	nan := float32(math.NaN())
 	c := o.c
@@ -394,16 +390,16 @@ func checkConv(t *testing.T, o *operands, threads int) {
 		equalBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }),
 			naiveForward(c, o.x, o.w, bias, f))
 		want := naiveForward(c, o.x, o.w, bias, f)
-		if c.winograd() && CurrentLevel() > Portable {
-			want = naiveForwardWinograd(c, o.x, o.w, bias)
+		if CurrentLevel().winograd(&c) {
+			want = naiveForwardWinograd(c, o.x, o.w, bias, f)
 		}
 		equalBits(t, "ConvDenseWinograd", guardedConv(t, garbage, func(dst []float32) { ConvDenseWinograd(dst, o.x, o.w, bias, c, threads) }), want)
 	}
 	for _, add := range []bool{false, true} {
 		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })
 		want := naiveInputGrad(c, o.dx, o.dy, o.w, add, f)
-		if c.winograd() && CurrentLevel() > Portable {
-			want = naiveWinograd(c, o.dx, o.dy, o.w, add)
+		if CurrentLevel().winograd(&c) {
+			want = naiveWinograd(c, o.dx, o.dy, o.w, add, f)
 		}
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
@@ -411,8 +407,8 @@ func checkConv(t *testing.T, o *operands, threads int) {
 		}
 		equalBits(t, "ConvInputGrad", dx, want)
 		dx = guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, o.s, c, add, threads) })
-		if c.CanLeaveOut() && CurrentLevel() > Portable {
-			want = naiveInputGradWhere(c, o.dx, o.dy, o.w, o.s, add)
+		if c.CanLeaveOut() {
+			want = naiveInputGradWhere(c, o.dx, o.dy, o.w, o.s, add, f)
 		} else if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 		}
@@ -470,9 +466,7 @@ func TestConvInParts(t *testing.T) {
 	}
 	for _, c := range []Conv{images, weights} {
 		for _, l := range Levels() {
-			if l > Portable {
-				at(t, l, func() { checkConv(t, newOperands(c, .1, 7), 2) })
-			}
+			at(t, l, func() { checkConv(t, newOperands(c, .1, 7), 2) })
 		}
 	}
 }

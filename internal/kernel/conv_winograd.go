@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"runtime"
 	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -64,41 +63,41 @@ func (a *winogradLines) each(in int, fn func(v *[winogradIn]float32, dst func(i 
 	}
 }
 
-// winogradWeightsPortable multiplies lines of three values by G.
-func winogradWeightsPortable(a *winogradLines) {
+// winogradWeightsPortable multiplies lines of three values by G. The assembly uses fma, portable Go rounded.
+func winogradWeightsPortable(a *winogradLines, f mulAdd) {
 	k := &weightFactors
 	a.each(3, func(v *[winogradIn]float32, dst func(int) *float32) {
 		*dst(0), *dst(5) = k[0]*v[0], v[2]
 		for i := range 2 {
 			k := k[3*i:]
-			even := fma(k[3], v[2], k[1]*v[0])
-			*dst(2*i + 1), *dst(2*i + 2) = fma(k[2], v[1], even), fma(-k[2], v[1], even)
+			even := f(k[3], v[2], k[1]*v[0])
+			*dst(2*i + 1), *dst(2*i + 2) = f(k[2], v[1], even), f(-k[2], v[1], even)
 		}
 	})
 }
 
-// winogradDeltasPortable multiplies lines of six values by Bᵀ.
-func winogradDeltasPortable(a *winogradLines) {
+// winogradDeltasPortable multiplies lines of six values by Bᵀ, in the same way.
+func winogradDeltasPortable(a *winogradLines, f mulAdd) {
 	k := &deltaFactors
 	a.each(6, func(v *[winogradIn]float32, dst func(int) *float32) {
-		*dst(0), *dst(5) = fma(k[5], v[0], fma(-k[4], v[2], v[4])), fma(k[5], v[1], fma(-k[4], v[3], v[5]))
+		*dst(0), *dst(5) = f(k[5], v[0], f(-k[4], v[2], v[4])), f(k[5], v[1], f(-k[4], v[3], v[5]))
 		for i := range 2 {
-			even, odd := fma(-k[3-i], v[2], v[4]), fma(-k[3-i], v[1], v[3])
-			*dst(2*i + 1), *dst(2*i + 2) = fma(k[i], odd, even), fma(-k[i], odd, even)
+			even, odd := f(-k[3-i], v[2], v[4]), f(-k[3-i], v[1], v[3])
+			*dst(2*i + 1), *dst(2*i + 2) = f(k[i], odd, even), f(-k[i], odd, even)
 		}
 	})
 }
 
 // winogradSumsPortable multiplies lines of six values by Aᵀ, and adds them to dst if add is set.
-func winogradSumsPortable(a *winogradLines) {
+func winogradSumsPortable(a *winogradLines, f mulAdd) {
 	k := &sumFactors
 	a.each(6, func(v *[winogradIn]float32, dst func(int) *float32) {
 		even, odd := [2]float32{v[1] + v[2], v[3] + v[4]}, [2]float32{v[1] - v[2], v[3] - v[4]}
 		for i, y := range [winogradTile]float32{
 			(v[0] + even[0]) + even[1],
-			fma(k[1], odd[1], k[0]*odd[0]),
-			fma(k[3], even[1], k[2]*even[0]),
-			fma(k[5], odd[1], fma(k[4], odd[0], v[5])),
+			f(k[1], odd[1], k[0]*odd[0]),
+			f(k[3], even[1], k[2]*even[0]),
+			f(k[5], odd[1], f(k[4], odd[0], v[5])),
 		} {
 			if a.add != 0 {
 				y += *dst(i)
@@ -108,12 +107,12 @@ func winogradSumsPortable(a *winogradLines) {
 	})
 }
 
-// winograd reports whether the input gradient is computed by Winograd's algorithm, at AVX2 and
-// AVX-512, and so is ConvDenseWinograd. NEON has no transforms. It depends on the shapes of a
-// frame alone, so that an image's results do not depend on its batch.
-func (c *Conv) winograd() bool {
+// winograd reports whether the input gradient is computed by Winograd's algorithm, and so is
+// ConvDenseWinograd. NEON has no transforms. Otherwise it depends on the shapes of a frame alone, so
+// that an image's results do not depend on its batch.
+func (l Level) winograd(c *Conv) bool {
 	const least = 64 // channels
-	if runtime.GOARCH == "arm64" || !c.same3() || c.Cin < least || c.Cout < least {
+	if l == NEON || !c.same3() || c.Cin < least || c.Cout < least {
 		return false
 	}
 	tiles := ceilDiv(c.Hin, winogradTile) * ceilDiv(c.Win, winogradTile)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 	"unsafe"
 )
@@ -12,19 +11,19 @@ import (
 // naiveWinograd is the input gradient by Winograd's algorithm: tile by tile and channel by
 // channel, with transforms that are checked on their own. Its sums run over all output
 // channels in ascending order.
-func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
+func naiveWinograd(c Conv, dx, dy, w []float32, add bool, f mulAdd) []float32 {
 	type line = [winogradSize * Lanes]float32
 	// both transforms the n rows of v, then the columns.
-	both := func(transform func(*winogradLines), v *line, n, in, out int) (y line) {
+	both := func(transform func(*winogradLines, mulAdd), v *line, n, in, out int) (y line) {
 		var half line
 		transform(&winogradLines{
 			src: unsafe.Pointer(v), dst: unsafe.Pointer(&half), srcNext: 64, dstNext: 64,
 			rows: 1, items: uint64(n), srcItem: uint64(in * 64), dstItem: uint64(out * 64),
-		})
+		}, f)
 		transform(&winogradLines{
 			src: unsafe.Pointer(&half), dst: unsafe.Pointer(&y), srcNext: uint64(out * 64), dstNext: uint64(out * 64),
 			rows: 1, items: uint64(out), srcItem: 64, dstItem: 64,
-		})
+		}, f)
 		return y
 	}
 	dst := make([]float32, len(dx))
@@ -50,7 +49,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 				copy(weights[co][(t%winogradIn*winogradIn+t/winogradIn)*Lanes:][:Lanes], u[t*Lanes:])
 			}
 		}
-		for f := range c.Frames {
+		for n := range c.Frames {
 			for y0 := 0; y0 < c.Hin; y0 += winogradTile {
 				for x0 := 0; x0 < c.Win; x0 += winogradTile {
 					var sums line
@@ -59,7 +58,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 						for i := range winogradSize {
 							y, x := y0-1+i%winogradIn, x0-1+i/winogradIn
 							if y >= 0 && y < c.Hin && x >= 0 && x < c.Win {
-								copy(d[i*Lanes:][:Lanes], dy[(((s*c.Frames+f)*c.Hin+y)*c.Win+x)*Lanes:])
+								copy(d[i*Lanes:][:Lanes], dy[(((s*c.Frames+n)*c.Hin+y)*c.Win+x)*Lanes:])
 							}
 						}
 						v := both(winogradDeltasPortable, &d, winogradIn, winogradIn, winogradIn)
@@ -69,7 +68,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 								at := (i%winogradIn*winogradIn + i/winogradIn) * Lanes
 								if x := v[at+co]; x != 0 {
 									for l := range Lanes {
-										sums[i*Lanes+l] = fma(x, u[i*Lanes+l], sums[i*Lanes+l])
+										sums[i*Lanes+l] = f(x, u[i*Lanes+l], sums[i*Lanes+l])
 									}
 								}
 							}
@@ -80,7 +79,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 						if y0+i/winogradTile >= c.Hin || x0+i%winogradTile >= c.Win {
 							continue
 						}
-						d := dst[(((b*c.Frames+f)*c.Hin+y0+i/winogradTile)*c.Win+x0+i%winogradTile)*Lanes:]
+						d := dst[(((b*c.Frames+n)*c.Hin+y0+i/winogradTile)*c.Win+x0+i%winogradTile)*Lanes:]
 						for l := range Lanes {
 							if add {
 								d[l] += y[i*Lanes+l]
@@ -98,7 +97,7 @@ func naiveWinograd(c Conv, dx, dy, w []float32, add bool) []float32 {
 
 // naiveForwardWinograd is the forward convolution by Winograd's algorithm. It is the input
 // gradient of a convolution whose channels are exchanged and whose windows are turned around.
-func naiveForwardWinograd(c Conv, x, w, bias []float32) []float32 {
+func naiveForwardWinograd(c Conv, x, w, bias []float32, f mulAdd) []float32 {
 	turned := c
 	turned.Cin, turned.Cout = c.Cout, c.Cin
 	wt := make([]float32, turned.WeightLen())
@@ -115,14 +114,22 @@ func naiveForwardWinograd(c Conv, x, w, bias []float32) []float32 {
 			fill(dst[b*c.Frames*c.Hout*c.Wout*Lanes:][:c.Frames*c.Hout*c.Wout*Lanes], bias, b)
 		}
 	}
-	return naiveWinograd(turned, dst, x, wt, bias != nil)
+	return naiveWinograd(turned, dst, x, wt, bias != nil, f)
 }
 
 // The transforms are their twins, for any strides.
 func TestWinogradLines(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
-	for _, l := range Levels()[1:] {
-		for name, fn := range map[string][2]func(*winogradLines){
+	for _, l := range Levels() {
+		f := mulAdd(fma)
+		if l == Portable {
+			f = rounded
+		}
+		type pair struct {
+			routine func(*winogradLines)
+			twin    func(*winogradLines, mulAdd)
+		}
+		for name, fn := range map[string]pair{
 			"weights": {l.winogradWeights, winogradWeightsPortable},
 			"deltas":  {l.winogradDeltas, winogradDeltasPortable},
 			"sums":    {l.winogradSums, winogradSumsPortable},
@@ -148,9 +155,9 @@ func TestWinogradLines(t *testing.T) {
 				asked := a
 				got, want := append([]float32(nil), before...), append([]float32(nil), before...)
 				a.src, a.dst = ptr(src, 0), ptr(got, 0)
-				fn[0](&a)
+				fn.routine(&a)
 				asked.src, asked.dst = ptr(src, 0), ptr(want, 0)
-				fn[1](&asked)
+				fn.twin(&asked, f)
 				equalBits(t, fmt.Sprintf("%v %s, %+v", l, name, asked), got, want)
 			}
 		}
@@ -210,9 +217,9 @@ func winogradError(c Conv, o *operands, forward bool) (winograd, direct, winogra
 	}
 	winograd, winogradSigns = compare()
 	if forward {
-		convDensePortable(got, o.x, o.w, nil, c, 2)
+		Portable.convDense(got, o.x, o.w, nil, c, 2)
 	} else {
-		convInputGradPortable(got, o.dy, o.w, c, false, 2)
+		Portable.convInputGradTiles(got, o.dy, o.w, &c, false, 2)
 	}
 	direct, directSigns = compare()
 	return winograd, direct, winogradSigns, directSigns
@@ -220,15 +227,15 @@ func winogradError(c Conv, o *operands, forward bool) (winograd, direct, winogra
 
 // The error is of the order of the direct sum's.
 func TestWinogradError(t *testing.T) {
-	if runtime.GOARCH == "arm64" {
-		t.Skip("NEON has no transforms")
-	}
 	for _, a := range [][8]int{{2, 64, 32, 32, 64, 3, 1, 1}, {3, 128, 8, 8, 256, 3, 1, 1}, {4, 256, 4, 4, 512, 3, 1, 1}} {
 		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
-		if !c.winograd() {
+		if !Portable.winograd(&c) {
 			t.Fatalf("%v is not for Winograd's algorithm", c)
 		}
-		for _, l := range Levels()[1:] {
+		for _, l := range Levels() {
+			if l == NEON {
+				continue // has no transforms
+			}
 			for _, forward := range []bool{false, true} {
 				o, name := newOperands(c, 1, 4), "gradient"
 				if forward {
@@ -255,7 +262,7 @@ func TestWinogradBatch(t *testing.T) {
 		o := newOperands(c, 1, 6)
 		gradient := func(dst, src []float32, c Conv, threads int) { ConvInputGrad(dst, src, o.w, nil, c, false, threads) }
 		output := func(dst, src []float32, c Conv, threads int) { ConvDenseWinograd(dst, src, o.w, o.bias, c, threads) }
-		for _, l := range Levels()[1:] {
+		for _, l := range Levels() {
 			at(t, l, func() {
 				framesAlone(t, fmt.Sprintf("%v at %v, gradient", c, l), c, o.dy, len(o.dx), gradient)
 				framesAlone(t, fmt.Sprintf("%v at %v, output", c, l), c, o.x, len(o.dst), output)

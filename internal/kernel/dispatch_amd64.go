@@ -65,7 +65,7 @@ func (l Level) scatterValues3(a *scatter3) {
 	case AVX2:
 		scatterValues3AVX2(a)
 	default:
-		scatterValues3Portable(a)
+		scatterValues3Rounded(a)
 	}
 }
 
@@ -87,7 +87,7 @@ func (l Level) outerValues3(a *outer3) {
 	case AVX2:
 		outerValues3AVX2(a)
 	default:
-		outerValues3Portable(a)
+		outerValues3Rounded(a)
 	}
 }
 
@@ -135,13 +135,13 @@ func (l Level) sampled3(a *sampled3) {
 	case AVX2:
 		sampled3AVX2(a)
 	default:
-		sampled3Portable(a)
+		sampled3Rounded(a)
 	}
 }
 
 func (l Level) winogradWeights(a *winogradLines) {
 	if l == Portable {
-		winogradWeightsPortable(a)
+		winogradWeightsRounded(a)
 		return
 	}
 	winogradWeightsAVX2(a)
@@ -149,7 +149,7 @@ func (l Level) winogradWeights(a *winogradLines) {
 
 func (l Level) winogradDeltas(a *winogradLines) {
 	if l == Portable {
-		winogradDeltasPortable(a)
+		winogradDeltasRounded(a)
 		return
 	}
 	winogradDeltasAVX2(a)
@@ -157,7 +157,7 @@ func (l Level) winogradDeltas(a *winogradLines) {
 
 func (l Level) winogradSums(a *winogradLines) {
 	if l == Portable {
-		winogradSumsPortable(a)
+		winogradSumsRounded(a)
 		return
 	}
 	winogradSumsAVX2(a)

@@ -35,7 +35,7 @@ func (l Level) scatterValues3(a *scatter3) {
 		scatterValues3NEON(a)
 		return
 	}
-	scatterValues3Portable(a)
+	scatterValues3Rounded(a)
 }
 
 func (l Level) outerSpikes3(a *outer3) {
@@ -51,7 +51,7 @@ func (l Level) outerValues3(a *outer3) {
 		outerValues3NEON(a)
 		return
 	}
-	outerValues3Portable(a)
+	outerValues3Rounded(a)
 }
 
 func (l Level) sampled3(a *sampled3) {
@@ -59,7 +59,7 @@ func (l Level) sampled3(a *sampled3) {
 		sampled3NEON(a)
 		return
 	}
-	sampled3Portable(a)
+	sampled3Rounded(a)
 }
 
 func (l Level) transpose16(dst, src *float32, dstRow, srcRow uintptr) {
@@ -378,6 +378,6 @@ func (l Level) triangleSlope(dst, u *float32, k *slopes, n int) {
 	triangleSlopePortable(dst, u, k, n)
 }
 
-func (Level) winogradWeights(a *winogradLines) { winogradWeightsPortable(a) }
-func (Level) winogradDeltas(a *winogradLines)  { winogradDeltasPortable(a) }
-func (Level) winogradSums(a *winogradLines)    { winogradSumsPortable(a) }
+func (Level) winogradWeights(a *winogradLines) { winogradWeightsRounded(a) }
+func (Level) winogradDeltas(a *winogradLines)  { winogradDeltasRounded(a) }
+func (Level) winogradSums(a *winogradLines)    { winogradSumsRounded(a) }

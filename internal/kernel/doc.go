@@ -18,10 +18,10 @@
 // a group it goes over the rows of the window, then its columns, then the channels of the
 // group. All indices ascend. Parallel work is split over outputs, never along a sum.
 //
-// There are two exceptions, both in [ConvInputGrad] and not in portable Go. If a caller needs only
-// part of the gradient, the sums run in another order, which does not depend on that part. The
-// gradients of large 3×3 convolutions are computed by Winograd's algorithm, but for NEON. The shape
-// of a frame alone decides which ones.
+// There are two exceptions, both in [ConvInputGrad]. If a caller needs only part of the gradient,
+// the sums run in another order, which does not depend on that part. The gradients of large 3×3
+// convolutions are computed by Winograd's algorithm, but for NEON. The shape of a frame alone
+// decides which ones.
 //
 // # Zeros
 //

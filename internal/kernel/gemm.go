@@ -101,9 +101,14 @@ func gramPortable(dst, w matrix, cols, i0, i1, j0, j1 int) {
 
 // addTransposed adds a·bᵀ to d, where a and b are blocks of 16 rows.
 func addTransposed(d, a, b []float32) {
-	for k := 0; k < len(a); k += Lanes {
-		for j, v := range (*[Lanes]float32)(b[k:]) {
-			axpy16(d[j*Lanes:], v, a[k:])
+	var list [kSlice]term
+	for ; len(a) > 0; a, b = a[min(kSlice*Lanes, len(a)):], b[min(kSlice*Lanes, len(a)):] {
+		slice := list[:min(kSlice, len(a)/Lanes)]
+		for j := range Lanes {
+			for k := range slice {
+				slice[k] = term{int32(k * Lanes * 4), b[k*Lanes+j]}
+			}
+			addProducts((*[Lanes]float32)(d[j*Lanes:]), ptr(a, 0), slice)
 		}
 	}
 }
@@ -224,22 +229,29 @@ func (p matProduct) direct(dst, a, b matrix, add bool, threads int) {
 
 // portable is unit at the portable level.
 func (p matProduct) portable(dst, a, b matrix, add bool) {
-	for r := range p.rows {
-		d, from := dst.part(r, 0).data[:p.cols*Lanes], a.part(r, 0).data[:p.inner*Lanes]
-		if !add {
-			clear(d)
+	if !add {
+		for r := range p.rows {
+			clear(dst.part(r, 0).data[:p.cols*Lanes])
 		}
-		if p.transposed {
+	}
+	if p.transposed {
+		for r := range p.rows {
 			for c := 0; c < p.cols; c += Lanes {
-				addTransposed(d[c*Lanes:], from, b.part(c/Lanes, 0).data)
+				addTransposed(dst.part(r, c).data, a.part(r, 0).data[:p.inner*Lanes], b.part(c/Lanes, 0).data)
 			}
-			continue
 		}
-		for k := range p.inner {
-			src := b.part(k/Lanes, 0).data[k%Lanes:]
-			col := from[k*Lanes:][:Lanes]
-			for c := 0; c < len(d); c += Lanes {
-				axpy16(d[c:], src[c], col)
+		return
+	}
+	var list [kSlice]term
+	for lo := 0; lo < p.inner; lo += kSlice {
+		slice := list[:min(kSlice, p.inner-lo)]
+		for c := range p.cols {
+			for i := range slice {
+				k := lo + i
+				slice[i] = term{int32(i * Lanes * 4), b.part(k/Lanes, c).data[k%Lanes]}
+			}
+			for r := range p.rows {
+				addProducts((*[Lanes]float32)(dst.part(r, c).data), ptr(a.part(r, lo).data, 0), slice)
 			}
 		}
 	}

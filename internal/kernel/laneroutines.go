@@ -23,51 +23,65 @@ func vector32(p unsafe.Pointer, off uint64) *[Lanes]float32 {
 
 // neuronForwardPortable runs all steps of a run of neurons and writes s.
 func neuronForwardPortable(r *neuronRun) {
-	a, b, check := vector32(r.a, 0), vector32(r.b, 0), vector32(r.check, 0)
+	a, b := *vector32(r.a, 0), *vector32(r.b, 0)
+	leak, threshold, soft := r.leak, r.threshold, r.soft != 0
+	var check float32
 	for t := range r.steps {
 		for px := range r.pixels {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
-			var fires uint16
-			for l, v := range m {
-				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
-				check[l] += v - v
-				if v >= r.threshold {
-					fires |= 1 << l
-					v = r.reset(v)
+			var fires uint32
+			for l := range Lanes {
+				v := float32(leak*m[l]) + (float32(a[l]*x[l]) + b[l])
+				check += v - v
+				fire := uint32(0)
+				if v >= threshold {
+					fire = 1
 				}
-				m[l] = v
+				fires |= fire << l
+				m[l] = reset(v, threshold, fire, soft)
 			}
-			*word(r.s, t*r.sStep+px*2) = fires
+			*word(r.s, t*r.sStep+px*2) = uint16(fires)
 		}
 	}
+	vector32(r.check, 0)[0] += check
 }
 
-func (r *neuronRun) reset(v float32) float32 {
-	if r.soft != 0 {
-		return v - r.threshold
+// reset returns the membrane potential v after the step. Fire is 1 if the neuron fires, or 0. A
+// branch would be slow, since the processor cannot foresee it.
+func reset(v, threshold float32, fire uint32, soft bool) float32 {
+	if soft {
+		return v - keepIf(fire, threshold)
 	}
-	return 0
+	return keepIf(fire^1, v)
+}
+
+// keepIf returns x if bit is 1, or 0 if it is 0.
+func keepIf(bit uint32, x float32) float32 {
+	return math.Float32frombits(math.Float32bits(x) & -bit)
 }
 
 // neuronSupportPortable runs neurons and writes, for spikes, where the membrane before
 // the reset is less than width away from the threshold, or not a number.
 func neuronSupportPortable(r *neuronRun) {
-	a, b := vector32(r.a, 0), vector32(r.b, 0)
+	a, b := *vector32(r.a, 0), *vector32(r.b, 0)
+	leak, threshold, width, soft := r.leak, r.threshold, r.width, r.soft != 0
 	for t := range r.steps {
 		for px := range r.pixels {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
-			near := uint16(0)
-			for l, v := range m {
-				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
-				if u := v - r.threshold; !(u >= r.width || -u >= r.width) {
-					near |= 1 << l
+			var all uint32
+			for l := range Lanes {
+				v := float32(leak*m[l]) + (float32(a[l]*x[l]) + b[l])
+				near, fire := uint32(1), uint32(0)
+				if abs32(v-threshold) >= width {
+					near = 0
 				}
-				if v >= r.threshold {
-					v = r.reset(v)
+				if v >= threshold {
+					fire = 1
 				}
-				m[l] = v
+				all |= near << l
+				m[l] = reset(v, threshold, fire, soft)
 			}
-			*word(r.s, t*r.sStep+px*2) = near
+			*word(r.s, t*r.sStep+px*2) = uint16(all)
 		}
 	}
 }
@@ -75,24 +89,22 @@ func neuronSupportPortable(r *neuronRun) {
 // neuronMembranesPortable recomputes the membranes before each reset, resetting
 // where s says, and, if slope is set, writes their distance above threshold there.
 func neuronMembranesPortable(r *neuronRun) {
-	a, b := vector32(r.a, 0), vector32(r.b, 0)
+	a, b := *vector32(r.a, 0), *vector32(r.b, 0)
+	leak, threshold, soft := r.leak, r.threshold, r.soft != 0
 	for t := range r.steps {
 		for px := range r.pixels {
 			x, m := vector32(r.x, t*r.xStep+px*64), vector32(r.state, px*64)
 			p := vector32(r.mem, t*r.memStep+px*64)
-			s := *word(r.s, t*r.sStep+px*2)
-			for l, v := range m {
-				v = float32(r.leak*v) + (float32(a[l]*x[l]) + b[l])
+			s := uint32(*word(r.s, t*r.sStep+px*2))
+			for l := range Lanes {
+				v := float32(leak*m[l]) + (float32(a[l]*x[l]) + b[l])
 				p[l] = v
-				if s>>l&1 == 1 {
-					v = r.reset(v)
-				}
-				m[l] = v
+				m[l] = reset(v, threshold, s>>l&1, soft)
 			}
 			if r.slope != nil {
 				u := vector32(r.slope, t*r.memStep+px*64)
 				for l, v := range p {
-					u[l] = v - r.threshold
+					u[l] = v - threshold
 				}
 			}
 		}
@@ -162,11 +174,18 @@ func neuronBackwardPortable(r *neuronRun) {
 
 // sumPortable adds n vectors to sum [16].
 func sumPortable(sum *float64, x *float32, n int) {
-	s := vector64(unsafe.Pointer(sum), 0)
-	for i := range uint64(n) {
-		for l, v := range vector32(unsafe.Pointer(x), i*64) {
-			s[l] += float64(v)
+	const lanes = 4 // whose sums stay in registers
+	for l := 0; l < Lanes; l += lanes {
+		s := (*[lanes]float64)(vector64(unsafe.Pointer(sum), 0)[l:])
+		s0, s1, s2, s3 := s[0], s[1], s[2], s[3]
+		for i := range n {
+			v := (*[lanes]float32)(unsafe.Add(unsafe.Pointer(x), i*64+4*l))
+			s0 += float64(v[0])
+			s1 += float64(v[1])
+			s2 += float64(v[2])
+			s3 += float64(v[3])
 		}
+		s[0], s[1], s[2], s[3] = s0, s1, s2, s3
 	}
 }
 
@@ -219,12 +238,21 @@ func affinePortable(dst, x, a, b *float32, n int) {
 
 // squaresPortable adds (x − shift)² of n vectors to sum [16].
 func squaresPortable(sum *float64, x *float32, shift *float64, n int) {
-	s, m := vector64(unsafe.Pointer(sum), 0), vector64(unsafe.Pointer(shift), 0)
-	for i := range uint64(n) {
-		for l, v := range vector32(unsafe.Pointer(x), i*64) {
-			d := float64(v) - m[l]
-			s[l] += float64(d * d)
+	const lanes = 4 // whose sums stay in registers
+	for l := 0; l < Lanes; l += lanes {
+		s := (*[lanes]float64)(vector64(unsafe.Pointer(sum), 0)[l:])
+		m := (*[lanes]float64)(vector64(unsafe.Pointer(shift), 0)[l:])
+		s0, s1, s2, s3 := s[0], s[1], s[2], s[3]
+		m0, m1, m2, m3 := m[0], m[1], m[2], m[3]
+		for i := range n {
+			v := (*[lanes]float32)(unsafe.Add(unsafe.Pointer(x), i*64+4*l))
+			d0, d1, d2, d3 := float64(v[0])-m0, float64(v[1])-m1, float64(v[2])-m2, float64(v[3])-m3
+			s0 += float64(d0 * d0)
+			s1 += float64(d1 * d1)
+			s2 += float64(d2 * d2)
+			s3 += float64(d3 * d3)
 		}
+		s[0], s[1], s[2], s[3] = s0, s1, s2, s3
 	}
 }
 

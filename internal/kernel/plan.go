@@ -67,11 +67,10 @@ type sources struct {
 	dstBelow, srcBelow int
 }
 
-// sourceList is a list of source pixels in three units.
+// sourceList is a list of source pixels in two units.
 type sourceList struct {
 	values []offset // bytes into a frame of values, and into a channel's weights
 	masks  []offset // the same for frames of uint64 masks
-	floats []tap    // as values, in floats
 }
 
 // span are the n sources of a position of the destination along one axis, from the source first
@@ -116,7 +115,6 @@ func (s *sources) list() {
 			src, at := int64(y*s.srcWidth+x), int64((y*s.windowCols+x)*s.step)
 			l.values = append(l.values, offset{src * 64, at * 64})
 			l.masks = append(l.masks, offset{src * 8, at * 64})
-			l.floats = append(l.floats, tap{int32(src * Lanes), int32(at * Lanes)})
 		}
 	}
 }

@@ -57,7 +57,6 @@ func TestSources(t *testing.T) {
 			l := &s.lists[p.cols]
 			for i, o := range l.values[:p.n] {
 				require.Equal(t, offset{o.src / 8, o.w}, l.masks[i])
-				require.Equal(t, tap{int32(o.src / 4), int32(o.w / 4)}, l.floats[i])
 				ps = append(ps, pair{p.first + int(o.src/64), p.tap + int(o.w/64)})
 			}
 			return ps
@@ -119,7 +118,7 @@ func bytesOf[E any](s []E) int { var e E; return cap(s) * int(unsafe.Sizeof(e)) 
 func (s *sources) bytes() int {
 	n := bytesOf(s.rows) + bytesOf(s.cols) + bytesOf(s.lists) + bytesOf(s.runs)
 	for _, l := range s.lists {
-		n += bytesOf(l.values) + bytesOf(l.masks) + bytesOf(l.floats)
+		n += bytesOf(l.values) + bytesOf(l.masks)
 	}
 	return n
 }

@@ -268,10 +268,6 @@ func (t *recurrentTile) back(r *glifRun, i, b, image, px, own int) {
 
 // feedBack computes the transposed weights times the gradient of the currents.
 func (t *recurrentTile) feedBack() {
-	if t.l == Portable {
-		convInputGradPortable(t.feedback, t.grad, t.f.Weights, t.conv, false, t.threads)
-		return
-	}
 	p := product{
 		dst: t.feedback, src: t.grad, w: t.turned,
 		sources: outputSources.get(t.conv.window(), newOutputSources),

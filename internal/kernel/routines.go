@@ -27,13 +27,6 @@ func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
 	}
 }
 
-// tilePortable computes a tile with vectors of 16 lanes. Zeros of src add nothing, even if
-// their weight is not finite.
-func tilePortable(a *tile) {
-	t := *a
-	t.sums(64, zeroScalars)
-}
-
 // sums computes the items of a tile of vectors of so many bytes, and leaves it at the last.
 func (t *tile) sums(bytes int, without zeros) {
 	for {
@@ -116,32 +109,15 @@ func fma(x, y, z float32) float32 {
 	return float32(s)
 }
 
-// gatherPortable adds up the columns of the weights of the set bits.
-func gatherPortable(a *gather) {
-	for it := range a.items {
-		for c := range a.cols {
-			var acc [Lanes]float32
-			d := vector(a.dst, it*a.dstItem+c*a.dstCol)
-			begin(&acc, a.start, vector(a.bias, c*64), d)
-			for _, o := range unsafe.Slice((*offset)(a.offsets), a.count) {
-				m := *(*uint64)(unsafe.Add(a.masks, int(o.src)+int(it*a.maskItem)))
-				for ; m != 0; m &= m - 1 {
-					add16(acc[:], vector(a.w, uint64(o.w)+uint64(bits.TrailingZeros64(m))*a.wBit+c*a.wCol)[:])
-				}
-			}
-			*d = acc
-		}
-	}
-}
+// mulAdd returns x·y + z. It is fma or rounded.
+type mulAdd func(x, y, z float32) float32
 
-// scatterSpikes3Portable sends spikes through a 3×3 window.
-func scatterSpikes3Portable(a *scatter3) { scatter3Portable(a, false) }
+// rounded returns x·y + z with the product rounded before the sum.
+func rounded(x, y, z float32) float32 { return float32(x*y) + z }
 
 // scatterValues3Portable sends values through a 3×3 window, with fused
 // multiply-adds.
-func scatterValues3Portable(a *scatter3) { scatter3Portable(a, true) }
-
-func scatter3Portable(a *scatter3, multiply bool) {
+func scatterValues3Portable(a *scatter3) {
 	h, w := int(a.height), int(a.width)
 	if a.bias != nil {
 		for b := range a.blocks {
@@ -164,10 +140,6 @@ func scatter3Portable(a *scatter3, multiply bool) {
 						for b := range a.blocks {
 							d := vector(a.dst, b*a.dstBlock+uint64((f*h+oy)*w+ox)*64)
 							v := vector(a.w, b*a.wBlock+uint64(ch*9+t)*64)
-							if !multiply {
-								add16(d[:], v[:])
-								continue
-							}
 							s := *(*float32)(unsafe.Add(a.x, px*int(a.xPixel)+ch*4))
 							for l := range d {
 								d[l] = fma(s, v[l], d[l])
@@ -180,14 +152,9 @@ func scatter3Portable(a *scatter3, multiply bool) {
 	}
 }
 
-// outerSpikes3Portable adds the deltas around the set bits.
-func outerSpikes3Portable(a *outer3) { outer3Portable(a, false) }
-
 // outerValues3Portable adds the deltas around the set bits times values, with fused
 // multiply-adds.
-func outerValues3Portable(a *outer3) { outer3Portable(a, true) }
-
-func outer3Portable(a *outer3, multiply bool) {
+func outerValues3Portable(a *outer3) {
 	for ch := range a.channels {
 		for t := range uint64(9) {
 			var acc [Lanes]float32
@@ -198,10 +165,6 @@ func outer3Portable(a *outer3, multiply bool) {
 				for ; m != 0; m &= m - 1 {
 					slot := word*64 + uint64(bits.TrailingZeros64(m))
 					v := vector(a.deltas, slot*64+(2-t/3)*a.rowStride+(2-t%3)*64)
-					if !multiply {
-						add16(acc[:], v[:])
-						continue
-					}
 					x := *(*float32)(unsafe.Add(a.x, (ch*a.words*64+slot)*4))
 					for l := range acc {
 						acc[l] = fma(x, v[l], acc[l])
@@ -214,10 +177,11 @@ func outer3Portable(a *outer3, multiply bool) {
 }
 
 // sampled3Portable sums the products of each lane with fused multiply-adds, block by block
-// and within a block position by position. Then it sums the lanes: first those eight apart,
-// then two apart, one apart and four apart. Deltas of zero add nothing, even if their weight
-// is not finite.
-func sampled3Portable(a *sampled3) {
+// and within a block position by position. Then it sums the lanes, see sumLanes. Deltas of zero
+// add nothing, even if their weight is not finite.
+func sampled3Portable(a *sampled3) { sampled3With(a, fma) }
+
+func sampled3With(a *sampled3, multiply mulAdd) {
 	places := unsafe.Slice((*place)(a.places), 64)
 	for ch := range a.channels {
 		mask := (*uint64)(unsafe.Add(a.masks, int(ch)*8))
@@ -230,18 +194,23 @@ func sampled3Portable(a *sampled3) {
 					v := vector(a.w, b*a.wBlock+(ch*9+t)*64)
 					for l, x := range d {
 						if x != 0 {
-							acc[l] = fma(x, v[l], acc[l])
+							acc[l] = multiply(x, v[l], acc[l])
 						}
 					}
 				}
 			}
-			for l := range 8 {
-				acc[l] += acc[l+8]
-			}
-			half := func(s []float32) float32 { return (s[0] + s[2]) + (s[1] + s[3]) }
-			*(*float32)(unsafe.Add(a.dst, int(at.dst)+int(ch)*4)) += half(acc[:4]) + half(acc[4:])
+			*(*float32)(unsafe.Add(a.dst, int(at.dst)+int(ch)*4)) += sumLanes(&acc)
 		}
 	}
+}
+
+// sumLanes sums the lanes of v: first those eight apart, then two apart, one apart and four
+// apart.
+func sumLanes(v *[Lanes]float32) float32 {
+	for l := range 8 {
+		v[l] += v[l+8]
+	}
+	return ((v[0] + v[2]) + (v[1] + v[3])) + ((v[4] + v[6]) + (v[5] + v[7]))
 }
 
 // transpose16Portable writes the 16×16 block at src to dst with rows and lanes
@@ -260,30 +229,48 @@ func transpose16Portable(dst, src *float32, dstRow, srcRow uintptr) {
 // the bits of the i-th uint64 of lane l; lanes are dstLane bytes apart.
 func transposeBitsPortable(dst *uint64, src *uint16, words, dstLane uintptr) {
 	s := unsafe.Slice(src, words*64)
-	for l := range uintptr(Lanes) {
-		d := unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(dst), l*dstLane)), words)
-		for i := range d {
-			d[i] = 0
-			for j, v := range s[i*64:][:64] {
-				d[i] |= uint64(v>>l&1) << j
+	for i := range words {
+		var lanes [Lanes]uint64
+		for j := 0; j < 64; j += 8 {
+			var low, high uint64 // bytes of eight words
+			for k, v := range (*[8]uint16)(s[int(i)*64+j:]) {
+				low |= uint64(v&0xff) << (8 * k)
+				high |= uint64(v>>8) << (8 * k)
+			}
+			low, high = transpose8(low), transpose8(high)
+			for l := range 8 {
+				lanes[l] |= low >> (8 * l) & 0xff << j
+				lanes[8+l] |= high >> (8 * l) & 0xff << j
 			}
 		}
+		for l, v := range lanes {
+			*(*uint64)(unsafe.Add(unsafe.Pointer(dst), uintptr(l)*dstLane+i*8)) = v
+		}
 	}
+}
+
+// transpose8 exchanges bit i of byte j and bit j of byte i. It does so for squares of 1, 2 and
+// 4 bits (Warren, Hacker's Delight, 7-3).
+func transpose8(x uint64) uint64 {
+	t := (x ^ x>>7) & 0x00aa00aa00aa00aa
+	x ^= t ^ t<<7
+	t = (x ^ x>>14) & 0x0000cccc0000cccc
+	x ^= t ^ t<<14
+	t = (x ^ x>>28) & 0x00000000f0f0f0f0
+	return x ^ t ^ t<<28
 }
 
 // groupValuesPortable packs values and notes which are not zero.
 func groupValuesPortable(a *groupValues) {
 	for px := range a.pixels {
-		mask := (*uint64)(unsafe.Add(a.masks, px*8))
-		*mask = 0
+		mask := uint64(0)
 		for b := range a.blocks {
 			v := vector(a.src, b*a.srcBlock+px*a.srcPixel)
 			*vector(a.dst, px*a.dstPixel+b*64) = *v
 			for l, x := range v {
-				if x != 0 {
-					*mask |= 1 << (b*Lanes + uint64(l))
-				}
+				mask |= uint64(notZero(x)) << (b*Lanes + uint64(l))
 			}
 		}
+		*(*uint64)(unsafe.Add(a.masks, px*8)) = mask
 	}
 }
