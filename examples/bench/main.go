@@ -59,7 +59,22 @@
 //
 // # Growth with one quantity
 //
-// -sweep measures how time and memory grow with one quantity.
+// -sweep measures how time and memory grow with one quantity: T, batch, width or rate.
+//
+// -sweep cores is a model of more cores than the machine may have. It splits the work as that many
+// threads would, runs all units of every loop on one core, and adds up what they would take side by
+// side: a core takes the next unit when it has finished one. Each loop takes the measured time of an
+// empty loop on two threads more for each doubling of the cores. The model does not know that cores
+// share memory, caches and their clock rate, so it says how well the work is split, not how fast a
+// machine is. The table has
+//
+//	ms        the time of an image; regularize: of an update
+//	speed-up  the work, divided by this time
+//	serial    the share of the work that is not in a loop with several threads
+//	loops     loops with several threads
+//	units     half of the work is in loops of at most so many units
+//
+// gradient is the gradient of an attack through time, in one pass over all images.
 //
 // # Results
 //
@@ -161,7 +176,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
 	fs.StringVar(&o.against, "against", "", "`command` of another program to measure in turns with this one")
 	fs.BoolVar(&o.serve, "serve", false, "run the parts that standard input names, as the program of -against")
-	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width or rate")
+	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width, rate or cores")
 	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return o, err
@@ -172,6 +187,9 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	}
 	if o.sweep != "" && o.given[o.sweep] {
 		return o, fmt.Errorf("-%s: expected no value of what -sweep %s varies", o.sweep, o.sweep)
+	}
+	if o.sweep == "cores" && o.given["threads"] {
+		return o, errors.New("-threads: expected no value of what -sweep cores varies")
 	}
 	for _, mode := range []struct {
 		name    string
