@@ -66,7 +66,7 @@
 // side: a core takes the next unit when it has finished one. Each loop takes the measured time of an
 // empty loop on two threads more for each doubling of the cores. The model does not know that cores
 // share memory, caches and their clock rate, so it says how well the work is split, not how fast a
-// machine is. The table has
+// machine is. Of the runs of a part, -reps of them, the fastest counts. The table has
 //
 //	ms        the time of an image; regularize: of an update
 //	speed-up  the work, divided by this time
@@ -171,7 +171,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	cli.Var(fs, &o.steps, "T", 8, "[1, 1024]", "time steps")
 	cli.Var(fs, &o.batch, "batch", 16, "[1, 65536]", "images, if they do not come from -peer")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	cli.Var(fs, &o.reps, "reps", 5, "[1, 1000000]", "runs of each part, or rounds of -against, of which the median counts")
+	cli.Var(fs, &o.reps, "reps", 5, "[1, 1000000]", "runs of each part, or rounds of -against, of which the median counts; with -sweep cores the fastest")
 	fs.StringVar(&o.peer, "peer", "", "`folder` of a network, images and expected results")
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
 	fs.StringVar(&o.against, "against", "", "`command` of another program to measure in turns with this one")

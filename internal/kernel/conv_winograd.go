@@ -63,7 +63,8 @@ func (a *winogradLines) each(in int, fn func(v *[winogradIn]float32, dst func(i 
 	}
 }
 
-// winogradWeightsPortable multiplies lines of three values by G. The assembly uses fma, portable Go rounded.
+// winogradWeightsPortable multiplies lines of three values by G. With f = fma it has the bits of the
+// assembly, with f = rounded those of winogradWeightsRounded.
 func winogradWeightsPortable(a *winogradLines, f mulAdd) {
 	k := &weightFactors
 	a.each(3, func(v *[winogradIn]float32, dst func(int) *float32) {

@@ -18,10 +18,13 @@
 // a group it goes over the rows of the window, then its columns, then the channels of the
 // group. All indices ascend. Parallel work is split over outputs, never along a sum.
 //
-// There are two exceptions, both in [ConvInputGrad]. If a caller needs only part of the gradient,
-// the sums run in another order, which does not depend on that part. The gradients of large 3×3
-// convolutions are computed by Winograd's algorithm, but for NEON. The shape of a frame alone
-// decides which ones.
+// There are two exceptions. If a caller of [ConvInputGrad] needs only part of the gradient, the
+// sums run in another order, which does not depend on that part. At all levels but NEON,
+// ConvInputGrad and [ConvDenseWinograd] compute large 3×3 convolutions by Winograd's algorithm. The
+// shape of a frame alone decides which ones.
+//
+// Sums of matrix products ascend, too. Large products are the exception: [Gram] and [Project] compute
+// them by Strassen's algorithm. The shape of the matrices alone decides which ones.
 //
 // # Zeros
 //

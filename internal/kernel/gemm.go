@@ -12,7 +12,7 @@ import (
 // This does not change W·Wᵀ. It changes (W·Wᵀ)·W only in the order of columns.
 
 // kSlice is the number of products after which a sum goes back to memory. The sums of a
-// product run over k in ascending order. Above the portable level multiply-adds are fused.
+// product run over k in ascending order, but for strassen.go. Above the portable level multiply-adds are fused.
 const kSlice = 256 // 16 KB of a block: a unit's panels stay in L2
 
 // matrix is a blocked matrix, or a part of one. Vector c of row block r is at

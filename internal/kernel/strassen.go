@@ -80,11 +80,11 @@ func (p matProduct) strassen(dst, a, b matrix, scratch []float32, threads int) {
 	pieces(threads, h.rows, h.cols, pieceVectors/4, func(r, lo, hi int) { // five sums while their parts are in L1
 		n := (hi - lo) * Lanes
 		p1, p3, p5, p6, p7 := xc.part(r, lo), c11.part(r, lo), c22.part(r, lo), c12.part(r, lo), c21.part(r, lo)
-		l.addVectors(p6, p1, p6, 1, n) // U₂ = P₁ + P₆
-		l.addVectors(p7, p6, p7, 1, n) // U₃ = U₂ + P₇
-		l.addVectors(p6, p6, p5, 1, n) // U₄ = U₂ + P₅
-		l.addVectors(p5, p7, p5, 1, n) // U₇ = U₃ + P₅
-		l.addVectors(p6, p6, p3, 1, n) // U₅ = U₄ + P₃
+		l.addSigned(p6, p1, p6, 1, n) // U₂ = P₁ + P₆
+		l.addSigned(p7, p6, p7, 1, n) // U₃ = U₂ + P₇
+		l.addSigned(p6, p6, p5, 1, n) // U₄ = U₂ + P₅
+		l.addSigned(p5, p7, p5, 1, n) // U₇ = U₃ + P₅
+		l.addSigned(p6, p6, p3, 1, n) // U₅ = U₄ + P₃
 	})
 	ofB(y, y, b21, -1)      // T₄
 	multiply(c11, a22, y)   // P₄
@@ -112,12 +112,12 @@ func (p matProduct) border(dst, a, b matrix, h matProduct, threads int) {
 func addParts(dst, x, y matrix, sign float32, rows, cols, threads int) {
 	l := CurrentLevel()
 	pieces(threads, rows, cols, pieceVectors, func(r, lo, hi int) {
-		l.addVectors(dst.part(r, lo), x.part(r, lo), y.part(r, lo), sign, (hi-lo)*Lanes)
+		l.addSigned(dst.part(r, lo), x.part(r, lo), y.part(r, lo), sign, (hi-lo)*Lanes)
 	})
 }
 
-// addVectors computes dst = x + sign·y for n neighbours.
-func (l Level) addVectors(dst, x, y matrix, sign float32, n int) {
+// addSigned computes dst = x + sign·y for n neighbours.
+func (l Level) addSigned(dst, x, y matrix, sign float32, n int) {
 	l.combine(&dst.data[0], &x.data[0], &y.data[0], 1, sign, n)
 }
 
