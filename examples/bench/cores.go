@@ -13,8 +13,6 @@ import (
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/snn"
-	"github.com/org/snnrat/snn/zoo"
-	"github.com/org/snnrat/tensor/rng"
 )
 
 // coreCounts and coreParts are what the sweep of cores varies. gradient is that of an attack
@@ -38,7 +36,7 @@ type corePoint struct {
 // sweepCores models the parts on more cores than the machine may have. After an error it still
 // prints and writes the completed points.
 func sweepCores(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	m, err := zoo.New(o.config(), rng.New(1))
+	m, err := o.network()
 	if err != nil {
 		return err
 	}
@@ -53,7 +51,7 @@ func sweepCores(ctx context.Context, o options, stdout, stderr io.Writer) error 
 	jobs["gradient"] = func() error { _, err := m.InputGradient(snn.Pass{}, x, loss(y)); return err }
 	start := startOfLoop()
 	meter := term.NewMeter(stderr, float64(len(coreCounts)*len(coreParts)))
-	var points []corePoint
+	points := []corePoint{}
 	for _, n := range coreCounts {
 		m.Threads = n
 		for _, part := range coreParts {
