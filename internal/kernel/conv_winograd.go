@@ -123,7 +123,7 @@ func (l Level) winograd(c *Conv) bool {
 
 // The largest numbers of transformed weights and of shared transformed deltas at a time, for up to
 // 8 threads. More threads have as many times more, so that each has work. They bound the memory of
-// a call, and stay in the last cache.
+// a call, and stay in the last cache of a machine with 8 threads.
 const (
 	winogradWeightsMost = winogradSize * 512 * 64
 	winogradDeltasMost  = winogradSize * 512 * 128

@@ -277,6 +277,11 @@ func framesAlone(t *testing.T, name string, c Conv, src []float32, n int, fn fun
 	t.Helper()
 	all, frame := make([]float32, n), c.Hin*c.Win*Lanes
 	fn(all, src, c, 2)
+	if CurrentLevel() != Portable { // it is slow; more threads have larger buffers
+		many := make([]float32, n)
+		fn(many, src, c, 64)
+		equalBits(t, name+", 64 threads", many, all)
+	}
 	one := c
 	one.Frames = 1
 	frameOf := func(v []float32, f int) (d []float32) {
