@@ -186,6 +186,20 @@ func TestSweep(t *testing.T) {
 	assert.Greater(t, got.Points[5].MB["train"], 4*got.Points[0].MB["train"])
 }
 
+// The memory of larger images grows with their pixels.
+func TestSweepSize(t *testing.T) {
+	figures := filepath.Join(t.TempDir(), "figures.json")
+	_, stderr, code := start(t, "-sweep", "size", "-json", figures)
+	require.Zero(t, code, stderr)
+	var got struct{ Points []point }
+	b, err := os.ReadFile(figures)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Len(t, got.Points, 4)
+	assert.Equal(t, "224×224", got.Points[3].Label)
+	assert.InEpsilon(t, 49*got.Points[0].MB["train"], got.Points[3].MB["train"], .2)
+}
+
 // A sweep that is stopped prints and writes the points that it has.
 func TestSweepStopped(t *testing.T) {
 	o := options{arch: arch, width: 1, steps: 2, batch: 2, reps: 1, sweep: "T", out: filepath.Join(t.TempDir(), "figures.json")}
@@ -232,7 +246,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-width", "x"}, []string{"-width", `"x"`, "(0, 64]"}},
 		{[]string{"-threads", "-1"}, []string{"-threads", `"-1"`}},
 		{[]string{"-arch", "vgg12"}, []string{"-arch", `"vgg12"`, "expected small, spiking_vgg11, "}},
-		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width, rate or cores"}},
+		{[]string{"-sweep", "depth"}, []string{"-sweep", `"depth"`, "expected T, batch, width, rate, size or cores"}},
 		{[]string{"-sweep", "cores", "-threads", "2"}, []string{"-threads", "-sweep cores"}},
 		{[]string{"-sweep", "T", "-peer", good}, []string{"-sweep", "-peer"}},
 		{[]string{"-sweep", "T", "-peer-json", "x"}, []string{"-sweep", "-peer-json"}},

@@ -59,7 +59,8 @@
 //
 // # Growth with one quantity
 //
-// -sweep measures how time and memory grow with one quantity: T, batch, width or rate.
+// -sweep measures how time and memory grow with one quantity: T, batch, width, rate or size,
+// which is that of the images.
 //
 // -sweep cores is a model of more cores than the machine may have. It splits the work as that many
 // threads would, runs all units of every loop on one core, and adds up what they would take side by
@@ -176,7 +177,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
 	fs.StringVar(&o.against, "against", "", "`command` of another program to measure in turns with this one")
 	fs.BoolVar(&o.serve, "serve", false, "run the parts that standard input names, as the program of -against")
-	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width, rate or cores")
+	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width, rate, size or cores")
 	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return o, err

@@ -93,6 +93,10 @@ func sweepPoints(o options) ([]point, error) {
 		for _, w := range []float64{0.125, 0.25, 0.5, 1} {
 			add(fmt.Sprint(w), o.batch, func(c *zoo.Config) { c.WidthMultiplier = w })
 		}
+	case "size":
+		for _, n := range []int{32, 64, 112, 224} {
+			add(fmt.Sprintf("%d×%d", n, n), o.batch, func(c *zoo.Config) { c.Height, c.Width = n, n })
+		}
 	case "rate":
 		for _, theta := range []float32{16, 8, 4, 2, 1, 0.5, 0.1} {
 			add(fmt.Sprintf("θ = %v", theta), o.batch, func(c *zoo.Config) { c.Threshold = theta })
@@ -100,14 +104,14 @@ func sweepPoints(o options) ([]point, error) {
 		// About half of the neurons fire: without memory, those with a positive current.
 		add("θ = 0.001, λ = 0.01", o.batch, func(c *zoo.Config) { c.Threshold, c.Decay = 1e-3, 1e-2 })
 	default:
-		return nil, fmt.Errorf("-sweep %q: expected T, batch, width, rate or cores", o.sweep)
+		return nil, fmt.Errorf("-sweep %q: expected T, batch, width, rate, size or cores", o.sweep)
 	}
 	return points, nil
 }
 
 // work returns an estimate that is proportional to the time of the point.
 func (p *point) work() float64 {
-	return float64(p.cfg.Steps*p.batch) * p.cfg.WidthMultiplier * p.cfg.WidthMultiplier
+	return float64(p.cfg.Steps*p.batch*p.cfg.Height*p.cfg.Width) * p.cfg.WidthMultiplier * p.cfg.WidthMultiplier
 }
 
 func (p *point) measure(ctx context.Context, reps int, meter *term.Meter, sweep string) error {

@@ -28,7 +28,7 @@ func peakGflops(threads int) float64 {
 }
 
 // benchCases are the layers that matter: the default network of examples/rat, the
-// paper's VGG-11 and WRN-16-4. Those of 8 frames, an image of 8 steps, take a millisecond
+// paper's VGG-11 and WRN-16-4, and at last layers of large images and windows. Those of 8 frames, an image of 8 steps, take a millisecond
 // or a few: on a machine with other work there is always such a run that it leaves alone.
 func benchCases() []Conv {
 	var cs []Conv
@@ -53,6 +53,9 @@ func benchCases() []Conv {
 		{8, 64, 32, 32, 128, 3, 2, 1},
 		{8, 64, 32, 32, 128, 1, 2, 0},
 		{8, 64, 16, 16, 256, 1, 1, 0},
+		{8, 3, 224, 224, 64, 7, 2, 3},
+		{8, 64, 224, 224, 64, 3, 1, 1},
+		{8, 64, 56, 56, 64, 7, 1, 3},
 	} {
 		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
 		cs = append(cs, c)
