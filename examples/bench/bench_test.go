@@ -188,6 +188,9 @@ func TestSweep(t *testing.T) {
 
 // The memory of larger images grows with their pixels.
 func TestSweepSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("224×224 pixels")
+	}
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	_, stderr, code := start(t, "-sweep", "size", "-json", figures)
 	require.Zero(t, code, stderr)

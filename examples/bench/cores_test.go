@@ -35,6 +35,9 @@ func TestModelOfCores(t *testing.T) {
 // A sweep of cores has all parts for all numbers of cores. Results, and with them the work, do not
 // depend on that number.
 func TestSweepCores(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs on one thread, and TestRecord tests the recording")
+	}
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	stdout, stderr, code := clitest.Run(t, "-arch", "vgg5", "-width", "0.25", "-batch", "4", "-reps", "1", "-sweep", "cores", "-json", figures)
 	require.Zero(t, code, stderr)

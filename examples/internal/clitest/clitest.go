@@ -72,7 +72,7 @@ func Kills(t *testing.T) int {
 	return 10
 }
 
-// ChangeBits calls refused 300 times, or 30 in short mode, each time with one other bit of the
+// ChangeBits calls refused 300 times, or 5 in short mode, each time with one other bit of the
 // file changed, but for the last byte. refused returns the error of reading the file, which must name it. The
 // file has its own content again afterwards.
 func ChangeBits(t *testing.T, path string, refused func() error) {
@@ -83,7 +83,7 @@ func ChangeBits(t *testing.T, path string, refused func() error) {
 	r := rand.New(rand.NewPCG(3, 4))
 	times := 300
 	if testing.Short() {
-		times = 30
+		times = 5
 	}
 	for range times {
 		changed := bytes.Clone(b)
