@@ -171,6 +171,9 @@ func TestFewImages(t *testing.T) {
 
 // Of a tiny residual network all is there, and the largest of what it says is finite.
 func TestResidual(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minutes under the race detector, where TestRun runs the same program")
+	}
 	folder := t.TempDir()
 	_, stderr, code := clitest.Run(t, small("-out", folder, "-decay", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
 	require.Zero(t, code, stderr)
