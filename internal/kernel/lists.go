@@ -89,7 +89,7 @@ func tilePortable(a *tile) {
 func (t *tile) row(r uint64, list *[listLen]term) {
 	for c := range t.cols {
 		d := vector(t.dst, r*t.dstRow+c*t.dstCol)
-		begin(d, t.start, vector(t.bias, c*64), d)
+		begin(d, t.start, t.bias, c*64, d)
 	}
 	add := func(list []term) {
 		for c := range t.cols {
@@ -151,7 +151,7 @@ func (a *gather) column(it, c uint64) *[Lanes]float32 { return vector(a.dst, it*
 // begin sets the sums of an item to what start selects.
 func (a *gather) begin(it uint64) {
 	for c := range a.cols {
-		begin(a.column(it, c), a.start, vector(a.bias, c*64), a.column(it, c))
+		begin(a.column(it, c), a.start, a.bias, c*64, a.column(it, c))
 	}
 }
 
@@ -360,7 +360,7 @@ func (a *outer3) deltasAt(t uint64) unsafe.Pointer {
 // begin sets the sums of a channel to what start selects.
 func (a *outer3) begin(ch uint64) {
 	for t := range uint64(9) {
-		begin(a.sum(ch, t), a.start, nil, a.sum(ch, t))
+		begin(a.sum(ch, t), a.start, nil, 0, a.sum(ch, t))
 	}
 }
 
@@ -376,16 +376,16 @@ func sampled3Rounded(a *sampled3) {
 			for l := 0; l < Lanes; l += 4 {
 				s0, s1, s2, s3 := acc[l], acc[l+1], acc[l+2], acc[l+3]
 				for b := range a.blocks {
-					d := unsafe.Add(a.deltas, int(at.delta)+int(b)*64+4*l+2*int(a.rowStride))
-					w := unsafe.Add(a.w, int(b*a.wBlock+ch*9*64)+4*l)
-					for range 3 {
+					deltas := unsafe.Add(a.deltas, int(at.delta)+int(b)*64+4*l)
+					weights := unsafe.Add(a.w, int(b*a.wBlock+ch*9*64)+4*l)
+					for row := range 3 {
+						d, w := unsafe.Add(deltas, (2-row)*int(a.rowStride)), unsafe.Add(weights, row*3*64)
 						d0, d1, d2 := quarter(d, 2*256), quarter(d, 256), quarter(d, 0)
 						w0, w1, w2 := quarter(w, 0), quarter(w, 64), quarter(w, 128)
 						s0 = float32(d2[0]*w2[0]) + (float32(d1[0]*w1[0]) + (float32(d0[0]*w0[0]) + s0))
 						s1 = float32(d2[1]*w2[1]) + (float32(d1[1]*w1[1]) + (float32(d0[1]*w0[1]) + s1))
 						s2 = float32(d2[2]*w2[2]) + (float32(d1[2]*w1[2]) + (float32(d0[2]*w0[2]) + s2))
 						s3 = float32(d2[3]*w2[3]) + (float32(d1[3]*w1[3]) + (float32(d0[3]*w0[3]) + s3))
-						d, w = unsafe.Add(d, -int(a.rowStride)), unsafe.Add(w, 3*64)
 					}
 				}
 				acc[l], acc[l+1], acc[l+2], acc[l+3] = s0, s1, s2, s3

@@ -15,13 +15,13 @@ func vector(p unsafe.Pointer, off uint64) *[Lanes]float32 {
 	return (*[Lanes]float32)(unsafe.Add(p, int(off)))
 }
 
-// begin sets the sums to the values that start selects.
-func begin(acc *[Lanes]float32, start uint64, bias, dst *[Lanes]float32) {
+// begin sets the sums to the values that start selects. Those of the bias are at bias + off.
+func begin(acc *[Lanes]float32, start uint64, bias unsafe.Pointer, off uint64, dst *[Lanes]float32) {
 	switch start {
 	case startZero:
 		*acc = [Lanes]float32{}
 	case startBias:
-		*acc = *bias
+		*acc = *vector(bias, off)
 	default:
 		*acc = *dst
 	}
@@ -159,7 +159,7 @@ func outerValues3Portable(a *outer3) {
 		for t := range uint64(9) {
 			var acc [Lanes]float32
 			d := vector(a.dw, (ch*9+t)*64)
-			begin(&acc, a.start, nil, d)
+			begin(&acc, a.start, nil, 0, d)
 			for word := range a.words {
 				m := *(*uint64)(unsafe.Add(a.masks, int(ch*a.words+word)*8))
 				for ; m != 0; m &= m - 1 {
