@@ -76,8 +76,9 @@ func (v *Value) Spikes() *tensor.Spikes {
 }
 
 // AllowWinograd lets convolutions that read v use Winograd's algorithm in the forward pass, where
-// the input gradient uses it: at all levels but NEON, with a 3×3 window, stride 1, padding 1 and at
-// least 64 channels on both sides. So do those that read a pooling or a dropout of v. Rounding
+// the input gradient uses it: at all levels but NEON, with a 3×3 window, stride 1, padding 1, at
+// least 64 channels on both sides, and images whose tiles of 4×4 pixels save half of the products
+// (10×10 pixels and more, and 4×4, 7×7 and 8×8). So do those that read a pooling or a dropout of v. Rounding
 // errors are then about twice as large, and the instruction sets differ by more than the rounding
 // of a product. It is for networks without spikes, such as the ReLU network of snn.CBA: a potential
 // near its threshold would make another spike of such a difference. AllowWinograd does nothing if
