@@ -103,9 +103,13 @@ func (t *Tape) LeafSpikes(x tensor.NCHW, grad bool) *Value {
 }
 
 // Input puts a copy of dense values on the tape, with all their steps. If grad is set, a
-// backward pass computes their gradient.
+// backward pass computes their gradient. Input panics if x has another number of values than its
+// shape says.
 func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
 	v := t.NewDense(x.Shape, grad)
+	if len(x.Data) != len(v.dense) {
+		panic(fmt.Sprintf("autograd: Input: %d values for the shape %v: expected %d", len(x.Data), x.Shape, len(v.dense)))
+	}
 	kernel.AXPY(v.dense, 1, x.Data, false, t.Threads)
 	return v
 }

@@ -497,3 +497,13 @@ func TestUnreadValues(t *testing.T) {
 	}) // (0 − 1)/1·1 + 1 = 0: nothing fires
 	assert.Zero(t, autograd.Poisson(tape, bn, 3, imageKeys(2)).Spikes().Count())
 }
+
+// An input must have as many values as its shape says.
+func TestInputOfAnotherLength(t *testing.T) {
+	sh := tensor.Shape{N: 1, Steps: 1, C: 1, H: 2, W: 2}
+	for _, n := range []int{0, 63, 65} {
+		assert.PanicsWithValue(t, fmt.Sprintf("autograd: Input: %d values for the shape %v: expected 64", n, sh), func() {
+			new(autograd.Tape).Input(&tensor.Dense{Shape: sh, Data: make([]float32, n)}, false)
+		})
+	}
+}
