@@ -105,12 +105,8 @@ func command(text string) []string {
 
 // export writes the network and the images to a folder.
 func (o options) export(folder string) error {
-	m, err := o.network()
+	m, x, y, err := o.warm()
 	if err != nil {
-		return err
-	}
-	x, y := randomImages(o.batch, m)
-	if err := warmUp(m, x, y); err != nil {
 		return err
 	}
 	return export(m, x, y, folder)

@@ -36,12 +36,8 @@ type corePoint struct {
 // sweepCores models the parts on more cores than the machine may have. After an error it still
 // prints and writes the completed points.
 func sweepCores(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	m, err := o.network()
+	m, x, y, err := o.warm()
 	if err != nil {
-		return err
-	}
-	x, y := randomImages(o.batch, m)
-	if err := warmUp(m, x, y); err != nil {
 		return err
 	}
 	jobs, err := newJobs(ctx, m, x, y)

@@ -227,6 +227,16 @@ func (o options) network() (*snn.Model, error) {
 	return m, nil
 }
 
+// warm returns the network of config, with random images that its batch norm knows.
+func (o options) warm() (*snn.Model, tensor.NCHW, []int, error) {
+	m, err := o.network()
+	if err != nil {
+		return nil, tensor.NCHW{}, nil, err
+	}
+	x, y := randomImages(o.batch, m)
+	return m, x, y, warmUp(m, x, y)
+}
+
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err := o.save(nil); err != nil {
 		return err
