@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/org/snnrat/internal/race"
 )
 
 // Threads returns n, or GOMAXPROCS if n is not positive.
@@ -191,7 +193,11 @@ func (l *loop) help() {
 // linger waits for a condition, and returns whether it came true in about the time
 // that waking a processor takes. It does not block, nor read a clock.
 func linger(met func() bool) bool {
-	for n := 1 << 8; n < 1<<16; n *= 2 {
+	most := 1 << 16
+	if race.Enabled {
+		most = 1 << 9 // an atomic read takes some 100 times as long under the race detector
+	}
+	for n := 1 << 8; n < most; n *= 2 {
 		for range n {
 			if met() {
 				return true

@@ -1,7 +1,7 @@
 //go:build race
 
-// Package race tells tests whether the race detector is on. It makes sync.Pool drop what
-// it is given at random, so that numbers of allocations say nothing.
+// Package race tells whether the race detector is on. It makes atomic operations slow, and
+// sync.Pool drop what it is given at random, so that numbers of allocations say nothing.
 package race
 
 // Enabled reports whether the race detector is on.
