@@ -15,6 +15,7 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/doctest"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -95,6 +96,7 @@ func (q quadratic) IntegrateGrad(dz [][]float32, dx, du []float32, z [][]float32
 
 // Its network trains, keeps its settings in files, and is attacked by every approximation.
 func TestDocsExtendNeuron(t *testing.T) {
+	racetest.Costly(t)
 	data := t.TempDir()
 	require.NoError(t, draw(data))
 	set, err := dataset.ReadFolder(data)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/internal/doctest"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -298,6 +299,7 @@ func TestDocsTrainFolder(t *testing.T) {
 // A loss, a penalty, a surrogate and a monitor of one's own train a network, and so do TRADES
 // and AWP.
 func TestDocsTrainOwnParts(t *testing.T) {
+	racetest.Costly(t)
 	ctx, data := context.Background(), t.TempDir()
 	require.NoError(t, draw(data))
 	set, err := dataset.ReadFolder(data)

@@ -12,6 +12,7 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -149,6 +150,7 @@ func TestFGSMGolden(t *testing.T) {
 
 // Every attack's images are in [0,1], in the ball, and another array than x.
 func TestBallAndRange(t *testing.T) {
+	racetest.Costly(t)
 	m := model(t, small, false)
 	x, y, ids := images(m, 4, 0, 1)
 	before := x.Clone()
@@ -399,6 +401,7 @@ func trainedAs(t testing.TB, cfg zoo.Config) (*snn.Model, tensor.NCHW, []int, []
 // and with the gradient through time the iterated ones raise it further than the
 // single step. (With the others this network is as good as linear.)
 func TestStrengthOnTrainedNetwork(t *testing.T) {
+	racetest.Costly(t)
 	m, x, y, ids := trained(t)
 	clean := mean(losses(t, m, x, y))
 	require.Less(t, clean, 0.3, "not trained")
@@ -424,6 +427,7 @@ func TestStrengthOnTrainedNetwork(t *testing.T) {
 // The attacks go through the Poisson encoder of a rate-coded network, whose images are
 // normalized or not.
 func TestStrengthOnRateCodedNetwork(t *testing.T) {
+	racetest.Costly(t)
 	for _, normalized := range []bool{false, true} {
 		cfg := zoo.RateCoded(small)
 		cfg.Steps = 10
@@ -479,7 +483,12 @@ func TestIndependence(t *testing.T) {
 		m := model(t, small, poisson)
 		x, y, ids := images(m, 21, 0, 1) // three parts
 		for name, a := range all() {
-			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+			if testing.Short() { // the race detector needs no other run
+				perturb(t, a, m, x.Slice(0, 12), y[:12], ids[:12])
+				continue
+			}
+			runtime.GOMAXPROCS(1)
 			whole := perturb(t, a, m, x, y, ids)
 			runtime.GOMAXPROCS(2)
 			require.Equal(t, whole.Data, perturb(t, a, m, x, y, ids).Data, name)

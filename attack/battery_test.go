@@ -13,6 +13,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -21,6 +22,7 @@ import (
 
 // The results of a battery do not depend on the number of threads or on what was done before.
 func TestBatteryRepeats(t *testing.T) {
+	racetest.Costly(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
 	m := model(t, small, false)
 	x, y, _ := images(m, 40, 0, 1)

@@ -73,6 +73,9 @@ func TestBatteryBits(t *testing.T) {
 				assert.False(t, trial.Broke && trial.Late != 0, "Late is 0 for an attack that broke the image")
 			}
 		}
+		if testing.Short() {
+			continue
+		}
 		m.Threads = 1
 		got, err := b.Evaluate(ctx, m, data, cfg)
 		require.NoError(t, err, name)

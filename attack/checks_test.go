@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train/dataset/fashion"
@@ -27,8 +28,9 @@ func sound(t *testing.T) *snn.Model {
 // takes minutes. What it tests depends on neither.
 func costly(t *testing.T) {
 	t.Helper()
-	if testing.Short() || os.Getenv("SNNRAT_KERNEL") != "" {
-		t.Skip("takes minutes with -short's race detector or a chosen kernel level")
+	racetest.Costly(t)
+	if os.Getenv("SNNRAT_KERNEL") != "" {
+		t.Skip("takes minutes at a chosen kernel level")
 	}
 }
 

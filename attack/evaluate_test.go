@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -294,6 +295,7 @@ func TestEvaluateAll(t *testing.T) {
 // Against a trained network the source's own images work best, and the accuracy under
 // attack is that of the images which Perturb returns.
 func TestEvaluateTrained(t *testing.T) {
+	racetest.Costly(t)
 	m, x, y, _ := trained(t)
 	cfg := attack.DefaultConfig()
 	cfg.Batch = 20

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -97,6 +98,7 @@ func TestFGSMOnFrames(t *testing.T) {
 // Every attack stays in [0,1] and in the ball: of the whole example, or of each frame if the
 // frames share a perturbation. What it returns depends neither on the batch nor on threads.
 func TestBallOfFrames(t *testing.T) {
+	racetest.Costly(t)
 	m := model(t, small, false)
 	x, y, ids := frames(m, 4, 0, 1)
 	before := x.Clone()

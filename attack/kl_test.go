@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -68,6 +69,7 @@ func (w shownKL) WithClean(logits []float32) attack.Objective {
 // The attack raises the divergence from the original image more than its start does, and
 // more than noise of the same size, and under CBA it compares with the network without time.
 func TestTRADES(t *testing.T) {
+	racetest.Costly(t)
 	m, x, y, ids := trained(t)
 	clean, err := m.Logits(snn.Pass{}, x)
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -179,6 +180,7 @@ func (c cheating) Threat() (attack.Threat, bool) {
 
 // A battery finds out about points beyond its bound, whatever the attack does to the oracle.
 func TestBatteryChecksPoints(t *testing.T) {
+	racetest.Costly(t)
 	m := model(t, small, false)
 	x, _, _ := images(m, 10, 0.4, 0.6)
 	data := set{x: x, y: correct(t, m, x)}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/tensor"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,7 @@ func TestPictureColors(t *testing.T) {
 
 // Every pixel of a row is where it belongs, and each image in its row.
 func TestPicturePixels(t *testing.T) {
+	racetest.Costly(t)
 	const n, h, w, scale = 3, 3, 4, 24
 	x := tensor.NewNCHW(n, 1, h, w)
 	adv := x.Clone()
@@ -123,6 +125,7 @@ func TestPictureWithoutChange(t *testing.T) {
 
 // Of an example of several frames the first, the middle and the last are shown.
 func TestPictureFrames(t *testing.T) {
+	racetest.Costly(t)
 	for steps, want := range map[int][]int{1: {0}, 2: {0, 1}, 3: {0, 1, 2}, 10: {0, 5, 9}} {
 		x := tensor.NewFrames(tensor.Shape{N: 2, Steps: steps, C: 2, H: 100, W: 100})
 		for i := range x.Data {
@@ -152,6 +155,7 @@ func TestPictureFrames(t *testing.T) {
 
 // Ten images go on a page, fewer if they are large. Names of attacks become names of files.
 func TestPicturePages(t *testing.T) {
+	racetest.Costly(t)
 	for _, c := range []struct {
 		n, side int
 		name    string

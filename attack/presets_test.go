@@ -9,6 +9,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -69,6 +70,7 @@ func (n plain) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value { return 
 // Where neurons do not tell their thresholds, surrogates are in units of the membrane potential.
 // The network refuses only the gradients that need more.
 func TestPresetsOfPlainNeurons(t *testing.T) {
+	racetest.Costly(t)
 	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 6, Width: 6, Steps: 4}, snn.NewSequential(
 		new(snn.Flatten), snn.NewLinear(72, 20, true), plain{snn.NewIF()}, snn.NewLinear(20, 3, true),
 	))

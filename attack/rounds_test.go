@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 )
 
@@ -38,6 +39,7 @@ func TestRounds(t *testing.T) {
 // A trial tells whether the gradient attack or the search of its rounds broke the image, and
 // check 3 counts it so.
 func TestRoundsByScores(t *testing.T) {
+	racetest.Costly(t)
 	m := model(t, small, false)
 	x, _, _ := images(m, 60, 0, 1)
 	data := set{x: x, y: correct(t, m, x)}

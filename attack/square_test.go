@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -177,6 +178,7 @@ func TestSearchesRefuse(t *testing.T) {
 // A local search ends at a point that no flip of a single value improves, as a search over all of
 // them finds.
 func TestLocalSearchEndsAtMinimum(t *testing.T) {
+	racetest.Costly(t)
 	m := model(t, small, false)
 	const eps = 0.03125
 	x, _, _ := images(m, 8, 0, 1)

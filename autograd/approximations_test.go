@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/stretchr/testify/assert"
@@ -43,6 +44,7 @@ func trajectory(n autograd.GLIF, x []float32) (u, current []float64, spikes []bo
 
 // Each step counts alone, and the gradient is the mean over time.
 func TestFireGLIFStepwise(t *testing.T) {
+	racetest.Costly(t)
 	for _, k := range []int{0, len(surrogates) - 1} {
 		surrogate := surrogates[k]
 		for i, n := range glifs() {

@@ -140,6 +140,9 @@ func TestFusion(t *testing.T) {
 						continue // no path of its own
 					}
 					for _, want := range []struct{ input, params bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+						if testing.Short() && !(want.input && want.params) {
+							continue // under the race detector, all of them at once will do
+						}
 						name := fmt.Sprintf("%v train=%v rate=%v glif=%v twice=%v input=%v params=%v", sh, train, rate, glif, twice, want.input, want.params)
 						t.Run(name, func(t *testing.T) {
 							s := newStack(sh.C, cout)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/stretchr/testify/assert"
@@ -89,6 +90,7 @@ func naiveGLIF(n autograd.GLIF, derivative func(u float64) float64, detach bool,
 }
 
 func TestFireGLIFThroughTimeAgainstNaiveTape(t *testing.T) {
+	racetest.Costly(t)
 	tape := &autograd.Tape{Params: true}
 	for _, k := range []int{0, len(surrogates) - 1} { // inline, and by slices
 		surrogate := surrogates[k]
@@ -195,6 +197,7 @@ func TestGLIFChannels(t *testing.T) {
 // Under the rate rule the spikes are those of FireGLIFThroughTime; every gradient passes a
 // neuron that fired.
 func TestFireGLIFThroughRate(t *testing.T) {
+	racetest.Costly(t)
 	for _, n := range glifs() {
 		for _, s := range scenes(1) {
 			spikes, grad := s.run(&autograd.Tape{}, func(t *autograd.Tape, x *autograd.Value) *autograd.Value {

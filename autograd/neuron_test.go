@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/stretchr/testify/assert"
@@ -195,6 +196,7 @@ func (s scene) check(t *testing.T, spikes *tensor.Spikes, grad array, naive func
 }
 
 func TestFireThroughTimeAgainstNaiveTape(t *testing.T) {
+	racetest.Costly(t)
 	tape := &autograd.Tape{}
 	for _, surrogate := range surrogates {
 		for _, leak := range []float32{1, 0.6} {

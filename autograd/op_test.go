@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/stretchr/testify/assert"
@@ -433,6 +434,7 @@ func difference(a, b []float64) float64 {
 // Forward passes equal the equations, and gradients the difference quotients of the
 // equations in random directions.
 func TestOpsAgainstDifferences(t *testing.T) {
+	racetest.Costly(t)
 	for _, c := range opCases() {
 		t.Run(c.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))

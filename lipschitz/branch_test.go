@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/org/snnrat/internal/racetest"
+
 	"pgregory.net/rapid"
 )
 
@@ -79,6 +81,7 @@ func (b *brancher) form(x, y []float64, lo, hi int) (sum float64) {
 
 // Branch and bound finds the same Λ from the worst start, without a local search before it.
 func TestBranchFromAnyStart(t *testing.T) {
+	racetest.Costly(t)
 	rapid.Check(t, func(t *rapid.T) {
 		n, rows := rapid.IntRange(2, 16).Draw(t, "n"), rapid.IntRange(1, 16).Draw(t, "rows")
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
@@ -87,6 +88,7 @@ func (g taps) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd
 // Every input current is Bias + Σ Map·s of the input spikes, apart from the mean of the
 // image. It lies in the range of the connection.
 func TestConnections(t *testing.T) {
+	racetest.Costly(t)
 	for name, m := range networks(t) {
 		t.Run(name, func(t *testing.T) {
 			connections, err := lipschitz.Connections(m)

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/tensor"
 )
@@ -143,6 +144,7 @@ func TestConvNormOfBox(t *testing.T) {
 // The bound by frequencies holds for every grid. It approaches the norm of the map on a
 // large image.
 func TestConvNormGrids(t *testing.T) {
+	racetest.Costly(t)
 	for _, stride := range []int{1, 2} {
 		c := lipschitz.Conv{Weight: randomWeights(3, 2*9, 8), Cout: 3, Cin: 2, KH: 3, KW: 3, Stride: stride, Pad: 1, Height: 24, Width: 24}
 		last := math.Inf(1)

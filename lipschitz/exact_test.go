@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 )
 
@@ -272,6 +273,7 @@ func TestLambdaIsProven(t *testing.T) {
 }
 
 func TestConvNormIsProven(t *testing.T) {
+	racetest.Costly(t)
 	r := rand.New(rand.NewPCG(9, 10))
 	for k := range 30 {
 		c := lipschitz.Conv{

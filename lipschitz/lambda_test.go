@@ -13,6 +13,7 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 )
 
@@ -214,6 +215,7 @@ func TestLambdaOfExtremes(t *testing.T) {
 
 // The interval, the number of nodes and S do not depend on GOMAXPROCS.
 func TestLambdaOf32Columns(t *testing.T) {
+	racetest.Costly(t)
 	w := randomWeights(40, 32, 5)
 	var first lipschitz.LambdaBounds
 	for i, procs := range []int{1, 2} {
@@ -259,6 +261,7 @@ func TestLambdaSandwich(t *testing.T) {
 }
 
 func TestLambdaStopped(t *testing.T) {
+	racetest.Costly(t)
 	w := randomWeights(60, 90, 7)
 	norm := svdNorm(w, 60, 90)
 	done, cancel := context.WithCancel(t.Context())

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/tensor"
 )
@@ -222,6 +223,7 @@ func TestSpectralNormOfZeroRowSums(t *testing.T) {
 // does so by chance for these Gaussian matrices. It also does so if all values but one are
 // nearly equal and the start is almost orthogonal to that one's vector.
 func TestSpectralNormIsTheLargest(t *testing.T) {
+	racetest.Costly(t)
 	for _, c := range []struct {
 		rows, cols int
 		seed       uint64
@@ -253,6 +255,7 @@ func TestSpectralNormIsTheLargest(t *testing.T) {
 
 // Hard spectra and tolerances down to rounding, at sizes that need restarts.
 func TestSpectralNormOfSpectra(t *testing.T) {
+	racetest.Costly(t)
 	const rows, cols = 200, 300
 	diagonal := func(value func(i int) float64) []float32 {
 		w := make([]float32, rows*cols)

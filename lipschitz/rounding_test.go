@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/org/snnrat/internal/racetest"
 )
 
 func ratio(x float64) *big.Rat { return new(big.Rat).SetFloat64(x) }
@@ -12,6 +14,7 @@ func ratio(x float64) *big.Rat { return new(big.Rat).SetFloat64(x) }
 // The results are the smallest float64 values that are not below the exact ones; close to
 // underflow they may be one step above.
 func TestDirectedRounding(t *testing.T) {
+	racetest.Costly(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func() float64 {
 		if r.IntN(20) == 0 {

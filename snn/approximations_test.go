@@ -11,6 +11,7 @@ import (
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
 	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -212,6 +213,7 @@ func rescaled(t *testing.T, neuron func(f float32) snn.Neuron, f float32) *snn.M
 
 // If the currents and thresholds of a layer are scaled together, the gradient is the same.
 func TestGradientsInUnitsOfTheThreshold(t *testing.T) {
+	racetest.Costly(t)
 	for name, neuron := range map[string]func(f float32) snn.Neuron{
 		"LIF": func(f float32) snn.Neuron {
 			return &snn.LIF{Decay: 0.875, Threshold: 0.5 * f, SoftReset: true, Surrogate: snn.Triangle{Width: 1}}
@@ -262,6 +264,7 @@ func TestGradientsInUnitsOfTheThreshold(t *testing.T) {
 
 // With a threshold of 1, a relative surrogate has the bits of the surrogate itself.
 func TestRelativeAtThresholdOne(t *testing.T) {
+	racetest.Costly(t)
 	s := defaults()
 	s.neuron.Threshold = 1
 	m := newModel(t, s)

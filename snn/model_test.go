@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
@@ -162,6 +163,7 @@ func warmStatistics(t require.TestingT, m *snn.Model, x tensor.NCHW) {
 
 // A pass without an approximation of the gradient has that of BPTT.
 func TestNilGradientIsBPTT(t *testing.T) {
+	racetest.Costly(t)
 	grad := func(g snn.Gradient) []float32 {
 		m := newModel(t, defaults())
 		warmStatistics(t, m, images(m, 2))
@@ -175,6 +177,7 @@ func TestNilGradientIsBPTT(t *testing.T) {
 
 // A surrogate of the pass replaces the neurons' own, and nothing else does.
 func TestSurrogateOfThePass(t *testing.T) {
+	racetest.Costly(t)
 	grad := func(own, pass snn.Surrogate) []float32 {
 		s := defaults()
 		s.neuron.Surrogate = own

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -67,6 +68,7 @@ func TestResumeRepeats(t *testing.T) {
 // TestResumeWithinEpoch resumes after every step, and then goes on at another number of
 // threads.
 func TestResumeWithinEpoch(t *testing.T) {
+	racetest.Costly(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	adam, hire := rat(), rat()
 	adam.Optimizer, adam.LR = train.DefaultAdam(), 0.01

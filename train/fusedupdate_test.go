@@ -56,6 +56,10 @@ func TestFusedUpdateIsThatOfStep(t *testing.T) {
 		require.Equal(t, want, taken)
 		return append(m.State(), u.State()...)
 	}
+	if testing.Short() { // the race detector needs no other run
+		train(true, DefaultSGD())
+		return
+	}
 	for _, o := range []Optimizer{DefaultSGD(), DefaultAdam(), lars{DefaultSGD(), t}} {
 		apart, fused := train(false, o), train(true, o)
 		for i, p := range apart {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -208,6 +209,7 @@ func TestAgainstBuild(t *testing.T) {
 
 // With -peer, both sides load the folder.
 func TestAgainstWithPeer(t *testing.T) {
+	racetest.Costly(t)
 	folder := exported(t, func(_, expect tensors) { expect.floats("logits", make([]float32, 20), 2, 10) })
 	for _, command := range []string{os.Args[0], os.Args[0] + " fake:old"} {
 		figures := filepath.Join(t.TempDir(), "figures.json")
@@ -229,6 +231,7 @@ func TestAgainstWithPeer(t *testing.T) {
 
 // The other side's first two turns of each part do not count.
 func TestAgainstTimes(t *testing.T) {
+	racetest.Costly(t)
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	_, stderr, code := start(t, append(other("steady"), "-reps", "4", "-json", figures)...)
 	require.Zero(t, code, stderr)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -93,6 +94,7 @@ func TestRun(t *testing.T) {
 
 // What differs shows in its tensor.
 func TestDiffers(t *testing.T) {
+	racetest.Costly(t)
 	folder := exported(t, func(_, expect tensors) {
 		logits := make([]float32, 20)
 		logits[3] = 9
@@ -162,6 +164,7 @@ func TestRateDifference(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	racetest.Costly(t)
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	stdout, stderr, code := start(t, "-sweep", "T", "-json", figures)
 	require.Zero(t, code, stderr)
@@ -188,9 +191,7 @@ func TestSweep(t *testing.T) {
 
 // The memory of larger images grows with their pixels.
 func TestSweepSize(t *testing.T) {
-	if testing.Short() {
-		t.Skip("224×224 pixels")
-	}
+	racetest.Costly(t)
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	_, stderr, code := start(t, "-sweep", "size", "-json", figures)
 	require.Zero(t, code, stderr)
@@ -225,6 +226,7 @@ type writer func(b []byte)
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 func TestRefusals(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(folder, name)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/internal/racetest"
 )
 
 // Half of the work is in loops of at most 8 units. On four cores, eight units of 1 ms take 2 ms.
@@ -35,9 +36,7 @@ func TestModelOfCores(t *testing.T) {
 // A sweep of cores has all parts for all numbers of cores. Results, and with them the work, do not
 // depend on that number.
 func TestSweepCores(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it runs on one thread, and TestRecord tests the recording")
-	}
+	racetest.Costly(t)
 	figures := filepath.Join(t.TempDir(), "figures.json")
 	stdout, stderr, code := clitest.Run(t, "-arch", "vgg5", "-width", "0.25", "-batch", "4", "-reps", "1", "-sweep", "cores", "-json", figures)
 	require.Zero(t, code, stderr)

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn/zoo"
@@ -171,9 +172,7 @@ func TestFewImages(t *testing.T) {
 
 // Of a tiny residual network all is there, and the largest of what it says is finite.
 func TestResidual(t *testing.T) {
-	if testing.Short() {
-		t.Skip("minutes under the race detector, where TestRun runs the same program")
-	}
+	racetest.Costly(t)
 	folder := t.TempDir()
 	_, stderr, code := clitest.Run(t, small("-out", folder, "-decay", "0.5", "-arch", "WRN widths 8,16,16,24, 1 blocks a group, strides 1,1,2")...)
 	require.Zero(t, code, stderr)

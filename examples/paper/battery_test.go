@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -17,9 +18,7 @@ import (
 // White-box worst cases count one battery, at the largest ε of the table, unless the flags leave
 // it out. Black-box worst cases count none.
 func TestBatteries(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs of the program, which are slow under the race detector")
-	}
+	racetest.Costly(t)
 	for _, e := range experiments {
 		for _, preset := range []string{"quick", "thorough", noBattery} {
 			for _, n := range e.plan(&options{Exp: e.name, TestEps: 8, TestAlpha: 0.01, TestSteps: 7, Battery: preset, betas: numbers{0.1}}) {
@@ -44,9 +43,7 @@ func TestBatteries(t *testing.T) {
 // The flag that leaves the battery out is in the text. The battery can be made later, without
 // what is there, and lowers the worst case.
 func TestNoBattery(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs of the program, which are slow under the race detector")
-	}
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	table := func(out, battery string) (stdout, stderr string, worst float64) {
 		stdout, stderr, code := clitest.Run(t, small("table1", data, out, "-test", "10", "-battery", battery)...)
@@ -79,9 +76,7 @@ func TestNoBattery(t *testing.T) {
 
 // A battery that is stopped goes on from what is done, to the same bits.
 func TestStoppedBattery(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs of the program, which are slow under the race detector")
-	}
+	racetest.Costly(t)
 	lonely8 := func() (archive, duel) {
 		a, d, _ := lonely(t)
 		test, err := d.test.First(8)

@@ -16,6 +16,7 @@ import (
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
@@ -103,6 +104,7 @@ func TestTwoRuns(t *testing.T) {
 
 // A killed run that had just saved a network leaves its checkpoint, which the next removes.
 func TestCheckpointOfTrainedNetwork(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	_, stderr, code := clitest.Run(t, small("table1", data, out)...)
 	require.Zero(t, code, stderr)
@@ -136,6 +138,7 @@ func lonely(t *testing.T) (archive, duel, trials.Trial) {
 
 // Any change of an evaluation's file is refused by its name.
 func TestChangedEvaluation(t *testing.T) {
+	racetest.Costly(t)
 	a, d, trial := lonely(t)
 	require.NoError(t, a.judge(t.Context(), d, trials.Battery("quick", 8), func(float64) {}))
 	want, path, err := a.open(d)
@@ -191,6 +194,7 @@ func TestEvaluationOfAnotherVersion(t *testing.T) {
 // A trained network whose file was changed is refused: its parameters, its recipe, its
 // history.
 func TestChangedNetwork(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	_, stderr, code := clitest.Run(t, small("table1", data, out)...)
 	require.Zero(t, code, stderr)

@@ -21,6 +21,7 @@ import (
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
@@ -170,6 +171,7 @@ func TestTable2(t *testing.T) {
 
 // Experiments that share a folder share its networks.
 func TestShared(t *testing.T) {
+	racetest.Costly(t)
 	data, out, battery := cifar(t), t.TempDir(), clitest.Battery()
 	networks := func() (names []string) {
 		for name := range files(t, out) {
@@ -222,6 +224,7 @@ func TestShared(t *testing.T) {
 
 // A scale asks for no more images than there are; a flag does.
 func TestFewImages(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir() // 100 training and 20 test images
 	args := []string{"-exp", "table1", "-arch", "conv8 A | fc", "-T", "1", "-epochs", "1", "-data", data, "-data", pngs(t), "-scale", "tiny", "-out", out}
 	stdout, stderr, code := clitest.Run(t, args...)
@@ -235,6 +238,7 @@ func TestFewImages(t *testing.T) {
 
 // Black-box attacks are made on the source and shown to the network.
 func TestBlackBox(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	_, stderr, code := clitest.Run(t, small("table2", data, out, "-epochs", "3", "-seed", "3", "-test-eps", "64", "-test-alpha", "0.1")...)
 	require.Zero(t, code, stderr)
@@ -299,9 +303,6 @@ func TestZeroGradient(t *testing.T) {
 // A run that was stopped in the middle goes on to the same results.
 func TestResume(t *testing.T) {
 	data, want, out := cifar(t), t.TempDir(), t.TempDir()
-	stdout, stderr, code := clitest.Run(t, small("table2", data, want)...)
-	require.Zero(t, code, stderr)
-
 	var errs strings.Builder
 	c := clitest.Command(small("table2", data, out)...)
 	pipe, err := c.StderrPipe()
@@ -322,7 +323,12 @@ func TestResume(t *testing.T) {
 	require.Error(t, c.Wait())
 	assert.Equal(t, 130, c.ProcessState.ExitCode(), errs.String())
 	assert.Contains(t, errs.String(), "paper: stopped; the same command goes on from what is done, in "+out+"\n")
+	if testing.Short() {
+		return // the rest takes long under the race detector
+	}
 
+	stdout, stderr, code := clitest.Run(t, small("table2", data, want)...)
+	require.Zero(t, code, stderr)
 	resumed, stderr, code := clitest.Run(t, small("table2", data, out)...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, 2, strings.Count(stderr, ": epoch 1 of 2"), "of the three networks, the first has it: %s", stderr)
@@ -365,6 +371,7 @@ func pngs(t *testing.T) string {
 // Networks that PyTorch saved are judged like ones that were trained here, and what
 // cannot be one is an error.
 func TestWeights(t *testing.T) {
+	racetest.Costly(t)
 	data, out := pngs(t), t.TempDir()
 	testdata := filepath.Join("..", "..", "snn", "zoo", "testdata")
 	pth := filepath.Join(testdata, "vgg.pth")
@@ -438,6 +445,7 @@ func TestWeights(t *testing.T) {
 // A network that this library saved brings its description: what is said of it is what the
 // file says, not the flags, which may leave it out but not contradict it.
 func TestOwnWeights(t *testing.T) {
+	racetest.Costly(t)
 	data, folder := cifar(t), t.TempDir()
 	save := func(name, arch string) string {
 		cfg := zoo.Default(arch)
@@ -501,6 +509,7 @@ func TestOwnWeights(t *testing.T) {
 
 // Bad input is an error of one line that names it.
 func TestBadInput(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	for _, c := range []struct{ args, want string }{
 		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
@@ -573,6 +582,7 @@ func TestFileForFolder(t *testing.T) {
 
 // Data sets that are not whole are refused before anything is written.
 func TestBadData(t *testing.T) {
+	racetest.Costly(t)
 	edit := func(folder, name string, change func([]byte) []byte) string {
 		path := filepath.Join(folder, name)
 		b, err := os.ReadFile(path)
@@ -625,6 +635,7 @@ func TestBadData(t *testing.T) {
 
 // What is kept and then damaged is an error that names it, and is left as it is.
 func TestBadKept(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	args := small("table1", data, out)
 	_, stderr, code := clitest.Run(t, args...)
@@ -657,6 +668,7 @@ func TestBadKept(t *testing.T) {
 // What a state dict does not say, flags do: a network that was saved as one is judged as the
 // network that describes itself.
 func TestStateDictFlags(t *testing.T) {
+	racetest.Costly(t)
 	data, folder := cifar(t), t.TempDir()
 	cfg := zoo.Default("conv8 A | fc")
 	cfg.Steps, cfg.Decay, cfg.Threshold, cfg.SoftReset = 3, 0.75, 0.5, true

@@ -8,6 +8,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
@@ -90,6 +91,7 @@ func TestPaperFigure(t *testing.T) {
 // Tables have the paper's rows, and a heading that says of what they are, where the paper has
 // a figure, and neither where it has none.
 func TestPaperRows(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	table := func(exp string, more ...string) string {
 		o, err := parse(small(exp, data, out, append([]string{"-test", "4", "-battery", "quick"}, more...)...), io.Discard)

@@ -18,6 +18,7 @@ import (
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -92,6 +93,7 @@ func stopped(t *testing.T, folder string) {
 
 // Whatever a kill leaves of a completed run, a new run starts in the folder.
 func TestKilledWhileCompleting(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	args := small("-out", folder)
 	stopped(t, folder)
@@ -113,7 +115,7 @@ func TestKilledWhileCompleting(t *testing.T) {
 // Two runs in one folder: the second is refused by the name of the first.
 func TestTwoRuns(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	first := clitest.Command("-epochs", "1000", "-out", out)
+	first := clitest.Command(small("-epochs", "10000", "-out", out)...)
 	require.NoError(t, first.Start())
 	defer func() { _ = first.Process.Kill(); _ = first.Wait() }()
 	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(out, "vanilla.ckpt")); return err == nil }, 20*time.Second, time.Millisecond)
@@ -130,6 +132,7 @@ func TestTwoRuns(t *testing.T) {
 
 // Any change of run.json is refused by its name.
 func TestChangedJournal(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	o, err := parse(small("-out", folder), io.Discard)
 	require.NoError(t, err)
@@ -156,6 +159,7 @@ func TestChangedJournal(t *testing.T) {
 // Evaluations that another version of the library made, or that are of other trials, are made
 // anew.
 func TestUnfitEvaluations(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	stopped(t, folder)
 	o, err := parse(small("-out", folder, "-resume"), io.Discard)

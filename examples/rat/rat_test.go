@@ -23,6 +23,7 @@ import (
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -178,6 +179,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunRepeats(t *testing.T) {
+	racetest.Costly(t)
 	var first map[string]string
 	for _, threads := range []string{"1", "2", "2"} {
 		folder := t.TempDir()
@@ -224,6 +226,7 @@ func (p *patience) Err() error {
 // A run that is stopped, wherever and however often, and resumed, makes what one does
 // that was not; and does not do again what is done.
 func TestResume(t *testing.T) {
+	racetest.Costly(t)
 	battery := clitest.Battery()
 	small := func(more ...string) []string { return small(append([]string{"-battery", battery}, more...)...) }
 	whole := t.TempDir()
@@ -306,6 +309,7 @@ func TestResume(t *testing.T) {
 }
 
 func TestResumeCorrupt(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	stop := func() {
 		o, err := parse(small("-out", folder), io.Discard)
@@ -326,6 +330,7 @@ func TestResumeCorrupt(t *testing.T) {
 // What attacks know nothing about is said: here no potential comes near the threshold, so
 // that surrogate gradients are zero, and only those of the ReLU network are not.
 func TestZeroGradient(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	battery := clitest.Battery()
 	stdout, stderr, code := clitest.Run(t, small("-battery", battery, "-theta", "1000", "-train", "40", "-out", folder)...)
@@ -366,6 +371,7 @@ func TestZeroGradient(t *testing.T) {
 
 // Without a battery the table has no row of it, and the note does not speak of one.
 func TestTableAlone(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	stdout, stderr, code := clitest.Run(t, small("-train", "40", "-out", folder)...)
 	require.Zero(t, code, stderr)
@@ -399,9 +405,6 @@ func TestInterrupt(t *testing.T) {
 	}
 	args := []string{"-T", "2", "-epochs", "2", "-train", "300", "-test", "40", "-battery", "none", "-out"}
 	whole, folder := t.TempDir(), t.TempDir()
-	_, stderr, code := clitest.Run(t, append(args, whole)...)
-	require.Zero(t, code, stderr)
-
 	for i, at := range []string{"plain network: epoch 1", "RAT network: epoch 1", "attacks: white-box, plain"} {
 		more := []string{folder, "-resume"}[:1+min(i, 1)]
 		c := clitest.Command(append(args, more...)...)
@@ -424,7 +427,12 @@ func TestInterrupt(t *testing.T) {
 		assert.Equal(t, 130, exit.ExitCode())
 		assert.Contains(t, after, "rat: stopping after this step; Ctrl-C again stops at once")
 		assert.Equal(t, "rat: stopped; the same flags and -resume go on from what is done, in "+folder, after[len(after)-1])
+		if testing.Short() {
+			return // the rest takes long under the race detector
+		}
 	}
+	_, stderr, code := clitest.Run(t, append(args, whole)...)
+	require.Zero(t, code, stderr)
 	_, stderr, code = clitest.Run(t, append(args, folder, "-resume")...)
 	require.Zero(t, code, stderr)
 	assert.NotContains(t, stderr, "epoch")
@@ -450,6 +458,7 @@ func refused(t *testing.T, parts []string, args ...string) {
 }
 
 func TestRefusals(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	file := filepath.Join(folder, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
@@ -567,6 +576,7 @@ func cifarFiles(t *testing.T) string {
 }
 
 func TestData(t *testing.T) {
+	racetest.Costly(t)
 	args := func(folder, out string) []string {
 		return []string{"-data", folder, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-test", "0", "-out", out}
 	}
@@ -635,6 +645,7 @@ func TestFewImages(t *testing.T) {
 
 // A training that diverges says where, and keeps what was good.
 func TestDivergence(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	refused(t, []string{"plain network", "epoch 1 of 2", "step 2 of 3", "finite number"}, small("-lr", "1e30", "-out", folder)...)
 
@@ -664,6 +675,7 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("no space") }
 
 // Results that could not be shown are not lost.
 func TestPrintFails(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	o, err := parse(small("-out", folder), io.Discard)
 	require.NoError(t, err)

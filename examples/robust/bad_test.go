@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
 )
@@ -17,6 +18,7 @@ import (
 // Wrong flags, files that do not fit and folders that cannot be written are refused before the
 // first pass, in one line that names them. Nothing is written.
 func TestBadInput(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	path := func(name string) string { return filepath.Join(folder, name) }
 	save := func(name string, change func(*zoo.Config)) string {

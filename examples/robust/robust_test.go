@@ -16,6 +16,7 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -136,6 +137,10 @@ func TestRun(t *testing.T) {
 	checkCSV(t, out, res)
 	checkPage(t, out, res)
 
+	if testing.Short() {
+		return // the rest takes long under the race detector
+	}
+
 	// The command on the page repeats the run.
 	again := filepath.Join(folder, "again")
 	words := strings.Fields(strings.TrimPrefix(res.Command, "go run ./examples/robust"))
@@ -146,9 +151,7 @@ func TestRun(t *testing.T) {
 
 // The flags describe the network of a state dict, and a radius in L2 may exceed 1.
 func TestStateDict(t *testing.T) {
-	if testing.Short() {
-		t.Skip("another run of the program, which is slow under the race detector")
-	}
+	racetest.Costly(t)
 	folder := t.TempDir()
 	own, dict := filepath.Join(folder, "own.safetensors"), filepath.Join(folder, "dict.pth")
 	m := trained(t, own, 1)
@@ -172,9 +175,7 @@ func TestStateDict(t *testing.T) {
 // The report of a random network says how many draws a verdict is the mean of. -exhaustive tells
 // what each attack alone leaves.
 func TestRandom(t *testing.T) {
-	if testing.Short() {
-		t.Skip("another run of the program, which is slow under the race detector")
-	}
+	racetest.Costly(t)
 	folder := t.TempDir()
 	images, err := fashion.Train()
 	require.NoError(t, err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
+	"github.com/org/snnrat/internal/racetest"
 )
 
 // patience is a context that ends when it has been asked so many times.
@@ -45,6 +46,7 @@ func (p *patience) Err() error {
 // A run that is stopped, wherever and however often, leaves a partial report, and when it is
 // resumed the files of a run that was not stopped.
 func TestResume(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	nets := []string{filepath.Join(folder, "first.safetensors"), filepath.Join(folder, "second.safetensors")}
 	trained(t, nets[0], 1)
@@ -61,14 +63,11 @@ func TestResume(t *testing.T) {
 	out := filepath.Join(folder, "out")
 	assert.ErrorContains(t, start(t.Context(), out, "-resume"), "-resume: "+out+" holds no run that was stopped")
 	finished, half := -1, 0
-	times, longer := 30.0, 1.6
-	if testing.Short() {
-		longer = 3
-	}
+	times := 30.0
 	for stops, more := 0, []string(nil); ; stops++ {
 		require.Less(t, stops, 100)
 		err := start(patient(int(times)), out, more...)
-		times *= longer
+		times *= 1.6
 		if err == nil {
 			break
 		}

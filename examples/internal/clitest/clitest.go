@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/org/snnrat/internal/racetest"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,13 +61,11 @@ func Battery() string {
 	return "quick"
 }
 
-// Kills returns how many times a test kills the program: what SNNRAT_KILLS says, or 10. It
-// skips the test in short mode.
+// Kills returns how many times a test kills the program: what SNNRAT_KILLS says, or 10. The test
+// is racetest.Costly.
 func Kills(t *testing.T) int {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs the program some 20 times")
-	}
+	racetest.Costly(t)
 	if n, err := strconv.Atoi(os.Getenv("SNNRAT_KILLS")); err == nil {
 		return n
 	}
