@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/org/snnrat/attack"
@@ -52,6 +53,43 @@ func images(m *snn.Model, n int, lo, hi float32) (tensor.NCHW, []int, []uint64) 
 }
 
 func gradients() []snn.Gradient { return []snn.Gradient{snn.BPTT{}, snn.BPTR{}, snn.CBA{}} }
+
+// sized is CBA that notes the numbers of images of its passes.
+type sized struct {
+	snn.CBA
+	mu     sync.Mutex
+	images []int
+}
+
+func (s *sized) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.images = append(s.images, x.Shape().N)
+	return s.CBA.Encode(p, e, x)
+}
+
+// Passes by CBA have more images than others, since each is one frame: up to 32, where T = 4 leaves 8.
+// An image of several frames counts as these. The result does not depend on threads and on the images
+// beside.
+func TestPassesWithoutTime(t *testing.T) {
+	m := model(t, small, false)
+	for _, c := range []struct{ steps, threads, most int }{{1, 1, 32}, {1, 2, 19}, {4, 1, 8}, {4, 2, 8}} {
+		m.Threads = c.threads
+		x, y, ids := images(m, 38, 0, 1)
+		if c.steps > 1 {
+			x, y, ids = frames(m, 38, 0, 1)
+		}
+		g := new(sized)
+		got, err := attack.FGSM(0.05, g).Perturb(ctx, m, x, y, ids, rng.New(1))
+		require.NoError(t, err)
+		assert.Equal(t, c.most, slices.Max(g.images), "%+v: %v", c, g.images)
+		for i := range x.N {
+			alone, err := attack.FGSM(0.05, snn.CBA{}).Perturb(ctx, m, x.Slice(i, i+1), y[i:i+1], ids[i:i+1], rng.New(1))
+			require.NoError(t, err)
+			require.Equal(t, alone.Data, got.Image(i), "%+v, image %d", c, i)
+		}
+	}
+}
 
 // l2 makes an attack one in the Euclidean norm.
 func l2(a *attack.Attack) *attack.Attack {

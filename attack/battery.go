@@ -290,7 +290,7 @@ func (e *batteryRun) run(ctx context.Context) error {
 			images = append(images, i)
 		}
 	}
-	en := engine{model: e.model, n: len(images), run: func(ask asker, k int) error {
+	en := engine{model: e.model, n: len(images), shape: e.data.Shape(), run: func(ask asker, k int) error {
 		stopped := false
 		r, x, adv, err := e.image(ctx, func(r *request) bool {
 			stopped = !ask(r)

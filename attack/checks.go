@@ -84,7 +84,7 @@ type probe struct {
 
 // each runs fn for every probe image, with an oracle of its own.
 func (p *probe) each(ctx context.Context, purpose string, fn func(k int, o *Oracle) error) error {
-	en := engine{model: p.model, n: len(p.images), run: func(ask asker, k int) error {
+	en := engine{model: p.model, n: len(p.images), shape: p.data.Shape(), run: func(ask asker, k int) error {
 		x, err := p.read(p.images[k])
 		if err != nil {
 			return err

@@ -29,7 +29,7 @@ func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y
 	adv, zero := x.Clone(), make([]bool, x.N)
 	frame := x.Shape()
 	frame.N = 1
-	e := engine{model: m, n: x.N, run: func(ask asker, i int) error {
+	e := engine{model: m, n: x.N, shape: frame, run: func(ask asker, i int) error {
 		o := &Oracle{
 			Clean: slices.Clone(x.Image(i)), Shape: frame, Label: y[i], Target: -1, Classes: m.Classes(), ID: ids[i], Threat: threat.of(frame.Steps),
 			key: keys[i], draws: draws, keep: best, early: true, yield: ask, model: m,
@@ -46,6 +46,9 @@ func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y
 		zero[i] = o.gradients > 0 && o.zeros == o.gradients
 		return err
 	}}
+	if a, ok := s.(*Attack); ok {
+		e.gradient = a.Gradient
+	}
 	if err := e.do(ctx); err != nil {
 		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: %w", err)
 	}

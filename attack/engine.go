@@ -22,9 +22,11 @@ import (
 // search does depends on its own answers alone, so results depend neither on the number of
 // workers nor on which images share a pass.
 type engine struct {
-	model *snn.Model
-	n     int                              // images
-	run   func(ask asker, image int) error // searches around an image
+	model    *snn.Model
+	n        int                              // images
+	shape    tensor.Shape                     // of an image
+	gradient snn.Gradient                     // of the passes; nil if it is not known
+	run      func(ask asker, image int) error // searches around an image
 }
 
 // asker sends a request and returns when it is answered. It returns false if the engine stops.
@@ -47,32 +49,31 @@ const searchesPerSlot = 3
 // do searches around all images. If some searches fail, it returns the error of the first of
 // these images.
 func (e *engine) do(ctx context.Context) error {
-	pass := snn.Pass{}
-	images, workers, err := e.model.Chunks(&pass)
+	pass := snn.Pass{Gradient: e.gradient}
+	images, workers, err := e.model.Chunks(&pass, e.shape)
 	if err != nil {
 		return fmt.Errorf("attack: %w", err)
 	}
 	q := &queue{n: e.n}
-	some, images, slots := shares(e.n, images, workers)
+	some, slots := shares(e.n, images, workers)
 	pass.Threads *= max(1, workers/max(1, some)) // threads without images of their own
 	workers = some
-	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, images, slots) })
+	parallel.For(workers, workers, func(int) { e.work(ctx, q, pass, slots) })
 	if err := ctx.Err(); err != nil && q.err == nil {
 		return err
 	}
 	return q.err
 }
 
-// shares returns how many of the workers get n images, how many images at most a pass of theirs
-// has, and how many searches at most each has on its way.
-func shares(n, images, workers int) (some, perPass, slots int) {
+// shares returns how many of the workers get n images, whose passes have up to so many images, and
+// how many searches at most each has on its way.
+func shares(n, images, workers int) (some, slots int) {
 	some = min(workers, (n+images-1)/images)
 	share := (n + some - 1) / max(some, 1)
-	perPass = min(images, share)
-	if slots = perPass; some > 1 {
-		slots = min(slots*searchesPerSlot, share) // more would leave too few for the others
+	if slots = images; some > 1 {
+		slots *= searchesPerSlot
 	}
-	return some, perPass, slots
+	return some, min(slots, share) // more would leave too few for the others
 }
 
 // queue hands out images and collects errors.
@@ -101,8 +102,8 @@ func (q *queue) fail(image int, err error) {
 	}
 }
 
-// work is a worker. Its passes have up to so many images, and so many searches are on their way.
-func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slots int) {
+// work is a worker. It has up to so many searches on their way.
+func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, slots int) {
 	var active []*search
 	ended := false
 	defer func() {
@@ -137,8 +138,8 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, images, slot
 		if len(active) == 0 {
 			break
 		}
-		group := largestGroup(active, images)
-		answer(pass, group)
+		group := largestGroup(active)
+		group = group[:answer(pass, group)]
 		for _, s := range group {
 			if !advance(s) {
 				active = slices.Delete(active, slices.Index(active, s), slices.Index(active, s)+1)
@@ -170,9 +171,8 @@ func (e *engine) start(image int) *search {
 	return s
 }
 
-// largestGroup returns searches whose requests one pass can answer, as many as possible but at
-// most most.
-func largestGroup(active []*search, most int) []*search {
+// largestGroup returns the most searches whose requests are of one kind.
+func largestGroup(active []*search) []*search {
 	var groups [][]*search
 	for _, s := range active {
 		i := slices.IndexFunc(groups, func(g []*search) bool { return g[0].ask.fits(s.ask) })
@@ -182,8 +182,7 @@ func largestGroup(active []*search, most int) []*search {
 		}
 		groups[i] = append(groups[i], s)
 	}
-	g := slices.MaxFunc(groups, func(a, b []*search) int { return cmp.Compare(len(a), len(b)) })
-	return g[:min(len(g), most)]
+	return slices.MaxFunc(groups, func(a, b []*search) int { return cmp.Compare(len(a), len(b)) })
 }
 
 // fits reports whether one pass can answer r and q.
@@ -200,25 +199,28 @@ func sameGradient(a, b snn.Gradient) bool {
 	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
 }
 
-// answer answers the requests of searches by passes over all their draws.
-func answer(pass snn.Pass, group []*search) {
-	requests := make([]*request, len(group))
-	for i, s := range group {
-		requests[i] = s.ask
-	}
-	threads := pass.Threads
-	images, _, err := requests[0].model.Chunks(&pass)
+// answer answers the requests of the first searches of a group, as many as the images of a pass, by
+// passes over all their draws. It returns their number.
+func answer(pass snn.Pass, group []*search) int {
+	first, threads := group[0].ask, pass.Threads
+	pass.Gradient = first.gradient
+	images, _, err := first.model.Chunks(&pass, first.shape)
 	pass.Threads = threads
+	requests := make([]*request, min(len(group), max(1, images)))
+	for i := range requests {
+		requests[i] = group[i].ask
+	}
 	if err == nil {
 		err = answerTogether(pass, requests, images)
 	}
 	if err == nil || len(requests) == 1 {
-		requests[0].err = err
-		return
+		first.err = err
+		return len(requests)
 	}
 	for _, r := range requests { // to find whose error it is
 		r.err = answerTogether(pass, []*request{r}, images)
 	}
+	return len(requests)
 }
 
 // answerTogether answers requests by passes of up to so many images.
@@ -246,10 +248,6 @@ func answerTogether(pass snn.Pass, requests []*request, images int) error {
 		}
 		first := part[0].r
 		m := first.model
-		pass.Gradient = first.gradient
-		if pass.Gradient == nil {
-			pass.Gradient = snn.BPTT{}
-		}
 		var logits []float32
 		add := func(i int, z []float32) {
 			for k, v := range z {

@@ -14,7 +14,8 @@ import (
 // String returns its name, with its settings, for reports and error messages.
 //
 // A Gradient whose forward pass is not that of an evaluation has the method ChangesForward, see
-// [ChangesForward].
+// [ChangesForward]. One whose passes have one step, whatever p.Steps is, says so by a method
+// WithoutTime() bool. [Model.Chunks] then counts one frame for an image.
 type Gradient interface {
 	fmt.Stringer
 	// Encode records the encoding of the images x by the model's encoder e, and returns
@@ -130,3 +131,12 @@ func ChangesForward(g Gradient) bool {
 
 // ChangesForward returns true, see [ChangesForward].
 func (CBA) ChangesForward() bool { return true }
+
+// withoutTime reports whether all values of a pass with g have one step, but for its input.
+func withoutTime(g Gradient) bool {
+	w, ok := g.(interface{ WithoutTime() bool })
+	return ok && w.WithoutTime()
+}
+
+// WithoutTime returns true, see [Gradient].
+func (CBA) WithoutTime() bool { return true }

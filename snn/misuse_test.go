@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
@@ -163,7 +164,7 @@ func TestChunksOfManyImages(t *testing.T) {
 	require.NoError(t, err)
 	const n = 60000
 	seen := make([]int32, n)
-	require.NoError(t, m.ForEachChunk(n, snn.Pass{Threads: 1}, func(lo, hi int, _ snn.Pass) error {
+	require.NoError(t, m.ForEachChunk(tensor.Shape{N: n}, snn.Pass{Threads: 1}, func(lo, hi int, _ snn.Pass) error {
 		for i := lo; i < hi; i++ {
 			seen[i]++
 		}

@@ -436,7 +436,7 @@ func TestParts(t *testing.T) {
 		var mu sync.Mutex
 		covered, parts, now, most := make([]int, c.n), 0, 0, 0
 		first, two := errors.New("first"), make(chan struct{})
-		err := m.ForEachChunk(c.n, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+		err := m.ForEachChunk(tensor.Shape{N: c.n}, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
 			assert.Equal(t, c.threads, p.Threads)
 			assert.Equal(t, c.steps, p.Steps)
 			mu.Lock()
@@ -474,7 +474,45 @@ func TestParts(t *testing.T) {
 		}
 		assert.Equal(t, want, most, "%+v", c)
 	}
-	assert.ErrorContains(t, newModel(t, defaults()).ForEachChunk(1, snn.Pass{Steps: -1}, nil), "snn: -1 time steps: expected at least 1")
+	assert.ErrorContains(t, newModel(t, defaults()).ForEachChunk(tensor.Shape{N: 1}, snn.Pass{Steps: -1}, nil), "snn: -1 time steps: expected at least 1")
+}
+
+// Chunks count an image as its steps. Under CBA, where all values have one step, they count the image's
+// own frames.
+func TestChunksCountFrames(t *testing.T) {
+	for _, c := range []struct {
+		hidden, steps   int
+		gradient        snn.Gradient
+		frames          int // of an image
+		images, workers int
+	}{
+		{0, 8, snn.BPTR{}, 1, 4, 2}, {0, 8, snn.CBA{}, 1, 32, 2}, {0, 8, snn.CBA{}, 0, 32, 2}, {0, 8, snn.CBA{}, 8, 4, 2},
+		{0, 40, snn.BPTT{}, 1, 3, 1}, {0, 40, snn.CBA{}, 1, 128, 1}, {0, 40, snn.CBA{}, 40, 3, 1},
+		{manyParams, 8, nil, 1, 16, 1}, {manyParams, 8, snn.CBA{}, 1, 128, 1}, {manyParams, 8, snn.CBA{}, 8, 16, 1},
+		{manyParams, 200, snn.CBA{}, 1, 128, 1}, {manyParams, 200, snn.CBA{}, 200, 1, 1},
+	} {
+		s := defaults()
+		s.hidden = c.hidden
+		m := newModel(t, s)
+		x := images(m, 2).Shape()
+		x.Steps = c.frames
+		p := snn.Pass{Steps: c.steps, Threads: 2, Gradient: c.gradient}
+		got, workers, err := m.Chunks(&p, x)
+		require.NoError(t, err)
+		assert.Equal(t, []int{c.images, c.workers, 3 - c.workers}, []int{got, workers, p.Threads}, "%+v", c)
+		assert.Equal(t, c.steps, p.Steps)
+	}
+	// The values do have one step, whatever the images have.
+	m := newModel(t, defaults())
+	for _, x := range []tensor.NCHW{images(m, 3), tensor.NewFrames(images(m, 3).Shape().WithSteps(m.Steps))} {
+		layers := 0
+		_, err := m.Logits(snn.Pass{Gradient: snn.CBA{}, OnNeurons: func(_ *snn.Pass, _ snn.Neuron, currents, output *autograd.Value) {
+			layers++
+			assert.Equal(t, []int{1, 1}, []int{currents.Shape().Steps, output.Shape().Steps})
+		}}, x)
+		require.NoError(t, err)
+		assert.Positive(t, layers)
+	}
 }
 
 // InputGradient changes neither gradients of parameters nor statistics.
@@ -753,7 +791,7 @@ func TestTapesKeepTheirMemory(t *testing.T) {
 		// Both parts of eight images wait for each other, so that each has a tape.
 		var both sync.WaitGroup
 		both.Add(2)
-		require.NoError(t, m.ForEachChunk(16, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
+		require.NoError(t, m.ForEachChunk(tensor.Shape{N: 16}, snn.Pass{}, func(lo, hi int, p snn.Pass) error {
 			_, err := m.InputGradient(p, x.Slice(lo, hi), func([]float32) []float32 {
 				both.Done()
 				both.Wait()

@@ -121,7 +121,7 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	if p.OnSpikes != nil || p.OnNeurons != nil || p.Train {
 		err = run(0, x.N, p)
 	} else {
-		err = m.ForEachChunk(x.N, p, run)
+		err = m.ForEachChunk(x.Shape(), p, run)
 	}
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (m *Model) Logits(p Pass, x tensor.NCHW) ([]float32, error) {
 	return out, nil
 }
 
-// The sizes of chunks, in frames (images × steps). A small network runs one chunk of
+// The sizes of chunks, in frames, see Chunks. A small network runs one chunk of
 // fewFrames on each thread, so that values stay in its cache. A network with more than
 // fewParams parameters, or more than fewFrames steps, runs one chunk of manyFrames at a time
 // on all threads. That is enough frames to make up for reading the parameters.
@@ -139,23 +139,24 @@ const (
 	manyFrames = 128
 )
 
-// ForEachChunk splits n images into chunks and calls fn for each of them. A chunk is the
-// images lo to hi − 1. fn makes its passes with the given p, in which Steps and Threads are
+// ForEachChunk splits images of the shape x into chunks and calls fn for each of them. A chunk is
+// the images lo to hi − 1. fn makes its passes with the given p, in which Steps and Threads are
 // set. The Keys of p are still those of all images.
 //
 // ForEachChunk bounds the memory of work that treats each image on its own. A chunk has at most
-// 128 frames (images × steps), and at least one image. In a model of at most 2²²
+// 128 frames, see Chunks, and at least one image. In a model of at most 2²²
 // parameters and at most 32 steps, a chunk has at most 32 frames, and chunks run side by side:
 // fn is called from several goroutines. Each pass then has one thread. It has more if there are at
 // least twice as many threads as chunks.
 //
 // ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
 // calls fn for all chunks, and returns the error of the first chunk that has one.
-func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) error {
-	images, workers, err := m.Chunks(&p)
+func (m *Model) ForEachChunk(x tensor.Shape, p Pass, fn func(lo, hi int, p Pass) error) error {
+	images, workers, err := m.Chunks(&p, x)
 	if err != nil {
 		return err
 	}
+	n := x.N
 	parts := (n + images - 1) / images
 	p.Threads *= max(1, workers/max(1, parts)) // threads without a chunk of their own
 	errs := make([]error, parts)
@@ -169,20 +170,28 @@ func (m *Model) ForEachChunk(n int, p Pass, fn func(lo, hi int, p Pass) error) e
 	return nil
 }
 
-// Chunks is for callers that split work themselves, and not as ForEachChunk does. It returns
-// the number of images of a chunk, at least 1, and the number of chunks to run side by side,
-// at least 1. It sets the Steps and Threads of p for a pass over a chunk.
+// Chunks is for callers that split work on images of the shape x themselves, and not as
+// ForEachChunk does. It returns the number of images of a chunk, at least 1, and the number of
+// chunks to run side by side, at least 1. It sets the Steps and Threads of p for a pass over a
+// chunk. x.N does not count.
+//
+// An image counts as p.Steps frames. Under a gradient approximation without time, such as [CBA], it
+// counts as the frames that it has itself: one, or x.Steps.
 //
 // Chunks returns an error if a setting of the pass or of a layer is out of range.
-func (m *Model) Chunks(p *Pass) (images, workers int, err error) {
+func (m *Model) Chunks(p *Pass, x tensor.Shape) (images, workers int, err error) {
 	if err := m.setDefaults(p); err != nil {
 		return 0, 0, err
 	}
+	frames := p.Steps // of an image
+	if withoutTime(p.Gradient) {
+		frames = max(1, x.Steps)
+	}
 	if m.params <= fewParams && p.Steps <= fewFrames {
 		workers, p.Threads = parallel.Threads(p.Threads), 1
-		return fewFrames / p.Steps, workers, nil
+		return fewFrames / frames, workers, nil
 	}
-	return max(1, manyFrames/p.Steps), 1, nil
+	return max(1, manyFrames/frames), 1, nil
 }
 
 // setDefaults sets the steps and threads of a pass to the model's where they are 0. It

@@ -97,13 +97,7 @@ func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 // a range of frames. It goes through groups of source channels, whose weights stay in L2.
 // Within a group it goes through chunks of frames, tiles of up to three blocks, and pixels.
 func (l Level) product(p product, threads int) {
-	// Units are as wide as their number allows, so that src is read few times.
-	need := manyUnits(threads)
-	parts := ceilDiv(p.frames, 8)
-	width := l.tileBlocks()
-	width *= max(1, min(12/width, p.dstBlocks/(width*ceilDiv(need, parts))))
-	units := ceilDiv(p.dstBlocks, width)
-	parts = min(parts, ceilDiv(need, units))
+	units, parts := l.productUnits(&p, threads)
 	type args struct {
 		l            Level
 		p            product
@@ -114,6 +108,20 @@ func (l Level) product(p product, threads int) {
 		from, to := share(k.p.frames, u%k.parts, k.parts)
 		k.l.productUnit(&k.p, lo, hi, from, to)
 	})
+}
+
+// productUnits returns the number of ranges of blocks and that of ranges of frames.
+func (l Level) productUnits(p *product, threads int) (units, parts int) {
+	need, frames := manyUnits(threads), 8
+	if p.window == 1 && p.dstPixels == 1 && p.dstBlocks*ceilDiv(p.frames, 32) >= need*l.tileBlocks() {
+		frames = 32 // a linear layer's weights may come from memory, so they are read few times
+	}
+	parts = ceilDiv(p.frames, frames)
+	// Units are as wide as their number allows, so that src is read few times.
+	width := l.tileBlocks()
+	width *= max(1, min(12/width, p.dstBlocks/(width*ceilDiv(need, parts))))
+	units = ceilDiv(p.dstBlocks, width)
+	return units, min(parts, ceilDiv(need, units))
 }
 
 // productUnit computes blocks lo to hi of the destination for frames from to to.

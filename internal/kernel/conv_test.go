@@ -578,6 +578,27 @@ func TestConvAllocations(t *testing.T) {
 	}
 }
 
+// A linear layer of up to 32 rows is split by its outputs alone if they are enough for the threads: its
+// weights are read once. Other layers are split by frames, too.
+func TestLinearReadsWeightsOnce(t *testing.T) {
+	for _, c := range []struct {
+		frames, cout, pixels, window, threads int
+		once                                  bool
+	}{
+		{16, 4096, 1, 1, 2, true}, {9, 4096, 1, 1, 4, true}, {32, 2048, 1, 1, 2, true},
+		{16, 10, 1, 1, 2, false}, {16, 4096, 1, 1, 64, false}, {128, 4096, 1, 1, 2, false},
+		{16, 512, 4, 1, 2, false}, {16, 512, 1, 9, 2, false},
+	} {
+		for _, l := range Levels() {
+			p := product{frames: c.frames, dstPixels: c.pixels, dstBlocks: blocks(c.cout), window: c.window}
+			units, parts := l.productUnits(&p, c.threads)
+			if (parts == 1) != c.once || c.once && units < 16*c.threads {
+				t.Errorf("%v %+v: %d ranges of blocks, %d of frames", l, c, units, parts)
+			}
+		}
+	}
+}
+
 // A slice that is too short is refused before the assembly runs over its end, and
 // no frames are no work.
 func TestConvSizes(t *testing.T) {
