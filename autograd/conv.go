@@ -190,7 +190,7 @@ func (in weightGradInput) update(t *Tape, w *Param, dy []float32, geom kernel.Co
 	cout, blocks := geom.Cout, geom.BlocksOut()
 	block := len(w.data) / blocks // weights of a block of output channels
 	frames := geom.Frames * geom.Hout * geom.Wout * tensor.Lanes
-	part := max(1, 2*cached/block)
+	part := max(1, cached/2/block)
 	for lo := 0; lo < blocks; lo += part {
 		n := min(part, blocks-lo)
 		geom.Cout = min(cout-lo*tensor.Lanes, n*tensor.Lanes)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/idle"
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
@@ -67,24 +68,30 @@ func (o Orthogonal) Apply(p *autograd.Param, key rng.Key, threads int) error {
 		tmp = new(workspace)
 	}
 	defer kept.Store(tmp)
+	defer tmp.giveBack()
 	var picked []int // nil for all
 	if len(p.Shape) == 2 && rows >= o.MinRows && o.RowShare < 1 {
 		picked = tmp.draw(key, rows, max(1, int(o.RowShare*float32(rows))))
 		rows = len(picked)
-		all := w
-		w = resize(&tmp.rows, blocks(rows)*cols*tensor.Lanes)
-		gather(w, all, picked, cols, threads)
 	}
 	n := blocks(rows)
-	g := resize(&tmp.gram, n*n*tensor.Lanes*tensor.Lanes)
-	kernel.Gram(g, w, n, cols, threads)
+	inStrip, inSums := kernel.ProjectScratch(n, cols)
+	strip := tmp.floats(&tmp.strip, inStrip)
+	g := tmp.floats(&tmp.gram, n*n*tensor.Lanes*tensor.Lanes)
+	sums := tmp.floats(&tmp.sums, max(inSums, kernel.GramScratch(n, cols)))
+	if picked != nil {
+		all := w
+		w = tmp.floats(&tmp.rows, n*cols*tensor.Lanes)
+		gather(w, all, picked, cols, threads)
+	}
+	kernel.Gram(g, w, sums, n, cols, threads)
 	if err := o.bounded(p, g, n); err != nil {
 		return err
 	}
 	if picked == nil {
 		w = p.MutableData()
 	}
-	kernel.Project(w, g, o.Beta, n, cols, threads)
+	kernel.Project(w, g, o.Beta, strip, sums, n, cols, threads)
 	if picked != nil {
 		scatter(p.MutableData(), w, picked, cols, threads)
 	}
@@ -109,21 +116,50 @@ func (o Orthogonal) bounded(p *autograd.Param, g []float32, n int) error {
 	return nil
 }
 
-// workspace is the memory of a projection.
+// workspace is the memory of a projection, as far as tapes have none for it.
 type workspace struct {
-	rows, gram []float32
-	perm       []int
+	rows, strip, gram, sums []float32
+	perm                    []int
+
+	loans []*idle.Memory
+	rest  [][]float32 // what is left of each loan
 }
 
 // kept is the memory of the last projection, which the next one reuses. There is one per
 // process, since a sync.Pool may keep the size of the largest layer for every processor.
 var kept atomic.Pointer[workspace]
 
-// FreeMemory gives back the memory that the last projection has left for the next one, W·Wᵀ
-// above all. The garbage collector frees it. It may be called at any time, from any goroutine.
-func FreeMemory() {
-	kept.Store(nil)
-	kernel.FreeProducts()
+// floats returns n elements of any content. They are those of a tape between passes, if there are
+// so many, or else own, which grows if it must.
+func (t *workspace) floats(own *[]float32, n int) []float32 {
+	if n == 0 {
+		return nil
+	}
+	i := slices.IndexFunc(t.rest, func(r []float32) bool { return len(r) >= n })
+	if i < 0 {
+		m := idle.Borrow(n)
+		if m == nil {
+			return resize(own, n)
+		}
+		i = len(t.rest)
+		t.loans, t.rest = append(t.loans, m), append(t.rest, m.Data())
+	}
+	if len(*own) <= n {
+		*own = nil // not needed for a layer of this size
+	}
+	buf := t.rest[i][:n:n]
+	t.rest[i] = t.rest[i][n:]
+	return buf
+}
+
+// giveBack ends the loans.
+func (t *workspace) giveBack() {
+	for _, m := range t.loans {
+		m.Return()
+	}
+	clear(t.loans)
+	clear(t.rest)
+	t.loans, t.rest = t.loans[:0], t.rest[:0]
 }
 
 // resize makes *buf n elements long, of any content.
@@ -131,6 +167,11 @@ func resize[E any](buf *[]E, n int) []E {
 	*buf = slices.Grow((*buf)[:0], n)[:n]
 	return *buf
 }
+
+// FreeMemory gives back the memory that the last projection has left for the next one, W·Wᵀ
+// above all. The garbage collector frees it. It may be called at any time, from any goroutine.
+// Memory that the projection had from a network's passes is that of snn.Model.FreeMemory.
+func FreeMemory() { kept.Store(nil) }
 
 // draw returns n of the rows at random, in increasing order.
 func (t *workspace) draw(key rng.Key, rows, n int) []int {
@@ -150,7 +191,7 @@ func Defect(p *autograd.Param, threads int) (float64, error) {
 	w, rows, cols := matrix("Defect", p)
 	n := blocks(rows)
 	g := make([]float32, n*n*tensor.Lanes*tensor.Lanes)
-	kernel.Gram(g, w, n, cols, threads)
+	kernel.Gram(g, w, make([]float32, kernel.GramScratch(n, cols)), n, cols, threads)
 	var sum float64
 	for i, v := range g {
 		d := float64(v)

@@ -14,8 +14,10 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/golden"
+	"github.com/org/snnrat/internal/idle"
 	"github.com/org/snnrat/internal/race"
 	"github.com/org/snnrat/regularize"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
@@ -520,4 +522,54 @@ func TestFreeMemory(t *testing.T) {
 	if got := project(); !slices.Equal(got, want) {
 		t.Error("the next projection differs")
 	}
+}
+
+// A projection uses the memory of a tape between two passes, in place of its own. The result is the
+// same.
+func TestProjectionUsesIdleMemory(t *testing.T) {
+	live := func() int {
+		var m runtime.MemStats
+		for range 3 {
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	const rows = 1024 // W·Wᵀ takes 4 MB
+	project := func(share float32) []float32 {
+		p := random(0.1, 9, rows, 64)
+		o := regularize.Orthogonal{Beta: 0.001, RowShare: share, MinRows: 1}
+		if err := o.Apply(p, key, 2); err != nil {
+			t.Fatal(err)
+		}
+		return p.Export()
+	}
+	want, some := project(1), project(0.9)
+	regularize.FreeMemory()
+	var a tensor.Arena
+	a.FreeFloats(a.Floats(rows*rows + 64*rows))
+	a.EndPass()
+	before := live()
+	if got := project(1); !slices.Equal(got, want) {
+		t.Error("the projection of all rows differs")
+	}
+	if got := project(0.9); !slices.Equal(got, some) {
+		t.Error("the projection of some rows differs")
+	}
+	if grown := live() - before; grown > rows*rows {
+		t.Errorf("%d bytes stay, though a tape had memory for the projection", grown)
+	}
+
+	// Own memory of the size is let go once that of a tape is enough.
+	loan := idle.Borrow(rows * rows)
+	project(1)
+	loan.Return()
+	if grown := live() - before; grown < 3*rows*rows {
+		t.Errorf("%d bytes stay, though a tape had none for the projection", grown)
+	}
+	project(1)
+	if grown := live() - before; grown > rows*rows {
+		t.Errorf("%d bytes stay, though a tape had memory again", grown)
+	}
+	runtime.KeepAlive(&a)
 }

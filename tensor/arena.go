@@ -1,6 +1,10 @@
 package tensor
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/org/snnrat/internal/idle"
+)
 
 // Arena lends buffers and takes them back. A training step that repeats allocates no
 // memory after its first runs. The zero Arena is ready to use. An Arena is not safe for
@@ -8,14 +12,21 @@ import "slices"
 //
 // A lent buffer is not cleared: it holds what its last user left in it. Buffers are cut
 // from large slabs. Adjacent free buffers are merged, so their memory can serve a buffer
-// of any size later.
+// of any size later. Between passes, other work may use the memory, see EndPass.
 type Arena struct {
 	floats heap[float32]
 	words  heap[uint16]
+	idle   []*idle.Memory // by which slabs of floats are offered to others, in their order
+	over   bool           // the pass is over, and all slabs of floats are offered
 }
 
 // Floats lends a buffer of n float32 values, aligned to 64 bytes.
-func (a *Arena) Floats(n int) []float32 { return a.floats.take(n, 64/4, smallestFloats) }
+func (a *Arena) Floats(n int) []float32 {
+	if a.over {
+		a.takeBack()
+	}
+	return a.floats.take(n, 64/4, smallestFloats)
+}
 
 // Words lends a buffer of n uint16 values, aligned to 64 bytes.
 func (a *Arena) Words(n int) []uint16 { return a.words.take(n, 64/2, smallestWords) }
@@ -35,13 +46,50 @@ func (a *Arena) Peak() int { return 4*a.floats.peak + 2*a.words.peak }
 func (a *Arena) Size() int { return 4*a.floats.size + 2*a.words.size }
 
 // EndPass tells the arena that a pass is over. If each of the last 64 passes has needed less
-// than a quarter of the arena's memory, the arena drops what is not on loan. Later passes
+// than a quarter of what one before them did, the arena drops what is not on loan. Later passes
 // allocate what they need. A pass that took nothing does not count.
+//
+// If no values are on loan, regularize.Orthogonal may use their memory until the next call of
+// Floats.
 func (a *Arena) EndPass() {
-	if a.floats.high+a.words.high > 0 {
-		a.floats.endPass(smallestFloats)
-		a.words.endPass(smallestWords)
+	if a.floats.high+a.words.high == 0 {
+		return
 	}
+	if a.over {
+		a.takeBack()
+	}
+	a.floats.endPass(smallestFloats)
+	a.words.endPass(smallestWords)
+	if a.floats.out == 0 {
+		a.offer()
+	}
+}
+
+// offer offers the slabs of floats, each of which is one free block.
+func (a *Arena) offer() {
+	for len(a.idle) < len(a.floats.blocks) {
+		a.idle = append(a.idle, idle.New())
+	}
+	for i, b := range a.floats.blocks {
+		a.idle[i].Offer(b.slab)
+	}
+	a.over = true
+}
+
+// takeBack ends the offer. It drops the slabs that others use at the time.
+func (a *Arena) takeBack() {
+	a.over = false
+	i := 0
+	a.floats.blocks = slices.DeleteFunc(a.floats.blocks, func(b *block[float32]) bool {
+		taken := a.idle[i].Take()
+		if taken {
+			i++
+			return false
+		}
+		a.idle = slices.Delete(a.idle, i, i+1)
+		a.floats.size -= b.n
+		return true
+	})
 }
 
 // The smallest slabs, in elements: 8 MB of values, 1 MB of spikes.
@@ -60,6 +108,7 @@ type heap[E any] struct {
 
 	out, peak int // elements on loan now, and the largest number so far
 	high      int // the largest number of out in this pass
+	top       int // the largest high since slabs were dropped for passes that needed little
 	small     int // passes in a row that needed little
 }
 
@@ -71,10 +120,10 @@ type block[E any] struct {
 	free   bool
 }
 
-// take lends n elements. It rounds the block's length up to a multiple of unit. A new
-// slab has smallest elements, or room for two such blocks if that is more: a network's
-// next layers are often as large, or half as large. A larger slab would stay partly
-// unused, since every pass lends the same sizes.
+// take lends n elements. It rounds the block's length up to a multiple of unit. A new slab
+// has smallest elements, or room for four such blocks, or the size of the slabs so far if that is
+// more: free blocks can be joined within a slab alone. What no block has reached takes no
+// physical memory.
 func (h *heap[E]) take(n, unit, smallest int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
 	i := -1
@@ -84,7 +133,7 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 		}
 	}
 	if i < 0 {
-		size := max(2*want, smallest) // the runtime aligns such large slices to pages
+		size := max(4*want, h.size, smallest) // the runtime aligns such large slices to pages
 		if h.size+size > 2*max(h.peak, h.out+want) {
 			h.trim() // slabs that have turned out to be too small
 		}
@@ -108,14 +157,15 @@ func (h *heap[E]) take(n, unit, smallest int) []E {
 	return b.slab[b.off:][:n:want]
 }
 
-// endPass is Arena.EndPass for slabs of at least the given size.
+// endPass is Arena.EndPass for slabs of at least the given size. Four of these are never dropped.
 func (h *heap[E]) endPass(smallest int) {
-	if h.small++; h.size <= 4*max(h.high, smallest) {
+	h.top = max(h.top, h.high)
+	if h.small++; h.size <= 4*smallest || h.top <= 4*h.high {
 		h.small = 0
 	}
 	if h.small == 64 {
 		h.trim()
-		h.small = 0
+		h.small, h.top = 0, h.high
 	}
 	h.high = h.out
 }

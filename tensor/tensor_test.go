@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/org/snnrat/internal/idle"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -300,6 +301,20 @@ func TestArenaShrinks(t *testing.T) {
 	assert.Equal(t, 9<<20, a.Size())
 	assert.Equal(t, peak, a.Peak())
 
+	// Passes that repeat keep their memory, though much of a slab is not needed.
+	var b tensor.Arena
+	var first *float32
+	for range 200 {
+		x, y := b.Floats(1<<18), b.Floats(9<<18)
+		if first == nil {
+			first = &y[0]
+		}
+		require.Same(t, first, &y[0])
+		b.FreeFloats(x)
+		b.FreeFloats(y)
+		b.EndPass()
+	}
+
 	// What is on loan stays.
 	kept := a.Floats(large)
 	kept[large-1] = 7
@@ -307,6 +322,55 @@ func TestArenaShrinks(t *testing.T) {
 	repeat(200, 1000)
 	assert.Equal(t, float32(7), kept[large-1])
 	a.FreeFloats(kept)
+}
+
+// Between passes others may use the memory of floats. A pass that begins meanwhile has other memory.
+func TestArenaOffersItsMemory(t *testing.T) {
+	runtime.GC() // the arenas of other tests
+	var a tensor.Arena
+	const n = 3 << 20
+	kept := a.Floats(1)
+	first := a.Floats(n)
+	a.FreeFloats(first)
+	a.EndPass()
+	assert.True(t, idle.Borrow(n) == nil, "a buffer is on loan")
+	a.FreeFloats(kept)
+	a.EndPass()
+	size := a.Size()
+
+	loan := idle.Borrow(n)
+	require.NotNil(t, loan)
+	loan.Return()
+	again := a.Floats(n)
+	assert.Same(t, &first[0], &again[0])
+	assert.True(t, idle.Borrow(n) == nil, "a pass uses it")
+	a.FreeFloats(again)
+	a.EndPass()
+	a.EndPass()
+	assert.Equal(t, size, a.Size())
+
+	loan = idle.Borrow(n)
+	require.NotNil(t, loan)
+	other := a.Floats(n)
+	require.NotSame(t, &loan.Data()[0], &other[0])
+	loan.Data()[0], other[0] = 1, 2
+	assert.Equal(t, float32(1), loan.Data()[0])
+	loan.Return()
+	a.FreeFloats(other)
+	a.EndPass()
+	assert.Less(t, a.Size(), 2*size, "the arena has dropped what it lent")
+	loan = idle.Borrow(n)
+	require.NotNil(t, loan)
+	assert.Same(t, &other[0], &loan.Data()[0])
+	loan.Return()
+
+	for range 64 {
+		a.FreeWords(a.Words(1))
+		a.EndPass()
+	}
+	runtime.GC() // what the arena dropped before
+	assert.True(t, idle.Borrow(1) == nil, "dropped")
+	runtime.KeepAlive(&a)
 }
 
 func TestPanicsNameTheShapes(t *testing.T) {

@@ -72,7 +72,7 @@ func (k *keeper[T]) free() {
 // FreeMemory drops the scratch memory that is not in use. The garbage collector frees that of
 // lenders by itself.
 func FreeMemory() {
-	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnits, &productScratch} {
+	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnitDeltas, &winogradUnits} {
 		k.free()
 	}
 }

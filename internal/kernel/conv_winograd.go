@@ -165,7 +165,7 @@ func (p *winogradPlan) slices() int                { return ceilDiv(p.srcBlocks,
 func apart(n int) int { return n + Lanes }
 
 // The buffers of Winograd's algorithm: of a call, and of a unit.
-var winogradWeights, winogradDeltas, winogradUnits keeper[float32]
+var winogradWeights, winogradDeltas, winogradUnitDeltas, winogradUnits keeper[float32]
 
 func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, add bool, threads int) {
 	l.winogradRun(&winogradPlan{
@@ -208,8 +208,8 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 	if ranges == 1 && parts >= manyUnits(threads) {
 		parallel.For(threads, parts, func(u int) {
 			from, to := share(rows, u, parts)
-			deltas := winogradDeltas.get(size)
-			defer winogradDeltas.put(deltas)
+			deltas := winogradUnitDeltas.get(size)
+			defer winogradUnitDeltas.put(deltas)
 			for s := range p.slices() {
 				l.winogradDeltaRows(p, *deltas, s, from, to)
 			}

@@ -38,22 +38,22 @@ func productThreads(threads, multiplyAdds int) int {
 
 // Gram computes dst = w·wᵀ for a blocked matrix w. It computes one half of dst and mirrors
 // it, so that dst is symmetric to the bit. Of large matrices it computes most of that half by
-// Strassen's algorithm.
+// Strassen's algorithm. scratch has GramScratch(rowBlocks, cols) elements of any content.
 //
 //	dst [rowBlocks][16·rowBlocks][16]
 //	w   [rowBlocks][cols][16]
-func Gram(dst, w []float32, rowBlocks, cols, threads int) {
-	gram(matrix{dst, rowBlocks * Lanes}, matrix{w, cols}, rowBlocks, cols, threads)
+func Gram(dst, w, scratch []float32, rowBlocks, cols, threads int) {
+	gram(matrix{dst, rowBlocks * Lanes}, matrix{w, cols}, scratch, rowBlocks, cols, threads)
 }
 
 // gram is Gram for parts of matrices. It halves the rows until the products of different
 // halves are too small for Strassen's algorithm.
-func gram(dst, w matrix, n, cols, threads int) {
-	if h := n / 2; (matProduct{n - h, cols, h * Lanes, true}).splits() {
-		corner := dst.part(h, 0) // the rows from h on, times those before
-		gramCorner(corner, dst.part(0, h*Lanes), w.part(h, 0), w, matProduct{n - h, cols, h * Lanes, true}, threads)
-		gram(dst, w, h, cols, threads)
-		gram(dst.part(h, h*Lanes), w.part(h, 0), n-h, cols, threads)
+func gram(dst, w matrix, scratch []float32, n, cols, threads int) {
+	if p := gramCorner(n, cols); p.splits() {
+		h := n / 2
+		gramProduct(dst.part(h, 0), dst.part(0, h*Lanes), w.part(h, 0), w, p, scratch[:GramScratch(n, cols)], threads)
+		gram(dst, w, scratch, h, cols, threads)
+		gram(dst.part(h, h*Lanes), w.part(h, 0), scratch, n-h, cols, threads)
 		return
 	}
 	l := CurrentLevel()
@@ -147,13 +147,14 @@ func MatMul(dst, a, b []float32, rowBlocks, innerBlocks, cols, threads int) {
 
 // Project computes w ← w + beta·(w − g·w) in place, for blocked matrices w and g. It works
 // on one strip of columns after the other. The strips of large matrices are wide, and products
-// are computed by Strassen's algorithm.
+// are computed by Strassen's algorithm. strip and sums have the numbers of elements that
+// ProjectScratch returns, of any content.
 //
 //	w [rowBlocks][cols][16]
 //	g [rowBlocks][16·rowBlocks][16]
-func Project(w, g []float32, beta float32, rowBlocks, cols, threads int) {
-	if wide := (matProduct{rowBlocks, rowBlocks * Lanes, min(cols, wideStrip), false}); wide.splits() {
-		projectWide(matrix{w, cols}, matrix{g, wide.inner}, beta, wide, cols, threads)
+func Project(w, g []float32, beta float32, strip, sums []float32, rowBlocks, cols, threads int) {
+	if p, wide := wideProduct(rowBlocks, cols); wide {
+		projectWide(matrix{w, cols}, matrix{g, p.inner}, beta, strip, sums, p, cols, threads)
 		return
 	}
 	l := CurrentLevel()

@@ -70,7 +70,7 @@ func TestGram(t *testing.T) {
 				padded.Slice(0, rows, 0, rows).(*mat.Dense).Copy(&want)
 
 				got, check := guarded(t, n*n*Lanes*Lanes)
-				Gram(got, blockMatrix(w), n, cols, 1)
+				Gram(got, blockMatrix(w), make([]float32, GramScratch(n, cols)), n, cols, 1)
 				check()
 				near(t, got, blockMatrix(padded), tolerance(cols))
 
@@ -82,7 +82,7 @@ func TestGram(t *testing.T) {
 					}
 				}
 				again := make([]float32, len(got))
-				Gram(again, blockMatrix(w), n, cols, 3)
+				Gram(again, blockMatrix(w), make([]float32, GramScratch(n, cols)), n, cols, 3)
 				if !slices.Equal(got, again) {
 					t.Error("differs with the number of threads")
 				}
@@ -132,7 +132,7 @@ func TestProject(t *testing.T) {
 			n := blocks(rows)
 			old := blockMatrix(randomMatrix(rows, cols))
 			g := make([]float32, n*n*Lanes*Lanes)
-			Gram(g, old, n, cols, 1)
+			Gram(g, old, make([]float32, GramScratch(n, cols)), n, cols, 1)
 			want := make([]float32, len(old))
 			MatMul(want, g, old, n, n, cols, 1)
 			for i, v := range old {
@@ -141,7 +141,8 @@ func TestProject(t *testing.T) {
 			for _, threads := range []int{1, 3} {
 				w, check := guarded(t, len(old))
 				copy(w, old)
-				Project(w, g, 0.3, n, cols, threads)
+				strip, sums := ProjectScratch(n, cols)
+				Project(w, g, 0.3, make([]float32, strip), make([]float32, sums), n, cols, threads)
 				check()
 				if !slices.Equal(w, want) {
 					t.Errorf("%v, %d×%d, %d threads: not what MatMul and a step give", l, rows, cols, threads)
@@ -156,7 +157,7 @@ func TestGramPropagatesNaN(t *testing.T) {
 	w := make([]float32, 2*5*Lanes)
 	w[(1*5+2)*Lanes+3] = float32(math.NaN()) // row 19
 	g := make([]float32, 4*Lanes*Lanes)
-	Gram(g, w, 2, 5, 1)
+	Gram(g, w, make([]float32, GramScratch(2, 5)), 2, 5, 1)
 	for c := range 2 * Lanes {
 		if v := g[(1*2*Lanes+c)*Lanes+3]; !math.IsNaN(float64(v)) {
 			t.Fatalf("row 19, column %d of the product is %v, want NaN", c, v)
@@ -202,7 +203,7 @@ func TestProductOrder(t *testing.T) {
 				}
 				at(t, l, func() {
 					g, check := guarded(t, len(gram))
-					Gram(g, w, n, cols, 2)
+					Gram(g, w, make([]float32, GramScratch(n, cols)), n, cols, 2)
 					check()
 					equalBits(t, "Gram at "+l.String(), g, gram)
 					p, check := guarded(t, len(product))
@@ -235,7 +236,8 @@ func BenchmarkProduct(b *testing.B) {
 					b.ReportMetric(rate/peak, "of-peak")
 				})
 			}
-			run("gram", func() { Gram(g, w, n, s.cols, threads) })
+			scratch := make([]float32, GramScratch(n, s.cols))
+			run("gram", func() { Gram(g, w, scratch, n, s.cols, threads) })
 			run("matmul", func() { MatMul(d, g, w, n, n, s.cols, threads) })
 		}
 	}

@@ -15,12 +15,6 @@ var strassenLeast = 512
 // wideStrip is the number of columns that projectWide projects at a time.
 var wideStrip = 2048
 
-// productScratch holds the sums of quarters, and products that are added to others.
-var productScratch keeper[float32]
-
-// FreeProducts drops the scratch memory of large products.
-func FreeProducts() { productScratch.free() }
-
 // half returns the shape of the product of two quarters.
 func (p matProduct) half() matProduct {
 	return matProduct{p.rows / 2, p.inner / (2 * Lanes) * Lanes, p.cols / (2 * Lanes) * Lanes, p.transposed}
@@ -121,28 +115,43 @@ func (l Level) addSigned(dst, x, y matrix, sign float32, n int) {
 	l.combine(&dst.data[0], &x.data[0], &y.data[0], 1, sign, n)
 }
 
-// gramCorner computes dst = a·bᵀ and its transpose. It cuts long sums, so that less scratch
-// memory is needed.
-func gramCorner(dst, transpose, a, b matrix, p matProduct, threads int) {
-	const most = 4096 // terms of a sum
-	parts := ceilDiv(p.inner, most)
-	part := p
-	part.inner = ceilDiv(p.inner, parts*Lanes) * Lanes
-	n := part.scratch()
-	size := n
-	if parts > 1 {
-		size += p.rows * Lanes * p.cols
+// gramCorner returns the shape of the largest product in gram: the rows from half on, times those
+// before.
+func gramCorner(n, cols int) matProduct { return matProduct{n - n/2, cols, n / 2 * Lanes, true} }
+
+// gramPart returns the part of p whose terms of a sum are computed at a time, so that less
+// scratch memory is needed.
+func (p matProduct) gramPart() matProduct {
+	const most = 4096
+	p.inner = ceilDiv(p.inner, ceilDiv(p.inner, most)*Lanes) * Lanes
+	return p
+}
+
+// GramScratch returns the number of elements of scratch memory that Gram needs: sums of quarters,
+// and products that are added to others.
+func GramScratch(rowBlocks, cols int) int {
+	p := gramCorner(rowBlocks, cols)
+	part := p.gramPart()
+	switch {
+	case !p.splits():
+		return 0
+	case part.inner < p.inner:
+		return part.scratch() + p.rows*Lanes*p.cols
 	}
-	buf := productScratch.get(size)
-	defer productScratch.put(buf)
+	return part.scratch()
+}
+
+// gramProduct computes dst = a·bᵀ and its transpose.
+func gramProduct(dst, transpose, a, b matrix, p matProduct, scratch []float32, threads int) {
+	part := p.gramPart()
 	for lo := 0; lo < p.inner; lo += part.inner {
 		part.inner = min(part.inner, p.inner-lo)
 		if lo == 0 {
-			part.strassen(dst, a, b, *buf, threads)
+			part.strassen(dst, a, b, scratch, threads)
 			continue
 		}
-		sum := matrix{(*buf)[n:], p.cols}
-		part.strassen(sum, a.part(0, lo), b.part(0, lo), *buf, threads)
+		sum := matrix{scratch[len(scratch)-p.rows*Lanes*p.cols:], p.cols}
+		part.strassen(sum, a.part(0, lo), b.part(0, lo), scratch, threads)
 		addParts(dst, dst, sum, 1, p.rows, p.cols, threads)
 	}
 	l, across := CurrentLevel(), p.cols/Lanes
@@ -153,18 +162,32 @@ func gramCorner(dst, transpose, a, b matrix, p matProduct, threads int) {
 	})
 }
 
+// wideProduct returns the shape of the product of g with a strip of w, and whether Project uses
+// Strassen's algorithm for it.
+func wideProduct(rowBlocks, cols int) (p matProduct, wide bool) {
+	p = matProduct{rowBlocks, rowBlocks * Lanes, min(cols, wideStrip), false}
+	wide = p.splits()
+	p.cols = ceilDiv(cols, ceilDiv(cols, p.cols)*2*Lanes) * 2 * Lanes
+	return p, wide
+}
+
+// ProjectScratch returns the numbers of elements of memory that Project needs: for a strip of the
+// product, and for sums of quarters.
+func ProjectScratch(rowBlocks, cols int) (strip, sums int) {
+	p, wide := wideProduct(rowBlocks, cols)
+	if !wide {
+		return 0, 0
+	}
+	return p.rows * p.cols * Lanes, p.scratch()
+}
+
 // projectWide is Project for large matrices. p is the product of g with a strip of w.
-func projectWide(w, g matrix, beta float32, p matProduct, cols, threads int) {
-	parts := ceilDiv(cols, p.cols)
-	p.cols = ceilDiv(cols, parts*2*Lanes) * 2 * Lanes
-	size := p.rows * p.cols * Lanes
-	buf := productScratch.get(size + p.scratch())
-	defer productScratch.put(buf)
+func projectWide(w, g matrix, beta float32, strip, sums []float32, p matProduct, cols, threads int) {
 	l := CurrentLevel()
 	for c := 0; c < cols; c += p.cols {
 		p.cols = min(p.cols, cols-c)
-		old, next := w.part(0, c), matrix{*buf, p.cols}
-		p.strassen(next, g, old, (*buf)[size:], threads)
+		old, next := w.part(0, c), matrix{strip, p.cols}
+		p.strassen(next, g, old, sums, threads)
 		pieces(threads, p.rows, p.cols, pieceVectors, func(r, lo, hi int) {
 			l.projectRow(old.part(r, lo).data[:(hi-lo)*Lanes], next.part(r, lo).data, beta)
 		})

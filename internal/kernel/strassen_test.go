@@ -130,7 +130,7 @@ func TestLargeGram(t *testing.T) {
 			var want mat.Dense
 			want.Mul(m, m.T())
 			g, check := guarded(t, n*n*Lanes*Lanes)
-			Gram(g, w, n, cols, 1)
+			Gram(g, w, make([]float32, GramScratch(n, cols)), n, cols, 1)
 			check()
 			got := rowMajor(matrix{g, n * Lanes}, n*Lanes, n*Lanes)
 			nearStrassen(t, name, got, &want, cols)
@@ -138,11 +138,11 @@ func TestLargeGram(t *testing.T) {
 				t.Errorf("%s is not symmetric", name)
 			}
 			again := make([]float32, len(g))
-			Gram(again, w, n, cols, 3)
+			Gram(again, w, make([]float32, GramScratch(n, cols)), n, cols, 3)
 			equalBits(t, name+" with 3 threads", again, g)
 
 			w[(cols+1)*Lanes+3] = float32(math.Inf(1)) // row 19
-			Gram(g, w, n, cols, 2)
+			Gram(g, w, make([]float32, GramScratch(n, cols)), n, cols, 2)
 			if v := g[(n*Lanes+19)*Lanes+3]; !math.IsInf(float64(v), 1) {
 				t.Errorf("%s: element 19, 19 is %v with an infinite weight in row 19", name, v)
 			}
@@ -167,7 +167,8 @@ func TestLargeProject(t *testing.T) {
 			for _, threads := range []int{1, 3} {
 				w, check := guarded(t, n*cols*Lanes)
 				copy(w, blockMatrix(m))
-				Project(w, blockMatrix(sq), .25, n, cols, threads)
+				strip, sums := ProjectScratch(n, cols)
+				Project(w, blockMatrix(sq), .25, make([]float32, strip), make([]float32, sums), n, cols, threads)
 				check()
 				nearStrassen(t, name, rowMajor(matrix{w, cols}, n*Lanes, cols), &want, n*Lanes)
 				if first == nil {
