@@ -64,7 +64,8 @@ type needer interface {
 // needWidth is the largest width of a surrogate's support, in units of the threshold, for which
 // need is worth it. With a wider one, about 0.6 of the elements and more would be needed. To
 // compute all of them is then faster. The two ways round differently, so the choice depends on
-// the surrogate and the threshold alone, and not on data.
+// the surrogate and the threshold alone. For large layers, kernel.ConvInputGrad then decides for
+// each frame.
 const needWidth = 1.25
 
 // narrow returns the width of the support of s, and whether need is worth it for neurons with

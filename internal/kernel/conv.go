@@ -40,8 +40,8 @@ func (c *Conv) check(op string, in, out, w int, bias []float32) {
 	}
 }
 
-// CanLeaveOut reports whether ConvInputGrad skips elements that are not needed.
-func (c *Conv) CanLeaveOut() bool { return c.same3() && !CurrentLevel().winograd(c) }
+// CanLeaveOut reports whether ConvInputGrad can skip elements that are not needed.
+func (c *Conv) CanLeaveOut() bool { return c.same3() }
 
 // ConvSpikes computes the convolution dst = bias + w∗s of spikes s. It panics if a slice is
 // too short, as all convolutions do.
@@ -83,16 +83,18 @@ func ConvDenseWinograd(dst, x, w, bias []float32, c Conv, threads int) {
 // whose input is dy, and its sums run in that convolution's order. Lanes of missing
 // channels get zero if dy is finite; otherwise their content is undefined.
 //
-// At all levels but NEON, large convolutions with a 3×3 window, stride 1 and padding 1 use
-// Winograd's algorithm. Its rounding errors are about twice those of the sums. Where the exact
-// gradient is zero although deltas near by are not, it may give a number of the size of these
-// errors.
-//
 // need says which elements of dx the caller uses: those whose bit is set, or all if need is
 // nil. The other elements may be left out. For the geometries of [Conv.CanLeaveOut] they are. The
 // sum of each group of 64 output channels is then formed
 // on its own, lane by lane, as in [sampled3Portable]. The sums of the groups are added. This
 // order does not depend on the bits of need.
+//
+// At all levels but NEON, large convolutions with a 3×3 window, stride 1 and padding 1 use
+// Winograd's algorithm instead for some frames: those of which at least a quarter is needed or, if
+// need is nil, of whose dy at least a quarter is not zero, by a sample. Elements that are not needed
+// are computed there, too. The choice depends on the frame alone. The algorithm's
+// rounding errors are about twice those of the sums. Where the exact gradient is zero although
+// deltas near by are not, it may give a number of the size of these errors.
 //
 //	dx   [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy   [⌈Cout/16⌉][Frames][Hout·Wout][16]

@@ -195,9 +195,9 @@ func BenchmarkWinograd(b *testing.B) {
 			}
 			for b.Loop() {
 				for i, fn := range []func(){
-					func() { l.convInputGradWinograd(o.dx, o.dy, o.w, &c, false, 1) },
+					func() { l.convInputGradWinograd(o.dx, o.dy, o.w, &c, c.allFrames(), false, 1) },
 					func() { l.convInputGradTiles(o.dx, o.dy, o.w, &c, false, 1) },
-					func() { l.convInputGradWhere3(o.dx, o.dy, o.w, o.s, &c, false, 1) },
+					func() { l.convInputGradWhere3(o.dx, o.dy, o.w, o.s, &c, c.allFrames(), false, 1) },
 					func() { l.convDenseWinograd(o.dst, half.x, o.w, o.bias, &c, 1) },
 					func() { l.convDense(o.dst, half.x, o.w, o.bias, c, 1) },
 				} {

@@ -82,7 +82,7 @@ type product struct {
 
 func (l Level) convDense(dst, x, w, bias []float32, c Conv, threads int) {
 	if c.same3() && l.sparse(x, c.Cin) {
-		l.convValues3(dst, x, w, bias, &c, false, threads)
+		l.convValues3(dst, x, w, bias, &c, 0, c.Frames, false, threads)
 		return
 	}
 	l.product(product{

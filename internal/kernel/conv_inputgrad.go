@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/org/snnrat/internal/parallel"
+import (
+	"math/bits"
+
+	"github.com/org/snnrat/internal/parallel"
+)
 
 // maxImageChannels is the largest number of input channels for which vectors of pixels are
 // faster than vectors of channels.
@@ -18,19 +22,100 @@ const maxTransposed = 512
 func (l Level) convInputGrad(dx, dy, w []float32, need []uint16, c Conv, add bool, threads int) {
 	switch {
 	case l.winograd(&c):
-		l.convInputGradWinograd(dx, dy, w, &c, add, threads)
+		l.convInputGradByFrame(dx, dy, w, need, &c, add, threads)
 	case need != nil && c.CanLeaveOut():
-		l.convInputGradWhere3(dx, dy, w, need, &c, add, threads)
+		l.convInputGradWhere3(dx, dy, w, need, &c, c.allFrames(), add, threads)
 	case l > Portable && c.Cin <= maxImageChannels && c.KH*c.KW > 1 && c.Stride == 1 && c.Pad < min(c.KH, c.KW) && c.Hout*c.Wout >= Lanes:
 		l.convInputGradImage(dx, dy, w, &c, add, threads)
 	case l > Portable && c.Hin*c.Win == 1 && c.Hout*c.Wout == 1 && c.KH*c.KW == 1 && c.Pad == 0 &&
 		c.Frames <= maxTransposed && c.BlocksOut() >= 8: // sums long enough to be worth it
 		l.convInputGradRows(dx, dy, w, &c, add, threads)
 	case c.same3() && l.sparse(dy, c.Cout):
-		l.convInputGradValues3(dx, dy, w, &c, add, threads)
+		l.convInputGradValues3(dx, dy, w, &c, c.allFrames(), add, threads)
 	default:
 		l.convInputGradTiles(dx, dy, w, &c, add, threads)
 	}
+}
+
+// way is how the gradient of a frame is computed where Winograd's algorithm can be used.
+type way int
+
+const (
+	ofAll    way = iota // Winograd's algorithm
+	ofNeeded            // sums for the elements that are needed
+	ofEvents            // sums over the deltas that are not zero
+)
+
+// winogradLeast is the least share of a frame's elements that are needed, or of its deltas that are
+// not zero if all elements are, for Winograd's algorithm. With less, the sums are faster.
+const winogradLeast = 0.25
+
+// way returns how the gradient of frame f is computed. It depends on that frame alone. Of the deltas
+// it takes a small sample, since each of its blocks is a cache miss.
+func (c *Conv) way(dy []float32, need []uint16, f int) way {
+	px := c.Hin * c.Win
+	if need != nil {
+		n := 0
+		for b := range c.BlocksIn() {
+			for _, v := range need[(b*c.Frames+f)*px:][:px] {
+				n += bits.OnesCount16(v)
+			}
+		}
+		if float64(n) < winogradLeast*float64(c.Cin*px) {
+			return ofNeeded
+		}
+		return ofAll
+	}
+	n := c.BlocksOut() * px
+	step := max(1, n/32) | 1
+	seen, events := 0, 0
+	for i := 0; i < n; i += step {
+		seen++
+		for _, v := range (*[Lanes]float32)(dy[((i/px*c.Frames+f)*px+i%px)*Lanes:]) {
+			events += int(notZero(v))
+		}
+	}
+	if float64(events)/float64(seen)*float64(n) < winogradLeast*float64(c.Cout*px) {
+		return ofEvents
+	}
+	return ofAll
+}
+
+// convInputGradByFrame computes the gradient of each frame in its way.
+func (l Level) convInputGradByFrame(dx, dy, w []float32, need []uint16, c *Conv, add bool, threads int) {
+	ways := make([]way, c.Frames)
+	parallel.For(threads, c.Frames, func(f int) { ways[f] = c.way(dy, need, f) })
+	var frames [3][]int
+	for f, way := range ways {
+		frames[way] = append(frames[way], f)
+	}
+	if f := frames[ofAll]; len(f) > 0 {
+		l.convInputGradWinograd(dx, dy, w, c, f, add, threads)
+	}
+	if f := frames[ofNeeded]; len(f) > 0 {
+		l.convInputGradWhere3(dx, dy, w, need, c, f, add, threads)
+	}
+	if f := frames[ofEvents]; len(f) > 0 {
+		l.convInputGradValues3(dx, dy, w, c, f, add, threads)
+	}
+}
+
+// allFrames lists all frames, in ascending order as every such list.
+func (c *Conv) allFrames() []int {
+	frames := make([]int, c.Frames)
+	for f := range frames {
+		frames[f] = f
+	}
+	return frames
+}
+
+// consecutive returns how many of the first frames follow each other, at most so many.
+func consecutive(frames []int, most int) int {
+	n := 1
+	for n < min(len(frames), most) && frames[n] == frames[0]+n {
+		n++
+	}
+	return n
 }
 
 // convInputGradTiles multiplies with register tiles.

@@ -275,16 +275,17 @@ func (l Level) sparse(x []float32, channels int) bool {
 // stay in a cache, and their memory does not grow with the number of frames.
 const packed = 1 << 20
 
-// convValues3 is a convolution with a 3×3 window of values that are mostly zero.
-func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, add bool, threads int) {
+// convValues3 is a convolution with a 3×3 window of values that are mostly zero, of the frames
+// first, …, last−1.
+func (l Level) convValues3(dst, x, w, bias []float32, c *Conv, first, last int, add bool, threads int) {
 	px, nb := c.Hin*c.Win, c.BlocksIn()
 	groups, channels := ceilDiv(nb, 4), c.groupChannels()
-	frames := min(c.Frames, max(1, packed/(groups*px*channels)))
+	frames := min(last-first, max(1, packed/(groups*px*channels)))
 	m, values := masks.get(groups*frames*px), packs.get(groups*frames*px*channels)
 	defer masks.put(m)
 	defer packs.put(values)
-	for from := 0; from < c.Frames; from += frames {
-		to := min(from+frames, c.Frames)
+	for from := first; from < last; from += frames {
+		to := min(from+frames, last)
 		const chunk = 1024
 		type args struct {
 			l         Level
@@ -403,8 +404,9 @@ func (k gathering) Do(u int) {
 }
 
 // convInputGradValues3 is the convolution of dy with the window turned around, for a dy that
-// is mostly zero. Outside of training, batch norm keeps the zeros of a surrogate gradient.
-func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, threads int) {
+// is mostly zero in the given frames. Outside of training, batch norm keeps the zeros of a
+// surrogate gradient.
+func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, frames []int, add bool, threads int) {
 	const slab, row = Lanes * 9 * Lanes, 9 * 64
 	srcBlocks, dstBlocks := c.BlocksOut(), c.BlocksIn()
 	parts := ceilDiv(dstBlocks*srcBlocks*slab, packed)
@@ -423,6 +425,10 @@ func (l Level) convInputGradValues3(dx, dy, w []float32, c *Conv, add bool, thre
 			}
 		})
 		back.Cout = min(c.Cin, hi*Lanes) - lo*Lanes
-		l.convValues3(dx[lo*c.Frames*c.Hin*c.Win*Lanes:], dy, *turned, nil, &back, add, threads)
+		for rest := frames; len(rest) > 0; {
+			n := consecutive(rest, len(rest))
+			l.convValues3(dx[lo*c.Frames*c.Hin*c.Win*Lanes:], dy, *turned, nil, &back, rest[0], rest[0]+n, add, threads)
+			rest = rest[n:]
+		}
 	}
 }

@@ -299,6 +299,29 @@ func naiveInputGradWhere(c Conv, dx, dy, w []float32, need []uint16, add bool, f
 	return dst
 }
 
+// wantInputGrad is what ConvInputGrad should compute at the current level: by Winograd's algorithm,
+// element by element or where needed, for each frame in its way.
+func wantInputGrad(o *operands, need []uint16, add bool, f mulAdd) []float32 {
+	c, where := o.c, []float32(nil)
+	if need != nil && c.CanLeaveOut() {
+		where = naiveInputGradWhere(c, o.dx, o.dy, o.w, need, add, f)
+	}
+	sums := naiveInputGrad(c, o.dx, o.dy, o.w, add, f)
+	switch {
+	case CurrentLevel().winograd(&c):
+	case where != nil:
+		return where
+	default:
+		return sums
+	}
+	ways := [][]float32{ofAll: naiveWinograd(c, o.dx, o.dy, o.w, add, f), ofNeeded: where, ofEvents: sums}
+	want, frame := make([]float32, len(sums)), c.Hin*c.Win*Lanes
+	for i := 0; i < len(want); i += frame {
+		copy(want[i:][:frame], ways[c.way(o.dy, need, i/frame%c.Frames)][i:])
+	}
+	return want
+}
+
 func naiveWeightGrad(c Conv, dw, x, dy []float32, add bool, f mulAdd) []float32 {
 	dst := make([]float32, len(dw))
 	if add {
@@ -397,20 +420,17 @@ func checkConv(t *testing.T, o *operands, threads int) {
 	}
 	for _, add := range []bool{false, true} {
 		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })
-		want := naiveInputGrad(c, o.dx, o.dy, o.w, add, f)
-		if CurrentLevel().winograd(&c) {
-			want = naiveWinograd(c, o.dx, o.dy, o.w, add, f)
-		}
+		want := wantInputGrad(o, nil, add, f)
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)
 		}
 		equalBits(t, "ConvInputGrad", dx, want)
 		dx = guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, o.s, c, add, threads) })
-		if c.CanLeaveOut() {
-			want = naiveInputGradWhere(c, o.dx, o.dy, o.w, o.s, add, f)
-		} else if !Finite(o.dy, 1) {
+		want = wantInputGrad(o, o.s, add, f)
+		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
+			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)
 		}
 		equalBits(t, "ConvInputGrad where needed", dx, want)
 		equalBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }),

@@ -108,9 +108,9 @@ func winogradSumsPortable(a *winogradLines, f mulAdd) {
 	})
 }
 
-// winograd reports whether the input gradient is computed by Winograd's algorithm, and so is
-// ConvDenseWinograd. NEON has no transforms. Otherwise it depends on the shapes of a frame alone, so
-// that an image's results do not depend on its batch.
+// winograd reports whether ConvDenseWinograd uses Winograd's algorithm, and the input gradient may
+// use it: Conv.way decides for each frame. NEON has no transforms. Otherwise it depends on the shapes
+// of a frame alone, so that an image's results do not depend on its batch.
 func (l Level) winograd(c *Conv) bool {
 	const least = 64 // channels
 	if l == NEON || !c.same3() || c.Cin < least || c.Cout < least {
@@ -138,6 +138,7 @@ const (
 type winogradPlan struct {
 	*Conv
 	dst, src, w  []float32 // the gradient or the output, and the deltas or the input
+	frames       []int     // whose gradient or output is computed
 	bias         []float32 // of the output, or nil
 	add          bool      // not with bias
 	forward      bool      // whether dst is the output
@@ -167,19 +168,21 @@ func apart(n int) int { return n + Lanes }
 // The buffers of Winograd's algorithm: of a call, and of a unit.
 var winogradWeights, winogradDeltas, winogradUnitDeltas, winogradUnits keeper[float32]
 
-func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, add bool, threads int) {
+// convInputGradWinograd computes the input gradient of the given frames.
+func (l Level) convInputGradWinograd(dx, dy, w []float32, c *Conv, frames []int, add bool, threads int) {
 	l.winogradRun(&winogradPlan{
-		Conv: c, dst: dx, src: dy, w: w, add: add, dstBlocks: c.BlocksIn(), srcBlocks: c.BlocksOut(),
+		Conv: c, dst: dx, src: dy, w: w, frames: frames, add: add, dstBlocks: c.BlocksIn(), srcBlocks: c.BlocksOut(),
 	}, threads)
 }
 
 func (l Level) convDenseWinograd(dst, x, w, bias []float32, c *Conv, threads int) {
 	l.winogradRun(&winogradPlan{
-		Conv: c, dst: dst, src: x, w: w, bias: bias, forward: true, dstBlocks: c.BlocksOut(), srcBlocks: c.BlocksIn(),
+		Conv: c, dst: dst, src: x, w: w, frames: c.allFrames(), bias: bias, forward: true,
+		dstBlocks: c.BlocksOut(), srcBlocks: c.BlocksIn(),
 	}, threads)
 }
 
-// winogradRun cuts the rows of tiles of all frames into parts. If there are many, a unit of the
+// winogradRun cuts the rows of tiles of the frames into parts. If there are many, a unit of the
 // work is a part. Otherwise a unit is a part and some blocks of dst's channels, and the
 // transformed deltas are shared. The work then goes through rounds, whose deltas fit into a
 // buffer, and within a round through ranges of dst's channels, whose weights do.
@@ -202,7 +205,7 @@ func (l Level) winogradRun(p *winogradPlan, threads int) {
 		transform(0)
 	}
 
-	rows := c.Frames * p.down
+	rows := len(p.frames) * p.down
 	parts := ceilDiv(rows, max(1, p.tiles()/p.across))
 	size := sb * ceilDiv(rows, parts) * p.across * winogradVectors // deltas of a part
 	if ranges == 1 && parts >= manyUnits(threads) {
@@ -290,7 +293,7 @@ func (l Level) winogradBlock(p *winogradPlan, b, s int) {
 }
 
 // winogradDeltaRows transforms the deltas of slice i in rows of tiles from to to, counted
-// through all frames.
+// through the frames.
 func (l Level) winogradDeltaRows(p *winogradPlan, deltas []float32, i, from, to int) {
 	first, last := p.slice(i)
 	deltas = deltas[first*(to-from)*p.across*winogradVectors:]
@@ -302,13 +305,13 @@ func (l Level) winogradDeltaRows(p *winogradPlan, deltas []float32, i, from, to 
 	for r := from; r < to; r++ {
 		for s := first; s < last; s++ {
 			dst := ptr(deltas, (r-from)*p.across*winogradVectors*(last-first)+(s-first)*Lanes)
-			l.winogradDeltaRow(p, dst, last-first, a, b, s, r/p.down, r%p.down*winogradTile)
+			l.winogradDeltaRow(p, dst, last-first, a, b, s, p.frames[r/p.down], r%p.down*winogradTile)
 		}
 	}
 }
 
 // winogradUnit computes blocks lo to hi of dst in rows of tiles from to to, counted
-// through all frames.
+// through the frames.
 func (l Level) winogradUnit(p *winogradPlan, deltas []float32, lo, hi, from, to int) {
 	tiles := (to - from) * p.across
 	block := apart(tiles * winogradVectors)
@@ -319,7 +322,7 @@ func (l Level) winogradUnit(p *winogradPlan, deltas []float32, lo, hi, from, to 
 	l.winogradProducts(p, sums, deltas, tiles, lo, hi)
 	for t := lo; t < hi; t++ {
 		for i := from; i < to; i++ {
-			l.winogradSumRow(p, ptr(sums, (t-lo)*block+(i-from)*p.across*winogradVectors), rest[:size], rest[size:], t, i/p.down, i%p.down*winogradTile)
+			l.winogradSumRow(p, ptr(sums, (t-lo)*block+(i-from)*p.across*winogradVectors), rest[:size], rest[size:], t, p.frames[i/p.down], i%p.down*winogradTile)
 		}
 	}
 }

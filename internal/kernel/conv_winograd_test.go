@@ -284,15 +284,81 @@ func framesAlone(t *testing.T, name string, c Conv, src []float32, n int, fn fun
 	}
 	one := c
 	one.Frames = 1
-	frameOf := func(v []float32, f int) (d []float32) {
-		for at := f * frame; at < len(v); at += c.Frames * frame {
-			d = append(d, v[at:][:frame]...)
-		}
-		return d
-	}
 	for f := 0; f < c.Frames; f += 11 {
 		got := make([]float32, n/c.Frames)
-		fn(got, frameOf(src, f), one, 1)
-		equalBits(t, fmt.Sprintf("%s, frame %d", name, f), got, frameOf(all, f))
+		fn(got, frameOf(src, f, frame, c.Frames), one, 1)
+		equalBits(t, fmt.Sprintf("%s, frame %d", name, f), got, frameOf(all, f, frame, c.Frames))
 	}
+}
+
+// Of frames side by side, each gets its gradient in its own way, which the frames beside it and the
+// threads do not change.
+func TestInputGradByFrame(t *testing.T) {
+	needed, notZero := []float64{.4, .1, .1, 1}, []float64{1, .4, .1, 0, .1}
+	for _, a := range [][8]int{{20, 70, 4, 4, 64, 3, 1, 1}, {5, 64, 7, 11, 82, 3, 1, 1}} {
+		c, _ := geometry(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])
+		o, r, px := newOperands(c, 1, 6), rand.New(rand.NewPCG(5, 6)), c.Hin*c.Win
+		for i := range o.dx {
+			if f := i / Lanes / px % c.Frames; r.Float64() >= needed[f%len(needed)] {
+				o.s[i/Lanes] &^= 1 << (i % Lanes)
+			}
+		}
+		for i := range o.dy {
+			if f := i / Lanes / px % c.Frames; r.Float64() >= notZero[f%len(notZero)] {
+				o.dy[i] = 0
+			}
+		}
+		for _, l := range Levels() {
+			if !l.winograd(&c) {
+				continue
+			}
+			f := mulAdd(fma)
+			if l == Portable {
+				f = rounded
+			}
+			for _, need := range [][]uint16{nil, o.s} {
+				for frame := range c.Frames {
+					want := ofAll
+					switch {
+					case need != nil && needed[frame%len(needed)] < .25:
+						want = ofNeeded
+					case need == nil && notZero[frame%len(notZero)] < .25:
+						want = ofEvents
+					}
+					if got := c.way(o.dy, need, frame); got != want {
+						t.Errorf("%v, need %v: frame %d goes way %d instead of %d", c, need != nil, frame, got, want)
+					}
+				}
+				for _, add := range []bool{false, true} {
+					at(t, l, func() {
+						want := wantInputGrad(o, need, add, f)
+						for _, threads := range []int{1, 2, 64} {
+							equalBits(t, fmt.Sprintf("%v at %v, need %v, add %v, %d threads", c, l, need != nil, add, threads),
+								guardedConv(t, o.dx, func(dx []float32) { ConvInputGrad(dx, o.dy, o.w, need, c, add, threads) }), want)
+						}
+						for frame := range c.Frames {
+							one := c
+							one.Frames = 1
+							dx := frameOf(o.dx, frame, px*Lanes, c.Frames)
+							var bits []uint16
+							if need != nil {
+								bits = frameOf(need, frame, px, c.Frames)
+							}
+							ConvInputGrad(dx, frameOf(o.dy, frame, px*Lanes, c.Frames), o.w, bits, one, add, 1)
+							equalBits(t, fmt.Sprintf("%v at %v, need %v, add %v, frame %d alone", c, l, need != nil, add, frame),
+								dx, frameOf(want, frame, px*Lanes, c.Frames))
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// frameOf returns the elements of a frame of the given size, of so many.
+func frameOf[T any](v []T, f, size, frames int) (d []T) {
+	for at := f * size; at < len(v); at += frames * size {
+		d = append(d, v[at:][:size]...)
+	}
+	return d
 }
