@@ -14,6 +14,7 @@
 //	figure2  the effect of the projection: the accuracy against its step β, the distances of spikes
 //	         under attack in every layer, and the singular values of the weights
 //	timing   the cost of the attacks and of RAT's parts
+//	ablation what the projection and weight decay do, with batch norm and without
 //
 // -data and -arch can be given several times. The experiment is then made for each data
 // set and network.
@@ -26,6 +27,30 @@
 // 44 on two cores, with AVX2. -scale tiny takes a few minutes and only shows that
 // everything works. A flag on the command line overrides the scale. If a data set has fewer
 // images than the scale asks for, all of them are used. All results name their scale.
+//
+// # Several seeds
+//
+// -seeds 3 makes an experiment with the seeds -seed, -seed+1 and -seed+2. -seeds 1,2,3 lists the
+// seeds. Each network and each evaluation is that of a run with this one seed. Tables have means
+// and standard deviations over the seeds.
+//
+// Two kinds of networks are compared on the same test images, network by network of the same
+// seed. The 95 % interval of the difference is that of a bootstrap over seeds and images. A
+// difference whose interval contains 0 is undecided. McNemar's exact test beside it takes the
+// seeds as given. It says less, because the difference between two seeds is often large.
+//
+// # The ablation
+//
+// ablation trains on images as they are: with L2 weight decay, with neither, with REG for each β
+// of -betas, and with REG and L2. It does so with batch norm and without. -bn=true or -bn=false
+// makes one of the two halves alone. REG and L2 together have the β of -beta.
+//
+//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale small
+//
+// All networks are judged on the same images, by PGD and the battery at each ε of -radii. A worst
+// case counts all smaller ε. The distance D₂ between the spikes for clean and for perturbed images
+// is measured on the first 256 test images, under PGD on the network itself and under Gaussian
+// noise. The noise is the same for all networks and seeds.
 //
 // # Files
 //

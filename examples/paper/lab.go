@@ -41,6 +41,11 @@ type need struct {
 	source   bool    // judged on images made on the source (black-box)
 	trials   []trials.Trial
 	unjudged bool // no trials, not even of clean images
+
+	replica int  // index of the seed in options.Seeds
+	noBN    bool // without batch norm
+	// distances lists the perturbations under which distances of spikes are measured.
+	distances []trials.Trial
 }
 
 // toJudge lists the trials of a need.
@@ -58,7 +63,7 @@ type report struct {
 	figures map[string]plots.Figure // by the file's name
 }
 
-var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing}
+var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation}
 
 func experimentNames() string {
 	var names []string
@@ -128,7 +133,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	// Wrong flags show before anything is written.
-	l.needs = e.plan(o)
+	for i := range max(1, len(o.Seeds)) {
+		for _, n := range e.plan(o) {
+			n.replica = i
+			l.needs = append(l.needs, n)
+		}
+	}
 	work, err := l.check()
 	if err == nil && !l.stateDicts {
 		err = nets.Refuse(o.given, "the files describe themselves")
@@ -231,7 +241,21 @@ func (l *lab) network(s subject, n need) *network {
 	if n.beta != 0 {
 		o.Beta = n.beta
 	}
+	o.Seed, o.BatchNorm = l.seed(n), o.BatchNorm && !n.noBN
 	return o.newNetwork(s, n.method)
+}
+
+// seed returns the seed of a need.
+func (l *lab) seed(n need) uint64 {
+	if n.replica == 0 {
+		return l.Seed
+	}
+	return l.Seeds[n.replica]
+}
+
+// sourceOf returns the need of the network that black-box attacks of a need are made on.
+func sourceOf(n need) need {
+	return need{method: source, unjudged: true, replica: n.replica, noBN: n.noBN}
 }
 
 // all yields the needs of all subjects. A source comes before the networks that are judged
@@ -240,7 +264,7 @@ func (l *lab) all() iter.Seq2[subject, need] {
 	return func(yield func(subject, need) bool) {
 		for _, s := range l.subjects {
 			for _, n := range l.needs {
-				if n.source && !yield(s, need{method: source, unjudged: true}) || !yield(s, n) {
+				if n.source && !yield(s, sourceOf(n)) || !yield(s, n) {
 					return
 				}
 			}
@@ -258,6 +282,9 @@ func (l *lab) check() (work float64, err error) {
 				return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
 			}
 			work += l.work(s, n, t)
+		}
+		for _, t := range n.distances {
+			work += l.distanceWork(s, n, t)
 		}
 		if net.file != "" {
 			if err := l.open(net); err != nil {
@@ -341,11 +368,23 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 	return nil
 }
 
+// archiveOf returns the archive of a need, which has its seed.
+func (l *lab) archiveOf(n need) archive {
+	a := l.archive
+	a.seed = l.seed(n)
+	return a
+}
+
+// distanceWork is the work of measuring distances, in forward passes of an image.
+func (l *lab) distanceWork(s subject, n need, t trials.Trial) float64 {
+	return float64(distanceImages(s)) * t.Work(2) * l.network(s, n).slow
+}
+
 // duel returns the duel of a need. The networks must be loaded.
 func (l *lab) duel(s subject, n need) duel {
 	d := duel{network: l.loaded[l.network(s, n).name], test: s.Test}
 	if n.source {
-		d.source = l.loaded[l.network(s, need{method: source}).name]
+		d.source = l.loaded[l.network(s, sourceOf(n)).name]
 	}
 	return d
 }
@@ -361,8 +400,9 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 		title = d.network.name + ", black-box"
 	}
 	made := false
+	a := l.archiveOf(n)
 	for _, t := range n.toJudge() {
-		r, _, err := l.archive.open(d)
+		r, _, err := a.open(d)
 		if err != nil {
 			return err
 		}
@@ -370,11 +410,23 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 		if r.find(t) != nil {
 			continue
 		}
-		if err := l.archive.judge(ctx, d, t, func(share float64) {
+		if err := a.judge(ctx, d, t, func(share float64) {
 			l.meter.Add(share*l.work(s, n, t), fmt.Sprintf("%s: %v", title, t))
 		}); err != nil {
 			return err
 		}
+		made = true
+	}
+	for _, t := range n.distances {
+		measured, err := a.measure(ctx, d, t, distanceImages(s))
+		if err != nil {
+			return err
+		}
+		if !measured {
+			l.meter.Skip(l.distanceWork(s, n, t))
+			continue
+		}
+		l.meter.Add(l.distanceWork(s, n, t), fmt.Sprintf("%s: spike distances, %v", title, t))
 		made = true
 	}
 	if made {
@@ -385,7 +437,7 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 
 // record returns the record of a need. Its trials must have been made.
 func (l *lab) record(s subject, n need) (*record, error) {
-	r, _, err := l.archive.open(l.duel(s, n))
+	r, _, err := l.archiveOf(n).open(l.duel(s, n))
 	if err == nil && r.find(trials.Clean) == nil {
 		err = errors.New("the evaluation is gone: expected that the file stays")
 	}
@@ -401,11 +453,11 @@ func (l *lab) publish(r *report) error {
 		}
 		return nil
 	}
-	err := write(l.Exp+".txt", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+	err := write(l.resultName()+".txt", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
 	if err != nil {
 		return err
 	}
-	err = write(l.Exp+".json", func(w io.Writer) error {
+	err = write(l.resultName()+".json", func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
 		return e.Encode(map[string]any{

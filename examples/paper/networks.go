@@ -35,7 +35,9 @@ var (
 	mix     = method{Name: "mix", Mix: true}
 	reg     = method{Name: "reg", Reg: true}
 	rat     = method{Name: "rat", Mix: true, Reg: true}
-	source  = method{Name: "source"} // vanilla, but for its seed: the source of black-box attacks
+	none    = method{Name: "none"}              // neither weight decay nor the projection
+	regL2   = method{Name: "reg-l2", Reg: true} // both
+	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
 	rate  = method{Name: "rate"}    // rate-coded, by Sharmin et al. 2020
@@ -100,7 +102,7 @@ type network struct {
 // newNetwork returns the network of a method on a subject.
 func (o *options) newNetwork(s subject, m method) *network {
 	cfg := zoo.Default(s.arch)
-	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
+	cfg.WidthMultiplier, cfg.Steps, cfg.BatchNorm = o.Width, o.T, o.BatchNorm
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
 	cfg.Mean, cfg.Std = s.Mean, s.Std
 	slow := 1.0
@@ -125,7 +127,8 @@ func (o *options) newNetwork(s subject, m method) *network {
 		if o.Beta == 0 {
 			r.Beta = projection(s.arch).Beta
 		}
-	} else {
+	}
+	if m == regL2 || !m.Reg && m != none {
 		r.Decay = o.WeightDecay
 	}
 	n := &network{recipe: r, on: s.Data, slow: slow}
@@ -185,12 +188,12 @@ func (n *network) config() train.Config {
 	cfg := train.Default(n.Epochs)
 	sgd := train.DefaultSGD()
 	sgd.WeightDecay = n.Decay
-	cfg.Optimizer = sgd
 	if n.Method.Reg {
 		o := projection(n.Network.Arch)
 		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)
 		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
 	}
+	cfg.Optimizer = sgd
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}

@@ -506,7 +506,7 @@ func TestBadInput(t *testing.T) {
 		{"-exp table9 -data " + data, `-exp "table9": expected one of table`},
 		{"-exp table9", `-exp "table9": expected one of table`},
 		{"-exp table9 -weights nowhere", `-exp "table9": expected one of table`},
-		{"-exp table2 -data nowhere -betas 0.1", "-betas 0.1: only figure2 has it: expected no -betas with -exp table2"},
+		{"-exp table2 -data nowhere -betas 0.1", "-betas 0.1: only figure2 and ablation have it: expected no -betas with -exp table2"},
 		{"-exp figure2 -data nowhere -hire-periods 2", "-hire-periods 2: only table4 has it"},
 		{"-exp table1 -data nowhere -hire-eps 2", "-hire-eps 2: only table4 has it"},
 		{"-exp timing -data nowhere -rate-steps 8", "-rate-steps 8: only table4 has it"},
