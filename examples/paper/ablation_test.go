@@ -163,7 +163,7 @@ func TestMethodsOfAblation(t *testing.T) {
 		decay     float64
 		projected bool
 	}{{vanilla, 5e-4, false}, {none, 0, false}, {reg, 0, true}, {regL2, 5e-4, true}} {
-		cfg := o.newNetwork(subject{Data: d, arch: "small"}, c.m).config()
+		cfg := o.newNetwork(subject{Data: d, arch: "small"}, c.m).config(nil)
 		assert.Equal(t, train.SGD{Momentum: 0.9, WeightDecay: c.decay}, cfg.Optimizer, c.m.Name)
 		assert.Equal(t, c.projected, cfg.Regularizer != nil, c.m.Name)
 		assert.Nil(t, cfg.Adversary)
@@ -244,8 +244,8 @@ func TestSeeds(t *testing.T) {
 	_, err := parse(strings.Fields("-exp ablation -data nowhere -seed 1 -seeds 1,2"), io.Discard)
 	assert.EqualError(t, err, "-seed 1: -seeds 1,2 lists the seeds: expected one of the two flags")
 	for args, want := range map[string]string{
-		"-exp table1 -seeds 2":            "-seeds 2: only ablation has several seeds",
-		"-exp table1 -radii 2":            "-radii 2: only ablation has it",
+		"-exp table1 -seeds 2":            "-seeds 2: only ablation and audit have several seeds",
+		"-exp table1 -radii 2":            "-radii 2: only ablation and audit have it",
 		"-exp ablation -radii 4,2":        `invalid value "4,2" for flag -radii: expected increasing numbers in (0, 255]`,
 		"-exp ablation -test-eps 2":       "-test-eps 2: ablation has its own radii",
 		"-exp table2 -weights x -bn=true": "-bn true: no network is trained beside -weights",

@@ -63,7 +63,7 @@ type report struct {
 	figures map[string]plots.Figure // by the file's name
 }
 
-var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation}
+var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation, audit}
 
 func experimentNames() string {
 	var names []string
@@ -306,7 +306,7 @@ func (l *lab) check() (work float64, err error) {
 		case l.cabinet.readOnly:
 			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, net.name, net.text())
 		default:
-			if _, err := net.build(); err != nil {
+			if err := net.validate(); err != nil {
 				return 0, err
 			}
 			work += float64(net.Epochs) * net.work()

@@ -45,9 +45,11 @@ type options struct {
 	Seed      uint64  `json:"seed"`
 	BatchNorm bool    `json:"batch_norm"`
 
-	// Of ablation.
-	Seeds []uint64 `json:"seeds,omitempty"` // the first is Seed
-	Radii numbers  `json:"radii_255,omitempty"`
+	// Of ablation and audit.
+	Seeds   []uint64   `json:"seeds,omitempty"` // the first is Seed
+	Radii   numbers    `json:"radii_255,omitempty"`
+	Methods methodList `json:"methods,omitempty"`
+	Set     overrides  `json:"set,omitempty"`
 
 	seeds       seedList
 	data, archs list
@@ -202,10 +204,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery that white-box worst cases count, too: quick, standard or thorough; none leaves it out, which saves most of the time of evaluation")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
-	fs.Var(&o.seeds, "seeds", "`seeds` of ablation, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
+	fs.Var(&o.seeds, "seeds", "`seeds` of ablation and audit, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
 	fs.BoolVar(&o.BatchNorm, "bn", true, "batch norm in the networks (default of ablation: networks with and without)")
 	o.Radii = numbers{2, 4, 8}
-	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation in 255ths, increasing, with commas between")
+	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation and audit in 255ths, increasing, with commas between")
+	fs.Var(&o.Methods, "methods", "`list` of the methods of audit, with commas between: "+trainingNames()+" (default all)")
+	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
@@ -258,13 +262,18 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := o.refuseUnused(fs); err != nil {
 		return nil, err
 	}
-	if o.Exp != ablation.name {
+	if !o.compares() {
 		o.Radii = nil // nothing is judged at them
 	}
 	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
-	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
+	if o.Exp == audit.name && o.Methods == nil {
+		for _, t := range trainings {
+			o.Methods = append(o.Methods, t.Name)
+		}
+	}
+	if (o.Exp == table4.name || slices.Contains(o.Methods, hire.Name)) && o.T%o.HIREPeriods != 0 {
 		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
 	}
 	for _, l := range []list{o.data, o.archs} {
@@ -277,6 +286,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	return o, nil
 }
 
+// compares reports whether the experiment compares networks of several seeds at several radii.
+func (o *options) compares() bool { return o.Exp == ablation.name || o.Exp == audit.name }
+
 // refuseUnused returns an error if the command line has a flag that this experiment ignores.
 // Flags of size, training and attack that other experiments share are not refused.
 func (o *options) refuseUnused(fs *flag.FlagSet) error {
@@ -286,11 +298,12 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		reason string
 	}{
 		{"betas", o.Exp == figure2.name || o.Exp == ablation.name, "only figure2 and ablation have it"},
-		{"seeds", o.Exp == ablation.name, "only ablation has several seeds"},
-		{"radii", o.Exp == ablation.name, "only ablation has it"},
-		{"hire-periods hire-eps rate-steps", o.Exp == table4.name, "only table4 has it"},
+		{"seeds", o.compares(), "only ablation and audit have several seeds"},
+		{"radii", o.compares(), "only ablation and audit have it"},
+		{"methods set", o.Exp == audit.name, "only audit has it"},
+		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Exp == audit.name, "only table4 and audit have it"},
 		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
-		{"test-eps", o.Exp != figure1.name && o.Exp != ablation.name, o.Exp + " has its own radii"},
+		{"test-eps", o.Exp != figure1.name && !o.compares(), o.Exp + " has its own radii"},
 		{"battery", o.Exp != timing.name, "timing has no worst case"},
 		{"models", o.Exp != timing.name, "timing trains networks of its own"},
 		{"train epochs batch lr eps beta row-share weight-decay bn models", o.weights == "", "no network is trained beside -weights"},

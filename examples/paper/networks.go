@@ -62,6 +62,8 @@ type recipe struct {
 	Seed     uint64  `json:"seed"`
 
 	HIRE *train.HIRE `json:"hire,omitempty"`
+
+	Settings map[string]float64 `json:"settings,omitempty"` // of a training
 }
 
 // The keys of a network's metadata.
@@ -116,7 +118,9 @@ func (o *options) newNetwork(s subject, m method) *network {
 		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: len(s.Loader.Augment) > 0,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
-	if m.Mix {
+	t := trainingOf(m)
+	r.Settings = o.settingsOf(t)
+	if m.Mix || t.eps {
 		r.Eps = o.Eps
 	}
 	if m == hire {
@@ -175,6 +179,25 @@ func (n *network) build() (*snn.Model, error) {
 	return m, nil
 }
 
+// validate returns an error if the network cannot be trained.
+func (n *network) validate() error {
+	m, err := n.build()
+	if err != nil || n.Settings == nil {
+		return err
+	}
+	cfg := n.config(m)
+	if a, ok := cfg.Adversary.(interface{ Validate() error }); ok {
+		err = a.Validate()
+	}
+	if err == nil {
+		_, err = train.New(m, n.on.Train, cfg, n.key("train"))
+	}
+	if err != nil {
+		return fmt.Errorf("method %s with %v: %w", n.Method.Name, n.Settings, err)
+	}
+	return nil
+}
+
 func (n *network) key(purpose string) rng.Key {
 	var role uint64
 	if n.Method == source {
@@ -183,8 +206,8 @@ func (n *network) key(purpose string) rng.Key {
 	return rng.New(n.Seed).Derive(purpose, role)
 }
 
-// config returns how the network is trained.
-func (n *network) config() train.Config {
+// config returns how the network m is trained.
+func (n *network) config(m *snn.Model) train.Config {
 	cfg := train.Default(n.Epochs)
 	sgd := train.DefaultSGD()
 	sgd.WeightDecay = n.Decay
@@ -202,17 +225,24 @@ func (n *network) config() train.Config {
 		cfg.Recipe = *n.HIRE
 	}
 	cfg.Loader.BatchSize = n.Batch
+	if t := trainingOf(n.Method); t.set != nil {
+		var layers []string
+		for _, row := range m.Summary().Rows {
+			if row.Neurons > 0 {
+				layers = append(layers, row.Name)
+			}
+		}
+		t.set(&cfg, float32(n.Eps/255), n.Settings, layers)
+	}
 	return cfg
 }
 
 // work is the work of an epoch, in forward passes of an image: 1 for the forward pass, 2
-// for the backward pass, and for MIX the gradient step of the attack. (Measured on VGG-11 of
+// for the backward pass, and for adversarial training the gradient steps of the attack. (Measured on VGG-11 of
 // a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
-	work := 3.0
-	if n.Method.Mix {
-		work += trials.GradientWork
-	}
+	t := trainingOf(n.Method)
+	work := 3*float64(1+t.forward) + trials.GradientWork*float64(t.gradients)
 	return n.slow * work * float64(n.Images)
 }
 
@@ -264,7 +294,7 @@ func (c cabinet) train(ctx context.Context, n *network, skip func(work float64),
 	if err != nil {
 		return err
 	}
-	cfg := n.config()
+	cfg := n.config(m)
 	cfg.Progress = func(p train.Progress) {
 		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
 	}
