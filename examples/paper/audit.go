@@ -25,8 +25,11 @@ const auditName = "audit"
 
 func planAudit(o *options) (needs []need) {
 	for _, name := range o.Methods {
-		i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == name })
-		n := need{method: trainings[i].method, distances: []trials.Trial{trials.Noise(o.Radii[0])}} // for the firing rate
+		t := trainingNamed(name)
+		n := need{method: t.method, distances: []trials.Trial{trials.Noise(o.Radii[0])}} // for the firing rate
+		if t.quietOf != "" {
+			n.method, n.quiet = trainingNamed(t.quietOf).method, true
+		}
 		for _, eps := range o.Radii {
 			n.trials = append(n.trials, pgdAt(o, eps))
 			n.trials = append(n.trials, o.battery(eps)...)
@@ -108,6 +111,9 @@ func and(a, b []bool) []bool {
 // examine collects what there is of a method.
 func (l *lab) examine(s subject, n need) (*audited, error) {
 	t := trainingOf(n.method)
+	if n.quiet {
+		t = trainings[slices.IndexFunc(trainings, func(q training) bool { return q.quietOf == t.Name })]
+	}
 	a := &audited{Method: t.Name, Settings: l.network(s, n).Settings, WeightPasses: 1 + t.forward, ImagePasses: t.gradients}
 	var clean correct
 	pgd, apgd, worst := make([]correct, len(l.Radii)), make([]correct, len(l.Radii)), make([]correct, len(l.Radii))
@@ -254,7 +260,7 @@ func (l *lab) gapTable(a *auditOf) string {
 
 // auditNote explains the table.
 func (l *lab) auditNote() string {
-	note := "vanilla has L2 weight decay, as have all others but reg, rat and tgo.\n" +
+	note := "vanilla has L2 weight decay, as have all others but reg, rat, tgo and sqe. tgo-quiet is tgo without its noise at test.\n" +
 		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training.\n"
 	if l.Battery != noBattery {
 		note += "APGD: images that are right when clean and that no gradient attack of the battery before its search has broken, at all radii up to ε.\n"

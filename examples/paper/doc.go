@@ -15,6 +15,7 @@
 //	         under attack in every layer, and the singular values of the weights
 //	timing   the cost of the attacks and of RAT's parts
 //	ablation what the projection and weight decay do, with batch norm and without
+//	audit    published defences, judged by a short attack and by the battery
 //
 // -data and -arch can be given several times. The experiment is then made for each data
 // set and network.
@@ -51,6 +52,46 @@
 // case counts all smaller ε. The distance D₂ between the spikes for clean and for perturbed images
 // is measured on the first 256 test images, under PGD on the network itself and under Gaussian
 // noise. The noise is the same for all networks and seeds.
+//
+// # The audit
+//
+// audit trains the methods of -methods, all of them by default, with the same images, architecture
+// and seeds, and judges them on the same images:
+//
+//	go run ./examples/paper -exp audit -seeds 2 -battery standard -data FOLDER -scale small
+//
+// Its columns are, at each ε of -radii: PGD with the settings of the paper; APGD, the images that
+// no gradient attack of the battery has broken; and the worst case, which also counts the
+// battery's search by scores and its rounds. APGD and the worst case count all smaller ε. The APGD
+// column is nearest to AutoAttack: adaptive steps and several objectives, here by several
+// surrogates. The cost is the passes for an image in an epoch, and the wall time of the training.
+//
+// The methods have these losses and settings. ε is that of -eps, and what -set changes is in
+// parentheses. An asterisk marks a value that we chose because the sources that we saw do not say it.
+//
+//	vanilla     cross-entropy, L2 weight decay
+//	reg, mix, rat
+//	            the parts of RAT, see below
+//	at          PGD images (at.steps 4, at.alpha 0.5* as a share of ε)
+//	trades      cross-entropy of each step for clean images, and trades.beta 5 times the
+//	            divergence at trades.temperature 2 (trades.steps 4, trades.alpha 0.375)
+//	mart        mart.lambda 5, PGD images as at
+//	sr          gradient sparsity, clean images (sr.lambda 0.008*, sr.h 0.01)
+//	mpd-sgr     FGSM* images, and the share of a normal distribution of the potentials within
+//	            mpd-sgr.gamma 1* of the threshold, mpd-sgr.eta 0.1* times its sum over the layers
+//	tgo         RAT with noisy neurons (tgo.noise 0.2*), and potentials kept tgo.delta 0.5* from
+//	            the threshold: the mean over the layers, with a weight that rises to tgo.lambda 0.5
+//	tgo-quiet   the network of tgo, judged without its noise
+//	mppd-l2     clean and adversarial images by halves, FGSM with ε = mppd-l2.eps_255 4 from noise
+//	            of mppd-l2.start 0.001, and the ℓ2 dynamics of the last layer of neurons, means over
+//	            steps and neurons (mppd-l2.alpha 1*, mppd-l2.tau 0.99)
+//	mppd-tv-l1  the same with the ℓ1 form (mppd-tv-l1.alpha 2.5, mppd-tv-l1.eps_255 4*)
+//	sqe         RAT with stochastic quantization of the input (sqe.levels 2)
+//	hire, rate  see below
+//
+// All but reg, rat, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
+// battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
+// much.
 //
 // # Files
 //
@@ -104,7 +145,7 @@
 // says if the battery's checks found a fault. A black-box worst case counts no battery.
 //
 // An image that withstands the quick battery takes the time of about 2200 forward passes, and
-// ten times as much with Poisson input. PGD takes that of 20. -battery none leaves the battery
+// ten times as much in a random network, as with Poisson input. PGD takes that of 20. -battery none leaves the battery
 // out, and the note below the table then says so. -battery standard and -battery thorough take
 // about 6 and 25 times as long as quick.
 //

@@ -18,6 +18,7 @@ import (
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
 )
@@ -44,6 +45,7 @@ type need struct {
 
 	replica int  // index of the seed in options.Seeds
 	noBN    bool // without batch norm
+	quiet   bool // judged without the noise of its neurons
 	// distances lists the perturbations under which distances of spikes are measured.
 	distances []trials.Trial
 }
@@ -319,7 +321,7 @@ func (l *lab) check() (work float64, err error) {
 func (l *lab) work(s subject, n need, t trials.Trial) float64 {
 	net := l.network(s, n)
 	work := float64(s.Test.N) * t.Work(1) * net.slow
-	if t.Preset != "" && net.Network.Poisson {
+	if random := net.Network.Poisson || net.Network.Levels > 0 || net.Network.Noise > 0 && !n.quiet; t.Preset != "" && random {
 		work *= batteryDraws
 	}
 	return work
@@ -368,6 +370,28 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 	return nil
 }
 
+// judged returns the network of a need as it is judged. The network must be loaded.
+func (l *lab) judged(s subject, n need) (*judged, error) {
+	net := l.network(s, n)
+	if !n.quiet {
+		return l.loaded[net.name], nil
+	}
+	name := net.name + "-quiet"
+	if l.loaded[name] == nil {
+		m, _, err := l.cabinet.load(net)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range m.Summary().Rows {
+			if noisy, ok := r.Layer.(*snn.NoisyLIF); ok {
+				noisy.Std = 0
+			}
+		}
+		l.loaded[name] = &judged{name, m, digest(m) + " without noise"}
+	}
+	return l.loaded[name], nil
+}
+
 // archiveOf returns the archive of a need, which has its seed.
 func (l *lab) archiveOf(n need) archive {
 	a := l.archive
@@ -381,12 +405,12 @@ func (l *lab) distanceWork(s subject, n need, t trials.Trial) float64 {
 }
 
 // duel returns the duel of a need. The networks must be loaded.
-func (l *lab) duel(s subject, n need) duel {
-	d := duel{network: l.loaded[l.network(s, n).name], test: s.Test}
-	if n.source {
-		d.source = l.loaded[l.network(s, sourceOf(n)).name]
+func (l *lab) duel(s subject, n need) (d duel, err error) {
+	d.test = s.Test
+	if d.network, err = l.judged(s, n); err == nil && n.source {
+		d.source, err = l.judged(s, sourceOf(n))
 	}
-	return d
+	return d, err
 }
 
 // judge makes the missing trials of a need.
@@ -394,7 +418,10 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if n.unjudged {
 		return nil
 	}
-	d := l.duel(s, n)
+	d, err := l.duel(s, n)
+	if err != nil {
+		return err
+	}
 	title := d.network.name + ", white-box"
 	if d.source != nil {
 		title = d.network.name + ", black-box"
@@ -437,7 +464,11 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 
 // record returns the record of a need. Its trials must have been made.
 func (l *lab) record(s subject, n need) (*record, error) {
-	r, _, err := l.archiveOf(n).open(l.duel(s, n))
+	d, err := l.duel(s, n)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := l.archiveOf(n).open(d)
 	if err == nil && r.find(trials.Clean) == nil {
 		err = errors.New("the evaluation is gone: expected that the file stays")
 	}

@@ -114,12 +114,16 @@ func (o *options) newNetwork(s subject, m method) *network {
 		cfg.Steps = o.RateSteps
 		slow = float64(cfg.Steps) / float64(o.T)
 	}
+	t := trainingOf(m)
+	settings := o.settingsOf(t)
+	if t.network != nil {
+		t.network(&cfg, settings)
+	}
 	r := recipe{
 		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: len(s.Loader.Augment) > 0,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
-	t := trainingOf(m)
-	r.Settings = o.settingsOf(t)
+	r.Settings = settings
 	if m.Mix || t.eps {
 		r.Eps = o.Eps
 	}

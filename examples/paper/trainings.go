@@ -10,6 +10,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
 )
 
@@ -23,6 +24,11 @@ type training struct {
 	// set changes the configuration that the method's Mix and Reg make. eps is ε, for pixels in
 	// [0,1]. layers are the names of the layers of neurons.
 	set func(cfg *train.Config, eps float32, s map[string]float64, layers []string)
+	// network, if not nil, changes the network.
+	network func(cfg *zoo.Config, s map[string]float64)
+	// quietOf is a training whose networks are judged here without their noise; no others are
+	// trained.
+	quietOf string
 	// forward and gradients are the passes over an image beside the one that the update is from:
 	// other passes forward and back to the weights, and gradients of the image.
 	forward, gradients int
@@ -80,12 +86,14 @@ var trainings = []training{
 	},
 	{
 		method: method{Name: "tgo", Mix: true, Reg: true}, gradients: 1,
-		settings: map[string]float64{"lambda": 0.5, "delta": 0.5},
+		settings: map[string]float64{"lambda": 0.5, "delta": 0.5, "noise": 0.2},
+		network:  func(cfg *zoo.Config, s map[string]float64) { cfg.Noise = float32(s["noise"]) },
 		set: func(cfg *train.Config, _ float32, s map[string]float64, layers []string) {
 			weight := s["lambda"] / float64(len(layers))
 			cfg.Penalties = []train.Penalty{train.ThresholdPenalty{Weight: weight, Margin: s["delta"], Rising: true}}
 		},
 	},
+	{method: method{Name: "tgo-quiet"}, quietOf: "tgo", gradients: 1},
 	{
 		method: method{Name: "mppd-l2"}, forward: 1, gradients: 1,
 		settings: map[string]float64{"eps_255": 4, "start": 0.001, "alpha": 1, "tau": 0.99},
@@ -95,6 +103,11 @@ var trainings = []training{
 		method: method{Name: "mppd-tv-l1"}, forward: 1, gradients: 1,
 		settings: map[string]float64{"eps_255": 4, "start": 0.001, "alpha": 2.5, "tau": 0.99},
 		set:      mppd(true),
+	},
+	{
+		method: method{Name: "sqe", Mix: true, Reg: true}, gradients: 1,
+		settings: map[string]float64{"levels": 2},
+		network:  func(cfg *zoo.Config, s map[string]float64) { cfg.Levels = int(s["levels"]) },
 	},
 	{method: hire},
 	{method: rate},
@@ -110,6 +123,12 @@ func mppd(l1 bool) func(cfg *train.Config, eps float32, s map[string]float64, la
 		cfg.Loss = train.CleanMix{Share: 0.5, Loss: train.CrossEntropy{}}
 		cfg.Penalties = []train.Penalty{train.MPPDPenalty{Layer: layers[len(layers)-1], Weight: s["alpha"], Decay: s["tau"], L1: l1}}
 	}
+}
+
+// trainingNamed returns the training of a name, which there is.
+func trainingNamed(name string) training {
+	i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == name })
+	return trainings[i]
 }
 
 // trainingOf returns the training of a method; an empty one if the method is no defence of audit.
@@ -176,6 +195,9 @@ func (o *overrides) Set(s string) error {
 	if !slices.Contains(known, name) {
 		slices.Sort(known)
 		return fmt.Errorf("setting %q: expected one of %s", name, strings.Join(known, ", "))
+	}
+	if count := strings.HasSuffix(name, ".steps") || strings.HasSuffix(name, ".levels"); count && (v < 1 || v != math.Trunc(v)) {
+		return fmt.Errorf("setting %s=%v: expected a whole number of at least 1", name, v)
 	}
 	if *o == nil {
 		*o = overrides{}
