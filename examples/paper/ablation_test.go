@@ -17,7 +17,10 @@ import (
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/stretchr/testify/assert"
@@ -272,4 +275,36 @@ func TestRight(t *testing.T) {
 	assert.Equal(t, []bool{false, true, false, true, true}, r.right(upTo(n, 2)))
 	assert.Equal(t, []bool{false, true, false, false, true}, r.right(upTo(n, 4)))
 	assert.Equal(t, []bool{false, true, false, false, false}, r.right(upTo(n, 8)))
+}
+
+// Without batch norm, the currents of every layer begin with the root mean square 1.
+func TestScaleCurrents(t *testing.T) {
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	cfg := zoo.Default("vgg11").For(d.Train)
+	cfg.WidthMultiplier, cfg.Steps, cfg.BatchNorm = 0.125, 2, false
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	rootMeanSquares := func() (list []float64) {
+		x := tensor.NewNCHW(64, 1, 28, 28)
+		indices := make([]int, 64)
+		for i := range indices {
+			indices[i] = i
+		}
+		require.NoError(t, d.Train.Fill(x, indices))
+		_, err := m.Logits(snn.Pass{OnNeurons: func(_ *snn.Pass, _ snn.Neuron, c, _ *autograd.Value) {
+			sum, values := 0.0, c.Dense().Unpack().Data
+			for _, v := range values {
+				sum += float64(v) * float64(v) / float64(len(values))
+			}
+			list = append(list, math.Sqrt(sum))
+		}}, x)
+		require.NoError(t, err)
+		return list
+	}
+	assert.Less(t, slices.Min(rootMeanSquares()), 0.1)
+	require.NoError(t, scaleCurrents(m, d.Train))
+	for _, rms := range rootMeanSquares() {
+		assert.InDelta(t, 1, rms, 1e-3)
+	}
 }

@@ -46,6 +46,11 @@
 // of -betas, and with REG and L2. It does so with batch norm and without. -bn=true or -bn=false
 // makes one of the two halves alone. REG and L2 together have the β of -beta.
 //
+// A network without batch norm begins with weights that are scaled, layer by layer, so that the
+// currents of each layer of neurons have the root mean square 1 on 64 training images. With the
+// scale of the others, hardly any neuron of VGG-11 would fire, and it would learn nothing. A
+// residual network is not scaled.
+//
 //	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale small
 //
 // All networks are judged on the same images, by PGD and the battery at each ε of -radii. A worst

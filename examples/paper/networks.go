@@ -8,19 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
 )
 
 // method is a way to train.
@@ -64,7 +68,11 @@ type recipe struct {
 	HIRE *train.HIRE `json:"hire,omitempty"`
 
 	Settings map[string]float64 `json:"settings,omitempty"` // of a training
+	Init     string             `json:"init,omitempty"`     // unitCurrents, of a network without batch norm
 }
+
+// unitCurrents is the initialization of scaleCurrents.
+const unitCurrents = "currents of root mean square 1"
 
 // The keys of a network's metadata.
 const (
@@ -124,6 +132,9 @@ func (o *options) newNetwork(s subject, m method) *network {
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
 	r.Settings = settings
+	if !cfg.BatchNorm {
+		r.Init = unitCurrents
+	}
 	if m.Mix || t.eps {
 		r.Eps = o.Eps
 	}
@@ -154,6 +165,65 @@ func (o *options) newNetwork(s subject, m method) *network {
 	arch := slug(s.arch)
 	n.name = fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))
 	return n
+}
+
+// scaleCurrents scales the parameters of a network, layer by layer from the first, so that the
+// currents of each layer of neurons have the root mean square 1 for the first images of a set
+// (Mishkin, Matas: All you need is a good init, ICLR 2016). Without batch norm, hardly any neuron
+// of a deep network would fire otherwise. A residual network stays as it is: its layers of neurons
+// are not each fed by one weight.
+func scaleCurrents(m *snn.Model, set *dataset.Set) error {
+	var layers []string
+	for _, r := range m.Summary().Rows {
+		if r.Neurons > 0 {
+			layers = append(layers, r.Name)
+		}
+	}
+	var weights []*autograd.Param
+	for _, p := range m.Params() {
+		if len(p.Shape) > 1 {
+			weights = append(weights, p)
+		}
+	}
+	if len(weights) != len(layers)+1 {
+		return nil
+	}
+	x := tensor.NewNCHW(min(64, set.N), set.C, set.H, set.W)
+	first := make([]int, x.N)
+	for i := range first {
+		first[i] = i
+	}
+	if err := set.Fill(x, first); err != nil {
+		return err
+	}
+	for k, layer := range layers {
+		var square, count float64
+		pass := snn.Pass{OnNeurons: func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
+			if n.Name() != layer {
+				return
+			}
+			dense := autograd.Densify(p.Tape, currents).Dense()
+			for _, v := range dense.Data { // the padding is zero
+				square += float64(v) * float64(v)
+			}
+			count = float64(dense.Frames()) * float64(dense.Neurons())
+		}}
+		if _, err := m.Logits(pass, x); err != nil {
+			return err
+		}
+		if square == 0 {
+			return fmt.Errorf("layer %s has no currents: expected some to scale", layer)
+		}
+		scale := float32(1 / math.Sqrt(square/count))
+		for _, p := range m.Params() {
+			if strings.TrimSuffix(p.Name, ".bias") == strings.TrimSuffix(weights[k].Name, ".weight") || p == weights[k] {
+				for i, v := range p.MutableData() {
+					p.Data()[i] = v * scale
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // projection returns the paper's settings of REG for an architecture.
@@ -297,6 +367,11 @@ func (c cabinet) train(ctx context.Context, n *network, skip func(work float64),
 	m, err := n.build()
 	if err != nil {
 		return err
+	}
+	if n.Init != "" {
+		if err := scaleCurrents(m, n.on.Train); err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
 	}
 	cfg := n.config(m)
 	cfg.Progress = func(p train.Progress) {
