@@ -277,19 +277,15 @@ func (l *lab) accuracyTable(list []*treatment) tables.Table {
 	for _, tr := range list {
 		row := []string{tr.label()}
 		for i, v := range slices.Concat([]float64{tr.Clean}, tr.PGD, tr.Worst) {
-			row = append(row, withSD(v, tr.SD, i))
+			var sd *float64
+			if tr.SD != nil {
+				sd = &tr.SD[i]
+			}
+			row = append(row, withSD(v, sd))
 		}
 		t.Add(append(row, percent(meanOf(tr.Noise[0].Rate)))...)
 	}
 	return t
-}
-
-// withSD returns a mean in percent, and its standard deviation if there is one.
-func withSD(mean float64, sd []float64, i int) string {
-	if sd == nil {
-		return percent(mean)
-	}
-	return percent(mean) + " ± " + percent(sd[i])
 }
 
 func meanOf(v []float64) float64 {

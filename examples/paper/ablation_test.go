@@ -247,7 +247,8 @@ func TestSeeds(t *testing.T) {
 	_, err := parse(strings.Fields("-exp ablation -data nowhere -seed 1 -seeds 1,2"), io.Discard)
 	assert.EqualError(t, err, "-seed 1: -seeds 1,2 lists the seeds: expected one of the two flags")
 	for args, want := range map[string]string{
-		"-exp table1 -seeds 2":            "-seeds 2: only ablation and audit have several seeds",
+		"-exp figure1 -seeds 2":           "-seeds 2: only tables, ablation and audit have several seeds",
+		"-exp table2 -weights x -seeds 2": "-seeds 2: only tables, ablation and audit have several seeds",
 		"-exp table1 -radii 2":            "-radii 2: only ablation and audit have it",
 		"-exp ablation -radii 4,2":        `invalid value "4,2" for flag -radii: expected increasing numbers in (0, 255]`,
 		"-exp ablation -test-eps 2":       "-test-eps 2: ablation has its own radii",

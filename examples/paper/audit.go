@@ -229,12 +229,12 @@ func (l *lab) auditTable(a *auditOf) tables.Table {
 	for _, m := range a.Methods {
 		row := []string{m.Method}
 		for _, e := range slices.Concat([]*estimate{m.Clean}, m.PGD, m.APGD, m.Worst) {
-			cell := percent(e.Accuracy)
+			var sd *float64
 			if len(l.Seeds) > 1 {
-				_, sd := meanSD(e.PerSeed)
-				cell += " ± " + percent(sd)
+				_, v := meanSD(e.PerSeed)
+				sd = &v
 			}
-			row = append(row, cell)
+			row = append(row, withSD(e.Accuracy, sd))
 		}
 		t.Add(append(row, percent(m.FiringRate), fmt.Sprintf("%d + %d", m.WeightPasses, m.ImagePasses), fmt.Sprintf("%.2f", m.MillisecondsI))...)
 	}

@@ -40,6 +40,14 @@
 // difference whose interval contains 0 is undecided. McNemar's exact test beside it takes the
 // seeds as given. It says less, because the difference between two seeds is often large.
 //
+// # The paper's relations
+//
+// table1 to table4 test what the paper states about their figures, such as that RAT withstands each
+// attack better than vanilla: it holds, fails, or is undecided. The comparison is as above, with one
+// seed for this seed alone. Beside it stands what the worst cases of the two networks say.
+//
+//	go run ./examples/paper -exp table3 -seeds 2 -scale small -data FOLDER
+//
 // # The ablation
 //
 // ablation trains on images as they are: with L2 weight decay, with neither, with REG for each β

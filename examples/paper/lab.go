@@ -33,6 +33,9 @@ type experiment struct {
 	work func(l *lab) float64
 	// report makes its results from what is then there.
 	report func(ctx context.Context, l *lab) (*report, error)
+	// relations lists those that the paper states of it; nil for none. An experiment with
+	// relations may have several seeds.
+	relations func(o *options) []relation
 }
 
 // need is a network of an experiment and its trials. Clean images are always one of them.
@@ -63,6 +66,8 @@ type report struct {
 	text    string
 	results any
 	figures map[string]plots.Figure // by the file's name
+	// relations are those of the paper, by the subject.
+	relations map[string][]tested
 }
 
 var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation, audit}
@@ -166,11 +171,31 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	r, err := e.report(ctx, l)
+	if err == nil && e.relations != nil {
+		err = l.relate(r, e.relations(o))
+	}
 	l.meter.Clear()
 	if err != nil {
 		return err
 	}
 	return l.publish(r)
+}
+
+// relate adds the tests of relations to a report.
+func (l *lab) relate(r *report, list []relation) error {
+	if len(list) == 0 {
+		return nil
+	}
+	r.relations = map[string][]tested{}
+	for _, s := range l.subjects {
+		all, err := l.test(s, list)
+		if err != nil {
+			return err
+		}
+		r.relations[s.String()] = all
+		r.text += fmt.Sprintf("\nRelations of the paper, %v\n%s", s, l.relationsText(all))
+	}
+	return nil
 }
 
 // openData opens the data sets and the network of -weights, and lists the subjects.
@@ -491,10 +516,14 @@ func (l *lab) publish(r *report) error {
 	err = write(l.resultName()+".json", func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
-		return e.Encode(map[string]any{
+		content := map[string]any{
 			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
-		})
+		}
+		if r.relations != nil {
+			content["relations"] = r.relations
+		}
+		return e.Encode(content)
 	})
 	if err != nil {
 		return err

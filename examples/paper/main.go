@@ -204,7 +204,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery that white-box worst cases count, too: quick, standard or thorough; none leaves it out, which saves most of the time of evaluation")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
-	fs.Var(&o.seeds, "seeds", "`seeds` of ablation and audit, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
+	fs.Var(&o.seeds, "seeds", "`seeds` of tables, ablation and audit, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
 	fs.BoolVar(&o.BatchNorm, "bn", true, "batch norm in the networks (default of ablation: networks with and without)")
 	o.Radii = numbers{2, 4, 8}
 	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation and audit in 255ths, increasing, with commas between")
@@ -289,6 +289,11 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 // compares reports whether the experiment compares networks of several seeds at several radii.
 func (o *options) compares() bool { return o.Exp == ablation.name || o.Exp == audit.name }
 
+// severalSeeds reports whether the experiment can have several seeds.
+func (o *options) severalSeeds() bool {
+	return (o.compares() || strings.HasPrefix(o.Exp, "table")) && o.weights == ""
+}
+
 // refuseUnused returns an error if the command line has a flag that this experiment ignores.
 // Flags of size, training and attack that other experiments share are not refused.
 func (o *options) refuseUnused(fs *flag.FlagSet) error {
@@ -298,7 +303,7 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		reason string
 	}{
 		{"betas", o.Exp == figure2.name || o.Exp == ablation.name, "only figure2 and ablation have it"},
-		{"seeds", o.compares(), "only ablation and audit have several seeds"},
+		{"seeds", o.severalSeeds(), "only tables, ablation and audit have several seeds"},
 		{"radii", o.compares(), "only ablation and audit have it"},
 		{"methods set", o.Exp == audit.name, "only audit has it"},
 		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Exp == audit.name, "only table4 and audit have it"},
