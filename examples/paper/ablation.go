@@ -431,11 +431,11 @@ func (l *lab) drawAblation(list []*treatment) map[string]plots.Figure {
 	}
 }
 
-// resultName is the name of the results' files. It tells the results of one -bn from those of
-// the other and from those of both.
+// resultName is the name of the results' files. It tells the results without batch norm from
+// those with it, and in the ablation from those of both.
 func (l *lab) resultName() string {
 	switch {
-	case l.Exp != ablationName || !l.given["bn"]:
+	case !l.given["bn"] || l.BatchNorm && l.Exp != ablationName:
 		return l.Exp
 	case l.BatchNorm:
 		return l.Exp + "-bn"

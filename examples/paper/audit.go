@@ -187,7 +187,7 @@ func reportAudit(_ context.Context, l *lab) (*report, error) {
 		r.text += fmt.Sprintf("\n%v\n\n%v\n%v\n%v", s, l.auditTable(a), l.gapTable(a), l.comparisonTable(a.Comparisons))
 		f := l.drawAudit(a)
 		f.Note = l.note(s)
-		r.figures[l.fileName(auditName, s)] = f
+		r.figures[l.fileName(l.resultName(), s)] = f
 	}
 	r.text += "\n" + l.auditNote() + l.radiiNote()
 	r.results = all

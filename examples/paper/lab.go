@@ -484,6 +484,7 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if made {
 		l.meter.Finished(title)
 	}
+	d.network.model.FreeMemory() // there may be many networks
 	return nil
 }
 

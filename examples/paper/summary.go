@@ -165,7 +165,7 @@ func (l *lab) worstCaseNote(attacks string, eps float64) string {
 	note += fmt.Sprintf("White-box, it also counts the %s battery at ε = %v/255, whose attacks an image meets until one breaks it.\n", l.Battery, eps)
 	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
 		if n := l.faults[name]; n > 0 {
-			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.Exp)
+			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.resultName())
 		}
 	}
 	return note
