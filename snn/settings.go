@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/org/snnrat/autograd"
@@ -69,9 +70,9 @@ func (m *Model) SetSettings(meta map[string]string) error {
 	if err := validateSteps(s.Steps); err != nil {
 		return fmt.Errorf("metadata %s: %w", settingsKey, err)
 	}
-	encoder, ok := map[string]Encoder{"direct": Direct{}, "poisson": Poisson{}}[s.Encoder]
+	encoder, ok := parseEncoder(s.Encoder)
 	if !ok {
-		return fmt.Errorf("metadata %s: encoder %.80q: expected direct or poisson; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
+		return fmt.Errorf("metadata %s: encoder %.80q: expected direct, poisson or stochastic quantization; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
 	}
 	if err := m.validateClassNames(s.ClassNames); err != nil {
 		return fmt.Errorf("metadata %s: %w", settingsKey, err)
@@ -114,13 +115,31 @@ func (m *Model) validateSettings() error {
 
 // encoderName returns the name of an encoder in files.
 func encoderName(e Encoder) string {
-	switch e.(type) {
+	switch e := e.(type) {
 	case Direct:
 		return "direct"
 	case Poisson:
 		return "poisson"
+	case StochasticQuantization:
+		return fmt.Sprintf("%s %d", quantization, e.Levels)
 	}
 	return fmt.Sprintf("%T", e)
+}
+
+// quantization begins the name of a StochasticQuantization in files.
+const quantization = "stochastic quantization"
+
+// parseEncoder returns the encoder of a name in files.
+func parseEncoder(name string) (e Encoder, ok bool) {
+	switch name {
+	case "direct":
+		return Direct{}, true
+	case "poisson":
+		return Poisson{}, true
+	}
+	levels, ok := strings.CutPrefix(name, quantization+" ")
+	n, err := strconv.Atoi(levels)
+	return StochasticQuantization{n}, ok && err == nil && n >= 1
 }
 
 // neuronSettings are the settings of a LIF as JSON.

@@ -10,7 +10,7 @@ import (
 
 // Loss is the function of a network's output that a training minimizes. A training
 // minimizes the mean of the loss over the images of a batch. [CrossEntropy], [TET],
-// [TRADES], [MART] and [CleanMix] are losses.
+// [TRADES], [MART], [GradientSparsity] and [CleanMix] are losses.
 //
 // A loss is a value without state. A training resumes only with the loss that it began
 // with, and it compares exported fields. A loss with a String method goes by what that

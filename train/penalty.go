@@ -12,7 +12,8 @@ import (
 )
 
 // Penalty is a function of what a layer of neurons does, which a training adds to its loss.
-// [RatePenalty], [CurrentPenalty] and [MembranePenalty] are penalties. A penalty is a value
+// [RatePenalty], [CurrentPenalty], [MembranePenalty], [ThresholdPenalty], [MPDPenalty] and
+// [MPPDPenalty] are penalties. A penalty is a value
 // without state, and its settings are exported fields.
 type Penalty interface {
 	// Validate returns an error that names the first field out of its range.
@@ -41,6 +42,14 @@ type Activity struct {
 	// Spikes is the output of the layer. It is nil if the output is not spikes, as under
 	// snn.CBA.
 	Spikes *tensor.Spikes
+
+	// Clean holds the input currents of the layer for the images before the adversary, with the
+	// shape of those of Currents but for the number of steps. It is nil unless the penalty has the
+	// method NeedsClean() bool and it returns true. [New] refuses such a penalty without a loss
+	// that needs the clean output.
+	Clean *tensor.Dense
+	// Progress is the share of the training's steps that are done, in [0, 1).
+	Progress float64
 
 	tape     *autograd.Tape
 	currents *autograd.Value
@@ -172,60 +181,15 @@ func (p CurrentPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 
 // Penalize implements [Penalty].
 func (p MembranePenalty) Penalize(a *Activity) (PenaltyValue, error) {
-	n, ok := a.Neuron.(*snn.LIF)
-	if !ok || a.Spikes == nil {
-		return PenaltyValue{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
+	v, err := a.potentials()
+	if err != nil {
+		return PenaltyValue{}, err
 	}
-	x, s := a.Currents(), a.Spikes
-	g := a.NewGrad(x.Shape)
-	count := float64(s.Frames()) * float64(s.Neurons())
-	frame := s.Pixels() * tensor.Lanes
-	gain := float32(1) // of the current
-	if n.DecayInput {
-		gain = 1 - n.Decay
-	}
-	fired := func(unit, t, k int) bool {
-		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
-	}
-	value := sumParts(s.Blocks()*s.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
-		lanes := min(tensor.Lanes, s.C-unit/s.N*tensor.Lanes) // those that are no padding
-		m, potentials := make([]float32, frame), make([]float32, s.Steps*frame)
-		for k := range m {
-			m[k] = n.Start
-		}
-		for t := range s.Steps {
-			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
-			for k := range m {
-				if k%tensor.Lanes >= lanes {
-					continue
-				}
-				u := float32(n.Decay*m[k]) + float32(gain*in[k])
-				potentials[t*frame+k], m[k] = u, u
-				sum += float64(u) * float64(u)
-				if fired(unit, t, k) {
-					if m[k] = n.Reset; n.SoftReset {
-						m[k] = u - n.Threshold
-					}
-				}
-			}
-		}
-		clear(m) // now the gradient of the potential after the spike
-		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
-		clear(dst)
-		for t := s.Steps - 1; t >= 0; t-- {
-			dst := dst[min(t, x.Steps-1)*frame:]
-			for k := range m {
-				if fired(unit, t, k) && !n.SoftReset {
-					m[k] = 0
-				}
-				d := m[k] + float32(2*p.Weight/count*float64(potentials[t*frame+k]))
-				dst[k] += float32(gain * d)
-				m[k] = n.Decay * d
-			}
-		}
-		return sum
+	g := a.NewGrad(v.x.Shape)
+	sum := v.scan(a.Threads(), g, func(u float32) (float64, float64) {
+		return float64(u) * float64(u), 2 * p.Weight / v.count * float64(u)
 	})
-	return PenaltyValue{Value: p.Weight * value / count, Currents: g}, nil
+	return PenaltyValue{Value: p.Weight * sum / v.count, Currents: g}, nil
 }
 
 // sumParts returns the sum of part(i) for i < n, in that order. It calls part from several
@@ -241,7 +205,7 @@ func sumParts(n, threads int, part func(i int) float64) (sum float64) {
 
 // validatePenalties returns an error that names the first penalty whose settings are out of
 // range, or whose layer the model does not have.
-func validatePenalties(ps []Penalty, m *snn.Model) error {
+func validatePenalties(ps []Penalty, loss Loss, m *snn.Model) error {
 	var layers []string
 	for _, r := range m.Summary().Rows {
 		if r.Neurons > 0 {
@@ -256,6 +220,9 @@ func validatePenalties(ps []Penalty, m *snn.Model) error {
 		if err := p.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		if needsClean(p) && !loss.NeedsClean() {
+			return fmt.Errorf("%s: %T compares with the clean images: want a loss that needs them, such as CleanMix, not %s", name, p, lossName(loss))
+		}
 		known := len(layers) > 0 && p.Of() == ""
 		for _, l := range layers {
 			known = known || l == p.Of()
@@ -269,12 +236,16 @@ func validatePenalties(ps []Penalty, m *snn.Model) error {
 
 // penalize adds the penalties of a layer to the gradients of its values, and returns their
 // sum.
-func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
+func (s *Step) penalize(pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
+	ps := s.t.cfg.Penalties
 	for _, p := range ps {
 		if of := p.Of(); of != "" && of != n.Name() {
 			continue
 		}
-		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, Spikes: output.Spikes()}
+		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, Spikes: output.Spikes(), Progress: s.progress()}
+		if needsClean(p) {
+			a.Clean = s.clean[n.Name()]
+		}
 		c, err := p.Penalize(a)
 		if err == nil && !finite(c.Value) {
 			err = fmt.Errorf("its value is %v, want a finite number", c.Value)

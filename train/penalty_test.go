@@ -65,9 +65,14 @@ func (coarse) Perturb(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, _
 // gradientsOf returns the gradients that a training on toy's images computes, by the names of
 // their parameters, and the mean loss.
 func gradientsOf(t testing.TB, m *snn.Model, loss train.Loss, g snn.Gradient, ps ...train.Penalty) (map[string][]float32, float64) {
+	return gradientsUnder(t, coarse{}, m, loss, g, ps...)
+}
+
+// gradientsUnder is gradientsOf with the images of an adversary.
+func gradientsUnder(t testing.TB, a snn.Adversary, m *snn.Model, loss train.Loss, g snn.Gradient, ps ...train.Penalty) (map[string][]float32, float64) {
 	cfg, _ := whole(t, 1)
 	cfg.Loss, cfg.Gradient, cfg.Penalties = loss, g, ps
-	cfg.Adversary = coarse{}
+	cfg.Adversary = a
 	grads := map[string][]float32{}
 	cfg.Recipe = recipe(func(s *train.Step) error {
 		if _, err := s.Gradient(train.StepPass{X: s.X}); err != nil {

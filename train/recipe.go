@@ -56,6 +56,7 @@ type Step struct {
 	loss    float64 // mean loss of the last gradient, penalties included
 	losses  float64 // sum of those of the updates
 	updates int
+	clean   map[string]*tensor.Dense // the currents of layers in the pass over the clean images
 }
 
 // StepPass holds the settings of one pass of a [Step].
@@ -161,6 +162,7 @@ func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) 
 	} else {
 		clean := pass
 		clean.Keys = imageKeys(nil, draws.Derive("clean", 0), s.IDs)
+		clean.OnNeurons = s.keepClean()
 		_, err = t.model.Differentiate(clean, s.Clean, snn.OfParams, func(o snn.Output) (grad []float32, err error) {
 			images, grad, err = s.perturbedPass(pass, draws, p, o, false)
 			return grad, err
@@ -185,7 +187,7 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 	if len(t.cfg.Penalties) > 0 {
 		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
 			fired[n.Name()] = true
-			v, err := penalize(t.cfg.Penalties, p, n, currents, output)
+			v, err := s.penalize(p, n, currents, output)
 			if err != nil && penaltyErr == nil {
 				penaltyErr = err
 			}

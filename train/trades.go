@@ -19,12 +19,21 @@ import (
 // a third pass, over the clean images again, for the p of the divergence.
 type TRADES struct {
 	Beta float64 // β = 1/λ of the paper, finite and at least 0; the paper has 1 and 6
+	// Temperature τ makes p and q of the divergence the softmax of the outputs divided by τ, and
+	// the divergence τ² times as large. It is finite and positive; 0 stands for 1.
+	Temperature float64
+	// PerStep makes the first term the mean over the steps of −log p_y of each step's output, as
+	// in [TET] with Lambda 0.
+	PerStep bool
 }
 
 // Validate implements [Loss].
 func (l TRADES) Validate() error {
 	if !finite(l.Beta) || l.Beta < 0 {
 		return fmt.Errorf("TRADES.Beta is %v, want a finite number of at least 0", l.Beta)
+	}
+	if !finite(l.Temperature) || l.Temperature < 0 {
+		return fmt.Errorf("TRADES.Temperature is %v, want a finite positive number, or 0 for 1", l.Temperature)
 	}
 	return nil
 }
@@ -36,21 +45,40 @@ func (TRADES) NeedsClean() bool { return true }
 func (l TRADES) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 	C := o.Classes
 	grad, clean = make([]float32, o.N*C), make([]float32, o.N*C)
+	tau := l.Temperature
+	if tau == 0 {
+		tau = 1
+	}
 	logP, logQ := make([]float64, C), make([]float64, C)
-	for n, y := range o.Labels {
-		logSoftmax(logP, o.Clean.Mean[n*C:][:C])
-		logSoftmax(logQ, o.Mean[n*C:][:C])
+	for n := range o.N {
+		logSoftmaxAt(logP, o.Clean.Mean[n*C:][:C], tau)
+		logSoftmaxAt(logQ, o.Mean[n*C:][:C], tau)
 		kl := divergence(logP, logQ)
-		losses[n] = -logP[y] + l.Beta*kl
+		losses[n] = l.Beta * tau * tau * kl
 		for k := range C {
 			p, q := math.Exp(logP[k]), math.Exp(logQ[k])
-			grad[n*C+k] = float32(l.Beta * (q - p))
-			g := p + l.Beta*p*(logP[k]-logQ[k]-kl)
-			if k == y {
-				g--
-			}
-			clean[n*C+k] = float32(g)
+			grad[n*C+k] = float32(l.Beta * tau * (q - p))
+			clean[n*C+k] = float32(l.Beta * tau * p * (logP[k] - logQ[k] - kl))
 		}
+	}
+	first := Loss(CrossEntropy{})
+	if l.PerStep {
+		first = TET{}
+	}
+	entropy := make([]float64, o.N)
+	ofEntropy, _ := first.Compute(entropy, BatchOutput{Output: o.Clean, Labels: o.Labels})
+	for n := range losses {
+		losses[n] += entropy[n]
+	}
+	if steps := len(ofEntropy) / len(clean); steps > 1 { // the mean passes its gradient to every step
+		each := make([]float32, len(ofEntropy))
+		for i := range each {
+			each[i] = clean[i/(steps*C)*C+i%C] / float32(steps)
+		}
+		clean = each
+	}
+	for i, g := range ofEntropy {
+		clean[i] += g
 	}
 	return grad, clean
 }
@@ -123,9 +151,12 @@ func (l MART) Compute(losses []float64, o BatchOutput) (grad, clean []float32) {
 }
 
 // logSoftmax writes the logarithm of the softmax of z to dst.
-func logSoftmax(dst []float64, z []float32) {
+func logSoftmax(dst []float64, z []float32) { logSoftmaxAt(dst, z, 1) }
+
+// logSoftmaxAt writes the logarithm of the softmax of z/tau to dst.
+func logSoftmaxAt(dst []float64, z []float32, tau float64) {
 	for k, v := range z {
-		dst[k] = float64(v)
+		dst[k] = float64(v) / tau
 	}
 	sum := logSum(dst)
 	for k := range dst {

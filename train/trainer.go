@@ -62,7 +62,7 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 	if err := cfg.Validation.validate(model); err != nil {
 		return nil, err
 	}
-	if err := validatePenalties(cfg.Penalties, model); err != nil {
+	if err := validatePenalties(cfg.Penalties, cfg.Loss, model); err != nil {
 		return nil, err
 	}
 	if err := validateBatchNorm(model, set.Shape(), cfg); err != nil {

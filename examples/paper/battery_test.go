@@ -21,7 +21,7 @@ func TestBatteries(t *testing.T) {
 	racetest.Costly(t)
 	for _, e := range experiments {
 		for _, preset := range []string{"quick", "thorough", noBattery} {
-			for _, n := range e.plan(&options{Exp: e.name, TestEps: 8, TestAlpha: 0.01, TestSteps: 7, Battery: preset, betas: numbers{0.1}}) {
+			for _, n := range e.plan(&options{Exp: e.name, TestEps: 8, TestAlpha: 0.01, TestSteps: 7, Battery: preset, betas: numbers{0.1}, Radii: numbers{8}}) {
 				var got, want []trials.Trial
 				eps := 0.0
 				for _, tr := range n.toJudge() {

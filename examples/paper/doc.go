@@ -14,6 +14,8 @@
 //	figure2  the effect of the projection: the accuracy against its step β, the distances of spikes
 //	         under attack in every layer, and the singular values of the weights
 //	timing   the cost of the attacks and of RAT's parts
+//	ablation what the projection and weight decay do, with batch norm and without
+//	audit    published defences, judged by a short attack and by the battery
 //
 // -data and -arch can be given several times. The experiment is then made for each data
 // set and network.
@@ -26,6 +28,83 @@
 // 44 on two cores, with AVX2. -scale tiny takes a few minutes and only shows that
 // everything works. A flag on the command line overrides the scale. If a data set has fewer
 // images than the scale asks for, all of them are used. All results name their scale.
+//
+// # Several seeds
+//
+// -seeds 3 makes an experiment with the seeds -seed, -seed+1 and -seed+2. -seeds 1,2,3 lists the
+// seeds. Each network and each evaluation is that of a run with this one seed. Tables have means
+// and standard deviations over the seeds.
+//
+// Two kinds of networks are compared on the same test images, network by network of the same
+// seed. The 95 % interval of the difference is that of a bootstrap over seeds and images. A
+// difference whose interval contains 0 is undecided. McNemar's exact test beside it takes the
+// seeds as given. It says less, because the difference between two seeds is often large.
+//
+// # The paper's relations
+//
+// table1 to table4 test what the paper states about their figures, such as that RAT withstands each
+// attack better than vanilla: it holds, fails, or is undecided. The comparison is as above, with one
+// seed for this seed alone. Beside it stands what the worst cases of the two networks say.
+//
+//	go run ./examples/paper -exp table3 -seeds 2 -scale small -data FOLDER
+//
+// # The ablation
+//
+// ablation trains on images as they are: with L2 weight decay, with neither, with REG for each β
+// of -betas, and with REG and L2. It does so with batch norm and without. -bn=true or -bn=false
+// makes one of the two halves alone. REG and L2 together have the β of -beta.
+//
+// A network without batch norm begins with weights that are scaled, layer by layer, so that the
+// currents of each layer of neurons have the root mean square 1 on 64 training images. With the
+// scale of the others, hardly any neuron of VGG-11 would fire, and it would learn nothing. A
+// residual network is not scaled.
+//
+//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale small
+//
+// All networks are judged on the same images, by PGD and the battery at each ε of -radii. A worst
+// case counts all smaller ε. The distance D₂ between the spikes for clean and for perturbed images
+// is measured on the first 256 test images, under PGD on the network itself and under Gaussian
+// noise. The noise is the same for all networks and seeds.
+//
+// # The audit
+//
+// audit trains the methods of -methods, all of them by default, with the same images, architecture
+// and seeds, and judges them on the same images:
+//
+//	go run ./examples/paper -exp audit -seeds 2 -battery standard -data FOLDER -scale small
+//
+// Its columns are, at each ε of -radii: PGD with the settings of the paper; APGD, the images that
+// no gradient attack of the battery has broken; and the worst case, which also counts the
+// battery's search by scores and its rounds. APGD and the worst case count all smaller ε. The APGD
+// column is nearest to AutoAttack: adaptive steps and several objectives, here by several
+// surrogates. The cost is the passes for an image in an epoch, and the wall time of the training.
+//
+// The methods have these losses and settings. ε is that of -eps, and what -set changes is in
+// parentheses. An asterisk marks a value that we chose because the sources that we saw do not say it.
+//
+//	vanilla     cross-entropy, L2 weight decay
+//	reg, mix, rat
+//	            the parts of RAT, see below
+//	at          PGD images (at.steps 4, at.alpha 0.5* as a share of ε)
+//	trades      cross-entropy of each step for clean images, and trades.beta 5 times the
+//	            divergence at trades.temperature 2 (trades.steps 4, trades.alpha 0.375)
+//	mart        mart.lambda 5, PGD images as at
+//	sr          gradient sparsity, clean images (sr.lambda 0.008*, sr.h 0.01)
+//	mpd-sgr     FGSM* images, and the share of a normal distribution of the potentials within
+//	            mpd-sgr.gamma 1* of the threshold, mpd-sgr.eta 0.1* times its sum over the layers
+//	tgo         RAT with noisy neurons (tgo.noise 0.2*), and potentials kept tgo.delta 0.5* from
+//	            the threshold: the mean over the layers, with a weight that rises to tgo.lambda 0.5
+//	tgo-quiet   the network of tgo, judged without its noise
+//	mppd-l2     clean and adversarial images by halves, FGSM with ε = mppd-l2.eps_255 4 from noise
+//	            of mppd-l2.start 0.001, and the ℓ2 dynamics of the last layer of neurons, means over
+//	            steps and neurons (mppd-l2.alpha 1*, mppd-l2.tau 0.99)
+//	mppd-tv-l1  the same with the ℓ1 form (mppd-tv-l1.alpha 2.5, mppd-tv-l1.eps_255 4*)
+//	sqe         RAT with stochastic quantization of the input (sqe.levels 2)
+//	hire, rate  see below
+//
+// All but reg, rat, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
+// battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
+// much.
 //
 // # Files
 //
@@ -79,7 +158,7 @@
 // says if the battery's checks found a fault. A black-box worst case counts no battery.
 //
 // An image that withstands the quick battery takes the time of about 2200 forward passes, and
-// ten times as much with Poisson input. PGD takes that of 20. -battery none leaves the battery
+// ten times as much in a random network, as with Poisson input. PGD takes that of 20. -battery none leaves the battery
 // out, and the note below the table then says so. -battery standard and -battery thorough take
 // about 6 and 25 times as long as quick.
 //

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
@@ -29,6 +30,15 @@ type record struct {
 	Outcomes []trials.Outcome `json:"outcomes"`
 	// Batteries holds the reports of batteries. That of a battery in progress is partial.
 	Batteries []*trials.BatteryOutcome `json:"batteries,omitempty"`
+	// Distances holds the distances of spikes under perturbations of the first test images.
+	Distances []distances `json:"distances,omitempty"`
+}
+
+// distances are those of spikes in every layer, under a perturbation of the first images.
+type distances struct {
+	trials.Trial
+	Images int `json:"images"`
+	*figures.Distances
 }
 
 // judged is a network that can be attacked.
@@ -127,6 +137,37 @@ func (r *record) validate(want *record, classes int) error {
 			return fmt.Errorf("%v: expected one outcome of a trial", o.Trial)
 		}
 	}
+	for _, d := range r.Distances {
+		if err := d.validate(len(want.Labels)); err != nil {
+			return fmt.Errorf("distances, %v: %w", d.Trial, err)
+		}
+	}
+	return nil
+}
+
+// validate returns an error if d is not of the first of so many images.
+func (d distances) validate(images int) error {
+	switch {
+	case d.Images < 1 || d.Images > images:
+		return fmt.Errorf("those of %d images: expected a number in [1, %d]", d.Images, images)
+	case d.Distances == nil || len(d.Layers) == 0:
+		return errors.New("no layers: expected at least one")
+	}
+	for _, list := range [][]float64{d.D2, d.PerNeuron, d.PerSpike, d.Rate} {
+		if len(list) != len(d.Layers) || slices.ContainsFunc(list, func(v float64) bool { return !(v >= 0) }) {
+			return fmt.Errorf("%v: expected one number of at least 0 for each of %d layers", list, len(d.Layers))
+		}
+	}
+	return nil
+}
+
+// distancesUnder returns the distances of the first images under a perturbation, or nil.
+func (r *record) distancesUnder(t trials.Trial, images int) *figures.Distances {
+	for _, d := range r.Distances {
+		if d.Trial == t && d.Images == images {
+			return d.Distances
+		}
+	}
 	return nil
 }
 
@@ -220,4 +261,31 @@ func (a archive) besiege(ctx context.Context, d duel, t trials.Trial, r *record,
 		return fmt.Errorf("%s: %w", d.network.name, err)
 	}
 	return save()
+}
+
+// noiseKey is the key of the noise under which distances are measured. It is the same for all
+// networks and seeds, and so is the noise.
+var noiseKey = rng.New(0).Derive("shared noise", 0)
+
+// measure measures the distances of spikes under a perturbation of the first images, and saves
+// them. It reports whether it had to.
+func (a archive) measure(ctx context.Context, d duel, t trials.Trial, images int) (measured bool, err error) {
+	r, path, err := a.open(d)
+	if err != nil || r.distancesUnder(t, images) != nil {
+		return false, err
+	}
+	test, err := d.test.First(images)
+	if err != nil {
+		return false, err
+	}
+	key := a.key()
+	if !t.InWorstCase() {
+		key = noiseKey
+	}
+	found, err := figures.Measure(ctx, d.network.model, test, attack.Named{Name: t.String(), Attack: t.Adversary()}, key)
+	if err != nil {
+		return false, fmt.Errorf("%s: distances, %v: %w", d.network.name, t, err)
+	}
+	r.Distances = append(r.Distances, distances{t, images, found})
+	return true, runs.WriteRecord(path, r)
 }

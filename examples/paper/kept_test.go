@@ -141,6 +141,11 @@ func TestChangedEvaluation(t *testing.T) {
 	racetest.Costly(t)
 	a, d, trial := lonely(t)
 	require.NoError(t, a.judge(t.Context(), d, trials.Battery("quick", 8), func(float64) {}))
+	for _, anew := range []bool{true, false} {
+		measured, err := a.measure(t.Context(), d, trial, 5)
+		require.NoError(t, err)
+		assert.Equal(t, anew, measured)
+	}
 	want, path, err := a.open(d)
 	require.NoError(t, err)
 	require.NotNil(t, want.find(trial))
@@ -161,6 +166,10 @@ func TestChangedEvaluation(t *testing.T) {
 		"expected one report of a battery": func(r *record) { r.Batteries = append(r.Batteries, r.Batteries[0]) },
 		"results of 19 images":             func(r *record) { r.Batteries[0].Report.Results = r.Batteries[0].Report.Results[:19] },
 		"quick battery ε=8/255: label":     func(r *record) { r.Batteries[0].Report.Results[3].Label++ },
+		"those of 21 images":               func(r *record) { r.Distances[0].Images = 21 },
+		"no layers":                        func(r *record) { r.Distances[0].Layers = nil },
+		"[-1]: expected one number":        func(r *record) { r.Distances[0].D2[0] = -1 },
+		"[]: expected one number":          func(r *record) { r.Distances[0].PerSpike = nil },
 		"labels of other images":           func(r *record) { r.Labels[0]++ },
 		"expected those of network":        func(r *record) { r.Source = "other" },
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/train"
 )
@@ -32,6 +33,9 @@ type experiment struct {
 	work func(l *lab) float64
 	// report makes its results from what is then there.
 	report func(ctx context.Context, l *lab) (*report, error)
+	// relations lists those that the paper states of it; nil for none. An experiment with
+	// relations may have several seeds.
+	relations func(o *options) []relation
 }
 
 // need is a network of an experiment and its trials. Clean images are always one of them.
@@ -41,6 +45,12 @@ type need struct {
 	source   bool    // judged on images made on the source (black-box)
 	trials   []trials.Trial
 	unjudged bool // no trials, not even of clean images
+
+	replica int  // index of the seed in options.Seeds
+	noBN    bool // without batch norm
+	quiet   bool // judged without the noise of its neurons
+	// distances lists the perturbations under which distances of spikes are measured.
+	distances []trials.Trial
 }
 
 // toJudge lists the trials of a need.
@@ -56,9 +66,11 @@ type report struct {
 	text    string
 	results any
 	figures map[string]plots.Figure // by the file's name
+	// relations are those of the paper, by the subject.
+	relations map[string][]tested
 }
 
-var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing}
+var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation, audit}
 
 func experimentNames() string {
 	var names []string
@@ -128,7 +140,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	// Wrong flags show before anything is written.
-	l.needs = e.plan(o)
+	for i := range max(1, len(o.Seeds)) {
+		for _, n := range e.plan(o) {
+			n.replica = i
+			l.needs = append(l.needs, n)
+		}
+	}
 	work, err := l.check()
 	if err == nil && !l.stateDicts {
 		err = nets.Refuse(o.given, "the files describe themselves")
@@ -154,11 +171,31 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	r, err := e.report(ctx, l)
+	if err == nil && e.relations != nil {
+		err = l.relate(r, e.relations(o))
+	}
 	l.meter.Clear()
 	if err != nil {
 		return err
 	}
 	return l.publish(r)
+}
+
+// relate adds the tests of relations to a report.
+func (l *lab) relate(r *report, list []relation) error {
+	if len(list) == 0 {
+		return nil
+	}
+	r.relations = map[string][]tested{}
+	for _, s := range l.subjects {
+		all, err := l.test(s, list)
+		if err != nil {
+			return err
+		}
+		r.relations[s.String()] = all
+		r.text += fmt.Sprintf("\nRelations of the paper, %v\n%s", s, l.relationsText(all))
+	}
+	return nil
 }
 
 // openData opens the data sets and the network of -weights, and lists the subjects.
@@ -231,7 +268,21 @@ func (l *lab) network(s subject, n need) *network {
 	if n.beta != 0 {
 		o.Beta = n.beta
 	}
+	o.Seed, o.BatchNorm = l.seed(n), o.BatchNorm && !n.noBN
 	return o.newNetwork(s, n.method)
+}
+
+// seed returns the seed of a need.
+func (l *lab) seed(n need) uint64 {
+	if n.replica == 0 {
+		return l.Seed
+	}
+	return l.Seeds[n.replica]
+}
+
+// sourceOf returns the need of the network that black-box attacks of a need are made on.
+func sourceOf(n need) need {
+	return need{method: source, unjudged: true, replica: n.replica, noBN: n.noBN}
 }
 
 // all yields the needs of all subjects. A source comes before the networks that are judged
@@ -240,7 +291,7 @@ func (l *lab) all() iter.Seq2[subject, need] {
 	return func(yield func(subject, need) bool) {
 		for _, s := range l.subjects {
 			for _, n := range l.needs {
-				if n.source && !yield(s, need{method: source, unjudged: true}) || !yield(s, n) {
+				if n.source && !yield(s, sourceOf(n)) || !yield(s, n) {
 					return
 				}
 			}
@@ -258,6 +309,9 @@ func (l *lab) check() (work float64, err error) {
 				return 0, fmt.Errorf("-test-eps %v, -test-alpha %v: %w", l.TestEps, l.TestAlpha, err)
 			}
 			work += l.work(s, n, t)
+		}
+		for _, t := range n.distances {
+			work += l.distanceWork(s, n, t)
 		}
 		if net.file != "" {
 			if err := l.open(net); err != nil {
@@ -279,7 +333,7 @@ func (l *lab) check() (work float64, err error) {
 		case l.cabinet.readOnly:
 			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, net.name, net.text())
 		default:
-			if _, err := net.build(); err != nil {
+			if err := net.validate(); err != nil {
 				return 0, err
 			}
 			work += float64(net.Epochs) * net.work()
@@ -292,7 +346,7 @@ func (l *lab) check() (work float64, err error) {
 func (l *lab) work(s subject, n need, t trials.Trial) float64 {
 	net := l.network(s, n)
 	work := float64(s.Test.N) * t.Work(1) * net.slow
-	if t.Preset != "" && net.Network.Poisson {
+	if random := net.Network.Poisson || net.Network.Levels > 0 || net.Network.Noise > 0 && !n.quiet; t.Preset != "" && random {
 		work *= batteryDraws
 	}
 	return work
@@ -341,13 +395,47 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 	return nil
 }
 
-// duel returns the duel of a need. The networks must be loaded.
-func (l *lab) duel(s subject, n need) duel {
-	d := duel{network: l.loaded[l.network(s, n).name], test: s.Test}
-	if n.source {
-		d.source = l.loaded[l.network(s, need{method: source}).name]
+// judged returns the network of a need as it is judged. The network must be loaded.
+func (l *lab) judged(s subject, n need) (*judged, error) {
+	net := l.network(s, n)
+	if !n.quiet {
+		return l.loaded[net.name], nil
 	}
-	return d
+	name := net.name + "-quiet"
+	if l.loaded[name] == nil {
+		m, _, err := l.cabinet.load(net)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range m.Summary().Rows {
+			if noisy, ok := r.Layer.(*snn.NoisyLIF); ok {
+				noisy.Std = 0
+			}
+		}
+		l.loaded[name] = &judged{name, m, digest(m) + " without noise"}
+	}
+	return l.loaded[name], nil
+}
+
+// archiveOf returns the archive of a need, which has its seed.
+func (l *lab) archiveOf(n need) archive {
+	a := l.archive
+	a.seed = l.seed(n)
+	return a
+}
+
+// distanceWork is the work of measuring distances, in forward passes of an image.
+func (l *lab) distanceWork(s subject, n need, t trials.Trial) float64 {
+	return float64(distanceImages(s)) * t.Work(2) * l.network(s, n).slow
+}
+
+// duel returns the duel of a need. The networks must be loaded.
+func (l *lab) duel(s subject, n need) (d duel, err error) {
+	d.test = s.Test
+	if d.network, err = l.judged(s, n); err == nil && n.source {
+		d.source, err = l.judged(s, sourceOf(n))
+	}
+	return d, err
 }
 
 // judge makes the missing trials of a need.
@@ -355,14 +443,18 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if n.unjudged {
 		return nil
 	}
-	d := l.duel(s, n)
+	d, err := l.duel(s, n)
+	if err != nil {
+		return err
+	}
 	title := d.network.name + ", white-box"
 	if d.source != nil {
 		title = d.network.name + ", black-box"
 	}
 	made := false
+	a := l.archiveOf(n)
 	for _, t := range n.toJudge() {
-		r, _, err := l.archive.open(d)
+		r, _, err := a.open(d)
 		if err != nil {
 			return err
 		}
@@ -370,22 +462,39 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 		if r.find(t) != nil {
 			continue
 		}
-		if err := l.archive.judge(ctx, d, t, func(share float64) {
+		if err := a.judge(ctx, d, t, func(share float64) {
 			l.meter.Add(share*l.work(s, n, t), fmt.Sprintf("%s: %v", title, t))
 		}); err != nil {
 			return err
 		}
 		made = true
 	}
+	for _, t := range n.distances {
+		measured, err := a.measure(ctx, d, t, distanceImages(s))
+		if err != nil {
+			return err
+		}
+		if !measured {
+			l.meter.Skip(l.distanceWork(s, n, t))
+			continue
+		}
+		l.meter.Add(l.distanceWork(s, n, t), fmt.Sprintf("%s: spike distances, %v", title, t))
+		made = true
+	}
 	if made {
 		l.meter.Finished(title)
 	}
+	d.network.model.FreeMemory() // there may be many networks
 	return nil
 }
 
 // record returns the record of a need. Its trials must have been made.
 func (l *lab) record(s subject, n need) (*record, error) {
-	r, _, err := l.archive.open(l.duel(s, n))
+	d, err := l.duel(s, n)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := l.archiveOf(n).open(d)
 	if err == nil && r.find(trials.Clean) == nil {
 		err = errors.New("the evaluation is gone: expected that the file stays")
 	}
@@ -401,17 +510,21 @@ func (l *lab) publish(r *report) error {
 		}
 		return nil
 	}
-	err := write(l.Exp+".txt", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+	err := write(l.resultName()+".txt", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
 	if err != nil {
 		return err
 	}
-	err = write(l.Exp+".json", func(w io.Writer) error {
+	err = write(l.resultName()+".json", func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
-		return e.Encode(map[string]any{
+		content := map[string]any{
 			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
-		})
+		}
+		if r.relations != nil {
+			content["relations"] = r.relations
+		}
+		return e.Encode(content)
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,15 @@ type options struct {
 	TestSteps int     `json:"test_steps"`
 	Battery   string  `json:"battery"` // a preset, or none
 	Seed      uint64  `json:"seed"`
+	BatchNorm bool    `json:"batch_norm"`
 
+	// Of ablation and audit.
+	Seeds   []uint64   `json:"seeds,omitempty"` // the first is Seed
+	Radii   numbers    `json:"radii_255,omitempty"`
+	Methods methodList `json:"methods,omitempty"`
+	Set     overrides  `json:"set,omitempty"`
+
+	seeds       seedList
 	data, archs list
 	betas       numbers
 	models      string // a folder of networks that are not to be trained; "" trains
@@ -68,7 +76,7 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
-// numbers is a flag of increasing steps β.
+// numbers is a flag of increasing positive numbers.
 type numbers []float64
 
 func (n *numbers) String() string {
@@ -79,17 +87,94 @@ func (n *numbers) String() string {
 	return strings.Join(texts, ",")
 }
 
-func (n *numbers) Set(s string) error {
+// atMost returns the flag with a largest value.
+func (n *numbers) atMost(most float64) flag.Value { return &numbersAtMost{n, most} }
+
+type numbersAtMost struct {
+	*numbers
+	most float64
+}
+
+func (n *numbersAtMost) String() string {
+	if n.numbers == nil { // package flag asks a zero value
+		return ""
+	}
+	return n.numbers.String()
+}
+
+func (n *numbersAtMost) Set(s string) error {
 	var list numbers
 	last := 0.0
 	for text := range strings.SplitSeq(s, ",") {
 		v, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(v > last && v <= 0.5) {
-			return errors.New("expected increasing numbers in (0, 0.5] with commas between")
+		if err != nil || !(v > last && v <= n.most) {
+			return fmt.Errorf("expected increasing numbers in (0, %v] with commas between", n.most)
 		}
 		list, last = append(list, v), v
 	}
-	*n = list
+	*n.numbers = list
+	return nil
+}
+
+// seedList is a flag of seeds: their number, or a list of them.
+type seedList struct {
+	n    int
+	list []uint64
+}
+
+func (l *seedList) String() string {
+	if l.n > 0 {
+		return fmt.Sprint(l.n)
+	}
+	return joined(l.list)
+}
+
+// joined returns seeds with commas between.
+func joined(seeds []uint64) string {
+	var texts []string
+	for _, s := range seeds {
+		texts = append(texts, fmt.Sprint(s))
+	}
+	return strings.Join(texts, ",")
+}
+
+// maxSeeds is the largest number of seeds.
+const maxSeeds = 1000
+
+func (l *seedList) Set(s string) error {
+	wrong := fmt.Errorf("expected a number of seeds in [1, %d], or a list of different seeds such as 1,2,3", maxSeeds)
+	*l = seedList{}
+	if !strings.Contains(s, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxSeeds {
+			return wrong
+		}
+		l.n = n
+		return nil
+	}
+	for text := range strings.SplitSeq(s, ",") {
+		v, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || slices.Contains(l.list, v) || len(l.list) == maxSeeds {
+			return wrong
+		}
+		l.list = append(l.list, v)
+	}
+	return nil
+}
+
+// resolveSeeds sets Seeds and Seed.
+func (o *options) resolveSeeds() error {
+	if o.seeds.list != nil && o.given["seed"] {
+		return fmt.Errorf("-seed %d: -seeds %v lists the seeds: expected one of the two flags", o.Seed, &o.seeds)
+	}
+	o.Seeds = o.seeds.list
+	for i := range o.seeds.n {
+		o.Seeds = append(o.Seeds, o.Seed+uint64(i))
+	}
+	if o.Seeds == nil {
+		o.Seeds = []uint64{o.Seed}
+	}
+	o.Seed = o.Seeds[0]
 	return nil
 }
 
@@ -111,7 +196,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Eps, "eps", 2, "[0, 255]", "perturbation radius ε in training, in 255ths")
 	cli.Var(fs, &o.Beta, "beta", 0, "[0, 0.5]", "step β of the orthogonal projection, 0 for the paper's (0.004 for wide residual networks, else 0.001)")
 	o.betas = numbers{0.0005, 0.001, 0.002, 0.004}
-	fs.Var(&o.betas, "betas", "`list` of the steps β of figure2, increasing numbers in (0, 0.5] with commas between")
+	fs.Var(o.betas.atMost(0.5), "betas", "`list` of the steps β of figure2 and ablation, increasing numbers in (0, 0.5] with commas between (default of ablation 0.001,0.004)")
 	cli.Var(fs, &o.RowShare, "row-share", 1, "(0, 1]", "share of the rows of large linear layers that an update projects (the authors' code: 0.3)")
 	cli.Var(fs, &o.WeightDecay, "weight-decay", train.DefaultSGD().WeightDecay, "[0, 1]", "L2 weight decay of networks that are trained without the projection")
 	cli.Var(fs, &o.TestEps, "test-eps", 8, "(0, 255]", "perturbation radius ε at test, in 255ths")
@@ -119,6 +204,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery that white-box worst cases count, too: quick, standard or thorough; none leaves it out, which saves most of the time of evaluation")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
+	fs.Var(&o.seeds, "seeds", "`seeds` of tables, ablation and audit, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
+	fs.BoolVar(&o.BatchNorm, "bn", true, "batch norm in the networks (default of ablation: networks with and without)")
+	o.Radii = numbers{2, 4, 8}
+	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation and audit in 255ths, increasing, with commas between")
+	fs.Var(&o.Methods, "methods", "`list` of the methods of audit, with commas between: "+trainingNames()+" (default all)")
+	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
@@ -138,6 +229,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if err := o.applyScale(fs); err != nil {
 		return nil, err
+	}
+	if err := o.resolveSeeds(); err != nil {
+		return nil, err
+	}
+	if o.Exp == ablation.name && !o.given["betas"] {
+		o.betas = numbers{0.001, 0.004}
 	}
 	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil && o.Battery != noBattery {
 		return nil, fmt.Errorf("-battery: %w, or %s", err, noBattery)
@@ -165,10 +262,18 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := o.refuseUnused(fs); err != nil {
 		return nil, err
 	}
+	if !o.compares() {
+		o.Radii = nil // nothing is judged at them
+	}
 	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
-	if o.Exp == table4.name && o.T%o.HIREPeriods != 0 {
+	if o.Exp == audit.name && o.Methods == nil {
+		for _, t := range trainings {
+			o.Methods = append(o.Methods, t.Name)
+		}
+	}
+	if (o.Exp == table4.name || slices.Contains(o.Methods, hire.Name)) && o.T%o.HIREPeriods != 0 {
 		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
 	}
 	for _, l := range []list{o.data, o.archs} {
@@ -181,6 +286,14 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	return o, nil
 }
 
+// compares reports whether the experiment compares networks of several seeds at several radii.
+func (o *options) compares() bool { return o.Exp == ablation.name || o.Exp == audit.name }
+
+// severalSeeds reports whether the experiment can have several seeds.
+func (o *options) severalSeeds() bool {
+	return (o.compares() || strings.HasPrefix(o.Exp, "table")) && o.weights == ""
+}
+
 // refuseUnused returns an error if the command line has a flag that this experiment ignores.
 // Flags of size, training and attack that other experiments share are not refused.
 func (o *options) refuseUnused(fs *flag.FlagSet) error {
@@ -189,13 +302,16 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		used   bool
 		reason string
 	}{
-		{"betas", o.Exp == figure2.name, "only figure2 has it"},
-		{"hire-periods hire-eps rate-steps", o.Exp == table4.name, "only table4 has it"},
+		{"betas", o.Exp == figure2.name || o.Exp == ablation.name, "only figure2 and ablation have it"},
+		{"seeds", o.severalSeeds(), "only tables, ablation and audit have several seeds"},
+		{"radii", o.compares(), "only ablation and audit have it"},
+		{"methods set", o.Exp == audit.name, "only audit has it"},
+		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Exp == audit.name, "only table4 and audit have it"},
 		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
-		{"test-eps", o.Exp != figure1.name, "figure1 has its own radii"},
+		{"test-eps", o.Exp != figure1.name && !o.compares(), o.Exp + " has its own radii"},
 		{"battery", o.Exp != timing.name, "timing has no worst case"},
 		{"models", o.Exp != timing.name, "timing trains networks of its own"},
-		{"train epochs batch lr eps beta row-share weight-decay models", o.weights == "", "no network is trained beside -weights"},
+		{"train epochs batch lr eps beta row-share weight-decay bn models", o.weights == "", "no network is trained beside -weights"},
 	} {
 		for _, name := range strings.Fields(f.names) {
 			if o.given[name] && !f.used {

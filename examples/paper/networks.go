@@ -8,19 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
 )
 
 // method is a way to train.
@@ -35,7 +39,9 @@ var (
 	mix     = method{Name: "mix", Mix: true}
 	reg     = method{Name: "reg", Reg: true}
 	rat     = method{Name: "rat", Mix: true, Reg: true}
-	source  = method{Name: "source"} // vanilla, but for its seed: the source of black-box attacks
+	none    = method{Name: "none"}              // neither weight decay nor the projection
+	regL2   = method{Name: "reg-l2", Reg: true} // both
+	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
 	rate  = method{Name: "rate"}    // rate-coded, by Sharmin et al. 2020
@@ -60,7 +66,13 @@ type recipe struct {
 	Seed     uint64  `json:"seed"`
 
 	HIRE *train.HIRE `json:"hire,omitempty"`
+
+	Settings map[string]float64 `json:"settings,omitempty"` // of a training
+	Init     string             `json:"init,omitempty"`     // unitCurrents, of a network without batch norm
 }
+
+// unitCurrents is the initialization of scaleCurrents.
+const unitCurrents = "currents of root mean square 1"
 
 // The keys of a network's metadata.
 const (
@@ -100,7 +112,7 @@ type network struct {
 // newNetwork returns the network of a method on a subject.
 func (o *options) newNetwork(s subject, m method) *network {
 	cfg := zoo.Default(s.arch)
-	cfg.WidthMultiplier, cfg.Steps = o.Width, o.T
+	cfg.WidthMultiplier, cfg.Steps, cfg.BatchNorm = o.Width, o.T, o.BatchNorm
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
 	cfg.Mean, cfg.Std = s.Mean, s.Std
 	slow := 1.0
@@ -110,11 +122,20 @@ func (o *options) newNetwork(s subject, m method) *network {
 		cfg.Steps = o.RateSteps
 		slow = float64(cfg.Steps) / float64(o.T)
 	}
+	t := trainingOf(m)
+	settings := o.settingsOf(t)
+	if t.network != nil {
+		t.network(&cfg, settings)
+	}
 	r := recipe{
 		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: len(s.Loader.Augment) > 0,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
-	if m.Mix {
+	r.Settings = settings
+	if !cfg.BatchNorm {
+		r.Init = unitCurrents
+	}
+	if m.Mix || t.eps {
 		r.Eps = o.Eps
 	}
 	if m == hire {
@@ -125,7 +146,8 @@ func (o *options) newNetwork(s subject, m method) *network {
 		if o.Beta == 0 {
 			r.Beta = projection(s.arch).Beta
 		}
-	} else {
+	}
+	if m == regL2 || !m.Reg && m != none {
 		r.Decay = o.WeightDecay
 	}
 	n := &network{recipe: r, on: s.Data, slow: slow}
@@ -143,6 +165,65 @@ func (o *options) newNetwork(s subject, m method) *network {
 	arch := slug(s.arch)
 	n.name = fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))
 	return n
+}
+
+// scaleCurrents scales the parameters of a network, layer by layer from the first, so that the
+// currents of each layer of neurons have the root mean square 1 for the first images of a set
+// (Mishkin, Matas: All you need is a good init, ICLR 2016). Without batch norm, hardly any neuron
+// of a deep network would fire otherwise. A residual network stays as it is: its layers of neurons
+// are not each fed by one weight.
+func scaleCurrents(m *snn.Model, set *dataset.Set) error {
+	var layers []string
+	for _, r := range m.Summary().Rows {
+		if r.Neurons > 0 {
+			layers = append(layers, r.Name)
+		}
+	}
+	var weights []*autograd.Param
+	for _, p := range m.Params() {
+		if len(p.Shape) > 1 {
+			weights = append(weights, p)
+		}
+	}
+	if len(weights) != len(layers)+1 {
+		return nil
+	}
+	x := tensor.NewNCHW(min(64, set.N), set.C, set.H, set.W)
+	first := make([]int, x.N)
+	for i := range first {
+		first[i] = i
+	}
+	if err := set.Fill(x, first); err != nil {
+		return err
+	}
+	for k, layer := range layers {
+		var square, count float64
+		pass := snn.Pass{OnNeurons: func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
+			if n.Name() != layer {
+				return
+			}
+			dense := autograd.Densify(p.Tape, currents).Dense()
+			for _, v := range dense.Data { // the padding is zero
+				square += float64(v) * float64(v)
+			}
+			count = float64(dense.Frames()) * float64(dense.Neurons())
+		}}
+		if _, err := m.Logits(pass, x); err != nil {
+			return err
+		}
+		if square == 0 {
+			return fmt.Errorf("layer %s has no currents: expected some to scale", layer)
+		}
+		scale := float32(1 / math.Sqrt(square/count))
+		for _, p := range m.Params() {
+			if strings.TrimSuffix(p.Name, ".bias") == strings.TrimSuffix(weights[k].Name, ".weight") || p == weights[k] {
+				for i, v := range p.MutableData() {
+					p.Data()[i] = v * scale
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // projection returns the paper's settings of REG for an architecture.
@@ -172,6 +253,25 @@ func (n *network) build() (*snn.Model, error) {
 	return m, nil
 }
 
+// validate returns an error if the network cannot be trained.
+func (n *network) validate() error {
+	m, err := n.build()
+	if err != nil || n.Settings == nil {
+		return err
+	}
+	cfg := n.config(m)
+	if a, ok := cfg.Adversary.(interface{ Validate() error }); ok {
+		err = a.Validate()
+	}
+	if err == nil {
+		_, err = train.New(m, n.on.Train, cfg, n.key("train"))
+	}
+	if err != nil {
+		return fmt.Errorf("method %s with %v: %w", n.Method.Name, n.Settings, err)
+	}
+	return nil
+}
+
 func (n *network) key(purpose string) rng.Key {
 	var role uint64
 	if n.Method == source {
@@ -180,17 +280,17 @@ func (n *network) key(purpose string) rng.Key {
 	return rng.New(n.Seed).Derive(purpose, role)
 }
 
-// config returns how the network is trained.
-func (n *network) config() train.Config {
+// config returns how the network m is trained.
+func (n *network) config(m *snn.Model) train.Config {
 	cfg := train.Default(n.Epochs)
 	sgd := train.DefaultSGD()
 	sgd.WeightDecay = n.Decay
-	cfg.Optimizer = sgd
 	if n.Method.Reg {
 		o := projection(n.Network.Arch)
 		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)
 		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
 	}
+	cfg.Optimizer = sgd
 	if n.Method.Mix {
 		cfg.Adversary = attack.RATMix(float32(n.Eps / 255))
 	}
@@ -199,17 +299,24 @@ func (n *network) config() train.Config {
 		cfg.Recipe = *n.HIRE
 	}
 	cfg.Loader.BatchSize = n.Batch
+	if t := trainingOf(n.Method); t.set != nil {
+		var layers []string
+		for _, row := range m.Summary().Rows {
+			if row.Neurons > 0 {
+				layers = append(layers, row.Name)
+			}
+		}
+		t.set(&cfg, float32(n.Eps/255), n.Settings, layers)
+	}
 	return cfg
 }
 
 // work is the work of an epoch, in forward passes of an image: 1 for the forward pass, 2
-// for the backward pass, and for MIX the gradient step of the attack. (Measured on VGG-11 of
+// for the backward pass, and for adversarial training the gradient steps of the attack. (Measured on VGG-11 of
 // a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
-	work := 3.0
-	if n.Method.Mix {
-		work += trials.GradientWork
-	}
+	t := trainingOf(n.Method)
+	work := 3*float64(1+t.forward) + trials.GradientWork*float64(t.gradients)
 	return n.slow * work * float64(n.Images)
 }
 
@@ -261,7 +368,12 @@ func (c cabinet) train(ctx context.Context, n *network, skip func(work float64),
 	if err != nil {
 		return err
 	}
-	cfg := n.config()
+	if n.Init != "" {
+		if err := scaleCurrents(m, n.on.Train); err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+	}
+	cfg := n.config(m)
 	cfg.Progress = func(p train.Progress) {
 		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
 	}

@@ -69,12 +69,12 @@ var published = sync.OnceValue(func() map[setting]float64 {
 })
 
 // paperFigure returns the accuracy in percent that the paper reports for a trial of a
-// network, and whether it reports one. Data set, architecture and width must be the same;
+// network, and whether it reports one. Data set, architecture, width and batch norm must be the same;
 // so must the method with its ε and β, and the trial's ε, α and steps. T and the rest of
 // the training may differ.
 func (l *lab) paperFigure(s subject, n need, t trials.Trial) (float64, bool) {
 	paperBeta := projection(s.arch).Beta
-	if l.Width != 1 || n.method.Mix && l.Eps != paperTrainEps || n.method.Reg && l.network(s, n).Beta != paperBeta {
+	if l.Width != 1 || !l.BatchNorm || n.noBN || n.method.Mix && l.Eps != paperTrainEps || n.method.Reg && l.network(s, n).Beta != paperBeta {
 		return 0, false
 	}
 	v, ok := published()[setting{s.Name, written(s.arch), n.method.Name, n.source, t}]

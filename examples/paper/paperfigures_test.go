@@ -37,7 +37,7 @@ func TestPaperFigure(t *testing.T) {
 	}
 	same := pgd(8, 0.01, 7)
 	find := func(data, arch string, n need, tr trials.Trial, change func(*options)) any {
-		o := &options{Width: 1, T: 4, Epochs: 6, Eps: 2}
+		o := &options{Width: 1, T: 4, Epochs: 6, Eps: 2, BatchNorm: true}
 		if change != nil {
 			change(o)
 		}
@@ -69,6 +69,8 @@ func TestPaperFigure(t *testing.T) {
 		{"CIFAR-10", "vgg11", need{method: rat, beta: 0.001}, same, nil, 21.16},
 
 		{"CIFAR-10", "vgg11", white, pgd(4, 0.01, 7), nil, nil},
+		{"CIFAR-10", "vgg11", white, same, func(o *options) { o.BatchNorm = false }, nil},
+		{"CIFAR-10", "vgg11", need{method: rat, noBN: true}, same, nil, nil},
 		{"CIFAR-10", "vgg11", white, pgd(8, 0.02, 7), nil, nil},
 		{"CIFAR-10", "vgg11", white, pgd(8, 0.01, 20), nil, nil},
 		{"CIFAR-10", "vgg11", white, trials.Noise(4), nil, nil},

@@ -39,8 +39,11 @@ func (o *options) describeScale(train, test int) string {
 	if o.weights != "" {
 		return fmt.Sprintf("Network of %s, trained elsewhere: width %v, T = %d; %d test images; seed %d", o.weights, o.Width, o.T, test, o.Seed)
 	}
-	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; seed %d",
-		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.Seed)
+	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; %s",
+		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.seedText())
+	if !o.BatchNorm {
+		text += "; no batch norm"
+	}
 	if o.RowShare < 1 {
 		text += fmt.Sprintf("; %v of the rows of large linear layers projected at a time", o.RowShare)
 	}
@@ -48,4 +51,12 @@ func (o *options) describeScale(train, test int) string {
 		return "Scale: " + text
 	}
 	return fmt.Sprintf("Scale %s: %s\n(the paper: width 1, T = 8, 50000 images, 200 epochs in batches of 64, learning rate 0.1, ε = 2/255; 10000 test images)", o.Scale, text)
+}
+
+// seedText names the seeds.
+func (o *options) seedText() string {
+	if len(o.Seeds) > 1 {
+		return "seeds " + joined(o.Seeds)
+	}
+	return fmt.Sprintf("seed %d", o.Seed)
 }

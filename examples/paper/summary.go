@@ -18,6 +18,10 @@ type summary struct {
 	// and under all attacks of the outcomes, the battery included; noise is none.
 	WorstCase float64 `json:"worst_case_accuracy"`
 	Outcomes  []score `json:"outcomes"`
+	// Of several seeds, Network and Source are those of the first. Accuracies are means over the
+	// seeds, with the standard deviations beside them.
+	Seeds       []*summary `json:"seeds,omitempty"`
+	WorstCaseSD *float64   `json:"worst_case_standard_deviation,omitempty"`
 	// Checks are those of the battery.
 	Checks []attack.Check `json:"battery_checks,omitempty"`
 }
@@ -27,6 +31,7 @@ type summary struct {
 type score struct {
 	trials.Trial
 	Accuracy     float64  `json:"accuracy"`
+	SD           *float64 `json:"standard_deviation,omitempty"` // over the seeds
 	Paper        *float64 `json:"paper,omitempty"`
 	ZeroGradient int      `json:"zero_gradient_images,omitempty"` // for which every gradient of the attack was zero
 }
@@ -67,15 +72,66 @@ func (s *summary) percent(t trials.Trial) (ours, paper string) {
 		if o.Trial != t {
 			continue
 		}
-		if o.Preset != "" {
-			return percent(o.Accuracy), ""
+		ours = withSD(o.Accuracy, o.SD)
+		switch {
+		case o.Preset != "":
+			return ours, ""
+		case o.Paper == nil:
+			return ours, "–"
 		}
-		if o.Paper == nil {
-			return percent(o.Accuracy), "–"
-		}
-		return percent(o.Accuracy), percent(*o.Paper)
+		return ours, percent(*o.Paper)
 	}
 	return "", ""
+}
+
+// eachOnce lists the needs without their repetitions for further seeds.
+func (l *lab) eachOnce() (list []need) {
+	for _, n := range l.needs {
+		if n.replica == 0 {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// pool returns the summary of a need for all seeds.
+func (l *lab) pool(s subject, n need) (*summary, error) {
+	var each []*summary
+	for i := range l.Seeds {
+		n.replica = i
+		sum, err := l.summarize(s, n)
+		if err != nil {
+			return nil, err
+		}
+		each = append(each, sum)
+	}
+	if len(each) == 1 {
+		return each[0], nil
+	}
+	all := *each[0]
+	all.Seeds, all.Outcomes = each, slices.Clone(all.Outcomes)
+	over := func(of func(*summary) float64) (mean float64, sd *float64) {
+		var v []float64
+		for _, sum := range each {
+			v = append(v, of(sum))
+		}
+		mean, spread := meanSD(v)
+		return mean, &spread
+	}
+	all.WorstCase, all.WorstCaseSD = over(func(s *summary) float64 { return s.WorstCase })
+	for k := range all.Outcomes {
+		o := &all.Outcomes[k]
+		o.Accuracy, o.SD = over(func(s *summary) float64 { return s.Outcomes[k].Accuracy })
+	}
+	return &all, nil
+}
+
+// withSD returns an accuracy in percent, with its standard deviation if there is one.
+func withSD(accuracy float64, sd *float64) string {
+	if sd == nil {
+		return percent(accuracy)
+	}
+	return percent(accuracy) + " ± " + percent(*sd)
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f", 100*x) }
@@ -109,7 +165,7 @@ func (l *lab) worstCaseNote(attacks string, eps float64) string {
 	note += fmt.Sprintf("White-box, it also counts the %s battery at ε = %v/255, whose attacks an image meets until one breaks it.\n", l.Battery, eps)
 	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
 		if n := l.faults[name]; n > 0 {
-			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.Exp)
+			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.resultName())
 		}
 	}
 	return note

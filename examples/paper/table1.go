@@ -22,7 +22,8 @@ var table1 = experiment{
 		n.trials = append(n.trials, o.battery(o.TestEps)...)
 		return []need{n}
 	},
-	report: reportTable1,
+	report:    reportTable1,
+	relations: relationsOfTable1,
 }
 
 func reportTable1(_ context.Context, l *lab) (*report, error) {
@@ -36,7 +37,7 @@ func reportTable1(_ context.Context, l *lab) (*report, error) {
 	}
 	t[0] = append(append(t[0], l.batteryHeading()...), "worst case")
 	for _, s := range l.subjects {
-		sum, err := l.summarize(s, l.needs[0])
+		sum, err := l.pool(s, l.needs[0])
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +58,7 @@ func addScore(t *tables.Table, name string, sum *summary, list []trials.Trial) {
 		ours, paper = append(ours, a), append(paper, p)
 		known = known || p != "–" && p != ""
 	}
-	t.Add(append(ours, percent(sum.WorstCase))...)
+	t.Add(append(ours, withSD(sum.WorstCase, sum.WorstCaseSD))...)
 	if known {
 		t.Add(paper...)
 	}

@@ -25,7 +25,8 @@ var table2 = experiment{
 		}
 		return needs
 	},
-	report: reportTable2,
+	report:    reportTable2,
+	relations: relationsOfTable2,
 }
 
 // compared lists the networks of Table 2. A cell has the accuracy of the first and, in
@@ -82,8 +83,8 @@ func reportTable2(_ context.Context, l *lab) (*report, error) {
 	text := fmt.Sprintf("Accuracy in %% at ε = %v/255: %s\n%s", l.TestEps, what, l.aboutPaper())
 	for _, s := range l.subjects {
 		c := comparison{s.String(), map[string]*summary{}, map[string]*summary{}}
-		for _, n := range l.needs {
-			sum, err := l.summarize(s, n)
+		for _, n := range l.eachOnce() {
+			sum, err := l.pool(s, n)
 			if err != nil {
 				return nil, err
 			}
@@ -144,7 +145,7 @@ func (c comparison) table(o *options) tables.Table {
 	if list := o.battery(o.TestEps); list != nil {
 		row("battery", list, nil)
 	}
-	worst := func(s *summary) string { return percent(s.WorstCase) }
+	worst := func(s *summary) string { return withSD(s.WorstCase, s.WorstCaseSD) }
 	t.Add("worst case", cell(c.White, worst), "", "", cell(c.Black, worst))
 	return t
 }

@@ -20,7 +20,8 @@ var table3 = experiment{
 		}
 		return needs
 	},
-	report: reportTable3,
+	report:    reportTable3,
+	relations: relationsOfTable3,
 }
 
 func reportTable3(_ context.Context, l *lab) (*report, error) {
@@ -39,8 +40,8 @@ func reportTable3(_ context.Context, l *lab) (*report, error) {
 		}
 		t[1] = append(append(t[1], l.batteryHeading()...), "worst case")
 		columns = append(columns, l.battery(l.TestEps)...)
-		for _, n := range l.needs {
-			sum, err := l.summarize(s, n)
+		for _, n := range l.eachOnce() {
+			sum, err := l.pool(s, n)
 			if err != nil {
 				return nil, err
 			}

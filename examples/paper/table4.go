@@ -19,7 +19,8 @@ var table4 = experiment{
 		}
 		return needs
 	},
-	report: reportTable4,
+	report:    reportTable4,
+	relations: relationsOfTable4,
 }
 
 // defences are the names of table4's rows.
@@ -49,8 +50,8 @@ func reportTable4(_ context.Context, l *lab) (*report, error) {
 			t[1] = append(t[1], table1Attacks...)
 		}
 		t[1] = append(append(t[1], l.batteryHeading()...), "worst case")
-		for _, n := range l.needs {
-			sum, err := l.summarize(s, n)
+		for _, n := range l.eachOnce() {
+			sum, err := l.pool(s, n)
 			if err != nil {
 				return nil, err
 			}

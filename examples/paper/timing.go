@@ -108,7 +108,7 @@ func (l *lab) timeTraining(ctx context.Context, s subject, set *dataset.Set, to 
 		if err != nil {
 			return nil, err
 		}
-		trainer, err := train.New(net, set, n.config(), n.key("train"))
+		trainer, err := train.New(net, set, n.config(net), n.key("train"))
 		if err != nil {
 			return nil, err
 		}

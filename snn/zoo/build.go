@@ -51,6 +51,16 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	case cfg.Neuron == "plif" && cfg.Decay == 1:
 		return nil, fmt.Errorf("neuron plif with decay 1: expected a decay below 1, at which its training begins")
 	}
+	switch noisy := (&snn.NoisyLIF{LIF: &neuron, Std: cfg.Noise}).Validate(); {
+	case noisy != nil:
+		return nil, noisy
+	case cfg.Noise > 0 && cfg.Neuron != "":
+		return nil, fmt.Errorf("noise %v of neurons %s: expected 0, or LIF neurons", cfg.Noise, cfg.Neuron)
+	case cfg.Levels < 0 || cfg.Levels > largest:
+		return nil, fmt.Errorf("stochastic quantization to %d levels: expected a number from 1 to %d, or 0 for none", cfg.Levels, largest)
+	case cfg.Levels > 0 && cfg.Poisson:
+		return nil, fmt.Errorf("stochastic quantization to %d levels and Poisson encoding: expected one of them", cfg.Levels)
+	}
 	b := builder{cfg, neuron, shape}
 	var body *snn.Sequential
 	if strings.HasPrefix(arch, "WRN") {
@@ -64,6 +74,9 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	mc := snn.Config{Channels: cfg.Channels, Height: cfg.Height, Width: cfg.Width, Steps: cfg.Steps, Mean: cfg.Mean, Std: cfg.Std, ClassNames: cfg.ClassNames}
 	if cfg.Poisson {
 		mc.Encoder = snn.Poisson{}
+	}
+	if cfg.Levels > 0 {
+		mc.Encoder = snn.StochasticQuantization{Levels: cfg.Levels}
 	}
 	m, err := snn.NewModel(mc, body)
 	if err != nil {
@@ -87,6 +100,9 @@ type builder struct {
 // neurons returns a new layer of neurons.
 func (b *builder) neurons() snn.Neuron {
 	n := b.neuron
+	if b.Noise > 0 {
+		return &snn.NoisyLIF{LIF: &n, Std: b.Noise}
+	}
 	if b.Neuron == "" {
 		return &n
 	}

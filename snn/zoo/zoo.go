@@ -84,6 +84,8 @@ type Config struct {
 	BatchNorm       bool      `json:"batch_norm"`             // batch norm after the convolutions of a VGG, before the neurons of a WRN
 	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after a VGG's neurons if BatchNorm is false, before the second convolution of a WRN's block
 	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, instead of direct
+	Levels          int       `json:"levels,omitempty"`       // those of snn.StochasticQuantization of images, at least 1; 0 is none
+	Noise           float32   `json:"noise,omitempty"`        // Std of snn.NoisyLIF, of all neurons; 0 is snn.LIF
 	ClassNames      []string  `json:"class_names,omitempty"`  // [Classes], in the order of the labels; nil if unknown
 	Mean            []float32 `json:"mean"`                   // [Channels], by which images are normalized; nil for none
 	Std             []float32 `json:"std"`                    // [Channels], positive; nil for none
@@ -175,7 +177,7 @@ var ErrNoDescription = errors.New("no description of the network in the file's m
 
 // Load returns the network in a file that Model.Save wrote for a network of New. Its
 // parameters, number of steps, encoder and layer settings are those at the time of Save. So
-// are Steps, Poisson and ClassNames of the Config, and its fields for neurons if all layers of
+// are Steps, Poisson, Levels and ClassNames of the Config, and its fields for neurons if all layers of
 // neurons are the same. The rest of the Config is what New was given.
 //
 // Load returns an error that names the file if the file is damaged, has no Config, or does not
@@ -224,6 +226,8 @@ func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
 // update sets the fields of c that can change in a network of c to those of m.
 func (c *Config) update(m *snn.Model) {
 	_, c.Poisson = m.Encoder.(snn.Poisson)
+	quantized, _ := m.Encoder.(snn.StochasticQuantization)
+	c.Levels = quantized.Levels
 	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
 	var first *snn.LIF
 	for _, r := range m.Summary().Rows {

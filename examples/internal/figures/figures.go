@@ -24,6 +24,11 @@ type Distances struct {
 	D2 []float64 `json:"d2"`
 	// PerNeuron is D₂/√(N·T), in [0,1], for N neurons and T steps.
 	PerNeuron []float64 `json:"d2_per_neuron"`
+	// PerSpike is D₂/√S for the S spikes of the clean image. It is the mean over the images for
+	// which the layer has clean spikes, and 0 if there are none.
+	PerSpike []float64 `json:"d2_per_spike,omitempty"`
+	// Rate is the firing rate for the clean images, the mean of S/(N·T), in [0,1].
+	Rate []float64 `json:"firing_rate,omitempty"`
 }
 
 // batch is the number of images that Measure attacks together.
@@ -35,6 +40,7 @@ const batch = 32
 func Measure(ctx context.Context, m *snn.Model, data snn.Dataset, a attack.Named, key rng.Key) (*Distances, error) {
 	d := &Distances{}
 	n := data.Shape().N
+	var firing []float64 // images with clean spikes, for each layer
 	for lo := 0; lo < n; lo += batch {
 		hi := min(lo+batch, n)
 		x, adv, err := Perturb(ctx, m, data, lo, hi, a.Attack, key.Derive("attack "+a.Name, 0))
@@ -52,13 +58,22 @@ func Measure(ctx context.Context, m *snn.Model, data snn.Dataset, a attack.Named
 		for k, l := range profile {
 			if lo == 0 {
 				d.Layers, d.D2, d.PerNeuron = append(d.Layers, l.Layer), append(d.D2, 0), append(d.PerNeuron, 0)
+				d.PerSpike, d.Rate, firing = append(d.PerSpike, 0), append(d.Rate, 0), append(firing, 0)
 			}
-			per := l.PerNeuron()
+			per, perSpike := l.PerNeuron(), l.PerSpike()
 			for i, v := range l.D {
 				d.D2[k] += v / float64(n)
 				d.PerNeuron[k] += per[i] / float64(n)
+				d.Rate[k] += float64(l.Spikes[i]) / float64(l.Shape.Steps*l.Shape.Neurons()) / float64(n)
+				if l.Spikes[i] > 0 {
+					d.PerSpike[k] += perSpike[i]
+					firing[k]++
+				}
 			}
 		}
+	}
+	for k, images := range firing {
+		d.PerSpike[k] /= max(images, 1)
 	}
 	return d, nil
 }

@@ -38,7 +38,7 @@ func TestMeasure(t *testing.T) {
 	got, err := Measure(t.Context(), m, set, a, key)
 	require.NoError(t, err)
 	require.Equal(t, []string{"features.2", "features.6", "classifier.1"}, got.Layers)
-	want := make([]float64, 3)
+	want, perSpike, rate, firing := make([]float64, 3), make([]float64, 3), make([]float64, 3), make([]float64, 3)
 	for i := range set.N {
 		x := tensor.NewNCHW(1, 1, 28, 28)
 		require.NoError(t, set.Fill(x, []int{i}))
@@ -48,12 +48,19 @@ func TestMeasure(t *testing.T) {
 		require.NoError(t, err)
 		for k, l := range p {
 			want[k] += l.D[0] / float64(set.N)
+			rate[k] += float64(l.Spikes[0]) / float64(set.N)
+			if l.Spikes[0] > 0 {
+				perSpike[k] += l.D[0] / math.Sqrt(float64(l.Spikes[0]))
+				firing[k]++
+			}
 		}
 	}
 	for k, neurons := range []float64{4 * 28 * 28, 5 * 14 * 14, 6} {
 		assert.Positive(t, got.D2[0])
 		assert.InEpsilon(t, want[k]+1, got.D2[k]+1, 1e-12)
 		assert.InDelta(t, got.D2[k]/math.Sqrt(3*neurons), got.PerNeuron[k], 1e-12)
+		assert.InDelta(t, perSpike[k]/max(firing[k], 1), got.PerSpike[k], 1e-12)
+		assert.InDelta(t, rate[k]/(3*neurons), got.Rate[k], 1e-12)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"html"
 	"image/color"
 	"io"
+	"math"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -28,6 +29,7 @@ type Line struct {
 	Color    int // an index of the palette, which repeats
 	Dashed   bool
 	Unmarked bool // without points
+	Unjoined bool // points without lines between them
 }
 
 // palette is that of Okabe and Ito, which colour-blind readers can tell apart.
@@ -44,7 +46,8 @@ type Figure struct {
 	// XTicks and YTicks are the places of the ticks and the lines of the grid. The axes reach
 	// at least from the first to the last.
 	XTicks, YTicks []float64
-	LogX           bool // a logarithmic axis, of positive values
+	XNames         []string // labels of XTicks, written at a slant; nil for the numbers
+	LogX           bool     // a logarithmic axis, of positive values
 	Lines          []Line
 }
 
@@ -144,6 +147,14 @@ func (f Figure) plot() (*plot.Plot, error) {
 		p.X.Scale = plot.LogScale{}
 	}
 	ticks(&p.X, f.XTicks)
+	if f.XNames != nil {
+		marks := make(plot.ConstantTicks, len(f.XTicks))
+		for i, v := range f.XTicks {
+			marks[i] = plot.Tick{Value: v, Label: f.XNames[i]}
+		}
+		p.X.Tick.Marker = marks
+		p.X.Tick.Label.Rotation, p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = math.Pi/4, text.XRight, text.YCenter
+	}
 	ticks(&p.Y, f.YTicks)
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{215}, color.Gray{215}
@@ -168,6 +179,11 @@ func (f Figure) plot() (*plot.Plot, error) {
 		if l.Unmarked {
 			p.Add(line)
 			p.Legend.Add(l.Name, line)
+			continue
+		}
+		if l.Unjoined {
+			p.Add(points)
+			p.Legend.Add(l.Name, points)
 			continue
 		}
 		p.Add(line, points)

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
+	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/train"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// auditArgs are flags for an audit that takes no time.
+func auditArgs(data, out string, more ...string) []string {
+	return append([]string{"-exp", "audit", "-data", data, "-out", out, "-arch", "conv4 A | fc8 fc", "-scale", "tiny", "-T", "2", "-train", "32", "-test", "10",
+		"-epochs", "1", "-batch", "16", "-width", "1", "-rate-steps", "4", "-test-alpha", "0.05", "-test-steps", "2", "-radii", "8,32", "-set", "tgo.noise=1.5"}, more...)
+}
+
+// An audit trains every method, tgo-quiet being tgo's network without its noise. A second run and
+// a part of it train nothing.
+func TestAudit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs of the program, which are slow under the race detector")
+	}
+	data, out := cifar(t), t.TempDir()
+	stdout, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none")...)
+	require.Zero(t, code, stderr)
+	all := files(t, out)
+	assert.Equal(t, stdout, all["audit.txt"])
+	assert.Contains(t, all, "audit.png")
+	assert.Contains(t, all["audit.svg"], "mppd-tv-l1")
+	networks, err := filepath.Glob(filepath.Join(out, networksFolder, "*.safetensors"))
+	require.NoError(t, err)
+	assert.Len(t, networks, len(trainings)-1)
+	var got struct {
+		Results map[string]*auditOf
+	}
+	require.NoError(t, json.Unmarshal([]byte(all["audit.json"]), &got))
+	methods := got.Results["conv4 A | fc8 fc, CIFAR-10"].Methods
+	require.Len(t, methods, len(trainings))
+	for i, m := range methods {
+		assert.Equal(t, trainings[i].Name, m.Method)
+		assert.Contains(t, stdout, "\n"+m.Method+" ")
+		assert.LessOrEqual(t, m.Worst[1].Accuracy, min(m.Worst[0].Accuracy, m.PGD[1].Accuracy), m.Method)
+		assert.InDelta(t, m.PGD[1].Accuracy-m.Worst[1].Accuracy, m.Gap[1].Difference, 1e-12)
+		assert.Positive(t, m.FiringRate)
+		assert.Positive(t, m.MillisecondsI)
+		assert.Nil(t, m.APGD)
+	}
+	noisy := strings.TrimSuffix(methods[10].Networks[0].Network, "-quiet")
+	assert.Equal(t, noisy, methods[9].Networks[0].Network)
+	m, _, err := zoo.Load(filepath.Join(out, networksFolder, noisy+".safetensors"))
+	require.NoError(t, err)
+	layers := 0
+	for _, r := range m.Summary().Rows {
+		if n, ok := r.Layer.(*snn.NoisyLIF); ok {
+			assert.Equal(t, float32(1.5), n.Std)
+			n.Std = 0
+			layers++
+		}
+	}
+	assert.Equal(t, 2, layers)
+	d, err := sets.Open(t.Context(), data, nil)
+	require.NoError(t, err)
+	require.NoError(t, d.Limit(32, 10))
+	report, err := attack.Evaluate(t.Context(), m, d.Test, nil, attack.DefaultConfig())
+	require.NoError(t, err)
+	predicted := func(network string) []int {
+		paths, err := filepath.Glob(filepath.Join(out, evaluationsFolder, network+"-????????.json"))
+		require.NoError(t, err)
+		require.Len(t, paths, 1)
+		var r record
+		require.NoError(t, runs.ReadRecord(paths[0], &r, 1<<20))
+		return r.find(trials.Clean).Predicted
+	}
+	assert.Equal(t, report.Clean.Predicted, predicted(noisy+"-quiet"))
+	assert.NotEqual(t, report.Clean.Predicted, predicted(noisy), "else this test shows nothing")
+
+	again, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none")...)
+	require.Zero(t, code, stderr)
+	assert.Equal(t, stdout, again)
+	assert.Empty(t, stderr)
+	_, stderr, code = clitest.Run(t, auditArgs(data, out, "-battery", "none", "-methods", "sqe,tgo-quiet,rat")...)
+	require.Zero(t, code, stderr)
+	assert.Empty(t, stderr)
+
+	// Batteries: what their gradient attacks leave is what the report says.
+	_, stderr, code = clitest.Run(t, auditArgs(data, out, "-battery", "quick", "-methods", "vanilla", "-test", "6", "-radii", "4")...)
+	require.Zero(t, code, stderr)
+	require.NoError(t, json.Unmarshal([]byte(files(t, out)["audit.json"]), &got))
+	a := got.Results["conv4 A | fc8 fc, CIFAR-10"].Methods[0]
+	found := false
+	for name, content := range files(t, out) {
+		var r record
+		if filepath.Dir(name) != evaluationsFolder || json.Unmarshal([]byte(content), &r) != nil || len(r.Batteries) == 0 {
+			continue
+		}
+		found = true
+		b := r.Batteries[0].Report
+		assert.True(t, strings.HasPrefix(b.Attacks[1].Name, "APGD") && !strings.HasPrefix(b.Attacks[2].Name, "APGD"))
+		assert.InDelta(t, b.Attacks[1].Left, a.APGD[0].Accuracy, 1e-12)
+	}
+	assert.True(t, found)
+}
+
+// Attacks of the battery by scores do not count for what gradients leave.
+func TestByGradients(t *testing.T) {
+	b := &trials.BatteryOutcome{Report: &attack.BatteryReport{Attacks: []attack.BatteryAttack{{Name: "APGD, a"}, {Name: "APGD, b"}, {Name: "search"}, {Name: "rounds"}}}}
+	for _, by := range []int{attack.Misclassified, attack.Survived, 0, 1, 2, 3} {
+		b.Report.Results = append(b.Report.Results, attack.ImageResult{BrokenBy: by})
+	}
+	assert.Equal(t, []bool{false, true, false, false, true, true}, byGradients(b))
+}
+
+// Each method trains as its publication says, see doc.go.
+func TestTrainings(t *testing.T) {
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	require.NoError(t, d.Limit(100, 5))
+	configure := func(args string, name string) (train.Config, *network, *snn.Model) {
+		o, err := parse(strings.Fields("-exp audit -data fashion-mini -T 4 -rate-steps 4 "+args), io.Discard)
+		require.NoError(t, err)
+		n := o.newNetwork(subject{Data: d, arch: "conv4 A conv5 A | fc6 fc"}, trainingNamed(name).method)
+		require.NoError(t, n.validate())
+		m, err := n.build()
+		require.NoError(t, err)
+		return n.config(m), n, m
+	}
+	const eps = float32(2. / 255)
+	pgd := func(alpha float32, steps int) *attack.Attack { return attack.PGD(eps, alpha, steps, snn.BPTT{}) }
+	entropy := train.CrossEntropy{}
+	fgsm := attack.FGSM(4./255, snn.BPTT{})
+	fgsm.Start = attack.Gaussian{Std: 0.001}
+	share := &attack.Attack{Objective: labelShare{}, Gradient: snn.BPTT{}, Norm: attack.LInf{}, Start: attack.AtImage{}, Eps: 0.01, Alpha: 0.01, Steps: 1}
+	half := train.CleanMix{Share: 0.5, Loss: entropy}
+	for _, c := range []struct {
+		name      string
+		adversary snn.Adversary
+		loss      train.Loss
+		penalty   train.Penalty
+		projected bool
+	}{
+		{"vanilla", nil, entropy, nil, false},
+		{"reg", nil, entropy, nil, true},
+		{"mix", attack.RATMix(eps), entropy, nil, false},
+		{"rat", attack.RATMix(eps), entropy, nil, true},
+		{"at", pgd(eps/2, 4), entropy, nil, false},
+		{"trades", attack.TRADES(eps, 0.375*eps, 4, snn.BPTT{}), train.TRADES{Beta: 5, Temperature: 2, PerStep: true}, nil, false},
+		{"mart", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"sr", share, train.GradientSparsity{Lambda: 0.008, Step: 0.01}, nil, false},
+		{"mpd-sgr", attack.FGSM(eps, snn.BPTT{}), entropy, train.MPDPenalty{Weight: 0.1, Width: 1}, false},
+		{"tgo", attack.RATMix(eps), entropy, train.ThresholdPenalty{Weight: 0.5 / 3, Margin: 0.5, Rising: true}, true},
+		{"mppd-l2", fgsm, half, train.MPPDPenalty{Layer: "classifier.1", Weight: 1, Decay: 0.99}, false},
+		{"mppd-tv-l1", fgsm, half, train.MPPDPenalty{Layer: "classifier.1", Weight: 2.5, Decay: 0.99, L1: true}, false},
+		{"sqe", attack.RATMix(eps), entropy, nil, true},
+		{"hire", nil, entropy, nil, false},
+		{"rate", nil, entropy, nil, false},
+	} {
+		cfg, n, m := configure("", c.name)
+		assert.Equal(t, c.adversary, cfg.Adversary, c.name)
+		assert.Equal(t, c.loss, cfg.Loss, c.name)
+		var penalties []train.Penalty
+		if c.penalty != nil {
+			penalties = []train.Penalty{c.penalty}
+		}
+		assert.Equal(t, penalties, cfg.Penalties, c.name)
+		assert.Equal(t, c.projected, cfg.Regularizer != nil, c.name)
+		decay := 5e-4
+		if c.projected {
+			decay = 0
+		}
+		assert.Equal(t, train.SGD{Momentum: 0.9, WeightDecay: decay}, cfg.Optimizer, c.name)
+		assert.Equal(t, map[string]float32{"tgo": 0.2}[c.name], n.Network.Noise)
+		assert.Equal(t, c.name == "sqe", m.Encoder == snn.StochasticQuantization{Levels: 2})
+		assert.Equal(t, c.name == "hire", n.HIRE != nil)
+	}
+	_, before, _ := configure("", "at")
+	cfg, after, _ := configure("-set at.steps=7 -set at.alpha=0.25 -set tgo.noise=0 -eps 4", "at")
+	assert.Equal(t, attack.PGD(2*eps, eps/2, 7, snn.BPTT{}), cfg.Adversary)
+	assert.NotEqual(t, before.name, after.name)
+	_, quiet, _ := configure("-set tgo.noise=0", "tgo")
+	assert.Zero(t, quiet.Network.Noise)
+}
+
+// The step of sr raises the share of the label, along its gradient.
+func TestLabelShare(t *testing.T) {
+	value, grad := make([]float64, 2), make([]float32, 6)
+	labelShare{}.Evaluate(value, grad, []float32{1, 3, 2, 0, -1, 5}, []int{1, 0}, nil)
+	assert.InDeltaSlice(t, []float64{0.7310586, 0.0066929}, value, 1e-6) // e³/(e³ + e²), 1/(1 + e⁵)
+	assert.Equal(t, []float32{0, 1, -1, 1, 0, -1}, grad)
+}
+
+// What cannot be done is an error that names it.
+func TestBadAudit(t *testing.T) {
+	data, out := cifar(t), filepath.Join(t.TempDir(), "out")
+	for args, want := range map[string]string{
+		"-methods vanilla,feel":                   `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
+		"-methods rat,rat":                        `method "rat" twice`,
+		"-set at.lambda=1":                        `setting "at.lambda": expected one of at.alpha, at.steps, mart.alpha`,
+		"-set at.steps":                           "expected a method's setting and a finite number, such as at.steps=7",
+		"-set at.steps=NaN":                       "expected a method's setting and a finite number",
+		"-methods at -set at.alpha=-1":            "method at with map[alpha:-1 steps:4]: ",
+		"-set at.steps=0":                         "setting at.steps=0: expected a whole number of at least 1",
+		"-methods mpd-sgr -set mpd-sgr.eta=-1":    "MPDPenalty.Weight is -1",
+		"-set sqe.levels=1.5":                     "setting sqe.levels=1.5: expected a whole number of at least 1",
+		"-methods tgo -set tgo.noise=-1":          "noise of standard deviation -1",
+		"-methods hire -hire-periods 3":           "-hire-periods 3: expected a divisor of -T, 2",
+		"-seeds ,":                                "for flag -seeds: expected a number of seeds in [1, 1000], or a list of different seeds such as 1,2,3",
+		"-data " + filepath.Join(data, "nowhere"): "nowhere: no such file or directory: expected ",
+	} {
+		refused(t, out, []string{"paper: ", want}, auditArgs(data, out, append([]string{"-battery", "none"}, strings.Fields(args)...)...)...)
+	}
+	refused(t, out, []string{"-methods at: only audit has it"}, small("table1", data, out, "-methods", "at")...)
+}

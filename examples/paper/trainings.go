@@ -1,0 +1,247 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/train"
+)
+
+// training is a published defence of audit: a method with its settings. The settings that the
+// sources do not say, and our choices for them, are in doc.go.
+type training struct {
+	method
+	// settings are all numbers of the method but ε. -set changes them. A network's recipe has them.
+	settings map[string]float64
+	eps      bool // trains on adversarial examples within -eps, by set
+	// set changes the configuration that the method's Mix and Reg make. eps is ε, for pixels in
+	// [0,1]. layers are the names of the layers of neurons.
+	set func(cfg *train.Config, eps float32, s map[string]float64, layers []string)
+	// network, if not nil, changes the network.
+	network func(cfg *zoo.Config, s map[string]float64)
+	// quietOf is a training whose networks are judged here without their noise; no others are
+	// trained.
+	quietOf string
+	// forward and gradients are the passes over an image beside the one that the update is from:
+	// other passes forward and back to the weights, and gradients of the image.
+	forward, gradients int
+}
+
+// pgdIn returns the attack of adversarial training: the steps have the share alpha of ε.
+func pgdIn(eps float32, s map[string]float64) *attack.Attack {
+	return attack.PGD(eps, eps*float32(s["alpha"]), int(s["steps"]), snn.BPTT{})
+}
+
+// trainings are the methods that audit compares, in the order of its table.
+var trainings = []training{
+	{method: vanilla},
+	{method: reg},
+	{method: mix, gradients: 1},
+	{method: rat, gradients: 1},
+	{
+		method: method{Name: "at"}, eps: true, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.5},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Adversary = pgdIn(eps, s)
+		},
+	},
+	{
+		method: method{Name: "trades"}, eps: true, forward: 1, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.375, "beta": 5, "temperature": 2},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Adversary = attack.TRADES(eps, eps*float32(s["alpha"]), int(s["steps"]), snn.BPTT{})
+			cfg.Loss = train.TRADES{Beta: s["beta"], Temperature: s["temperature"], PerStep: true}
+		},
+	},
+	{
+		method: method{Name: "mart"}, eps: true, forward: 1, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Adversary, cfg.Loss = pgdIn(eps, s), train.MART{Lambda: s["lambda"]}
+		},
+	},
+	{
+		method: method{Name: "sr"}, forward: 1, gradients: 1,
+		settings: map[string]float64{"lambda": 0.008, "h": 0.01},
+		set: func(cfg *train.Config, _ float32, s map[string]float64, _ []string) {
+			h := float32(s["h"])
+			cfg.Adversary = &attack.Attack{Objective: labelShare{}, Gradient: snn.BPTT{}, Norm: attack.LInf{}, Start: attack.AtImage{}, Eps: h, Alpha: h, Steps: 1}
+			cfg.Loss = train.GradientSparsity{Lambda: s["lambda"], Step: s["h"]}
+		},
+	},
+	{
+		method: method{Name: "mpd-sgr"}, eps: true, gradients: 1,
+		settings: map[string]float64{"eta": 0.1, "gamma": 1},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Adversary = attack.FGSM(eps, snn.BPTT{})
+			cfg.Penalties = []train.Penalty{train.MPDPenalty{Weight: s["eta"], Width: s["gamma"]}}
+		},
+	},
+	{
+		method: method{Name: "tgo", Mix: true, Reg: true}, gradients: 1,
+		settings: map[string]float64{"lambda": 0.5, "delta": 0.5, "noise": 0.2},
+		network:  func(cfg *zoo.Config, s map[string]float64) { cfg.Noise = float32(s["noise"]) },
+		set: func(cfg *train.Config, _ float32, s map[string]float64, layers []string) {
+			weight := s["lambda"] / float64(len(layers))
+			cfg.Penalties = []train.Penalty{train.ThresholdPenalty{Weight: weight, Margin: s["delta"], Rising: true}}
+		},
+	},
+	{method: method{Name: "tgo-quiet"}, quietOf: "tgo", gradients: 1},
+	{
+		method: method{Name: "mppd-l2"}, forward: 1, gradients: 1,
+		settings: map[string]float64{"eps_255": 4, "start": 0.001, "alpha": 1, "tau": 0.99},
+		set:      mppd(false),
+	},
+	{
+		method: method{Name: "mppd-tv-l1"}, forward: 1, gradients: 1,
+		settings: map[string]float64{"eps_255": 4, "start": 0.001, "alpha": 2.5, "tau": 0.99},
+		set:      mppd(true),
+	},
+	{
+		method: method{Name: "sqe", Mix: true, Reg: true}, gradients: 1,
+		settings: map[string]float64{"levels": 2},
+		network:  func(cfg *zoo.Config, s map[string]float64) { cfg.Levels = int(s["levels"]) },
+	},
+	{method: hire},
+	{method: rate},
+}
+
+// mppd returns the training with a penalty of the last layer of neurons.
+func mppd(l1 bool) func(cfg *train.Config, eps float32, s map[string]float64, layers []string) {
+	return func(cfg *train.Config, _ float32, s map[string]float64, layers []string) {
+		eps := float32(s["eps_255"] / 255)
+		a := attack.FGSM(eps, snn.BPTT{})
+		a.Start = attack.Gaussian{Std: float32(s["start"])}
+		cfg.Adversary = a
+		cfg.Loss = train.CleanMix{Share: 0.5, Loss: train.CrossEntropy{}}
+		cfg.Penalties = []train.Penalty{train.MPPDPenalty{Layer: layers[len(layers)-1], Weight: s["alpha"], Decay: s["tau"], L1: l1}}
+	}
+}
+
+// trainingNamed returns the training of a name, which there is.
+func trainingNamed(name string) training {
+	i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == name })
+	return trainings[i]
+}
+
+// trainingOf returns the training of a method; an empty one if the method is no defence of audit.
+func trainingOf(m method) training {
+	for _, t := range trainings {
+		if t.method == m {
+			return t
+		}
+	}
+	return training{method: m}
+}
+
+func trainingNames() string {
+	var names []string
+	for _, t := range trainings {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// methodList is a flag of names of trainings.
+type methodList []string
+
+func (l *methodList) String() string { return strings.Join(*l, ",") }
+
+func (l *methodList) Set(s string) error {
+	var list methodList
+	for name := range strings.SplitSeq(s, ",") {
+		if !slices.ContainsFunc(trainings, func(t training) bool { return t.Name == name }) {
+			return fmt.Errorf("method %q: expected some of %s, with commas between", name, trainingNames())
+		}
+		if slices.Contains(list, name) {
+			return fmt.Errorf("method %q twice: expected it once", name)
+		}
+		list = append(list, name)
+	}
+	*l = list
+	return nil
+}
+
+// overrides is a flag of settings of trainings, such as at.steps=7, by their names.
+type overrides map[string]float64
+
+func (o *overrides) String() string {
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(*o)) {
+		texts = append(texts, fmt.Sprintf("%s=%v", name, (*o)[name]))
+	}
+	return strings.Join(texts, ",")
+}
+
+func (o *overrides) Set(s string) error {
+	name, text, ok := strings.Cut(s, "=")
+	v, err := strconv.ParseFloat(text, 64)
+	if !ok || err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Errorf("expected a method's setting and a finite number, such as at.steps=7")
+	}
+	var known []string
+	for _, t := range trainings {
+		for key := range t.settings {
+			known = append(known, t.Name+"."+key)
+		}
+	}
+	if !slices.Contains(known, name) {
+		slices.Sort(known)
+		return fmt.Errorf("setting %q: expected one of %s", name, strings.Join(known, ", "))
+	}
+	if count := strings.HasSuffix(name, ".steps") || strings.HasSuffix(name, ".levels"); count && (v < 1 || v != math.Trunc(v)) {
+		return fmt.Errorf("setting %s=%v: expected a whole number of at least 1", name, v)
+	}
+	if *o == nil {
+		*o = overrides{}
+	}
+	(*o)[name] = v
+	return nil
+}
+
+// settingsOf returns the settings of a training, with those of -set.
+func (o *options) settingsOf(t training) map[string]float64 {
+	if t.settings == nil {
+		return nil
+	}
+	s := maps.Clone(t.settings)
+	for key := range s {
+		if v, ok := o.Set[t.Name+"."+key]; ok {
+			s[key] = v
+		}
+	}
+	return s
+}
+
+// labelShare is the objective e^{z_y} / (e^{z_y} + max_{j≠y} e^{z_j}) of the label's logit and the
+// largest other one. A step that raises it is that of [train.GradientSparsity].
+type labelShare struct{}
+
+// String returns "share of the label".
+func (labelShare) String() string { return "share of the label" }
+
+// Evaluate implements [attack.Objective].
+func (labelShare) Evaluate(value []float64, grad, logits []float32, y, _ []int) {
+	classes := len(logits) / len(y)
+	for i, label := range y {
+		z, g := logits[i*classes:][:classes], grad[i*classes:][:classes]
+		other := label
+		for k, v := range z {
+			if k != label && (other == label || v > z[other]) {
+				other = k
+			}
+		}
+		value[i] = 1 / (1 + math.Exp(float64(z[other])-float64(z[label])))
+		// Both derivatives have the factor value·(1 − value), which the sign of a step ignores. It
+		// would be 0 for confident images.
+		g[label]++
+		g[other]--
+	}
+}

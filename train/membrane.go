@@ -1,0 +1,307 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// potentials are the membrane potentials m⁻(t) of a layer before a spike. They are computed anew
+// from the currents and the spikes.
+type potentials struct {
+	n     *snn.LIF
+	x     *tensor.Dense  // the currents
+	s     *tensor.Spikes // the output
+	count float64        // of the potentials, over images, steps and neurons
+}
+
+// potentials returns those of the layer, which must be a [snn.LIF].
+func (a *Activity) potentials() (potentials, error) {
+	n, ok := a.Neuron.(*snn.LIF)
+	if !ok || a.Spikes == nil {
+		return potentials{}, fmt.Errorf("it has no membrane potentials of a %T in this pass, want a *snn.LIF under BPTT or BPTR", a.Neuron)
+	}
+	return potentials{n, a.Currents(), a.Spikes, float64(a.Spikes.Frames()) * float64(a.Spikes.Neurons())}, nil
+}
+
+// scan returns the sum of f's first result over all potentials u. The second result of f is a
+// derivative with respect to u. If g is not nil, scan writes the gradient with respect to the
+// currents to g, of the shape of the currents. It goes through the leak from step to step, and
+// takes the spikes as constants.
+func (v potentials) scan(threads int, g *tensor.Dense, f func(u float32) (value, derivative float64)) float64 {
+	n, x, s := v.n, v.x, v.s
+	frame := s.Pixels() * tensor.Lanes
+	gain := float32(1) // of the current
+	if n.DecayInput {
+		gain = 1 - n.Decay
+	}
+	fired := func(unit, t, k int) bool {
+		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
+	}
+	return sumParts(s.Blocks()*s.N, threads, func(unit int) (sum float64) { // blocks and images
+		lanes := min(tensor.Lanes, s.C-unit/s.N*tensor.Lanes) // those that are no padding
+		m, derivatives := make([]float32, frame), make([]float32, s.Steps*frame)
+		for k := range m {
+			m[k] = n.Start
+		}
+		for t := range s.Steps {
+			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
+			for k := range m {
+				if k%tensor.Lanes >= lanes {
+					continue
+				}
+				u := float32(n.Decay*m[k]) + float32(gain*in[k])
+				value, derivative := f(u)
+				sum += value
+				m[k], derivatives[t*frame+k] = u, float32(derivative)
+				if fired(unit, t, k) {
+					if m[k] = n.Reset; n.SoftReset {
+						m[k] = u - n.Threshold
+					}
+				}
+			}
+		}
+		if g == nil {
+			return sum
+		}
+		clear(m) // now the gradient of the potential after the spike
+		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
+		clear(dst)
+		for t := s.Steps - 1; t >= 0; t-- {
+			dst := dst[min(t, x.Steps-1)*frame:]
+			for k := range m {
+				if fired(unit, t, k) && !n.SoftReset {
+					m[k] = 0
+				}
+				d := m[k] + derivatives[t*frame+k]
+				dst[k] += float32(gain * d)
+				m[k] = n.Decay * d
+			}
+		}
+		return sum
+	})
+}
+
+// ThresholdPenalty is Weight times the mean of max(0, Margin − |m⁻(t) − θ|), over the membrane
+// potentials m⁻(t) before a spike of the layer's images, steps and neurons. It keeps potentials
+// away from the threshold θ, as in threshold guarding optimization. The layer is a [snn.LIF]. The
+// gradient is as in [MembranePenalty].
+type ThresholdPenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // finite and positive
+	Margin float64 // δ, finite and positive
+	// Rising lets the weight rise with the training's progress p along a cosine, from 0 to Weight:
+	// it is Weight·(1 − cos πp)/2.
+	Rising bool
+}
+
+// MPDPenalty is Weight times the share of a normal distribution within Width of the threshold θ:
+//
+//	Φ((μ + Width)/σ) − Φ((μ − Width)/σ)
+//
+// Here μ and σ are the mean and the standard deviation of m⁻(t) − θ, over the membrane potentials
+// before a spike of the layer's images, steps and neurons. With the width of the surrogate, it is
+// about the share of the neurons that pass a gradient (MPD-SGR, AAAI 2026). It is 0, with a zero
+// gradient, where σ is 0. The layer is a [snn.LIF]. The gradient is as in [MembranePenalty].
+type MPDPenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // finite and positive
+	Width  float64 // γ, finite and positive
+}
+
+// MPPDPenalty compares the layer's input currents for the perturbed images, x(t), with those for
+// the images before the adversary, x'(t). With Y before the first step 0, let
+//
+//	Y(t) = Decay·Y(t−1) + x'(t) − x(t)
+//
+// The penalty is Weight times the mean of Y(t)², or of |Y(t)| with L1, over images, steps and
+// neurons. These are the ℓ2 and the TV-ℓ1 form of the membrane potential perturbation dynamics.
+// x' counts as constant. The loss of the training must need the clean output, as [CleanMix] does.
+type MPPDPenalty struct {
+	Layer  string  // as Of returns it
+	Weight float64 // α, finite and positive
+	Decay  float64 // τ, in [0, 1]; the authors have 0.99
+	L1     bool
+}
+
+// Of implements [Penalty].
+func (p ThresholdPenalty) Of() string { return p.Layer }
+
+// Of implements [Penalty].
+func (p MPDPenalty) Of() string { return p.Layer }
+
+// Of implements [Penalty].
+func (p MPPDPenalty) Of() string { return p.Layer }
+
+// Validate implements [Penalty].
+func (p ThresholdPenalty) Validate() error {
+	if !finite(p.Margin) || p.Margin <= 0 {
+		return fmt.Errorf("ThresholdPenalty.Margin is %v, want a finite positive number", p.Margin)
+	}
+	return validateWeight("ThresholdPenalty", p.Weight)
+}
+
+// Validate implements [Penalty].
+func (p MPDPenalty) Validate() error {
+	if !finite(p.Width) || p.Width <= 0 {
+		return fmt.Errorf("MPDPenalty.Width is %v, want a finite positive number", p.Width)
+	}
+	return validateWeight("MPDPenalty", p.Weight)
+}
+
+// Validate implements [Penalty].
+func (p MPPDPenalty) Validate() error {
+	if !(p.Decay >= 0 && p.Decay <= 1) {
+		return fmt.Errorf("MPPDPenalty.Decay is %v, want a number in [0, 1]", p.Decay)
+	}
+	return validateWeight("MPPDPenalty", p.Weight)
+}
+
+// Penalize implements [Penalty].
+func (p ThresholdPenalty) Penalize(a *Activity) (PenaltyValue, error) {
+	v, err := a.potentials()
+	if err != nil {
+		return PenaltyValue{}, err
+	}
+	weight := p.Weight
+	if p.Rising {
+		weight *= (1 - math.Cos(math.Pi*a.Progress)) / 2
+	}
+	theta := float64(v.n.Threshold)
+	g := a.NewGrad(v.x.Shape)
+	sum := v.scan(a.Threads(), g, func(u float32) (value, derivative float64) {
+		d := float64(u) - theta
+		switch near := p.Margin - math.Abs(d); {
+		case near <= 0:
+			return 0, 0
+		case d < 0:
+			return near, weight / v.count
+		default:
+			return near, -weight / v.count
+		}
+	})
+	return PenaltyValue{Value: weight * sum / v.count, Currents: g}, nil
+}
+
+// Penalize implements [Penalty].
+func (p MPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
+	v, err := a.potentials()
+	if err != nil {
+		return PenaltyValue{}, err
+	}
+	theta := float64(v.n.Threshold)
+	mean := v.scan(a.Threads(), nil, func(u float32) (float64, float64) { return float64(u) - theta, 0 }) / v.count
+	variance := v.scan(a.Threads(), nil, func(u float32) (float64, float64) {
+		d := float64(u) - theta - mean
+		return d * d, 0
+	}) / v.count
+	sd := math.Sqrt(variance)
+	if sd == 0 {
+		return PenaltyValue{}, nil
+	}
+	high, low := (mean+p.Width)/sd, (mean-p.Width)/sd
+	cumulative := func(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
+	density := func(x float64) float64 { return math.Exp(-x*x/2) / math.Sqrt(2*math.Pi) }
+	ofMean := p.Weight * (density(high) - density(low)) / sd
+	ofSD := -p.Weight * (density(high)*high - density(low)*low) / sd
+	g := a.NewGrad(v.x.Shape)
+	v.scan(a.Threads(), g, func(u float32) (float64, float64) {
+		return 0, (ofMean + ofSD*(float64(u)-theta-mean)/sd) / v.count
+	})
+	return PenaltyValue{Value: p.Weight * (cumulative(high) - cumulative(low)), Currents: g}, nil
+}
+
+// NeedsClean says that Penalize reads Activity.Clean.
+func (MPPDPenalty) NeedsClean() bool { return true }
+
+// needsClean reports whether a penalty reads Activity.Clean.
+func needsClean(p Penalty) bool {
+	c, ok := p.(interface{ NeedsClean() bool })
+	return ok && c.NeedsClean()
+}
+
+// Penalize implements [Penalty].
+func (p MPPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
+	x, clean := a.Currents(), a.Clean
+	if clean == nil {
+		return PenaltyValue{}, fmt.Errorf("the layer did not fire in the pass over the clean images")
+	}
+	steps := x.Steps
+	if a.Spikes != nil {
+		steps = a.Spikes.Steps
+	}
+	g := a.NewGrad(x.Shape)
+	count := float64(x.N*steps) * float64(x.Neurons())
+	frame := x.Pixels() * tensor.Lanes
+	value := sumParts(x.Blocks()*x.N, a.Threads(), func(unit int) (sum float64) { // blocks and images
+		y, derivatives := make([]float64, frame), make([]float64, steps*frame)
+		for t := range steps {
+			perturbed := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
+			original := clean.Data[(unit*clean.Steps+min(t, clean.Steps-1))*frame:]
+			for k := range y {
+				y[k] = p.Decay*y[k] + float64(original[k]) - float64(perturbed[k])
+				d := 2 * y[k]
+				if p.L1 {
+					sum += math.Abs(y[k])
+					d = 0
+					if y[k] != 0 {
+						d = math.Copysign(1, y[k])
+					}
+				} else {
+					sum += y[k] * y[k]
+				}
+				derivatives[t*frame+k] = p.Weight / count * d
+			}
+		}
+		clear(y) // now the gradient of Y
+		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
+		clear(dst)
+		for t := steps - 1; t >= 0; t-- {
+			dst := dst[min(t, x.Steps-1)*frame:]
+			for k := range y {
+				y[k] = derivatives[t*frame+k] + p.Decay*y[k]
+				dst[k] -= float32(y[k])
+			}
+		}
+		return sum
+	})
+	return PenaltyValue{Value: p.Weight * value / count, Currents: g}, nil
+}
+
+// keepClean returns what a pass over the clean images calls for its layers of neurons: it copies
+// the currents of the layers whose penalties need them.
+func (s *Step) keepClean() func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+	s.clean = nil
+	for _, p := range s.t.cfg.Penalties {
+		if needsClean(p) {
+			s.clean = map[string]*tensor.Dense{}
+		}
+	}
+	if s.clean == nil {
+		return nil
+	}
+	return func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
+		for _, penalty := range s.t.cfg.Penalties {
+			if of := penalty.Of(); !needsClean(penalty) || of != "" && of != n.Name() {
+				continue
+			}
+			a := &Activity{tape: p.Tape, currents: currents}
+			x := a.Currents()
+			s.clean[n.Name()] = &tensor.Dense{Shape: x.Shape, Data: slices.Clone(x.Data)}
+			for _, d := range a.scratch {
+				p.Tape.FreeScratch(d.Data)
+			}
+			return
+		}
+	}
+}
+
+// progress returns the share of the training's steps that are done.
+func (s *Step) progress() float64 {
+	batches := float64(s.t.loader.Batches())
+	return (float64(s.Epoch) + float64(s.t.part.Steps)/batches) / float64(s.t.cfg.Epochs)
+}
