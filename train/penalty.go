@@ -267,9 +267,9 @@ func validatePenalties(ps []Penalty, m *snn.Model) error {
 	return nil
 }
 
-// penalize adds the penalties of a layer to the gradients of its values, and returns their
-// sum.
-func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
+// penalize adds share times the penalties of a layer to the gradients of its values, and
+// returns the sum of the penalties.
+func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value, share float64) (sum float64, err error) {
 	for _, p := range ps {
 		if of := p.Of(); of != "" && of != n.Name() {
 			continue
@@ -280,10 +280,10 @@ func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *auto
 			err = fmt.Errorf("its value is %v, want a finite number", c.Value)
 		}
 		if err == nil {
-			err = a.add("currents", currents, c.Currents)
+			err = a.add("currents", currents, c.Currents, share)
 		}
 		if err == nil {
-			err = a.add("spikes", output, c.Spikes)
+			err = a.add("spikes", output, c.Spikes, share)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("penalty %T of layer %s: %w", p, n.Name(), err)
@@ -296,8 +296,8 @@ func penalize(ps []Penalty, pass *snn.Pass, n snn.Neuron, currents, output *auto
 	return sum, nil
 }
 
-// add adds g to the gradient of v.
-func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense) error {
+// add adds share·g to the gradient of v.
+func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense, share float64) error {
 	if g == nil {
 		return nil
 	}
@@ -309,6 +309,11 @@ func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense) error {
 	}
 	if !kernel.Finite(g.Data, a.tape.Threads) {
 		return fmt.Errorf("its gradient of the %s has a value that is not a finite number", of)
+	}
+	if share != 1 {
+		whole := g
+		g = a.NewGrad(g.Shape)
+		kernel.AXPY(g.Data, float32(share), whole.Data, false, a.Threads())
 	}
 	a.tape.AddGrad(v, g.Data, g.Steps)
 	return nil
