@@ -256,6 +256,9 @@ func (constantMonitor) Measure(_ context.Context, m *snn.Model, epochs int) (map
 func TestRanksSameBits(t *testing.T) {
 	for name, cfg := range micro() {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "SGD" && name != "all" {
+				t.Skip("the other settings are enough for the race detector")
+			}
 			cfg.Validation = train.DefaultValidation(toy(t), invert{})
 			cfg.Validation.BatchSize = 5
 			model := func() *snn.Model { return tiny(t, nil) }

@@ -47,7 +47,7 @@ type options struct {
 	steps, epochs, batch           int
 	shards, images, threads, every int
 	seed                           uint64
-	alone, mixed, adam             bool
+	alone, mixed, adam, measure    bool
 }
 
 // Concurrency implements cli.Options.
@@ -80,6 +80,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.StringVar(&o.save, "save", "", "checkpoint `file`, in a folder that all ranks see")
 	fs.BoolVar(&o.alone, "alone", false, "train on this process, without MPI")
 	fs.BoolVar(&o.mixed, "mixed", false, "allow ranks of different builds or kernel levels")
+	fs.BoolVar(&o.measure, "measure", false, "measure the messages between the ranks, and do not train")
 	fs.BoolVar(&o.adam, "adam", false, "Adam in place of SGD")
 	return o, cli.Parse(fs, args, stdout)
 }
@@ -94,12 +95,48 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (or train on this process with -alone)", err)
 	}
+	if o.measure {
+		return world.Close(measure(world, stdout))
+	}
 	sent := world.Sent()
 	err = o.train(ctx, world, stdout)
 	if err == nil && world.Rank() == 0 {
 		fmt.Fprintf(stdout, "%d ranks; rank 0 sent %.1f MB\n", world.Size(), float64(world.Sent()-sent)/1e6)
 	}
 	return world.Close(err)
+}
+
+// measure prints the time of a small message to all ranks, and the rate at which a rank sends and
+// receives much data at the same time.
+func measure(world *mpi.World, stdout io.Writer) error {
+	const shares, values = 1000, 1 << 24
+	message := make([]byte, 8<<10) // about the statistics of 512 channels
+	began := time.Now()
+	for range shares {
+		if _, err := world.Share(message, nil); err != nil {
+			return err
+		}
+	}
+	latency := time.Since(began) / shares
+	n := world.Size()
+	v, cuts := make([]float32, values), make([]int, n+1)
+	for r := range cuts {
+		cuts[r] = values * r / n
+	}
+	times := make([]time.Duration, 10)
+	for i := range times {
+		began = time.Now()
+		if err := world.Collect(i, v, cuts).Wait(); err != nil {
+			return err
+		}
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	if world.Rank() == 0 {
+		fmt.Fprintf(stdout, "%d ranks: %v for a message of 8 KB to all, %.2f GB/s sent by each rank in parts of %.1f MB\n",
+			n, latency.Round(time.Microsecond), 4*float64(values-cuts[1])/times[len(times)/2].Seconds()/1e9, 4*float64(cuts[1])/1e6)
+	}
+	return nil
 }
 
 // train trains on the ranks, or alone if there are none.

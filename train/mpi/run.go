@@ -57,7 +57,12 @@ func (w *World) run(c wire) {
 				return !t.last
 			})
 		}
-		pause := min(time.Duration(idle)*time.Microsecond, 200*time.Microsecond)
+		// The longest pause comes after half a second without progress.
+		longest := time.Millisecond
+		if slices.ContainsFunc(open, func(t *task) bool { return t.bulk }) {
+			longest = 100 * time.Microsecond // MPI moves data when it is called
+		}
+		pause := min(time.Duration(idle)*time.Microsecond, longest)
 		switch {
 		case len(open) == 0:
 			pause = poll

@@ -70,6 +70,7 @@ type task struct {
 	step  func(w wire) (bool, error) // whether it is done; called until it is
 	what  string
 	last  bool // it is begun even after an error
+	bulk  bool // it moves much data
 	done  chan struct{}
 	err   error
 }
@@ -267,8 +268,9 @@ func (w *World) Collect(tag int, v []float32, cuts []int) train.Transfer {
 // transfer begins to send and to receive what data returns for each other rank.
 func (w *World) transfer(what string, tag int, data func(r int) (out, in []float32)) train.Transfer {
 	var open []request
-	return &transfer{w, w.put(&task{
+	return &transfer{w.put(&task{
 		what: what,
+		bulk: true,
 		begin: func(c wire) error {
 			return w.others(func(r int) error {
 				out, in := data(r)
@@ -293,10 +295,7 @@ func (w *World) transfer(what string, tag int, data func(r int) (out, in []float
 	})}
 }
 
-type transfer struct {
-	w *World
-	t *task
-}
+type transfer struct{ t *task }
 
 // Done implements [train.Transfer].
 func (t *transfer) Done() bool {
