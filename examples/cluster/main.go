@@ -44,6 +44,7 @@ import (
 type options struct {
 	data, arch, save               string
 	width, eps, rows               float64
+	passes, project                float64
 	steps, epochs, batch           int
 	shards, images, threads, every int
 	seed                           uint64
@@ -81,6 +82,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.BoolVar(&o.alone, "alone", false, "train on this process, without MPI")
 	fs.BoolVar(&o.mixed, "mixed", false, "allow ranks of different builds or kernel levels")
 	fs.BoolVar(&o.measure, "measure", false, "measure the messages between the ranks, and do not train")
+	cli.Var(fs, &o.passes, "predict", 0, "[0, 1e6]", "with the seconds of a step's passes on one machine, print what the model of docs/scaling.md predicts for more machines, and do not train")
+	cli.Var(fs, &o.project, "project", 0, "[0, 1e6]", "seconds of a step's projection, for -predict")
 	fs.BoolVar(&o.adam, "adam", false, "Adam in place of SGD")
 	return o, cli.Parse(fs, args, stdout)
 }
@@ -88,6 +91,14 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 func main() { cli.Main("cluster", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	if o.passes > 0 {
+		model, err := zoo.New(o.network(zoo.Default(o.arch)), rng.New(o.seed))
+		if err != nil {
+			return fmt.Errorf("-arch %q: %w", o.arch, err)
+		}
+		predict(stdout, costsOf(model, o.passes, o.project))
+		return nil
+	}
 	if o.alone {
 		return o.train(ctx, nil, stdout)
 	}
@@ -151,9 +162,7 @@ func (o *options) train(ctx context.Context, ranks train.Ranks, stdout io.Writer
 			return fmt.Errorf("-images: %w", err)
 		}
 	}
-	net := zoo.Default(o.arch).For(set)
-	net.WidthMultiplier, net.Steps = o.width, o.steps
-	model, err := zoo.New(net, rng.New(o.seed))
+	model, err := zoo.New(o.network(zoo.Default(o.arch).For(set)), rng.New(o.seed))
 	if err != nil {
 		return fmt.Errorf("-arch %q: %w", o.arch, err)
 	}
@@ -195,6 +204,12 @@ func (o *options) train(ctx context.Context, ranks train.Ranks, stdout io.Writer
 		return o.digests(stdout, model, trainer.History())
 	}
 	return nil
+}
+
+// network returns the settings of the network.
+func (o *options) network(cfg zoo.Config) zoo.Config {
+	cfg.WidthMultiplier, cfg.Steps = o.width, o.steps
+	return cfg
 }
 
 // digests prints digests of what a training leaves, without what a clock measured.
