@@ -146,7 +146,7 @@ func TestRanksRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"-np", "1"}, append(c.first, run...)...)
 			args = append(append(args, ":", "-np", "1"), append(c.second, run...)...)
-			cmd, out := mpirun(t, 3, args...)
+			cmd, out := mpirun(t, 2, args...)
 			require.Error(t, cmd.Run(), "%s", out)
 			said := map[string]bool{}
 			for line := range strings.Lines(out.String()) {
@@ -165,4 +165,14 @@ func TestWithoutLauncher(t *testing.T) {
 	out, err := exec.Command(program(t)).CombinedOutput()
 	require.Error(t, err)
 	assert.Equal(t, "cluster: mpi: this process is no rank of an MPI job: start it with mpirun -np 4, or srun --mpi=pmix (or train on this process with -alone)\n", string(out))
+}
+
+// Processes that the launcher of another MPI has started, each a job of its own to this MPI, are
+// refused.
+func TestOtherLauncher(t *testing.T) {
+	cmd := exec.Command(program(t))
+	cmd.Env = append(os.Environ(), "PMI_RANK=0", "PMI_SIZE=2")
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "the launcher has started 2 processes by PMI_SIZE, but MPI connects 1")
 }

@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"unsafe"
 )
 
@@ -70,6 +71,9 @@ func Init() (*World, error) {
 			return nil, err
 		}
 		c.number, c.ranks = int(rank), int(size)
+		if name, want := launchedSize(); want > 0 && want != c.ranks {
+			return nil, fmt.Errorf("the launcher has started %d processes by %s, but MPI connects %d: want the mpirun of the MPI that the program was built with, or srun's --mpi for it", want, name, c.ranks)
+		}
 		return &c, nil
 	})
 }
@@ -84,6 +88,18 @@ func launched() bool {
 		}
 	}
 	return false
+}
+
+// launchedSize returns the number of processes that the launcher has started, and the variable
+// that says so, or 0 if none does. With the launcher of another MPI, each of them is a job of its
+// own.
+func launchedSize() (name string, n int) {
+	for _, name := range []string{"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return name, n
+		}
+	}
+	return "", 0
 }
 
 // check returns an error of a call that did not succeed.

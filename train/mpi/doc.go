@@ -21,7 +21,8 @@
 //	mpirun -np 4 ./cluster
 //
 // pkg-config finds MPI under the name mpi-c. Elsewhere, copy the file ompi-c.pc or mpich.pc of
-// the MPI to mpi-c.pc in a folder of PKG_CONFIG_PATH. Without the tag, Init returns an error, and
+// the MPI to mpi-c.pc in a folder of PKG_CONFIG_PATH. After a change of MPI, build with -a, since
+// Go's cache does not notice it. Without the tag, Init returns an error, and
 // there is no cgo.
 //
 // # Failures
