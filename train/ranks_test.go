@@ -170,6 +170,7 @@ type trained struct {
 // ranks must end alike.
 func trainOn(t testing.TB, n int, build func() *snn.Model, cfg train.Config, path string, stopAfter int) trained {
 	results := make([]trained, n)
+	_, absent := os.Stat(path) // before the first rank writes it
 	onRanks(n, func(r *goroutines) {
 		cfg, model := cfg, build()
 		cfg.Ranks = r
@@ -185,7 +186,7 @@ func trainOn(t testing.TB, n int, build func() *snn.Model, cfg train.Config, pat
 		if !assert.NoError(t, err) {
 			return
 		}
-		if _, err := os.Stat(path); err == nil {
+		if absent == nil {
 			model.Init(rng.New(99))
 			if !assert.NoError(t, tr.Resume(path)) {
 				return
