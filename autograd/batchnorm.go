@@ -3,6 +3,7 @@ package autograd
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -22,6 +23,9 @@ func (s *BatchNormState) check(x *Value) {
 		panic(fmt.Sprintf("autograd: BatchNorm: %d channels do not fit %v", s.Weight.Shape[0], x.shape))
 	}
 }
+
+// trains reports whether p is a parameter that gets a gradient.
+func (s *BatchNormState) trains(p *Param) bool { return p == s.Weight || p == s.Bias }
 
 // normalized is the deferred value y = a·x + b, with one a and one b for each channel.
 type normalized struct {
@@ -86,6 +90,9 @@ func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 
 func (o *batchNormEval) Output() *Value { return o.y }
 
+// UsesParam reports whether p is the weight or the bias. See [Op].
+func (o *batchNormEval) UsesParam(p *Param) bool { return o.state.trains(p) }
+
 // Backward computes ∂x = a·∂y, ∂Weight = Σ ∂y·x̂ and ∂Bias = Σ ∂y, with x̂ the normalized
 // input.
 func (o *batchNormEval) Backward(t *Tape) {
@@ -112,6 +119,7 @@ type batchNormTrain struct {
 	x, y      *Value
 	state     *BatchNormState
 	mean, inv []float64 // [⌈C/16⌉·16], inv = 1/√(variance + eps)
+	count     float64   // values of a channel, in all parts of the batch
 }
 
 // BatchNormTrain normalizes each channel of x by its mean and variance over the images,
@@ -121,8 +129,10 @@ type batchNormTrain struct {
 //
 // where the variance of the batch is the unbiased one, as in PyTorch. The argument steps is
 // the number of time steps that x stands for: T if x is the same at every one of T steps,
-// else the number of steps of x. BatchNormTrain panics if x does not have as many channels
-// as Weight.
+// else the number of steps of x. With [Tape.Parts], the batch is that of all parts.
+//
+// BatchNormTrain panics if x does not have as many channels as Weight. It calls Tape.Fail if
+// the parts cannot be merged.
 //
 // Source: Ioffe and Szegedy, Batch Normalization, 2015.
 func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
@@ -135,15 +145,23 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 	count := sh.Frames() * sh.Pixels()
 	square := make([]float64, n)
 	kernel.Moments(op.mean, square, t.Floats(x), sh.Blocks(), count, t.Threads)
-	mean, variance := s.RunningMean.MutableData(), s.RunningVar.MutableData()
-	total := float64(count * steps / sh.Steps)
+	op.count = float64(count)
+	update := true // the running statistics
+	if t.Parts != nil {
+		op.count = mergeMoments(t, op.count, op.mean, square)
+		update = t.Parts.First()
+	}
+	total := op.count * float64(steps/sh.Steps)
 	unbias := total / max(1, total-1)
 	a, b := make([]float32, n), make([]float32, n)
 	for c := range sh.C {
-		v := square[c] / float64(count)
+		v := square[c] / op.count
 		op.inv[c] = 1 / math.Sqrt(v+float64(s.Eps))
-		mean[c] += float32(s.Momentum * (float32(op.mean[c]) - mean[c]))
-		variance[c] += float32(s.Momentum * (float32(v*unbias) - variance[c]))
+		if update {
+			mean, variance := s.RunningMean.MutableData(), s.RunningVar.MutableData()
+			mean[c] += float32(s.Momentum * (float32(op.mean[c]) - mean[c]))
+			variance[c] += float32(s.Momentum * (float32(v*unbias) - variance[c]))
+		}
 		a[c] = float32(float64(s.Weight.data[c]) * op.inv[c])
 		b[c] = float32(float64(s.Bias.data[c]) - float64(float64(s.Weight.data[c])*op.inv[c]*op.mean[c]))
 	}
@@ -154,6 +172,37 @@ func BatchNormTrain(t *Tape, x *Value, s *BatchNormState, steps int) *Value {
 }
 
 func (o *batchNormTrain) Output() *Value { return o.y }
+
+// UsesParam reports whether p is the weight or the bias. See [Op].
+func (o *batchNormTrain) UsesParam(p *Param) bool { return o.state.trains(p) }
+
+// mergeMoments replaces the mean and the sum of squares of each channel, as kernel.Moments
+// computes them from count values, by those of all parts of the batch. It returns the number
+// of values of all parts.
+func mergeMoments(t *Tape, count float64, mean, square []float64) float64 {
+	n := len(mean)
+	v := slices.Concat([]float64{count}, mean, square)
+	if err := t.Parts.Merge(t, v, addMoments); err != nil {
+		t.Fail(err)
+		return count
+	}
+	copy(mean, v[1:])
+	copy(square, v[1+n:])
+	return v[0]
+}
+
+// addMoments merges the moments b into a (Chan, Golub and LeVeque 1979). Both are a count of
+// values, and the mean and the sum of squares of each channel.
+func addMoments(a, b []float64) {
+	n := len(a) / 2 // channels
+	count := a[0] + b[0]
+	for c := 1; c <= n; c++ {
+		d := b[c] - a[c]
+		a[c] += float64(d * (b[0] / count))
+		a[n+c] += b[n+c] + float64(float64(d*d)*(a[0]*b[0]/count))
+	}
+	a[0] = count
+}
 
 // Backward computes, with x̂ the normalized input and mean the mean over the batch,
 //
@@ -170,18 +219,20 @@ func (o *batchNormTrain) back(t *Tape, dy []float32, sums *normSums) {
 	if !x.needsGrad {
 		return
 	}
+	if t.Parts != nil {
+		sums.merge(t)
+	}
 	n := len(o.mean)
 	a, b, c, mean := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
-	count := sh.Frames() * sh.Pixels()
 	for i := range sh.C {
 		w := float64(o.state.Weight.data[i]) * o.inv[i]
 		a[i] = float32(w)
-		b[i] = float32(sums.sum[i] / float64(count))
-		c[i] = float32(-w * o.inv[i] * sums.dot[i] / float64(count))
+		b[i] = float32(sums.sum[i] / o.count)
+		c[i] = float32(-w * o.inv[i] * sums.dot[i] / o.count)
 		mean[i] = float32(o.mean[i])
 	}
 	s := t.OpenGradOver(x, o.y, sh.Steps)
-	kernel.NormBackward(s.Data, dy, t.Floats(x), a, b, c, mean, sh.Blocks(), count, s.Add, t.Threads)
+	kernel.NormBackward(s.Data, dy, t.Floats(x), a, b, c, mean, sh.Blocks(), sh.Frames()*sh.Pixels(), s.Add, t.Threads)
 	t.CloseGrad(s)
 }
 
@@ -189,6 +240,22 @@ func (o *batchNormTrain) back(t *Tape, dy []float32, sums *normSums) {
 type normSums struct{ sum, dot []float64 }
 
 func newNormSums(n int) *normSums { return &normSums{make([]float64, n), make([]float64, n)} }
+
+// merge replaces the sums by those of all parts of the batch.
+func (s *normSums) merge(t *Tape) {
+	v := slices.Concat(s.sum, s.dot)
+	err := t.Parts.Merge(t, v, func(a, b []float64) {
+		for i, x := range b {
+			a[i] += x
+		}
+	})
+	if err != nil {
+		t.Fail(err)
+		return
+	}
+	copy(s.sum, v)
+	copy(s.dot, v[len(s.sum):])
+}
 
 // reduce computes the sums of dy, a gradient of all steps.
 func (s *BatchNormState) reduce(t *Tape, dy []float32, x *Value, mean, inv []float64) *normSums {

@@ -2,7 +2,6 @@ package autograd
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -147,7 +146,7 @@ func (o *conv2D) backWeights(t *Tape, dy []float32, steps int) {
 	if steps < x.shape.Steps {
 		in = weightGradInput{dense: t.sumSteps(x)}
 	}
-	if t.FusedUpdate != nil && !o.w.hasGrad && t.lastUse(o.w) && t.FusedUpdate.Handles(o.w) {
+	if t.FusedUpdate != nil && !o.w.hasGrad && !t.usesLater(o.w) && t.FusedUpdate.Handles(o.w) {
 		in.update(t, o.w, dy, geom)
 	} else {
 		dw, add := o.w.OpenGrad()
@@ -174,14 +173,6 @@ func (in weightGradInput) run(t *Tape, dw, dy []float32, geom kernel.Conv, add b
 	} else {
 		kernel.ConvWeightGradDense(dw, in.dense, dy, geom, add, t.Threads)
 	}
-}
-
-// lastUse reports whether no operation that is still to go back through reads the weights w.
-func (t *Tape) lastUse(w *Param) bool {
-	return !slices.ContainsFunc(t.ops, func(e entry) bool {
-		op, ok := e.op.(interface{ UsesParam(*Param) bool })
-		return ok && op.UsesParam(w)
-	})
 }
 
 // update passes the gradient to FusedUpdate in parts that stay in cache. A part holds whole

@@ -116,6 +116,19 @@ func (p *Param) Grad() []float32 {
 // to it.
 func (p *Param) ClearGrad() { p.hasGrad = false }
 
+// SwapGrad makes g the memory of the gradient, and returns the memory it had. has says
+// whether g holds a gradient, and had whether the returned memory does. Without a gradient, g
+// may be nil. A caller that sums up gradients in an order of its own uses it. SwapGrad panics
+// if g is neither nil nor as long as Data.
+func (p *Param) SwapGrad(g []float32, has bool) (old []float32, had bool) {
+	if len(g) != len(p.data) && (g != nil || has) {
+		panic(fmt.Sprintf("autograd: SwapGrad: %d values for %s, expected %d", len(g), p.Name, len(p.data)))
+	}
+	old, had = p.grad, p.hasGrad
+	p.grad, p.hasGrad = g, has
+	return old, had
+}
+
 // OpenGrad returns the memory of the gradient, in the layout of Data, and whether the
 // caller must add to it instead of overwriting it. It is for the Backward of an [Op].
 func (p *Param) OpenGrad() (g []float32, add bool) {

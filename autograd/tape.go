@@ -2,6 +2,7 @@ package autograd
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
@@ -18,6 +19,8 @@ type Tape struct {
 	Threads int
 	// FusedUpdate, if not nil, receives the gradients of the weights that it handles.
 	FusedUpdate FusedUpdate
+	// Parts, if not nil, joins this tape with those of the other parts of a batch.
+	Parts Parts
 	// Layer is the name of the layer that runs. Panics and errors name it. Reset clears it.
 	Layer string
 
@@ -57,6 +60,19 @@ type FusedUpdate interface {
 	// pass calls it once for each part of p, after the pass has read p for the last time.
 	// grad is valid only during the call.
 	Update(p *Param, at int, grad []float32)
+}
+
+// Parts joins the tapes of a batch that runs in parts, each part on a tape of its own. Batch
+// norm then normalizes by the statistics of the whole batch. All other operations see their
+// part alone.
+type Parts interface {
+	// First reports whether this tape updates the running statistics of batch norm. Of the
+	// tapes that share parameters, one does.
+	First() bool
+	// Merge replaces v by what merge makes of the v of all parts, in a fixed order. It returns
+	// once every part has called it. merge(a, b) merges b into a. After an error, v is
+	// arbitrary, and the pass fails.
+	Merge(t *Tape, v []float64, merge func(a, b []float64)) error
 }
 
 // Peak returns the largest amount of memory, in bytes, that the values and gradients of
@@ -190,6 +206,21 @@ func (t *Tape) begin(op string, y *Value) bool {
 		panic(fmt.Sprintf("autograd: %s: a backward pass has used up this tape's operations: expected Reset and a forward pass before another", op))
 	}
 	return y.needsGrad
+}
+
+// Uses reports whether an operation whose Backward runs, or is still to run, reads p or
+// computes its gradient. It knows the operations that have a method UsesParam, see [Op].
+func (t *Tape) Uses(p *Param) bool {
+	op, ok := t.back.op.(interface{ UsesParam(*Param) bool })
+	return ok && op.UsesParam(p) || t.usesLater(p)
+}
+
+// usesLater is Uses without the operation whose Backward runs.
+func (t *Tape) usesLater(p *Param) bool {
+	return slices.ContainsFunc(t.ops, func(e entry) bool {
+		op, ok := e.op.(interface{ UsesParam(*Param) bool })
+		return ok && op.UsesParam(p)
+	})
 }
 
 // TakeNonFinite reports whether NaN or an infinite value has occurred since its last call

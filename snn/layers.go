@@ -149,9 +149,10 @@ func (l *BatchNorm) Init(rng.Key) {
 }
 
 // Forward implements [Layer]. In training, it fails if the batch has one value a channel.
-// The variance of one value is zero, so the output would not depend on the input.
+// The variance of one value is zero, so the output would not depend on the input. A pass over
+// a part of a batch leaves the check to its caller.
 func (l *BatchNorm) Forward(p *Pass, x *autograd.Value) *autograd.Value {
-	if sh := x.Shape(); p.Train && sh.Frames()*sh.Pixels() == 1 {
+	if sh := x.Shape(); p.Train && p.Parts == nil && sh.Frames()*sh.Pixels() == 1 {
 		p.Fail(fmt.Errorf("layer %s: batch norm in training has one value a channel (one image of one pixel, the same at every step): expected more images in the batch", l.name))
 		return autograd.BatchNormEval(p.Tape, x, &l.BatchNormState)
 	}

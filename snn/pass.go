@@ -25,6 +25,9 @@ type Pass struct {
 	// FusedUpdate, if not nil, may receive the gradients of weights in parts, in place of
 	// Param.Grad. See [autograd.FusedUpdate].
 	FusedUpdate autograd.FusedUpdate
+	// Parts, if not nil, joins this pass with those over the other parts of a batch, so that
+	// batch norm in training normalizes by the whole batch. See [autograd.Parts].
+	Parts autograd.Parts
 	// Keys holds a key for each image, [N]. The random numbers of image n (Poisson spikes
 	// and dropout masks) come from Keys[n] alone. Nil stands for fixed keys, which differ
 	// from image to image.

@@ -243,6 +243,7 @@ func (m *Model) run(p Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) 
 // runOn is run on p.Tape.
 func (m *Model) runOn(p *Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) ([]float32, error)) (grad tensor.NCHW, err error) {
 	p.Tape.Params, p.Tape.Threads, p.Tape.FusedUpdate = wrt&OfParams != 0, p.Threads, p.FusedUpdate
+	p.Tape.Parts = p.Parts
 	var in *autograd.Value
 	if x.Steps > 1 && m.takesSpikes(x) {
 		in = p.Tape.LeafSpikes(x, wrt&OfImages != 0)

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -19,7 +20,7 @@ import (
 // The same holds if an image cannot be read, or if a parameter or a logit
 // is not a finite number.
 func Accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int) (float64, error) {
-	a, err := accuracy(ctx, model, set, batch, nil, rng.Key{})
+	a, err := accuracy(ctx, model, set, batch, nil, rng.Key{}, alone{})
 	if err != nil {
 		return 0, fmt.Errorf("train: %w", err)
 	}
@@ -27,8 +28,25 @@ func Accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int)
 }
 
 // accuracy is Accuracy on the images of an adversary, with random numbers from key, or on
-// those of the set if it is nil.
-func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int, adversary snn.Adversary, key rng.Key) (float64, error) {
+// those of the set if it is nil. The ranks share the batches.
+func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int, adversary snn.Adversary, key rng.Key, ranks Ranks) (float64, error) {
+	correct, err := countCorrect(ctx, model, set, batch, adversary, key, ranks)
+	all, shared := ranks.Share(binary.LittleEndian.AppendUint64(nil, uint64(correct)), err)
+	switch {
+	case err != nil:
+		return 0, err
+	case shared != nil:
+		return 0, shared
+	}
+	correct = 0
+	for _, text := range all {
+		correct += int(binary.LittleEndian.Uint64(text))
+	}
+	return float64(correct) / float64(set.Shape().N), nil
+}
+
+// countCorrect returns the number of images of this rank that the model classifies as labelled.
+func countCorrect(ctx context.Context, model *snn.Model, set snn.Dataset, batch int, adversary snn.Adversary, key rng.Key, ranks Ranks) (correct int, err error) {
 	if err := model.ValidateDataset(set); err != nil {
 		return 0, err
 	}
@@ -41,12 +59,16 @@ func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int,
 	if err != nil {
 		return 0, fmt.Errorf("accuracy: %w", err)
 	}
-	var correct int
+	number := 0 // of the batch
 	keys := make([]rng.Key, 0, batch)
 	classes := model.Classes()
 	for b, err := range loader.Epoch(ctx, 0) {
 		if err != nil {
 			return 0, fmt.Errorf("accuracy: %w", err)
+		}
+		number++
+		if (number-1)%ranks.Size() != ranks.Rank() {
+			continue
 		}
 		x := b.X
 		if adversary != nil {
@@ -68,7 +90,7 @@ func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int,
 			}
 		}
 	}
-	return float64(correct) / float64(set.Shape().N), nil
+	return correct, nil
 }
 
 // argmax returns the index of the first of the largest values.

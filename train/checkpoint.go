@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -37,7 +38,8 @@ type checkpoint struct {
 // The checkpoint is a safetensors file with the state of the model and of the optimizer,
 // the metrics, and what identifies the training. Save may be called between any two steps:
 // after an epoch, after an error, or from Config.Progress. [Trainer.SaveEvery] makes Epochs
-// call it. The error names the file.
+// call it. The error names the file. With Config.Ranks, all ranks call Save, in a folder that
+// they share, and rank 0 writes. The file does not depend on the number of ranks.
 func (t *Trainer) Save(path string) error {
 	if err := t.save(path); err != nil {
 		return fmt.Errorf("train: save %s: %w", path, err)
@@ -67,8 +69,19 @@ type autosave struct {
 func (t *Trainer) autosave(now bool) error {
 	position := t.updater.Steps + len(t.history)
 	s := &t.saving
-	if s.path == "" || t.changing || position <= s.at || !now && time.Since(s.last) < s.interval {
+	if s.path == "" || t.changing || position <= s.at {
 		return nil
+	}
+	if !now {
+		due, err := t.ofFirst(func() ([]byte, error) {
+			if time.Since(s.last) < s.interval {
+				return nil, nil
+			}
+			return []byte{1}, nil
+		})
+		if err != nil || len(due) == 0 {
+			return err
+		}
 	}
 	if err := t.Save(s.path); err != nil {
 		return err
@@ -88,22 +101,49 @@ func (t *Trainer) save(path string) error {
 	if err != nil {
 		return err
 	}
+	if t.split() {
+		if err := t.collect(t.updater.State()); err != nil {
+			return err
+		}
+	}
 	state := checkpoint{Steps: t.updater.Steps, History: t.history, Part: t.part, Origin: origin}
 	text, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, func(w io.Writer) error {
-		return paramfile.Write(w, t.tensors(), map[string]string{
-			progressKey: string(text), digestKey: t.digest(string(text)),
+	_, err = t.ofFirst(func() ([]byte, error) {
+		return nil, atomicfile.Write(path, func(w io.Writer) error {
+			return paramfile.Write(w, t.tensors(), map[string]string{
+				progressKey: string(text), digestKey: t.digest(string(text)),
+			})
 		})
 	})
+	if err != nil {
+		return err
+	}
+	return t.agree(t.seesFile(path))
+}
+
+// seesFile returns an error if this rank does not see a file that rank 0 has just written.
+// Network file systems may show it a little later.
+func (t *Trainer) seesFile(path string) error {
+	for wait := time.Millisecond; t.ranks.Rank() > 0; wait *= 2 {
+		_, err := os.Stat(path)
+		if err == nil {
+			break
+		}
+		if wait > 10*time.Second {
+			return fmt.Errorf("rank %d does not see the file that rank 0 has written, want a folder that all ranks share: %w", t.ranks.Rank(), err)
+		}
+		time.Sleep(wait)
+	}
+	return nil
 }
 
 // Resume restores the state in which the checkpoint was saved, within an epoch or between
 // two. The rest of the training gives the same bits as it would without the interruption. t
 // must be made like the trainer that saved the checkpoint: with the same layers, set, key
-// and configuration. Loader.Prefetch, NoRollback, Validation, Monitor, Recorders and Progress may differ.
+// and configuration. Loader.Prefetch, NoRollback, Ranks, MixedRanks, Validation, Monitor, Recorders and Progress may differ.
 // The values of the model's parameters do not matter.
 //
 // Config.Epochs may be larger than that of the checkpoint if the schedule gives the completed
@@ -120,7 +160,18 @@ func (t *Trainer) save(path string) error {
 // checkpoint or is corrupt. It also returns an error if something differs, and names that.
 // After an error, t is unchanged.
 func (t *Trainer) Resume(path string) error {
-	if err := t.resume(path); err != nil {
+	var before snapshot
+	if t.ranks.Size() > 1 {
+		before.take(t)
+	}
+	err := t.resume(path)
+	if shared := t.agree(err); shared != nil {
+		if err == nil { // this rank has resumed
+			before.restore(t)
+		}
+		err = shared
+	}
+	if err != nil {
 		return fmt.Errorf("train: resume %s: %w", path, err)
 	}
 	return nil

@@ -61,6 +61,25 @@ type Config struct {
 	// Validation and SaveBest use the average, and WithAverage hands it out. 0 makes none.
 	EMA float64
 
+	// MicroShards, a power of two, splits every batch into so many parts of about the same
+	// size. What is summed over the images of a batch is then summed over each part, as if it
+	// were alone, and then over the parts by a binary tree: gradients and the statistics of
+	// batch norm. The parts differ from 0, no parts, in how sums are rounded, and in one more
+	// thing: the penalty of a batch is the mean of those of its parts. The smallest batch has
+	// at least as many images.
+	MicroShards int
+	// Ranks connects this process to others that train the same network. Each rank computes
+	// some micro-shards of every batch, and the results are the same bits at any number of
+	// ranks. The number of ranks must divide MicroShards. Nil is one process alone.
+	//
+	// All ranks have the same model, set, key and configuration, and make the same calls of
+	// New, Epochs, Save and Resume. They get the same results and, if one fails, an error.
+	// Rank 0 writes files and measures the Monitor.
+	Ranks Ranks
+	// MixedRanks allows ranks whose executables or kernel levels differ, so that the results
+	// may depend on which rank computes what.
+	MixedRanks bool
+
 	// NoRollback leaves out the copy of the model's and the optimizer's state that a trainer
 	// keeps while it trains: as much memory as these take. Without the copy, a step that fails
 	// after it has begun to change the model leaves the trainer in a state that cannot be used

@@ -67,6 +67,12 @@
 // example, measures the spectral norm of every layer. Checkpoints keep all metrics, and Metrics
 // marshal to JSON. Config.Recorders write them to files: [CSV], and [TensorBoard].
 //
+// # Several processes
+//
+// Config.MicroShards splits batches into parts, and Config.Ranks shares the parts out to several
+// processes. Package mpi connects them. The weights, the metrics and the checkpoint are the
+// same bits at any number of processes. docs/scaling.md says how to run them.
+//
 // # Repeating and resuming
 //
 // All random numbers come from the key given to [New]: each use has its own key, derived by

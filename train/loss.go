@@ -118,8 +118,8 @@ func lossName(l Loss) string {
 }
 
 // compute calls the loss and checks what it returns. The gradients are those of the mean
-// loss of the batch.
-func compute(l Loss, losses []float64, o BatchOutput) (grad, clean []float32, err error) {
+// loss of a batch of the given number of images.
+func compute(l Loss, losses []float64, o BatchOutput, images int) (grad, clean []float32, err error) {
 	grad, clean = l.Compute(losses, o)
 	for n, v := range losses {
 		if !finite(v) {
@@ -130,7 +130,7 @@ func compute(l Loss, losses []float64, o BatchOutput) (grad, clean []float32, er
 		return nil, nil, fmt.Errorf("loss %s: gradient: %w", lossName(l), err)
 	}
 	if clean == nil {
-		return mean(grad, o.N), nil, nil
+		return divided(grad, images), nil, nil
 	}
 	if !l.NeedsClean() {
 		return nil, nil, fmt.Errorf("loss %s: it returns a gradient of the clean output, want nil if NeedsClean is false", lossName(l))
@@ -138,11 +138,11 @@ func compute(l Loss, losses []float64, o BatchOutput) (grad, clean []float32, er
 	if err := checkGradient(clean, o.Clean); err != nil {
 		return nil, nil, fmt.Errorf("loss %s: gradient of the clean output: %w", lossName(l), err)
 	}
-	return mean(grad, o.N), mean(clean, o.N), nil
+	return divided(grad, images), divided(clean, images), nil
 }
 
-// mean returns the gradient of a sum over n images, divided by n. The loss keeps its memory.
-func mean(grad []float32, n int) []float32 {
+// divided returns the gradient of a sum, divided by n. The loss keeps its memory.
+func divided(grad []float32, n int) []float32 {
 	scaled := make([]float32, len(grad))
 	for i, g := range grad {
 		scaled[i] = g / float32(n)

@@ -274,14 +274,14 @@ func (p MPPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 
 // keepClean returns what a pass over the clean images calls for its layers of neurons: it copies
 // the currents of the layers whose penalties need them.
-func (s *Step) keepClean() func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
-	s.clean = nil
+func (s *Step) keepClean(in *part) func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
+	in.clean = nil
 	for _, p := range s.t.cfg.Penalties {
 		if needsClean(p) {
-			s.clean = map[string]*tensor.Dense{}
+			in.clean = map[string]*tensor.Dense{}
 		}
 	}
-	if s.clean == nil {
+	if in.clean == nil {
 		return nil
 	}
 	return func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
@@ -291,7 +291,7 @@ func (s *Step) keepClean() func(p *snn.Pass, n snn.Neuron, currents, output *aut
 			}
 			a := &Activity{tape: p.Tape, currents: currents}
 			x := a.Currents()
-			s.clean[n.Name()] = &tensor.Dense{Shape: x.Shape, Data: slices.Clone(x.Data)}
+			in.clean[n.Name()] = &tensor.Dense{Shape: x.Shape, Data: slices.Clone(x.Data)}
 			for _, d := range a.scratch {
 				p.Tape.FreeScratch(d.Data)
 			}

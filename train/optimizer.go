@@ -130,9 +130,11 @@ type Updater struct {
 	Steps int
 
 	optimizer Optimizer
-	params    []*autograd.Param
-	state     []*autograd.Param // [params][slots]
-	slots     [][]float32       // of one parameter
+	// elementwise says that parts of a parameter can be updated on their own.
+	elementwise bool
+	params      []*autograd.Param
+	state       []*autograd.Param // [params][slots]
+	slots       [][]float32       // of one parameter
 
 	lr      float64 // learning rate of the update under way
 	threads int
@@ -157,13 +159,12 @@ func NewUpdater(o Optimizer, params []*autograd.Param) (*Updater, error) {
 		}
 	}
 	u := &Updater{optimizer: o, params: params, slots: make([][]float32, len(names)), large: map[*autograd.Param]int{}}
-	elementwise := false // by its type, since a method would be inherited by what embeds it
-	switch o.(type) {
+	switch o.(type) { // its type, since a method would be inherited by what embeds it
 	case SGD, Adam:
-		elementwise = true
+		u.elementwise = true
 	}
 	for i, p := range params {
-		if elementwise && len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
+		if u.elementwise && len(p.Shape) > 1 && p.Len() >= large && !slices.Contains(params[:i], p) && !slices.Contains(params[i+1:], p) {
 			u.large[p] = i
 		}
 		for _, name := range names {
@@ -192,11 +193,16 @@ func (s fusedUpdate) Handles(p *autograd.Param) bool { _, ok := s.large[p]; retu
 
 // Update implements [autograd.FusedUpdate].
 func (s fusedUpdate) Update(p *autograd.Param, at int, grad []float32) {
-	i := s.large[p]
-	for k := range s.slots {
-		s.slots[k] = s.state[i*len(s.slots)+k].MutableData()[at:][:len(grad)]
+	s.updatePart(s.large[p], at, grad, s.lr, s.threads)
+}
+
+// updatePart updates the values of parameter i from number at on, by their gradient. Step must
+// follow, without a gradient of the parameter. The optimizer is elementwise.
+func (u *Updater) updatePart(i, at int, grad []float32, lr float64, threads int) {
+	for k := range u.slots {
+		u.slots[k] = u.state[i*len(u.slots)+k].MutableData()[at:][:len(grad)]
 	}
-	s.optimizer.Update(p.MutableData()[at:][:len(grad)], grad, s.slots, s.lr, s.Steps+1, s.threads)
+	u.optimizer.Update(u.params[i].MutableData()[at:][:len(grad)], grad, u.slots, lr, u.Steps+1, threads)
 }
 
 // Step updates every parameter that has a gradient, with the learning rate lr. It uses at

@@ -51,7 +51,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	cfg := t.cfg
 	// Results do not depend on these.
 	cfg.Progress, cfg.Monitor, cfg.Recorders, cfg.Validation, cfg.Loader.Prefetch = nil, nil, nil, nil, 0
-	cfg.NoRollback = false
+	cfg.NoRollback, cfg.Ranks, cfg.MixedRanks = false, nil, false
 	for v, i := reflect.ValueOf(cfg), 0; i < v.NumField(); i++ {
 		add("Config."+v.Type().Field(i).Name, "%s", describe(v.Field(i)))
 	}

@@ -234,27 +234,27 @@ func validatePenalties(ps []Penalty, loss Loss, m *snn.Model) error {
 	return nil
 }
 
-// penalize adds the penalties of a layer to the gradients of its values, and returns their
-// sum.
-func (s *Step) penalize(pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
-	ps := s.t.cfg.Penalties
+// penalize adds the penalties of a layer to the gradients of its values, times the share of the
+// batch that the part is. It returns the sum of the penalties.
+func (s *Step) penalize(of *part, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
+	ps, share := s.t.cfg.Penalties, float64(of.hi-of.lo)/float64(s.images)
 	for _, p := range ps {
-		if of := p.Of(); of != "" && of != n.Name() {
+		if layer := p.Of(); layer != "" && layer != n.Name() {
 			continue
 		}
 		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, Spikes: output.Spikes(), Progress: s.progress()}
 		if needsClean(p) {
-			a.Clean = s.clean[n.Name()]
+			a.Clean = of.clean[n.Name()]
 		}
 		c, err := p.Penalize(a)
 		if err == nil && !finite(c.Value) {
 			err = fmt.Errorf("its value is %v, want a finite number", c.Value)
 		}
 		if err == nil {
-			err = a.add("currents", currents, c.Currents)
+			err = a.add("currents", currents, c.Currents, share)
 		}
 		if err == nil {
-			err = a.add("spikes", output, c.Spikes)
+			err = a.add("spikes", output, c.Spikes, share)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("penalty %T of layer %s: %w", p, n.Name(), err)
@@ -267,8 +267,8 @@ func (s *Step) penalize(pass *snn.Pass, n snn.Neuron, currents, output *autograd
 	return sum, nil
 }
 
-// add adds g to the gradient of v.
-func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense) error {
+// add adds share·g to the gradient of v.
+func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense, share float64) error {
 	if g == nil {
 		return nil
 	}
@@ -280,6 +280,11 @@ func (a *Activity) add(of string, v *autograd.Value, g *tensor.Dense) error {
 	}
 	if !kernel.Finite(g.Data, a.tape.Threads) {
 		return fmt.Errorf("its gradient of the %s has a value that is not a finite number", of)
+	}
+	if share != 1 {
+		whole := g
+		g = a.NewGrad(g.Shape)
+		kernel.AXPY(g.Data, float32(share), whole.Data, false, a.Threads())
 	}
 	a.tape.AddGrad(v, g.Data, g.Steps)
 	return nil

@@ -41,7 +41,8 @@ func (OneUpdate) Step(_ context.Context, s *Step) error {
 }
 
 // Step is a step of a training: a batch, and the tools of the trainer for a [Recipe]. It is
-// valid during the call of Recipe.Step.
+// valid during the call of Recipe.Step. With Config.Ranks, it holds the images of this rank,
+// and a gradient is that of the whole batch all the same.
 type Step struct {
 	X      tensor.NCHW // the images, perturbed by the adversary if there is one
 	Clean  tensor.NCHW // the images before the adversary
@@ -51,12 +52,12 @@ type Step struct {
 
 	t       *Trainer
 	lr      float64
+	images  int     // of the batch, on all ranks
 	ready   bool    // there is a gradient that Apply can use
 	pass    tally   // of the last gradient
 	loss    float64 // mean loss of the last gradient, penalties included
 	losses  float64 // sum of those of the updates
 	updates int
-	clean   map[string]*tensor.Dense // the currents of layers in the pass over the clean images
 }
 
 // StepPass holds the settings of one pass of a [Step].
@@ -80,7 +81,7 @@ func (s *Step) Gradient(p StepPass) (tensor.NCHW, error) { return s.gradient(p, 
 // Update is Gradient followed by Apply. It is the faster way, because it updates large
 // weights while it computes their gradients.
 func (s *Step) Update(p StepPass) (tensor.NCHW, error) {
-	images, err := s.gradient(p, s.t.cfg.ClipNorm == 0)
+	images, err := s.gradient(p, s.t.cfg.ClipNorm == 0 && (s.t.cfg.MicroShards == 0 || s.t.updater.elementwise))
 	if err != nil {
 		return images, err
 	}
@@ -102,7 +103,9 @@ func (s *Step) Apply() error {
 	if err := clip(t.updater.params, t.cfg.ClipNorm, t.model.Threads); err != nil {
 		return err
 	}
-	t.updater.Step(s.lr, t.model.Threads)
+	if err := t.update(s.lr); err != nil {
+		return err
+	}
 	if err := t.project(t.key.Derive("regularizer", n)); err != nil {
 		return err
 	}
@@ -128,6 +131,11 @@ func (sum *tally) add(p tally, losses []float64) {
 		sum.Loss += l
 	}
 	sum.Loss += p.Penalty
+	sum.count(p)
+}
+
+// count adds the numbers of p that a forward pass knows.
+func (sum *tally) count(p tally) {
 	sum.Penalty += p.Penalty
 	sum.Seen += p.Seen
 	sum.Correct += p.Correct
@@ -135,9 +143,8 @@ func (sum *tally) add(p tally, losses []float64) {
 	sum.Chances += p.Chances
 }
 
-// gradient is Gradient. If fused is set, large weights may be updated at once; see
-// Updater.FusedUpdate. Apply must then follow. A loss of two passes updates none, since the
-// second backward pass reads them.
+// gradient is Gradient. If fused is set, weights may be updated at once, and Apply must
+// follow. A loss of two passes updates none, since the second backward pass reads them.
 func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) {
 	t := s.t
 	if p.X.N != s.X.N {
@@ -148,36 +155,77 @@ func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) 
 	for _, p := range t.updater.params {
 		p.ClearGrad()
 	}
-	s.pass, s.loss, s.ready = tally{Seen: p.X.N}, 0, false
-	pass := snn.Pass{Train: true, Steps: p.Steps, Gradient: t.cfg.Gradient}
-	if pass.Steps == 0 {
-		pass.Steps = t.model.Steps
-	}
+	s.ready = false
 	draws := t.key.Derive("epoch", uint64(s.Epoch))
 	if p.Draw > 0 {
 		draws = draws.Derive("period", uint64(p.Draw))
 	}
-	if !t.cfg.Loss.NeedsClean() {
-		images, _, err = s.perturbedPass(pass, draws, p, snn.Output{}, fused)
-	} else {
-		clean := pass
-		clean.Keys = imageKeys(nil, draws.Derive("clean", 0), s.IDs)
-		clean.OnNeurons = s.keepClean()
-		_, err = t.model.Differentiate(clean, s.Clean, snn.OfParams, func(o snn.Output) (grad []float32, err error) {
-			images, grad, err = s.perturbedPass(pass, draws, p, o, false)
-			return grad, err
-		})
+	t.keys = imageKeys(t.keys[:0], draws, s.IDs)
+	if t.cfg.MicroShards > 0 {
+		images, err = s.microGradient(p, draws, fused)
+		s.ready = err == nil
+		return images, err
 	}
+	whole := &part{hi: p.X.N}
+	if fused && !t.cfg.Loss.NeedsClean() {
+		whole.fused = t.updater.FusedUpdate(s.lr, t.model.Threads)
+	}
+	images, err = s.run(p, draws, whole)
+	s.pass, s.loss = whole.sum, whole.penalty+mean(t.losses)
 	s.ready = err == nil
 	return images, err
 }
 
-// perturbedPass makes the pass over the images of p. It returns their gradient, and the
-// gradient of the loss with respect to the output for the clean images.
-func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean snn.Output, fused bool) (images tensor.NCHW, clean []float32, err error) {
-	t, sum := s.t, &s.pass
-	t.keys = imageKeys(t.keys[:0], draws, s.IDs)
-	pass.Keys = t.keys
+// mean returns the mean of the losses of the images of a batch.
+func mean(losses []float64) (m float64) {
+	for _, l := range losses {
+		m += l
+	}
+	return m / float64(len(losses))
+}
+
+// part is the part of a batch that a pass is made over: all of it, or a micro-shard.
+type part struct {
+	lo, hi  int                  // the images of Step.X from lo to hi − 1
+	fused   autograd.FusedUpdate // or nil
+	join    autograd.Parts       // the other parts, or nil for none
+	forward func() error         // if not nil, called between the forward and the backward pass
+
+	sum     tally                    // of the pass
+	penalty float64                  // sum of the penalties of the part
+	clean   map[string]*tensor.Dense // the currents of layers in the pass over the clean images
+}
+
+// run makes the pass over a part of the images of p, or the two passes of a loss that needs
+// the clean output. It returns the gradient of the images if p asks for it.
+func (s *Step) run(p StepPass, draws rng.Key, of *part) (images tensor.NCHW, err error) {
+	t := s.t
+	pass := snn.Pass{Train: true, Steps: p.Steps, Gradient: t.cfg.Gradient, Parts: of.join}
+	if pass.Steps == 0 {
+		pass.Steps = t.model.Steps
+	}
+	if !t.cfg.Loss.NeedsClean() {
+		images, _, err = s.perturbedPass(pass, p, of, snn.Output{})
+		return images, err
+	}
+	clean := pass
+	clean.Keys = imageKeys(nil, draws.Derive("clean", 0), s.IDs[of.lo:of.hi])
+	clean.OnNeurons = s.keepClean(of)
+	_, err = t.model.Differentiate(clean, s.Clean.Slice(of.lo, of.hi), snn.OfParams, func(o snn.Output) (grad []float32, err error) {
+		images, grad, err = s.perturbedPass(pass, p, of, o)
+		return grad, err
+	})
+	return images, err
+}
+
+// perturbedPass makes the pass over a part of the images of p. It returns their gradient, and
+// the gradient of the loss with respect to the output for the clean images.
+func (s *Step) perturbedPass(pass snn.Pass, p StepPass, of *part, ofClean snn.Output) (images tensor.NCHW, clean []float32, err error) {
+	t, sum := s.t, &of.sum
+	labels, losses := s.Labels[of.lo:of.hi], t.losses[of.lo:of.hi]
+	sum.Seen = len(labels)
+	pass.Keys = t.keys[of.lo:of.hi]
+	pass.FusedUpdate = of.fused
 	pass.OnSpikes = func(_ string, spikes *tensor.Spikes) {
 		sum.Spikes += int64(spikes.Count())
 		sum.Chances += int64(spikes.Neurons()) * int64(spikes.Frames())
@@ -187,22 +235,19 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 	if len(t.cfg.Penalties) > 0 {
 		pass.OnNeurons = func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
 			fired[n.Name()] = true
-			v, err := s.penalize(p, n, currents, output)
+			v, err := s.penalize(of, p, n, currents, output)
 			if err != nil && penaltyErr == nil {
 				penaltyErr = err
 			}
-			s.loss += v
-			sum.Penalty += float64(v * float64(len(s.IDs)))
+			of.penalty += v
+			sum.Penalty += float64(v * float64(len(labels)))
 		}
-	}
-	if fused {
-		pass.FusedUpdate = t.updater.FusedUpdate(s.lr, t.model.Threads)
 	}
 	wrt := snn.OfParams
 	if p.Images {
 		wrt |= snn.OfImages
 	}
-	images, err = t.model.Differentiate(pass, p.X, wrt, func(o snn.Output) (grad []float32, err error) {
+	images, err = t.model.Differentiate(pass, p.X.Slice(of.lo, of.hi), wrt, func(o snn.Output) (grad []float32, err error) {
 		for _, p := range t.cfg.Penalties {
 			if of := p.Of(); penaltyErr == nil && (len(fired) == 0 || of != "" && !fired[of]) {
 				penaltyErr = fmt.Errorf("penalty %T of layer %q: the layer did not fire in this pass, want one whose Forward calls snn.Fire", p, of)
@@ -211,17 +256,15 @@ func (s *Step) perturbedPass(pass snn.Pass, draws rng.Key, p StepPass, ofClean s
 		if penaltyErr != nil {
 			return nil, penaltyErr
 		}
-		for i, y := range s.Labels { // before the loss, which may compute in the memory of the output
+		for i, y := range labels { // before the loss, which may compute in the memory of the output
 			if argmax(o.Mean[i*o.Classes:][:o.Classes]) == y {
 				sum.Correct++
 			}
 		}
-		grad, clean, err = compute(t.cfg.Loss, t.losses, BatchOutput{Output: o, Clean: ofClean, Labels: s.Labels})
-		mean := 0.0
-		for _, l := range t.losses {
-			mean += l
+		grad, clean, err = compute(t.cfg.Loss, losses, BatchOutput{Output: o, Clean: ofClean, Labels: labels}, s.images)
+		if err == nil && of.forward != nil {
+			err = of.forward()
 		}
-		s.loss += mean / float64(o.N)
 		return grad, err
 	})
 	return images, clean, err

@@ -149,12 +149,18 @@ func (b *TensorBoard) Record(history []Metrics) (err error) {
 	return nil
 }
 
-// record calls the recorders.
+// record calls the recorders, on rank 0.
 func (t *Trainer) record() error {
-	for _, r := range t.cfg.Recorders {
-		if err := r.Record(t.History()); err != nil {
-			return fmt.Errorf("train: recorder %T: %w", r, err)
-		}
+	if len(t.cfg.Recorders) == 0 {
+		return nil
 	}
-	return nil
+	_, err := t.ofFirst(func() ([]byte, error) {
+		for _, r := range t.cfg.Recorders {
+			if err := r.Record(t.History()); err != nil {
+				return nil, fmt.Errorf("train: recorder %T: %w", r, err)
+			}
+		}
+		return nil, nil
+	})
+	return err
 }

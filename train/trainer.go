@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -23,6 +24,7 @@ type Trainer struct {
 	cfg     Config
 	key     rng.Key
 	loader  *dataset.Loader
+	ranks   Ranks
 	state   []*autograd.Param // all that training changes, of the model and the optimizer
 	updater *Updater
 
@@ -39,6 +41,7 @@ type Trainer struct {
 	// Memory that a step reuses.
 	keys   []rng.Key // [N]
 	losses []float64 // [N]
+	sums   sums
 }
 
 // New returns a trainer of model on a data set, such as a *dataset.Set. All random numbers
@@ -49,7 +52,26 @@ type Trainer struct {
 // layer of neurons of the name that a penalty has. It also returns an error if a layer of
 // batch norm would see a single value per channel in some batch, since one value has no
 // variance.
+//
+// With Config.Ranks, all ranks call New. It returns an error on every rank if one fails or
+// trains something else.
 func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, error) {
+	t, err := newTrainer(model, set, cfg, key)
+	if cfg.Ranks != nil {
+		if t == nil {
+			t = &Trainer{ranks: cfg.Ranks}
+		}
+		if met := t.meet(err); err == nil {
+			err = met
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func newTrainer(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -68,6 +90,9 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 	if err := validateBatchNorm(model, set.Shape(), cfg); err != nil {
 		return nil, err
 	}
+	if err := cfg.validateRanks(set.Shape().N); err != nil {
+		return nil, err
+	}
 	loader, err := dataset.NewLoader(set, cfg.Loader, key.Derive("batches", 0))
 	if err != nil {
 		return nil, fmt.Errorf("train: Config.Loader: %w", err)
@@ -77,8 +102,12 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 		return nil, err
 	}
 	average := newAverage(cfg.EMA, model.State())
+	ranks := cfg.Ranks
+	if ranks == nil {
+		ranks = alone{}
+	}
 	return &Trainer{
-		model: model, set: set, cfg: cfg, key: key, loader: loader, updater: updater, average: average,
+		model: model, set: set, cfg: cfg, key: key, loader: loader, ranks: ranks, updater: updater, average: average,
 		state: slices.Concat(model.State(), updater.State(), average.mean),
 	}, nil
 }
@@ -194,7 +223,7 @@ func (t *Trainer) epoch(ctx context.Context) (_ Metrics, err error) {
 		if err == nil && (!finite(lr) || lr < 0) {
 			err = fmt.Errorf("schedule %T: the learning rate is %v, want a finite number of at least 0", t.cfg.Schedule, lr)
 		}
-		if err == nil {
+		if err = t.agree(err); err == nil {
 			loss, err = t.step(ctx, batch, lr)
 		}
 		tick()
@@ -244,49 +273,107 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 	if t.cfg.Monitor == nil {
 		return nil, nil
 	}
-	measured, err := t.cfg.Monitor.Measure(ctx, t.model, epochs)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("monitor: %w", err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(measured)) {
-		if v := measured[name]; !finite(v) {
-			return nil, fmt.Errorf("monitor: %s is %v, want a finite number", name, v)
+	var measured map[string]float64
+	text, err := t.ofFirst(func() (_ []byte, err error) {
+		measured, err = t.cfg.Monitor.Measure(ctx, t.model, epochs)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
+		if err != nil {
+			return nil, fmt.Errorf("monitor: %w", err)
+		}
+		for _, name := range slices.Sorted(maps.Keys(measured)) {
+			if v := measured[name]; !finite(v) {
+				return nil, fmt.Errorf("monitor: %s is %v, want a finite number", name, v)
+			}
+		}
+		return json.Marshal(measured)
+	})
+	if err != nil || t.ranks.Rank() == 0 {
+		return measured, err
 	}
-	return measured, nil
+	return measured, json.Unmarshal(text, &measured)
 }
 
 // step trains on one batch and returns its mean loss.
 func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float64, error) {
-	s := &Step{X: b.X, Clean: b.X, Labels: b.Y, IDs: b.ID, Epoch: len(t.history), t: t, lr: lr}
-	if t.cfg.Adversary != nil {
+	images := b.X.N // of all ranks
+	local := t.cfg.MicroShards / t.ranks.Size()
+	lo, hi := t.cfg.bound(t.ranks.Rank()*local, images), t.cfg.bound(t.ranks.Rank()*local+max(1, local), images)
+	b = dataset.Batch{X: b.X.Slice(lo, hi), Y: b.Y[lo:hi], ID: b.ID[lo:hi]}
+	s := &Step{X: b.X, Clean: b.X, Labels: b.Y, IDs: b.ID, Epoch: len(t.history), t: t, lr: lr, images: images}
+	perturb := func() error {
+		if t.cfg.Adversary == nil {
+			return nil
+		}
 		// The adversary gets copies, so that a careless one leaves Clean and the labels as they are.
 		x, err := t.cfg.Adversary.Perturb(ctx, t.model, b.X.Clone(), slices.Clone(b.Y), slices.Clone(b.ID), t.key.Derive("adversary", uint64(t.updater.Steps)))
 		if err != nil {
-			return 0, fmt.Errorf("adversary: %w", err)
+			return fmt.Errorf("adversary: %w", err)
 		}
 		if x.Shape() != b.X.Shape() {
-			return 0, fmt.Errorf("adversary: %v images for a batch of %v", x, b.X)
+			return fmt.Errorf("adversary: %v images for a batch of %v", x, b.X)
 		}
 		s.X = x
+		return nil
+	}
+	if err := t.agree(perturb()); err != nil {
+		return 0, err
 	}
 	t.changing = true
 	if t.updater.Steps == 0 {
 		t.average.begin()
 	}
-	if err := t.cfg.Recipe.Step(ctx, s); err != nil {
+	err := t.cfg.Recipe.Step(ctx, s)
+	if err == nil && s.updates == 0 {
+		err = fmt.Errorf("recipe %T: it made no update, want at least one", t.cfg.Recipe)
+	}
+	if err := t.agree(err); err != nil {
 		return 0, err
 	}
-	if s.updates == 0 {
-		return 0, fmt.Errorf("recipe %T: it made no update, want at least one", t.cfg.Recipe)
-	}
 	t.part.Steps++
-	t.part.Images += b.X.N
+	t.part.Images += images
 	t.changing = false
 	return s.losses / float64(s.updates), nil
+}
+
+// split reports whether each rank keeps the optimizer's state of its part of the parameters.
+func (t *Trainer) split() bool { return t.ranks.Size() > 1 && t.updater.elementwise }
+
+// update makes the update of the optimizer. If its state is split, each rank updates its part
+// of the parameters.
+func (t *Trainer) update(lr float64) error {
+	if t.split() {
+		rank := t.ranks.Rank()
+		var updated []*autograd.Param
+		for i, p := range t.updater.params {
+			if g := p.Grad(); g != nil {
+				c := t.sums.params[i].cuts
+				t.updater.updatePart(i, c[rank], g[c[rank]:c[rank+1]], lr, t.model.Threads)
+				p.ClearGrad()
+				updated = append(updated, p)
+			}
+		}
+		if err := t.collect(updated); err != nil {
+			return err
+		}
+	}
+	t.updater.Step(lr, t.model.Threads)
+	return nil
+}
+
+// collect makes parameters whole of which each rank has a part.
+func (t *Trainer) collect(ps []*autograd.Param) (err error) {
+	var transfers []Transfer
+	for i, p := range ps {
+		transfers = append(transfers, t.ranks.Collect(i, p.MutableData(), cuts(len(p.Data()), t.ranks.Size())))
+	}
+	for _, tr := range transfers {
+		if e := tr.Wait(); err == nil {
+			err = e
+		}
+	}
+	return t.agree(err)
 }
 
 // project applies the regularizer and the simplex projection.

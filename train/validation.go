@@ -60,18 +60,20 @@ func (t *Trainer) validation(ctx context.Context, epochs int) (*Scores, error) {
 	scores := &Scores{}
 	err := t.WithAverage(func() (err error) {
 		key := t.key.Derive("validation", 0)
-		if scores.Clean, err = accuracy(ctx, t.model, v.Set, v.BatchSize, nil, key); err != nil || v.Adversary == nil {
+		if scores.Clean, err = accuracy(ctx, t.model, v.Set, v.BatchSize, nil, key, t.ranks); err != nil || v.Adversary == nil {
 			return err
 		}
-		a, err := accuracy(ctx, t.model, v.Set, v.BatchSize, v.Adversary, key)
+		a, err := accuracy(ctx, t.model, v.Set, v.BatchSize, v.Adversary, key, t.ranks)
 		scores.Attacked = &a
 		return err
 	})
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		err = ctx.Err()
+	} else if err != nil {
+		err = fmt.Errorf("validation: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("validation: %w", err)
+	if err := t.agree(err); err != nil {
+		return nil, err
 	}
 	return scores, nil
 }
@@ -111,5 +113,8 @@ func (t *Trainer) saveBest(s *Scores) error {
 			return nil
 		}
 	}
-	return t.WithAverage(func() error { return t.model.Save(t.best) })
+	_, err := t.ofFirst(func() ([]byte, error) {
+		return nil, t.WithAverage(func() error { return t.model.Save(t.best) })
+	})
+	return err
 }

@@ -3,6 +3,8 @@ package paramfile
 import (
 	"cmp"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -41,6 +43,9 @@ func (f *File) parseSafetensors(r io.ReaderAt, size int64) error {
 	var header safetensors.Metadata
 	if err := header.UnmarshalJSON(text); err != nil {
 		return fmt.Errorf("header: %.200s", err.Error())
+	}
+	if !json.Valid(text) { // UnmarshalJSON reads one value, whatever follows
+		return errors.New("header: more text behind the JSON object")
 	}
 	infos := header.Tensors()
 	names := slices.SortedFunc(maps.Keys(infos), func(a, b string) int {

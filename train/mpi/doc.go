@@ -1,0 +1,33 @@
+// Package mpi trains on several processes, on one machine or on many, that mpirun or Slurm's
+// srun has started:
+//
+//	world, err := mpi.Init()
+//	if err != nil {
+//		return err
+//	}
+//	cfg.MicroShards, cfg.Ranks = 8, world
+//	err = run(cfg) // makes a train.Trainer, and trains
+//	return world.Close(err)
+//
+// [World] is a [github.com/org/snnrat/train.Ranks]. The results are the same bits at 1, 2, 4
+// and 8 ranks.
+//
+// # Building
+//
+// The package uses MPI by cgo, in programs that are built with the tag mpi. On Debian:
+//
+//	apt-get install libopenmpi-dev openmpi-bin   # or libmpich-dev mpich
+//	go build -tags mpi ./examples/cluster
+//	mpirun -np 4 ./cluster
+//
+// pkg-config finds MPI under the name mpi-c. Elsewhere, copy the file ompi-c.pc or mpich.pc of
+// the MPI to mpi-c.pc in a folder of PKG_CONFIG_PATH. After a change of MPI, build with -a, since
+// Go's cache does not notice it. Without the tag, Init returns an error, and
+// there is no cgo.
+//
+// # Failures
+//
+// Ranks exchange a sign of life every 3 seconds. After 20 seconds without one of some rank, all
+// operations of the other ranks return an error that names it and its host. mpirun and srun
+// notice sooner when a process has died, and end the others.
+package mpi
