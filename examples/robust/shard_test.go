@@ -207,11 +207,14 @@ func TestResumeWithOtherKernels(t *testing.T) {
 	require.NoError(t, kernel.SetLevel(level))
 	var old, made journal
 	require.NoError(t, runs.ReadRecord(filepath.Join(folder, "out", "run.json"), &old, 1<<24))
+	old.Networks[0].Results[0].Passes = -1
+	require.NoError(t, runs.WriteRecord(filepath.Join(folder, "out", "run.json"), old))
 	require.NoError(t, start(t, t.Context(), append(args, "-resume")...))
 	require.NoError(t, runs.ReadRecord(filepath.Join(folder, "out", "run.json"), &made, 1<<24))
 	assert.Contains(t, old.Kernels, "portable")
 	assert.NotContains(t, made.Kernels, "portable")
-	assert.Len(t, made.Networks[0].Results, 1)
+	require.Len(t, made.Networks[0].Results, 1)
+	assert.Positive(t, made.Networks[0].Results[0].Passes)
 }
 
 // The program says what a shard is, and where it is when it is stopped.
