@@ -52,6 +52,9 @@ type BatteryConfig struct {
 	// Unchecked leaves out the report's Checks, which take passes of their own around up to 64
 	// images. It is for series of evaluations of which one is checked.
 	Unchecked bool
+	// Shard chooses a part of the images, for evaluations on several machines. [Battery.Merge]
+	// makes one report of the reports of all shards. A shard has no Checks: Merge makes them.
+	Shard Shard
 	// Done holds results of an earlier run, of the same battery, configuration, network and
 	// data. Their images are not attacked again, and not kept.
 	Done []ImageResult
@@ -69,7 +72,7 @@ func DefaultBatteryConfig() BatteryConfig { return BatteryConfig{Key: rng.New(0)
 // drawsOfRandom is the number of draws for random networks.
 const drawsOfRandom = 10
 
-// Evaluate runs the battery around all images of data.
+// Evaluate runs the battery around all images of data, or those of cfg.Shard.
 //
 // If ctx is done, Evaluate returns ctx's error with the report of the images that are finished.
 // It is Partial, unless all of them are and only checks are missing. Every other error comes with
@@ -95,7 +98,7 @@ func (b Battery) Evaluate(ctx context.Context, m *snn.Model, data snn.Dataset, c
 		e.report = newBatteryReport(e, false, "")
 	}
 	e.report.finish()
-	if !cfg.Unchecked {
+	if !cfg.Unchecked && cfg.Shard.IsZero() {
 		e.check(ctx)
 	}
 	return e.report, ctx.Err()
@@ -142,6 +145,9 @@ func (e *batteryRun) prepare(ctx context.Context) error {
 		}
 	}
 	e.report = newBatteryReport(e, random, hex.EncodeToString(digest.Sum(nil)))
+	if e.report.Part, err = newPart(e.cfg.Shard, n, e.networks()); err != nil {
+		return err
+	}
 	return e.refuse()
 }
 
@@ -214,16 +220,20 @@ func (e *batteryRun) validate() error {
 	if err := e.model.ValidateDataset(e.data); err != nil {
 		return err
 	}
-	return e.validateDone()
+	if err := e.cfg.Shard.validate(e.data.Shape().N); err != nil {
+		return err
+	}
+	return e.validateDone(e.cfg.Shard.Range(e.data.Shape().N))
 }
 
-// validateDone returns an error if the results of an earlier run are not of this one.
-func (e *batteryRun) validateDone() error {
+// validateDone returns an error if the results of an earlier run are not of this one, and of images
+// lo to hi−1.
+func (e *batteryRun) validateDone(lo, hi int) error {
 	seen := map[int]bool{}
 	for _, r := range e.cfg.Done {
 		switch {
-		case r.Index < 0 || r.Index >= e.data.Shape().N || seen[r.Index]:
-			return fmt.Errorf("field Done: a result of image %d: expected one for each of some of the images 0 to %d", r.Index, e.data.Shape().N-1)
+		case r.Index < lo || r.Index >= hi || seen[r.Index]:
+			return fmt.Errorf("field Done: a result of image %d: expected one for each of some of the images %d to %d", r.Index, lo, hi-1)
 		case r.Label != e.data.Label(r.Index):
 			return fmt.Errorf("field Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
 		case r.BrokenBy < Misclassified || r.BrokenBy >= len(e.Attacks) || len(r.Trials) > len(e.Attacks):
@@ -285,7 +295,7 @@ func (e *batteryRun) run(ctx context.Context) error {
 		done[r.Index] = true
 	}
 	var images []int
-	for i := range e.data.Shape().N {
+	for i, hi := e.cfg.Shard.Range(e.data.Shape().N); i < hi; i++ {
 		if !done[i] {
 			images = append(images, i)
 		}

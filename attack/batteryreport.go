@@ -90,20 +90,24 @@ type BatteryReport struct {
 	Digest     string          `json:"digest"`  // SHA-256 of the images' values in hexadecimal digits
 	Key        string          `json:"key"`     // Config.Key in hexadecimal digits
 	Library    string          `json:"library"` // version of this library
+	// Part says which shard the report is of. Nil stands for the whole data set.
+	Part *Part `json:"part,omitempty"`
 
 	// Kept holds the images that BatteryConfig.Keep chose, and the best points around them as
 	// those of one attack.
 	Kept *Kept `json:"-"`
 
-	total int // images of the data
+	total int // images of the data, or of the shard
 }
 
 func newBatteryReport(e *batteryRun, random bool, digest string) *BatteryReport {
 	r := &BatteryReport{
 		Battery: e.Name, Norm: e.Threat.name(), Eps: e.Threat.Eps, Random: random, Draws: e.draws, Exhaustive: e.cfg.Exhaustive,
-		Digest: digest, Key: hex.EncodeToString(e.cfg.Key[:]), Library: version.String(), total: e.data.Shape().N,
+		Digest: digest, Key: hex.EncodeToString(e.cfg.Key[:]), Library: version.String(),
 		Results: slices.Clone(e.cfg.Done),
 	}
+	lo, hi := e.cfg.Shard.Range(e.data.Shape().N)
+	r.total = hi - lo
 	if r.ClassNames = e.model.ClassNames(); r.ClassNames == nil {
 		r.ClassNames = snn.InfoOf(e.data).ClassNames
 	}
@@ -191,7 +195,7 @@ func (r *BatteryReport) AccuracyAt(passes int) float64 {
 
 // Report returns the result as that of an evaluation with one attack, the whole battery, for
 // tables, per-class results, comparisons and pictures. Its slices are those of Results, in the
-// same order. The Digest of a Partial report is that of its own images.
+// same order. The Digest of a Partial report, or of that of a shard, is that of its own images.
 func (r *BatteryReport) Report() *Report {
 	settings := Settings{Kind: "battery"}
 	for _, a := range r.Attacks {
@@ -206,7 +210,7 @@ func (r *BatteryReport) Report() *Report {
 		Attacks: []Outcome{{Name: name, Norm: r.Norm, Eps: r.Eps, InWorstCase: true, Settings: &settings}},
 		Norm:    r.Norm, Eps: r.Eps, Key: r.Key, Library: r.Library,
 	}
-	if r.Partial { // of some images, which tell it from another part of the data
+	if r.Partial || r.Part != nil { // of some images, which tell it from another part of the data
 		digest := sha256.New()
 		fmt.Fprint(digest, r.Digest)
 		for _, i := range r.Results {

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -43,6 +44,9 @@ type Config struct {
 	// images, clean and under each attack, in its Kept. A kept image takes 4 bytes for each
 	// value and version.
 	Keep func(i int) bool
+	// Shard chooses a part of the images, for evaluations on several machines. [Merge] makes
+	// one report of the reports of all shards.
+	Shard Shard
 	// Progress, if not nil, is called after every attack on every batch, from the
 	// evaluation's goroutine.
 	Progress func(Progress)
@@ -59,8 +63,8 @@ type Progress struct {
 	Total  int    // Done at the end
 }
 
-// Evaluate runs each of the attacks on all images of data and classifies the clean and the
-// attacked images with m.
+// Evaluate runs each of the attacks on all images of data, or those of cfg.Shard, and classifies
+// the clean and the attacked images with m.
 //
 // Evaluate checks the images of every adversary. An image must be within the attack's
 // threat model, and within the evaluation's if the attack counts in the worst case. An
@@ -93,14 +97,27 @@ func EvaluateAll(ctx context.Context, models []*snn.Model, data snn.Dataset, att
 	reports := make([]*Report, len(models))
 	for i := range reports {
 		reports[i] = newReport(e, models[i])
-	}
-	total := n * (1 + len(attacks))
-	for lo := 0; lo < n && err == nil; lo += cfg.Batch {
-		hi := min(lo+cfg.Batch, n)
-		err = e.batch(ctx, lo, hi, total, reports)
-		if err != nil && !errors.Is(err, ctx.Err()) {
+		networks := []*snn.Model{models[i]}
+		if cfg.Source != nil {
+			networks = append(networks, cfg.Source)
+		}
+		for _, a := range attacks {
+			networks = append(networks, sourcesOf(a.Attack)...)
+		}
+		if reports[i].Part, err = newPart(cfg.Shard, n, networks); err != nil {
 			return nil, fmt.Errorf("attack: evaluate: %w", err)
 		}
+	}
+	first, end := cfg.Shard.Range(n)
+	err = e.skip(ctx, 0, first)
+	for lo := first; lo < end && err == nil; lo += cfg.Batch {
+		err = e.batch(ctx, lo, min(lo+cfg.Batch, end), reports)
+	}
+	if err == nil {
+		err = e.skip(ctx, end, n)
+	}
+	if err != nil && !errors.Is(err, ctx.Err()) {
+		return nil, fmt.Errorf("attack: evaluate: %w", err)
 	}
 	for _, r := range reports {
 		r.finish()
@@ -118,7 +135,7 @@ type evaluation struct {
 	attacks []Named
 	threats []Threat // of each attack
 	models  []*snn.Model
-	digest  hash.Hash // of the images of complete batches
+	digest  hash.Hash // of the images of complete batches, and of those of other shards
 }
 
 // check returns the number of images, or an error if the parts of the evaluation do not fit
@@ -149,7 +166,8 @@ func (e *evaluation) check() (n int, err error) {
 			return 0, fmt.Errorf("networks of %d and %d classes: expected the same number", classes, m.Classes())
 		}
 	}
-	return e.data.Shape().N, e.checkAttacks()
+	n = e.data.Shape().N
+	return n, cmp.Or(e.Shard.validate(n), e.checkAttacks())
 }
 
 // checkAttacks returns an error if attacks cannot be told apart or state no valid threat
@@ -196,8 +214,31 @@ func (e *evaluation) inWorstCase(t Threat) bool {
 	return t.Norm != nil && t.name() == e.Threat.name() && t.Eps <= e.Threat.Eps
 }
 
+// skip adds images lo to hi−1, which are those of other shards, to the digest.
+func (e *evaluation) skip(ctx context.Context, lo, hi int) error {
+	for ; lo < hi; lo += e.Batch {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		shape := e.data.Shape()
+		shape.N = min(e.Batch, hi-lo)
+		x := tensor.NewFrames(shape)
+		indices := make([]int, x.N)
+		for i := range indices {
+			indices[i] = lo + i
+		}
+		if err := e.data.Fill(x, indices); err != nil {
+			return fmt.Errorf("images %d to %d: %w", lo, lo+x.N-1, err)
+		}
+		if err := binary.Write(e.digest, binary.LittleEndian, x.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // batch evaluates every network on images lo to hi−1, and then adds to the reports.
-func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Report) error {
+func (e *evaluation) batch(ctx context.Context, lo, hi int, reports []*Report) error {
 	shape := e.data.Shape()
 	shape.N = hi - lo
 	x := tensor.NewFrames(shape)
@@ -214,7 +255,8 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 	}
 	keys := imageKeys(e.Key.Derive("judge", 0), ids)
 	chosen := e.choose(x, lo)
-	done := lo * (1 + len(e.attacks))
+	first, end := e.Shard.Range(e.data.Shape().N)
+	done, total := (lo-first)*(1+len(e.attacks)), (end-first)*(1+len(e.attacks))
 	all := make([][]shown, len(e.models)) // [networks][clean and attacks]
 	for k := range 1 + len(e.attacks) {
 		name := clean
@@ -249,7 +291,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi, total int, reports []*Re
 		return err
 	}
 	for i, r := range reports {
-		r.add(y, all[i], chosen)
+		r.add(lo, y, all[i], chosen)
 	}
 	return nil
 }

@@ -46,6 +46,9 @@ type Report struct {
 	// Library is the version of this library.
 	Library string `json:"library"`
 
+	// Part says which shard the report is of. Nil stands for the whole data set.
+	Part *Part `json:"part,omitempty"`
+
 	// Kept holds the images that [Config].Keep chose. It is nil if Keep is nil.
 	Kept *Kept `json:"-"`
 }
@@ -106,11 +109,16 @@ type shown struct {
 }
 
 // add appends the predictions for a batch, clean and under each attack, and the images chosen
-// from it.
-func (r *Report) add(labels []int, versions []shown, chosen []int) {
+// from it. The batch begins at image lo of the data.
+func (r *Report) add(lo int, labels []int, versions []shown, chosen []int) {
 	first := r.Images
 	if r.Kept != nil {
-		r.Kept.add(first, chosen, versions)
+		r.Kept.add(lo, chosen, versions)
+		if r.Part != nil {
+			for _, i := range chosen {
+				r.Kept.positions = append(r.Kept.positions, first+i)
+			}
+		}
 	}
 	r.Images += len(labels)
 	r.Labels = append(r.Labels, labels...)

@@ -157,6 +157,8 @@ func sameImages(a, b *Report) error {
 		return errors.New("a report of no images: expected at least one")
 	case a.Images != b.Images:
 		return fmt.Errorf("reports of %d and %d images: expected the same images", a.Images, b.Images)
+	case a.shard() != b.shard():
+		return fmt.Errorf("reports of the shards %q and %q: expected the same images", a.shard(), b.shard())
 	case a.ClassNames != nil && b.ClassNames != nil && !slices.Equal(a.ClassNames, b.ClassNames):
 		return fmt.Errorf("reports of the classes %q and %q: expected the same classes", a.ClassNames, b.ClassNames)
 	}

@@ -30,6 +30,9 @@ func (t Table) CSV() string { return t.rows.CSV() }
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Accuracy on %s", count(r.Images, "image"))
+	if r.Part != nil {
+		fmt.Fprintf(&b, ", shard %v of %d", r.Part.Shard, r.Part.Images)
+	}
 	if r.Norm != "none" && r.Norm != "" {
 		fmt.Fprintf(&b, ", worst case within %s %s", r.Norm, radius(r.Eps))
 	}

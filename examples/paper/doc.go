@@ -135,6 +135,16 @@
 // have checksums. The error for a changed file names it. The file .lock locks the folder: a
 // second run in it is refused, and can use another folder.
 //
+// # Several machines
+//
+// With -shard i/n the program evaluates trained networks on range number i of n of the test images,
+// in a folder -out of its own. The same flags with -merge and the folders of all shards make the
+// results of a single run, bit by bit. Networks come from -models or -weights; train them first. What
+// the experiment measures beside its trials is made by -merge. docs/robust.md has a script for Slurm.
+//
+//	go run ./examples/paper FLAGS -models DIR -shard 2/8 -out out/shards/2
+//	go run ./examples/paper FLAGS -models DIR -out out/paper -merge out/shards/*
+//
 // # Networks from elsewhere
 //
 // -models DIR takes networks from the folder "networks" of another run and trains none.

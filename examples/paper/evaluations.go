@@ -26,7 +26,7 @@ type record struct {
 	Network  string           `json:"network"`
 	Source   string           `json:"source,omitempty"` // of black-box attacks
 	Identity string           `json:"identity"`         // digest of all that outcomes depend on
-	Labels   []int            `json:"labels"`           // of the test images
+	Labels   []int            `json:"labels"`           // of the test images, or of those of the shard
 	Outcomes []trials.Outcome `json:"outcomes"`
 	// Batteries holds the reports of batteries. That of a battery in progress is partial.
 	Batteries []*trials.BatteryOutcome `json:"batteries,omitempty"`
@@ -78,6 +78,7 @@ type archive struct {
 	folder  string
 	seed    uint64
 	version string // of the library
+	shard   attack.Shard
 }
 
 func (a archive) key() rng.Key { return rng.New(a.seed).Derive("attacks", 0) }
@@ -88,12 +89,16 @@ func (a archive) open(d duel) (*record, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	r := &record{Network: d.network.name, Labels: d.test.Labels}
+	lo, hi := a.shard.Range(d.test.N)
+	r := &record{Network: d.network.name, Labels: d.test.Labels[lo:hi]}
 	from := ""
 	if d.source != nil {
 		r.Source, from = d.source.name, d.source.digest
 	}
 	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d, library %s", d.network.digest, from, d.test.N, data, a.seed, a.version)
+	if !a.shard.IsZero() {
+		r.Identity += fmt.Sprintf(", shard %v, kernels %s", a.shard, attack.Kernels())
+	}
 	sum := sha256.Sum256([]byte(r.Identity))
 	path := filepath.Join(a.folder, fmt.Sprintf("%s-%s.json", d.network.name, hex.EncodeToString(sum[:4])))
 	kept := &record{}
@@ -103,14 +108,15 @@ func (a archive) open(d duel) (*record, string, error) {
 	case err != nil:
 		return nil, "", fmt.Errorf("%w (remove the file to evaluate anew)", err)
 	}
-	if err := kept.validate(r, d.test.Classes); err != nil {
+	if err := kept.validate(r, d.test.Labels, d.test.Classes); err != nil {
 		return nil, "", fmt.Errorf("%s: %w (remove the file to evaluate anew)", path, err)
 	}
 	return kept, path, nil
 }
 
-// validate returns an error if r is not a record of what want is of, in so many classes.
-func (r *record) validate(want *record, classes int) error {
+// validate returns an error if r is not a record of what want is of, in so many classes. labels
+// are those of all test images.
+func (r *record) validate(want *record, labels []int, classes int) error {
 	if r.Identity != want.Identity || r.Network != want.Network || r.Source != want.Source {
 		return fmt.Errorf("outcomes of %s (%s, source %q): expected those of %s (%s, source %q)",
 			r.Network, r.Identity, r.Source, want.Network, want.Identity, want.Source)
@@ -122,7 +128,7 @@ func (r *record) validate(want *record, classes int) error {
 		if b == nil {
 			return errors.New("a battery is null: expected its report")
 		}
-		if err := b.Validate(want.Labels, classes); err != nil {
+		if err := b.Validate(labels, classes); err != nil {
 			return err
 		}
 		if r.battery(b.Trial) != b {
@@ -217,7 +223,7 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 		return a.besiege(ctx, d, t, r, path, progress)
 	}
 	cfg := attack.DefaultConfig()
-	cfg.Key = a.key()
+	cfg.Key, cfg.Shard = a.key(), a.shard
 	if d.source != nil {
 		cfg.Source = d.source.model
 	}
@@ -228,7 +234,7 @@ func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress fun
 	done := 0
 	cfg.Progress = func(p attack.Progress) {
 		if p.Attack == "clean" == (t == trials.Clean) {
-			progress(float64(p.Done-done) / float64(d.test.N))
+			progress(float64(p.Done-done) / float64(len(r.Labels)))
 		}
 		done = p.Done
 	}
@@ -256,8 +262,8 @@ func (a archive) besiege(ctx context.Context, d duel, t trials.Trial, r *record,
 		r.Batteries = append(r.Batteries, b)
 	}
 	save := func() error { return runs.WriteRecord(path, r) }
-	step := func() { progress(1 / float64(d.test.N)) }
-	if err := b.Run(ctx, d.network.model, d.test, rng.New(a.seed).Derive("battery", 0), step, save); err != nil {
+	step := func() { progress(1 / float64(len(r.Labels))) }
+	if err := b.Run(ctx, d.network.model, d.test, a.shard, rng.New(a.seed).Derive("battery", 0), step, save); err != nil {
 		return fmt.Errorf("%s: %w", d.network.name, err)
 	}
 	return save()

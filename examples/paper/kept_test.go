@@ -130,7 +130,7 @@ func lonely(t *testing.T) (archive, duel, trials.Trial) {
 	clean, err := attack.Evaluate(t.Context(), m, test, nil, attack.DefaultConfig())
 	require.NoError(t, err)
 	test.Labels = clean.Clean.Predicted // so that attacks have something to do
-	a, d := archive{t.TempDir(), 1, "v1"}, duel{network: newJudged("network", m), test: test}
+	a, d := archive{folder: t.TempDir(), seed: 1, version: "v1"}, duel{network: newJudged("network", m), test: test}
 	trial := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7)
 	require.NoError(t, a.judge(t.Context(), d, trial, func(float64) {}))
 	return a, d, trial
@@ -225,14 +225,14 @@ func FuzzEvaluation(f *testing.F) {
 	want := &record{Network: "n", Identity: "i", Labels: []int{0, 1, 1}}
 	valid := *want
 	valid.Outcomes = []trials.Outcome{{Trial: trials.Clean, Accuracy: 2. / 3, Predicted: []int{0, 1, 0}, ZeroGradient: []int{2}}}
-	require.NoError(f, valid.validate(want, 2))
+	require.NoError(f, valid.validate(want, want.Labels, 2))
 	seed, err := json.Marshal(valid)
 	require.NoError(f, err)
 	f.Add(seed)
 	f.Add([]byte(`{"network":"n","identity":"i","labels":[0,1,1],"outcomes":[{}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := &record{}
-		if json.Unmarshal(body, r) != nil || r.validate(want, 2) != nil {
+		if json.Unmarshal(body, r) != nil || r.validate(want, want.Labels, 2) != nil {
 			return
 		}
 		for i, o := range r.Outcomes {

@@ -108,6 +108,7 @@ type lab struct {
 	networks map[string]*network
 	loaded   map[string]*judged
 	history  map[string][]train.Metrics
+	parts    []part // shards of -merge
 	// faults has the number of faults that checks of batteries found.
 	faults map[string]int
 }
@@ -130,7 +131,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	l := &lab{
 		options: o, stdout: stdout,
 		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
-		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version},
+		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version, o.shard},
 		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{}, faults: map[string]int{},
 	}
 	if o.models != "" {
@@ -159,16 +160,27 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, line := range l.fileNotes {
 		fmt.Fprintln(stderr, line)
 	}
+	if l.parts, err = openParts(o, version); err != nil {
+		return err
+	}
 	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
+	if err := claim(o, version); err != nil {
+		return err
+	}
 	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
 	l.meter = term.NewMeter(stderr, work)
 	defer l.meter.Clear()
 	if err := l.make(ctx); err != nil {
 		return err
+	}
+	if !o.shard.IsZero() {
+		l.meter.Clear()
+		fmt.Fprintf(stdout, "Shard %v is complete. When all %d are, -merge with their folders makes the results.\n", o.shard, o.shard.Count)
+		return nil
 	}
 	r, err := e.report(ctx, l)
 	if err == nil && e.relations != nil {
@@ -215,6 +227,9 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		}
 		if err == nil {
 			err = l.limit(d)
+		}
+		if err == nil && l.shard.Count > d.Test.N {
+			err = fmt.Errorf("-shard %v: expected at most one shard for each of %d test images", l.shard, d.Test.N)
 		}
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
@@ -332,6 +347,8 @@ func (l *lab) check() (work float64, err error) {
 			// loaded later
 		case l.cabinet.readOnly:
 			return 0, fmt.Errorf("-models %s: %s.safetensors is not there: expected the network of %s", l.models, net.name, net.text())
+		case !l.shard.IsZero() || len(l.merge) > 0:
+			return 0, fmt.Errorf("-out %s: %s.safetensors is not there: -shard and -merge expect trained networks: give -models, or train the network of %s there", l.out, net.name, net.text())
 		default:
 			if err := net.validate(); err != nil {
 				return 0, err
@@ -345,7 +362,8 @@ func (l *lab) check() (work float64, err error) {
 // work is the work of a trial of a need, in forward passes of an image.
 func (l *lab) work(s subject, n need, t trials.Trial) float64 {
 	net := l.network(s, n)
-	work := float64(s.Test.N) * t.Work(1) * net.slow
+	lo, hi := l.shard.Range(s.Test.N)
+	work := float64(hi-lo) * t.Work(1) * net.slow
 	if random := net.Network.Poisson || net.Network.Levels > 0 || net.Network.Noise > 0 && !n.quiet; t.Preset != "" && random {
 		work *= batteryDraws
 	}
@@ -451,15 +469,18 @@ func (l *lab) judge(ctx context.Context, s subject, n need) error {
 	if d.source != nil {
 		title = d.network.name + ", black-box"
 	}
-	made := false
 	a := l.archiveOf(n)
+	if err := a.gather(d, n.toJudge(), l.parts); err != nil {
+		return err
+	}
+	made := false
 	for _, t := range n.toJudge() {
 		r, _, err := a.open(d)
 		if err != nil {
 			return err
 		}
 		l.meter.Skip(r.done(t) * l.work(s, n, t))
-		if r.find(t) != nil {
+		if r.find(t) != nil || !l.shard.IsZero() && r.done(t) == 1 {
 			continue
 		}
 		if err := a.judge(ctx, d, t, func(share float64) {

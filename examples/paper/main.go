@@ -60,7 +60,10 @@ type options struct {
 	elsewhere   nets.StateDict
 	out         string
 	threads     int
-	given       map[string]bool // the flags of the command line; others are of -scale, or defaults
+	shard       attack.Shard
+	merge       list              // folders of all shards
+	given       map[string]bool   // the flags of the command line; others are of -scale, or defaults
+	values      map[string]string // of all flags that evaluations depend on
 }
 
 // list is a flag that may be given several times.
@@ -220,7 +223,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
-	if err := cli.Parse(fs, args, stdout); err != nil {
+	fs.TextVar(&o.shard, "shard", attack.Shard{}, "`i/n`: evaluate trained networks on the i-th of n ranges of the test images, and leave the results to -merge")
+	fs.Var(&o.merge, "merge", "`folders` of all shards: make the results of their evaluations, with the flags that they were made with")
+	if err := cli.Parse(fs, cli.Spread(args, "merge"), stdout); err != nil {
 		return nil, err
 	}
 	o.given = cli.Given(fs)
@@ -265,6 +270,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if !o.compares() {
 		o.Radii = nil // nothing is judged at them
 	}
+	o.values = map[string]string{}
+	fs.VisitAll(func(f *flag.Flag) {
+		if !slices.Contains([]string{"out", "threads", "models", "shard", "merge"}, f.Name) {
+			o.values[f.Name] = f.Value.String()
+		}
+	})
 	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
@@ -311,6 +322,8 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		{"test-eps", o.Exp != figure1.name && !o.compares(), o.Exp + " has its own radii"},
 		{"battery", o.Exp != timing.name, "timing has no worst case"},
 		{"models", o.Exp != timing.name, "timing trains networks of its own"},
+		{"shard merge", o.Exp != timing.name, "timing evaluates no network"},
+		{"merge", o.shard.IsZero(), "a shard merges none"},
 		{"train epochs batch lr eps beta row-share weight-decay bn models", o.weights == "", "no network is trained beside -weights"},
 	} {
 		for _, name := range strings.Fields(f.names) {

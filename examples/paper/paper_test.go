@@ -282,7 +282,7 @@ func TestZeroGradient(t *testing.T) {
 	cfg.Threshold, cfg.Steps = 1000, 2
 	m, err := zoo.New(cfg, rng.New(1))
 	require.NoError(t, err)
-	a, d := archive{t.TempDir(), 1, "v1"}, duel{network: newJudged("network", m), test: test}
+	a, d := archive{folder: t.TempDir(), seed: 1, version: "v1"}, duel{network: newJudged("network", m), test: test}
 	with, without := trials.New("FGSM", snn.BPTT{}, 8, 0.01, 7), trials.New("FGSM", snn.CBA{}, 8, 0.01, 7)
 	for _, tr := range []trials.Trial{with, without} {
 		require.NoError(t, a.judge(t.Context(), d, tr, func(float64) {}))

@@ -151,7 +151,7 @@ func (j *job) battery(ctx context.Context, m *snn.Model, name string) (*trials.B
 		return j.journal.save()
 	}
 	progress := func() { j.meter.Add(b.Work(1), "battery: "+name) }
-	err := b.Run(ctx, m, j.Test, rng.New(j.Seed).Derive("battery", 0), progress, save)
+	err := b.Run(ctx, m, j.Test, attack.Shard{}, rng.New(j.Seed).Derive("battery", 0), progress, save)
 	if err == nil {
 		err = save()
 	}

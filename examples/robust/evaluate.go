@@ -125,6 +125,9 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 	for _, s := range j.from {
 		j.battery.Attacks = append(j.battery.Attacks, transferred(s.Name, o.threat, s.model))
 	}
+	if o.shard.Count > j.data.N {
+		return nil, fmt.Errorf("-shard %v: expected at most one shard for each of the %s", o.shard, plural(j.data.N, "image"))
+	}
 	return j, nil
 }
 
@@ -151,8 +154,11 @@ func (j *job) inputs() map[string]string {
 	return in
 }
 
-// files returns the names of the files of a complete report.
+// files returns the names of the files of a complete report. A shard has none.
 func (j *job) files() []string {
+	if !j.shard.IsZero() {
+		return nil
+	}
 	list := []string{"report.html", "results.json", "attacks.csv", "images.csv"}
 	for _, s := range j.subjects {
 		list = append(list, s.npz())
@@ -169,7 +175,8 @@ const curveWork = 0.2
 
 // work returns the work of the run, in images of the evaluation.
 func (j *job) work() float64 {
-	each := float64(j.data.N) + curveWork*float64(len(j.radii())*j.onCurve())
+	_, onCurve := j.curveShard(j.shard)
+	each := float64(extent(j.shard.Range(j.data.N))) + curveWork*float64(len(j.radii())*onCurve)
 	return each * float64(len(j.subjects))
 }
 
@@ -204,6 +211,9 @@ func (j *job) evaluate(ctx context.Context) error {
 			return err
 		}
 	}
+	if !j.shard.IsZero() {
+		return nil
+	}
 	for _, s := range j.subjects {
 		var err error
 		if s.firing, err = j.measureFiring(s); err != nil {
@@ -223,7 +233,7 @@ func (j *job) config() attack.BatteryConfig {
 // attack runs the battery around the images that are not done.
 func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 	cfg := j.config()
-	cfg.Exhaustive = j.exhaustive
+	cfg.Exhaustive, cfg.Shard = j.exhaustive, j.shard
 	cfg.Done = slices.Clone(p.Results)
 	j.meter.Skip(float64(len(cfg.Done)))
 	cfg.Keep = func(i int) bool { return i < j.keeps() }

@@ -145,7 +145,7 @@ func command(fs *flag.FlagSet) string {
 				words = append(words, "-exhaustive")
 			}
 		}
-		if f.Name == "out" || f.Name == "threads" {
+		if slices.Contains([]string{"out", "threads", "shard", "merge"}, f.Name) {
 			values = nil
 		}
 		for _, v := range values {

@@ -22,6 +22,8 @@ type journal struct {
 	Flags     map[string]string `json:"flags"`
 	Inputs    map[string]string `json:"inputs"`  // digests of the files and of the data
 	Version   string            `json:"version"` // of the library that made Networks
+	Kernels   string            `json:"kernels"` // attack.Kernels of the machine that made Networks
+	Shard     attack.Shard      `json:"shard,omitzero"`
 	Completed bool              `json:"completed,omitempty"`
 	Networks  []*progress       `json:"networks"` // in the order of -net
 
@@ -46,7 +48,7 @@ func openJournal(o *options, inputs map[string]string, budget int64) (*journal, 
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{Flags: o.values, Inputs: inputs, Version: version, folder: o.out}
+	j := &journal{Flags: o.values, Inputs: inputs, Version: version, Kernels: attack.Kernels(), Shard: o.shard, folder: o.out}
 	for range o.nets {
 		j.Networks = append(j.Networks, &progress{Kept: map[int][]byte{}})
 	}
@@ -62,6 +64,8 @@ func openJournal(o *options, inputs map[string]string, budget int64) (*journal, 
 		if err := j.goOn(old); err != nil {
 			return nil, err
 		}
+	case err == nil && !none && !old.Shard.IsZero():
+		return nil, fmt.Errorf("-out %s: holds shard %v: go on with -resume, choose another folder, or remove %s", o.out, old.Shard, j.path())
 	case !none && exists(j.path()):
 		return nil, fmt.Errorf("-out %s: holds a run that was stopped: go on with -resume, choose another folder, or remove %s", o.out, j.path())
 	}
@@ -80,9 +84,12 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// goOn takes what an older journal holds. What another version of the library made is made
-// anew.
+// goOn takes what an older journal holds. What another version of the library or other kernels
+// made is made anew.
 func (j *journal) goOn(old *journal) error {
+	if old.Shard != j.Shard {
+		return fmt.Errorf("-resume: -shard is %q, but the run in %s has %q: expected the same flags", j.Shard, j.folder, old.Shard)
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.Flags)) {
 		if was, is := old.Flags[name], j.Flags[name]; was != is {
 			return fmt.Errorf("-resume: -%s is %q, but the run in %s has %q: expected the same flags", name, is, j.folder, was)
@@ -93,7 +100,7 @@ func (j *journal) goOn(old *journal) error {
 			return fmt.Errorf("-resume: %s has changed since the run in %s was stopped: start anew in another folder", name, j.folder)
 		}
 	}
-	if old.Version != j.Version || len(old.Networks) != len(j.Networks) {
+	if old.Version != j.Version || old.Kernels != j.Kernels || len(old.Networks) != len(j.Networks) {
 		return nil
 	}
 	for i, p := range old.Networks {

@@ -34,6 +34,15 @@
 // after a kill. All files are then the same bits as those of an uninterrupted run. Until a run
 // is complete, the folder holds run.json, with the flags and what is done.
 //
+// # Several machines
+//
+// With -shard i/n the program evaluates range number i of n of the images, and writes no report but
+// run.json. The same flags with -merge and the folders of all shards make the report of a single
+// run, bit by bit. docs/robust.md has a script for Slurm.
+//
+//	go run ./examples/robust FLAGS -shard 2/8 -out out/shards/2
+//	go run ./examples/robust FLAGS -out out/robust -merge out/shards/*
+//
 // # Exit status
 //
 // The status is 0 if the report is written, 1 after an error, and 130 after Ctrl-C. With
@@ -41,6 +50,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -83,6 +93,8 @@ type options struct {
 	threads int
 	strict  bool
 	resume  bool
+	shard   attack.Shard
+	merge   list // folders of all shards
 
 	threat  attack.Threat
 	given   map[string]bool
@@ -117,7 +129,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.BoolVar(&o.strict, "strict", false, "exit with status 1 if a check of the evaluation is a fault")
 	fs.BoolVar(&o.resume, "resume", false, "go on with the run in the folder that was stopped")
-	if err := cli.Parse(fs, args, stdout); err != nil {
+	fs.TextVar(&o.shard, "shard", attack.Shard{}, "`i/n`: evaluate the i-th of n ranges of the images, and leave the report to -merge")
+	fs.Var(&o.merge, "merge", "`folders` of all shards: make the report of their results, with the flags that they were made with")
+	if err := cli.Parse(fs, cli.Spread(args, "merge"), stdout); err != nil {
 		return nil, err
 	}
 	o.given = cli.Given(fs)
@@ -141,6 +155,10 @@ func (o *options) check() error {
 		return errors.New("-out is empty: expected a folder")
 	case o.threat.Norm == nil:
 		return fmt.Errorf("-norm %q: expected linf or l2", o.norm)
+	case !o.shard.IsZero() && len(o.merge) > 0:
+		return fmt.Errorf("-shard %v: expected no -merge beside it", o.shard)
+	case !o.shard.IsZero() && o.strict:
+		return fmt.Errorf("-strict: expected no -shard %v beside it, since a shard makes no checks", o.shard)
 	case o.norm == "linf" && o.eps.value > 1:
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
 	}
@@ -152,6 +170,9 @@ func (o *options) check() error {
 			return fmt.Errorf("-%s %s: is the file of -%s %s: expected different files", flag, b, flag, a)
 		}
 	}
+	if a, b := sameFile(append([]string{o.out}, o.merge...)); a != "" {
+		return fmt.Errorf("-merge %s: is the folder %s: expected those of different shards, and another one for -out", b, a)
+	}
 	return o.dict.Check(o.given)
 }
 
@@ -160,6 +181,9 @@ func (o *options) Concurrency() int { return o.threads }
 
 // Stopped implements [cli.Options].
 func (o *options) Stopped() string {
+	if !o.shard.IsZero() {
+		return "what is done is in " + o.out + "; the same flags and -resume go on from there"
+	}
 	return "the report in " + o.out + " is partial; the same flags and -resume go on from there"
 }
 
@@ -172,6 +196,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if o.resume && !exists(o.out) {
 		return nothingToResume(o)
+	}
+	merged, err := j.mergeShards()
+	if err != nil {
+		return err
 	}
 	folder, err := runs.Open(o.out)
 	if err != nil {
@@ -186,10 +214,17 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if j.journal, err = openJournal(o, j.inputs(), j.budget()); err != nil {
 		return err
 	}
+	if merged != nil {
+		j.Networks = merged
+	}
 	for _, n := range j.subjects {
 		fmt.Fprintf(stdout, "%s: %s\n", n.Name, n.File)
 	}
 	fmt.Fprintf(stdout, "%s of %s, %s ε = %v, preset %s\n\n", plural(j.data.N, "image"), o.data, o.threat.Norm, &o.eps, o.preset)
+	if !o.shard.IsZero() {
+		lo, hi := o.shard.Range(j.data.N)
+		fmt.Fprintf(stdout, "Shard %v: images %d to %d\n\n", o.shard, lo, hi-1)
+	}
 	j.meter = term.NewMeter(stderr, j.work())
 	defer j.meter.Clear()
 	err = j.evaluate(ctx)
@@ -198,6 +233,13 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	j.meter.Clear()
+	if !o.shard.IsZero() {
+		if err := j.journal.save(); err != nil || stopped {
+			return cmp.Or(err, ctx.Err())
+		}
+		fmt.Fprintf(stdout, "The shard is complete. When all %d are, -merge with their folders makes the report.\n", o.shard.Count)
+		return nil
+	}
 	res, failed := j.results(stopped)
 	if failed == nil {
 		failed = res.save(o.out)

@@ -28,6 +28,9 @@ func point(factor string, eps float32, right, images int) curvePoint {
 	return p
 }
 
+// correct returns the number of images that an accuracy stands for.
+func correct(accuracy float64, images int) int { return int(math.Round(accuracy * float64(images))) }
+
 // radii returns the factors of -curve whose radii are possible.
 func (j *job) radii() (list []string) {
 	for _, f := range j.curve {
@@ -40,13 +43,17 @@ func (j *job) radii() (list []string) {
 
 // measureCurve evaluates a network at each radius of -curve by the preset quick.
 func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
+	shard, images := j.curveShard(j.shard)
+	if images == 0 {
+		return nil
+	}
 	data, err := j.data.First(j.onCurve())
 	if err != nil {
 		return err
 	}
 	for i, f := range j.radii() {
 		if i < len(p.Curve) {
-			j.meter.Skip(curveWork * float64(data.N))
+			j.meter.Skip(curveWork * float64(images))
 			continue
 		}
 		v, _ := fraction(f)
@@ -57,7 +64,7 @@ func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
 			return err
 		}
 		cfg := j.config()
-		cfg.Unchecked = true
+		cfg.Unchecked, cfg.Shard = true, shard
 		cfg.OnResult = func(attack.ImageResult) error {
 			j.meter.Add(curveWork, s.Name+" at ε × "+f)
 			return nil
@@ -66,7 +73,7 @@ func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
 		if err != nil {
 			return fmt.Errorf("-curve %s, -net %s: %w", f, s.File, err)
 		}
-		p.Curve = append(p.Curve, point(f, t.Eps, int(math.Round(r.WorstCase*float64(r.Images))), r.Images))
+		p.Curve = append(p.Curve, point(f, t.Eps, correct(r.WorstCase, r.Images), r.Images))
 		if err := j.journal.save(); err != nil {
 			return err
 		}

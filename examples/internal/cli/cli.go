@@ -108,6 +108,32 @@ func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	return err
 }
 
+// Spread lets a flag take several values: it returns args with -name a b c replaced by -name a
+// -name b -name c.
+func Spread(args []string, name string) []string {
+	var list []string
+	within := false // after a value of the flag
+	for i := 0; i < len(args); i++ {
+		flag, _, joined := strings.Cut(strings.TrimPrefix(args[i], "-"), "=")
+		switch {
+		case flag == "-"+name || flag == name && strings.HasPrefix(args[i], "-"):
+			list = append(list, args[i])
+			if !joined && i+1 < len(args) {
+				i++
+				list = append(list, args[i])
+			}
+			within = true
+			continue
+		case within && !strings.HasPrefix(args[i], "-"):
+			list = append(list, "-"+name)
+		default:
+			within = false
+		}
+		list = append(list, args[i])
+	}
+	return list
+}
+
 // Given returns the names of the flags that are on the command line.
 func Given(fs *flag.FlagSet) map[string]bool {
 	given := map[string]bool{}

@@ -77,3 +77,19 @@ func TestInterval(t *testing.T) {
 		assert.Panics(t, func() { parseInterval(s) }, s)
 	}
 }
+
+// Every value of a spread flag gets the flag's name, up to the next flag.
+func TestSpread(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                         "",
+		"-a 1 b":                   "-a 1 b",
+		"-m":                       "-m",
+		"-m a":                     "-m a",
+		"-m a b c":                 "-m a -m b -m c",
+		"-a 1 --m=a b -b 2 c -m d": "-a 1 --m=a -m b -b 2 c -m d",
+		"-m a -m b c -mm d e":      "-m a -m b -m c -mm d e",
+		"-x -m=a b m":              "-x -m=a -m b -m m",
+	} {
+		assert.Equal(t, strings.Fields(want), append([]string{}, Spread(strings.Fields(args), "m")...), args)
+	}
+}

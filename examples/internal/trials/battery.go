@@ -96,14 +96,15 @@ const saveInterval = 10 * time.Second
 
 // Run runs the battery around the images of test that the partial report has not, and completes
 // the report. It calls progress for each image that is finished. It calls save after every ten
-// seconds and when ctx is done. An error of save stops the battery.
-func (b *BatteryOutcome) Run(ctx context.Context, m *snn.Model, test *dataset.Set, key rng.Key, progress func(), save func() error) error {
+// seconds and when ctx is done. An error of save stops the battery. The report of a shard stays
+// partial, with the results of the shard's images.
+func (b *BatteryOutcome) Run(ctx context.Context, m *snn.Model, test *dataset.Set, shard attack.Shard, key rng.Key, progress func(), save func() error) error {
 	battery, err := b.battery()
 	if err != nil {
 		return err
 	}
 	cfg := attack.DefaultBatteryConfig()
-	cfg.Key, cfg.Done = key, b.Report.Results
+	cfg.Key, cfg.Shard, cfg.Done = key, shard, b.Report.Results
 	saved := time.Now()
 	cfg.OnResult = func(r attack.ImageResult) error {
 		b.Report.Results = append(b.Report.Results, r)
@@ -123,6 +124,8 @@ func (b *BatteryOutcome) Run(ctx context.Context, m *snn.Model, test *dataset.Se
 		}
 		return fmt.Errorf("%v: %w", b.Trial, err)
 	}
-	b.Report = report
+	if shard.IsZero() {
+		b.Report = report
+	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestBattery(t *testing.T) {
 	count := 0
 	run := func(ctx context.Context, b *trials.BatteryOutcome, stop func(), save func() error) error {
 		count = 0
-		return b.Run(ctx, m, test, rng.New(1), func() {
+		return b.Run(ctx, m, test, attack.Shard{}, rng.New(1), func() {
 			if count++; count == 3 {
 				stop()
 			}
