@@ -25,8 +25,8 @@ type Pass struct {
 	// FusedUpdate, if not nil, may receive the gradients of weights in parts, in place of
 	// Param.Grad. See [autograd.FusedUpdate].
 	FusedUpdate autograd.FusedUpdate
-	// Keys holds a key for each image, [N]. The random numbers of image n (Poisson spikes
-	// and dropout masks) come from Keys[n] alone. Nil stands for fixed keys, which differ
+	// Keys holds a key for each image, [N]. The random numbers of image n (those of random
+	// encoders, dropout masks and noise of neurons) come from Keys[n] alone. Nil stands for fixed keys, which differ
 	// from image to image.
 	Keys []rng.Key
 	// Memory holds the state of each image over the passes of an attack, [N], for gradients that
