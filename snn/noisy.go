@@ -17,6 +17,8 @@ import (
 //
 //	m ← Decay·m + x(t) + Std·N(0, 1)
 //
+// With LIF.DecayInput, noise and current both have the factor 1 − Decay.
+//
 // A network with such neurons is random. The noise of an image comes from its key in Pass.Keys.
 // Gradients pass the noise as they are. [CBA] has no steps and therefore no noise. [Model.NewStream]
 // refuses the layer.
@@ -79,9 +81,11 @@ func (n *NoisyLIF) UnmarshalJSON(text []byte) error {
 	return n.Validate()
 }
 
-// StochasticQuantization encodes images with N levels: at every step each value v becomes ⌊N·v⌋/N or ⌈N·v⌉/N. It is the upper one with the probability N·v − ⌊N·v⌋ (SQE,
-// 2026), so that its mean is v. The gradient of a pixel is the sum of those of its steps. The
-// random numbers of an image come from its key in Pass.Keys.
+// StochasticQuantization encodes images, or frames, in steps of 1/N (SQE, 2026). At every step
+// each value v becomes ⌊N·v⌋/N or ⌈N·v⌉/N. It is the upper one with the probability N·v − ⌊N·v⌋,
+// so that its mean is v. The gradient of a pixel is the sum of those of its steps. The random
+// numbers of an image come from its key in Pass.Keys. [CBA] has no steps and takes the image as it
+// is. [Model.NewStream] refuses the encoder.
 type StochasticQuantization struct {
 	Levels int // N ≥ 1
 }

@@ -28,9 +28,9 @@ type Pass struct {
 	// Parts, if not nil, joins this pass with those over the other parts of a batch, so that
 	// batch norm in training normalizes by the whole batch. See [autograd.Parts].
 	Parts autograd.Parts
-	// Keys holds a key for each image, [N]. The random numbers of image n (Poisson spikes
-	// and dropout masks) come from Keys[n] alone. Nil stands for fixed keys, which differ
-	// from image to image.
+	// Keys holds a key for each image, [N]. The random numbers of image n (those of random
+	// encoders, dropout masks and noise of neurons) come from Keys[n] alone. Nil stands for
+	// fixed keys, which differ from image to image.
 	Keys []rng.Key
 	// Memory holds the state of each image over the passes of an attack, [N], for gradients that
 	// keep one, such as [ASSG]. Where it is nil, and for nil elements, each pass starts anew. A

@@ -362,7 +362,7 @@ func (l *lab) comparisonTable(list []paired) string {
 func (l *lab) distanceTables(list []*treatment) string {
 	last := len(l.Radii) - 1
 	text := fmt.Sprintf("Distances D₂ of spikes at ε = %v/255 in each layer, means over images and seeds; in the last column relative to L2 with the same BN,\n"+
-		"geometric mean over the layers (JSON has all radii)\n", l.Radii[last])
+		"geometric mean over the layers in which both are positive (JSON has all radii)\n", l.Radii[last])
 	for _, part := range []struct {
 		name  string
 		of    func(*treatment) []*figures.Distances
@@ -392,7 +392,11 @@ func (l *lab) distanceTables(list []*treatment) string {
 					logs = append(logs, math.Log(v/base[k]))
 				}
 			}
-			table.Add(append(row, fmt.Sprintf("%.2f", math.Exp(meanOf(logs))))...)
+			ratio := "–"
+			if logs != nil {
+				ratio = fmt.Sprintf("%.2f", math.Exp(meanOf(logs)))
+			}
+			table.Add(append(row, ratio)...)
 		}
 		text += fmt.Sprintf("\n%v", table)
 	}

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -135,24 +136,20 @@ func TestAblation(t *testing.T) {
 
 // Networks that were trained before stay those of their recipes.
 func TestRecipeDigests(t *testing.T) {
-	for name, args := range map[string]string{
-		"conv8_a___fc-vanilla-4c746228ae91": "", "conv8_a___fc-rat-d55a716586e8": "",
-		"conv8_a___fc-rate-f855e88d4729": "", "conv8_a___fc-hire-919d5b6620a5": "",
-	} {
-		o, err := parse(append(strings.Fields("-exp table4 -data fashion-mini -scale tiny -T 2 -train 100 -epochs 1 -rate-steps 4 "+args), "-arch", "conv8 A | fc"), io.Discard)
-		require.NoError(t, err)
-		d, err := sets.Open(t.Context(), "fashion-mini", nil)
-		require.NoError(t, err)
-		require.NoError(t, d.Limit(100, 5))
-		digest, err := d.Train.Fingerprint()
-		require.NoError(t, err)
-		s := subject{d, digest, "conv8 A | fc"}
-		var names []string
-		for m := range defences {
-			names = append(names, o.newNetwork(s, m).name)
-		}
-		assert.Contains(t, names, name)
+	o, err := parse(append(strings.Fields("-exp table4 -data fashion-mini -scale tiny -T 2 -train 100 -epochs 1 -rate-steps 4"), "-arch", "conv8 A | fc"), io.Discard)
+	require.NoError(t, err)
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	require.NoError(t, d.Limit(100, 5))
+	digest, err := d.Train.Fingerprint()
+	require.NoError(t, err)
+	var names []string
+	for m := range defences {
+		names = append(names, o.newNetwork(subject{d, digest, "conv8 A | fc"}, m).name)
 	}
+	assert.ElementsMatch(t, []string{
+		"conv8_a___fc-vanilla-4c746228ae91", "conv8_a___fc-rat-d55a716586e8", "conv8_a___fc-rate-f855e88d4729", "conv8_a___fc-hire-919d5b6620a5",
+	}, names)
 }
 
 // Weight decay and the projection are there or not, as the method says.
@@ -307,5 +304,18 @@ func TestScaleCurrents(t *testing.T) {
 	require.NoError(t, scaleCurrents(m, d.Train))
 	for _, rms := range rootMeanSquares() {
 		assert.InDelta(t, 1, rms, 1e-3)
+	}
+}
+
+// Ratios of distances are over the layers in which something fires.
+func TestDistanceTables(t *testing.T) {
+	l := &lab{options: &options{Radii: numbers{8}}}
+	of := func(name string, v ...float64) *treatment {
+		d := []*figures.Distances{{Layers: []string{"a", "b"}, PerNeuron: v, PerSpike: v}}
+		return &treatment{Name: name, Own: d, Noise: d}
+	}
+	text := l.distanceTables([]*treatment{of("L2", 0.1, 0.2), of("none", 0.2, 0.1), of("REG", 0, 0.6), of("silent", 0, 0)})
+	for name, want := range map[string]string{"L2": "1.00", "none": "1.00", "REG": "3.00", "silent": "–"} {
+		assert.Equal(t, 4, len(regexp.MustCompile(`(?m)^`+name+`, no BN .* `+want+`$`).FindAllString(text, -1)), "%s: %s", name, text)
 	}
 }

@@ -84,9 +84,9 @@ type audited struct {
 	FiringRate float64 `json:"firing_rate"` // mean over the layers of neurons, for clean images, in [0,1]
 	// The cost of training: the passes forward and back of an image in an epoch to weights
 	// (updates included) and to the image, and the time, the mean over epochs and seeds.
-	WeightPasses  int     `json:"weight_passes"`
-	ImagePasses   int     `json:"image_passes"`
-	MillisecondsI float64 `json:"milliseconds_an_image"`
+	WeightPasses int     `json:"weight_passes"`
+	ImagePasses  int     `json:"image_passes"`
+	Milliseconds float64 `json:"milliseconds_an_image"`
 }
 
 // byGradients says for each image whether it is right when clean and no attack of the battery by
@@ -148,7 +148,7 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		for _, m := range l.history[net.name] {
 			seconds += m.Seconds
 		}
-		a.MillisecondsI += 1000 * seconds / float64(net.Epochs*net.Images*len(l.Seeds))
+		a.Milliseconds += 1000 * seconds / float64(net.Epochs*net.Images*len(l.Seeds))
 	}
 	a.Clean = newEstimate(clean)
 	for k, eps := range l.Radii {
@@ -236,7 +236,7 @@ func (l *lab) auditTable(a *auditOf) tables.Table {
 			}
 			row = append(row, withSD(e.Accuracy, sd))
 		}
-		t.Add(append(row, percent(m.FiringRate), fmt.Sprintf("%d + %d", m.WeightPasses, m.ImagePasses), fmt.Sprintf("%.2f", m.MillisecondsI))...)
+		t.Add(append(row, percent(m.FiringRate), fmt.Sprintf("%d + %d", m.WeightPasses, m.ImagePasses), fmt.Sprintf("%.2f", m.Milliseconds))...)
 	}
 	return t
 }

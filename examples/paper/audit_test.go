@@ -22,7 +22,7 @@ import (
 // auditArgs are flags for an audit that takes no time.
 func auditArgs(data, out string, more ...string) []string {
 	return append([]string{"-exp", "audit", "-data", data, "-out", out, "-arch", "conv4 A | fc8 fc", "-scale", "tiny", "-T", "2", "-train", "32", "-test", "10",
-		"-epochs", "1", "-batch", "16", "-width", "1", "-rate-steps", "4", "-test-alpha", "0.05", "-test-steps", "2", "-radii", "8,32", "-set", "tgo.noise=1.5"}, more...)
+		"-epochs", "1", "-batch", "16", "-width", "1", "-rate-steps", "4", "-test-alpha", "0.05", "-test-steps", "2", "-radii", "8,32"}, more...)
 }
 
 // An audit trains every method, tgo-quiet being tgo's network without its noise. A second run and
@@ -32,7 +32,7 @@ func TestAudit(t *testing.T) {
 		t.Skip("runs of the program, which are slow under the race detector")
 	}
 	data, out := cifar(t), t.TempDir()
-	stdout, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none")...)
+	stdout, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none", "-set", "tgo.noise=1.5")...)
 	require.Zero(t, code, stderr)
 	all := files(t, out)
 	assert.Equal(t, stdout, all["audit.txt"])
@@ -53,7 +53,7 @@ func TestAudit(t *testing.T) {
 		assert.LessOrEqual(t, m.Worst[1].Accuracy, min(m.Worst[0].Accuracy, m.PGD[1].Accuracy), m.Method)
 		assert.InDelta(t, m.PGD[1].Accuracy-m.Worst[1].Accuracy, m.Gap[1].Difference, 1e-12)
 		assert.Positive(t, m.FiringRate)
-		assert.Positive(t, m.MillisecondsI)
+		assert.Positive(t, m.Milliseconds)
 		assert.Nil(t, m.APGD)
 	}
 	noisy := strings.TrimSuffix(methods[10].Networks[0].Network, "-quiet")
@@ -85,16 +85,18 @@ func TestAudit(t *testing.T) {
 	assert.Equal(t, report.Clean.Predicted, predicted(noisy+"-quiet"))
 	assert.NotEqual(t, report.Clean.Predicted, predicted(noisy), "else this test shows nothing")
 
-	again, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none")...)
+	again, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none", "-set", "tgo.noise=1.5")...)
 	require.Zero(t, code, stderr)
 	assert.Equal(t, stdout, again)
 	assert.Empty(t, stderr)
-	_, stderr, code = clitest.Run(t, auditArgs(data, out, "-battery", "none", "-methods", "sqe,tgo-quiet,rat")...)
+	_, stderr, code = clitest.Run(t, auditArgs(data, out, "-battery", "none", "-set", "tgo.noise=1.5", "-methods", "sqe,tgo-quiet,rat")...)
 	require.Zero(t, code, stderr)
 	assert.Empty(t, stderr)
 
-	// Batteries: what their gradient attacks leave is what the report says.
-	_, stderr, code = clitest.Run(t, auditArgs(data, out, "-battery", "quick", "-methods", "vanilla", "-test", "6", "-radii", "4")...)
+	// Batteries: what their gradient attacks leave is what the report says. The checks of every
+	// radius are in the results, and their faults in the text.
+	args := auditArgs(data, out, "-battery", "quick", "-methods", "vanilla", "-test", "6", "-radii", "2,4")
+	stdout, stderr, code = clitest.Run(t, args...)
 	require.Zero(t, code, stderr)
 	require.NoError(t, json.Unmarshal([]byte(files(t, out)["audit.json"]), &got))
 	a := got.Results["conv4 A | fc8 fc, CIFAR-10"].Methods[0]
@@ -105,11 +107,32 @@ func TestAudit(t *testing.T) {
 			continue
 		}
 		found = true
+		require.Len(t, r.Batteries, 2)
 		b := r.Batteries[0].Report
 		assert.True(t, strings.HasPrefix(b.Attacks[1].Name, "APGD") && !strings.HasPrefix(b.Attacks[2].Name, "APGD"))
 		assert.InDelta(t, b.Attacks[1].Left, a.APGD[0].Accuracy, 1e-12)
+		for _, b := range r.Batteries {
+			require.NotEmpty(t, b.Report.Checks)
+			assert.Equal(t, b.Report.Checks, checksOf(a.Networks[0], b.Trial))
+		}
+		assert.NotContains(t, stdout, "Faults")
+		b.Checks[0].Status, b.Checks[1].Status = attack.Fault, attack.Fault // at the smaller radius
+		require.NoError(t, runs.WriteRecord(filepath.Join(out, name), &r))
 	}
 	assert.True(t, found)
+	stdout, stderr, code = clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "Faults that the battery's checks found: "+a.Networks[0].Network+" 2. See ")
+}
+
+// checksOf returns the checks of a battery in a summary.
+func checksOf(s *summary, of trials.Trial) []attack.Check {
+	for _, o := range s.Outcomes {
+		if o.Trial == of {
+			return o.Checks
+		}
+	}
+	return nil
 }
 
 // Attacks of the battery by scores do not count for what gradients leave.
@@ -203,18 +226,19 @@ func TestLabelShare(t *testing.T) {
 func TestBadAudit(t *testing.T) {
 	data, out := cifar(t), filepath.Join(t.TempDir(), "out")
 	for args, want := range map[string]string{
-		"-methods vanilla,feel":                   `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
-		"-methods rat,rat":                        `method "rat" twice`,
-		"-set at.lambda=1":                        `setting "at.lambda": expected one of at.alpha, at.steps, mart.alpha`,
-		"-set at.steps":                           "expected a method's setting and a finite number, such as at.steps=7",
-		"-set at.steps=NaN":                       "expected a method's setting and a finite number",
-		"-methods at -set at.alpha=-1":            "method at with map[alpha:-1 steps:4]: ",
-		"-set at.steps=0":                         "setting at.steps=0: expected a whole number of at least 1",
-		"-methods mpd-sgr -set mpd-sgr.eta=-1":    "MPDPenalty.Weight is -1",
-		"-set sqe.levels=1.5":                     "setting sqe.levels=1.5: expected a whole number of at least 1",
-		"-methods tgo -set tgo.noise=-1":          "noise of standard deviation -1",
-		"-methods hire -hire-periods 3":           "-hire-periods 3: expected a divisor of -T, 2",
-		"-seeds ,":                                "for flag -seeds: expected a number of seeds in [1, 1000], or a list of different seeds such as 1,2,3",
+		"-methods vanilla,feel":                `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
+		"-methods rat,rat":                     `method "rat" twice`,
+		"-set at.lambda=1":                     `setting "at.lambda": expected one of at.alpha, at.steps, mart.alpha`,
+		"-set at.steps":                        "expected a method's setting and a finite number, such as at.steps=7",
+		"-set at.steps=NaN":                    "expected a method's setting and a finite number",
+		"-methods at -set at.alpha=-1":         "method at with map[alpha:-1 steps:4]: ",
+		"-set at.steps=0":                      "setting at.steps=0: expected a whole number of at least 1",
+		"-methods mpd-sgr -set mpd-sgr.eta=-1": "MPDPenalty.Weight is -1",
+		"-set sqe.levels=1.5":                  "setting sqe.levels=1.5: expected a whole number of at least 1",
+		"-methods tgo -set tgo.noise=-1":       "noise of standard deviation -1",
+		"-methods hire -hire-periods 3":        "-hire-periods 3: expected a divisor of -T, 2",
+		"-methods rat,tgo-quiet -set at.steps=7 -set tgo.noise=1": "-set at.steps: the method at is not in -methods rat,tgo-quiet",
+		"-seeds ,": "for flag -seeds: expected a number of seeds in [1, 1000], or a list of different seeds such as 1,2,3",
 		"-data " + filepath.Join(data, "nowhere"): "nowhere: no such file or directory: expected ",
 	} {
 		refused(t, out, []string{"paper: ", want}, auditArgs(data, out, append([]string{"-battery", "none"}, strings.Fields(args)...)...)...)

@@ -38,7 +38,9 @@
 // Two kinds of networks are compared on the same test images, network by network of the same
 // seed. The 95 % interval of the difference is that of a bootstrap over seeds and images. A
 // difference whose interval contains 0 is undecided. McNemar's exact test beside it takes the
-// seeds as given. It says less, because the difference between two seeds is often large.
+// seeds as given. It says less, because the difference between two seeds is often large. Few seeds
+// say little about others: chance alone gives S seeds the same sign with the chance 2^(1−S), and
+// the interval can then exclude 0.
 //
 // # The paper's relations
 //
@@ -104,7 +106,9 @@
 //
 // All but reg, rat, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
 // battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
-// much.
+// much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a
+// worst case of a random network also counts the images that are wrong in one of these passes by
+// chance.
 //
 // # Files
 //

@@ -306,6 +306,9 @@ func (l *lab) all() iter.Seq2[subject, need] {
 	return func(yield func(subject, need) bool) {
 		for _, s := range l.subjects {
 			for _, n := range l.needs {
+				if !l.shard.IsZero() {
+					n.distances = nil // measured when shards are merged
+				}
 				if n.source && !yield(s, sourceOf(n)) || !yield(s, n) {
 					return
 				}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -45,8 +46,8 @@ type options struct {
 	Seed      uint64  `json:"seed"`
 	BatchNorm bool    `json:"batch_norm"`
 
+	Seeds []uint64 `json:"seeds,omitempty"` // of tables, ablation and audit; the first is Seed
 	// Of ablation and audit.
-	Seeds   []uint64   `json:"seeds,omitempty"` // the first is Seed
 	Radii   numbers    `json:"radii_255,omitempty"`
 	Methods methodList `json:"methods,omitempty"`
 	Set     overrides  `json:"set,omitempty"`
@@ -264,6 +265,11 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if o.weights != "" && len(o.archs) > 1 {
 		return nil, fmt.Errorf("-arch %v: expected one with -weights", &o.archs)
 	}
+	if o.Exp == audit.name && o.Methods == nil {
+		for _, t := range trainings {
+			o.Methods = append(o.Methods, t.Name)
+		}
+	}
 	if err := o.refuseUnused(fs); err != nil {
 		return nil, err
 	}
@@ -279,12 +285,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
-	if o.Exp == audit.name && o.Methods == nil {
-		for _, t := range trainings {
-			o.Methods = append(o.Methods, t.Name)
-		}
-	}
-	if (o.Exp == table4.name || slices.Contains(o.Methods, hire.Name)) && o.T%o.HIREPeriods != 0 {
+	if (o.Exp == table4.name || o.audits(hire)) && o.T%o.HIREPeriods != 0 {
 		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
 	}
 	for _, l := range []list{o.data, o.archs} {
@@ -303,6 +304,13 @@ func (o *options) compares() bool { return o.Exp == ablation.name || o.Exp == au
 // severalSeeds reports whether the experiment can have several seeds.
 func (o *options) severalSeeds() bool {
 	return (o.compares() || strings.HasPrefix(o.Exp, "table")) && o.weights == ""
+}
+
+// audits reports whether -methods needs networks of m.
+func (o *options) audits(m method) bool {
+	return slices.ContainsFunc(o.Methods, func(name string) bool {
+		return name == m.Name || trainingNamed(name).quietOf == m.Name
+	})
 }
 
 // refuseUnused returns an error if the command line has a flag that this experiment ignores.
@@ -330,6 +338,12 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 			if o.given[name] && !f.used {
 				return fmt.Errorf("-%s %v: %s: expected no -%s with -exp %s", name, fs.Lookup(name).Value, f.reason, name, o.Exp)
 			}
+		}
+	}
+	for _, setting := range slices.Sorted(maps.Keys(o.Set)) {
+		name, _, _ := strings.Cut(setting, ".")
+		if !o.audits(trainingNamed(name).method) {
+			return fmt.Errorf("-set %s: the method %s is not in -methods %v: expected a setting of one of these", setting, name, &o.Methods)
 		}
 	}
 	return nil

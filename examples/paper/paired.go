@@ -137,8 +137,11 @@ var pairedHeading = []string{"points of accuracy", "against", "under", "differen
 func (o *options) pairedNote() string {
 	note := "Differences are those of networks of the same seed on the same images. The intervals are of a bootstrap over seeds and images.\n" +
 		"McNemar's exact test takes the seeds as given. No figure is corrected for the number of comparisons.\n"
-	if len(o.Seeds) == 1 {
+	switch n := len(o.Seeds); {
+	case n == 1:
 		note += "With one seed, all of this holds for the networks of that seed alone.\n"
+	case n < 6: // from 6 on, that chance is below 5 %
+		note += fmt.Sprintf("Chance alone gives %d seeds the same sign with the chance 1/%d. The interval can then exclude 0.\n", n, 1<<(n-1))
 	}
 	return note
 }

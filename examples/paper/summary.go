@@ -18,12 +18,10 @@ type summary struct {
 	// and under all attacks of the outcomes, the battery included; noise is none.
 	WorstCase float64 `json:"worst_case_accuracy"`
 	Outcomes  []score `json:"outcomes"`
-	// Of several seeds, Network and Source are those of the first. Accuracies are means over the
-	// seeds, with the standard deviations beside them.
+	// Of several seeds, accuracies are means, with the standard deviations beside them. All else is
+	// that of the first seed.
 	Seeds       []*summary `json:"seeds,omitempty"`
 	WorstCaseSD *float64   `json:"worst_case_standard_deviation,omitempty"`
-	// Checks are those of the battery.
-	Checks []attack.Check `json:"battery_checks,omitempty"`
 }
 
 // score is the accuracy in a trial, in [0,1], and the paper's at the same settings if it
@@ -34,6 +32,8 @@ type score struct {
 	SD           *float64 `json:"standard_deviation,omitempty"` // over the seeds
 	Paper        *float64 `json:"paper,omitempty"`
 	ZeroGradient int      `json:"zero_gradient_images,omitempty"` // for which every gradient of the attack was zero
+	// Checks are those of a battery.
+	Checks []attack.Check `json:"battery_checks,omitempty"`
 }
 
 // summarize returns the summary of a need. Its trials must have been made.
@@ -44,6 +44,7 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 	}
 	sum := &summary{Network: r.Network, Source: r.Source}
 	var outcomes []trials.Outcome
+	faults := 0
 	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
 		o := r.find(t)
 		if o == nil {
@@ -55,11 +56,14 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 			p /= 100
 			sc.Paper = &p
 		}
-		sum.Outcomes = append(sum.Outcomes, sc)
 		if b := r.battery(t); b != nil {
-			sum.Checks = b.Report.Checks
-			l.faults[r.Network] = b.Faults()
+			sc.Checks = b.Report.Checks
+			faults += b.Faults()
 		}
+		sum.Outcomes = append(sum.Outcomes, sc)
+	}
+	if r.Source == "" { // the same network is judged black-box too, by no battery
+		l.faults[r.Network] = faults
 	}
 	sum.WorstCase = trials.WorstCase(r.Labels, outcomes)
 	return sum, nil
