@@ -102,10 +102,11 @@ func TestRanksSameBits(t *testing.T) {
 // A rank that is killed is an error on the other within a minute, which names it. The checkpoint
 // is whole, and the training goes on from it.
 func TestDeadRank(t *testing.T) {
+	t.Parallel()
 	program := program(t)
 	want := trained(t, program, 1, filepath.Join(t.TempDir(), "checkpoint"))
 	save := filepath.Join(t.TempDir(), "checkpoint")
-	cmd, out := mpirun(t, 28, append([]string{"-np", "2", program, "-every", "0"}, append(small, save)...)...)
+	cmd, out := mpirun(t, 25, append([]string{"-np", "2", program, "-every", "0"}, append(small, save)...)...)
 	require.NoError(t, cmd.Start())
 	waitFor(t, save)
 	time.Sleep(200 * time.Millisecond)
@@ -121,6 +122,7 @@ func TestDeadRank(t *testing.T) {
 
 // Ranks that do not fit together are refused by all.
 func TestRanksRefused(t *testing.T) {
+	t.Parallel()
 	program := program(t)
 	other := t.TempDir()
 	content, err := os.ReadFile(program)
@@ -144,6 +146,7 @@ func TestRanksRefused(t *testing.T) {
 		"data":          {[]string{program}, []string{program, "-data", "nowhere"}, "-data nowhere: ", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			args := append([]string{"-np", "1"}, append(c.first, run...)...)
 			args = append(append(args, ":", "-np", "1"), append(c.second, run...)...)
 			cmd, out := mpirun(t, 2, args...)

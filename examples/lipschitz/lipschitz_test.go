@@ -147,6 +147,7 @@ func TestRun(t *testing.T) {
 
 // The default asks for no more images than there are.
 func TestFewImages(t *testing.T) {
+	racetest.Costly(t)
 	data, out := t.TempDir(), t.TempDir()
 	for part, n := range map[string]int{"train": 12, "t10k": 3} {
 		images, labels := make([]byte, 16+64*n), make([]byte, 8+n)
@@ -190,6 +191,7 @@ func TestResidual(t *testing.T) {
 
 // A training that was resumed has observed, to the bit, what one did that was not.
 func TestObservedAfterResume(t *testing.T) {
+	racetest.Costly(t)
 	set, err := fashion.Train()
 	require.NoError(t, err)
 	set, err = set.First(64)

@@ -16,6 +16,7 @@ import (
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/racetest"
 )
 
 // start runs the program in this process.
@@ -31,6 +32,7 @@ func start(t *testing.T, ctx context.Context, args ...string) error {
 // The files that -merge makes of any number of shards are those of one run, byte by byte, also if
 // there are more shards than images of the curve, and if shards were stopped.
 func TestShards(t *testing.T) {
+	racetest.Costly(t)
 	folder := t.TempDir()
 	nets := []string{filepath.Join(folder, "first.safetensors"), filepath.Join(folder, "second.safetensors")}
 	trained(t, nets[0], 1)
@@ -79,9 +81,7 @@ func TestShards(t *testing.T) {
 // A shard that is missing, not complete, there twice or of another evaluation is refused by the
 // name of its file, before anything is written.
 func TestShardsRefused(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs the program several times")
-	}
+	racetest.Costly(t)
 	folder := t.TempDir()
 	path := func(name string) string { return filepath.Join(folder, name) }
 	net := path("net.safetensors")
