@@ -120,6 +120,10 @@ type comm struct{ number, ranks int }
 func (c *comm) rank() int { return c.number }
 func (c *comm) size() int { return c.ranks }
 
+// underWay holds the requests that are not done. MPI may still write to the memory of one that
+// nobody waits for any more, after the failure of another rank. Only MPI's thread uses it.
+var underWay = map[*pending]bool{}
+
 // pending is a request of MPI. Its memory is pinned until it is done.
 type pending struct {
 	call string
@@ -149,6 +153,7 @@ func (c *comm) move(call string, fn func(p unsafe.Pointer, n, floats C.int, r *C
 		q.free()
 		return nil, err
 	}
+	underWay[q] = true
 	return q, nil
 }
 
@@ -176,6 +181,7 @@ func (q *pending) test() (bool, error) {
 }
 
 func (q *pending) free() {
+	delete(underWay, q)
 	q.pin.Unpin()
 	C.free(unsafe.Pointer(q.r))
 }

@@ -19,6 +19,7 @@ func (w *World) run(c wire) {
 		t.err = err
 		close(t.done)
 	}
+	over := false
 	begin := func(t *task) {
 		err := w.err
 		if err == nil || t.last {
@@ -27,10 +28,10 @@ func (w *World) run(c wire) {
 				return
 			}
 		}
+		over = over || t.last
 		finish(t, err)
 	}
 	life := life{w: w, heard: make([]time.Time, w.ranks)}
-	over := false
 	for idle := 0; ; idle++ { // rounds without progress
 		before := len(open)
 		open = slices.DeleteFunc(open, func(t *task) bool {
@@ -109,7 +110,9 @@ func (l *life) round(c wire) error {
 		l.said = now
 		err := l.w.others(func(r int) error {
 			req, err := c.send(r, tagAlive, []byte{1})
-			l.sends = append(l.sends, req)
+			if err == nil {
+				l.sends = append(l.sends, req)
+			}
 			return err
 		})
 		if err != nil {
@@ -121,7 +124,7 @@ func (l *life) round(c wire) error {
 		return done || err != nil
 	})
 	for {
-		from, m, err := take(c, -1, tagAlive)
+		from, m, err := l.w.take(c, -1, tagAlive)
 		if err != nil {
 			return err
 		}
@@ -130,7 +133,7 @@ func (l *life) round(c wire) error {
 		}
 		l.heard[from] = now
 	}
-	from, m, err := take(c, -1, tagLeave)
+	from, m, err := l.w.take(c, -1, tagLeave)
 	if err != nil {
 		return err
 	}

@@ -181,7 +181,7 @@ func (w *World) Share(message []byte, failure error) ([][]byte, error) {
 				if all[r] != nil {
 					return nil
 				}
-				_, m, err := take(c, r, tagShare)
+				_, m, err := w.take(c, r, tagShare)
 				all[r] = m
 				waiting = waiting || m == nil
 				return err
@@ -210,16 +210,22 @@ func (w *World) Share(message []byte, failure error) ([][]byte, error) {
 }
 
 // take receives a message that has come from a rank, or from any if from is negative. It
-// returns nil if none has.
-func take(c wire, from, tag int) (rank int, m []byte, err error) {
+// returns nil if none has. A rank that dies may have sent the beginning of one alone.
+func (w *World) take(c wire, from, tag int) (rank int, m []byte, err error) {
 	rank, n, ok, err := c.probe(from, tag)
 	if err != nil || !ok {
 		return rank, nil, err
 	}
 	m = make([]byte, n)
 	req, err := c.receive(rank, tag, m)
-	for done := false; err == nil && !done; {
-		done, err = req.test()
+	began := time.Now()
+	for done, tries := false, 0; err == nil && !done; tries++ {
+		if tries > 1000 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		if done, err = req.test(); err == nil && !done && time.Since(began) > silence {
+			err = fmt.Errorf("%s has sent only a part of a message for %v: its process or its machine is down, or the network between", w.name(rank), silence)
+		}
 	}
 	return rank, m, err
 }

@@ -19,6 +19,7 @@ type net struct {
 	mu    sync.Mutex
 	boxes map[[3]int][]*parcel // by sender, receiver and tag, in the order of their sending
 	dead  []bool               // ranks that send and receive nothing any more
+	cut   []bool               // ranks whose messages never come to their end
 }
 
 type parcel struct {
@@ -32,6 +33,7 @@ type plug struct {
 	*net
 	number int
 	closed bool
+	lost   error // of every message that is to be sent
 }
 
 func (p *plug) rank() int    { return p.number }
@@ -45,6 +47,9 @@ func (a arrived) test() (bool, error) { return a() }
 func (p *plug) send(to, tag int, v any) (request, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.lost != nil {
+		return nil, p.lost
+	}
 	m := &parcel{at: time.Now().Add(time.Millisecond)}
 	switch v := v.(type) {
 	case []byte:
@@ -77,7 +82,7 @@ func (p *plug) next(from, tag int, away bool) *parcel {
 func (p *plug) receive(from, tag int, v any) (request, error) {
 	return arrived(func() (bool, error) {
 		m := p.next(from, tag, true)
-		if m == nil {
+		if m == nil || p.cut[from] {
 			return false, nil
 		}
 		switch v := v.(type) {
@@ -108,7 +113,7 @@ func (p *plug) probe(from, tag int) (rank, bytes int, ok bool, err error) {
 // onWorlds calls fn on n ranks, in a time that passes when all wait.
 func onWorlds(t *testing.T, n int, fn func(w *World, p *plug)) {
 	synctest.Test(t, func(t *testing.T) {
-		shared := &net{boxes: map[[3]int][]*parcel{}, dead: make([]bool, n)}
+		shared := &net{boxes: map[[3]int][]*parcel{}, dead: make([]bool, n), cut: make([]bool, n)}
 		var all sync.WaitGroup
 		for r := range n {
 			all.Go(func() {
@@ -230,5 +235,39 @@ func TestSilentRank(t *testing.T) {
 		assert.Equal(t, err, w.Close(err))
 		assert.False(t, p.closed)
 		assert.Less(t, time.Since(began), 35*time.Second)
+	})
+}
+
+// A message of which only the beginning has come names its sender.
+func TestPartOfAMessage(t *testing.T) {
+	onWorlds(t, 2, func(w *World, p *plug) {
+		if w.Rank() == 1 {
+			p.mu.Lock()
+			p.cut[1] = true
+			p.mu.Unlock()
+			_, err := w.Share(nil, nil)
+			assert.Error(t, err) // rank 0 does not answer
+			assert.Equal(t, err, w.Close(err))
+			return
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, err := w.Share(nil, nil)
+		require.ErrorContains(t, err, "mpi: messages: rank 1 on "+w.Hosts()[1]+" has sent only a part of a message for 20s")
+		assert.Less(t, time.Since(began), 30*time.Second)
+		assert.Equal(t, err, w.Close(err))
+	})
+}
+
+// A message that cannot be sent is an error.
+func TestSendFails(t *testing.T) {
+	onWorlds(t, 2, func(w *World, p *plug) {
+		p.mu.Lock()
+		p.lost = errors.New("no route to host")
+		p.mu.Unlock()
+		time.Sleep(10 * time.Second) // signs of life go out
+		_, err := w.Share(nil, nil)
+		assert.EqualError(t, err, "mpi: messages: no route to host")
+		assert.Equal(t, err, w.Close(err))
 	})
 }
