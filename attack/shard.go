@@ -240,7 +240,7 @@ func merge(shards []*Report) (*Report, error) {
 		if err := r.validate(); err != nil {
 			return nil, fmt.Errorf("%s: %w", names[i], err)
 		}
-		if err := cmp.Or(same(names[i], names[order[0]], r.settings(), first.settings()), r.Part.complete(names[i], r.Images)); err != nil {
+		if err := cmp.Or(r.Part.complete(names[i], r.Images), same(names[i], names[order[0]], r.settings(), first.settings())); err != nil {
 			return nil, err
 		}
 		kept = kept && r.Kept != nil
