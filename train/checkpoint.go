@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/org/snnrat/autograd"
@@ -143,8 +144,8 @@ func (t *Trainer) seesFile(path string) error {
 // Resume restores the state in which the checkpoint was saved, within an epoch or between
 // two. The rest of the training gives the same bits as it would without the interruption. t
 // must be made like the trainer that saved the checkpoint: with the same layers, set, key
-// and configuration. Loader.Prefetch, NoRollback, Ranks, MixedRanks, Validation, Monitor, Recorders and Progress may differ.
-// The values of the model's parameters do not matter.
+// and configuration. Loader.Prefetch, NoRollback, Ranks, MixedRanks, Validation, Monitor,
+// Recorders and Progress may differ. The values of the model's parameters do not matter.
 //
 // Config.Epochs may be larger than that of the checkpoint if the schedule gives the completed
 // steps the same learning rates then. The training is that of the larger number of epochs, to
@@ -164,63 +165,79 @@ func (t *Trainer) Resume(path string) error {
 	if t.ranks.Size() > 1 {
 		before.take(t)
 	}
-	err := t.resume(path)
-	if shared := t.agree(err); shared != nil {
-		if err == nil { // this rank has resumed
-			before.restore(t)
-		}
-		err = shared
+	digest, err := t.resume(path)
+	if other := t.sameFile(digest, err); err == nil && other != nil {
+		before.restore(t)
+		err = other
 	}
 	if err != nil {
 		return fmt.Errorf("train: resume %s: %w", path, err)
 	}
+	t.saving.at = -1 // a checkpoint of where the trainer now stands
 	return nil
 }
 
-func (t *Trainer) resume(path string) error {
+// sameFile returns an error on every rank if failure is not nil on one, or if they have resumed
+// from files of different digests.
+func (t *Trainer) sameFile(digest string, failure error) error {
+	host, _ := os.Hostname() // for messages
+	all, err := t.share([]byte(digest+" "+host), failure)
+	if err != nil {
+		return err
+	}
+	first, firstHost, _ := strings.Cut(string(all[0]), " ")
+	for r, m := range all {
+		if other, host, _ := strings.Cut(string(m), " "); other != first {
+			return fmt.Errorf("the file that rank %d on %s sees is not that of rank 0 on %s, want a folder that all ranks share", r, host, firstHost)
+		}
+	}
+	return nil
+}
+
+// resume returns the digest of the file.
+func (t *Trainer) resume(path string) (digest string, err error) {
 	if t.running {
-		return errors.New("an epoch is under way, want it completed")
+		return "", errors.New("an epoch is under way, want it completed")
 	}
 	file, err := paramfile.Open(path, paramfile.Options{})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer file.Close()
 	text, ok := file.Meta[progressKey]
 	if !ok {
-		return fmt.Errorf("no %q in the file's metadata, want a file written by Trainer.Save", progressKey)
+		return "", fmt.Errorf("no %q in the file's metadata, want a file written by Trainer.Save", progressKey)
 	}
 	var p checkpoint
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return fmt.Errorf("metadata %q: %w", progressKey, err)
+		return "", fmt.Errorf("metadata %q: %w", progressKey, err)
 	}
 	origin, err := t.origin()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := t.allowMoreEpochs(&p); err != nil {
-		return err
+		return "", err
 	}
-	if err := compare(p.Origin, origin); err != nil {
-		return err
+	if err := compare(p.Origin, origin, "the checkpoint"); err != nil {
+		return "", err
 	}
 	done := len(p.History)*t.loader.Batches() + p.Part.Steps // steps
 	if p.Part.Steps < 0 || p.Part.Steps > t.loader.Batches() || p.Steps < done {
-		return fmt.Errorf("metadata %q: %d updates after %d epochs and %d steps of %d: it is corrupt", progressKey, p.Steps, len(p.History), p.Part.Steps, t.loader.Batches())
+		return "", fmt.Errorf("metadata %q: %d updates after %d epochs and %d steps of %d: it is corrupt", progressKey, p.Steps, len(p.History), p.Part.Steps, t.loader.Batches())
 	}
 	var before snapshot
 	before.take(t)
 	if err := file.Import(t.tensors()); err != nil {
-		return err
+		return "", err
 	}
 	t.updater.Steps, t.history, t.part = p.Steps, p.History, p.Part
 	t.changing = false
-	t.saving.at = -1 // a checkpoint of where the trainer now stands
 	if t.digest(text) != file.Meta[digestKey] {
 		before.restore(t)
-		return fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])
+		return "", fmt.Errorf("the content does not have the SHA-256 %q that the file says: it is corrupt", file.Meta[digestKey])
 	}
-	return nil
+	return file.Meta[digestKey], nil
 }
 
 // allowMoreEpochs makes p a checkpoint of a training with t's number of epochs, if it was made

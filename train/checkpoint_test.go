@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -353,6 +354,24 @@ func toyImages(t testing.TB) *dataset.Memory {
 		}
 	}
 	return dataset.NewMemory(1, 6, 6, data)
+}
+
+// A trainer that has failed with NoRollback stays failed after a file that turns out to be corrupt.
+func TestCorruptFileAfterFailure(t *testing.T) {
+	path := saveAt(t, rat(), 2)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	content[len(content)-1] ^= 1
+	require.NoError(t, os.WriteFile(path, content, 0o644))
+	cfg := rat()
+	cfg.NoRollback = true
+	cfg.Simplex = func([]float32) error { return errors.New("no simplex") }
+	tr := trainer(t, tiny(t, nil), cfg)
+	for _, err := range tr.Epochs(t.Context()) {
+		require.ErrorContains(t, err, "no simplex")
+	}
+	require.ErrorContains(t, tr.Resume(path), "it is corrupt")
+	require.ErrorContains(t, tr.Save(filepath.Join(t.TempDir(), "c")), "expected Resume from a checkpoint first")
 }
 
 // TestResumeRefusesBadFiles cuts a checkpoint off and flips bytes, everywhere.

@@ -72,8 +72,9 @@ type Config struct {
 	// some micro-shards of every batch, and the results are the same bits at any number of
 	// ranks. The number of ranks must divide MicroShards. Nil is one process alone.
 	//
-	// All ranks have the same model, set, key and configuration, and make the same calls of
-	// New, Epochs, Save and Resume. They get the same results and, if one fails, an error.
+	// All ranks have the same model, set, key and configuration, apart from Progress and
+	// Loader.Prefetch. They make the same calls of New, SaveEvery, SaveBest, Epochs, Save and
+	// Resume. They get the same results and, if one fails, an error.
 	// Rank 0 writes files and measures the Monitor.
 	Ranks Ranks
 	// MixedRanks allows ranks whose executables or kernel levels differ, so that the results

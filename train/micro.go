@@ -87,6 +87,7 @@ func (s *Step) microGradient(p StepPass, draws rng.Key, fused bool) (images tens
 	t.sums.begin(t, lanes, s.lr, fused)
 	defer t.sums.end()
 	var failed error // on all ranks, so that none asks the others any more
+	passed := false  // the forward passes of all ranks are done
 	for {
 		var asked []*request
 		for i, l := range lanes {
@@ -99,11 +100,12 @@ func (s *Step) microGradient(p StepPass, draws rng.Key, fused bool) (images tens
 				asked = append(asked, r)
 			}
 		}
-		if len(asked) == 0 {
+		if len(asked) == 0 && (passed || failed != nil) {
 			break
 		}
 		if failed == nil {
 			failed = s.answer(lanes, asked)
+			passed = failed == nil && asked[0].v == nil || passed
 		}
 		for _, r := range asked {
 			r.err = failed
@@ -136,10 +138,9 @@ func (s *Step) answer(lanes []*lane, asked []*request) error {
 			failure = l.err
 		}
 	}
-	for _, r := range asked {
-		if failure == nil && (len(asked) < len(lanes) || len(r.v) != len(asked[0].v)) {
-			failure = errors.New("the micro-shards of a batch run different operations, want the same for all images")
-		}
+	other := func(r *request) bool { return len(r.v) != len(asked[0].v) }
+	if failure == nil && (len(asked) < len(lanes) || slices.ContainsFunc(asked, other)) {
+		failure = errors.New("the micro-shards of a batch run different operations, want the same for all images")
 	}
 	if failure != nil {
 		s.t.agree(failure)
@@ -152,7 +153,7 @@ func (s *Step) answer(lanes []*lane, asked []*request) error {
 	for i, r := range asked {
 		v[i] = r.v
 	}
-	return mergeAll(s.t.ranks, v, asked[0].merge)
+	return s.t.mergeAll(v, asked[0].merge)
 }
 
 // shareRecords gathers the losses and the counts of all micro-shards, in their order.
@@ -163,14 +164,14 @@ func (s *Step) shareRecords(lanes []*lane) error {
 		records[i] = record{t.losses[l.lo:l.hi], l.sum, l.penalty}
 	}
 	text, err := json.Marshal(records)
-	all, shared := t.ranks.Share(text, err)
+	all, shared := t.share(text, err)
 	if err != nil || shared != nil {
 		return errors.Join(err, shared)
 	}
 	s.pass, s.loss = tally{}, 0
 	var losses []float64
 	for r, text := range all {
-		records = records[:0]
+		var records []record // whose losses are in memory of their own
 		if err := json.Unmarshal(text, &records); err != nil {
 			return fmt.Errorf("train: the losses of rank %d: %w", r, err)
 		}

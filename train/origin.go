@@ -23,12 +23,12 @@ type trait struct {
 	Value string `json:"value"`
 }
 
-// compare returns an error that names the first trait that differs.
-func compare(saved, now []trait) error {
+// compare returns an error that names the first trait that differs. who has the saved traits.
+func compare(saved, now []trait, who string) error {
 	named := func(name string) func(trait) bool { return func(t trait) bool { return t.Name == name } }
 	for _, s := range saved {
 		if !slices.ContainsFunc(now, named(s.Name)) {
-			return fmt.Errorf("%s is missing, but the checkpoint has %s", s.Name, s.Value)
+			return fmt.Errorf("%s is missing, but %s has %s", s.Name, who, s.Value)
 		}
 	}
 	for _, n := range now {
@@ -37,7 +37,7 @@ func compare(saved, now []trait) error {
 			value = saved[i].Value
 		}
 		if value != n.Value {
-			return fmt.Errorf("%s is %s, but the checkpoint has %s", n.Name, n.Value, value)
+			return fmt.Errorf("%s is %s, but %s has %s", n.Name, n.Value, who, value)
 		}
 	}
 	return nil
@@ -93,7 +93,7 @@ func (t *Trainer) origin() (traits []trait, err error) {
 		names = append(names, strconv.Itoa(y))
 	}
 	add("the set's classes", "%s", strings.Join(names, ", "))
-	content, err := t.content()
+	content, err := content(t.set)
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +102,40 @@ func (t *Trainer) origin() (traits []trait, err error) {
 	return traits, nil
 }
 
-// content returns the fingerprint of the set, or a digest of its labels if it has none.
-func (t *Trainer) content() (string, error) {
-	if set, ok := t.set.(interface{ Fingerprint() (string, error) }); ok {
+// onRanks returns the traits that do not change the training, but must be the same on all of its
+// ranks, since these measure and write together.
+func (t *Trainer) onRanks() ([]trait, error) {
+	given := func(is bool) string {
+		if is {
+			return "given"
+		}
+		return "none"
+	}
+	validation := "none"
+	if v := t.cfg.Validation; v != nil {
+		content, err := content(v.Set)
+		if err != nil {
+			return nil, fmt.Errorf("train: Config.Validation.Set: %w", err)
+		}
+		validation = fmt.Sprintf("on %v (%s) after every %d epochs in batches of %d, adversary %s",
+			v.Set.Shape(), content, v.Every, v.BatchSize, describe(reflect.ValueOf(v.Adversary)))
+	}
+	return []trait{
+		{"Config.NoRollback", strconv.FormatBool(t.cfg.NoRollback)},
+		{"Config.Validation", validation},
+		{"Config.Monitor", given(t.cfg.Monitor != nil)},
+		{"Config.Recorders", given(len(t.cfg.Recorders) > 0)},
+	}, nil
+}
+
+// content returns the fingerprint of a set, or a digest of its labels if it has none.
+func content(set snn.Dataset) (string, error) {
+	if set, ok := set.(interface{ Fingerprint() (string, error) }); ok {
 		return set.Fingerprint()
 	}
 	var b []byte
-	for i := range t.set.Shape().N {
-		b = binary.LittleEndian.AppendUint64(b, uint64(t.set.Label(i)))
+	for i := range set.Shape().N {
+		b = binary.LittleEndian.AppendUint64(b, uint64(set.Label(i)))
 	}
 	return "labels " + shortHash(b), nil
 }

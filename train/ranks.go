@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/org/snnrat/internal/kernel"
 )
@@ -108,7 +109,7 @@ func (t *Trainer) meet(failure error) error {
 			mine, failure = json.Marshal(id)
 		}
 	}
-	all, err := t.ranks.Share(mine, failure)
+	all, err := t.share(mine, failure)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (t *Trainer) meet(failure error) error {
 			}
 			return fmt.Errorf("train: the %s of rank %d on %s is %s, but that of rank 0 on %s is %s%s", d.of, r, id.Host, d.is, first.Host, d.want, hint)
 		}
-		if err := compare(first.Origin, id.Origin); err != nil {
+		if err := compare(first.Origin, id.Origin, "rank 0"); err != nil {
 			return fmt.Errorf("train: rank %d on %s is not the training of rank 0 on %s: %w", r, id.Host, first.Host, err)
 		}
 	}
@@ -157,6 +158,14 @@ type identity struct {
 func (t *Trainer) identify() (id identity, err error) {
 	if id.Origin, err = t.origin(); err != nil {
 		return id, err
+	}
+	together, err := t.onRanks()
+	if err != nil {
+		return id, err
+	}
+	for _, own := range together { // in place of the same names, which say nothing in a checkpoint
+		i := slices.IndexFunc(id.Origin, func(o trait) bool { return o.Name == own.Name })
+		id.Origin[i] = own
 	}
 	id.Host, _ = os.Hostname() // for messages
 	id.Kernels = kernel.CurrentLevel().String()
@@ -182,10 +191,17 @@ func (t *Trainer) identify() (id identity, err error) {
 	return id, nil
 }
 
+// share is Ranks.Share. It notes that all ranks know of a failure.
+func (t *Trainer) share(message []byte, failure error) ([][]byte, error) {
+	all, err := t.ranks.Share(message, failure)
+	t.told = t.told || err != nil
+	return all, err
+}
+
 // agree returns an error on every rank if err is not nil on one. The rank that has it keeps
 // its own.
 func (t *Trainer) agree(err error) error {
-	if _, shared := t.ranks.Share(nil, err); shared != nil && err == nil {
+	if _, shared := t.share(nil, err); shared != nil && err == nil {
 		return shared
 	}
 	return err
@@ -198,7 +214,7 @@ func (t *Trainer) ofFirst(fn func() ([]byte, error)) ([]byte, error) {
 	if t.ranks.Rank() == 0 {
 		mine, err = fn()
 	}
-	all, shared := t.ranks.Share(mine, err)
+	all, shared := t.share(mine, err)
 	switch {
 	case err != nil:
 		return nil, err
@@ -221,9 +237,9 @@ func tree[E any](v []E, merge func(a, b E)) {
 
 // mergeAll merges vectors of all ranks' micro-shards. Those of this rank are v, and all of them
 // get the result.
-func mergeAll(ranks Ranks, v [][]float64, merge func(a, b []float64)) error {
+func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 	tree(v, merge)
-	all, err := ranks.Share(floatBytes(v[0]), nil)
+	all, err := t.share(floatBytes(v[0]), nil)
 	if err != nil {
 		return err
 	}

@@ -313,6 +313,16 @@ func TestRanksWithoutBatchNorm(t *testing.T) {
 	require.Equal(t, want, trainOn(t, 4, model, cfg, filepath.Join(t.TempDir(), "c"), 0))
 }
 
+// Micro-shards whose numbers of images differ between the ranks: 1 and 2 on the first, 2 and 2 on
+// the second.
+func TestRanksOfUnevenShards(t *testing.T) {
+	cfg := micro()["SGD"]
+	cfg.Loader.BatchSize, cfg.Loader.DropLast = 7, true
+	model := func() *snn.Model { return tiny(t, nil) }
+	want := trainOn(t, 1, model, cfg, filepath.Join(t.TempDir(), "c"), 0)
+	require.Equal(t, want, trainOn(t, 2, model, cfg, filepath.Join(t.TempDir(), "c"), 0))
+}
+
 // A rank sends each of its gradients and weights once: 2·P·4·(n−1)/n bytes a step.
 func TestBytesOfAStep(t *testing.T) {
 	cfg := rat()
@@ -352,6 +362,17 @@ func TestFailureOfARank(t *testing.T) {
 		spoil func(cfg *train.Config, m *snn.Model)
 		want  string
 	}{
+		"forward of all its micro-shards": {func(cfg *train.Config, m *snn.Model) {
+			cfg.MicroShards = 2
+			cfg.Adversary = perturb(func(x tensor.NCHW) (tensor.NCHW, error) {
+				x.Data[0] = float32(math.NaN())
+				return x, nil
+			})
+		}, "NaN"},
+		"first of three updates": {func(cfg *train.Config, m *snn.Model) {
+			cfg.Recipe = train.HIRE{Periods: 3, Eps: 0.05}
+			cfg.Simplex = func([]float32) error { return errors.New("no simplex") }
+		}, "no simplex"},
 		"adversary": {func(cfg *train.Config, m *snn.Model) {
 			n := 0
 			cfg.Adversary = &tired{noise{0.05}, func() bool { n++; return n == 2 }}
@@ -379,6 +400,7 @@ func TestFailureOfARank(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			var after [2][][]float32
+			began := time.Now()
 			onRanks(2, func(r *goroutines) {
 				cfg, model := rat(), tiny(t, nil)
 				cfg.MicroShards, cfg.Ranks = 4, r
@@ -390,7 +412,10 @@ func TestFailureOfARank(t *testing.T) {
 					switch name {
 					case "adversary":
 						cfg.Adversary = &tired{noise{0.05}, func() bool { return false }}
-					case "forward":
+					case "first of three updates":
+						cfg.Recipe = other.Recipe
+					case "forward", "forward of all its micro-shards":
+						cfg.MicroShards = other.MicroShards
 						cfg.Adversary = perturb(func(x tensor.NCHW) (tensor.NCHW, error) { return x, nil })
 					case "loss":
 						cfg.Loss = badLoss{train.CrossEntropy{}, func() bool { return false }}
@@ -410,8 +435,30 @@ func TestFailureOfARank(t *testing.T) {
 				after[r.rank] = values(model)
 			})
 			assert.Equal(t, after[0], after[1])
+			assert.Less(t, time.Since(began), 15*time.Second, "no rank waits for another in vain")
 		})
 	}
+}
+
+// Ranks whose folders hold different checkpoints are refused, and unchanged.
+func TestResumeFromDifferentFolders(t *testing.T) {
+	cfg, folders := micro()["SGD"], []string{t.TempDir(), t.TempDir()}
+	for i, folder := range folders {
+		trainOn(t, 1, func() *snn.Model { return tiny(t, nil) }, cfg, filepath.Join(folder, "c"), i+1)
+	}
+	onRanks(2, func(r *goroutines) {
+		cfg, model := cfg, tiny(t, nil)
+		cfg.Ranks = r
+		tr, err := train.New(model, toy(t), cfg, rng.New(5))
+		if assert.NoError(t, err) {
+			before := values(model)
+			err := tr.Resume(filepath.Join(folders[r.rank], "c"))
+			assert.ErrorContains(t, err, "the file that rank 1 on ")
+			assert.ErrorContains(t, err, "want a folder that all ranks share")
+			assert.Equal(t, before, values(model))
+			assert.Zero(t, tr.Completed())
+		}
+	})
 }
 
 // badLoss has a loss that is not a number now and then.
@@ -440,7 +487,16 @@ func TestRanksRefuse(t *testing.T) {
 		"too many":           {func(cfg *train.Config, _ *snn.Model, _ *goroutines) { cfg.MicroShards = 8 }, "want at most 6, the images of the smallest batch"},
 		"one without shards": {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.MicroShards *= 1 - r.rank }, "rank 1: train: Config.MicroShards is 0"},
 		"settings":           {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.LR += float64(r.rank) }, "is not the training of rank 0"},
-		"weights":            {func(_ *train.Config, m *snn.Model, r *goroutines) { m.Init(rng.New(uint64(r.rank))) }, "the model of rank 1 on "},
+		"validation": {func(cfg *train.Config, _ *snn.Model, r *goroutines) {
+			cfg.Validation = train.DefaultValidation(toy(t), nil)
+			cfg.Validation.Every += r.rank
+		}, "Config.Validation is on "},
+		"monitor": {func(cfg *train.Config, _ *snn.Model, r *goroutines) {
+			cfg.Monitor = []train.Monitor{constantMonitor{}, nil}[r.rank]
+		}, "Config.Monitor is none, but rank 0 has given"},
+		"recorders": {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.Recorders = make([]train.Recorder, 1-r.rank) }, "Config.Recorders is none, but rank 0 has given"},
+		"rollback":  {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.NoRollback = r.rank == 1 }, "Config.NoRollback is true, but rank 0 has false"},
+		"weights":   {func(_ *train.Config, m *snn.Model, r *goroutines) { m.Init(rng.New(uint64(r.rank))) }, "the model of rank 1 on "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onRanks(2, func(r *goroutines) {

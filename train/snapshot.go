@@ -4,10 +4,11 @@ import "slices"
 
 // snapshot is a copy of what training changes.
 type snapshot struct {
-	values  [][]float32 // of Trainer.state
-	steps   int         // of Trainer.updater
-	history []Metrics
-	part    tally
+	values   [][]float32 // of Trainer.state
+	steps    int         // of Trainer.updater
+	history  []Metrics
+	part     tally
+	changing bool
 }
 
 // take copies the state of t into the memory of the last snapshot.
@@ -16,7 +17,7 @@ func (s *snapshot) take(t *Trainer) {
 	for i, p := range t.state {
 		s.values[i] = append(s.values[i][:0], p.Data()...)
 	}
-	s.steps, s.history, s.part = t.updater.Steps, t.history, t.part
+	s.steps, s.history, s.part, s.changing = t.updater.Steps, t.history, t.part, t.changing
 }
 
 // restore puts the copy back.
@@ -24,6 +25,5 @@ func (s *snapshot) restore(t *Trainer) {
 	for i, p := range t.state {
 		copy(p.MutableData(), s.values[i])
 	}
-	t.updater.Steps, t.history, t.part = s.steps, s.history, s.part
-	t.changing = false
+	t.updater.Steps, t.history, t.part, t.changing = s.steps, s.history, s.part, s.changing
 }

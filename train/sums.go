@@ -201,11 +201,14 @@ func (g *sums) finish(failure error) error {
 			has[j] = 1
 		}
 	}
-	all, err := g.t.ranks.Share(has, nil)
+	all, err := g.t.share(has, nil)
 	if err == nil {
 		err = sameOnAll(all, "the parameters with a gradient")
 	}
-	if err != nil {
+	switch {
+	case err != nil && failure != nil:
+		return failure
+	case err != nil:
 		return err
 	}
 	for _, j := range g.order {

@@ -32,6 +32,7 @@ type Trainer struct {
 	part     tally     // of the epoch under way
 	running  bool      // Epochs is making steps
 	changing bool      // a step is changing the state, or has failed with NoRollback
+	told     bool      // all ranks know of a failure in the step under way
 	before   snapshot  // of the state when epoch was called
 	saving   autosave
 
@@ -324,7 +325,11 @@ func (t *Trainer) step(ctx context.Context, b dataset.Batch, lr float64) (float6
 	if t.updater.Steps == 0 {
 		t.average.begin()
 	}
+	t.told = false
 	err := t.cfg.Recipe.Step(ctx, s)
+	if err != nil && t.told { // no rank waits for it
+		return 0, err
+	}
 	if err == nil && s.updates == 0 {
 		err = fmt.Errorf("recipe %T: it made no update, want at least one", t.cfg.Recipe)
 	}

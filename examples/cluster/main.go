@@ -85,7 +85,23 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.passes, "predict", 0, "[0, 1e6]", "with the seconds of a step's passes on one machine, print what the model of docs/scaling.md predicts for more machines, and do not train")
 	cli.Var(fs, &o.project, "project", 0, "[0, 1e6]", "seconds of a step's projection, for -predict")
 	fs.BoolVar(&o.adam, "adam", false, "Adam in place of SGD")
-	return o, cli.Parse(fs, args, stdout)
+	if err := cli.Parse(fs, args, stdout); err != nil {
+		return nil, err
+	}
+	return o, o.check()
+}
+
+// check returns an error that names a flag which the others make useless.
+func (o *options) check() error {
+	switch {
+	case o.project > 0 && o.passes == 0:
+		return fmt.Errorf("-project %v: expected -predict beside it", o.project)
+	case o.measure && o.alone:
+		return errors.New("-measure: expected no -alone beside it, since one process sends no messages")
+	case o.measure && o.passes > 0:
+		return errors.New("-measure: expected no -predict beside it")
+	}
+	return nil
 }
 
 func main() { cli.Main("cluster", parse, run) }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -27,4 +28,16 @@ func TestAlone(t *testing.T) {
 	require.Len(t, first, 3)
 	assert.Equal(t, first, runs("-threads", "2", "-save", path), "of a training that is done")
 	assert.Equal(t, first, runs("-save", filepath.Join(t.TempDir(), "c")))
+}
+
+// Flags that others make useless are refused.
+func TestUselessFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-project 2":           "-project 2: expected -predict beside it",
+		"-measure -alone":      "-measure: expected no -alone beside it, since one process sends no messages",
+		"-measure -predict 10": "-measure: expected no -predict beside it",
+	} {
+		_, err := parse(strings.Fields(args), io.Discard)
+		assert.EqualError(t, err, want)
+	}
 }
