@@ -11,7 +11,6 @@ import (
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
-	"github.com/org/snnrat/snn"
 )
 
 // ablation shows what the projection (REG) does and what weight decay (L2) does, with and without
@@ -32,10 +31,8 @@ func planAblation(o *options) (needs []need) {
 	}
 	for _, bn := range norms {
 		add := func(m method, beta float64) {
-			n := need{method: m, beta: beta, noBN: !bn}
+			n := need{method: m, beta: beta, noBN: !bn, trials: o.trialsAtRadii()}
 			for _, eps := range o.Radii {
-				n.trials = append(n.trials, pgdAt(o, eps))
-				n.trials = append(n.trials, o.battery(eps)...)
 				n.distances = append(n.distances, distanceTrial(o, eps), trials.Noise(eps))
 			}
 			needs = append(needs, n)
@@ -48,10 +45,6 @@ func planAblation(o *options) (needs []need) {
 		add(regL2, 0)
 	}
 	return needs
-}
-
-func pgdAt(o *options, eps float64) trials.Trial {
-	return trials.New("PGD", snn.BPTT{}, eps, o.TestAlpha, o.TestSteps)
 }
 
 // treatment is a kind of networks of ablation: one for each seed.
@@ -71,12 +64,11 @@ type treatment struct {
 	Own   []*figures.Distances `json:"distances_own_attack"`
 	Noise []*figures.Distances `json:"distances_shared_noise"`
 
-	n     need
 	clean correct
 	worst []correct
 }
 
-// name names the treatment without its batch norm.
+// treatmentName names the treatment without its batch norm.
 func (l *lab) treatmentName(s subject, n need) string {
 	switch n.method {
 	case vanilla:
@@ -87,16 +79,6 @@ func (l *lab) treatmentName(s subject, n need) string {
 		return fmt.Sprintf("REG β=%v + L2", l.network(s, n).Beta)
 	}
 	return n.method.Name
-}
-
-// upTo lists the trials up to a radius, clean images among them.
-func upTo(n need, eps float64) (list []trials.Trial) {
-	for _, t := range n.toJudge() {
-		if t.Eps <= eps && t.InWorstCase() {
-			list = append(list, t)
-		}
-	}
-	return list
 }
 
 // right says for each test image whether it is classified as labelled in all of these trials.
@@ -127,25 +109,14 @@ func (c correct) accuracies() (list []float64) {
 
 // treat collects what there is of a treatment.
 func (l *lab) treat(s subject, n need) (*treatment, error) {
-	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, n: n}
-	pgd := make([]correct, len(l.Radii))
-	t.worst = make([]correct, len(l.Radii))
+	all, err := l.replicas(s, n)
+	if err != nil {
+		return nil, err
+	}
+	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, Networks: all.networks, clean: all.clean, worst: all.worst}
 	own, noise := make([][]*figures.Distances, len(l.Radii)), make([][]*figures.Distances, len(l.Radii))
-	for i := range l.Seeds {
-		n.replica = i
-		sum, err := l.summarize(s, n)
-		if err != nil {
-			return nil, err
-		}
-		r, err := l.record(s, n)
-		if err != nil {
-			return nil, err
-		}
-		t.Networks = append(t.Networks, sum)
-		t.clean = append(t.clean, r.right([]trials.Trial{trials.Clean}))
+	for _, r := range all.records {
 		for k, eps := range l.Radii {
-			pgd[k] = append(pgd[k], r.right([]trials.Trial{pgdAt(l.options, eps)}))
-			t.worst[k] = append(t.worst[k], r.right(upTo(n, eps)))
 			for _, d := range []struct {
 				to *[]*figures.Distances
 				of trials.Trial
@@ -166,7 +137,7 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 		return mean
 	}
 	t.Clean = add(t.clean)
-	for _, c := range pgd {
+	for _, c := range all.pgd {
 		t.PGD = append(t.PGD, add(c))
 	}
 	for _, c := range t.worst {
@@ -229,7 +200,7 @@ func reportAblation(_ context.Context, l *lab) (*report, error) {
 	r.text = "L2 (weight decay) and REG (the orthogonal projection) on images as they are, with batch norm (BN) and without\n"
 	for _, s := range l.subjects {
 		a := &ablated{}
-		for _, n := range planAblation(l.options) {
+		for _, n := range l.eachOnce() {
 			t, err := l.treat(s, n)
 			if err != nil {
 				return nil, err
