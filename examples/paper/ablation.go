@@ -81,18 +81,6 @@ func (l *lab) treatmentName(s subject, n need) string {
 	return n.method.Name
 }
 
-// right says for each test image whether it is classified as labelled in all of these trials.
-func (r *record) right(list []trials.Trial) []bool {
-	right := make([]bool, len(r.Labels))
-	for i, y := range r.Labels {
-		right[i] = true
-		for _, t := range list {
-			right[i] = right[i] && r.find(t).Predicted[i] == y
-		}
-	}
-	return right
-}
-
 // accuracies returns the accuracy of each seed.
 func (c correct) accuracies() (list []float64) {
 	for _, right := range c {

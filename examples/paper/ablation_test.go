@@ -258,7 +258,7 @@ func TestSeeds(t *testing.T) {
 
 // A worst case at a radius counts clean images and the attacks at smaller radii.
 func TestRight(t *testing.T) {
-	r := &record{Labels: []int{0, 0, 0, 0, 0}}
+	r := &record{Network: "conv", Labels: []int{0, 0, 0, 0, 0}}
 	n := need{}
 	predicted := map[trials.Trial][]int{trials.Clean: {1, 0, 0, 0, 0}, trials.Noise(2): {0, 1, 0, 0, 0}}
 	for i, eps := range []float64{2, 4, 8} {
@@ -270,9 +270,15 @@ func TestRight(t *testing.T) {
 	for tr, classes := range predicted {
 		r.Outcomes = append(r.Outcomes, trials.Outcome{Trial: tr, Predicted: classes})
 	}
-	assert.Equal(t, []bool{false, true, false, true, true}, r.right(upTo(n, 2)))
-	assert.Equal(t, []bool{false, true, false, false, true}, r.right(upTo(n, 4)))
-	assert.Equal(t, []bool{false, true, false, false, false}, r.right(upTo(n, 8)))
+	for eps, want := range map[float64][]bool{
+		2: {false, true, false, true, true}, 4: {false, true, false, false, true}, 8: {false, true, false, false, false},
+	} {
+		right, err := r.right(upTo(n, eps)...)
+		require.NoError(t, err)
+		assert.Equal(t, want, right)
+	}
+	_, err := r.right(trials.Clean, trials.Noise(3))
+	assert.EqualError(t, err, "conv: no outcome of noise  ε=3/255: expected that the file stays")
 }
 
 // Without batch norm, the currents of every layer begin with the root mean square 1.

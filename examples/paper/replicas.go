@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 )
@@ -28,10 +30,17 @@ func (l *lab) replicas(s subject, n need) (*replicas, error) {
 			return nil, err
 		}
 		all.networks, all.records = append(all.networks, sum), append(all.records, r)
-		all.clean = append(all.clean, r.right([]trials.Trial{trials.Clean}))
+		add := func(to *correct, list ...trials.Trial) error {
+			right, err := r.right(list...)
+			*to = append(*to, right)
+			return err
+		}
+		err = add(&all.clean, trials.Clean)
 		for k, eps := range l.Radii {
-			all.pgd[k] = append(all.pgd[k], r.right([]trials.Trial{pgdAt(l.options, eps)}))
-			all.worst[k] = append(all.worst[k], r.right(upTo(n, eps)))
+			err = cmp.Or(err, add(&all.pgd[k], pgdAt(l.options, eps)), add(&all.worst[k], upTo(n, eps)...))
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return all, nil

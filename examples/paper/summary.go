@@ -46,9 +46,9 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 	var outcomes []trials.Outcome
 	faults := 0
 	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
-		o := r.find(t)
-		if o == nil {
-			return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
+		o, err := r.outcome(t)
+		if err != nil {
+			return nil, err
 		}
 		outcomes = append(outcomes, *o)
 		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}
