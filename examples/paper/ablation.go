@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -215,13 +214,7 @@ func (l *lab) radiiNote() string {
 	if l.Battery == noBattery {
 		return note + "which are PGD alone, as -battery none leaves the battery out.\n"
 	}
-	note += fmt.Sprintf("which are PGD and the %s battery.\n", l.Battery)
-	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
-		if n := l.faults[name]; n > 0 {
-			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.resultName())
-		}
-	}
-	return note
+	return note + fmt.Sprintf("which are PGD and the %s battery.\n", l.Battery) + l.faultsNote()
 }
 
 // accuracyTable returns the accuracies in percent, with their standard deviations over the seeds.
