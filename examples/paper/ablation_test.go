@@ -325,3 +325,23 @@ func TestDistanceTables(t *testing.T) {
 		assert.Equal(t, 4, len(regexp.MustCompile(`(?m)^`+name+`, no BN .* `+want+`$`).FindAllString(text, -1)), "%s: %s", name, text)
 	}
 }
+
+// A recipe says how the weights begin. Those of a residual network are not scaled.
+func TestInit(t *testing.T) {
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	for _, c := range []struct{ arch, flags, want string }{
+		{"vgg11", "", ""}, {"vgg11", "-bn=false", unitCurrents}, {"conv4 A | fc", "-bn=false", unitCurrents},
+		{"wrn-16-4", "-bn=false", ""}, {"WRN widths 8,16,32,64, 1 blocks a group, strides 1,2,2", "-bn=false", ""},
+	} {
+		o, err := parse(strings.Fields("-exp table1 -data fashion-mini -width 0.125 "+c.flags), io.Discard)
+		require.NoError(t, err)
+		n := o.newNetwork(subject{Data: d, arch: c.arch}, vanilla)
+		assert.Equal(t, c.want, n.Init, c.arch)
+		m, err := n.build()
+		require.NoError(t, err)
+		if residual(c.arch) {
+			assert.ErrorContains(t, scaleCurrents(m, d.Train), "layers of neurons: expected one weight for each layer")
+		}
+	}
+}
