@@ -230,6 +230,7 @@ func TestComparePairs(t *testing.T) {
 func TestSeeds(t *testing.T) {
 	for args, want := range map[string][]uint64{
 		"": {1}, "-seed 4": {4}, "-seeds 3": {1, 2, 3}, "-seeds 2 -seed 7": {7, 8}, "-seeds 9,4": {9, 4}, "-seeds 0,5": {0, 5},
+		"-seed 18446744073709551614 -seeds 2": {math.MaxUint64 - 1, math.MaxUint64}, "-seed 18446744073709551615": {math.MaxUint64},
 	} {
 		o, err := parse(strings.Fields("-exp ablation -data nowhere "+args), io.Discard)
 		require.NoError(t, err)
@@ -243,6 +244,8 @@ func TestSeeds(t *testing.T) {
 	}
 	_, err := parse(strings.Fields("-exp ablation -data nowhere -seed 1 -seeds 1,2"), io.Discard)
 	assert.EqualError(t, err, "-seed 1: -seeds 1,2 lists the seeds: expected one of the two flags")
+	_, err = parse(strings.Fields("-exp ablation -data nowhere -seed 18446744073709551615 -seeds 2"), io.Discard)
+	assert.EqualError(t, err, "-seed 18446744073709551615: expected at most 18446744073709551614 with -seeds 2")
 	for args, want := range map[string]string{
 		"-exp figure1 -seeds 2":           "-seeds 2: only tables, ablation and audit have several seeds",
 		"-exp table2 -weights x -seeds 2": "-seeds 2: only tables, ablation and audit have several seeds",
