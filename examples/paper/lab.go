@@ -141,7 +141,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	// Wrong flags show before anything is written.
-	for i := range max(1, len(o.Seeds)) {
+	for i := range o.Seeds {
 		for _, n := range e.plan(o) {
 			n.replica = i
 			l.needs = append(l.needs, n)
@@ -283,16 +283,8 @@ func (l *lab) network(s subject, n need) *network {
 	if n.beta != 0 {
 		o.Beta = n.beta
 	}
-	o.Seed, o.BatchNorm = l.seed(n), o.BatchNorm && !n.noBN
+	o.Seed, o.BatchNorm = l.Seeds[n.replica], o.BatchNorm && !n.noBN
 	return o.newNetwork(s, n.method)
-}
-
-// seed returns the seed of a need.
-func (l *lab) seed(n need) uint64 {
-	if n.replica == 0 {
-		return l.Seed
-	}
-	return l.Seeds[n.replica]
 }
 
 // sourceOf returns the need of the network that black-box attacks of a need are made on.
@@ -441,7 +433,7 @@ func (l *lab) judged(s subject, n need) (*judged, error) {
 // archiveOf returns the archive of a need, which has its seed.
 func (l *lab) archiveOf(n need) archive {
 	a := l.archive
-	a.seed = l.seed(n)
+	a.seed = l.Seeds[n.replica]
 	return a
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
@@ -150,18 +152,9 @@ func (l *lab) test(s subject, list []relation) (all []tested, err error) {
 }
 
 // worstTrials lists the trials that the worst case of a need counts, clean images among them.
-func (l *lab) worstTrials(of need) (list []trials.Trial) {
-	for _, n := range l.needs {
-		if n.method != of.method || n.source != of.source || n.replica != 0 {
-			continue
-		}
-		for _, t := range n.toJudge() {
-			if t.InWorstCase() {
-				list = append(list, t)
-			}
-		}
-	}
-	return list
+func (l *lab) worstTrials(of need) []trials.Trial {
+	i := slices.IndexFunc(l.needs, func(n need) bool { return n.method == of.method && n.source == of.source })
+	return upTo(l.needs[i], math.Inf(1))
 }
 
 // relationsText returns the tested relations as a table.
