@@ -10,6 +10,8 @@ import (
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/stat"
 )
 
 // ablation shows what the projection (REG) does and what weight decay (L2) does, with and without
@@ -80,20 +82,6 @@ func (l *lab) treatmentName(s subject, n need) string {
 	return n.method.Name
 }
 
-// accuracies returns the accuracy of each seed.
-func (c correct) accuracies() (list []float64) {
-	for _, right := range c {
-		n := 0
-		for _, ok := range right {
-			if ok {
-				n++
-			}
-		}
-		list = append(list, float64(n)/float64(len(right)))
-	}
-	return list
-}
-
 // treat collects what there is of a treatment.
 func (l *lab) treat(s subject, n need) (*treatment, error) {
 	all, err := l.replicas(s, n)
@@ -117,7 +105,11 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 		}
 	}
 	add := func(c correct) float64 {
-		mean, sd := meanSD(c.accuracies())
+		var accuracies []float64
+		for _, v := range c.values() {
+			accuracies = append(accuracies, stat.Mean(v, nil))
+		}
+		mean, sd := meanSD(accuracies)
 		if len(l.Seeds) > 1 {
 			t.SD = append(t.SD, sd)
 		}
@@ -138,13 +130,10 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 
 // meanSD returns the mean of v and its standard deviation, 0 for one value.
 func meanSD(v []float64) (mean, sd float64) {
-	for _, x := range v {
-		mean += x / float64(len(v))
+	if len(v) == 1 {
+		return v[0], 0
 	}
-	for _, x := range v {
-		sd += (x - mean) * (x - mean) / float64(max(1, len(v)-1))
-	}
-	return mean, math.Sqrt(sd)
+	return stat.MeanStdDev(v, nil)
 }
 
 // meanDistances returns the mean of distances of networks of one architecture.
@@ -152,9 +141,7 @@ func meanDistances(list []*figures.Distances) *figures.Distances {
 	of := func(field func(*figures.Distances) []float64) []float64 {
 		mean := make([]float64, len(list[0].Layers))
 		for _, d := range list {
-			for k, v := range field(d) {
-				mean[k] += v / float64(len(list))
-			}
+			floats.AddScaled(mean, 1/float64(len(list)), field(d))
 		}
 		return mean
 	}
@@ -235,14 +222,9 @@ func (l *lab) accuracyTable(list []*treatment) tables.Table {
 			}
 			row = append(row, withSD(v, sd))
 		}
-		t.Add(append(row, percent(meanOf(tr.Noise[0].Rate)))...)
+		t.Add(append(row, percent(stat.Mean(tr.Noise[0].Rate, nil)))...)
 	}
 	return t
-}
-
-func meanOf(v []float64) float64 {
-	mean, _ := meanSD(v)
-	return mean
 }
 
 // compareTreatments compares every treatment with L2 and with none, and REG's gain with batch
@@ -290,9 +272,7 @@ func (l *lab) compareTreatments(list []*treatment) (all []paired) {
 		for k := range names {
 			gain, otherGain := minus(with[k], base[k]), minus(without[k], otherBase[k])
 			for s := range gain {
-				for i := range gain[s] {
-					gain[s][i] -= otherGain[s][i]
-				}
+				floats.Sub(gain[s], otherGain[s])
 			}
 			p := bootstrapped(gain)
 			p.Of, p.With, p.Under = t.Name+" − L2, BN", "the same, no BN", names[k]
@@ -346,7 +326,7 @@ func (l *lab) distanceTables(list []*treatment) string {
 			}
 			ratio := "–"
 			if logs != nil {
-				ratio = fmt.Sprintf("%.2f", math.Exp(meanOf(logs)))
+				ratio = fmt.Sprintf("%.2f", math.Exp(stat.Mean(logs, nil)))
 			}
 			table.Add(append(row, ratio)...)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
+	"gonum.org/v1/gonum/stat"
 )
 
 // audit trains published defences with the same images, architecture and seeds, and judges all by
@@ -48,16 +49,7 @@ type estimate struct {
 
 // newEstimate returns the accuracy of networks of some seeds.
 func newEstimate(c correct) *estimate {
-	d := make([][]float64, len(c))
-	for s, right := range c {
-		d[s] = make([]float64, len(right))
-		for i, ok := range right {
-			if ok {
-				d[s][i] = 1
-			}
-		}
-	}
-	p := bootstrapped(d)
+	p := bootstrapped(c.values())
 	return &estimate{p.Difference, p.Low, p.High, p.PerSeed, c}
 }
 
@@ -131,7 +123,7 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		if d == nil {
 			return nil, fmt.Errorf("%s: no distances under %v: expected that the file stays", r.Network, n.distances[0])
 		}
-		a.FiringRate += meanOf(d.Rate) / float64(len(l.Seeds))
+		a.FiringRate += stat.Mean(d.Rate, nil) / float64(len(l.Seeds))
 		n.replica = i
 		net := l.network(s, n)
 		seconds := 0.0
