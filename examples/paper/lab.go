@@ -124,14 +124,14 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
-	version, err := runs.Version()
+	origin, err := runs.NewOrigin(o.values, nil)
 	if err != nil {
 		return err
 	}
 	l := &lab{
 		options: o, stdout: stdout,
 		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
-		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version, o.shard},
+		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, origin.Version, o.shard},
 		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{}, faults: map[string]int{},
 	}
 	if o.models != "" {
@@ -160,7 +160,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, line := range l.fileNotes {
 		fmt.Fprintln(stderr, line)
 	}
-	if l.parts, err = openParts(o, version); err != nil {
+	if l.parts, err = openParts(o, origin); err != nil {
 		return err
 	}
 	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
@@ -168,7 +168,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
-	if err := claim(o, version); err != nil {
+	if err := claim(o, origin); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
