@@ -13,8 +13,8 @@ import (
 
 // Penalty is a function of what a layer of neurons does, which a training adds to its loss.
 // [RatePenalty], [CurrentPenalty], [MembranePenalty], [ThresholdPenalty], [MPDPenalty] and
-// [MPPDPenalty] are penalties. A penalty is a value
-// without state, and its settings are exported fields.
+// [MPPDPenalty] are penalties. A penalty is a value without state, and its settings are exported
+// fields.
 type Penalty interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
