@@ -191,9 +191,18 @@ func (t *Trainer) identify() (id identity, err error) {
 	return id, nil
 }
 
-// share is Ranks.Share. It notes that all ranks know of a failure.
+// share is Ranks.Share, but a rank that gives a failure gets it back as the error.
+func share(ranks Ranks, message []byte, failure error) ([][]byte, error) {
+	all, err := ranks.Share(message, failure)
+	if failure != nil {
+		err = failure
+	}
+	return all, err
+}
+
+// share is share between the trainer's ranks. It notes that all ranks know of a failure.
 func (t *Trainer) share(message []byte, failure error) ([][]byte, error) {
-	all, err := t.ranks.Share(message, failure)
+	all, err := share(t.ranks, message, failure)
 	t.told = t.told || err != nil
 	return all, err
 }
@@ -201,9 +210,7 @@ func (t *Trainer) share(message []byte, failure error) ([][]byte, error) {
 // agree returns an error on every rank if err is not nil on one. The rank that has it keeps
 // its own.
 func (t *Trainer) agree(err error) error {
-	if _, shared := t.share(nil, err); shared != nil && err == nil {
-		return shared
-	}
+	_, err = t.share(nil, err)
 	return err
 }
 
@@ -214,12 +221,9 @@ func (t *Trainer) ofFirst(fn func() ([]byte, error)) ([]byte, error) {
 	if t.ranks.Rank() == 0 {
 		mine, err = fn()
 	}
-	all, shared := t.share(mine, err)
-	switch {
-	case err != nil:
+	all, err := t.share(mine, err)
+	if err != nil {
 		return nil, err
-	case shared != nil:
-		return nil, shared
 	}
 	return all[0], nil
 }
