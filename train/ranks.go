@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 
@@ -151,7 +150,7 @@ type identity struct {
 	Host    string
 	Program string // digest of the executable
 	Kernels string // level of the kernels
-	Model   string // digest of the parameters and buffers
+	Model   string // digest of the tensors of a checkpoint
 	Origin  []trait
 }
 
@@ -183,11 +182,7 @@ func (t *Trainer) identify() (id identity, err error) {
 		return id, err
 	}
 	id.Program = hex.EncodeToString(h.Sum(nil)[:8])
-	h.Reset()
-	for _, p := range t.model.State() {
-		binary.Write(h, binary.LittleEndian, p.Data())
-	}
-	id.Model = "parameters of digest " + hex.EncodeToString(h.Sum(nil)[:8])
+	id.Model = "parameters of digest " + t.digest("")[:16]
 	return id, nil
 }
 
@@ -243,7 +238,8 @@ func tree[E any](v []E, merge func(a, b E)) {
 // get the result.
 func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 	tree(v, merge)
-	all, err := t.share(floatBytes(v[0]), nil)
+	mine, err := binary.Append(nil, binary.LittleEndian, v[0])
+	all, err := t.share(mine, err)
 	if err != nil {
 		return err
 	}
@@ -252,29 +248,16 @@ func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 		if len(message) != len(all[0]) {
 			return fmt.Errorf("train: statistics of %d bytes from rank %d, but %d from rank 0: the ranks do not run the same operations", len(message), r, len(all[0]))
 		}
-		sums[r] = bytesFloat(message)
+		sums[r] = make([]float64, len(message)/8)
+		if _, err := binary.Decode(message, binary.LittleEndian, sums[r]); err != nil {
+			return fmt.Errorf("train: statistics of rank %d: %w", r, err)
+		}
 	}
 	tree(sums, merge)
 	for _, dst := range v {
 		copy(dst, sums[0])
 	}
 	return nil
-}
-
-func floatBytes(v []float64) []byte {
-	b := make([]byte, 0, 8*len(v))
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(x))
-	}
-	return b
-}
-
-func bytesFloat(b []byte) []float64 {
-	v := make([]float64, len(b)/8)
-	for i := range v {
-		v[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
-	}
-	return v
 }
 
 // sameOnAll returns an error if a message differs between ranks.
