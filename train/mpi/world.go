@@ -225,9 +225,7 @@ func (w *World) take(c wire, from, tag int) (rank int, m []byte, err error) {
 	req, err := c.receive(rank, tag, m)
 	began := time.Now()
 	for done, tries := false, 0; err == nil && !done; tries++ {
-		if tries > 1000 {
-			time.Sleep(100 * time.Microsecond)
-		}
+		time.Sleep(min(time.Duration(tries-1000)*time.Microsecond, time.Millisecond)) // at first not at all
 		if done, err = req.test(); err == nil && !done && time.Since(began) > silence {
 			err = fmt.Errorf("%s has sent only a part of a message for %v: its process or its machine is down, or the network between", w.name(rank), silence)
 		}
