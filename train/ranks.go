@@ -246,11 +246,11 @@ func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 	sums := make([][]float64, len(all))
 	for r, message := range all {
 		if len(message) != len(all[0]) {
-			return fmt.Errorf("train: statistics of %d bytes from rank %d, but %d from rank 0: the ranks do not run the same operations", len(message), r, len(all[0]))
+			return fmt.Errorf("statistics of %d bytes from rank %d, but %d from rank 0: the ranks do not run the same operations", len(message), r, len(all[0]))
 		}
 		sums[r] = make([]float64, len(message)/8)
 		if _, err := binary.Decode(message, binary.LittleEndian, sums[r]); err != nil {
-			return fmt.Errorf("train: statistics of rank %d: %w", r, err)
+			return fmt.Errorf("statistics of rank %d: %w", r, err)
 		}
 	}
 	tree(sums, merge)
@@ -264,7 +264,7 @@ func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 func sameOnAll(all [][]byte, what string) error {
 	for r, m := range all {
 		if !bytes.Equal(m, all[0]) {
-			return fmt.Errorf("train: %s of rank %d differ from those of rank 0", what, r)
+			return fmt.Errorf("%s of rank %d differ from those of rank 0", what, r)
 		}
 	}
 	return nil
