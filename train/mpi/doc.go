@@ -20,10 +20,10 @@
 //	go build -tags mpi ./examples/cluster
 //	mpirun -np 4 ./cluster
 //
-// It was tested with Open MPI 4.1.4, and with no other MPI. pkg-config finds MPI under the name
-// mpi-c. Elsewhere, copy the file ompi-c.pc to mpi-c.pc in a folder of PKG_CONFIG_PATH. After a
-// change of MPI, build with -a, since Go's cache does not notice it. Without the tag, Init returns
-// an error, and there is no cgo.
+// It was tested with Open MPI 4.1.4 and MPICH 4.0.2. pkg-config finds MPI under the name mpi-c.
+// Where no such file is, or it is another MPI's, copy ompi-c.pc or mpich.pc to mpi-c.pc in a folder
+// of PKG_CONFIG_PATH. After a change of MPI, build with -a, since Go's cache does not notice it.
+// Without the tag, Init returns an error, and there is no cgo.
 //
 // # Failures
 //
