@@ -1,0 +1,135 @@
+package nir
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// A Graph is a network of the Neuromorphic Intermediate Representation: nodes, and edges along
+// which values flow. Where several edges end at a node, their values are added up.
+type Graph struct {
+	Version  string // of the nir library that wrote the file
+	Nodes    map[string]*Node
+	Edges    [][2]string // from, to
+	Metadata map[string]Array
+}
+
+// A Node is a node of a graph. What its fields mean is defined by NIR for each type.
+type Node struct {
+	Type     string           // such as LIF
+	Fields   map[string]Array // such as tau; without type and metadata
+	Metadata map[string]Array
+	Graph    *Graph // the graph of a node of type NIRGraph
+}
+
+// An Array holds the numbers or the texts of a field.
+type Array struct {
+	Type   string // f2, f4 or f8; i1 to i8; u1 to u8; or str
+	Shape  []int  // nil for one number or text
+	Floats []float64
+	Ints   []int64
+	Texts  []string
+}
+
+// Validate returns an error that names an edge without its node, an edge that is there twice, a
+// field whose number of values is not that of its shape, or a node that is nil.
+func (g *Graph) Validate() error {
+	if g == nil || len(g.Nodes) == 0 {
+		return errors.New("nir: a graph without nodes")
+	}
+	return g.validate("")
+}
+
+func (g *Graph) validate(prefix string) error {
+	seen := map[[2]string]bool{}
+	for _, e := range g.Edges {
+		for _, end := range e {
+			if _, ok := g.Nodes[end]; !ok {
+				return fmt.Errorf("nir: edge from %s to %s: there is no node %s", prefix+e[0], prefix+e[1], prefix+end)
+			}
+		}
+		if seen[e] {
+			return fmt.Errorf("nir: the edge from %s to %s is there twice", prefix+e[0], prefix+e[1])
+		}
+		seen[e] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Nodes)) {
+		n := g.Nodes[name]
+		if n == nil {
+			return fmt.Errorf("nir: node %s is nil", prefix+name)
+		}
+		for _, fields := range []map[string]Array{n.Fields, n.Metadata} {
+			for _, f := range slices.Sorted(maps.Keys(fields)) {
+				if err := fields[f].validate(); err != nil {
+					return fmt.Errorf("nir: node %s: %s: %w", prefix+name, f, err)
+				}
+			}
+		}
+		if (n.Type == "NIRGraph") != (n.Graph != nil) {
+			return fmt.Errorf("nir: node %s of type %s: a node has a graph if its type is NIRGraph", prefix+name, n.Type)
+		}
+		if n.Graph != nil {
+			if err := n.Graph.validate(prefix + name + "."); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// values returns the number of values that the array should have, and has.
+func (a Array) values() (want, have int) {
+	want = 1
+	for _, d := range a.Shape {
+		want *= d
+	}
+	switch {
+	case a.Type == "str":
+		return want, len(a.Texts)
+	case a.isFloat():
+		return want, len(a.Floats)
+	}
+	return want, len(a.Ints)
+}
+
+func (a Array) isFloat() bool { return a.Type == "f2" || a.Type == "f4" || a.Type == "f8" }
+
+func (a Array) validate() error {
+	switch a.Type {
+	case "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "str":
+	default:
+		return fmt.Errorf("type %q, want f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or str", a.Type)
+	}
+	for _, d := range a.Shape {
+		if d < 0 {
+			return fmt.Errorf("shape %v", a.Shape)
+		}
+	}
+	if want, have := a.values(); want != have {
+		return fmt.Errorf("%d values of type %s, want %d for the shape %v", have, a.Type, want, a.Shape)
+	}
+	return nil
+}
+
+// Floats returns an array of float64.
+func Floats(shape []int, v ...float64) Array { return Array{Type: "f8", Shape: shape, Floats: v} }
+
+// Ints returns an array of int64.
+func Ints(shape []int, v ...int64) Array { return Array{Type: "i8", Shape: shape, Ints: v} }
+
+// Text returns a text.
+func Text(s string) Array { return Array{Type: "str", Texts: []string{s}} }
+
+// numbers returns the values of a field as float64.
+func (a Array) numbers() []float64 {
+	if a.isFloat() {
+		return a.Floats
+	}
+	v := make([]float64, len(a.Ints))
+	for i, n := range a.Ints {
+		v[i] = float64(n)
+	}
+	return v
+}

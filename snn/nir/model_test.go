@@ -1,0 +1,342 @@
+package nir_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/nir"
+	"github.com/org/snnrat/tensor"
+)
+
+// graph returns a graph of nodes in a row, with the names a, b, … and the given input and output.
+func graph(in, out []int, nodes ...*nir.Node) *nir.Graph {
+	g := &nir.Graph{Nodes: map[string]*nir.Node{"input": port("Input", in), "output": port("Output", out)}}
+	last := "input"
+	for i, n := range nodes {
+		name := string(rune('a' + i))
+		g.Nodes[name] = n
+		g.Edges = append(g.Edges, [2]string{last, name})
+		last = name
+	}
+	g.Edges = append(g.Edges, [2]string{last, "output"})
+	return g
+}
+
+func port(kind string, shape []int) *nir.Node {
+	v := make([]int64, len(shape))
+	for i, d := range shape {
+		v[i] = int64(d)
+	}
+	return &nir.Node{Type: kind, Fields: map[string]nir.Array{"shape": nir.Ints([]int{len(shape)}, v...)}}
+}
+
+func count(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
+// random returns an array of values from lo to hi.
+func random(r *rand.Rand, lo, hi float64, shape ...int) nir.Array {
+	a := nir.Floats(shape)
+	for range count(shape) {
+		a.Floats = append(a.Floats, lo+(hi-lo)*r.Float64())
+	}
+	return a
+}
+
+// perChannel returns an array of values that are equal in a channel.
+func perChannel(r *rand.Rand, lo, hi float64, shape ...int) nir.Array {
+	a := nir.Floats(shape)
+	for range shape[0] {
+		v := lo + (hi-lo)*r.Float64()
+		for range count(shape[1:]) {
+			a.Floats = append(a.Floats, v)
+		}
+	}
+	return a
+}
+
+func all(v float64, shape ...int) nir.Array {
+	a := nir.Floats(shape)
+	for range count(shape) {
+		a.Floats = append(a.Floats, v)
+	}
+	return a
+}
+
+type fields = map[string]nir.Array
+
+// neurons returns nodes of each type of neurons and integrators for values of a shape.
+func neurons(r *rand.Rand, shape ...int) map[string]*nir.Node {
+	thr := perChannel(r, .4, .8, shape...)
+	return map[string]*nir.Node{
+		"IF":        {Type: "IF", Fields: fields{"r": perChannel(r, 500, 2000, shape...), "v_threshold": thr, "v_reset": all(0, shape...)}},
+		"LIF":       {Type: "LIF", Fields: fields{"tau": perChannel(r, .002, .006, shape...), "r": perChannel(r, 2, 4, shape...), "v_leak": perChannel(r, -.1, .1, shape...), "v_threshold": thr}},
+		"LIF alike": {Type: "LIF", Fields: fields{"tau": all(.003, shape...), "r": all(3, shape...), "v_leak": all(.1, shape...), "v_threshold": all(.5, shape...), "v_reset": all(-.2, shape...)}},
+		"CubaLIF": {Type: "CubaLIF", Fields: fields{"tau_mem": perChannel(r, .002, .006, shape...), "tau_syn": perChannel(r, .001, .006, shape...), "w_in": perChannel(r, 1, 3, shape...),
+			"r": perChannel(r, 2, 4, shape...), "v_leak": all(.05, shape...), "v_reset": all(.05, shape...), "v_threshold": thr}},
+		"Threshold": {Type: "Threshold", Fields: fields{"threshold": perChannel(r, .1, .3, shape...)}},
+		"I":         {Type: "I", Fields: fields{"r": random(r, 500, 2000, shape...)}},
+		"LI":        {Type: "LI", Fields: fields{"tau": random(r, .002, .006, shape...), "r": random(r, -1, 2, shape...), "v_leak": random(r, -.1, .1, shape...)}},
+		"CubaLI": {Type: "CubaLI", Fields: fields{"tau_mem": random(r, .002, .006, shape...), "tau_syn": random(r, .001, .006, shape...), "w_in": random(r, 1, 3, shape...),
+			"r": random(r, 2, 4, shape...), "v_leak": random(r, -.1, .1, shape...)}},
+	}
+}
+
+// outputs returns what a model's last layer puts out at every step, for frames of an image.
+func outputs(t *testing.T, m *snn.Model, frames [][]float64) [][]float64 {
+	t.Helper()
+	x := tensor.NCHW{N: 1, C: m.Config.Channels, H: m.Config.Height, W: m.Config.Width, Steps: len(frames)}
+	for _, f := range frames {
+		for _, v := range f {
+			x.Data = append(x.Data, float32(v))
+		}
+	}
+	var got [][]float64
+	_, err := m.Differentiate(snn.Pass{}, x, 0, func(o snn.Output) ([]float32, error) {
+		for s := range o.Steps {
+			var v []float64
+			for _, l := range o.Logits[s*o.Classes:][:o.Classes] {
+				v = append(v, float64(l))
+			}
+			got = append(got, v)
+		}
+		return nil, nil
+	})
+	require.NoError(t, err)
+	return got
+}
+
+func frames(r *rand.Rand, steps int, shape []int) [][]float64 {
+	f := make([][]float64, steps)
+	for t := range f {
+		for range count(shape) {
+			f[t] = append(f[t], float64(float32(r.Float64())))
+		}
+	}
+	return f
+}
+
+// check compares the network of a graph with the simulation, step by step.
+func check(t *testing.T, g *nir.Graph, cfg nir.Config, r *rand.Rand, in []int) (spikes float64) {
+	t.Helper()
+	m, notes, err := g.Model(cfg)
+	require.NoError(t, err)
+	f := frames(r, cfg.Steps, in)
+	want := simulate(g, cfg, f)
+	got := outputs(t, m, f)
+	require.Len(t, got, len(want))
+	for s := range want {
+		require.InDeltaSlice(t, want[s], got[s], 1e-5, "step %d, %v", s, notes)
+		for _, v := range want[s] {
+			spikes += v
+		}
+	}
+	return spikes
+}
+
+func TestNeurons(t *testing.T) {
+	for _, shape := range [][]int{{5}, {3, 4}, {18, 3, 2}} {
+		for name := range neurons(rand.New(rand.NewPCG(1, 1)), shape...) {
+			for variant := range 6 {
+				r := rand.New(rand.NewPCG(uint64(variant), 2))
+				n := neurons(r, shape...)[name]
+				cfg := nir.Config{Dt: .001, Steps: 7, Exponential: variant%2 == 1, Start: nir.Start(variant % 3), SoftReset: variant == 4 && name != "LIF" && name != "LIF alike"}
+				if (name == "CubaLIF" || name == "LIF") && variant%3 != int(nir.AtLeak) {
+					n.Fields["v_leak"] = all(0, shape...) // the start and reset of all neurons
+					delete(n.Fields, "v_reset")
+				}
+				if name == "LIF" && variant%3 == int(nir.AtLeak) {
+					n.Fields["v_reset"] = n.Fields["v_leak"]
+				}
+				t.Run(fmt.Sprint(shape, name, variant), func(t *testing.T) {
+					spikes := check(t, graph(shape, []int{count(shape)}, n, flatten(shape)), cfg, r, shape)
+					assert.NotZero(t, spikes)
+				})
+			}
+		}
+	}
+}
+
+func flatten(shape []int) *nir.Node {
+	return &nir.Node{Type: "Flatten", Fields: fields{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1)}}
+}
+
+func TestConvolutions(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	pair := func(a, b int64) nir.Array { return nir.Ints([]int{2}, a, b) }
+	one := func(a int64) nir.Array { return nir.Ints(nil, a) }
+	for i, c := range []struct {
+		in, out []int
+		node    nir.Node
+	}{
+		{[]int{2, 6, 5}, []int{3, 6, 5}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 3, 3), "stride": one(1), "padding": nir.Text("same"), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
+		{[]int{2, 6, 5}, []int{4, 6, 5}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 4, 2, 2, 4), "stride": one(1), "padding": nir.Text("same"), "dilation": pair(1, 2), "groups": one(1), "bias": random(r, -1, 1, 4)}}},
+		{[]int{4, 7, 8}, []int{6, 3, 4}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 6, 2, 3, 2), "stride": pair(2, 2), "padding": pair(0, 1), "dilation": pair(1, 3), "groups": one(2), "bias": random(r, -1, 1, 6)}}},
+		{[]int{4, 7, 8}, []int{4, 5, 7}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 4, 1, 3, 2), "stride": one(1), "padding": nir.Text("valid"), "dilation": one(1), "groups": one(4), "bias": random(r, -1, 1, 4)}}},
+		{[]int{3, 9}, []int{5, 4}, nir.Node{Type: "Conv1d", Fields: fields{"weight": random(r, -1, 1, 5, 3, 4), "stride": one(2), "padding": one(1), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 5)}}},
+		{[]int{3, 9}, []int{5, 9}, nir.Node{Type: "Conv1d", Fields: fields{"weight": random(r, -1, 1, 5, 3, 4), "stride": nir.Ints([]int{1}, 1), "padding": nir.Text("same"), "dilation": one(2), "groups": one(1), "bias": random(r, -1, 1, 5)}}},
+		{[]int{3, 6, 4}, []int{3, 3, 2}, nir.Node{Type: "SumPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(0, 0)}}},
+		{[]int{3, 6, 7}, []int{3, 4, 3}, nir.Node{Type: "SumPool2d", Fields: fields{"kernel_size": pair(2, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
+		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(0, 0)}}},
+		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
+		{[]int{3, 2, 2}, []int{3, 2, 2}, nir.Node{Type: "Scale", Fields: fields{"scale": random(r, -1, 2, 3, 2, 2)}}},
+	} {
+		n := c.node
+		size := []int64{}
+		for _, d := range c.in[1:] {
+			size = append(size, int64(d))
+		}
+		n.Fields["input_shape"] = nir.Ints([]int{len(size)}, size...)
+		n.Metadata = fields{"height": nir.Ints(nil, size[0]), "width": nir.Ints(nil, size[len(size)-1])}
+		t.Run(fmt.Sprint(i, n.Type), func(t *testing.T) {
+			g := graph(c.in, []int{count(c.out)}, &n, flatten(c.out))
+			assert.NotZero(t, check(t, g, nir.Config{Dt: 1, Steps: 2}, r, c.in))
+			assert.NotZero(t, check(t, graph(c.in, c.out, &n), nir.Config{Dt: 1, Steps: 2}, r, c.in))
+		})
+	}
+}
+
+// The skips of a residual network, spikes that return, and a graph in a graph.
+func TestEdges(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	lif := func() *nir.Node { return neurons(r, 6)["LIF alike"] }
+	linear := func(out, in int) *nir.Node {
+		return &nir.Node{Type: "Linear", Fields: fields{"weight": random(r, -.6, 1, out, in)}}
+	}
+	cfg := nir.Config{Dt: .001, Steps: 8}
+	skip := graph([]int{6}, []int{4}, linear(6, 6), lif(), linear(6, 6), lif(), linear(4, 6))
+	skip.Edges = append(skip.Edges, [2]string{"b", "d"}, [2]string{"a", "e"}, [2]string{"input", "d"})
+	assert.NotZero(t, check(t, skip, cfg, r, []int{6}))
+
+	recurrent := graph([]int{6}, []int{6}, linear(6, 6), neurons(r, 6)["CubaLIF"])
+	recurrent.Nodes["b"].Fields["v_leak"], recurrent.Nodes["b"].Fields["v_reset"] = all(0, 6), all(0, 6)
+	recurrent.Nodes["back"] = linear(6, 6)
+	recurrent.Edges = append(recurrent.Edges, [2]string{"b", "back"}, [2]string{"back", "b"})
+	assert.NotZero(t, check(t, recurrent, cfg, r, []int{6}))
+
+	itself := graph([]int{6}, []int{6}, linear(6, 6), lif())
+	itself.Edges = append(itself.Edges, [2]string{"b", "b"})
+	assert.NotZero(t, check(t, itself, cfg, r, []int{6}))
+
+	inner := graph([]int{6}, []int{6}, linear(6, 6), lif())
+	outer := graph([]int{6}, []int{6}, &nir.Node{Type: "NIRGraph", Graph: inner}, linear(6, 6))
+	m, _, err := outer.Model(cfg)
+	require.NoError(t, err)
+	flat := graph([]int{6}, []int{6}, inner.Nodes["a"], inner.Nodes["b"], outer.Nodes["b"])
+	f := frames(r, 8, []int{6})
+	assert.InDeltaSlice(t, simulate(flat, cfg, f)[7], outputs(t, m, f)[7], 1e-5)
+	assert.Contains(t, fmt.Sprint(m), "a.b", "names of inner nodes")
+}
+
+// The threshold itself: NIR fires above it.
+func TestAtThreshold(t *testing.T) {
+	for at, want := range map[bool]float64{false: 0, true: 1} {
+		g := graph([]int{1}, []int{1}, &nir.Node{Type: "IF", Fields: fields{"r": all(1000, 1), "v_threshold": all(.5, 1), "v_reset": all(0, 1)}})
+		m, notes, err := g.Model(nir.Config{Dt: .001, Steps: 1, AtThreshold: at})
+		require.NoError(t, err)
+		assert.Equal(t, [][]float64{{want}}, outputs(t, m, [][]float64{{.5}}))
+		assert.Len(t, notes, 1-int(want))
+	}
+}
+
+// Gradients of the layers of this package are those of differences.
+func TestGradients(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	for _, name := range []string{"I", "LI", "CubaLI"} {
+		for _, steps := range []int{0, 3} { // an image, or frames
+			shape := []int{2, 3, 2}
+			g := graph(shape, shape, neurons(r, shape...)[name], &nir.Node{Type: "Scale", Fields: fields{"scale": random(r, -1, 1, shape...)}})
+			m, _, err := g.Model(nir.Config{Dt: .001, Steps: 3})
+			require.NoError(t, err)
+			x := tensor.NCHW{N: 2, C: 2, H: 3, W: 2, Steps: steps}
+			for range 2 * 12 * max(steps, 1) {
+				x.Data = append(x.Data, .2+.6*r.Float32())
+			}
+			weight := make([]float32, 2*12)
+			for i := range weight {
+				weight[i] = r.Float32() - .5
+			}
+			loss := func() (l float64) {
+				logits, err := m.Logits(snn.Pass{}, x)
+				require.NoError(t, err)
+				for i, v := range logits {
+					l += float64(v) * float64(weight[i])
+				}
+				return l
+			}
+			grad, err := m.InputGradient(snn.Pass{}, x, func([]float32) []float32 { return weight })
+			require.NoError(t, err)
+			for i, v := range x.Data {
+				const h = .1
+				x.Data[i] = v + h
+				up := loss()
+				x.Data[i] = v - h
+				down := loss()
+				x.Data[i] = v
+				assert.InDelta(t, (up-down)/(2*h), grad.Data[i], 1e-4)
+			}
+		}
+	}
+}
+
+func TestModelRefuses(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	good := func() *nir.Graph {
+		return graph([]int{2}, []int{3}, &nir.Node{Type: "Affine", Fields: fields{"weight": random(r, -1, 1, 3, 2), "bias": random(r, -1, 1, 3)}}, neurons(r, 3)["LIF alike"])
+	}
+	cfg := nir.Config{Dt: .001, Steps: 2}
+	_, _, err := good().Model(cfg)
+	require.NoError(t, err)
+	for want, change := range map[string]func(g *nir.Graph, c *nir.Config){
+		"a time step of 0":   func(_ *nir.Graph, c *nir.Config) { c.Dt = 0 },
+		"a time step of NaN": func(_ *nir.Graph, c *nir.Config) { c.Dt = math.NaN() },
+		"a start of 3":       func(_ *nir.Graph, c *nir.Config) { c.Start = 3 },
+		"0 time steps":       func(_ *nir.Graph, c *nir.Config) { c.Steps = 0 },
+		"field tau has the value 0.003, less than the time step 0.01": func(_ *nir.Graph, c *nir.Config) { c.Dt = .01 },
+		"node b of type LIF: a soft reset, and a v_reset that is not": func(_ *nir.Graph, c *nir.Config) { c.SoftReset = true },
+		"there is no node x":                    func(g *nir.Graph, _ *nir.Config) { g.Edges = append(g.Edges, [2]string{"a", "x"}) },
+		"the edge from a to b is there twice":   func(g *nir.Graph, _ *nir.Config) { g.Edges = append(g.Edges, [2]string{"a", "b"}) },
+		"node x: no edge leads to it":           func(g *nir.Graph, _ *nir.Config) { g.Nodes["x"] = g.Nodes["b"] },
+		"node a: edges lead from it back to it": func(g *nir.Graph, _ *nir.Config) { g.Edges = append(g.Edges, [2]string{"b", "a"}) },
+		"2 nodes of type Input [input x]":       func(g *nir.Graph, _ *nir.Config) { g.Nodes["x"] = g.Nodes["input"] },
+		"node c of type Delay: no layer for this type": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = &nir.Node{Type: "Delay"}
+			g.Edges[2][1] = "c"
+			g.Edges = append(g.Edges, [2]string{"c", "output"})
+		},
+		"node b of type LIF: field tau is missing":                               func(g *nir.Graph, _ *nir.Config) { delete(g.Nodes["b"].Fields, "tau") },
+		"field tau has the value -0.003":                                         func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["tau"] = all(-.003, 3) },
+		"field r has the value NaN":                                              func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["r"] = all(math.NaN(), 3) },
+		"its input counts -1 times":                                              func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["r"] = all(-3, 3) },
+		"field r of shape [2] for values of the shape [3]":                       func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["r"] = all(1, 2) },
+		"v_reset, in units of the input":                                         func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["v_reset"] = random(r, 0, 1, 3) },
+		"weight of shape [3 2] for an input of shape [4]":                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["input"] = port("Input", []int{4}) },
+		"field bias has 2 values, want 3":                                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["bias"] = all(0, 2) },
+		"field weight has the value +Inf":                                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["weight"] = all(math.Inf(1), 3, 2) },
+		"node output of type Output: shape [4], but its input has the shape [3]": func(g *nir.Graph, _ *nir.Config) { g.Nodes["output"] = port("Output", []int{4}) },
+		"weight: 5 values of type f8, want 6": func(g *nir.Graph, _ *nir.Config) {
+			a := g.Nodes["a"].Fields["weight"]
+			a.Floats = a.Floats[:5]
+			g.Nodes["a"].Fields["weight"] = a
+		},
+		"shape [1 2 3 4]: want one to three": func(g *nir.Graph, _ *nir.Config) { g.Nodes["input"] = port("Input", []int{1, 2, 3, 4}) },
+		"a graph without nodes":              func(g *nir.Graph, _ *nir.Config) { g.Nodes = nil },
+		"node a is nil":                      func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
+	} {
+		g, c := good(), cfg
+		change(g, &c)
+		m, _, err := g.Model(c)
+		assert.ErrorContains(t, err, want)
+		assert.Nil(t, m)
+	}
+}
