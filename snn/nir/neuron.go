@@ -180,7 +180,14 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 	if p.err != nil {
 		return nil, p.err
 	}
-	if b.cfg.SoftReset && v0 != 0 {
+	soft := b.cfg.SoftReset
+	if how, ok := b.nodes[name].Metadata[resetKey]; ok {
+		if !slices.Equal(how.Texts, []string{subtract}) {
+			return nil, fmt.Errorf("metadata %s is %q: want %s", resetKey, how.Texts, subtract)
+		}
+		soft = true
+	}
+	if soft && v0 != 0 {
 		return nil, errors.New("a soft reset, and a v_reset that is not v_leak (0 for an IF)")
 	}
 	base := snn.NewLIF(1)
@@ -191,10 +198,10 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 	back := b.returns[name]
 	if back == nil && len(lambda) == 1 && len(threshold) == 1 && slices.Equal(alpha, []float64{0}) && lambda[0] > 0 && threshold[0] > 0 {
 		base.Decay, base.Threshold = float32(lambda[0]), float32(threshold[0])
-		base.Reset, base.Start, base.SoftReset, base.Surrogate = v0, start, b.cfg.SoftReset, surrogate
+		base.Reset, base.Start, base.SoftReset, base.Surrogate = v0, start, soft, surrogate
 		return base, nil
 	}
-	l := &snn.GLIF{Threshold: p.fixed(threshold), Decay: p.fixed(lambda), Reset: v0, Start: start, SoftReset: b.cfg.SoftReset, Surrogate: surrogate}
+	l := &snn.GLIF{Threshold: p.fixed(threshold), Decay: p.fixed(lambda), Reset: v0, Start: start, SoftReset: soft, Surrogate: surrogate}
 	if !slices.Equal(alpha, []float64{0}) {
 		l.SynapticDecay = p.fixed(alpha)
 	}

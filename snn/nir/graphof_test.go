@@ -1,0 +1,135 @@
+package nir_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/snn/nir"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+// network returns a network of layers for two channels of 6×6 pixels and four steps.
+func network(t *testing.T, layers ...snn.Layer) *snn.Model {
+	t.Helper()
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 6, Width: 6, Steps: 4}, snn.NewSequential(layers...))
+	require.NoError(t, err)
+	m.Init(rng.New(3))
+	return m
+}
+
+func images(n int, m *snn.Model) tensor.NCHW {
+	x := tensor.NewNCHW(n, m.Channels, m.Height, m.Width)
+	r := rng.New(9).Rand()
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	return x
+}
+
+func logits(t *testing.T, m *snn.Model, x tensor.NCHW) []float32 {
+	t.Helper()
+	l, err := m.Logits(snn.Pass{}, x)
+	require.NoError(t, err)
+	return l
+}
+
+// conv, pooling, linear and all kinds of neurons without batch norm: their network comes back with
+// the same bits.
+func TestRoundTrip(t *testing.T) {
+	soft := snn.NewLIF(.75)
+	soft.SoftReset, soft.Threshold = true, .7
+	input := snn.NewLIF(.8)
+	input.DecayInput, input.Threshold, input.Reset = true, .3, -.1
+	glif := snn.NewParamLIF(6, .9, .4)
+	glif.Threshold.Import([]float32{.1, .2, .3, .4, .5, .6})
+	cuba := snn.NewCuBaLIF(.5, .75)
+	cuba.Recurrent = autograd.NewParam(5, 5)
+	plif := snn.NewPLIF(2)
+	plif.Recurrent = autograd.NewParam()
+	for name, c := range map[string]struct {
+		layers []snn.Layer
+		same   bool
+	}{
+		"IF, LIF": {[]snn.Layer{snn.NewConv2D(2, 3, 3, 1, 1, true), snn.NewIF(), snn.NewConv2D(3, 4, 2, 2, 0, false), snn.NewLIF(.5), snn.Flatten{}, snn.NewLinear(36, 5, true)}, true},
+		"soft":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), soft, snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(54, 5, false)}, true},
+		"input":   {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), input, snn.AvgPool{}, snn.Flatten{}, snn.NewLinear(6, 5, false)}, false}, // its gain is in the threshold
+		"GLIF":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.Flatten{}, snn.NewLinear(216, 5, true), cuba}, true},
+		"PLIF":    {[]snn.Layer{snn.Flatten{}, snn.NewLinear(72, 5, true), plif, snn.NewLinear(5, 3, true)}, true},
+		"norms":   {[]snn.Layer{snn.NewBatchNorm(2), snn.NewConv2D(2, 6, 3, 1, 1, false), snn.NewBatchNorm(6), snn.NewIF(), snn.Flatten{}, snn.NewLinear(216, 5, false), snn.NewBatchNorm(5)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := network(t, c.layers...)
+			if name == "GLIF" {
+				require.NoError(t, cuba.Recurrent.Fill(func(i int) (float32, error) { return float32(i%7)/8 - .25, nil }))
+			}
+			if name == "PLIF" {
+				plif.Recurrent.Import([]float32{.25})
+			}
+			x := images(8, m)
+			_, err := m.Logits(snn.Pass{Train: true}, x) // statistics of batch norm
+			require.NoError(t, err)
+			g, notes, err := nir.GraphOf(m, 1e-3)
+			require.NoError(t, err)
+			again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+			require.NoError(t, err, notes)
+			want, got := logits(t, m, x), logits(t, again, x)
+			if c.same {
+				assert.Equal(t, want, got)
+			} else {
+				assert.InDeltaSlice(t, want, got, 1e-5)
+			}
+			g2, _, err := nir.GraphOf(again, 1e-3)
+			require.NoError(t, err)
+			assert.Equal(t, len(g.Nodes), len(g2.Nodes))
+			assert.ElementsMatch(t, g.Edges, g2.Edges)
+		})
+	}
+}
+
+// A residual network with normalized images.
+func TestResidual(t *testing.T) {
+	cfg := zoo.Default("wrn-16-4")
+	cfg.WidthMultiplier, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = .05, 16, 16, 4, 3
+	cfg.Mean, cfg.Std = []float32{.4, .5, .6}, []float32{.2, .3, .25}
+	m, err := zoo.New(cfg, rng.New(4))
+	require.NoError(t, err)
+	x := images(16, m)
+	_, err = m.Logits(snn.Pass{Train: true}, x)
+	require.NoError(t, err)
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 3})
+	require.NoError(t, err)
+	want, got := logits(t, m, x), logits(t, again, x)
+	differ := 0
+	for i := range want {
+		if d := want[i] - got[i]; d > 1e-4 || d < -1e-4 {
+			differ++ // a spike within rounding of its threshold
+		}
+	}
+	assert.Less(t, differ, len(want)/8)
+}
+
+func TestGraphOfRefuses(t *testing.T) {
+	for want, m := range map[string]*snn.Model{
+		"layer 0: a snn.MaxPool is no node of NIR":          network(t, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 3, true)),
+		"layer 1: NIR has no neurons with adaptation":       network(t, snn.Flatten{}, snn.NewALIF(.5, .1, .9), snn.NewLinear(72, 3, true)),
+		"layer 1: its synaptic current does not decay":      network(t, snn.Flatten{}, snn.NewCuBaLIF(1, .5), snn.NewLinear(72, 3, true)),
+		"layer 1: some neurons have a leak and others none": network(t, snn.Flatten{}, snn.NewCuBaLIF(.5, 1), snn.NewLinear(72, 3, true)),
+	} {
+		_, _, err := nir.GraphOf(m, 1e-3)
+		assert.ErrorContains(t, err, want)
+	}
+	m := network(t, snn.Flatten{}, snn.NewLinear(72, 3, true))
+	_, _, err := nir.GraphOf(m, 0)
+	assert.ErrorContains(t, err, "a time step of 0")
+	m.Encoder = snn.Poisson{}
+	_, _, err = nir.GraphOf(m, 1)
+	assert.ErrorContains(t, err, "the encoder snn.Poisson is no node of NIR")
+}
