@@ -12,13 +12,14 @@ package nir
 
 static hid_t native_double(void) { return H5T_NATIVE_DOUBLE; }
 static hid_t native_int64(void) { return H5T_NATIVE_INT64; }
-static hid_t ieee_f4(void) { return H5Tcopy(H5T_IEEE_F32LE); }
-static hid_t ieee_f8(void) { return H5Tcopy(H5T_IEEE_F64LE); }
-static hid_t ieee_f2(void) {
+static hid_t floating(int size) {
+	if (size == 8) return H5Tcopy(H5T_IEEE_F64LE);
 	hid_t t = H5Tcopy(H5T_IEEE_F32LE);
-	H5Tset_fields(t, 15, 10, 5, 0, 10);
-	H5Tset_size(t, 2);
-	H5Tset_ebias(t, 15);
+	if (size == 2) {
+		H5Tset_fields(t, 15, 10, 5, 0, 10);
+		H5Tset_size(t, 2);
+		H5Tset_ebias(t, 15);
+	}
 	return t;
 }
 static hid_t integer(int size, int is_signed) {
@@ -143,6 +144,11 @@ func (t *tree) node(path string) (*Node, error) {
 	if meta := t.groups["metadata"]; meta != nil {
 		n.Metadata = meta.fields
 	}
+	for name := range t.groups {
+		if name != "metadata" && (name != "nodes" || n.Type != "NIRGraph") {
+			return nil, fmt.Errorf("%s/%s: a group, want none but metadata and a graph's nodes", path, name)
+		}
+	}
 	if n.Type != "NIRGraph" {
 		return n, nil
 	}
@@ -196,11 +202,18 @@ func (r *reader) group(file C.hid_t, path string, depth int) (*tree, error) {
 		buf := (*C.char)(C.calloc(C.size_t(size)+1, 1))
 		C.H5Lget_name_by_idx(id, dot, C.H5_INDEX_NAME, C.H5_ITER_INC, i, buf, C.size_t(size)+1, C.H5P_DEFAULT)
 		name := C.GoString(buf)
-		object := C.H5Oopen(id, buf, C.H5P_DEFAULT)
+		var link C.H5L_info_t
+		object := C.hid_t(-1)
+		if C.H5Lget_info(id, buf, &link, C.H5P_DEFAULT) >= 0 && link._type == C.H5L_TYPE_HARD { // not into another file
+			object = C.H5Oopen(id, buf, C.H5P_DEFAULT)
+		}
 		C.free(unsafe.Pointer(buf))
 		full := path + "/" + name
 		if path == "/" {
 			full = "/" + name
+		}
+		if link._type != C.H5L_TYPE_HARD {
+			return nil, fmt.Errorf("%s: a link to another place: want the group or the values themselves", full)
 		}
 		if object < 0 {
 			return nil, fmt.Errorf("%s: %w", full, lastError())
@@ -417,7 +430,7 @@ func writeArray(parent C.hid_t, name string, a Array) error {
 	var data unsafe.Pointer
 	switch a.Type {
 	case "f2", "f4", "f8":
-		kind = map[string]func() C.hid_t{"f2": func() C.hid_t { return C.ieee_f2() }, "f4": func() C.hid_t { return C.ieee_f4() }, "f8": func() C.hid_t { return C.ieee_f8() }}[a.Type]()
+		kind = C.floating(C.int(a.Type[1] - '0'))
 		memory, data = C.native_double(), unsafe.Pointer(unsafe.SliceData(a.Floats))
 	case "str":
 		kind = C.text()

@@ -185,6 +185,15 @@ func (b *builder) order() (names []string, err error) {
 	return names, nil
 }
 
+// batched reports whether the shape of an input node has a first dimension of 1 which the weights
+// behind it do not have.
+func (b *builder) batched(input string, dims []int) bool {
+	return len(dims) == 2 && dims[0] == 1 && !slices.ContainsFunc(b.after(input), func(name string) bool {
+		n := b.nodes[name]
+		return n.Type != "Affine" && n.Type != "Linear" || len(n.Fields["weight"].Shape) != 2
+	})
+}
+
 // only returns the name of the one node of the outer graph without edges on a side.
 func (b *builder) only(kind string, side int) (string, error) {
 	var found []string
@@ -225,6 +234,10 @@ func (b *builder) model() (*snn.Model, error) {
 			dims, err := n.dims("shape")
 			if err != nil {
 				return nil, fmt.Errorf("node %s: %w", name, err)
+			}
+			if b.batched(name, dims) {
+				dims = dims[1:]
+				b.note(name, "the first dimension of its shape, 1, is taken for that of images, which NIR does not count")
 			}
 			in, err := shapeOf(dims)
 			if err != nil {
@@ -328,7 +341,7 @@ func (b *builder) layer(name string, n *Node, in []int) (snn.Layer, []int, error
 	case "Input", "Output":
 		if dims, err := n.dims("shape"); err != nil {
 			return nil, nil, err
-		} else if !slices.Equal(dims, in) {
+		} else if lead := len(dims) - len(in); lead < 0 || !slices.Equal(dims[lead:], in) || slices.ContainsFunc(dims[:lead], func(d int) bool { return d != 1 }) {
 			return nil, nil, fmt.Errorf("shape %v, but its input has the shape %v", dims, in)
 		}
 		return nil, in, nil

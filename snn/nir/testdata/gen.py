@@ -57,8 +57,8 @@ def spikingjelly_():
 
     torch.manual_seed(3)
     net = torch.nn.Sequential(
-        layer.Conv2d(2, 4, 3, padding=1, bias=True), neuron.IFNode(v_threshold=0.5, v_reset=0.0),
-        layer.AvgPool2d(2), layer.Flatten(), layer.Linear(16, 5), neuron.LIFNode(tau=2.0, decay_input=True, v_threshold=0.2, v_reset=0.0))
+        layer.Conv2d(2, 4, 3, padding=1, bias=True), neuron.IFNode(v_threshold=0.3, v_reset=0.0),
+        layer.AvgPool2d(2), layer.Flatten(), layer.Linear(16, 5), neuron.LIFNode(tau=2.0, decay_input=True, v_threshold=0.05, v_reset=0.0))
     x, out = frames(2, 4, 4), []
     functional.reset_net(net)
     for t in range(STEPS):
@@ -79,7 +79,8 @@ def norse_():
     for t in range(STEPS):
         y, state = net(x[t], state)
         out.append(y.detach().numpy())
-    save("norse_lifbox", to_nir(net, torch.zeros(1, 6)), 1e-3, x, out)
+    # The file's tau is dt divided by tau_mem_inv in place of 1/tau_mem_inv: it means the steps of dt².
+    save("norse_lifbox", to_nir(net, torch.zeros(1, 6)), 1e-6, x, out)
 
 
 def sinabs_():
@@ -87,7 +88,7 @@ def sinabs_():
     from sinabs.nir import to_nir
 
     torch.manual_seed(5)
-    lif = sl.LIFSqueeze(tau_mem=torch.full((5,), 4.0), spike_threshold=torch.tensor(0.2), norm_input=True, batch_size=1, reset_fn=__import__("sinabs").activation.MembraneReset(), spike_fn=__import__("sinabs").activation.SingleSpike)
+    lif = sl.LIFSqueeze(tau_mem=torch.full((5,), 4.0), spike_threshold=torch.full((5,), 0.05), norm_input=True, batch_size=1, reset_fn=__import__("sinabs").activation.MembraneReset(), spike_fn=__import__("sinabs").activation.SingleSpike)
     net = torch.nn.Sequential(torch.nn.Linear(6, 5), lif)
     x, out = frames(6), []
     out = lif(net[0](x.reshape(STEPS, 6))).reshape(STEPS, 1, 5).detach().numpy()
