@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/nir"
 )
 
@@ -127,4 +128,9 @@ func TestPythonReads(t *testing.T) {
 	out, err := exec.Command(python, "-c", "import nir, sys; g = nir.read(sys.argv[1]); print(len(g.nodes), len(g.edges))", path).CombinedOutput()
 	require.NoError(t, err, string(out))
 	assert.Equal(t, "9 8\n", string(out))
+}
+
+// zooLayers are layers of every kind that a graph of NIR has nodes for.
+func zooLayers() []snn.Layer {
+	return []snn.Layer{snn.NewConv2D(2, 3, 3, 1, 1, true), snn.NewIF(), snn.AvgPool{K: 2}, snn.NewLIF(.5), snn.Flatten{}, snn.NewLinear(27, 5, true), snn.NewCuBaLIF(.5, .5)}
 }

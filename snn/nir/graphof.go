@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -86,6 +87,9 @@ func singles(p *autograd.Param) Array {
 
 // node adds a node behind the present value, and makes its output the present value.
 func (x *exporter) node(name, kind string, fields map[string]Array) *Node {
+	if name == "" { // the only layer of a network may have no name
+		name = strings.ToLower(kind)
+	}
 	for base, i := name, 1; x.g.Nodes[name] != nil; i++ {
 		name = base + "_" + strconv.Itoa(i)
 	}

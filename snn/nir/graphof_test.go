@@ -133,8 +133,3 @@ func TestGraphOfRefuses(t *testing.T) {
 	_, _, err = nir.GraphOf(m, 1)
 	assert.ErrorContains(t, err, "the encoder snn.Poisson is no node of NIR")
 }
-
-// zooLayers are layers of every kind that a graph of NIR has nodes for.
-func zooLayers() []snn.Layer {
-	return []snn.Layer{snn.NewConv2D(2, 3, 3, 1, 1, true), snn.NewIF(), snn.AvgPool{K: 2}, snn.NewLIF(.5), snn.Flatten{}, snn.NewLinear(27, 5, true), snn.NewCuBaLIF(.5, .5)}
-}
