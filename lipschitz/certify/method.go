@@ -1,0 +1,60 @@
+package certify
+
+import (
+	"fmt"
+	"math"
+)
+
+// Method computes bounds of the logits. [Intervals], [Trains] and [Linear] are the methods, from
+// the fastest to the tightest.
+type Method interface {
+	fmt.Stringer
+	// margins returns lower bounds of logit_y − logit_j for every class j over the ball.
+	margins(net *network, b ball, y int) ([]float64, error)
+}
+
+// Intervals is plain interval arithmetic through all layers and steps (S-IBP). Each neuron at each
+// step never fires, surely fires or perhaps fires, and each current and each membrane potential has
+// an interval of its own. The last linear layer is merged with the differences of the logits.
+type Intervals struct{}
+
+// String returns "intervals".
+func (Intervals) String() string { return "intervals" }
+
+func (Intervals) margins(net *network, b ball, y int) ([]float64, error) {
+	a := newAnalysis(net, b)
+	if err := a.intervals(); err != nil {
+		return nil, err
+	}
+	return a.margins(y, constantRelaxation)
+}
+
+// margins returns lower bounds of logit_y − logit_j for every class j, as the program computes
+// and compares them.
+func (a *analysis) margins(y int, relax relaxation) ([]float64, error) {
+	out := a.net.nodes[len(a.net.nodes)-1]
+	T := a.net.steps
+	g, rho := ones(T), func(int) float64 { return 0 }
+	if out.static {
+		T, g = 1, functional{1}
+	}
+	if a.spikes[out.index] == nil && T > 1 {
+		// The mean is a sum over the steps times float32(1/T), which is rounded.
+		rho = func(c int) float64 { return gamma32(T+1)*out.mag[c]*float64(T) + float64(2*T)*least32 }
+	}
+	margins := make([]float64, out.c)
+	for j := range margins {
+		if j == y {
+			margins[j] = math.Inf(1)
+			continue
+		}
+		k := newTerm(out.c, 0, 1, 0, 1)
+		k.v[y], k.v[j] = 1, -1
+		v := a.lower(out, g, k, relax) - rho(y) - rho(j)
+		// Products with 1/T keep the order of sums. One rounding more keeps the sign.
+		if margins[j] = v / float64(T); math.IsNaN(v) {
+			margins[j] = math.Inf(-1)
+		}
+	}
+	return margins, nil
+}
