@@ -54,10 +54,6 @@ type backpass struct {
 	total, slack float64
 }
 
-// relaxation bounds the spikes of neuron i of n from below: Σ_t w_t·s_t ≥ slope·V + constant. V is
-// the sum of its currents over all steps, or its current if that is static.
-type relaxation func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64)
-
 // lower returns a lower bound of the functional g of the linear form k of n's values.
 func (a *analysis) lower(n *node, g functional, k *term, relax relaxation) float64 {
 	p := &backpass{a: a, g: g, whole: g.whole(), relax: relax, terms: make([][kinds]*term, n.index+1)}
@@ -224,25 +220,6 @@ func (p *backpass) spikes(n *node, s *spikeSet, terms [kinds]*term) {
 			}
 		}
 	}
-}
-
-// constantRelaxation bounds the spikes of a neuron by its trains alone.
-func constantRelaxation(_ *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
-	if s.must[i] == s.may[i] {
-		return 0, w(s.must[i])
-	}
-	if s.sets != nil && s.sets[i] != nil {
-		least := math.Inf(1)
-		for _, t := range s.sets[i] {
-			least = min(least, w(t.mask))
-		}
-		return 0, least
-	}
-	least := w(s.must[i])
-	for rest := s.may[i] &^ s.must[i]; rest != 0; rest &= rest - 1 {
-		least += min(0, w(rest&-rest))
-	}
-	return 0, least
 }
 
 func (image) backward(*node, *backpass, int, *term)    { panic("certify: an image has no input") }

@@ -41,7 +41,7 @@ type Config struct {
 	// Epsilon is the radius of the ball in the maximum norm, in units of the image, at least 0.
 	// If float32(Epsilon) is larger than Epsilon, the ball has that radius.
 	Epsilon float64
-	// Method computes the bounds. Nil stands for Intervals{}.
+	// Method computes the bounds. Nil stands for Linear{}, the tightest.
 	Method Method
 	// Search looks for a counterexample where the bounds prove nothing. It may be nil.
 	Search Searcher
@@ -99,7 +99,7 @@ func Certify(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, cfg Conf
 		return nil, fmt.Errorf("certify: %w", err)
 	}
 	if cfg.Method == nil {
-		cfg.Method = Intervals{}
+		cfg.Method = Linear{}
 	}
 	logits, err := m.Logits(snn.Pass{}, x)
 	if err != nil {

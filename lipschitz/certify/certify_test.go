@@ -15,7 +15,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-var methods = []Method{Intervals{}}
+var methods = []Method{Intervals{}, Trains{}, Linear{}}
 
 // nets are small networks with the layers that have bounds.
 func nets(t testing.TB, r *rand.Rand) map[string]*snn.Model {

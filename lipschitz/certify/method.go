@@ -23,15 +23,54 @@ func (Intervals) String() string { return "intervals" }
 
 func (Intervals) margins(net *network, b ball, y int) ([]float64, error) {
 	a := newAnalysis(net, b)
-	if err := a.intervals(); err != nil {
+	if err := a.run(false); err != nil {
 		return nil, err
 	}
-	return a.margins(y, constantRelaxation)
+	return a.margins(y, constantRelaxation), nil
+}
+
+// Trains lists for each neuron the spike trains that it may have. In a layer that sees a constant
+// image, a neuron's current is constant, and its few spike trains are listed exactly. In deeper
+// layers a potential is a sum over neurons since the last reset; it is bounded with one train of
+// each of them.
+type Trains struct{}
+
+// String returns "trains".
+func (Trains) String() string { return "trains" }
+
+func (Trains) margins(net *network, b ball, y int) ([]float64, error) {
+	a := newAnalysis(net, b)
+	if err := a.run(true); err != nil {
+		return nil, err
+	}
+	return a.margins(y, constantRelaxation), nil
+}
+
+// Linear adds to Trains linear relaxations (CROWN). It bounds the spikes of each neuron by a linear
+// function of its currents, and goes back with these from the differences of the logits to the
+// image.
+type Linear struct{}
+
+// String returns "linear".
+func (Linear) String() string { return "linear" }
+
+func (Linear) margins(net *network, b ball, y int) ([]float64, error) {
+	a := newAnalysis(net, b)
+	if err := a.run(true); err != nil {
+		return nil, err
+	}
+	best := a.margins(y, constantRelaxation)
+	for _, at := range []float64{0.5, 0.2, 0.8} {
+		for j, v := range a.margins(y, hullRelaxation(at)) {
+			best[j] = max(best[j], v)
+		}
+	}
+	return best, nil
 }
 
 // margins returns lower bounds of logit_y − logit_j for every class j, as the program computes
 // and compares them.
-func (a *analysis) margins(y int, relax relaxation) ([]float64, error) {
+func (a *analysis) margins(y int, relax relaxation) []float64 {
 	out := a.net.nodes[len(a.net.nodes)-1]
 	T := a.net.steps
 	g, rho := ones(T), func(int) float64 { return 0 }
@@ -56,5 +95,5 @@ func (a *analysis) margins(y int, relax relaxation) ([]float64, error) {
 			margins[j] = math.Inf(-1)
 		}
 	}
-	return margins, nil
+	return margins
 }

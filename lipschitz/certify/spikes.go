@@ -81,14 +81,14 @@ func (op *neurons) after(c int, v potential) (fired, stayed potential, fires, st
 // hull returns the least interval with both potentials.
 func hull(a, b potential) potential { return potential{min(a.lo, b.lo), max(a.hi, b.hi)} }
 
-// scan runs neuron i of n through all steps, with its currents within x, [T] or [1]. It returns the
+// scan runs a neuron of channel c through all steps, with its currents within x, [T]. It returns the
 // spikes that it must and may emit, and the largest magnitude of its potentials. This is plain
 // interval arithmetic (S-IBP): the potential after a spike that is not certain is the hull of both
 // cases.
-func (op *neurons) scan(c, steps int, x []potential) (must, may uint64, most float32) {
+func (op *neurons) scan(c int, x []potential) (must, may uint64, most float32) {
 	m := potential{op.start[c], op.start[c]}
-	for t := range steps {
-		v := op.next(c, m, x[min(t, len(x)-1)])
+	for t, x := range x {
+		v := op.next(c, m, x)
 		most = max(most, -v.lo, v.hi)
 		fired, stayed, fires, stays := op.after(c, v)
 		switch {
