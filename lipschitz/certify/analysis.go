@@ -52,10 +52,13 @@ func (a *analysis) currents(n *node) ([][]potential, error) {
 	return out, nil
 }
 
-// run computes the spikes of all layers, by plain interval arithmetic or, if list is set, as lists of
+// run computes the spikes of all layers that have none, by plain interval arithmetic or, if list is set, as lists of
 // spike trains.
 func (a *analysis) run(list bool) error {
 	for _, n := range a.net.nodes {
+		if a.spikes[n.index] != nil {
+			continue
+		}
 		switch op := n.op.(type) {
 		case *neurons:
 			s, err := a.fire(n, op, list)

@@ -47,7 +47,7 @@ func (k *term) each(n *node, fn func(i int, v float64)) {
 type backpass struct {
 	a     *analysis
 	g     functional
-	whole bool // the weights of g are whole numbers
+	exact bool // no coefficient has been rounded so far
 	relax relaxation
 	terms [][kinds]*term // by node
 	// The bound is total less slack. Slack has the errors of the program and of the pass itself.
@@ -56,7 +56,7 @@ type backpass struct {
 
 // lower returns a lower bound of the functional g of the linear form k of n's values.
 func (a *analysis) lower(n *node, g functional, k *term, relax relaxation) float64 {
-	p := &backpass{a: a, g: g, whole: g.whole(), relax: relax, terms: make([][kinds]*term, n.index+1)}
+	p := &backpass{a: a, g: g, exact: g.whole(), relax: relax, terms: make([][kinds]*term, n.index+1)}
 	kind, factor := p.kindFor(n, weighted)
 	for i := range k.v {
 		k.v[i] *= factor
@@ -81,8 +81,11 @@ func (p *backpass) add(v float64) {
 
 // bound returns the bound, rounded downwards.
 func (p *backpass) bound() float64 {
-	if p.slack == 0 {
+	switch {
+	case p.slack == 0:
 		return p.total
+	case math.IsNaN(p.total - p.slack):
+		return math.Inf(-1)
 	}
 	return math.Nextafter(p.total-p.slack*(1+1e-6), math.Inf(-1))
 }
@@ -146,7 +149,7 @@ func (p *backpass) step(n *node, terms [kinds]*term) {
 			p.image(n, kind, k)
 			continue
 		}
-		if _, ok := n.op.(reshape); !ok {
+		if p.exact = p.exact && n.exact(p.g); !p.exact {
 			for c := range n.c {
 				var abs float64
 				for _, v := range k.plane(c) {
@@ -206,7 +209,7 @@ func (p *backpass) spikes(n *node, s *spikeSet, terms [kinds]*term) {
 			of := func(mask uint64) float64 { return v*p.g.of(mask) + u*float64(bits.OnesCount64(mask)) }
 			slope, constant := p.relax(n, s, i, of)
 			p.add(constant)
-			if v != math.Trunc(v) || u != math.Trunc(u) || !p.whole {
+			if !p.exact {
 				p.slack += gamma64(70) * (math.Abs(v)*p.g.sum() + math.Abs(u)*float64(p.a.net.steps))
 			}
 			if slope != 0 {
@@ -216,6 +219,7 @@ func (p *backpass) spikes(n *node, s *spikeSet, terms [kinds]*term) {
 						factor = 1
 					}
 				}
+				p.exact = false
 				slopes.plane(c)[(y-slopes.y0)*(slopes.x1-slopes.x0)+px-slopes.x0] += slope * factor
 			}
 		}

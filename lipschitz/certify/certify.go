@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -62,7 +63,8 @@ type Result struct {
 	Predicted int // the class that the network gives the image itself
 	// Margin is a proven lower bound of logit_y − logit_j over the ball, for the class j ≠ y with
 	// the least bound. The bound includes rounding. If it is positive, the image is certified. If
-	// it is 0, ties decide: of equal logits, the network's class is the first.
+	// it is 0, ties decide: of equal logits, the network's class is the first. It is −Inf without a
+	// bound.
 	Margin float64
 	// Counterexample is the image of a Broken result, [Steps][C][H][W]. The network gives it
 	// the class BrokenAs. Both are unset for other verdicts.
@@ -121,31 +123,31 @@ func Certify(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, cfg Conf
 
 // certifyImage fills in r for the image x.
 func certifyImage(ctx context.Context, m *snn.Model, net *network, x tensor.NCHW, r *Result, cfg Config) error {
+	r.Margin = math.Inf(-1)
+	if r.Predicted != r.Label {
+		r.Verdict, r.Why = Broken, "the network misclassifies the image itself"
+		r.Counterexample, r.BrokenAs = slices.Clone(x.Data), r.Predicted
+		return nil
+	}
 	ball := ballOf(x.Data, cfg.Epsilon)
-	margins, err := cfg.Method.margins(net, ball, r.Label)
+	margins, err := cfg.Method.margins(newAnalysis(net, ball), r.Label)
 	var overflow *overflowError
 	if err != nil && !errors.As(err, &overflow) {
 		return err
 	}
-	proven := err == nil
-	r.Margin = math.Inf(-1)
-	if proven {
+	if err == nil {
 		r.Margin = math.Inf(1)
+		proven := true
 		for j, v := range margins {
 			if j != r.Label {
 				r.Margin = min(r.Margin, v)
 				proven = proven && (v > 0 || v == 0 && r.Label < j)
 			}
 		}
-	}
-	switch {
-	case r.Predicted != r.Label:
-		r.Verdict, r.Why = Broken, "the network misclassifies the image itself"
-		r.Counterexample, r.BrokenAs = append([]float32(nil), x.Data...), r.Predicted
-		return nil
-	case proven:
-		r.Verdict, r.Why = Certified, fmt.Sprintf("the bounds of %v prove it", cfg.Method)
-		return nil
+		if proven {
+			r.Verdict, r.Why = Certified, fmt.Sprintf("the bounds of %v prove it", cfg.Method)
+			return nil
+		}
 	}
 	r.Verdict, r.Why = Unknown, fmt.Sprintf("the bounds of %v do not prove it", cfg.Method)
 	if overflow != nil {
@@ -177,7 +179,7 @@ func search(ctx context.Context, m *snn.Model, x tensor.NCHW, ball ball, r *Resu
 	}
 	if class := argmax(logits); class != r.Label {
 		r.Verdict, r.Why = Broken, "the search found an image that the network misclassifies"
-		r.Counterexample, r.BrokenAs = append([]float32(nil), found.Data...), class
+		r.Counterexample, r.BrokenAs = slices.Clone(found.Data), class
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (f *forward) compute(n *node) interval {
 		sum = f.g.sum()
 	}
 	v := n.op.forward(n, sum, in)
-	if _, ok := n.op.(reshape); ok {
+	if n.exact(f.g) {
 		return v
 	}
 	plane := n.h * n.w
@@ -95,6 +95,12 @@ func (f *forward) compute(n *node) interval {
 		v.hi[i] += e
 	}
 	return v
+}
+
+// exact reports whether sums of the functional g of n have no rounding errors.
+func (n *node) exact(g functional) bool {
+	_, ok := n.op.(reshape)
+	return ok || n.grid > 0 && g.whole()
 }
 
 // functional returns the bounds of the functional g of the images of the ball, or of an image of

@@ -9,8 +9,9 @@ import (
 // the fastest to the tightest.
 type Method interface {
 	fmt.Stringer
-	// margins returns lower bounds of logit_y − logit_j for every class j over the ball.
-	margins(net *network, b ball, y int) ([]float64, error)
+	// margins returns lower bounds of logit_y − logit_j for every class j over the ball of a. It
+	// computes the spikes that a does not have.
+	margins(a *analysis, y int) ([]float64, error)
 }
 
 // Intervals is plain interval arithmetic through all layers and steps (S-IBP). Each neuron at each
@@ -21,8 +22,7 @@ type Intervals struct{}
 // String returns "intervals".
 func (Intervals) String() string { return "intervals" }
 
-func (Intervals) margins(net *network, b ball, y int) ([]float64, error) {
-	a := newAnalysis(net, b)
+func (Intervals) margins(a *analysis, y int) ([]float64, error) {
 	if err := a.run(false); err != nil {
 		return nil, err
 	}
@@ -38,8 +38,7 @@ type Trains struct{}
 // String returns "trains".
 func (Trains) String() string { return "trains" }
 
-func (Trains) margins(net *network, b ball, y int) ([]float64, error) {
-	a := newAnalysis(net, b)
+func (Trains) margins(a *analysis, y int) ([]float64, error) {
 	if err := a.run(true); err != nil {
 		return nil, err
 	}
@@ -54,8 +53,7 @@ type Linear struct{}
 // String returns "linear".
 func (Linear) String() string { return "linear" }
 
-func (Linear) margins(net *network, b ball, y int) ([]float64, error) {
-	a := newAnalysis(net, b)
+func (Linear) margins(a *analysis, y int) ([]float64, error) {
 	if err := a.run(true); err != nil {
 		return nil, err
 	}
@@ -91,9 +89,7 @@ func (a *analysis) margins(y int, relax relaxation) []float64 {
 		k.v[y], k.v[j] = 1, -1
 		v := a.lower(out, g, k, relax) - rho(y) - rho(j)
 		// Products with 1/T keep the order of sums. One rounding more keeps the sign.
-		if margins[j] = v / float64(T); math.IsNaN(v) {
-			margins[j] = math.Inf(-1)
-		}
+		margins[j] = v / float64(T)
 	}
 	return margins
 }

@@ -29,6 +29,10 @@ type node struct {
 	static  bool      // the value is the same at every step
 	mag     []float64 // [c], at least the magnitude of the values
 	rho     []float64 // [c]
+	// grid is a power of two if all values are multiples of it, are at most 2²⁴ times as large, and
+	// are computed without rounding. Then rho only counts in sums with weights that round. It is 0
+	// otherwise.
+	grid float64
 }
 
 // size returns the number of values of a step.
@@ -134,12 +138,37 @@ func (c *compiler) add(n *node) *node {
 	if n.rho == nil {
 		n.rho = make([]float64, n.c)
 	}
-	for i := range n.mag {
-		n.mag[i] *= 1 + 1e-9
-		n.mag[i] += n.rho[i]
+	if n.grid == 0 {
+		for i := range n.mag {
+			n.mag[i] = n.mag[i]*(1+1e-9) + n.rho[i]
+		}
 	}
 	c.net.nodes = append(c.net.nodes, n)
 	return n
+}
+
+// onGrid sets n's grid if n's values are multiples of grid, and the program computes them exactly: sums
+// of multiples of a power of two are exact if that of the magnitudes has at most 24 bits.
+func (n *node) onGrid(grid float64) {
+	if most := slices.Max(n.mag); grid > 0 && most <= 0x1p24*grid && grid >= 0x1p-60 {
+		n.grid = grid
+	}
+}
+
+// gridOf returns the largest power of two that divides all of v, or 0 if v has other values than
+// multiples of 2⁻⁴⁰.
+func gridOf(v ...[]float64) float64 {
+	grid := 1.0
+	for _, v := range v {
+		for _, x := range v {
+			for x != grid*math.Trunc(x/grid) {
+				if grid /= 2; grid < 0x1p-40 {
+					return 0
+				}
+			}
+		}
+	}
+	return grid
 }
 
 func (c *compiler) affine(name string, op affine, x *node) *node {
@@ -174,11 +203,11 @@ func (c *compiler) layer(l snn.Layer, name string, x *node) (*node, error) {
 	case snn.MaxPool:
 		switch x.op.(type) {
 		case *neurons, largest:
-			return c.add(&node{name: name, op: largest{l.K}, in: []*node{x}, c: x.c, h: x.h / l.K, w: x.w / l.K, mag: slices.Clone(x.mag)}), nil
+			return c.add(&node{name: name, op: largest{l.K}, in: []*node{x}, c: x.c, h: x.h / l.K, w: x.w / l.K, mag: slices.Clone(x.mag), grid: 1}), nil
 		}
 		return nil, &layerError{name, "max pooling has no bound here: expected neurons before it"}
 	case snn.Flatten:
-		n := &node{name: name, op: reshape{}, in: []*node{x}, c: x.size(), h: 1, w: 1, static: x.static}
+		n := &node{name: name, op: reshape{}, in: []*node{x}, c: x.size(), h: 1, w: 1, static: x.static, grid: x.grid}
 		for _, v := range x.mag {
 			n.mag = append(n.mag, slices.Repeat([]float64{v}, x.h*x.w)...)
 		}
@@ -192,7 +221,7 @@ func (c *compiler) layer(l snn.Layer, name string, x *node) (*node, error) {
 		if err != nil {
 			return nil, &layerError{l.Name(), err.Error()}
 		}
-		return c.add(&node{name: l.Name(), op: op, in: []*node{x}, c: x.c, h: x.h, w: x.w, mag: slices.Repeat([]float64{1}, x.c)}), nil
+		return c.add(&node{name: l.Name(), op: op, in: []*node{x}, c: x.c, h: x.h, w: x.w, mag: slices.Repeat([]float64{1}, x.c), grid: 1}), nil
 	}
 	return nil, &layerError{name, fmt.Sprintf("a layer of type %T has no bound", l)}
 }
@@ -217,6 +246,7 @@ func (c *compiler) conv(name string, op conv, cout int, x *node) (*node, error) 
 		}
 		n.rho[o] = (gamma32(terms+1)+gamma64(terms+cout*op.kh*op.kw+72))*n.mag[o] + 2*float64(terms+1)*least32
 	}
+	n.onGrid(min(x.grid*gridOf(op.weight), gridOf(op.bias)))
 	return c.add(n), nil
 }
 
@@ -236,6 +266,9 @@ func (c *compiler) average(name string, k int, x *node) (*node, error) {
 	for i := range n.mag {
 		n.mag[i] *= 1 + 2*unit32 // the scale is rounded
 		n.rho[i] = (gamma32(size+1)+gamma64(size+72))*n.mag[i] + 2*float64(size)*least32
+	}
+	if size&(size-1) == 0 && slices.Max(n.mag)*float64(size) <= 0x1p24*x.grid {
+		n.onGrid(x.grid * op.scale)
 	}
 	return c.add(n), nil
 }
