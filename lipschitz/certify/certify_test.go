@@ -86,10 +86,17 @@ func TestSoundBySampling(t *testing.T) {
 	defer func() { require.NoError(t, kernel.SetLevel(start)) }()
 	r := rand.New(rand.NewPCG(1, 2))
 	certified := map[string]int{}
-	for round := range 4 {
+	for round := range 5 {
 		for name, m := range nets(t, r) {
-			eps := []float64{0, 0.0005, 0.003, 0.02}[round]
-			x := images(r, m, 3)
+			eps := []float64{0, 0.0005, 0.003, 0.02, 0.002}[round]
+			x := images(r, m, 2)
+			if round == 4 { // a frame for each step
+				x.Steps = m.Steps
+				x.Data = make([]float32, x.N*x.Pixels())
+				for i := range x.Data {
+					x.Data[i] = r.Float32()
+				}
+			}
 			y := predict(t, m, x)
 			for _, method := range methods {
 				results, err := Certify(context.Background(), m, x, y, Config{Epsilon: eps, Method: method})
@@ -100,7 +107,7 @@ func TestSoundBySampling(t *testing.T) {
 					}
 					for _, level := range kernel.Levels() {
 						require.NoError(t, kernel.SetLevel(level))
-						least := leastMargin(t, r, m, x.Slice(i, i+1), y[i], eps, 64)
+						least := leastMargin(t, r, m, x.Slice(i, i+1), y[i], eps, 32)
 						require.GreaterOrEqual(t, least, got.Margin, "%s, %v, image %d, ε = %v, level %v", name, method, i, eps, level)
 						if got.Verdict == Certified {
 							require.GreaterOrEqual(t, least, 0.)
@@ -127,20 +134,26 @@ func predict(t testing.TB, m *snn.Model, x tensor.NCHW) []int {
 	return y
 }
 
-// leastMargin returns the least margin of n random images of the ball around x.
-func leastMargin(t testing.TB, r *rand.Rand, m *snn.Model, x tensor.NCHW, y int, eps float64, n int) float64 {
-	ball := ballOf(x.Data, eps)
-	near := tensor.NewNCHW(n, x.C, x.H, x.W)
+// inside returns n images of the ball around x. Half of them are corners.
+func inside(r *rand.Rand, x tensor.NCHW, ball ball, n int) tensor.NCHW {
+	near := x
+	near.N, near.Data = n, make([]float32, n*len(x.Data))
 	for i := range near.N {
 		for j := range x.Data {
 			lo, hi := ball.lo[j], ball.hi[j]
 			v := lo + r.Float32()*(hi-lo)
-			if i%2 == 0 { // a corner
+			if i%2 == 0 {
 				v = []float32{lo, hi}[r.IntN(2)]
 			}
 			near.Image(i)[j] = min(max(v, lo), hi)
 		}
 	}
+	return near
+}
+
+// leastMargin returns the least margin of n random images of the ball around x.
+func leastMargin(t testing.TB, r *rand.Rand, m *snn.Model, x tensor.NCHW, y int, eps float64, n int) float64 {
+	near := inside(r, x, ballOf(x.Data, eps), n)
 	z, err := m.Logits(snn.Pass{}, near)
 	require.NoError(t, err)
 	least := math.Inf(1)
@@ -156,3 +169,32 @@ func leastMargin(t testing.TB, r *rand.Rand, m *snn.Model, x tensor.NCHW, y int,
 }
 
 func autogradParam(n int) *autograd.Param { return autograd.NewParam(n) }
+
+// TestBall compares the bounds of a ball with the float32 that are in it, for the ε of an attack too.
+func TestBall(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for range 20000 {
+		v := r.Float32()
+		if r.IntN(4) == 0 {
+			v = float32(r.IntN(256)) / 255
+		}
+		eps := r.Float64() * math.Pow(2, -float64(r.IntN(30)))
+		b := ballOf([]float32{v}, eps)
+		for _, eps := range []float64{eps, float64(float32(eps))} {
+			in := func(w float32) bool {
+				return math.Abs(float64(w)-float64(v)) <= eps && w >= 0 && w <= 1
+			}
+			for k := range int64(8) { // around the ends
+				for _, end := range []float64{float64(v) - eps, float64(v) + eps} {
+					if w := fromOrdinal(ordinal(float32(end)) + k - 4); in(w) && (w < b.lo[0] || w > b.hi[0]) {
+						t.Fatalf("%v is within %v of %v, but not in [%v, %v]", w, eps, v, b.lo[0], b.hi[0])
+					}
+				}
+			}
+		}
+		// The bounds themselves are in the ball, up to the last digit of float64.
+		most := max(eps, float64(float32(eps))) * (1 + 1e-9)
+		require.True(t, b.lo[0] >= 0 && b.hi[0] <= 1 && b.lo[0] <= v && v <= b.hi[0])
+		require.LessOrEqual(t, max(float64(v)-float64(b.lo[0]), float64(b.hi[0])-float64(v)), most)
+	}
+}

@@ -352,6 +352,8 @@ func neuronsOf(l snn.Neuron, c int) (*neurons, error) {
 			return nil, fmt.Errorf("neurons of type %T (%s) have no bound: expected no synaptic current, no adaptation and no recurrence", l, l.Kind())
 		}
 		op = &neurons{decay: spread(d.Decay, 1), gain: spread(d.Gain, 1), threshold: spread(d.Threshold, 1), reset: spread(d.Reset, 0), start: spread(d.Start, 0), soft: l.SoftReset}
+	case *snn.NoisyLIF:
+		return nil, fmt.Errorf("neurons of type %T are random: expected other neurons, or randomized smoothing", l)
 	default:
 		return nil, fmt.Errorf("neurons of type %T have no bound", l)
 	}
