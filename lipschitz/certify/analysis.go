@@ -123,7 +123,7 @@ func (a *analysis) fire(n *node, op *neurons, list bool) (*spikeSet, error) {
 		c := i / plane
 		h := &history{op: op, c: c, x: own, w: w, total: [2]float64{total.lo[i], total.hi[i]}, i: i}
 		h.walk(0, 0, potential{op.start[c], op.start[c]}, 0)
-		if !h.full {
+		if !h.full && len(h.list) > 0 {
 			s.put(i, h.list)
 		}
 	}

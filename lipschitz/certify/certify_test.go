@@ -17,11 +17,19 @@ import (
 
 var methods = []Method{Intervals{}, Trains{}, Linear{}}
 
+// named is a network of nets.
+type named struct {
+	name string
+	*snn.Model
+}
+
 // nets are small networks with the layers that have bounds.
-func nets(t testing.TB, r *rand.Rand) map[string]*snn.Model {
+func nets(t testing.TB, r *rand.Rand) (models []named) {
 	cfg := snn.Config{Channels: 2, Height: 6, Width: 6, Steps: 4, Mean: []float32{.4, .5}, Std: []float32{.3, .2}}
 	soft := snn.NewLIF(0.9)
 	soft.SoftReset = true
+	exact := snn.NewIF()
+	exact.SoftReset = true
 	odd := snn.NewLIF(0.75)
 	odd.Reset, odd.Start, odd.DecayInput = -0.25, 0.125, true
 	glif := snn.NewParamLIF(6, 0.5, 0.75)
@@ -36,18 +44,19 @@ func nets(t testing.TB, r *rand.Rand) map[string]*snn.Model {
 		N1: snn.NewLIF(0.5), Conv1: snn.NewConv2D(6, 8, 3, 2, 1, true), N2: snn.NewIF(),
 		Conv2: snn.NewConv2D(8, 8, 3, 1, 1, false), Short: snn.NewConv2D(6, 8, 1, 2, 0, false), Comb: autogradParam(2),
 	}
-	bodies := map[string]*snn.Sequential{
-		"plain": snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, true), snn.NewBatchNorm(6), snn.NewIF(), snn.AvgPool{K: 2},
-			snn.NewConv2D(6, 8, 3, 1, 1, false), snn.NewBatchNorm(8), snn.NewLIF(0.8), snn.AvgPool{K: 0}, snn.Flatten{}, &snn.Dropout{P: 0.5}, snn.NewLinear(8, 4, true)),
-		"soft": snn.NewSequential(snn.NewConv2D(2, 6, 3, 2, 0, true), soft, snn.Flatten{}, snn.NewLinear(24, 12, true), odd, snn.NewLinear(12, 4, true), snn.NewIF()),
-		"max":  snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.MaxPool{K: 2}, snn.NewConv2D(6, 6, 3, 1, 0, true), snn.NewIF(), snn.Flatten{}, snn.NewLinear(6, 4, true)),
-		"residual": snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, false), block, strided, snn.NewBatchNorm(8), snn.NewIF(), snn.AvgPool{K: 3},
-			snn.Flatten{}, snn.NewLinear(8, 4, true)),
-		"pooled": snn.NewSequential(snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 10, true), snn.NewIF(), snn.NewLinear(10, 4, false)),
-	}
-	models := map[string]*snn.Model{}
-	for name, body := range bodies {
-		m, err := snn.NewModel(cfg, body)
+	for _, c := range []struct {
+		name string
+		body *snn.Sequential
+	}{
+		{"plain", snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, true), snn.NewBatchNorm(6), snn.NewIF(), snn.AvgPool{K: 2},
+			snn.NewConv2D(6, 8, 3, 1, 1, false), snn.NewBatchNorm(8), snn.NewLIF(0.8), snn.AvgPool{K: 0}, snn.Flatten{}, &snn.Dropout{P: 0.5}, snn.NewLinear(8, 4, true))},
+		{"soft", snn.NewSequential(snn.NewConv2D(2, 6, 3, 2, 0, true), soft, snn.Flatten{}, snn.NewLinear(24, 12, true), odd, snn.NewLinear(12, 4, true), snn.NewIF())},
+		{"max", snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.MaxPool{K: 2}, snn.NewConv2D(6, 6, 3, 1, 0, true), exact, snn.Flatten{}, snn.NewLinear(6, 4, true))},
+		{"residual", snn.NewSequential(snn.NewConv2D(2, 6, 3, 1, 1, false), block, strided, snn.NewBatchNorm(8), snn.NewIF(), snn.AvgPool{K: 3},
+			snn.Flatten{}, snn.NewLinear(8, 4, true))},
+		{"pooled", snn.NewSequential(snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 10, true), snn.NewIF(), snn.NewLinear(10, 4, false))},
+	} {
+		m, err := snn.NewModel(cfg, c.body)
 		require.NoError(t, err)
 		m.Init(rng.New(r.Uint64()))
 		for _, p := range m.State() {
@@ -66,7 +75,7 @@ func nets(t testing.TB, r *rand.Rand) map[string]*snn.Model {
 			}
 			p.Import(v)
 		}
-		models[name] = m
+		models = append(models, named{c.name, m})
 	}
 	return models
 }
@@ -87,7 +96,8 @@ func TestSoundBySampling(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	certified := map[string]int{}
 	for round := range 5 {
-		for name, m := range nets(t, r) {
+		for _, n := range nets(t, r) {
+			name, m := n.name, n.Model
 			eps := []float64{0, 0.0005, 0.003, 0.02, 0.002}[round]
 			x := images(r, m, 2)
 			if round == 4 { // a frame for each step

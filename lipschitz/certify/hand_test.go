@@ -74,6 +74,30 @@ func TestThresholdJustMet(t *testing.T) {
 	require.Equal(t, all(Unknown), verdicts(t, m, pixel(0.75), 1, 0.2))
 }
 
+// TestAfter has potentials that the threshold and the float32 before it bound.
+func TestAfter(t *testing.T) {
+	theta := float32(0.3)
+	for _, soft := range []bool{false, true} {
+		op := &neurons{threshold: []float32{theta}, reset: []float32{0.1}, soft: soft}
+		at := func(lo, hi float32) (fires, stays bool) {
+			_, _, fires, stays = op.after(0, potential{lo, hi})
+			return fires, stays
+		}
+		fires, stays := at(theta, theta)
+		require.True(t, fires && !stays)
+		fires, stays = at(below(theta), below(theta))
+		require.True(t, !fires && stays)
+		fired, stayed, fires, stays := op.after(0, potential{below(theta), 0.5})
+		require.True(t, fires && stays)
+		require.Equal(t, potential{below(theta), below(theta)}, stayed)
+		if soft {
+			require.Equal(t, potential{0, 0.5 - theta}, fired)
+		} else {
+			require.Equal(t, potential{0.1, 0.1}, fired)
+		}
+	}
+}
+
 // TestJointSteps has a current from 0.4 to 0.6 and the threshold 0.5. The neuron fires at the first
 // step, or it does not and then fires at the second: intervals do not know that it fires.
 func TestJointSteps(t *testing.T) {
@@ -126,7 +150,7 @@ func TestTies(t *testing.T) {
 func TestRoundedSums(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	above, below := 0, 0
-	for range 150 {
+	for range 80 {
 		const terms = 12
 		sum := snn.NewLinear(terms, 1, true)
 		next := snn.NewIF()
@@ -169,8 +193,96 @@ func TestRoundedSums(t *testing.T) {
 			next.Threshold = math.Nextafter32(next.Threshold, 100)
 		}
 	}
-	require.Greater(t, above, 8)
-	require.Greater(t, below, 8)
+	require.Greater(t, above, 4)
+	require.Greater(t, below, 4)
+}
+
+// TestRoundedPotentials has a neuron that fires at the last step or not at all, by another neuron's
+// spike. Without that spike, its potential is rounded to just below the threshold at every step, while
+// exact arithmetic often reaches the threshold.
+func TestRoundedPotentials(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	const steps = 6
+	first, sum, next := snn.NewLinear(1, 2, false), snn.NewLinear(2, 1, false), snn.NewIF()
+	m := threshold(t, steps, first, sum, next)
+	first.Weight.Import([]float32{9, 1}) // currents of 3/4, and around 1/12: half a threshold's sixth
+	reached := 0
+	for range 1000 {
+		w := 0.25 + 0.18*r.Float32() // the sum of both weights is exact
+		sum.Weight.Import([]float32{w, 0.0625})
+		var v float32
+		exact := 0.0
+		for range steps {
+			v += w
+			exact += float64(w)
+		}
+		next.Threshold = math.Nextafter32(v, 100)
+		reached += of(exact >= float64(next.Threshold))
+		net, err := compile(m, 1)
+		require.NoError(t, err)
+		a := newAnalysis(net, ballOf([]float32{1. / 12}, 0.001))
+		require.NoError(t, a.run(true))
+		require.Equal(t, uint64(1<<(steps-1)), a.spikes[4].may[0])
+		require.Zero(t, a.spikes[4].must[0])
+	}
+	require.Greater(t, reached, 5)
+}
+
+func of(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// TestRoundedLogits looks for logits whose order in the program is not that of exact arithmetic. The
+// class that exact arithmetic gives may not be proven.
+func TestRoundedLogits(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	differ := map[int]int{}
+	for trial := range 40 {
+		const terms = 12
+		steps := []int{1, 3}[trial%2]
+		first, last, n := snn.NewLinear(1, terms, false), snn.NewLinear(terms, 2, true), snn.NewIF()
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: steps}, snn.NewSequential(first, n, last))
+		require.NoError(t, err)
+		fill := func(p *autograd.Param, v func() float64) (sum float64) {
+			w := p.Export()
+			for i := range w {
+				w[i] = float32(v())
+				sum += float64(w[i])
+			}
+			p.Import(w)
+			return sum
+		}
+		fill(first.Weight, func() float64 { return 1.5 })
+		fill(last.Weight, r.NormFloat64)
+		sums := [2]float64{}
+		for i, w := range last.Weight.Export() {
+			sums[i/terms] += float64(w)
+		}
+		class := func(bias float32) int {
+			last.Bias.Import([]float32{0.1, bias})
+			return predict(t, m, pixel(0.75))[0]
+		}
+		bias := bisect(potential{-100, 100}, func(v float32) bool { return class(v) == 1 })
+		for k := range int64(4) { // on both sides of the decision
+			b := fromOrdinal(ordinal(bias) + k - 2)
+			got := class(b)
+			if exact := sums[1] + float64(b) - sums[0] - float64(float32(0.1)); (exact > 0) != (got == 1) {
+				differ[steps]++
+			}
+			net, err := compile(m, 1)
+			require.NoError(t, err)
+			for _, method := range methods {
+				margins, err := method.margins(newAnalysis(net, ballOf([]float32{0.75}, 0.05)), 1-got)
+				require.NoError(t, err)
+				require.Negative(t, margins[got], "%v", method)
+			}
+		}
+	}
+	require.Greater(t, differ[1], 4)
+	require.Greater(t, differ[3], 4)
 }
 
 // fires reports whether the last neuron of a network of threshold fires.
@@ -181,13 +293,14 @@ func fires(t testing.TB, m *snn.Model) bool { return predict(t, m, pixel(0.75))[
 func TestMethodsAscend(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	better := [2]int{}
-	for range 2 {
-		for name, m := range nets(t, r) {
+	for range 3 {
+		for _, n := range nets(t, r) {
+			name, m := n.name, n.Model
 			x := images(r, m, 2)
 			y := predict(t, m, x)
 			var last []Result
 			for k, method := range methods {
-				got, err := Certify(context.Background(), m, x, y, Config{Epsilon: 0.004, Method: method})
+				got, err := Certify(context.Background(), m, x, y, Config{Epsilon: 0.01, Method: method})
 				require.NoError(t, err)
 				for i := range last {
 					require.GreaterOrEqual(t, got[i].Margin, last[i].Margin-1e-9, "%s, %v", name, method)
@@ -200,5 +313,5 @@ func TestMethodsAscend(t *testing.T) {
 		}
 	}
 	require.Greater(t, better[0], 5)
-	require.Greater(t, better[1], 3)
+	require.Greater(t, better[1], 5)
 }

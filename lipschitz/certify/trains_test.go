@@ -82,7 +82,8 @@ func TestListed(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	deep, multiple := 0, 0
 	for round := range 4 {
-		for name, m := range nets(t, r) {
+		for _, n := range nets(t, r) {
+			name, m := n.name, n.Model
 			frames := 1
 			if round == 3 {
 				frames = m.Steps
