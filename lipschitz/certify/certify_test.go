@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,8 @@ func nets(t testing.TB, r *rand.Rand) (models []named) {
 					v[i] = 0.5 + r.Float32()
 				case len(p.Name) > 5 && p.Name[len(p.Name)-5:] == ".bias":
 					v[i] = 0.3 * float32(r.NormFloat64())
+				case len(p.Shape) == 1 && (strings.HasSuffix(p.Name, ".weight") || strings.HasSuffix(p.Name, ".comb")) && r.IntN(3) == 0:
+					v[i] = -v[i]
 				case len(p.Shape) > 1:
 					v[i] *= 1.5
 				}

@@ -145,6 +145,41 @@ func TestTies(t *testing.T) {
 	}
 }
 
+// TestTieInBall has logits that are equal for some images of the ball, whose class is then the first. It
+// is not that of the image.
+func TestTieInBall(t *testing.T) {
+	first, last, n := snn.NewLinear(1, 2, false), snn.NewLinear(2, 2, false), snn.NewIF()
+	n.Threshold = 0.5
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(first, n, last))
+	require.NoError(t, err)
+	first.Weight.Import([]float32{2, 0.75})
+	last.Weight.Import([]float32{1, 0, 1, 1}) // logits s₀ and s₀ + s₁
+	require.Equal(t, []int{1}, predict(t, m, pixel(0.75)))
+	require.Equal(t, []int{0}, predict(t, m, pixel(0.6)))
+	require.Equal(t, []Verdict{Unknown, Unknown, Unknown}, verdicts(t, m, pixel(0.75), 1, 0.15))
+	last.Weight.Import([]float32{1, 1, 1, 0})
+	require.Equal(t, []Verdict{Certified, Certified, Certified}, verdicts(t, m, pixel(0.75), 0, 0.15))
+}
+
+// TestGrid has values that are multiples of a power of two, and others.
+func TestGrid(t *testing.T) {
+	for _, c := range []struct {
+		weight, bias, want float64
+	}{
+		{0.5, 0.25, 0.25}, {0.75, 1, 0.25}, {3, 1, 1}, {0.1, 0.5, 0}, {0.5, float64(float32(0.1)), 0}, {0x1p-24, 0.75, 0x1p-24}, {0x1p-24, 1, 0}, {1, 0x1p-24, 0},
+	} {
+		first, n, last := snn.NewLinear(1, 1, false), snn.NewIF(), snn.NewLinear(1, 2, true)
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(first, n, last))
+		require.NoError(t, err)
+		last.Weight.Import([]float32{float32(c.weight), 0})
+		last.Bias.Import([]float32{float32(c.bias), 0})
+		net, err := compile(m, 1)
+		require.NoError(t, err)
+		require.Equal(t, c.want, net.nodes[3].grid, "%+v", c)
+		require.Zero(t, net.nodes[1].grid, "values of an image are on no grid")
+	}
+}
+
 // TestRoundedSums looks for neurons whose sum reaches the threshold in exact arithmetic, but not in
 // the program, and for the converse. Their spikes may not be taken as certain.
 func TestRoundedSums(t *testing.T) {
