@@ -85,10 +85,7 @@ func (e *overflowError) Error() string {
 }
 
 // compiler builds a network.
-type compiler struct {
-	net  *network
-	errs []error
-}
+type compiler struct{ net *network }
 
 // compile returns m as a network for images of the given number of frames.
 func compile(m *snn.Model, frames int) (*network, error) {

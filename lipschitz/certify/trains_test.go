@@ -146,6 +146,44 @@ func TestListed(t *testing.T) {
 	require.Greater(t, deep, 5000)
 }
 
+// TestWalk runs neurons with currents at the ends of their intervals, and looks for the trains and the
+// sums of the currents in the list of a walk.
+func TestWalk(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 18))
+	for trial := range 200 {
+		op := &neurons{decay: []float32{1}, gain: []float32{1}, threshold: []float32{1}, reset: []float32{0}, start: []float32{0.25}, soft: trial%2 == 0}
+		if trial%4 > 1 {
+			op.decay[0] = 0.5 + 0.5*r.Float32()
+		}
+		h := &history{op: op, x: make([]potential, 5), total: [2]float64{-100, 100}}
+		for i := range h.x {
+			h.x[i].lo = 1.4*r.Float32() - 0.2
+			h.x[i].hi = h.x[i].lo + 0.2*r.Float32()
+		}
+		h.walk(0, 0, potential{op.start[0], op.start[0]}, 0)
+		for corner := range 32 {
+			m, mask, sum := op.start[0], uint64(0), 0.0
+			for i, x := range h.x {
+				cur := x.lo
+				if corner>>i&1 == 1 {
+					cur = x.hi
+				}
+				sum += float64(cur)
+				if m = float32(op.decay[0]*m) + cur; m >= op.threshold[0] {
+					mask |= 1 << i
+					if m -= op.threshold[0]; !op.soft {
+						m = op.reset[0]
+					}
+				}
+			}
+			at := slices.IndexFunc(h.list, func(t train) bool { return t.mask == mask && sum >= t.lo && sum <= t.hi })
+			if at < 0 {
+				t.Fatalf("%+v: train %b with sum %v is not in %v", op, mask, sum, h.list)
+			}
+		}
+	}
+}
+
 // TestUnion lists the trains of a maximum.
 func TestUnion(t *testing.T) {
 	got := union([]train{{mask: 0b01}, {mask: 0b10}}, []train{{mask: 0b00}, {mask: 0b10}})
