@@ -40,7 +40,8 @@ func (s *Sequential) Append(name string, l Layer) *Sequential {
 // Layers returns the layers in the order in which they run.
 func (s *Sequential) Layers() []Layer { return slices.Clone(s.layers) }
 
-// Names returns the names of the layers, as Append got them.
+// Names returns the names of the layers, in the order of Layers. They are those that Append was
+// given.
 func (s *Sequential) Names() []string { return slices.Clone(s.names) }
 
 // Forward implements [Layer]. It releases the output of each layer once the next one has
