@@ -136,7 +136,7 @@ var kinds = []struct {
 		return snn.NewSequential(n.conv(2, 2, 2, 1), n.neurons(), snn.MaxPool{K: 2}, snn.Flatten{}, n.linear(2, 2))
 	}},
 	{"pools of images", 1, 2, 3, 2, false, func(n *tiny) *snn.Sequential {
-		return snn.NewSequential(snn.MaxPool{K: 1}, snn.AvgPool{K: 2}, n.conv(1, 2, 1, 0), n.neurons(), snn.AvgPool{}, snn.Flatten{}, n.linear(2, 2))
+		return snn.NewSequential(snn.AvgPool{K: 2}, n.conv(1, 2, 1, 0), n.neurons(), snn.AvgPool{}, snn.Flatten{}, n.linear(2, 2))
 	}},
 	{"residual", 1, 2, 2, 4, false, func(n *tiny) *snn.Sequential {
 		b := &snn.Residual{
