@@ -32,7 +32,7 @@ func TestCompleteEnumerated(t *testing.T) {
 							}
 						}
 						for _, i := range open {
-							r, err := certify.Complete(context.Background(), n.m, x.Slice(i, i+1), class[i:i+1], certify.Config{Epsilon: eps}, certify.Effort{Nodes: 2000})
+							r, err := certify.Complete(context.Background(), n.m, x.Slice(i, i+1), class[i:i+1], certify.Config{Epsilon: eps}, certify.Effort{Nodes: 200})
 							require.NoError(t, err, "%v", n)
 							switch r[0].Verdict {
 							case certify.Certified:
