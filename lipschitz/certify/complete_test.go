@@ -18,7 +18,7 @@ func TestCompleteEnumerated(t *testing.T) {
 		for kind, k := range kinds {
 			t.Run(k.name, func(t *testing.T) {
 				t.Parallel()
-				for seed := range int(styles) {
+				for seed := range onGrids {
 					n := newTiny(t, kind, 100+seed, style(seed))
 					x := grid(kind)
 					class := n.classes(t, x)

@@ -35,17 +35,31 @@ const (
 	// cancelling draws large numbers that cancel, with small ones between them, so that the
 	// result depends on the order of the sum.
 	cancelling
+	// subnormal draws numbers that float32 holds with few bits, and thresholds of that size. The
+	// bounds prove little about it.
+	subnormal
 	styles
 )
 
-func (s style) String() string { return [...]string{"dyadic", "random", "cancelling"}[s] }
+// onGrids are the styles before subnormal.
+const onGrids = int(subnormal)
+
+func (s style) String() string { return [...]string{"dyadic", "random", "cancelling", "subnormal"}[s] }
+
+// unit is the size of currents and thresholds.
+func (n *tiny) unit() float32 {
+	if n.style == subnormal {
+		return 0x1p-140
+	}
+	return 1
+}
 
 func (n *tiny) value() float32 {
 	switch n.style {
 	case dyadic:
 		return float32(n.r.IntN(13)-6) / 4
-	case random:
-		return float32(n.r.NormFloat64())
+	case random, subnormal:
+		return float32(n.r.NormFloat64()) * n.unit()
 	}
 	large := []float32{0x1p12, -0x1p12, 0x1p23, -0x1p23}
 	if n.r.IntN(3) == 0 {
@@ -82,8 +96,8 @@ func (n *tiny) conv(in, out, k, pad int) *snn.Conv2D {
 func (n *tiny) norm(c int) *snn.BatchNorm {
 	l := snn.NewBatchNorm(c)
 	n.fill(l.Weight, func() float32 { return 1 + float32(n.r.NormFloat64())/2 })
-	n.fill(l.Bias, func() float32 { return float32(n.r.NormFloat64()) / 2 })
-	n.fill(l.RunningMean, func() float32 { return float32(n.r.NormFloat64()) / 4 })
+	n.fill(l.Bias, func() float32 { return float32(n.r.NormFloat64()) / 2 * n.unit() })
+	n.fill(l.RunningMean, func() float32 { return float32(n.r.NormFloat64()) / 4 * n.unit() })
 	n.fill(l.RunningVar, func() float32 { return 0.25 + n.r.Float32() })
 	n.params = n.params[:len(n.params)-1] // no test may make a variance negative
 	return l
@@ -105,6 +119,9 @@ func (n *tiny) neurons() *snn.LIF {
 	if l.Decay < 1 && n.r.IntN(4) == 0 {
 		l.DecayInput = true
 	}
+	l.Threshold *= n.unit()
+	l.Reset *= n.unit()
+	l.Start *= n.unit()
 	n.lif = append(n.lif, l)
 	return l
 }
@@ -232,9 +249,11 @@ func (n *tiny) classes(t testing.TB, x tensor.NCHW) []int {
 	return y
 }
 
-// corners returns the corners of the ball around an image, and as many points that are a
+// corners returns the corners of the ball around an image, whose radius is the larger one of eps and
+// float32(eps), and as many points that are a
 // number away from a corner in each pixel, towards the image.
 func corners(kind int, x []float32, eps float64) tensor.NCHW {
+	eps = max(eps, float64(float32(eps)))
 	n := 1 << len(x)
 	all := images(kind, 2*n)
 	for i := range n {
