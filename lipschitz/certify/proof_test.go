@@ -184,14 +184,19 @@ func TestLastNumber(t *testing.T) {
 	require.Greater(t, at[0].Load(), int64(8*trials*len(methods)))
 }
 
-// parameter returns a parameter to change, its value and another value.
+// parameter returns a parameter to change, its value and another value. It is a threshold, a parameter
+// of the last layer, or any one.
 func (n *tiny) parameter() (set func(float32), from, to float32) {
-	if n.r.IntN(3) == 0 {
+	some := n.params
+	switch n.r.IntN(3) {
+	case 0:
 		l := n.lif[n.r.IntN(len(n.lif))]
 		to := max(l.Threshold*(0.25+2*n.r.Float32()), l.Reset+0.01*n.unit())
 		return func(v float32) { l.Threshold = v }, l.Threshold, to
+	case 1:
+		some = n.params[len(n.params)-2:]
 	}
-	p := n.params[n.r.IntN(len(n.params))]
+	p := some[n.r.IntN(len(some))]
 	values := p.Export()
 	i := n.r.IntN(len(values))
 	return func(v float32) { values[i] = v; p.Import(values) }, values[i], values[i] + float32(n.r.NormFloat64())*max(4*n.unit(), values[i], -values[i])
