@@ -3,7 +3,9 @@ package certify_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,16 +19,19 @@ import (
 )
 
 // BenchmarkComplete decides the first ten test images of Fashion-MNIST that a network classifies as
-// labelled. The networks average the images to 7×7, and have one hidden layer. PGD looks for
-// counterexamples first. The metrics are the numbers of images by verdict, those that a search has
+// labelled. A search has a minute. The networks average the images to 7×7, and have one or two
+// hidden layers. PGD looks for counterexamples first. The metrics are the numbers of images by verdict, those that a search has
 // certified or broken, and the nodes of all searches.
 func BenchmarkComplete(b *testing.B) {
-	for _, c := range []struct{ neurons, steps int }{{32, 1}, {32, 8}, {64, 8}, {128, 4}, {512, 4}} {
+	for _, c := range []struct {
+		hidden []int
+		steps  int
+	}{{[]int{32}, 1}, {[]int{32}, 8}, {[]int{64}, 8}, {[]int{128}, 4}, {[]int{512}, 4}, {[]int{1024}, 8}, {[]int{32, 32}, 4}, {[]int{64, 64}, 4}} {
 		var m *snn.Model
 		for _, eps := range []int{1, 2, 4, 8} {
-			b.Run(fmt.Sprintf("neurons=%d/T=%d/eps=%d", c.neurons, c.steps, eps), func(b *testing.B) {
+			b.Run(fmt.Sprintf("neurons=%v,T=%d,eps=%d", c.hidden, c.steps, eps), func(b *testing.B) {
 				if m == nil {
-					m = trainedSmall(b, c.neurons, c.steps)
+					m = trainedSmall(b, c.hidden, c.steps)
 				}
 				x, y := firstRight(b, m, 10)
 				for b.Loop() {
@@ -45,7 +50,7 @@ func decide(b *testing.B, m *snn.Model, x tensor.NCHW, y []int, eps float64) {
 			pgd.KeepBest = true
 			return pgd.Perturb(ctx, m, x, y, make([]uint64, len(y)), rng.New(1))
 		})}
-	results, err := certify.Complete(context.Background(), m, x, y, cfg, certify.Effort{Nodes: 2000})
+	results, err := certify.Complete(context.Background(), m, x, y, cfg, certify.Effort{Nodes: math.MaxInt, Time: time.Minute})
 	require.NoError(b, err)
 	count := map[certify.Verdict]float64{}
 	nodes, proven, broken := 0, 0, 0
@@ -68,13 +73,18 @@ func decide(b *testing.B, m *snn.Model, x tensor.NCHW, y []int, eps float64) {
 	b.ReportMetric(float64(nodes), "nodes")
 }
 
-// trainedSmall returns a network with one hidden layer, trained for a few epochs.
-func trainedSmall(b *testing.B, neurons, steps int) *snn.Model {
+// trainedSmall returns a network with hidden layers of the given sizes, trained for eight epochs.
+func trainedSmall(b *testing.B, hidden []int, steps int) *snn.Model {
 	set, err := fashion.Train()
 	require.NoError(b, err)
-	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 28, Width: 28, Steps: steps}, snn.NewSequential(
-		snn.AvgPool{K: 4}, snn.Flatten{}, snn.NewLinear(49, neurons, true), snn.NewIF(), snn.NewLinear(neurons, 10, true),
-	))
+	body := snn.NewSequential(snn.AvgPool{K: 4}, snn.Flatten{})
+	from := 49
+	for i, n := range hidden {
+		body.Append(fmt.Sprint("hidden", i), snn.NewLinear(from, n, true)).Append(fmt.Sprint("neurons", i), snn.NewIF())
+		from = n
+	}
+	body.Append("output", snn.NewLinear(from, 10, true))
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 28, Width: 28, Steps: steps}, body)
 	require.NoError(b, err)
 	m.Init(rng.New(1))
 	trainer, err := train.New(m, set, train.Default(8), rng.New(1))

@@ -132,30 +132,31 @@ var kinds = []struct {
 	c, h, w int // of an image
 	levels  int // a power of two; a pixel of the grid is k/levels, 0 ≤ k ≤ levels
 	frames  int // of an example; 1 for images
+	steps   int // T; 0 for a random number from 1 to 5
 	body    func(n *tiny) *snn.Sequential
 }{
-	{"linear", 1, 1, 2, 16, 1, func(n *tiny) *snn.Sequential {
+	{"linear", 1, 1, 2, 16, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.Flatten{}, n.linear(2, 3), n.neurons(), n.linear(3, 2))
 	}},
-	{"deep", 1, 1, 3, 8, 1, func(n *tiny) *snn.Sequential {
+	{"deep", 1, 1, 3, 8, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.Flatten{}, n.linear(3, 3), n.neurons(), n.linear(3, 3), n.neurons(), n.linear(3, 3))
 	}},
-	{"spiking output", 1, 1, 2, 16, 1, func(n *tiny) *snn.Sequential {
+	{"spiking output", 1, 1, 2, 16, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.Flatten{}, n.linear(2, 3), n.neurons(), n.linear(3, 3), n.neurons())
 	}},
-	{"convolution", 1, 2, 2, 4, 1, func(n *tiny) *snn.Sequential {
+	{"convolution", 1, 2, 2, 4, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(n.conv(1, 2, 2, 0), n.neurons(), snn.Flatten{}, n.linear(2, 2))
 	}},
-	{"batch norm, average pool", 1, 2, 2, 4, 1, func(n *tiny) *snn.Sequential {
+	{"batch norm, average pool", 1, 2, 2, 4, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(n.conv(1, 2, 3, 1), n.norm(2), n.neurons(), snn.AvgPool{K: 2}, n.conv(2, 2, 1, 0), n.norm(2), n.neurons(), snn.Flatten{}, n.linear(2, 2))
 	}},
-	{"max pool", 2, 2, 1, 4, 1, func(n *tiny) *snn.Sequential {
+	{"max pool", 2, 2, 1, 4, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(n.conv(2, 2, 2, 1), n.neurons(), snn.MaxPool{K: 2}, snn.Flatten{}, n.linear(2, 2))
 	}},
-	{"pools of images", 1, 2, 3, 2, 1, func(n *tiny) *snn.Sequential {
+	{"pools of images", 1, 2, 3, 2, 1, 0, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.AvgPool{K: 2}, n.conv(1, 2, 1, 0), n.neurons(), snn.AvgPool{}, snn.Flatten{}, n.linear(2, 2))
 	}},
-	{"residual", 1, 2, 2, 4, 1, func(n *tiny) *snn.Sequential {
+	{"residual", 1, 2, 2, 4, 1, 0, func(n *tiny) *snn.Sequential {
 		b := &snn.Residual{
 			BN1: n.norm(2), N1: n.neurons(), Conv1: n.conv(2, 2, 3, 1), BN2: n.norm(2), N2: n.neurons(), Conv2: n.conv(2, 2, 1, 0),
 			Comb: autograd.NewParam(2),
@@ -163,7 +164,7 @@ var kinds = []struct {
 		n.fill(b.Comb, func() float32 { return n.r.Float32() })
 		return snn.NewSequential(n.conv(1, 2, 1, 0), b, n.norm(2), n.neurons(), snn.AvgPool{}, snn.Flatten{}, n.linear(2, 2))
 	}},
-	{"shortcut with a convolution", 1, 1, 3, 8, 1, func(n *tiny) *snn.Sequential {
+	{"shortcut with a convolution", 1, 1, 3, 8, 1, 0, func(n *tiny) *snn.Sequential {
 		b := &snn.Residual{
 			N1: n.neurons(), Conv1: n.conv(1, 2, 1, 0), N2: n.neurons(), Conv2: n.conv(2, 2, 3, 1), Short: n.conv(1, 2, 1, 0),
 			Comb: autograd.NewParam(2),
@@ -171,10 +172,16 @@ var kinds = []struct {
 		n.fill(b.Comb, func() float32 { return n.r.Float32() })
 		return snn.NewSequential(b, n.neurons(), snn.Flatten{}, n.linear(6, 2))
 	}},
-	{"frames", 1, 1, 2, 4, 2, func(n *tiny) *snn.Sequential {
+	{"frames", 1, 1, 2, 4, 2, 2, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.Flatten{}, n.linear(2, 3), n.neurons(), n.linear(3, 2))
 	}},
-	{"one neuron", 1, 1, 1, 4, 4, func(n *tiny) *snn.Sequential {
+	{"one neuron", 1, 1, 1, 4, 4, 4, func(n *tiny) *snn.Sequential {
+		return snn.NewSequential(snn.Flatten{}, n.linear(1, 1), n.neurons(), n.linear(1, 2))
+	}},
+	{"one step", 1, 1, 2, 16, 1, 1, func(n *tiny) *snn.Sequential {
+		return snn.NewSequential(snn.Flatten{}, n.linear(2, 3), n.neurons(), n.linear(3, 2))
+	}},
+	{"many steps", 1, 1, 1, 64, 1, 60, func(n *tiny) *snn.Sequential {
 		return snn.NewSequential(snn.Flatten{}, n.linear(1, 1), n.neurons(), n.linear(1, 2))
 	}},
 }
@@ -184,8 +191,8 @@ func newTiny(t testing.TB, kind, seed int, s style) *tiny {
 	k := kinds[kind]
 	n := &tiny{kind: k.name, r: rand.New(rand.NewPCG(uint64(seed), uint64(kind)<<8|uint64(s))), style: s}
 	cfg := snn.Config{Channels: k.c, Height: k.h, Width: k.w, Steps: 1 + n.r.IntN(5)}
-	if k.frames > 1 {
-		cfg.Steps = k.frames
+	if k.steps > 0 {
+		cfg.Steps = k.steps
 	}
 	if n.r.IntN(3) == 0 {
 		for range k.c {
