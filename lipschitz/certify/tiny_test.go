@@ -58,14 +58,13 @@ func (n *tiny) value() float32 {
 	switch n.style {
 	case dyadic:
 		return float32(n.r.IntN(13)-6) / 4
-	case random, subnormal:
-		return float32(n.r.NormFloat64()) * n.unit()
+	case cancelling:
+		large := []float32{0x1p12, -0x1p12, 0x1p23, -0x1p23}
+		if n.r.IntN(3) == 0 {
+			return large[n.r.IntN(len(large))] * (1 + 0x1p-23*float32(n.r.IntN(3)))
+		}
 	}
-	large := []float32{0x1p12, -0x1p12, 0x1p23, -0x1p23}
-	if n.r.IntN(3) == 0 {
-		return large[n.r.IntN(len(large))] * (1 + 0x1p-23*float32(n.r.IntN(3)))
-	}
-	return float32(n.r.NormFloat64())
+	return float32(n.r.NormFloat64()) * n.unit()
 }
 
 func (n *tiny) fill(p *autograd.Param, value func() float32) {
