@@ -201,6 +201,9 @@ func (j *job) budget() int64 {
 // evaluate runs all that is not done. After an error of ctx, the subjects hold what is done.
 func (j *job) evaluate(ctx context.Context) error {
 	for i, s := range j.subjects {
+		if err := j.prove(ctx, s, j.Networks[i]); err != nil {
+			return err
+		}
 		if err := j.attack(ctx, s, j.Networks[i]); err != nil {
 			return err
 		}
@@ -233,7 +236,7 @@ func (j *job) config() attack.BatteryConfig {
 // attack runs the battery around the images that are not done.
 func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 	cfg := j.config()
-	cfg.Exhaustive, cfg.Shard = j.exhaustive, j.shard
+	cfg.Exhaustive, cfg.Shard, cfg.Certified = j.exhaustive, j.shard, j.certified(p)
 	cfg.Done = slices.Clone(p.Results)
 	j.meter.Skip(float64(len(cfg.Done)))
 	cfg.Keep = func(i int) bool { return i < j.keeps() }
@@ -255,6 +258,9 @@ func (j *job) attack(ctx context.Context, s *subject, p *progress) error {
 			return failed
 		}
 		s.report.Kept = kept
+		if failed := j.contradiction(s, p, report, j.threat.Eps); failed != nil {
+			return failed
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("-net %s: %w", s.File, err)

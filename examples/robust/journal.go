@@ -34,6 +34,9 @@ type progress struct {
 	Results []attack.ImageResult `json:"results"`
 	Kept    map[int][]byte       `json:"kept"` // by image: the best point, float32 in little-endian order
 	Curve   []curvePoint         `json:"curve"`
+	// Certified has the largest certified ε of each image of the data, or uncertified. It may lack
+	// the last images.
+	Certified []float32 `json:"certified,omitempty"`
 }
 
 func (j *journal) path() string { return filepath.Join(j.folder, "run.json") }

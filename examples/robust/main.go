@@ -16,7 +16,8 @@
 // In results.json, networks holds an entry for each network. It has the name, the file and its
 // SHA-256. It has clean_accuracy and worst_case_accuracy, in [0,1], with their 95 % intervals. It
 // has the accuracy by ε, the firing rates by layer, and the battery's [attack.BatteryReport].
-// comparisons holds McNemar's test for every pair of networks.
+// comparisons holds McNemar's test for every pair of networks. With -certify, certified has the
+// certified accuracy by ε, and certified_eps the largest certified ε of each image, or -1.
 //
 // docs/robust.md says how to read the page.
 //
@@ -86,6 +87,7 @@ type options struct {
 	keep        int
 	curve       factors
 	curveImages int
+	certify     factors
 	draws       int
 	exhaustive  bool
 
@@ -122,6 +124,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.curve = factors{"1/4", "1/2", "1", "2", "4"}
 	fs.Var(&o.curve, "curve", "`list` of multiples of ε, for accuracy against ε under the preset quick, or none")
 	cli.Var(fs, &o.curveImages, "curve-images", 200, "[1, ∞)", "first images to evaluate for accuracy against ε")
+	fs.Var(&o.certify, "certify", "`list` of multiples of ε, at which to prove for each image that no attack in L∞ can break it, or none")
 	cli.Var(fs, &o.draws, "draws", 0, "[0, 10000]", "passes that the logits and gradients of a random network are averaged over, 0 for 10 if it is random")
 	fs.BoolVar(&o.exhaustive, "exhaustive", false, "attack broken images too, to tell what each attack alone leaves")
 	fs.VisitAll(func(f *flag.Flag) { o.values[f.Name] = "" })
@@ -159,6 +162,8 @@ func (o *options) check() error {
 		return fmt.Errorf("-shard %v: expected no -merge beside it", o.shard)
 	case !o.shard.IsZero() && o.strict:
 		return fmt.Errorf("-strict: expected no -shard %v beside it, since a shard makes no checks", o.shard)
+	case len(o.certify) > 0 && o.norm != "linf":
+		return fmt.Errorf("-certify %v: expected -norm linf beside it, since the proofs are in L∞", &o.certify)
 	case o.norm == "linf" && o.eps.value > 1:
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
 	}

@@ -73,6 +73,9 @@ func (j *job) measureCurve(ctx context.Context, s *subject, p *progress) error {
 		if err != nil {
 			return fmt.Errorf("-curve %s, -net %s: %w", f, s.File, err)
 		}
+		if err := j.contradiction(s, p, r, t.Eps); err != nil {
+			return err
+		}
 		p.Curve = append(p.Curve, point(f, t.Eps, correct(r.WorstCase, r.Images), r.Images))
 		if err := j.journal.save(); err != nil {
 			return err

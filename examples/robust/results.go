@@ -42,7 +42,9 @@ type outcome struct {
 	WorstCase         float64               `json:"worst_case_accuracy"`
 	WorstCaseInterval [2]float64            `json:"worst_case_interval"`
 	Curve             []curvePoint          `json:"curve,omitempty"`
-	Firing            []firing              `json:"firing_rates,omitempty"` // of the stored images that met an attack
+	Certified         []curvePoint          `json:"certified,omitempty"`     // accuracy that is proven
+	CertifiedEps      []float32             `json:"certified_eps,omitempty"` // of each image, -1 for none
+	Firing            []firing              `json:"firing_rates,omitempty"`  // of the stored images that met an attack
 	Report            *attack.BatteryReport `json:"report"`
 
 	whole *attack.Report
@@ -71,6 +73,7 @@ func (j *job) results(stopped bool) (*results, error) {
 		}
 		n := &outcome{
 			identity: s.identity, Clean: s.report.Clean, WorstCase: s.report.WorstCase, Curve: j.withZero(s, j.Networks[i].Curve), Firing: s.firing,
+			Certified: j.certifiedCurve(j.Networks[i]), CertifiedEps: j.Networks[i].Certified,
 			Report: s.report, whole: s.report.Report(),
 		}
 		n.CleanInterval[0], n.CleanInterval[1] = n.whole.Interval(n.Clean)
@@ -160,9 +163,10 @@ func (r *results) attackRows() [][]string {
 }
 
 // imageRows returns images.csv: a line for each network and image. outcome is misclassified,
-// broken or stood.
+// broken or stood. certified_eps is the largest certified ε, -1 for none, and empty without
+// -certify.
 func (r *results) imageRows() [][]string {
-	rows := [][]string{{"network", "image", "label", "clean", "clean_margin", "outcome", "broken_by", "predicted", "margin", "passes", "passes_to_break"}}
+	rows := [][]string{{"network", "image", "label", "clean", "clean_margin", "outcome", "broken_by", "predicted", "margin", "passes", "passes_to_break", "certified_eps"}}
 	for _, n := range r.Networks {
 		for _, i := range n.Report.Results {
 			what, by := "stood", ""
@@ -172,9 +176,13 @@ func (r *results) imageRows() [][]string {
 			case i.BrokenBy >= 0:
 				what, by = "broken", n.Report.Attacks[i.BrokenBy].Name
 			}
+			proven := ""
+			if i.Index < len(n.CertifiedEps) {
+				proven = number(n.CertifiedEps[i.Index])
+			}
 			rows = append(rows, []string{
 				n.Name, strconv.Itoa(i.Index), strconv.Itoa(i.Label), strconv.Itoa(i.Clean), number(i.CleanMargin), what, by,
-				strconv.Itoa(i.Predicted), number(i.Margin), strconv.Itoa(i.Passes), strconv.Itoa(i.PassesToBreak),
+				strconv.Itoa(i.Predicted), number(i.Margin), strconv.Itoa(i.Passes), strconv.Itoa(i.PassesToBreak), proven,
 			})
 		}
 	}
@@ -186,6 +194,9 @@ func (r *results) print(out io.Writer) {
 	for _, n := range r.Networks {
 		fmt.Fprintf(out, "%s: worst case %s %% (95 %%: %s to %s), clean %s %%, %d passes an image\n", n.Name, percent(n.WorstCase),
 			percent(n.WorstCaseInterval[0]), percent(n.WorstCaseInterval[1]), percent(n.Clean), n.Report.Passes/max(n.Report.Images, 1))
+		for _, c := range n.Certified {
+			fmt.Fprintf(out, "%s: certified %s %% at ε × %s\n", n.Name, percent(c.Accuracy), c.Factor)
+		}
 	}
 	for _, f := range r.faults() {
 		fmt.Fprintf(out, "%s\n", f)

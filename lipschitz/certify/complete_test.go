@@ -1,0 +1,149 @@
+package certify_test
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/lipschitz/certify"
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
+)
+
+// TestCompleteEnumerated holds complete verification against enumerated images. What it certifies
+// may not be broken on the grid, and what it breaks comes with an image. It leaves few images
+// unknown: those of networks in which rounding errors are as large as currents.
+func TestCompleteEnumerated(t *testing.T) {
+	var decided, unknown, searched atomic.Int64
+	t.Run("networks", func(t *testing.T) {
+		for kind, k := range kinds {
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				for seed := range onGrids {
+					n := newTiny(t, kind, 100+seed, style(seed))
+					x := grid(kind)
+					class := n.classes(t, x)
+					for _, eps := range []float64{1 / float64(k.levels), 2.5 / float64(k.levels)} {
+						b := broken(kind, x, class, class, eps)
+						for i := seed; i < x.N; i += 17 {
+							r, err := certify.Complete(context.Background(), n.m, x.Slice(i, i+1), class[i:i+1],
+								certify.Config{Epsilon: eps}, certify.Effort{Nodes: 200})
+							require.NoError(t, err, "%v", n)
+							switch r[0].Verdict {
+							case certify.Certified:
+								require.False(t, b[i], "%v, ε = %v: image %d is certified, but an image of the grid breaks it", n, eps, i)
+								require.False(t, r[0].Margin < 0, "%v: margin %v", n, r[0].Margin)
+								if r[0].Nodes > 0 {
+									searched.Add(1)
+									require.LessOrEqual(t, r[0].Margin, leastOnGrid(t, n, kind, x, i, class[i], eps), "%v, ε = %v: image %d", n, eps, i)
+								}
+							case certify.Broken:
+								breaks(t, n, kind, x.Image(i), class[i], eps, r[0].Result)
+							default:
+								unknown.Add(1)
+								require.Equal(t, 200, r[0].Nodes)
+								continue
+							}
+							decided.Add(1)
+						}
+					}
+				}
+			})
+		}
+	})
+	t.Logf("%d decided, %d unknown; %d proven by a search", decided.Load(), unknown.Load(), searched.Load())
+	require.Less(t, unknown.Load(), decided.Load()/50)
+	require.Greater(t, searched.Load(), int64(50))
+}
+
+// leastOnGrid returns the least margin of the label in the images of the grid within eps of image i.
+func leastOnGrid(t *testing.T, n *tiny, kind int, x tensor.NCHW, i, label int, eps float64) float64 {
+	near := images(kind, x.N)
+	count := 0
+	for j := range x.N {
+		d := 0.0
+		for p, v := range x.Image(i) {
+			d = max(d, math.Abs(float64(v)-float64(x.Image(j)[p])))
+		}
+		if d <= eps {
+			copy(near.Image(count), x.Image(j))
+			count++
+		}
+	}
+	z, err := n.m.Logits(snn.Pass{}, near.Slice(0, count))
+	require.NoError(t, err)
+	c := n.m.Classes()
+	least := math.Inf(1)
+	for j := range count {
+		for k, v := range z[j*c:][:c] {
+			if k != label {
+				least = min(least, float64(z[j*c+label])-float64(v))
+			}
+		}
+	}
+	return least
+}
+
+// TestCompleteStops checks the bounds of the effort, and what a stopped search leaves.
+func TestCompleteStops(t *testing.T) {
+	cfg := certify.Config{Epsilon: 0.25}
+	// The first image that takes a search of a few nodes.
+	var n *tiny
+	var one tensor.NCHW
+	var label []int
+	var whole certify.Completed
+	for seed := 0; whole.Nodes < 3; seed++ {
+		const deep = 1
+		require.Less(t, seed, 50, "the test needs a search")
+		n = newTiny(t, deep, seed, random)
+		x := grid(deep)
+		y := n.classes(t, x)
+		r, err := certify.Complete(t.Context(), n.m, x, y, cfg, certify.Effort{Nodes: 50})
+		require.NoError(t, err)
+		for i, r := range r {
+			if r.Nodes > 2 && r.Verdict != certify.Unknown {
+				one, label, whole = x.Slice(i, i+1), y[i:i+1], r
+				break
+			}
+		}
+	}
+	most := whole.Nodes
+
+	r, err := certify.Complete(t.Context(), n.m, one, label, cfg, certify.Effort{Nodes: most})
+	require.NoError(t, err)
+	require.Equal(t, whole, r[0], "the same search, to the bit")
+	r, err = certify.Complete(t.Context(), n.m, one, label, cfg, certify.Effort{Nodes: most - 1})
+	require.NoError(t, err)
+	require.Equal(t, certify.Unknown, r[0].Verdict)
+	require.Equal(t, most-1, r[0].Nodes)
+	require.Contains(t, r[0].Why, "nodes of branch and bound do not decide it")
+	r, err = certify.Complete(t.Context(), n.m, one, label, cfg, certify.Effort{Nodes: 200, Time: 1})
+	require.NoError(t, err)
+	require.Equal(t, certify.Unknown, r[0].Verdict)
+
+	ctx, stop := context.WithCancel(t.Context())
+	cfg.Search = certify.SearchFunc(func(_ context.Context, _ *snn.Model, x tensor.NCHW, _ []int, _ float32) (tensor.NCHW, error) {
+		stop()
+		return x, nil
+	})
+	r, err = certify.Complete(ctx, n.m, one, label, cfg, certify.Effort{Nodes: 200})
+	require.ErrorIs(t, err, context.Canceled)
+	for _, r := range r {
+		require.Equal(t, certify.Unknown, r.Verdict)
+	}
+
+	for want, e := range map[string]certify.Effort{
+		"certify: Nodes 0: expected at least 1":   {Time: time.Second},
+		"certify: Nodes -3: expected at least 1":  {Nodes: -3},
+		"certify: Time -1ns: expected at least 0": {Nodes: 1, Time: -1},
+	} {
+		_, err := certify.Complete(t.Context(), n.m, one, label, certify.Config{}, e)
+		require.EqualError(t, err, want)
+	}
+	_, err = certify.Complete(t.Context(), n.m, one, label, certify.Config{Epsilon: math.NaN()}, certify.Effort{Nodes: 1})
+	require.ErrorContains(t, err, "Epsilon NaN")
+}

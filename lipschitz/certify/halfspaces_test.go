@@ -1,0 +1,123 @@
+package certify
+
+import (
+	"math/big"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// exactly returns Σ a_i·x_i − b without rounding.
+func (c halfspace) exactly(x []float64) *big.Float {
+	sum := new(big.Float).SetPrec(2000).SetFloat64(-c.b)
+	for i, p := range c.index {
+		term := new(big.Float).SetPrec(200).Mul(big.NewFloat(c.a[i]), big.NewFloat(x[p]))
+		sum.Add(sum, term)
+	}
+	return sum
+}
+
+// TestRegionHasPoint cuts boxes by half-spaces that all hold a given point, some with the point
+// on their boundary. No region may be called empty, and no box may lose the point.
+func TestRegionHasPoint(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	found := 0
+	const trials = 3000
+	for range trials {
+		g, inside := randomRegion(r)
+		for k := range g.cuts {
+			c := &g.cuts[k]
+			c.b = 0
+			sum := c.exactly(inside)
+			c.b, _ = sum.Float64()
+			for c.exactly(inside).Sign() > 0 { // the next number is above the exact sum
+				c.b += max(c.b, -c.b, 1e-300) * 0x1p-52
+			}
+			if r.IntN(2) == 0 {
+				c.b += r.Float64()
+			}
+		}
+		x := make([]float64, len(g.lo))
+		for p := range x {
+			x[p] = g.lo[p] + r.Float64()*(g.hi[p]-g.lo[p])
+		}
+		y := make([]float64, len(g.cuts))
+		ok, empty := g.find(x, y, 0)
+		require.False(t, empty)
+		if ok {
+			found++
+			for p, v := range x {
+				require.True(t, v >= g.lo[p] && v <= g.hi[p])
+			}
+		}
+		for range 20 { // multipliers of any size prove nothing either
+			for k := range y {
+				y[k] = max(0, r.NormFloat64())
+			}
+			require.False(t, g.excludes(y))
+		}
+		require.True(t, g.tighten())
+		for p, v := range inside {
+			require.True(t, v >= g.lo[p] && v <= g.hi[p], "the box lost a point")
+		}
+	}
+	require.Greater(t, found, trials/3)
+}
+
+// TestRegionIsEmpty cuts boxes by half-spaces of which a sum with positive multipliers holds no
+// point.
+func TestRegionIsEmpty(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	proven := 0
+	const trials = 500
+	for range trials {
+		g, _ := randomRegion(r)
+		last := halfspace{index: make([]int, len(g.lo)), a: make([]float64, len(g.lo))}
+		for p := range g.lo {
+			last.index[p] = p
+		}
+		for k := range g.cuts {
+			c := &g.cuts[k]
+			c.b = r.NormFloat64()
+			for i, p := range c.index {
+				last.a[p] -= c.a[i]
+			}
+			last.b -= c.b
+		}
+		last.b -= 0.1
+		g.cuts = append(g.cuts, last)
+		x := make([]float64, len(g.lo))
+		copy(x, g.lo)
+		ok, empty := g.find(x, make([]float64, len(g.cuts)), 0)
+		require.False(t, ok)
+		if empty {
+			proven++
+		}
+	}
+	require.Greater(t, proven, trials*9/10)
+}
+
+// randomRegion returns a region of a few pixels, and a point of its box.
+func randomRegion(r *rand.Rand) (*region, []float64) {
+	n := 1 + r.IntN(6)
+	g := &region{}
+	var inside []float64
+	for range n {
+		lo := float64(r.Float32())
+		hi := lo + float64(r.Float32())
+		g.lo, g.hi = append(g.lo, lo), append(g.hi, hi)
+		inside = append(inside, []float64{lo, hi, min(hi, lo+r.Float64()*(hi-lo))}[r.IntN(3)])
+	}
+	for range r.IntN(8) {
+		c := halfspace{}
+		for p := range n {
+			if r.IntN(4) > 0 {
+				c.index = append(c.index, p)
+				c.a = append(c.a, r.NormFloat64())
+			}
+		}
+		g.cuts = append(g.cuts, c)
+	}
+	return g, inside
+}
