@@ -18,8 +18,9 @@ import (
 // κ is 1. It then falls to Kappa while ε rises from 0 to Eps, both linearly over Ramp epochs, step
 // by step.
 //
-// Bounds are tightest for IF neurons with soft reset and few time steps. A step costs about five
-// times that of [OneUpdate]. The loss must need no clean output.
+// All layers need bounds, see [snn.BoundedLayer]. IF neurons with soft reset have bounds without an
+// interval of their potential. A step of examples/certify takes about three times the processor time
+// of one of [OneUpdate]. Losses that need the clean output, such as TRADES, are refused.
 type IBP struct {
 	Eps    float32 // ε at the end of the ramp, in (0, 1]
 	Kappa  float64 // κ at the end of the ramp, in [0, 1)
@@ -49,16 +50,15 @@ func (r IBP) Validate(m *snn.Model, set snn.Dataset) error {
 
 // Step implements [Recipe].
 func (r IBP) Step(_ context.Context, s *Step) error {
-	if s.t.cfg.Loss.NeedsClean() {
-		return fmt.Errorf("IBP with the loss %s, which needs the clean output, want one that does not", lossName(s.t.cfg.Loss))
+	if l := s.t.cfg.Loss; l.NeedsClean() { // in the warm-up, too
+		return fmt.Errorf("IBP with the loss %s, want one that needs no clean output", lossName(l))
 	}
-	part := s.t.Completed() - float64(r.Warmup)
-	if r.Ramp > 0 {
-		part /= float64(r.Ramp)
-	}
-	part = min(max(part, 0), 1)
-	if r.Ramp == 0 && s.Epoch >= r.Warmup {
+	part := 0.0
+	if at := s.t.Completed() - float64(r.Warmup); at >= 0 {
 		part = 1
+		if r.Ramp > 0 {
+			part = min(at/float64(r.Ramp), 1)
+		}
 	}
 	_, err := s.Update(StepPass{X: s.X, Eps: float32(part) * r.Eps, Worst: part * (1 - r.Kappa)})
 	return err

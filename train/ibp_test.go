@@ -1,6 +1,7 @@
 package train_test
 
 import (
+	"context"
 	"math"
 	"path/filepath"
 	"testing"
@@ -186,6 +187,23 @@ func TestIBPRefuses(t *testing.T) {
 	cfg := ibp()
 	cfg.Loss = train.TRADES{Beta: 1}
 	for _, err := range trainer(t, tiny(t, bounded), cfg).Epochs(t.Context()) {
-		assert.ErrorContains(t, err, "IBP with the loss train.TRADES, which needs the clean output, want one that does not")
+		assert.ErrorContains(t, err, "IBP with the loss train.TRADES, want one that needs no clean output")
 	}
+
+	for worst, want := range map[float64]string{-1: "StepPass.Worst is -1, want a number in [0, 1]", nan: "StepPass.Worst is NaN, want", 0.5: "worst logits with the loss train.TRADES, want one that needs no clean output"} {
+		cfg.Recipe = worstOnly{worst}
+		for _, err := range trainer(t, tiny(t, bounded), cfg).Epochs(t.Context()) {
+			assert.ErrorContains(t, err, want)
+		}
+	}
+}
+
+// worstOnly is a recipe that asks for a share of the loss of the worst logits.
+type worstOnly struct{ Worst float64 }
+
+func (worstOnly) Validate(*snn.Model, snn.Dataset) error { return nil }
+
+func (r worstOnly) Step(_ context.Context, s *train.Step) error {
+	_, err := s.Update(train.StepPass{X: s.X, Worst: r.Worst, Eps: 0.1})
+	return err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Recipe is what a training does with a batch. [OneUpdate], [HIRE] and [AWP] are recipes. A
+// Recipe is what a training does with a batch. [OneUpdate], [HIRE], [AWP] and [IBP] are recipes. A
 // recipe is a value without state.
 //
 // A recipe whose passes have fewer time steps than the model also has a method
@@ -69,7 +69,8 @@ type StepPass struct {
 	Draw   int
 	Images bool // return the gradient of the images too
 	// Worst is the share in [0, 1] of the loss that is that of the worst logits over the images
-	// within Eps of X, as [snn.Model.DifferentiateBounds] bounds them. 0 is the loss of X alone.
+	// within Eps of X, as [snn.Model.DifferentiateBounds] bounds them. 0 is the loss of X alone. A
+	// loss that needs the clean output has none.
 	Worst float64
 	Eps   float32 // in [0, 1]
 }
@@ -153,6 +154,12 @@ func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) 
 	t := s.t
 	if p.X.N != s.X.N {
 		return images, fmt.Errorf("a pass over %v, want the %d images of the step", p.X, s.X.N)
+	}
+	switch {
+	case !(p.Worst >= 0 && p.Worst <= 1):
+		return images, fmt.Errorf("StepPass.Worst is %v, want a number in [0, 1]", p.Worst)
+	case p.Worst > 0 && t.cfg.Loss.NeedsClean():
+		return images, fmt.Errorf("worst logits with the loss %s, want one that needs no clean output", lossName(t.cfg.Loss))
 	}
 	t.losses = slices.Grow(t.losses[:0], p.X.N)[:p.X.N]
 	clear(t.losses)
