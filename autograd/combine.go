@@ -12,13 +12,20 @@ import (
 // the gradients of both follow. y is usually kept anyway, by the layer that reads it.
 type combine struct {
 	a, b, y *Value
-	w       *Param // [2], or nil for ones
-	derived *Value // the branch that is not kept, or nil
+	w       *Param     // [2], or nil for the constants
+	fixed   [2]float32 // the constants
+	derived *Value     // the branch that is not kept, or nil
 }
 
 // Add returns a + b. One of the two may have a single step: it is then added at every step
 // of the other. Otherwise the shapes must be equal. Add panics if the shapes do not fit.
-func Add(t *Tape, a, b *Value) *Value { return newCombine(t, a, b, nil) }
+func Add(t *Tape, a, b *Value) *Value { return newCombine(t, "Add", a, b, nil, [2]float32{1, 1}) }
+
+// Combine returns wa·a + wb·b for constants wa and wb. The shapes of a and b are as in Add.
+// Combine panics if they do not fit.
+func Combine(t *Tape, a, b *Value, wa, wb float32) *Value {
+	return newCombine(t, "Combine", a, b, nil, [2]float32{wa, wb})
+}
 
 // Convex returns w[0]·a + w[1]·b for a parameter w of Shape [2]. The shapes of a and b are
 // as in Add. Ding et al. 2022 combine the branches of a residual block in this way, with w
@@ -28,16 +35,16 @@ func Convex(t *Tape, a, b *Value, w *Param) *Value {
 	if w.Len() != 2 {
 		panic(fmt.Sprintf("autograd: Convex: weights %v for two branches", w.Shape))
 	}
-	return newCombine(t, a, b, w)
+	return newCombine(t, "Convex", a, b, w, [2]float32{})
 }
 
-func newCombine(t *Tape, a, b *Value, w *Param) *Value {
+func newCombine(t *Tape, name string, a, b *Value, w *Param, fixed [2]float32) *Value {
 	sh := a.shape
 	sh.Steps = max(sh.Steps, b.shape.Steps)
 	if a.shape.WithSteps(1) != b.shape.WithSteps(1) || (a.shape.Steps != sh.Steps && a.shape.Steps != 1) || (b.shape.Steps != sh.Steps && b.shape.Steps != 1) {
-		panic(fmt.Sprintf("autograd: Add: %v and %v", a.shape, b.shape))
+		panic(fmt.Sprintf("autograd: %s: %v and %v", name, a.shape, b.shape))
 	}
-	op := combine{a: Densify(t, a), b: Densify(t, b), w: w}
+	op := combine{a: Densify(t, a), b: Densify(t, b), w: w, fixed: fixed}
 	op.y = t.NewDense(sh, a.needsGrad || b.needsGrad || (w != nil && t.Params))
 	wa, wb := op.weights()
 	if a.shape == b.shape {
@@ -81,7 +88,7 @@ func (o combine) record(t *Tape) {
 
 func (o *combine) weights() (a, b float32) {
 	if o.w == nil {
-		return 1, 1
+		return o.fixed[0], o.fixed[1]
 	}
 	return o.w.data[0], o.w.data[1]
 }

@@ -13,6 +13,7 @@ import (
 type conv2D struct {
 	x, y *Value
 	w, b *Param
+	of   *Param      // if not nil, w holds its absolute values, and it gets the gradient
 	geom kernel.Conv // over y's steps
 }
 
@@ -46,7 +47,7 @@ func Conv2D(t *Tape, x *Value, w, b *Param, stride, pad int) *Value {
 	if len(w.Shape) != 4 || w.Shape[1] != x.shape.C || stride < 1 || pad < 0 {
 		panic(fmt.Sprintf("autograd: Conv2D: weights %v, stride %d, padding %d do not fit %v", w.Shape, stride, pad, x.shape))
 	}
-	return conv(t, x, w, b, w.Shape[2], w.Shape[3], stride, pad)
+	return conv(t, x, w, b, nil, w.Shape[2], w.Shape[3], stride, pad)
 }
 
 // Linear returns y = w·x + b. x has one pixel (H = W = 1) and Cin channels; w has Shape
@@ -55,10 +56,10 @@ func Linear(t *Tape, x *Value, w, b *Param) *Value {
 	if len(w.Shape) != 2 || w.Shape[1] != x.shape.C || x.shape.Pixels() != 1 {
 		panic(fmt.Sprintf("autograd: Linear: weights %v do not fit %v", w.Shape, x.shape))
 	}
-	return conv(t, x, w, b, 1, 1, 1, 0)
+	return conv(t, x, w, b, nil, 1, 1, 1, 0)
 }
 
-func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
+func conv(t *Tape, x *Value, w, b, of *Param, kh, kw, stride, pad int) *Value {
 	out := ConvShape(x.shape, w.Shape[0], kh, kw, stride, pad)
 	if out.H < 1 || out.W < 1 {
 		panic(fmt.Sprintf("autograd: Conv2D: a window of %d×%d exceeds %v", kh, kw, x.shape))
@@ -66,7 +67,7 @@ func conv(t *Tape, x *Value, w, b *Param, kh, kw, stride, pad int) *Value {
 	x.mustBeOwned("Conv2D")
 	t.compute(x)
 	y := t.later(out, x.needsGrad || t.Params, func(y *Value) deferred {
-		y.conv = conv2D{x: x, y: y, w: w, b: b, geom: kernel.Conv{
+		y.conv = conv2D{x: x, y: y, w: w, b: b, of: of, geom: kernel.Conv{
 			Frames: x.shape.Frames(), Cin: x.shape.C, Hin: x.shape.H, Win: x.shape.W,
 			Cout: out.C, Hout: out.H, Wout: out.W, KH: kh, KW: kw, Stride: stride, Pad: pad,
 		}}
@@ -112,7 +113,7 @@ func (o *conv2D) run(t *Tape, y, x []float32, spikes []uint16, geom kernel.Conv)
 func (o *conv2D) Output() *Value { return o.y }
 
 // UsesParam reports whether p is the weight or the bias. See [Op].
-func (o *conv2D) UsesParam(p *Param) bool { return p == o.w || p == o.b }
+func (o *conv2D) UsesParam(p *Param) bool { return p == o.w || p == o.b || p == o.of }
 
 // Backward computes ∂x = wᵀ∗∂y, ∂w = Σ ∂y⊗x and ∂b = Σ ∂y. If ∂y has one step, ∂x has one
 // step too, and ∂w = ∂y⊗Σₜx.
@@ -146,7 +147,9 @@ func (o *conv2D) backWeights(t *Tape, dy []float32, steps int) {
 	if steps < x.shape.Steps {
 		in = weightGradInput{dense: t.sumSteps(x)}
 	}
-	if t.FusedUpdate != nil && !o.w.hasGrad && !t.usesLater(o.w) && t.FusedUpdate.Handles(o.w) {
+	if o.of != nil {
+		o.backAbsolute(t, in, dy, geom)
+	} else if t.FusedUpdate != nil && !o.w.hasGrad && !t.usesLater(o.w) && t.FusedUpdate.Handles(o.w) {
 		in.update(t, o.w, dy, geom)
 	} else {
 		dw, add := o.w.OpenGrad()

@@ -73,7 +73,42 @@ func opCases() []opCase {
 				return naiveConv(x[0], w[0], b, c.cout, c.kh, c.kw, c.stride, c.pad)
 			})
 	}
+	for _, c := range []struct{ cin, cout, kh, stride, pad int }{{1, 15, 3, 1, 1}, {17, 16, 3, 2, 1}, {33, 1, 2, 2, 0}} {
+		add(fmt.Sprintf("Conv2DRadius to %d, %d×3, stride %d, pad %d", c.cout, c.kh, c.stride, c.pad), []tensor.Shape{{N: 2, Steps: 2, C: c.cin, H: 5, W: 4}}, [][]int{{c.cout, c.cin, c.kh, 3}},
+			func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
+				return autograd.Conv2DRadius(t, x[0], w[0], c.stride, c.pad)
+			},
+			func(x []array, w [][]float64) array {
+				return naiveConv(x[0], absolute(w[0]), nil, c.cout, c.kh, 3, c.stride, c.pad)
+			})
+	}
+	for _, c := range []struct {
+		in, classes int
+		labels      []int
+	}{{1, 2, []int{1}}, {17, 10, []int{9, 0, 3}}, {33, 16, []int{15, 2}}, {20, 35, []int{34, 16, 15, 0}}} {
+		n := len(c.labels)
+		add("WorstLogits", []tensor.Shape{{N: n, Steps: 1, C: c.classes, H: 1, W: 1}, {N: n, Steps: 1, C: c.in, H: 1, W: 1}}, [][]int{{c.classes, c.in}},
+			func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
+				return autograd.WorstLogits(t, x[0], x[1], w[0], c.labels)
+			},
+			func(x []array, w [][]float64) array {
+				return elementwise(x[0].Shape, func(n, _, k, _, _ int) float64 {
+					sum := x[0].at(n, 0, k, 0, 0)
+					for j := range c.in {
+						sum += math.Abs(w[0][k*c.in+j]-w[0][c.labels[n]*c.in+j]) * x[1].at(n, 0, j, 0, 0)
+					}
+					return sum
+				})
+			})
+	}
 	for _, c := range []struct{ n, steps, cin, cout int }{{1, 1, 1, 1}, {2, 3, 15, 17}, {3, 1, 33, 16}, {1, 4, 130, 33}} {
+		add(fmt.Sprint("LinearRadius to ", c.cout), []tensor.Shape{{N: c.n, Steps: c.steps, C: c.cin, H: 1, W: 1}}, [][]int{{c.cout, c.cin}},
+			func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
+				return autograd.LinearRadius(t, x[0], w[0])
+			},
+			func(x []array, w [][]float64) array {
+				return naiveConv(x[0], absolute(w[0]), nil, c.cout, 1, 1, 1, 0)
+			})
 		add(fmt.Sprint("Linear to ", c.cout), []tensor.Shape{{N: c.n, Steps: c.steps, C: c.cin, H: 1, W: 1}}, [][]int{{c.cout, c.cin}, {c.cout}},
 			func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
 				return autograd.Linear(t, x[0], w[0], w[1])
@@ -108,6 +143,14 @@ func opCases() []opCase {
 			},
 			func(x []array, w [][]float64) array {
 				return naiveBatchNorm(x[0], w[0], w[1], float64s(moving), float64s(variance), 1e-2)
+			})
+		add("BatchNormRadius", one, [][]int{{c}},
+			func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
+				return autograd.BatchNormRadius(t, x[0], batchNorm([]*autograd.Param{w[0], vector(moving)}, moving, variance))
+			},
+			func(x []array, w [][]float64) array {
+				zero := make([]float64, c)
+				return naiveBatchNorm(x[0], absolute(w[0]), zero, zero, float64s(variance), 1e-2)
 			})
 		add("Normalize", one, nil,
 			func(t *autograd.Tape, x []*autograd.Value, _ []*autograd.Param) *autograd.Value {
@@ -182,6 +225,11 @@ func opCases() []opCase {
 					return autograd.Add(t, x[0], x[1])
 				},
 				func(x []array, _ [][]float64) array { return naiveConvex(x[0], x[1], 1, 1) })
+			add("Combine", pair, nil,
+				func(t *autograd.Tape, x []*autograd.Value, _ []*autograd.Param) *autograd.Value {
+					return autograd.Combine(t, x[0], x[1], -0.5, 0.75)
+				},
+				func(x []array, _ [][]float64) array { return naiveConvex(x[0], x[1], -0.5, 0.75) })
 			add("Convex", pair, [][]int{{2}},
 				func(t *autograd.Tape, x []*autograd.Value, w []*autograd.Param) *autograd.Value {
 					return autograd.Convex(t, x[0], x[1], w[0])
@@ -233,6 +281,14 @@ func float64s(v []float32) []float64 {
 	w := make([]float64, len(v))
 	for i, x := range v {
 		w[i] = float64(x)
+	}
+	return w
+}
+
+func absolute(v []float64) []float64 {
+	w := make([]float64, len(v))
+	for i, x := range v {
+		w[i] = math.Abs(x)
 	}
 	return w
 }

@@ -58,7 +58,7 @@ func feedback(w *Param) kernel.Feedback {
 // Calls that continue each other give the bits of one call of FireGLIFRecurrent.
 // FireGLIFRecurrentStep panics as [FireGLIFSteps] does.
 func FireGLIFRecurrentStep(t *Tape, x *Value, n GLIF, w *Param, state *GLIFState, last *tensor.Spikes) *Value {
-	back := conv(t, t.InputSpikes(last, false), w, nil, 1, 1, 1, 0)
+	back := conv(t, t.InputSpikes(last, false), w, nil, nil, 1, 1, 1, 0)
 	y := FireGLIFSteps(t, Add(t, x, back), n, 1, state)
 	copy(last.Bits, y.spikes)
 	return y

@@ -45,8 +45,9 @@ type Pass struct {
 	// call p.Fail. To read currents takes time and memory, since fused layers have none.
 	OnNeurons func(p *Pass, n Neuron, currents, output *autograd.Value)
 
-	stream *Stream // the stream whose step the pass is, or nil
-	err    error   // the first error given to Fail
+	stream  *Stream  // the stream whose step the pass is, or nil
+	margins *margins // of a pass of bounds, or nil
+	err     error    // the first error given to Fail
 }
 
 // Fail marks the pass as failed. A layer calls it if the data are bad, and then returns any

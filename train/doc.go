@@ -31,8 +31,8 @@
 // Package train imports neither attack nor regularize. An [snn.Adversary] and a
 // [Regularizer] are interfaces of one method each.
 //
-// [HIRE] is an earlier defence, and [AWP] a later one. Both are a [Recipe], which says what a step
-// does with its batch.
+// [HIRE] is an earlier defence, and [AWP] a later one. [IBP] trains networks whose robustness can
+// be proved. Each is a [Recipe], which says what a step does with its batch.
 //
 // # A step
 //
@@ -48,8 +48,8 @@
 //     convex combinations.
 //  6. The moving average, if Config.EMA is set, counts the parameters.
 //
-// The passes and the updates are those of [OneUpdate]. Another [Recipe], such as [HIRE] or
-// [AWP], does parts 2 to 6 in its own way.
+// The passes and the updates are those of [OneUpdate]. Another [Recipe], such as [HIRE], [AWP] or
+// [IBP], does parts 2 to 6 in its own way.
 //
 // # Losses and penalties
 //

@@ -13,7 +13,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-// Recipe is what a training does with a batch. [OneUpdate], [HIRE] and [AWP] are recipes. A
+// Recipe is what a training does with a batch. [OneUpdate], [HIRE], [AWP] and [IBP] are recipes. A
 // recipe is a value without state.
 //
 // A recipe whose passes have fewer time steps than the model also has a method
@@ -68,6 +68,11 @@ type StepPass struct {
 	// have the same dropout masks and Poisson spikes.
 	Draw   int
 	Images bool // return the gradient of the images too
+	// Worst is the share in [0, 1] of the loss that is that of the worst logits over the images
+	// within Eps of X, as [snn.Model.DifferentiateBounds] bounds them. 0 is the loss of X alone. A
+	// loss that needs the clean output has none.
+	Worst float64
+	Eps   float32 // in [0, 1]
 }
 
 // Model returns the model that is trained. A recipe may change its parameters.
@@ -144,11 +149,17 @@ func (sum *tally) count(p tally) {
 }
 
 // gradient is Gradient. If fused is set, weights may be updated at once, and Apply must
-// follow. A loss of two passes updates none, since the second backward pass reads them.
+// follow. Two passes update none, since the second backward pass reads them.
 func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) {
 	t := s.t
 	if p.X.N != s.X.N {
 		return images, fmt.Errorf("a pass over %v, want the %d images of the step", p.X, s.X.N)
+	}
+	switch {
+	case !(p.Worst >= 0 && p.Worst <= 1):
+		return images, fmt.Errorf("StepPass.Worst is %v, want a number in [0, 1]", p.Worst)
+	case p.Worst > 0 && t.cfg.Loss.NeedsClean():
+		return images, fmt.Errorf("worst logits with the loss %s, want one that needs no clean output", lossName(t.cfg.Loss))
 	}
 	t.losses = slices.Grow(t.losses[:0], p.X.N)[:p.X.N]
 	clear(t.losses)
@@ -167,7 +178,7 @@ func (s *Step) gradient(p StepPass, fused bool) (images tensor.NCHW, err error) 
 		return images, err
 	}
 	whole := &part{hi: p.X.N}
-	if fused && !t.cfg.Loss.NeedsClean() {
+	if fused && !t.cfg.Loss.NeedsClean() && p.Worst == 0 {
 		whole.fused = t.updater.FusedUpdate(s.lr, t.model.Threads)
 	}
 	images, err = s.run(p, draws, whole)
@@ -262,12 +273,39 @@ func (s *Step) perturbedPass(pass snn.Pass, p StepPass, of *part, ofClean snn.Ou
 			}
 		}
 		grad, clean, err = compute(t.cfg.Loss, losses, BatchOutput{Output: o, Clean: ofClean, Labels: labels}, s.images)
+		if err == nil && p.Worst > 0 {
+			return grad, s.worstPass(pass, p, of, losses, grad)
+		}
 		if err == nil && of.forward != nil {
 			err = of.forward()
 		}
 		return grad, err
 	})
 	return images, clean, err
+}
+
+// worstPass adds the gradients of p.Worst times the loss of the worst logits. losses and grad are
+// those of the images, and become 1 − p.Worst times that, losses with that of the worst logits.
+func (s *Step) worstPass(pass snn.Pass, p StepPass, of *part, losses []float64, grad []float32) error {
+	t, labels := s.t, s.Labels[of.lo:of.hi]
+	bounds := snn.Pass{Steps: pass.Steps, Gradient: pass.Gradient, Keys: pass.Keys}
+	return t.model.DifferentiateBounds(bounds, p.X.Slice(of.lo, of.hi), p.Eps, labels, func(worst []float32) ([]float32, error) {
+		ofWorst := make([]float64, len(losses))
+		o := snn.Output{N: len(labels), Classes: t.model.Classes(), Steps: 1, Logits: worst, Mean: worst}
+		g, _, err := compute(t.cfg.Loss, ofWorst, BatchOutput{Output: o, Labels: labels}, s.images)
+		if err != nil {
+			return nil, fmt.Errorf("worst logits: %w", err)
+		}
+		scale(g, p.Worst)
+		scale(grad, 1-p.Worst)
+		for i, l := range ofWorst {
+			losses[i] += p.Worst * (l - losses[i])
+		}
+		if of.forward != nil {
+			err = of.forward()
+		}
+		return g, err
+	})
 }
 
 // imageKeys appends the key of each image to dst.
