@@ -297,6 +297,29 @@ func TestPredict(t *testing.T) {
 	assert.Zero(t, certificates[0].Radius)
 }
 
+// Two classes have the probability ½ each, so that every certificate is wrong. Their share is that of
+// P(X ≥ 15) = 0.0207 for X of 20 samples at ½, which α = 0.025 allows. A class that is chosen by the same
+// samples would have twice as many.
+func TestConfidence(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1},
+		snn.NewSequential(snn.Flatten{}, snn.NewLinear(1, 2, true)))
+	require.NoError(t, err)
+	m.Threads = 1
+	m.Params()[0].Import([]float32{0, 1})
+	m.Params()[1].Import([]float32{0.5, 0})
+	const images = 4000
+	g := Gaussian{Sigma: 1e9, Levels: 1, Samples0: 20, Samples: 20, Alpha: 0.025}
+	list, err := g.Certify(context.Background(), m, tensor.NewNCHW(images, 1, 1, 1), nil, rng.New(1))
+	require.NoError(t, err)
+	wrong := 0
+	for _, c := range list {
+		if c.Class != Abstain {
+			wrong++
+		}
+	}
+	assert.InDelta(t, 0.0207*images, wrong, 4*math.Sqrt(0.0207*images))
+}
+
 // The result for an image depends on its id and the key: not on its batch, nor on threads.
 func TestGaussianRepeats(t *testing.T) {
 	ctx, s := context.Background(), tensor.Shape{Steps: 1, C: 1, H: 2, W: 2}
