@@ -307,7 +307,7 @@ func TestConfidence(t *testing.T) {
 	m.Threads = 1
 	m.Params()[0].Import([]float32{0, 1})
 	m.Params()[1].Import([]float32{0.5, 0})
-	const images = 4000
+	const images = 2000
 	g := Gaussian{Sigma: 1e9, Levels: 1, Samples0: 20, Samples: 20, Alpha: 0.025}
 	list, err := g.Certify(context.Background(), m, tensor.NewNCHW(images, 1, 1, 1), nil, rng.New(1))
 	require.NoError(t, err)

@@ -25,7 +25,7 @@ type noise struct {
 	guide      []int32   // [1<<guideBits], the least n for draws with these top bits
 }
 
-const guideBits = 10
+const guideBits = 12
 
 func newNoise(sigma float64, levels int) *noise {
 	z := &noise{values: make([]float32, levels+1), guide: make([]int32, 1<<guideBits)}
@@ -81,11 +81,8 @@ func (z *noise) drawTo(dst []float32, levels []int32, key rng.Key) {
 	most := int32(len(z.values) - 1)
 	for j, k := range levels {
 		u := source.Uint64()
-		if n := z.magnitude(u >> 1); u&1 == 0 {
-			k = min(k+n, most)
-		} else {
-			k = max(k-n, 0)
-		}
+		sign := 2*int32(u&1) - 1 // a branch would be mispredicted every second time
+		k = max(0, min(k+sign*z.magnitude(u>>1), most))
 		dst[j] = z.values[k]
 	}
 }

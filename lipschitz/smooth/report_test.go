@@ -44,7 +44,7 @@ func ExampleGaussian() {
 		return
 	}
 	fmt.Printf("class %d within an L2 distance of %.2f\n", list[0].Class, list[0].Radius)
-	// Output: class 1 within an L2 distance of 0.48
+	// Output: class 1 within an L2 distance of 0.47
 }
 
 func ExampleWindows() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -219,6 +220,21 @@ func TestDamages(t *testing.T) {
 
 // mostTouched is the largest sum of gain over the windows that k pairs touch, by enumeration.
 func mostTouched(l layout, gain []int, k int) int {
+	most := 0
+	for set := range touched(l, k) {
+		sum := 0
+		for j, g := range gain {
+			if set>>j&1 == 1 {
+				sum += g
+			}
+		}
+		most = max(most, sum)
+	}
+	return most
+}
+
+// touched returns all sets of windows that k pairs of coordinates touch, bit j for window j.
+func touched(l layout, k int) map[uint]bool {
 	var sets []uint // of windows that one pair touches
 	for a := range l.n {
 		for b := a; b < l.n && b <= a+l.reach; b++ {
@@ -239,17 +255,74 @@ func mostTouched(l layout, gain []int, k int) int {
 			}
 		}
 	}
-	most := 0
-	for u := range unions {
-		sum := 0
-		for j, g := range gain {
-			if u>>j&1 == 1 {
-				sum += g
+	return unions
+}
+
+// For random votes, every choice of touched windows and every vote of them is enumerated. None makes
+// another class with the certified number of edits. With one edit more there is one that does, if no
+// window is shorter than a move.
+func TestCertificateAgainstVotes(t *testing.T) {
+	r := rng.New(1).Rand()
+	positive := 0
+	for range 1500 {
+		n, classes := 1+r.IntN(6), 2+r.IntN(2)
+		size := 1 + r.IntN(n)
+		w := Windows{Axis: Time, Size: size, Stride: 1 + r.IntN(size), MaxShift: r.IntN(3)}
+		l, err := w.layout(tensor.Shape{N: 1, Steps: n + 1, C: 1, H: 1, W: 1})
+		require.NoError(t, err)
+		votes, shortest := make([]int, len(l.windows)), n
+		favourite := r.IntN(classes)
+		for j, w := range l.windows {
+			votes[j] = r.IntN(classes+1) - 1 // Abstain is −1
+			if r.IntN(2) == 0 {
+				votes[j] = favourite
 			}
+			shortest = min(shortest, w.hi-w.lo)
 		}
-		most = max(most, sum)
+		got := l.certificate(votes, classes)
+		if got.Class == Abstain {
+			continue
+		}
+		if got.Radius > 0 {
+			positive++
+		}
+		k := int(got.Radius)
+		if changes(l, votes, got.Class, classes, k) {
+			t.Fatalf("%v: %d edits change the class of the votes %v", w, k, votes)
+		}
+		if shortest >= l.reach && !changes(l, votes, got.Class, classes, k+1) {
+			t.Fatalf("%v: %d edits do not change the class of the votes %v", w, k+1, votes)
+		}
 	}
-	return most
+	require.Greater(t, positive, 100)
+}
+
+// changes reports whether k edits can make the votes of touched windows such that another class wins.
+func changes(l layout, votes []int, class, classes, k int) bool {
+	for set := range touched(l, k) {
+		now := slices.Clone(votes)
+		var try func(j int) bool
+		try = func(j int) bool {
+			if j == len(now) {
+				return l.certificate(now, classes).Class != class
+			}
+			if set>>j&1 == 0 {
+				return try(j + 1)
+			}
+			for v := Abstain; v < classes; v++ {
+				now[j] = v
+				if try(j + 1) {
+					return true
+				}
+			}
+			now[j] = votes[j]
+			return false
+		}
+		if try(0) {
+			return true
+		}
+	}
+	return false
 }
 
 // Nine of ten windows of one step vote for one class: it keeps more votes than a lower class after
