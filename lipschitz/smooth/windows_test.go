@@ -187,6 +187,29 @@ func TestWindowsVotes(t *testing.T) {
 	assert.Equal(t, []Certificate{{Class: Abstain, Votes: []int{0, 0, 0}}}, got)
 }
 
+// With Poisson coding a window draws the same numbers for every example, so that a change elsewhere
+// leaves its class as it is.
+func TestWindowsOfPoisson(t *testing.T) {
+	s := tensor.Shape{N: 50, Steps: 4, C: 1, H: 2, W: 2}
+	m := tiny(t, 1, s, 4, 6, snn.Poisson{})
+	l, err := Windows{Axis: Time, Size: 1, Stride: 1}.layout(s)
+	require.NoError(t, err)
+	x := tensor.NewFrames(s)
+	r := rng.New(1).Rand()
+	for i := range x.Data {
+		x.Data[i] = r.Float32()
+	}
+	for i := range x.N {
+		before, err := l.vote(context.Background(), m, x.Image(i), rng.New(2))
+		require.NoError(t, err)
+		copy(x.Image(i)[4:8], []float32{0.9, 0.1, 0, 1}) // step 1
+		after, err := l.vote(context.Background(), m, x.Image(i), rng.New(2))
+		require.NoError(t, err)
+		before[1] = after[1]
+		require.Equal(t, before, after, "image %d", i)
+	}
+}
+
 // damages is the maximum over all choices of k pairs of coordinates that are at most reach apart,
 // if no window is shorter than reach, and never less.
 func TestDamages(t *testing.T) {
