@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/lipschitz/smooth"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, main) }
+
+// A network that was trained, and the same one read from its file, have the same certificates.
+func TestRun(t *testing.T) {
+	for _, method := range [][]string{
+		{"-samples", "20"},
+		{"-windows", "lattice", "-block", "2"},
+		{"-windows", "time", "-shift", "1"},
+	} {
+		folder := t.TempDir()
+		args := append([]string{"-T", "2", "-images", "3", "-out", folder}, method...)
+		stdout, stderr, code := clitest.Run(t, append(args, "-arch", "conv2 A A | fc", "-train", "100", "-epochs", "1")...)
+		require.Zero(t, code, stderr)
+		trained := report(t, folder)
+		assert.Contains(t, stdout, trained.String())
+		assert.Equal(t, 3, trained.Images)
+		_, stderr, code = clitest.Run(t, append(args, "-model", filepath.Join(folder, "network.safetensors"))...)
+		require.Zero(t, code, stderr)
+		assert.Equal(t, trained, report(t, folder))
+	}
+}
+
+func report(t *testing.T, folder string) *smooth.Report {
+	text, err := os.ReadFile(filepath.Join(folder, "report.json"))
+	require.NoError(t, err)
+	r := new(smooth.Report)
+	require.NoError(t, json.Unmarshal(text, r))
+	return r
+}
+
+func TestBadFlags(t *testing.T) {
+	for want, args := range map[string][]string{
+		"-sigma":              {"-sigma", "0"},
+		"-alpha":              {"-alpha", "1"},
+		"-samples":            {"-samples", "0"},
+		"-shift: expected no": {"-shift", "1"},
+		"-sigma: expected no": {"-windows", "rows", "-sigma", "1"},
+		"-block: expected no": {"-windows", "rows", "-block", "2"},
+		`axis "depth"`:        {"-windows", "depth", "-arch", "conv1 A A | fc", "-train", "10", "-epochs", "1", "-out", t.TempDir()},
+		"-model":              {"-model", "no such file", "-out", t.TempDir()},
+	} {
+		_, stderr, code := clitest.Run(t, args...)
+		assert.Equal(t, 1, code, "%v", args)
+		assert.Contains(t, stderr, want)
+	}
+}
