@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -30,14 +31,14 @@ import (
 type aedat4 struct {
 	stream
 	id     int32
-	end    int64 // offset of the data table, or the file's size
-	table  int64 // offset of the data table, or −1
-	limit  int64 // of bytes of a packet
-	unpack func(dst, src []byte, limit int64) ([]byte, error)
-	packed []byte // buffer
-	plain  []byte // buffer
-	events []byte // of the packet at start, those that are left
-	start  int64  // offset of the packet
+	end    int64                                              // offset of the data table, or the file's size
+	table  int64                                              // offset of the data table, or −1
+	limit  int64                                              // of bytes of a packet
+	unpack func(dst, src []byte, limit int64) ([]byte, error) // nil for plain packets
+	packed []byte                                             // buffer of large packets
+	plain  []byte                                             // buffer
+	events []byte                                             // of the packet at start, those that are left
+	start  int64                                              // offset of the packet
 }
 
 // Slots of the tables.
@@ -87,10 +88,13 @@ func newAEDAT4(in *input, h *header) (decoder, error) {
 	}
 	switch compression {
 	case 0:
-		d.unpack = func(_, src []byte, _ int64) ([]byte, error) { return src, nil }
+		d.unpack = nil
 	case 1, 2:
 		r := lz4.NewReader(nil)
 		d.unpack = func(dst, src []byte, limit int64) ([]byte, error) {
+			if plainLZ4(src) {
+				return unpackLZ4(dst, src, limit)
+			}
 			r.Reset(bytes.NewReader(src))
 			return readAll(dst, r, limit)
 		}
@@ -233,19 +237,29 @@ func (d *aedat4) packet(in *input) error {
 	if size > d.limit {
 		return fmt.Errorf("a packet of %d bytes, want at most %d, which Config.PacketBytes allows", size, d.limit)
 	}
-	in.advance(8)
-	if int64(cap(d.packed)) < size {
-		d.packed = make([]byte, size)
+	packed := d.packed
+	if 8+size <= int64(len(in.buf)) {
+		if packed, err = in.more(int(8 + size)); err != nil {
+			return err
+		}
+		packed = packed[8 : 8+size] // stays there until in.more is called for the next packet
+		in.advance(int(8 + size))
+	} else {
+		if int64(cap(packed)) < size {
+			packed = make([]byte, size)
+			d.packed = packed
+		}
+		packed = packed[:size]
+		in.advance(8)
+		if err := in.read(packed); err != nil {
+			return err
+		}
 	}
-	d.packed = d.packed[:size]
-	if err := in.read(d.packed); err != nil {
-		return err
-	}
-	plain, err := d.unpack(d.plain[:0], d.packed, d.limit)
-	if err != nil {
-		return fmt.Errorf("unpacking a packet: %w", err)
-	}
-	if cap(plain) > cap(d.plain) && len(plain) > 0 && &plain[0] != &d.packed[0] {
+	plain := packed
+	if d.unpack != nil {
+		if plain, err = d.unpack(d.plain[:0], packed, d.limit); err != nil {
+			return fmt.Errorf("unpacking a packet, to at most the %d bytes of Config.PacketBytes: %w", d.limit, err)
+		}
 		d.plain = plain
 	}
 	if len(plain) < 4 {
@@ -265,6 +279,8 @@ func (d *aedat4) packet(in *input) error {
 	return nil
 }
 
+var errTooLarge = errors.New("it has more")
+
 // readAll appends what r holds to dst. It returns an error if that is more than limit bytes.
 func readAll(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	for {
@@ -274,7 +290,7 @@ func readAll(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 		if int64(len(dst)) > limit {
-			return nil, fmt.Errorf("more than %d bytes, which Config.PacketBytes allows", limit)
+			return nil, errTooLarge
 		}
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return dst, nil
@@ -282,5 +298,56 @@ func readAll(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+}
+
+// plainLZ4 reports whether src is an LZ4 frame without checksums and dictionary, as DV writes it.
+// unpackLZ4 unpacks these without the copies that a stream needs.
+func plainLZ4(src []byte) bool {
+	return len(src) >= 7 && binary.LittleEndian.Uint32(src) == 0x184d2204 && src[4]&^0x28 == 0x40
+}
+
+// unpackLZ4 appends what a frame of LZ4 holds to dst. It returns an error if that is more than
+// limit bytes.
+func unpackLZ4(dst, src []byte, limit int64) ([]byte, error) {
+	size := src[5] >> 4 & 7
+	if size < 4 {
+		return nil, fmt.Errorf("blocks of size %d in an LZ4 frame, want 4 to 7", size)
+	}
+	block := 1 << (8 + 2*int(size)) // 64 KiB to 4 MiB
+	at := 7
+	if src[4]&8 != 0 {
+		at += 8 // the size of the content
+	}
+	for {
+		if len(src)-at < 4 {
+			return nil, fmt.Errorf("an LZ4 frame: %w", io.ErrUnexpectedEOF)
+		}
+		n := int(binary.LittleEndian.Uint32(src[at:]) &^ (1 << 31))
+		plain := src[at+3]>>7 != 0
+		at += 4
+		switch {
+		case n == 0:
+			return dst, nil
+		case n > len(src)-at:
+			return nil, fmt.Errorf("an LZ4 frame with a block of %d bytes: %w", n, io.ErrUnexpectedEOF)
+		case plain:
+			dst = append(dst, src[at:at+n]...)
+		default:
+			dst = slices.Grow(dst, block)
+			var dict []byte // blocks refer to the 64 KiB before them, unless they are independent
+			if src[4]&0x20 == 0 {
+				dict = dst[max(0, len(dst)-1<<16):]
+			}
+			m, err := lz4.UncompressBlockWithDict(src[at:at+n], dst[len(dst):len(dst)+block], dict)
+			if err != nil {
+				return nil, err
+			}
+			dst = dst[:len(dst)+m]
+		}
+		if int64(len(dst)) > limit {
+			return nil, errTooLarge
+		}
+		at += n
 	}
 }

@@ -41,17 +41,37 @@ func (d *evt3) decode(in *input, dst []Event) (int, error) {
 	ready := d.clock.begun && y >= 0
 	for ; len(src)-used >= 2 && n+12 <= len(dst); used += 2 {
 		w := binary.LittleEndian.Uint16(src[used:])
+		if ready {
+			// Rows, events and lower times come in an order that no branch predictor knows. So
+			// there are no branches: an event is always written, and counted if it is one.
+			const rowsEventsTimes = 1<<0 | 1<<2 | 1<<6
+			for kind := w >> 12; rowsEventsTimes>>kind&1 != 0; kind = w >> 12 {
+				v := w & 0xfff
+				row, low := int32(v&0x7ff), d.clock.base|int64(v)
+				if kind == 0 {
+					y = row
+				}
+				if kind == 6 {
+					t = low
+				}
+				dst[n] = Event{t, v & 0x7ff, uint16(y), uint8(v >> 11)}
+				n += int(kind >> 1 & 1 &^ (kind >> 2)) // 1 for kind 2
+				used += 2
+				if len(src)-used < 2 || n+12 > len(dst) {
+					break
+				}
+				w = binary.LittleEndian.Uint16(src[used:])
+			}
+			if len(src)-used < 2 || n+12 > len(dst) {
+				break
+			}
+		}
 		switch w >> 12 {
 		case 0:
 			y = int32(w & 0x7ff)
 			ready = d.clock.begun
 		case 2:
-			if !ready {
-				d.report.Undefined++
-				continue
-			}
-			dst[n] = Event{t, w & 0x7ff, uint16(y), uint8(w >> 11 & 1)}
-			n++
+			d.report.Undefined++
 		case 3:
 			x, p = int32(w&0x7ff), uint8(w>>11&1)
 		case 4, 5:
@@ -63,11 +83,17 @@ func (d *evt3) decode(in *input, dst []Event) (int, error) {
 				d.report.Undefined += int64(bits.OnesCount32(valid))
 				continue
 			}
-			for e := (Event{t, 0, uint16(y), p}); valid != 0; valid &= valid - 1 {
-				e.X = uint16(x) + uint16(bits.TrailingZeros32(valid))
-				dst[n] = e
-				n++
+			// Four at a time, of which the last ones may be none: they are written, not counted.
+			e, end := Event{t, 0, uint16(y), p}, n+bits.OnesCount32(valid)
+			for ; n < end; n += 4 {
+				four := (*[4]Event)(dst[n:])
+				for i := range four {
+					e.X = uint16(x) + uint16(bits.TrailingZeros32(valid))
+					four[i] = e
+					valid &= valid - 1
+				}
 			}
+			n = end
 			x = min(x+width, 1<<15) // far outside any sensor
 		case 6:
 			t = d.clock.base | int64(w&0xfff)

@@ -1,5 +1,7 @@
 package event
 
+import "encoding/binary"
+
 // nmnist decodes the files of N-MNIST and N-Caltech101 (Orchard et al. 2015, "Converting Static
 // Image Datasets to Spiking Neuromorphic Datasets Using Saccades"). An event takes 5 bytes:
 //
@@ -25,15 +27,21 @@ func (d *nmnist) decode(in *input, dst []Event) (int, error) {
 	}
 	n, used := 0, 0
 	for ; len(src)-used >= 5 && n < len(dst); used += 5 {
-		e := src[used : used+5 : used+5]
+		var e [8]byte // one load where there are 8 bytes
+		if len(src)-used >= 8 {
+			e = [8]byte(src[used:])
+		} else {
+			copy(e[:], src[used:])
+		}
+		v := binary.LittleEndian.Uint64(e[:])
 		if e[1] == nmnistOverflow {
 			d.base += 8192
 			d.report.Overflows++
 			continue
 		}
 		dst[n] = Event{
-			T: d.base + int64(uint32(e[2]&0x7f)<<16|uint32(e[3])<<8|uint32(e[4])),
-			X: uint16(e[0]), Y: uint16(e[1]), P: e[2] >> 7,
+			T: d.base + int64(v>>16&0x7f<<16|v>>24&0xff<<8|v>>32&0xff),
+			X: uint16(v & 0xff), Y: uint16(v >> 8 & 0xff), P: uint8(v >> 23 & 1),
 		}
 		n++
 	}
