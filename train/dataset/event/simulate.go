@@ -88,14 +88,14 @@ func (s Simulator) Record(image []float32, h, w int, random *rand.Rand) (Recordi
 	before := make([]float64, len(scene)) // brightness at the last sample
 	now := make([]float64, len(scene))
 	s.look(before, scene, dark, corners[0])
-	reference := slices.Clone(before)
+	first, levels := slices.Clone(before), make([]int, len(before))
 	for saccade := range 3 {
 		from, to := corners[saccade], corners[saccade+1]
 		for k := 1; k <= s.Samples; k++ {
 			share := float64(k) / float64(s.Samples)
 			s.look(now, scene, dark, [2]float64{from[0] + float64(share*(to[0]-from[0])), from[1] + float64(share*(to[1]-from[1]))})
 			begin := float64(int64(saccade)*s.Micros) + float64(float64(k-1)/float64(s.Samples)*float64(s.Micros))
-			rec.Events = s.fire(rec.Events, before, now, reference, begin, float64(s.Micros)/float64(s.Samples))
+			rec.Events = s.fire(rec.Events, first, before, now, levels, begin, float64(s.Micros)/float64(s.Samples))
 			before, now = now, before
 		}
 	}
@@ -133,19 +133,27 @@ func (s Simulator) look(dst, scene []float64, dark float64, at [2]float64) {
 }
 
 // fire appends the events of the time from begin, in which the brightness moves from before to now.
-func (s Simulator) fire(events []Event, before, now, reference []float64, begin, micros float64) []Event {
+// levels counts the thresholds from first, the brightness at the beginning, to the last event.
+func (s Simulator) fire(events []Event, first, before, now []float64, levels []int, begin, micros float64) []Event {
 	for i, to := range now {
-		for math.Abs(to-reference[i]) >= s.Threshold {
-			p, level := uint8(1), reference[i]+s.Threshold
-			if to < reference[i] {
-				p, level = 0, reference[i]-s.Threshold
+		for {
+			p, step := uint8(1), 1
+			switch apart := (to-first[i])/s.Threshold - float64(levels[i]); {
+			case apart <= -1:
+				p, step = 0, -1
+			case apart < 1:
+				step = 0
 			}
+			if step == 0 {
+				break
+			}
+			levels[i] += step
 			share := 0.0
 			if to != before[i] {
+				level := first[i] + float64(float64(levels[i])*s.Threshold)
 				share = min(max((level-before[i])/(to-before[i]), 0), 1)
 			}
 			events = append(events, Event{int64(begin + float64(share*micros)), uint16(i % s.Width), uint16(i / s.Width), p})
-			reference[i] = level
 		}
 	}
 	return events

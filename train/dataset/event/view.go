@@ -116,11 +116,11 @@ func colourAt(x tensor.NCHW, n, t, row, column int) color.RGBA {
 // mix returns white with so much of the colours for OFF and ON taken away from it.
 func mix(off, on float32, grey bool) color.RGBA {
 	if grey {
-		v := uint8(255 * (1 - off))
+		v := uint8(255*(1-off) + 0.5)
 		return color.RGBA{v, v, v, 255}
 	}
 	channel := func(a, b uint8) uint8 {
-		return uint8(255 * (1 - off*(1-float32(a)/255)) * (1 - on*(1-float32(b)/255)))
+		return uint8(255*(1-off*(1-float32(a)/255))*(1-on*(1-float32(b)/255)) + 0.5)
 	}
 	return color.RGBA{channel(colourOff.R, colourOn.R), channel(colourOff.G, colourOn.G), channel(colourOff.B, colourOn.B), 255}
 }
