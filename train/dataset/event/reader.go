@@ -24,7 +24,7 @@ type Config struct {
 	// An event that is late by no more than these is put in its place and counted. An event that
 	// is later is an error. 0 makes every step back in time an error. At most 2²⁰.
 	Window int
-	// PacketBytes bounds the memory that one packet of an AEDAT 4 file takes. At least 1.
+	// PacketBytes bounds the memory that one packet of an AEDAT 4 file takes. In [1, 2³⁰].
 	PacketBytes int64
 }
 
@@ -40,8 +40,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("event: Config.Width and Config.Height are %d and %d, want both 0 or both 1 to %d", c.Width, c.Height, 1<<16)
 	case c.Window < 0 || c.Window > 1<<20:
 		return fmt.Errorf("event: Config.Window is %d, want 0 to %d", c.Window, 1<<20)
-	case c.PacketBytes < 1:
-		return fmt.Errorf("event: Config.PacketBytes is %d, want at least 1", c.PacketBytes)
+	case c.PacketBytes < 1 || c.PacketBytes > 1<<30:
+		return fmt.Errorf("event: Config.PacketBytes is %d, want 1 to %d", c.PacketBytes, 1<<30)
 	}
 	return nil
 }

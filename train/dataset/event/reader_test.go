@@ -339,7 +339,7 @@ func TestBadHeaders(t *testing.T) {
 		`Config.Format is "evt4"`:                     func(c *Config) { c.Format = "evt4" },
 		"Config.Width and Config.Height are 3 and 0":  func(c *Config) { c.Width = 3 },
 		"Config.Window is -1, want 0 to 1048576":      func(c *Config) { c.Window = -1 },
-		"Config.PacketBytes is 0, want at least 1":    func(c *Config) { c.PacketBytes = 0 },
+		"Config.PacketBytes is 0, want 1 to ":         func(c *Config) { c.PacketBytes = 0 },
 		"Config.Width and Config.Height are -1 and 4": func(c *Config) { c.Width, c.Height = -1, 4 },
 	} {
 		cfg := DefaultConfig()
