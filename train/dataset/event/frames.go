@@ -174,8 +174,8 @@ func (c FrameConfig) validate() error {
 		return fmt.Errorf("event: FrameConfig.Bin is %d, want 1 to %d", c.Bin, 1<<16)
 	case c.Width < 0 || c.Height < 0 || c.Width > 1<<16 || c.Height > 1<<16 || (c.Width == 0) != (c.Height == 0):
 		return fmt.Errorf("event: FrameConfig.Width and Height are %d and %d, want both 0 or both 1 to %d", c.Width, c.Height, 1<<16)
-	case c.Bytes < 0:
-		return fmt.Errorf("event: FrameConfig.Bytes is %d, want at least 0", c.Bytes)
+	case c.Bytes < 0 || c.Bytes > math.MaxInt:
+		return fmt.Errorf("event: FrameConfig.Bytes is %d, want 0 to %d", c.Bytes, math.MaxInt)
 	}
 	if err := c.Split.Validate(c.Steps); err != nil {
 		return fmt.Errorf("event: FrameConfig.Split: %w", err)

@@ -27,7 +27,7 @@ import (
 func drawRecording(t *rapid.T) Recording {
 	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 3))
 	rec := Recording{Width: rapid.IntRange(1, 9).Draw(t, "width"), Height: rapid.IntRange(1, 9).Draw(t, "height")}
-	at := int64(rapid.SampledFrom([]int{-5, 0, 1 << 40}).Draw(t, "first"))
+	at := rapid.SampledFrom([]int64{-5, 0, 1 << 40}).Draw(t, "first")
 	for range rapid.IntRange(0, 60).Draw(t, "n") {
 		rec.Events = append(rec.Events, Event{at, uint16(r.IntN(rec.Width)), uint16(r.IntN(rec.Height)), uint8(r.IntN(2))})
 		at += int64(r.IntN(4)) * int64(r.IntN(50))
