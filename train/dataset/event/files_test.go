@@ -78,7 +78,7 @@ func TestFilesOfPublicTools(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want.Format, format, name)
 	}
-	files, err := filepath.Glob("testdata/*")
+	files, err := filepath.Glob("testdata/*.*")
 	require.NoError(t, err)
 	assert.Len(t, files, 2*len(goldenFiles)+2, "files, .csv files, gen.py and peers.py")
 }

@@ -17,7 +17,6 @@ import (
 // Each array is unpacked on its own, a part at a time.
 type npzArrays struct {
 	stream
-	archive       *io.SectionReader
 	length, begun int64 // events, and those that decode has returned before its last call
 	last          int   // events that decode returned last
 	arrays        [4]npzArray

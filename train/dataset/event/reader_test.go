@@ -199,7 +199,7 @@ func TestOverflowOf32Bits(t *testing.T) {
 // pixels in a word, and two orders of halves.
 func TestEVT2AndEVT21(t *testing.T) {
 	got, report, err := read("a.raw", words("% evt 2.0\n% geometry 100x50\n% end\n",
-		uint32(1<<28|7), 8<<28|(1<<28-1), 1<<28|63<<22|99<<11|49, 10<<28, 8<<28|0, 0<<28|1<<22|99<<11|49, 100<<11),
+		uint32(1<<28|7), 8<<28|(1<<28-1), 1<<28|63<<22|99<<11|49, 10<<28, 8<<28, 0<<28|1<<22|99<<11|49, 100<<11),
 		DefaultConfig())
 	require.NoError(t, err)
 	assert.Equal(t, []Event{{1<<34 - 1, 99, 49, 1}, {1<<34 + 1, 99, 49, 0}}, got.Events[:2])
