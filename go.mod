@@ -4,8 +4,11 @@ go 1.26.0
 
 require (
 	github.com/gofrs/flock v0.13.1
+	github.com/google/flatbuffers v25.12.19+incompatible
 	github.com/jedib0t/go-pretty/v6 v6.9.1
+	github.com/klauspost/compress v1.20.4
 	github.com/nlpodyssey/gopickle v0.2.0
+	github.com/pierrec/lz4/v4 v4.1.33
 	github.com/sbinet/npyio v0.6.0
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/protobuf v1.36.12

@@ -3,14 +3,12 @@ package dataset
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strings"
 
-	"github.com/sbinet/npyio/npy"
-
+	"github.com/org/snnrat/internal/npyheader"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -160,7 +158,7 @@ func decodeNPY(r io.Reader, limits []Limits, fits func(shape []int, dtype string
 		return nil, "", nil, err
 	}
 	buffered := bufio.NewReader(r)
-	header, err := npyHeader(buffered)
+	header, err := npyheader.Read(buffered)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -193,27 +191,4 @@ func decodeNPY(r io.Reader, limits []Limits, fits func(shape []int, dtype string
 		err = fmt.Errorf("trailing data after the %d bytes that its header says", size)
 	}
 	return shape, dtype, data, err
-}
-
-// npyHeader reads the header of a NumPy file.
-func npyHeader(r *bufio.Reader) (h npy.Header, err error) {
-	// The package npy believes the length that version 2 has as 4 bytes, and panics on some
-	// malformed headers.
-	start, err := r.Peek(12)
-	if err != nil {
-		return h, fmt.Errorf("want the header of a NumPy file: %w", err)
-	}
-	if start[6] == 2 && binary.LittleEndian.Uint32(start[8:]) > 1<<16 {
-		return h, errors.New("a header of more than 64 KiB")
-	}
-	defer func() {
-		if recover() != nil {
-			err = errors.New("malformed header of a NumPy file")
-		}
-	}()
-	reader, err := npy.NewReader(r)
-	if err != nil {
-		return h, fmt.Errorf("want a NumPy file: %w", err)
-	}
-	return reader.Header, nil
 }

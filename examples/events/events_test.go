@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"image/gif"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, main) }
+
+// small are flags for a run that takes little time.
+func small(more ...string) []string {
+	return append([]string{"-T", "2", "-arch", "conv2 A | fc", "-epochs", "1", "-train", "64", "-test", "16"}, more...)
+}
+
+func read(t *testing.T, folder string) (r results) {
+	b, err := os.ReadFile(filepath.Join(folder, "results.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &r))
+	return r
+}
+
+// The run writes what it prints, and the same at any number of threads.
+func TestRun(t *testing.T) {
+	var first results
+	for k, threads := range []string{"1", "2"} {
+		folder := filepath.Join(t.TempDir(), "new")
+		stdout, stderr, code := clitest.Run(t, small("-out", folder, "-threads", threads, "-noise", "1", "-clip", "3")...)
+		require.Zero(t, code, stderr)
+		res := read(t, folder)
+		assert.Contains(t, stdout, "train  64 recordings, ")
+		assert.Contains(t, stdout, "│ clean ")
+		assert.Contains(t, stderr, "epoch 1: loss ")
+		require.Len(t, res.Outcomes, 9)
+		require.Len(t, res.Labels, 16)
+		require.Equal(t, trials.Clean, res.Outcomes[0].Trial)
+		for _, o := range res.Outcomes {
+			require.NoError(t, o.Validate(res.Labels, 10))
+		}
+		assert.LessOrEqual(t, res.WorstCase, res.Outcomes[4].Accuracy)
+		assert.Positive(t, res.Recordings["train"].Tally.Events)
+		_, cfg, err := zoo.Load(filepath.Join(folder, "network.safetensors"))
+		require.NoError(t, err)
+		assert.Equal(t, []int{2, 2, 34, 34}, []int{cfg.Steps, cfg.Channels, cfg.Height, cfg.Width})
+		f, err := os.Open(filepath.Join(folder, "frames.png"))
+		require.NoError(t, err)
+		m, err := png.Decode(f)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		assert.Equal(t, 2*35*2-2, m.Bounds().Dx())
+		f, err = os.Open(filepath.Join(folder, "sample.gif"))
+		require.NoError(t, err)
+		g, err := gif.DecodeAll(f)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		assert.Len(t, g.Image, 2)
+		assert.FileExists(t, filepath.Join(folder, "accuracy.png"))
+		res.Seconds = 0
+		for i := range res.Training {
+			res.Training[i].Seconds, res.Training[i].ImagesPerSecond = 0, 0
+		}
+		if k == 0 {
+			first = res
+		} else {
+			assert.Equal(t, first, res)
+		}
+	}
+}
+
+// writeFolder writes files of N-MNIST's format, in which the events of class a are on the left and
+// those of class b on the right. One of them marks an overflow.
+func writeFolder(t *testing.T) string {
+	root := t.TempDir()
+	r := rng.New(1).Rand()
+	for _, part := range []string{"train", "test"} {
+		for class, name := range []string{"a", "b"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(root, part, name), 0o755))
+			for i := range 12 {
+				b := []byte{0, 240, 0, 0, 0}
+				for k := range 80 {
+					b = append(b, byte(class*17+r.IntN(17)), byte(r.IntN(34)), byte(r.IntN(2))<<7, byte(k), 0)
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(root, part, name, string(rune('a'+i))+".bin"), b, 0o644))
+			}
+		}
+	}
+	return root
+}
+
+// A folder of files is a data set, too. What was repaired is told.
+func TestFolder(t *testing.T) {
+	root, out := writeFolder(t), t.TempDir()
+	stdout, stderr, code := clitest.Run(t, small("-data", root, "-sensor", "34", "-split", "count", "-out", out, "-shift", "0", "-epochs", "3")...)
+	require.Zero(t, code, stderr)
+	assert.Contains(t, stdout, "nmnist: 1920 events in 9720 bytes, sensor of 34×34, 24 overflows of time added")
+	res := read(t, out)
+	assert.Equal(t, int64(1920), res.Recordings["train"].Tally.Events)
+	assert.Equal(t, 16, res.Recordings["test"].Count)
+	assert.ElementsMatch(t, []int{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}, res.Labels)
+}
+
+func TestErrors(t *testing.T) {
+	root, out := writeFolder(t), t.TempDir()
+	broken := filepath.Join(root, "train", "a", "c.bin")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-T", "1"}, `invalid value "1" for flag -T: expected a whole number in [2, 1024]`},
+		{[]string{"-split", "space"}, `-split "space": expected time or count`},
+		{[]string{"-data", root, "-noise", "1"}, "-noise 1: expected it with -data simulated alone"},
+		{[]string{"-data", filepath.Join(root, "none")}, "expected a folder with train and test"},
+		{[]string{"-data", root}, "the recording does not say the size of its sensor"},
+		{[]string{"-arch", "conv3 |"}, `network of -arch "conv3 |"`},
+		{[]string{"-sensor", "20"}, "-data simulated: event: a camera of 20×20 for data of shape"},
+		{[]string{"-data", root, "-sensor", "34", "broken"}, broken + ", read as nmnist: byte 405: the file ends here, within a record"},
+	} {
+		if c.args[len(c.args)-1] == "broken" {
+			c.args = c.args[:len(c.args)-1]
+			b, err := os.ReadFile(broken)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(broken, append(b, 1), 0o644))
+		}
+		stdout, stderr, code := clitest.Run(t, small(append(c.args, "-out", out)...)...)
+		assert.Equal(t, 1, code)
+		assert.Empty(t, stdout)
+		lines := strings.Split(strings.TrimSpace(stderr), "\n")
+		assert.Contains(t, lines[len(lines)-1], c.want)
+	}
+}
+
+// An interrupt stops the run after the step in which it comes.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot be sent an interrupt there")
+	}
+	folder := t.TempDir()
+	c := clitest.Command(small("-out", folder, "-epochs", "100000")...)
+	pipe, err := c.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	var last string
+	for lines := bufio.NewScanner(pipe); lines.Scan(); last = lines.Text() {
+		if strings.HasPrefix(lines.Text(), "epoch 2:") {
+			require.NoError(t, c.Process.Signal(os.Interrupt))
+		}
+	}
+	var exit *exec.ExitError
+	require.ErrorAs(t, c.Wait(), &exit)
+	assert.Equal(t, 130, exit.ExitCode())
+	assert.Equal(t, "events: stopped; what is complete is in "+folder, last)
+	assert.NoFileExists(t, filepath.Join(folder, "results.json"))
+}
