@@ -26,7 +26,9 @@
 // weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
 // images: table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time,
 // 44 on two cores, with AVX2. -scale tiny takes a few minutes and only shows that
-// everything works. A flag on the command line overrides the scale. If a data set has fewer
+// everything works. -scale mini is for -data fashion-mini, the images that are embedded. It has the
+// network and the training of examples/rat, with ε = 8/255 in training and 8 and 16/255 at test. A
+// flag on the command line overrides the scale. If a data set has fewer
 // images than the scale asks for, all of them are used. All results name their scale.
 //
 // # Several seeds
@@ -61,7 +63,7 @@
 // scale of the others, hardly any neuron of VGG-11 would fire, and it would learn nothing. A
 // residual network is not scaled.
 //
-//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale small
+//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale mini
 //
 // All networks are judged on the same images, by PGD and the battery at each ε of -radii. A worst
 // case counts all smaller ε. The distance D₂ between the spikes for clean and for perturbed images

@@ -531,7 +531,7 @@ func TestBadInput(t *testing.T) {
 		{"-exp table2", "-data is missing: expected fashion-mini"},
 		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},
 		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},
-		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, small, tiny`},
+		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, mini, small, tiny`},
 		{"-exp table2 -arch vgg99 -data " + data, `network of -arch "vgg99"`},
 		{"-exp table2 -train 101 -data " + data, "-data " + data + ": -train 101: "},
 		{"-exp table2 -scale tiny -train 50 -test 20 -models " + out + " -data " + data, "-models " + out + ": vgg11-"},
@@ -726,4 +726,17 @@ func TestStateDictFlags(t *testing.T) {
 		args := append([]string{"-exp", "table2", "-data", data, "-out", nowhere, "-arch", "conv8 A | fc"}, strings.Fields(c.args)...)
 		refused(t, nowhere, []string{"paper: ", c.want}, args...)
 	}
+}
+
+// The scale mini is the training of examples/rat, and flags override it.
+func TestScaleMini(t *testing.T) {
+	o, err := parse(strings.Fields("-exp audit -scale mini -data fashion-mini"), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, list{"small"}, o.archs)
+	assert.Equal(t, []float64{8, 0.004, 1, 4, 5}, []float64{o.Eps, o.Beta, o.Width, float64(o.T), float64(o.Epochs)})
+	assert.Equal(t, numbers{8, 16}, o.Radii)
+	o, err = parse(strings.Fields("-exp audit -scale mini -data fashion-mini -arch vgg5 -radii 4"), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, list{"vgg5"}, o.archs)
+	assert.Equal(t, numbers{4}, o.Radii)
 }
