@@ -244,5 +244,5 @@ func TestBadAudit(t *testing.T) {
 	} {
 		refused(t, out, []string{"paper: ", want}, auditArgs(data, out, append([]string{"-battery", "none"}, strings.Fields(args)...)...)...)
 	}
-	refused(t, out, []string{"-methods at: only audit has it"}, small("table1", data, out, "-methods", "at")...)
+	refused(t, out, []string{"-methods at: only audit and frontier have it"}, small("table1", data, out, "-methods", "at")...)
 }

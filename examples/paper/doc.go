@@ -16,6 +16,7 @@
 //	timing   the cost of the attacks and of RAT's parts
 //	ablation what the projection and weight decay do, with batch norm and without
 //	audit    published defences, judged by a short attack and by the battery
+//	frontier methods against RAT at equal accuracy on clean images
 //
 // -data and -arch can be given several times. The experiment is then made for each data
 // set and network.
@@ -111,6 +112,18 @@
 // much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a
 // worst case of a random network also counts the images that are wrong in one of these passes by
 // chance.
+//
+// # The frontier
+//
+// A method can lose accuracy on clean images for robustness, as RAT does with a larger ε in training.
+// frontier trains RAT with each ε of -train-radii, and reads off its worst case at the clean accuracy
+// of the other methods. Those that train within -eps are trained with each ε, too:
+//
+//	go run ./examples/paper -exp frontier -seeds 2 -methods rat,trades -data fashion-mini -scale mini
+//
+// RAT at a clean accuracy is the best mixture of at most two RAT networks that has at least this
+// accuracy: it answers with one of them, drawn for each image. A network that is more accurate than
+// all of RAT's is not compared.
 //
 // # Files
 //
