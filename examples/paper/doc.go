@@ -119,7 +119,7 @@
 // frontier trains RAT with each ε of -train-radii, and reads off its worst case at the clean accuracy
 // of the other methods. Those that train within -eps are trained with each ε, too:
 //
-//	go run ./examples/paper -exp frontier -seeds 2 -methods rat,trades -data fashion-mini -scale mini
+//	go run ./examples/paper -exp frontier -seeds 2 -methods rat,mart -data fashion-mini -scale mini
 //
 // RAT at a clean accuracy is the best mixture of at most two RAT networks that has at least this
 // accuracy: it answers with one of them, drawn for each image. A network that is more accurate than

@@ -219,7 +219,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation, audit and frontier in 255ths, increasing, with commas between")
 	o.TrainRadii = numbers{2, 3, 4, 6, 8}
 	fs.Var(o.TrainRadii.atMost(255), "train-radii", "`list` of the radii ε in training of frontier in 255ths, increasing, with commas between")
-	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and trades), with commas between: "+trainingNames())
+	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and mart), with commas between: "+trainingNames())
 	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
@@ -279,7 +279,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.Exp == frontier.name {
 		if o.Methods == nil {
-			o.Methods = methodList{rat.Name, "trades"}
+			o.Methods = methodList{rat.Name, "mart"}
 		}
 		if !o.audits(rat) {
 			return nil, fmt.Errorf("-methods %v: expected rat among them, which frontier compares the others with", &o.Methods)
