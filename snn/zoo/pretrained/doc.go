@@ -13,14 +13,15 @@
 //	fashion-rat      RAT (Ding et al. 2022), ε = 8/255, β = 0.004     84.3 %   44.4 %
 //	fashion-robust   train.Robust with PGD-4, ε = 8/255               83.9 %   60.0 % of the first 200
 //
-// The figures are those of all 1,000 test images, where the table says no other number. This command makes them. They were measured with
-// the version that added the networks, on a processor with AVX2:
+// The figures are those of all 1,000 test images, where the table says no other number. This command
+// makes them, with -images 200 for the worst case of fashion-robust. They were measured with the
+// version that added the networks, on a processor with AVX2:
 //
 //	go run ./examples/robust -net pretrained:fashion-vanilla -net pretrained:fashion-rat \
-//		-data fashion-mini -eps 16/255 -preset quick -curve none
+//		-net pretrained:fashion-robust -data fashion-mini -eps 16/255 -preset quick -curve none
 //
-// The worst case of fashion-robust has -images 200. The preset quick is the shortest one. Longer attacks break more images. The networks were trained at
-// commit def0a21 by
+// The preset quick is the shortest one. Longer attacks break more images. The networks were trained
+// at commit def0a21 by
 //
 //	go run ./examples/paper -exp audit -scale mini -data fashion-mini -methods vanilla,rat,mart
 //
