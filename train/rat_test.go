@@ -27,3 +27,13 @@ func TestRATReplacesWeightDecay(t *testing.T) {
 	assert.Panics(t, func() { train.RAT(7, noise{0.1}, nil, normalize) })
 	assert.Panics(t, func() { train.RAT(7, noise{0.1}, reg, nil) })
 }
+
+// The recipe is MART with the weight decay of the plain network.
+func TestRobust(t *testing.T) {
+	cfg := train.Robust(7, noise{0.1})
+	assert.Equal(t, noise{0.1}, cfg.Adversary)
+	assert.Equal(t, train.MART{Lambda: 5}, cfg.Loss)
+	cfg.Adversary, cfg.Loss = nil, train.CrossEntropy{}
+	assert.Equal(t, train.Default(7), cfg)
+	assert.PanicsWithValue(t, "train: Robust: the adversary is nil", func() { train.Robust(7, nil) })
+}

@@ -247,9 +247,9 @@ func TestSeeds(t *testing.T) {
 	_, err = parse(strings.Fields("-exp ablation -data nowhere -seed 18446744073709551615 -seeds 2"), io.Discard)
 	assert.EqualError(t, err, "-seed 18446744073709551615: expected at most 18446744073709551614 with -seeds 2")
 	for args, want := range map[string]string{
-		"-exp figure1 -seeds 2":           "-seeds 2: only tables, ablation and audit have several seeds",
-		"-exp table2 -weights x -seeds 2": "-seeds 2: only tables, ablation and audit have several seeds",
-		"-exp table1 -radii 2":            "-radii 2: only ablation and audit have it",
+		"-exp figure1 -seeds 2":           "-seeds 2: only tables, ablation, audit and frontier have several seeds",
+		"-exp table2 -weights x -seeds 2": "-seeds 2: only tables, ablation, audit and frontier have several seeds",
+		"-exp table1 -radii 2":            "-radii 2: only ablation, audit and frontier have it",
 		"-exp ablation -radii 4,2":        `invalid value "4,2" for flag -radii: expected increasing numbers in (0, 255]`,
 		"-exp ablation -test-eps 2":       "-test-eps 2: ablation has its own radii",
 		"-exp table2 -weights x -bn=true": "-bn true: no network is trained beside -weights",

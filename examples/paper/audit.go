@@ -26,11 +26,8 @@ const auditName = "audit"
 
 func planAudit(o *options) (needs []need) {
 	for _, name := range o.Methods {
-		t := trainingNamed(name)
-		n := need{method: t.method, trials: o.trialsAtRadii(), distances: []trials.Trial{trials.Noise(o.Radii[0])}} // for the firing rate
-		if t.quietOf != "" {
-			n.method, n.quiet = trainingNamed(t.quietOf).method, true
-		}
+		n := trainingNamed(name).need()
+		n.trials, n.distances = o.trialsAtRadii(), []trials.Trial{trials.Noise(o.Radii[0])} // for the firing rate
 		needs = append(needs, n)
 	}
 	return needs
@@ -51,6 +48,15 @@ type estimate struct {
 func newEstimate(c correct) *estimate {
 	p := bootstrapped(c.values())
 	return &estimate{p.Difference, p.Low, p.High, p.PerSeed, c}
+}
+
+// cell returns the accuracy in percent, with the standard deviation over several seeds.
+func (e *estimate) cell() string {
+	if len(e.PerSeed) == 1 {
+		return withSD(e.Accuracy, nil)
+	}
+	_, sd := meanSD(e.PerSeed)
+	return withSD(e.Accuracy, &sd)
 }
 
 // audited is what audit says of a method.
@@ -98,10 +104,7 @@ func and(a, b []bool) []bool {
 
 // examine collects what there is of a method.
 func (l *lab) examine(s subject, n need) (*audited, error) {
-	t := trainingOf(n.method)
-	if n.quiet {
-		t = trainings[slices.IndexFunc(trainings, func(q training) bool { return q.quietOf == t.Name })]
-	}
+	t := n.training()
 	all, err := l.replicas(s, n)
 	if err != nil {
 		return nil, err
@@ -210,12 +213,7 @@ func (l *lab) auditTable(a *auditOf) tables.Table {
 	for _, m := range a.Methods {
 		row := []string{m.Method}
 		for _, e := range slices.Concat([]*estimate{m.Clean}, m.PGD, m.APGD, m.Worst) {
-			var sd *float64
-			if len(l.Seeds) > 1 {
-				_, v := meanSD(e.PerSeed)
-				sd = &v
-			}
-			row = append(row, withSD(e.Accuracy, sd))
+			row = append(row, e.cell())
 		}
 		t.Add(append(row, percent(m.FiringRate), fmt.Sprintf("%d + %d", m.WeightPasses, m.ImagePasses), fmt.Sprintf("%.2f", m.Milliseconds))...)
 	}

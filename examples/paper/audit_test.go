@@ -244,5 +244,13 @@ func TestBadAudit(t *testing.T) {
 	} {
 		refused(t, out, []string{"paper: ", want}, auditArgs(data, out, append([]string{"-battery", "none"}, strings.Fields(args)...)...)...)
 	}
-	refused(t, out, []string{"-methods at: only audit has it"}, small("table1", data, out, "-methods", "at")...)
+	refused(t, out, []string{"-methods at: only audit and frontier have it"}, small("table1", data, out, "-methods", "at")...)
+}
+
+// The method mart is the recipe of train.Robust.
+func TestRobustIsMART(t *testing.T) {
+	mart := trainingNamed("mart")
+	got := train.Default(3)
+	mart.set(&got, 8./255, mart.settings, nil)
+	assert.Equal(t, train.Robust(3, attack.PGD(8./255, 4./255, 4, snn.BPTT{})), got)
 }

@@ -16,6 +16,7 @@
 //	timing   the cost of the attacks and of RAT's parts
 //	ablation what the projection and weight decay do, with batch norm and without
 //	audit    published defences, judged by a short attack and by the battery
+//	frontier methods against RAT at equal accuracy on clean images
 //
 // -data and -arch can be given several times. The experiment is then made for each data
 // set and network.
@@ -26,7 +27,9 @@
 // weeks on a few cores. -scale small trains narrower networks for fewer steps on fewer
 // images: table2, table3, figure1 and figure2 on VGG-11 took 87 minutes of processor time,
 // 44 on two cores, with AVX2. -scale tiny takes a few minutes and only shows that
-// everything works. A flag on the command line overrides the scale. If a data set has fewer
+// everything works. -scale mini is for -data fashion-mini, the images that are embedded. It has the
+// network and the training of examples/rat, with ε = 8/255 in training and 8 and 16/255 at test. A
+// flag on the command line overrides the scale. If a data set has fewer
 // images than the scale asks for, all of them are used. All results name their scale.
 //
 // # Several seeds
@@ -61,7 +64,7 @@
 // scale of the others, hardly any neuron of VGG-11 would fire, and it would learn nothing. A
 // residual network is not scaled.
 //
-//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale small
+//	go run ./examples/paper -exp ablation -seeds 3 -data fashion-mini -scale mini
 //
 // All networks are judged on the same images, by PGD and the battery at each ε of -radii. A worst
 // case counts all smaller ε. The distance D₂ between the spikes for clean and for perturbed images
@@ -109,6 +112,18 @@
 // much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a
 // worst case of a random network also counts the images that are wrong in one of these passes by
 // chance.
+//
+// # The frontier
+//
+// A method can lose accuracy on clean images for robustness, as RAT does with a larger ε in training.
+// frontier trains RAT with each ε of -train-radii, and reads off its worst case at the clean accuracy
+// of the other methods. Those that train within -eps are trained with each ε, too:
+//
+//	go run ./examples/paper -exp frontier -seeds 2 -methods rat,mart -data fashion-mini -scale mini
+//
+// RAT at a clean accuracy is the best mixture of at most two RAT networks that has at least this
+// accuracy: it answers with one of them, drawn for each image. A network that is more accurate than
+// all of RAT's is not compared.
 //
 // # Files
 //

@@ -42,6 +42,7 @@ type experiment struct {
 type need struct {
 	method   method
 	beta     float64 // if not 0, instead of the usual one
+	eps      float64 // if not 0, that of adversarial training in 255ths, instead of -eps
 	source   bool    // judged on images made on the source (black-box)
 	trials   []trials.Trial
 	unjudged bool // no trials, not even of clean images
@@ -70,7 +71,7 @@ type report struct {
 	relations map[string][]tested
 }
 
-var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation, audit}
+var experiments = []experiment{table1, table2, table3, table4, figure1, figure2, timing, ablation, audit, frontier}
 
 func experimentNames() string {
 	var names []string
@@ -282,6 +283,9 @@ func (l *lab) network(s subject, n need) *network {
 	o := *l.options
 	if n.beta != 0 {
 		o.Beta = n.beta
+	}
+	if n.eps != 0 {
+		o.Eps = n.eps
 	}
 	o.Seed, o.BatchNorm = l.Seeds[n.replica], o.BatchNorm && !n.noBN
 	return o.newNetwork(s, n.method)

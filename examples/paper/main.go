@@ -47,11 +47,12 @@ type options struct {
 	Seed      uint64  `json:"seed"`
 	BatchNorm bool    `json:"batch_norm"`
 
-	Seeds []uint64 `json:"seeds,omitempty"` // of tables, ablation and audit; the first is Seed
-	// Of ablation and audit.
-	Radii   numbers    `json:"radii_255,omitempty"`
-	Methods methodList `json:"methods,omitempty"`
-	Set     overrides  `json:"set,omitempty"`
+	Seeds []uint64 `json:"seeds,omitempty"` // of tables, ablation, audit and frontier; the first is Seed
+	// Of ablation, audit and frontier.
+	Radii      numbers    `json:"radii_255,omitempty"`
+	TrainRadii numbers    `json:"train_radii_255,omitempty"`
+	Methods    methodList `json:"methods,omitempty"`
+	Set        overrides  `json:"set,omitempty"`
 
 	seeds       seedList
 	data, archs list
@@ -212,11 +213,13 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TestSteps, "test-steps", 7, "[1, 100000]", "steps of PGD and BIM at test")
 	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery that white-box worst cases count, too: quick, standard or thorough; none leaves it out, which saves most of the time of evaluation")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
-	fs.Var(&o.seeds, "seeds", "`seeds` of tables, ablation and audit, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
+	fs.Var(&o.seeds, "seeds", "`seeds` of tables, ablation, audit and frontier, one after the other: their number, the first being -seed, or a list such as 1,2,3 (default -seed alone)")
 	fs.BoolVar(&o.BatchNorm, "bn", true, "batch norm in the networks (default of ablation: networks with and without)")
 	o.Radii = numbers{2, 4, 8}
-	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation and audit in 255ths, increasing, with commas between")
-	fs.Var(&o.Methods, "methods", "`list` of the methods of audit, with commas between: "+trainingNames()+" (default all)")
+	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation, audit and frontier in 255ths, increasing, with commas between")
+	o.TrainRadii = numbers{2, 3, 4, 6, 8}
+	fs.Var(o.TrainRadii.atMost(255), "train-radii", "`list` of the radii ε in training of frontier in 255ths, increasing, with commas between")
+	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and mart), with commas between: "+trainingNames())
 	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
@@ -274,11 +277,22 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 			o.Methods = append(o.Methods, t.Name)
 		}
 	}
+	if o.Exp == frontier.name {
+		if o.Methods == nil {
+			o.Methods = methodList{rat.Name, "mart"}
+		}
+		if !o.audits(rat) {
+			return nil, fmt.Errorf("-methods %v: expected rat among them, which frontier compares the others with", &o.Methods)
+		}
+	}
 	if err := o.refuseUnused(fs); err != nil {
 		return nil, err
 	}
 	if !o.compares() {
 		o.Radii = nil // nothing is judged at them
+	}
+	if o.Exp != frontier.name {
+		o.TrainRadii = nil
 	}
 	o.values = map[string]string{}
 	fs.VisitAll(func(f *flag.Flag) {
@@ -303,7 +317,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 }
 
 // compares reports whether the experiment compares networks of several seeds at several radii.
-func (o *options) compares() bool { return o.Exp == ablation.name || o.Exp == audit.name }
+func (o *options) compares() bool {
+	return o.Exp == ablation.name || o.Exp == audit.name || o.Exp == frontier.name
+}
 
 // severalSeeds reports whether the experiment can have several seeds.
 func (o *options) severalSeeds() bool {
@@ -326,10 +342,12 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		reason string
 	}{
 		{"betas", o.Exp == figure2.name || o.Exp == ablation.name, "only figure2 and ablation have it"},
-		{"seeds", o.severalSeeds(), "only tables, ablation and audit have several seeds"},
-		{"radii", o.compares(), "only ablation and audit have it"},
-		{"methods set", o.Exp == audit.name, "only audit has it"},
-		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Exp == audit.name, "only table4 and audit have it"},
+		{"seeds", o.severalSeeds(), "only tables, ablation, audit and frontier have several seeds"},
+		{"radii", o.compares(), "only ablation, audit and frontier have it"},
+		{"train-radii", o.Exp == frontier.name, "only frontier has it"},
+		{"eps", o.Exp != frontier.name, "frontier has -train-radii"},
+		{"methods set", o.Exp == audit.name || o.Exp == frontier.name, "only audit and frontier have it"},
+		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Methods != nil, "only table4, audit and frontier have it"},
 		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
 		{"test-eps", o.Exp != figure1.name && !o.compares(), o.Exp + " has its own radii"},
 		{"battery", o.Exp != timing.name, "timing has no worst case"},

@@ -516,9 +516,9 @@ func TestBadInput(t *testing.T) {
 		{"-exp table9", `-exp "table9": expected one of table`},
 		{"-exp table9 -weights nowhere", `-exp "table9": expected one of table`},
 		{"-exp table2 -data nowhere -betas 0.1", "-betas 0.1: only figure2 and ablation have it: expected no -betas with -exp table2"},
-		{"-exp figure2 -data nowhere -hire-periods 2", "-hire-periods 2: only table4 and audit have it"},
-		{"-exp table1 -data nowhere -hire-eps 2", "-hire-eps 2: only table4 and audit have it"},
-		{"-exp timing -data nowhere -rate-steps 8", "-rate-steps 8: only table4 and audit have it"},
+		{"-exp figure2 -data nowhere -hire-periods 2", "-hire-periods 2: only table4, audit and frontier have it"},
+		{"-exp table1 -data nowhere -hire-eps 2", "-hire-eps 2: only table4, audit and frontier have it"},
+		{"-exp timing -data nowhere -rate-steps 8", "-rate-steps 8: only table4, audit and frontier have it"},
 		{"-exp table3 -data nowhere -source x", "-source x: only table2 and figure1 have black-box attacks"},
 		{"-exp figure1 -data nowhere -test-eps 8", "-test-eps 8: figure1 has its own radii"},
 		{"-exp table2 -data nowhere -battery fast", `-battery: attack: preset "fast": expected one of quick, standard, thorough, or none`},
@@ -531,7 +531,7 @@ func TestBadInput(t *testing.T) {
 		{"-exp table2", "-data is missing: expected fashion-mini"},
 		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},
 		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},
-		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, small, tiny`},
+		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, mini, small, tiny`},
 		{"-exp table2 -arch vgg99 -data " + data, `network of -arch "vgg99"`},
 		{"-exp table2 -train 101 -data " + data, "-data " + data + ": -train 101: "},
 		{"-exp table2 -scale tiny -train 50 -test 20 -models " + out + " -data " + data, "-models " + out + ": vgg11-"},
@@ -726,4 +726,17 @@ func TestStateDictFlags(t *testing.T) {
 		args := append([]string{"-exp", "table2", "-data", data, "-out", nowhere, "-arch", "conv8 A | fc"}, strings.Fields(c.args)...)
 		refused(t, nowhere, []string{"paper: ", c.want}, args...)
 	}
+}
+
+// The scale mini is the training of examples/rat, and flags override it.
+func TestScaleMini(t *testing.T) {
+	o, err := parse(strings.Fields("-exp audit -scale mini -data fashion-mini"), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, list{"small"}, o.archs)
+	assert.Equal(t, []float64{8, 0.004, 1, 4, 5}, []float64{o.Eps, o.Beta, o.Width, float64(o.T), float64(o.Epochs)})
+	assert.Equal(t, numbers{8, 16}, o.Radii)
+	o, err = parse(strings.Fields("-exp audit -scale mini -data fashion-mini -arch vgg5 -radii 4"), io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, list{"vgg5"}, o.archs)
+	assert.Equal(t, numbers{4}, o.Radii)
 }

@@ -131,6 +131,23 @@ func trainingNamed(name string) training {
 	return trainings[i]
 }
 
+// need returns the networks of a training and how they are judged.
+func (t training) need() need {
+	if t.quietOf != "" {
+		return need{method: trainingNamed(t.quietOf).method, quiet: true}
+	}
+	return need{method: t.method}
+}
+
+// training returns the training of a need of audit or frontier.
+func (n need) training() training {
+	t := trainingOf(n.method)
+	if n.quiet {
+		return trainings[slices.IndexFunc(trainings, func(q training) bool { return q.quietOf == t.Name })]
+	}
+	return t
+}
+
 // trainingOf returns the training of a method; an empty one if the method is no defence of audit.
 func trainingOf(m method) training {
 	for _, t := range trainings {

@@ -65,6 +65,7 @@ func TestBadInput(t *testing.T) {
 		{"FIT -T 4", []string{"-T is for networks of state dicts"}},
 		{"FIT -decay 0.5", []string{"-decay is for networks of state dicts"}},
 		{"FIT -net " + path("none.safetensors"), []string{"-net: ", path("none.safetensors")}},
+		{"FIT -net pretrained:rat", []string{`-net: pretrained: network "rat": expected one of fashion-`}},
 		{"FIT -net " + path("garbage.safetensors"), []string{"-net: ", path("garbage.safetensors")}},
 		{"FIT -width 0.5 -net " + path("garbage.pth"), []string{"-net: ", path("garbage.pth"), "read as a state dict of -arch vgg11 and -width 0.5"}},
 		{"FIT -net " + five, []string{"-net: " + five + ": a network for images of 1×28×28 in 5 classes", ofData}},
@@ -95,5 +96,6 @@ func TestBadInput(t *testing.T) {
 func TestNames(t *testing.T) {
 	assert.Equal(t, []string{"rat", "rat-2", "RAT-3", ".pth", "a.b"},
 		names([]string{"x/rat.safetensors", "y/rat.pth", "RAT.pth", ".pth", "a.b.pth"}))
+	assert.Equal(t, []string{"fashion-rat"}, names([]string{"pretrained:fashion-rat"}))
 	assert.Equal(t, []string{"net-2", "net", "other"}, sourceNames([]string{"a/net.pth"}, []string{"b/net.pth", "a/net.pth", "other.pth"}))
 }

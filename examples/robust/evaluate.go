@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 
@@ -131,9 +130,9 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 	return j, nil
 }
 
-// sum returns the SHA-256 of a file in hexadecimal digits.
+// sum returns the SHA-256 of a network's file in hexadecimal digits.
 func sum(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := nets.Open(path)
 	if err != nil {
 		return "", err
 	}

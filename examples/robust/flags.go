@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/org/snnrat/examples/internal/nets"
 )
 
 // list is a flag that may be given several times.
@@ -95,11 +97,12 @@ func sameFile(files []string) (a, b string) {
 	return "", ""
 }
 
-// names returns a name for each file, from the end of its path. No two are the same.
+// names returns a name for each file, from the end of its path or after "pretrained:". No two are the same.
 func names(files []string) []string {
 	list := make([]string, len(files))
 	taken := map[string]bool{}
 	for i, f := range files {
+		f = strings.TrimPrefix(f, nets.Pretrained)
 		name := strings.TrimSuffix(filepath.Base(f), filepath.Ext(f))
 		if name == "" {
 			name = filepath.Base(f)

@@ -24,7 +24,12 @@
 // # Networks
 //
 // A file that this library saved describes its network. -arch, -width, -T, -mean, -std, -decay,
-// -theta, -reset, -surrogate and -surrogate-param describe those of state dicts. The images
+// -theta, -reset, -surrogate and -surrogate-param describe those of state dicts. pretrained:NAME in
+// place of a file is a network of package snn/zoo/pretrained:
+//
+//	go run ./examples/robust -net pretrained:fashion-rat -data fashion-mini -eps 16/255
+//
+// The images
 // of -source, which may be given several times, are made on another network of the same images
 // and classes and then shown to those of -net.
 //
@@ -107,7 +112,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{eps: radius{"8/255", 8. / 255}, values: map[string]string{}}
 	fs := flag.NewFlagSet("robust", flag.ContinueOnError)
-	const file = ": one that this library saved, or a state dict (.pth or .safetensors), which the flags for state dicts describe; several times for several"
+	const file = ": one that this library saved, or a state dict (.pth or .safetensors), which the flags for state dicts describe, or pretrained:NAME; several times for several"
 	fs.Var(&o.nets, "net", "`file` of a network"+file)
 	fs.Var(&o.sources, "source", "`file` of a network to make transfer attacks on"+file)
 	fs.StringVar(&o.data, "data", "", "`set` of images: "+sets.Expected+"; the test images are used")

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,6 +21,7 @@ import (
 	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/snn/zoo/pretrained"
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
@@ -358,4 +361,18 @@ func contents(t *testing.T, folder string) map[string]string {
 		files[name] = string(b)
 	}
 	return files
+}
+
+// A network of package pretrained needs no file.
+func TestPretrained(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	args := strings.Fields("-net pretrained:fashion-vanilla -data fashion-mini -eps 16/255 -preset quick -images 3 -curve none -out " + out)
+	_, stderr, code := clitest.Run(t, args...)
+	require.Zero(t, code, stderr)
+	assert.ElementsMatch(t, []string{"report.html", "results.json", "attacks.csv", "images.csv", "fashion-vanilla.npz"}, products(t, out))
+	file, err := pretrained.File("fashion-vanilla")
+	require.NoError(t, err)
+	n := read(t, out).Networks[0]
+	assert.Equal(t, "pretrained:fashion-vanilla", n.File)
+	assert.Equal(t, fmt.Sprintf("%x", sha256.Sum256(file)), n.SHA256)
 }

@@ -29,6 +29,7 @@
 //
 //	m.Save      writes a network of New
 //	Load        reads it again, without a Config
+//	Parse       does the same with a file's content
 //	LoadTorch   reads PyTorch's files
 //	SaveTorch   writes files for PyTorch
 package zoo
@@ -187,7 +188,12 @@ func Load(path string) (*snn.Model, Config, error) { return LoadWith(path, snn.L
 // LoadWith is like Load, with options.
 func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	var cfg Config
-	m, err := rebuild(path, &cfg, o)
+	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget})
+	if err != nil {
+		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
+	}
+	m, err := rebuild(f, &cfg)
+	f.Close()
 	if err != nil {
 		return nil, cfg, fmt.Errorf("load model: %s: %w", path, err)
 	}
@@ -197,14 +203,26 @@ func LoadWith(path string, o snn.LoadOptions) (*snn.Model, Config, error) {
 	return m, cfg, nil
 }
 
+// Parse is like Load, but takes the content of the file. Its errors do not name a file.
+func Parse(file []byte) (*snn.Model, Config, error) {
+	var cfg Config
+	f, err := paramfile.Parse(file, paramfile.Options{})
+	if err != nil {
+		return nil, cfg, fmt.Errorf("zoo: %w", err)
+	}
+	m, err := rebuild(f, &cfg)
+	if err == nil {
+		err = m.SetState(file)
+	}
+	if err != nil {
+		return nil, cfg, fmt.Errorf("zoo: %w", err)
+	}
+	return m, cfg, nil
+}
+
 // rebuild returns the network that a file's metadata describe, without its parameters. It
 // checks the shapes of the file's tensors before it allocates a layer.
-func rebuild(path string, cfg *Config, o snn.LoadOptions) (*snn.Model, error) {
-	f, err := paramfile.Open(path, paramfile.Options{Budget: o.Budget})
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+func rebuild(f *paramfile.File, cfg *Config) (*snn.Model, error) {
 	text, ok := f.Meta[metaKey]
 	if !ok {
 		return nil, fmt.Errorf("%w under %q; LoadTorch reads files of PyTorch, Model.Load those of networks that are built otherwise", ErrNoDescription, metaKey)

@@ -271,6 +271,14 @@ func TestLoad(t *testing.T) {
 			return append(out, grad.Data...)
 		}
 		assert.Equal(t, run(m), run(got))
+
+		file, err := os.ReadFile(path)
+		require.NoError(t, err)
+		parsed, gotCfg, err := zoo.Parse(file)
+		require.NoError(t, err)
+		assert.Equal(t, cfg, gotCfg)
+		assert.Equal(t, run(m), run(parsed))
+		assert.Equal(t, got.Meta, parsed.Meta)
 	}
 }
 
@@ -307,6 +315,10 @@ func TestLoadErrors(t *testing.T) {
 		require.ErrorContains(t, err, message)
 		assert.ErrorContains(t, err, path)
 		assert.NotContains(t, err.Error(), "\n")
+		if file, err := os.ReadFile(path); err == nil {
+			_, _, err := zoo.Parse(file)
+			assert.ErrorContains(t, err, message)
+		}
 	}
 }
 

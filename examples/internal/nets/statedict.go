@@ -2,10 +2,13 @@
 package nets
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/snn/zoo/pretrained"
 	"github.com/org/snnrat/train/dataset"
 )
 
@@ -120,9 +124,26 @@ type Network struct {
 	Notes     []string // what of a state dict was converted or passed over
 }
 
-// Read reads a network from a file. A network that this library saved describes itself. cfg and
-// the flags describe that of a state dict.
+// Pretrained begins the name of a network of package pretrained, which is given in place of a file.
+const Pretrained = "pretrained:"
+
+// Open opens the file of a network, or what package pretrained embeds in its place.
+func Open(file string) (io.ReadCloser, error) {
+	name, ok := strings.CutPrefix(file, Pretrained)
+	if !ok {
+		return os.Open(file)
+	}
+	b, err := pretrained.File(name)
+	return io.NopCloser(bytes.NewReader(b)), err
+}
+
+// Read reads a network from a file, or a pretrained one. A network that this library saved describes
+// itself. cfg and the flags describe that of a state dict.
 func (e *StateDict) Read(file string, cfg zoo.Config) (*Network, error) {
+	if name, ok := strings.CutPrefix(file, Pretrained); ok {
+		m, described, err := pretrained.Load(name)
+		return &Network{m, described, false, nil}, err
+	}
 	m, described, err := zoo.Load(file)
 	n := &Network{m, described, false, nil}
 	if errors.Is(err, zoo.ErrNoDescription) || err != nil && strings.HasPrefix(filepath.Ext(file), ".pt") {
