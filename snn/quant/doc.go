@@ -66,7 +66,7 @@
 //
 //	w = W/u, b = B/u, θ = Θ/u,
 //
-// each rounded to the nearest integer, for the float network's threshold Θ and bias B. θ is at
+// each rounded to the nearest integer, a half away from zero, for the float network's threshold Θ and bias B. θ is at
 // least 1, and u is at least max(Θ, |B|)/2^20, so that θ and b are at most 2^20. The last layer
 // has one unit for all classes, so that its logits can be compared.
 //

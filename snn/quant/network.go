@@ -1,12 +1,8 @@
 package quant
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"sync"
-
-	"github.com/org/snnrat/internal/kernel"
 )
 
 // Image is the name of the image as the input of a layer.
@@ -78,55 +74,6 @@ func (l *Neurons) names() (name, input string) { return l.Name, l.Input }
 func (l *SumPool) names() (name, input string) { return l.Name, l.Input }
 func (l *MaxPool) names() (name, input string) { return l.Name, l.Input }
 
-// Range is the range of an integer.
-type Range struct{ Min, Max int64 }
-
-func (r Range) plus(q Range) Range  { return Range{r.Min + q.Min, r.Max + q.Max} }
-func (r Range) join(q Range) Range  { return Range{min(r.Min, q.Min), max(r.Max, q.Max)} }
-func (r Range) times(f int64) Range { return Range{min(f*r.Min, f*r.Max), max(f*r.Min, f*r.Max)} }
-
-// fits reports whether the range is one of int32.
-func (r Range) fits() bool { return r.Min >= math.MinInt32 && r.Max <= math.MaxInt32 }
-
-// kind is the type of a value.
-type kind int
-
-const (
-	bytes kind = iota
-	spikes
-	currents
-)
-
-func (k kind) String() string { return [...]string{"bytes", "spikes", "currents"}[k] }
-
-// value is the output of a layer, or the image.
-type value struct {
-	kind    kind
-	c, h, w int
-	steps   int
-	// ranges holds the range of each channel, and of all partial sums of it, [c]; for bytes and
-	// spikes the channels are alike.
-	ranges []Range
-	last   int // the index of the last layer that reads it; len(Layers) for the output
-}
-
-// plan is a network that was checked, with what its layers need to run.
-type plan struct {
-	values []value // the image, and the output of each layer
-	steps  []step
-	border int // pixels that surround the image
-}
-
-// step is a layer that is ready to run.
-type step struct {
-	layer   Layer
-	in, add int // index in values; add is −1 for none
-	conv    kernel.Conv
-	weights []int8 // blocked
-	scan    scan
-	pool    kernel.Pool
-}
-
 // Validate returns an error if the network is not one of the package comment: it names the layer
 // whose settings or shapes do not fit, and the channel that could overflow.
 func (n *Network) Validate() error {
@@ -154,15 +101,4 @@ func (n *Network) Ranges(layer string) ([]Range, error) {
 		}
 	}
 	return nil, fmt.Errorf("quant: no layer %q", layer)
-}
-
-// check makes the plan.
-func (n *Network) check() (*plan, error) {
-	if n.Channels < 1 || n.Height < 1 || n.Width < 1 || n.Steps < 1 {
-		return nil, fmt.Errorf("quant: images of %d×%d×%d and %d steps: expected positive numbers", n.Channels, n.Height, n.Width, n.Steps)
-	}
-	if len(n.Layers) == 0 {
-		return nil, errors.New("quant: no layers: expected at least one")
-	}
-	return nil, errors.New("quant: not written yet")
 }
