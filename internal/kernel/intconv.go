@@ -103,8 +103,6 @@ var (
 	intWides lender[[Lanes]int32]
 	intBytes lender[uint8]
 	intQuads lender[int8]
-
-	intOffsets lender[offset]
 )
 
 // Spikes computes the convolution of spikes.
@@ -132,10 +130,7 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: *m, tile: 1}
 	switch {
 	case !c.same3():
-		u.tile = 8
-		if c.KH*c.KW > 1 {
-			u.tile = 4
-		}
+		u.tile = u.wide(8, threads)
 	case u.l.packsInts():
 		u.tile = 4 // share a list
 	}
@@ -153,7 +148,8 @@ func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 		return
 	}
 	pieces := max(1, ceilDiv(k.top, mostByte))
-	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, tile: 1, pieces: pieces, channels: ceilDiv(pieces*k.Cin, Lanes) * Lanes}
+	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, pieces: pieces, channels: ceilDiv(pieces*k.Cin, Lanes) * Lanes}
+	u.tile = u.wide(4, threads) // share the bytes in L1
 	padded := intBytes.get(o.Images * steps * (k.Hin + 2*k.Pad) * (k.Win + 2*k.Pad) * u.channels)
 	defer intBytes.put(padded)
 	u.bytes = *padded
@@ -190,12 +186,21 @@ func (u *intUnit) split(threads, bytes int) {
 	u.parts = min(u.o.Images, max(ceilDiv(manyUnits(threads), u.tiles), size>>18))
 }
 
+// wide returns the number of blocks of a unit, at most most, of which all threads get some.
+func (u *intUnit) wide(most, threads int) int {
+	return max(1, min(most, u.k.BlocksOut()*u.o.Images/(2*parallel.Threads(threads))))
+}
+
 // share returns the blocks of part i, and its images.
 func (u *intUnit) share(i int) (ob, end, lo, hi int) {
 	ob, end = share(u.k.BlocksOut(), i/u.parts, u.tiles)
 	lo, hi = share(u.o.Images, i%u.parts, u.parts)
 	return
 }
+
+// between is the number of vectors between blocks of sums, and of weights. Without them, blocks would
+// often lie a power of two between, in the same set of a cache.
+const between = 2
 
 // intEvents is an intUnit that sums events.
 type intEvents intUnit
@@ -206,11 +211,13 @@ func (e intEvents) Do(i int) {
 	c := u.k.Conv
 	ob, end, lo, hi := u.share(i)
 	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
-	frames, groups, size := (hi-lo)*u.steps, ceilDiv(c.Cin, Group), (hi-lo)*u.steps*px
-	sums, slab := intSums.get((end-ob)*size), intSlabs.get((end-ob)*Group*win)
+	frames, groups := (hi-lo)*u.steps, ceilDiv(c.Cin, Group)
+	t := intTotals{u: &u, ob: ob, end: end, lo: lo, hi: hi, block: frames*px + between}
+	block := Group*win + between
+	sums, slab := intSums.get((end-ob)*t.block), intSlabs.get((end-ob)*block)
 	defer intSums.put(sums)
 	defer intSlabs.put(slab)
-	t := intTotals{u: &u, ob: ob, end: end, lo: lo, hi: hi, sums: *sums}
+	t.sums = *sums
 	defer t.release()
 
 	var now intRange // what the sums may be
@@ -224,7 +231,7 @@ func (e intEvents) Do(i int) {
 			now = intRange{}
 		}
 		for b := ob; b < end; b++ {
-			u.expand((*slab)[(b-ob)*Group*win:], b, g)
+			u.expand((*slab)[(b-ob)*block:][:Group*win], b, g)
 		}
 		m := u.masks[(g*u.o.Images+lo)*u.steps*in:][:frames*in]
 		if r.fits16() {
@@ -250,8 +257,25 @@ func (e intEvents) Do(i int) {
 }
 
 // expand writes the weights of a group of input channels and a block of output channels as
-// vectors of 16 bits, [channels][KH·KW].
+// vectors of 16 bits: [channels][KH·KW] for scatterInts3, and else [KH·KW][Group].
 func (u *intUnit) expand(dst []packed4, b, g int) {
+	win := u.k.KH * u.k.KW
+	if win == 1 || u.k.same3() {
+		u.expandRows(dst, b, g)
+		return
+	}
+	rows := intSlabs.get(Group * win)
+	defer intSlabs.put(rows)
+	u.expandRows(*rows, b, g)
+	for ch := range min(Group, u.k.Cin-g*Group) {
+		for t, v := range (*rows)[ch*win:][:win] {
+			dst[t*Group+ch] = v
+		}
+	}
+}
+
+// expandRows writes the weights of expand as [channels][KH·KW].
+func (u *intUnit) expandRows(dst []packed4, b, g int) {
 	win := u.k.KH * u.k.KW
 	row := u.k.Cin * win
 	from, to := g*Group*win, min((g+1)*Group, u.k.Cin)*win
@@ -286,61 +310,62 @@ func (u *intUnit) add(t *intTotals, slab []packed4, m []uint64) {
 	c := &u.k.Conv
 	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
 	frames := (t.hi - t.lo) * u.steps
-	defer func() { t.fresh = true }()
+	fresh := t.fresh
+	t.fresh = true
 	if c.same3() {
 		a := scatter3{
 			masks: unsafe.Pointer(&m[0]), w: unsafe.Pointer(&slab[0]), dst: unsafe.Pointer(&t.sums[0]),
 			frames: uint64(frames), height: uint64(c.Hin), width: uint64(c.Win),
-			blocks: uint64(t.end - t.ob), wBlock: uint64(Group * win * 32), dstBlock: uint64(frames * px * 32),
+			blocks: uint64(t.end - t.ob), wBlock: uint64((Group*win + between) * 32), dstBlock: uint64(t.block * 32),
 		}
-		if !t.fresh {
+		if !fresh {
 			a.bias = ptr(noBias[:], 0)
 		}
 		u.l.scatterInts3(&a)
 		return
 	}
+	if !fresh {
+		clear(t.sums)
+	}
 	a := gather{
-		items: uint64(frames), cols: uint64(t.end - t.ob), maskItem: uint64(in * 8), dstItem: uint64(px * 32),
-		wCol: uint64(Group * win * 32), dstCol: uint64(frames * px * 32), wBit: uint64(win * 32),
+		start: startDst, offsets: unsafe.Pointer(&here), count: 1, cols: uint64(t.end - t.ob),
+		wCol: uint64((Group*win + between) * 32), dstCol: uint64(t.block * 32), wBit: 32,
 	}
-	if t.fresh {
-		a.start = startDst
-	}
-	if win == 1 && c.Stride == 1 && c.Pad == 0 {
-		a.items, a.maskItem, a.dstItem = uint64(frames*px), 8, 32
-		px = 1
-	}
-	sources := outputSources.get(c.window(), newOutputSources)
-	list := intOffsets.get(win)
-	defer intOffsets.put(list)
-	for p := range px {
-		of := sources.of(p)
-		a.dst = unsafe.Pointer(&t.sums[p])
-		if of.n == 0 {
-			if !t.fresh {
-				for b := range t.end - t.ob {
-					for f := range frames {
-						t.sums[(b*frames+f)*px+p] = packed4{}
-					}
-				}
-			}
-			continue
-		}
-		for i, at := range sources.lists[of.cols].masks[:of.n] {
-			(*list)[i] = offset{at.src, at.w / 2} // weights of half the size
-		}
-		a.offsets, a.count = unsafe.Pointer(&(*list)[0]), uint64(of.n)
-		a.masks, a.w = unsafe.Pointer(&m[of.first]), unsafe.Pointer(&slab[of.tap])
+	run := func(items, mask, maskItem, dst, dstItem, tap int) {
+		a.items, a.masks, a.maskItem = uint64(items), unsafe.Pointer(&m[mask]), uint64(maskItem*8)
+		a.dst, a.dstItem, a.w = unsafe.Pointer(&t.sums[dst]), uint64(dstItem*32), unsafe.Pointer(&slab[tap*Group])
 		u.l.gatherInts(&a)
 	}
+	if win == 1 && c.Stride == 1 && c.Pad == 0 {
+		run(frames*px, 0, 1, 0, 1, 0)
+		return
+	}
+	for tap, p := range windowPairs.get(c.window(), newPairs).taps {
+		for y := range p.rows {
+			from, to := p.in+y*c.Stride*c.Win, p.out+y*c.Wout
+			if p.width > frames {
+				for f := range frames {
+					run(p.width, f*in+from, c.Stride, f*px+to, 1, tap)
+				}
+				continue
+			}
+			for x := range p.width {
+				run(frames, from+x*c.Stride, in, to+x, px, tap)
+			}
+		}
+	}
 }
+
+// here is a list of one offset, 0.
+var here offset
 
 // intTotals are the sums of a unit: those of 16 bits of the last groups, and those of 32 bits of
 // the groups before.
 type intTotals struct {
 	u               *intUnit
 	ob, end, lo, hi int
-	sums            []packed4         // [blocks][frames][pixels]
+	block           int               // vectors of a block
+	sums            []packed4         // [blocks, each of block vectors][frames][pixels]
 	fresh           bool              // whether sums has anything
 	wide            *[]([Lanes]int32) // alike, or nil
 }
@@ -365,11 +390,11 @@ func (t *intTotals) flush() {
 
 // at returns where block b of image i begins.
 func (t *intTotals) at(b, i int) int {
-	return ((b-t.ob)*(t.hi-t.lo) + i - t.lo) * t.u.steps * t.u.k.Hout * t.u.k.Wout
+	return (b-t.ob)*t.block + (i-t.lo)*t.u.steps*t.u.k.Hout*t.u.k.Wout
 }
 
 // total writes the sums of n pixels of all steps of an image, from the pixel p on. Steps of dst
-// are row pixels apart.
+// are row pixels between.
 func (t *intTotals) total(b, i, p, n int, dst *[Lanes]int32, row int, wide *[]([Lanes]int32)) {
 	u, px := t.u, t.u.k.Hout*t.u.k.Wout
 	at := t.at(b, i) + p
@@ -417,7 +442,7 @@ func (t *intTotals) release() {
 }
 
 // fire runs the neurons of n pixels of an image, from the pixel p on. Steps of the currents x are
-// row pixels apart.
+// row pixels between.
 func (u *intUnit) fire(b, i, p, n int, x unsafe.Pointer, row int) {
 	if u.o.Spikes == nil {
 		return

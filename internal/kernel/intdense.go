@@ -70,70 +70,83 @@ type intDense intUnit
 func (d intDense) Do(i int) {
 	u := intUnit(d)
 	c := &u.k.Conv
-	b, _, lo, hi := u.share(i)
+	ob, end, lo, hi := u.share(i)
 	quads := c.KW * u.channels / 4
-	w := intQuads.get(c.KH * quads * 4 * Lanes)
+	size := c.KH * quads * 4 * Lanes
+	w := intQuads.get((end - ob) * size)
 	defer intQuads.put(w)
-	u.quads(*w, b)
+	for b := ob; b < end; b++ {
+		u.quads((*w)[(b-ob)*size:][:size], b)
+	}
 
 	px, wp := c.Hout*c.Wout, c.Win+2*c.Pad
 	frame := (c.Hin + 2*c.Pad) * wp * u.channels
 	tile := intTile{
-		w: unsafe.Pointer(&(*w)[0]), pixels: uint64(c.Wout), srcPixel: uint64(c.Stride * u.channels), dstPixel: 64,
+		pixels: uint64(c.Wout), srcPixel: uint64(c.Stride * u.channels), dstPixel: 64,
 		lines: uint64(c.KH), srcLine: uint64(wp * u.channels), quads: uint64(quads),
 		burst: uint64(min(quads*c.KH, 32768/(2*128*max(1, min(u.k.top, mostByte)))) &^ 1),
 	}
-	var some *[]([Lanes]int32)
-	if u.o.Currents == nil {
-		some = intWides.get(u.steps * px)
-		defer intWides.put(some)
+	image := u.steps * px * Lanes
+	some := intWides.get((end - ob) * u.steps * px)
+	defer intWides.put(some)
+	currents := func(b, i int) []int32 {
+		if u.o.Currents != nil {
+			return u.o.Currents[(b*u.o.Images+i)*image:][:image]
+		}
+		return unsafe.Slice(&(*some)[0][0], (end-ob)*image)[(b-ob)*image:][:image]
 	}
 	for i := lo; i < hi; i++ {
-		var dst []int32
-		if u.o.Currents != nil {
-			dst = u.o.Currents[(b*u.o.Images+i)*u.steps*px*Lanes:][:u.steps*px*Lanes]
-		} else {
-			dst = unsafe.Slice(&(*some)[0][0], u.steps*px*Lanes)
-		}
-		if u.o.Add == nil {
-			clear(dst)
-		} else {
+		for b := ob; b < end; b++ {
+			dst := currents(b, i)
+			if u.o.Add == nil {
+				clear(dst)
+				continue
+			}
 			for t := range u.steps {
 				copy(dst[t*px*Lanes:][:px*Lanes], u.o.Add[((b*u.o.Images+i)*u.o.AddSteps+t%u.o.AddSteps)*px*Lanes:])
 			}
 		}
 		for t := range u.steps {
 			x := u.bytes[(i*u.steps+t)*frame:]
-			for y := range c.Hout {
-				a := tile
-				a.src, a.dst = unsafe.Pointer(&x[y*c.Stride*wp*u.channels]), unsafe.Pointer(&dst[(t*px+y*c.Wout)*Lanes])
-				u.l.tileInts(&a)
+			for b := ob; b < end; b++ {
+				dst, a := currents(b, i), tile
+				a.w = unsafe.Pointer(&(*w)[(b-ob)*size])
+				for y := range c.Hout {
+					a.src, a.dst = unsafe.Pointer(&x[y*c.Stride*wp*u.channels]), unsafe.Pointer(&dst[(t*px+y*c.Wout)*Lanes])
+					u.l.tileInts(&a)
+				}
 			}
 		}
-		u.fire(b, i, 0, px, unsafe.Pointer(&dst[0]), px)
+		for b := ob; b < end; b++ {
+			u.fire(b, i, 0, px, unsafe.Pointer(&currents(b, i)[0]), px)
+		}
 	}
 }
 
 // quads writes the weights of a block of output channels as [KH][KW][channels/4][16][4].
 func (u *intUnit) quads(dst []int8, b int) {
 	c := &u.k.Conv
-	clear(dst)
-	win := c.KH * c.KW
-	row := c.Cin * win
-	for o := range min(Lanes, c.Cout-b*Lanes) {
-		w := u.k.w[(b*Lanes+o)*row:][:row]
-		if win == 1 && u.pieces == 1 {
-			for i, v := range w {
-				dst[i/4*64+o*4+i%4] = v
+	win, row := c.KH*c.KW, c.Cin*c.KH*c.KW
+	outs, channels := min(Lanes, c.Cout-b*Lanes), u.pieces*c.Cin
+	if outs < Lanes || channels < u.channels {
+		clear(dst)
+	}
+	w := u.k.w[b*Lanes*row:]
+	for at := 0; at < channels; at += 4 {
+		if i := at % c.Cin; i+4 <= c.Cin {
+			for t := range win {
+				d := dst[(t*u.channels+at)*Lanes:][:4*Lanes]
+				for o := range outs {
+					v := w[o*row+i*win+t:][:3*win+1]
+					d[4*o], d[4*o+1], d[4*o+2], d[4*o+3] = v[0], v[win], v[2*win], v[3*win]
+				}
 			}
 			continue
 		}
-		for p := range u.pieces {
-			for i := range c.Cin {
-				at := p*c.Cin + i
-				d := dst[at/4*64+o*4+at%4:]
-				for t, v := range w[i*win : (i+1)*win] {
-					d[t*u.channels*Lanes] = v
+		for j := at; j < min(at+4, channels); j++ {
+			for t := range win {
+				for o := range outs {
+					dst[(t*u.channels+at)*Lanes+4*o+j-at] = w[o*row+j%c.Cin*win+t]
 				}
 			}
 		}

@@ -11,7 +11,7 @@ import (
 // Frames that a network runs at a time. Many of them share what it costs to read weights; few of
 // them stay in a cache. Networks with more than manyWeights weights run manyFrames frames.
 const (
-	fewFrames, manyFrames = 32, 128
+	fewFrames, manyFrames = 16, 128
 	manyWeights           = 4 << 20
 )
 
