@@ -241,6 +241,9 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 			return none, fmt.Errorf("channel %d: scale %v: expected a positive number", c, u)
 		}
 	}
+	if l.Gain != nil && (len(l.Gain) != l.Cout || slices.Min(l.Gain) < 1) {
+		return none, fmt.Errorf("gains %v: expected a positive one for each of %d channels, or none", l.Gain, l.Cout)
+	}
 	out := value{kind: currents, c: l.Cout, h: s.conv.Hout, w: s.conv.Wout, ranges: make([]Range, l.Cout)}
 	if s.add >= 0 {
 		a := p.values[s.add]
@@ -259,8 +262,9 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 			sum.Min += min(0, int64(w)) * top
 			sum.Max += max(0, int64(w)) * top
 		}
-		out.ranges[o] = out.ranges[o].plus(sum)
-		if r := out.ranges[o]; !sum.fits() || !r.fits() {
+		all := sum.times(int64(l.gain(o)))
+		out.ranges[o] = out.ranges[o].plus(all)
+		if r := out.ranges[o]; !sum.fits() || !all.fits() || !r.fits() {
 			return none, fmt.Errorf("channel %d: currents from %d to %d could overflow int32", o, r.Min, r.Max)
 		}
 	}

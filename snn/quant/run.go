@@ -92,7 +92,7 @@ func (n *Network) layer(p *plan, s *step, x tensor.NCHW, values []data) data {
 		in = data{bytes: packImage(x, s.frame, s.border), steps: max(1, x.Steps)}
 	}
 	shape := &p.values[s.in]
-	switch s.layer.(type) {
+	switch l := s.layer.(type) {
 	case *Conv:
 		geom, out := s.conv, data{steps: in.steps}
 		if s.add >= 0 {
@@ -101,13 +101,25 @@ func (n *Network) layer(p *plan, s *step, x tensor.NCHW, values []data) data {
 		}
 		geom.Frames = x.N * out.steps
 		out.currents = make([]int32, geom.BlocksOut()*geom.Frames*geom.Hout*geom.Wout*lanes)
-		if s.add >= 0 {
-			copy(out.currents, values[s.add].repeat(geom.BlocksOut()*x.N, out.steps).currents)
-		}
 		if in.spikes != nil {
 			convSpikes(out.currents, in.spikes, s.weights, geom)
 		} else {
 			convBytes(out.currents, in.bytes, s.weights, geom)
+		}
+		if l.Gain != nil || s.add >= 0 {
+			var add []int32
+			if s.add >= 0 {
+				add = values[s.add].repeat(geom.BlocksOut()*x.N, out.steps).currents
+			}
+			block := geom.Frames * geom.Hout * geom.Wout * lanes
+			for i, v := range out.currents {
+				if o := i/block*lanes + i%lanes; o < l.Cout {
+					out.currents[i] = l.gain(o) * v
+					if add != nil {
+						out.currents[i] += add[i]
+					}
+				}
+			}
 		}
 		return out
 	case *Neurons:
