@@ -47,6 +47,9 @@ func (v *value) String() string { return fmt.Sprintf("%v of %d×%d×%d", v.kind,
 type plan struct {
 	values []value // the image, and the output of each layer
 	steps  []step  // the layers
+
+	weights int // the number of them
+	runners runners
 }
 
 // step is a layer that is ready to run. Frames, planes, units and images are not set.
@@ -56,9 +59,16 @@ type step struct {
 	conv    kernel.Conv
 	frame   int    // pixels that surround the image, which then needs no padding
 	border  []byte // their values, [blocks][16]
-	weights []int8 // blocked
 	scan    scan
 	pool    kernel.Pool
+
+	// What the fast loops use.
+	product *kernel.IntConv
+	outside []byte // Border, or nil
+	integer kernel.IntNeurons
+	neurons int  // the step of neurons that a convolution runs; −1 for none
+	keep    bool // whether others read the convolution's currents
+	done    bool // whether a convolution runs these neurons
 }
 
 // Limits of a network, which may come from a file.
@@ -124,7 +134,11 @@ func (n *Network) check() (*plan, error) {
 		}
 		p.values, p.steps, index[name] = append(p.values, out), append(p.steps, s), i+1
 	}
-	return p, n.checkOutput(p)
+	if err := n.checkOutput(p); err != nil {
+		return nil, err
+	}
+	p.prepareFast()
+	return p, nil
 }
 
 // checkOutput checks the logits.
@@ -276,7 +290,6 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 		copy(s.border, l.Border)
 		s.conv.Hin, s.conv.Win, s.conv.Pad = in.h+2*l.Pad, in.w+2*l.Pad, 0
 	}
-	s.weights = blockedWeights(l.Weight, s.conv)
 	return out, nil
 }
 

@@ -5,12 +5,8 @@ import (
 	"math"
 
 	"github.com/org/snnrat/internal/kernel"
-	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
 )
-
-// chunkFrames bounds the frames that a goroutine runs at a time.
-const chunkFrames = 64
 
 // Logits runs the network on images, or on frames for each of its steps, with values in [0,1].
 // It returns the logits, row-major [N, classes]. They do not depend on the other images.
@@ -32,12 +28,7 @@ func (n *Network) Logits(x tensor.NCHW) ([]int32, error) {
 		return nil, fmt.Errorf("quant: %w", err)
 	}
 	logits := make([]int32, x.N*len(n.Bias))
-	threads := parallel.Threads(n.Threads)
-	images := max(1, min((x.N+threads-1)/threads, chunkFrames/n.Steps))
-	parallel.For(threads, (x.N+images-1)/images, func(i int) {
-		lo, hi := i*images, min((i+1)*images, x.N)
-		n.run(p, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)])
-	})
+	n.run(p, x, logits)
 	return logits, nil
 }
 
@@ -71,8 +62,8 @@ type data struct {
 	steps    int
 }
 
-// run writes the logits of a batch.
-func (n *Network) run(p *plan, x tensor.NCHW, logits []int32) {
+// plainRun writes the logits of a batch. It uses the loops of plain.go, layer by layer.
+func (n *Network) plainRun(p *plan, x tensor.NCHW, logits []int32) {
 	values := make([]data, len(p.values))
 	for i := range p.steps {
 		values[i+1] = n.layer(p, &p.steps[i], x, values)
@@ -102,9 +93,9 @@ func (n *Network) layer(p *plan, s *step, x tensor.NCHW, values []data) data {
 		geom.Frames = x.N * out.steps
 		out.currents = make([]int32, geom.BlocksOut()*geom.Frames*geom.Hout*geom.Wout*lanes)
 		if in.spikes != nil {
-			convSpikes(out.currents, in.spikes, s.weights, geom)
+			convSpikes(out.currents, in.spikes, blockedWeights(l.Weight, s.conv), geom)
 		} else {
-			convBytes(out.currents, in.bytes, s.weights, geom)
+			convBytes(out.currents, in.bytes, blockedWeights(l.Weight, s.conv), geom)
 		}
 		if l.Gain != nil || s.add >= 0 {
 			var add []int32

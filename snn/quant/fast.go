@@ -1,0 +1,231 @@
+package quant
+
+import (
+	"sync"
+
+	"github.com/org/snnrat/internal/kernel"
+	"github.com/org/snnrat/internal/parallel"
+	"github.com/org/snnrat/tensor"
+)
+
+// Frames that a network runs at a time. Many of them share what it costs to read weights; few of
+// them stay in a cache. Networks with more than manyWeights weights run manyFrames frames.
+const (
+	fewFrames, manyFrames = 32, 128
+	manyWeights           = 4 << 20
+)
+
+// buffers lends slices, and keeps those that were put back.
+type buffers[T any] struct{ idle [][]T }
+
+// get returns a slice of n elements of any content.
+func (b *buffers[T]) get(n int) []T {
+	best := -1
+	for i, v := range b.idle {
+		if cap(v) >= n && (best < 0 || cap(v) < cap(b.idle[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return make([]T, n)
+	}
+	v, last := b.idle[best][:n], len(b.idle)-1
+	b.idle[best] = b.idle[last]
+	b.idle = b.idle[:last]
+	return v
+}
+
+func (b *buffers[T]) put(v []T) {
+	if v != nil {
+		b.idle = append(b.idle, v)
+	}
+}
+
+// runner holds what a call of Logits needs besides the network: the values of the layers, and
+// memory for them.
+type runner struct {
+	values   []data
+	bytes    buffers[uint8]
+	spikes   buffers[uint16]
+	currents buffers[int32]
+}
+
+// runners keeps the runners that are not in use.
+type runners struct {
+	mu   sync.Mutex
+	idle []*runner
+}
+
+func (r *runners) get(values int) *runner {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := len(r.idle) - 1; last >= 0 {
+		run := r.idle[last]
+		r.idle = r.idle[:last]
+		return run
+	}
+	return &runner{values: make([]data, values)}
+}
+
+func (r *runners) put(run *runner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = append(r.idle, run)
+}
+
+// run writes the logits of all images.
+func (n *Network) run(p *plan, x tensor.NCHW, logits []int32) {
+	r := p.runners.get(len(p.values))
+	frames := fewFrames
+	if p.weights > manyWeights {
+		frames = manyFrames
+	}
+	images := max(1, frames/n.Steps)
+	for lo := 0; lo < x.N; lo += images {
+		hi := min(lo+images, x.N)
+		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)])
+	}
+	p.runners.put(r)
+}
+
+// chunk writes the logits of some images.
+func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32) {
+	threads := parallel.Threads(n.Threads)
+	r.values[0] = data{bytes: r.bytes.get((x.C + lanes - 1) / lanes * x.N * max(1, x.Steps) * x.H * x.W * lanes), steps: max(1, x.Steps)}
+	packPixels(r.values[0].bytes, x, threads)
+	for i := range p.steps {
+		if !p.steps[i].done {
+			n.fast(p, r, i, x.N, threads)
+		}
+		for j := range r.values[:i+1] {
+			if p.values[j].last == i {
+				r.release(j)
+			}
+		}
+	}
+	n.sum(&p.values[len(n.Layers)], r.values[len(n.Layers)], logits, x.N)
+	for j := range r.values {
+		r.release(j)
+	}
+}
+
+func (r *runner) release(j int) {
+	v := &r.values[j]
+	r.bytes.put(v.bytes)
+	r.spikes.put(v.spikes)
+	r.currents.put(v.currents)
+	*v = data{}
+}
+
+// fast computes the output of layer i. A convolution runs the neurons that read it, too.
+func (n *Network) fast(p *plan, r *runner, i, images, threads int) {
+	s := &p.steps[i]
+	in, out := r.values[s.in], &r.values[i+1]
+	blocks := func(c int) int { return (c + lanes - 1) / lanes }
+	shape, made := &p.values[s.in], &p.values[i+1]
+	switch s.layer.(type) {
+	case *Conv:
+		out.steps = in.steps
+		o := kernel.IntOutput{Images: images, Steps: n.Steps}
+		if s.add >= 0 {
+			add := r.values[s.add]
+			out.steps = max(in.steps, add.steps)
+			in = in.repeat(blocks(shape.c)*images, out.steps)
+			o.Add, o.AddSteps = add.currents, add.steps
+		}
+		values := blocks(made.c) * images * made.h * made.w
+		if s.neurons < 0 || s.keep {
+			out.currents = r.currents.get(values * out.steps * lanes)
+			o.Currents = out.currents
+		}
+		if s.neurons >= 0 {
+			fired := &r.values[s.neurons+1]
+			fired.steps, fired.spikes = n.Steps, r.spikes.get(values*n.Steps)
+			o.Spikes, o.Neurons = fired.spikes, &p.steps[s.neurons].integer
+		}
+		if in.spikes != nil {
+			s.product.Spikes(o, in.spikes, out.steps, threads)
+		} else {
+			s.product.Bytes(o, in.bytes, s.outside, out.steps, threads)
+		}
+	case *Neurons:
+		sc := kernel.Scan{Units: blocks(made.c) * images, Images: images, Pixels: made.h * made.w, Steps: n.Steps, CurrentSteps: in.steps}
+		out.steps, out.spikes = n.Steps, r.spikes.get(sc.Units*sc.Steps*sc.Pixels)
+		s.integer.Forward(out.spikes, in.currents, sc, threads)
+	case *SumPool:
+		geom := s.pool
+		geom.Planes = blocks(shape.c) * images * in.steps
+		out.steps, out.bytes = in.steps, r.bytes.get(geom.Planes*geom.Hout*geom.Wout*lanes)
+		if in.spikes != nil {
+			kernel.SumPoolSpikes(out.bytes, in.spikes, geom, threads)
+		} else {
+			kernel.SumPoolBytes(out.bytes, in.bytes, geom, threads)
+		}
+	default: // *MaxPool
+		geom := s.pool
+		geom.Planes = blocks(shape.c) * images * in.steps
+		out.steps, out.spikes = in.steps, r.spikes.get(geom.Planes*geom.Hout*geom.Wout)
+		kernel.MaxPoolSpikes(out.spikes, in.spikes, geom, threads)
+	}
+}
+
+// packPixels writes the pixels of x, [⌈C/16⌉][frames][H][W][16].
+func packPixels(dst []uint8, x tensor.NCHW, threads int) {
+	type args struct {
+		dst []uint8
+		x   tensor.NCHW
+	}
+	sh := x.Shape()
+	parallel.With(threads, sh.Blocks()*sh.Frames(), args{dst, x}, func(k args, u int) {
+		x, px := &k.x, k.x.H*k.x.W
+		sh := x.Shape()
+		b, f := u/sh.Frames(), u%sh.Frames()
+		dst := k.dst[u*px*lanes:][:px*lanes]
+		clear(dst)
+		for c := b * lanes; c < min((b+1)*lanes, x.C); c++ {
+			for i, v := range x.Data[(f*x.C+c)*px:][:px] {
+				dst[i*lanes+c%lanes] = Pixel(v)
+			}
+		}
+	})
+}
+
+// prepareFast makes what the fast loops need of layer i: which neurons a convolution runs, and
+// whether other layers read its currents.
+func (p *plan) prepareFast() {
+	for i := range p.steps {
+		s := &p.steps[i]
+		s.neurons = -1
+		l, ok := s.layer.(*Conv)
+		if !ok {
+			continue
+		}
+		p.weights += len(l.Weight)
+		geom := s.conv
+		if s.frame > 0 {
+			geom.Hin, geom.Win, geom.Pad = geom.Hin-2*s.frame, geom.Win-2*s.frame, s.frame
+			s.outside = l.Border
+		}
+		top := int64(0)
+		for _, r := range p.values[s.in].ranges {
+			top = max(top, r.Max)
+		}
+		s.product = kernel.NewIntConv(geom, l.Weight, int(top))
+		s.keep = i+1 == len(p.steps)
+		for j := i + 1; j < len(p.steps); j++ {
+			reader := &p.steps[j]
+			_, fires := reader.layer.(*Neurons)
+			switch {
+			case reader.in == i+1 && fires && s.neurons < 0:
+				s.neurons, reader.done = j, true
+			case reader.in == i+1 || reader.add == i+1:
+				s.keep = true
+			}
+		}
+	}
+	for i := range p.steps {
+		if s := &p.steps[i].scan; s.bias != nil {
+			p.steps[i].integer = kernel.IntNeurons{Gain: s.gain, Bias: s.bias, Threshold: s.threshold, Leak: s.leak, Shift: s.shift, Soft: s.soft}
+		}
+	}
+}
