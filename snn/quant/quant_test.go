@@ -107,7 +107,7 @@ func sameLogits(t *testing.T, program func(file string) *exec.Cmd) {
 	for name, m := range networks(t) {
 		n, err := quant.Convert(m, quant.DefaultConfig())
 		require.NoError(t, err, name)
-		x := images(m, 5, rand.New(rand.NewPCG(7, 7)))
+		x := images(m, 3, rand.New(rand.NewPCG(7, 7)))
 		logits, err := n.Logits(x)
 		require.NoError(t, err)
 		var want strings.Builder
