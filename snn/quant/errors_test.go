@@ -134,7 +134,7 @@ func TestValidate(t *testing.T) {
 		`layer "conv": 2 input channels`:       func(n *quant.Network) { conv(n).Cin = 2 },
 		`layer "conv": stride 0`:               func(n *quant.Network) { conv(n).Stride = 0 },
 		`layer "conv": a window of 3×3`:        func(n *quant.Network) { conv(n).KH, conv(n).KW = 3, 3 },
-		`layer "conv": channels and window`:    func(n *quant.Network) { conv(n).KH = 1 << 40 },
+		`layer "conv": channels and window`:    func(n *quant.Network) { conv(n).KH = 1 << 30 },
 		`layer "conv": gains [1 0]`:            func(n *quant.Network) { conv(n).Gain = []int32{1, 0} },
 		`layer "conv": 2 values of the border`: func(n *quant.Network) { conv(n).Border = make([]uint8, 2) },
 		`layer "fc": 2 values of the border`:   func(n *quant.Network) { n.Layers[3].(*quant.Conv).Border = make([]uint8, 2) },
