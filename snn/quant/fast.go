@@ -73,24 +73,25 @@ func (r *runners) put(run *runner) {
 	r.idle = append(r.idle, run)
 }
 
-// run writes the logits of all images.
+// run writes the logits of all images. The chunks of a small network run side by side.
 func (n *Network) run(p *plan, x tensor.NCHW, logits []int32) {
-	r := p.runners.get(len(p.values))
-	frames := fewFrames
+	frames, workers, threads := fewFrames, parallel.Threads(n.Threads), 1
 	if p.weights > manyWeights {
-		frames = manyFrames
+		frames, workers, threads = manyFrames, 1, workers
 	}
 	images := max(1, frames/n.Steps)
-	for lo := 0; lo < x.N; lo += images {
-		hi := min(lo+images, x.N)
-		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)])
-	}
-	p.runners.put(r)
+	chunks := (x.N + images - 1) / images
+	threads *= max(1, workers/chunks)
+	parallel.For(workers, chunks, func(i int) {
+		lo, hi := i*images, min((i+1)*images, x.N)
+		r := p.runners.get(len(p.values))
+		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)], threads)
+		p.runners.put(r)
+	})
 }
 
 // chunk writes the logits of some images.
-func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32) {
-	threads := parallel.Threads(n.Threads)
+func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32, threads int) {
 	r.values[0] = data{bytes: r.bytes.get((x.C + lanes - 1) / lanes * x.N * max(1, x.Steps) * x.H * x.W * lanes), steps: max(1, x.Steps)}
 	packPixels(r.values[0].bytes, x, threads)
 	for i := range p.steps {
