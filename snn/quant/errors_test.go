@@ -229,11 +229,13 @@ func TestOverflowIsRefusedInTime(t *testing.T) {
 // Damaged files are refused with an error, and never crash the reader.
 func TestParseRefuses(t *testing.T) {
 	var file bytes.Buffer
-	require.NoError(t, tiny().Write(&file))
+	bordered := tiny()
+	bordered.Layers[0].(*quant.Conv).Border = []uint8{7}
+	require.NoError(t, bordered.Write(&file))
 	good := file.Bytes()
 	n, err := quant.Parse(good)
 	require.NoError(t, err)
-	assert.Equal(t, tiny().Layers, n.Layers)
+	assert.Equal(t, bordered.Layers, n.Layers)
 	// edit returns the file with a changed header.
 	edit := func(change func(header map[string]any, net map[string]any)) []byte {
 		size := binary.LittleEndian.Uint64(good)
@@ -270,6 +272,7 @@ func TestParseRefuses(t *testing.T) {
 		`layer "conv": stride 1 and padding -1`:                                             edit(func(_, n map[string]any) { layer(n, 0)["pad"] = -1 }),
 		`quant: scale 0 of the logits`:                                                      edit(func(_, n map[string]any) { delete(n, "scale") }),
 		`tensor conv.weight is of type I8 with shape [2 1 1 1 1`:                            edit(func(h, _ map[string]any) { h["conv.weight"].(map[string]any)["shape"] = []int{2, 1, 1, 1, 1} }),
+		"tensor conv.border: value 0 is 16777223: expected 0 to 255":                        bytes.Replace(good, []byte{7, 0, 0, 0}, []byte{7, 0, 0, 1}, 1),
 	} {
 		_, err := quant.Parse(b)
 		assert.ErrorContains(t, err, want)

@@ -169,6 +169,7 @@ func TestLogitsRepeat(t *testing.T) {
 func grid(m *snn.Model, r *rand.Rand) {
 	for _, p := range m.Params() {
 		if len(p.Shape) < 2 {
+			p.Fill(func(int) (float32, error) { return float32(r.IntN(64)) / 8, nil }) // a bias
 			continue
 		}
 		row := p.Len() / p.Shape[0]
@@ -189,7 +190,7 @@ func grid(m *snn.Model, r *rand.Rand) {
 		}
 	}
 	for _, p := range m.ConvexParams() {
-		p.Import([]float32{1, 1})
+		p.Import([]float32{0.5, 0.25})
 	}
 }
 
@@ -221,4 +222,48 @@ func TestExactWhereIntegersAreExact(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A leak is the nearest ratio. Where the current counts 1 − λ times, the threshold is 1/(1 − λ)
+// times as large.
+func TestLeak(t *testing.T) {
+	convert := func(n *snn.LIF, change func(*quant.Config)) *quant.Neurons {
+		m := model(t, snn.Flatten{}, snn.NewLinear(4, 3, true), n, snn.NewLinear(3, 2, true))
+		cfg := quant.DefaultConfig()
+		if change != nil {
+			change(&cfg)
+		}
+		q, err := quant.Convert(m, cfg)
+		require.NoError(t, err)
+		return q.Layers[1].(*quant.Neurons)
+	}
+	n := convert(snn.NewLIF(0.7), nil)
+	assert.Equal(t, []int{179, 8}, []int{int(n.Leak), int(n.LeakShift)}) // 0.7·256 = 179.2
+	n = convert(snn.NewLIF(0.7), func(c *quant.Config) { c.LeakBits = 3 })
+	assert.Equal(t, []int{6, 3}, []int{int(n.Leak), int(n.LeakShift)})
+	n = convert(snn.NewIF(), nil)
+	assert.Equal(t, []int{1, 0}, []int{int(n.Leak), int(n.LeakShift)})
+	input, twice := snn.NewLIF(0.5), snn.NewLIF(0.5)
+	input.DecayInput, twice.Threshold = true, 2
+	assert.Equal(t, convert(twice, nil), convert(input, nil))
+}
+
+// Weights take about a quarter of the memory of float32.
+func TestMemory(t *testing.T) {
+	m := small(t, "conv64 conv128 A | fc", 1, nil)
+	q, err := quant.Convert(m, quant.DefaultConfig())
+	require.NoError(t, err)
+	float, integer := 0, 0
+	for _, p := range m.Params() {
+		float += 4 * p.Len()
+	}
+	for _, l := range q.Layers {
+		switch l := l.(type) {
+		case *quant.Conv:
+			integer += len(l.Weight) + 4*(len(l.Scale)+len(l.Gain)) + len(l.Border)
+		case *quant.Neurons:
+			integer += 4 * (len(l.Bias) + len(l.Threshold) + len(l.Gain))
+		}
+	}
+	assert.LessOrEqual(t, float64(integer), 0.27*float64(float))
 }
