@@ -103,12 +103,14 @@ type node struct {
 	root   *node     // that node
 	unit   []float64 // of the root, [Cout]
 
+	largest []float64 // what the unit would be without others, times rel, [Cout]
+
 	param   *autograd.Param
 	out, in []float64 // the factors of the weights, [Cout] and [Cin]
 }
 
-// read is a layer of neurons during the conversion.
-type read struct {
+// pending is a layer of neurons during the conversion.
+type pending struct {
 	neurons      *Neurons
 	node         *node
 	scale, shift []float64 // [C], or nil
@@ -122,7 +124,7 @@ type converter struct {
 	model *snn.Model
 	net   *Network
 	nodes []*node
-	reads []*read
+	reads []*pending
 	after string
 }
 
@@ -311,7 +313,7 @@ func (c *converter) neurons(l *snn.LIF, s signal) (signal, error) {
 		n.LeakShift = uint(c.cfg.LeakBits)
 		n.Leak = int32(math.Round(math.Ldexp(float64(l.Decay), c.cfg.LeakBits)))
 	}
-	r := &read{neurons: n, node: s.node, scale: s.scale, shift: s.shift, threshold: float64(l.Threshold), alone: !s.shared && s.node.add == nil}
+	r := &pending{neurons: n, node: s.node, scale: s.scale, shift: s.shift, threshold: float64(l.Threshold), alone: !s.shared && s.node.add == nil}
 	if l.DecayInput {
 		r.threshold /= 1 - float64(l.Decay) // the current counts 1 − λ times
 	}
@@ -370,16 +372,20 @@ func (c *converter) residual(l *snn.Residual, x signal) (signal, error) {
 	return y, nil
 }
 
-// chooseUnits sets the units of all nodes.
+// chooseUnits sets the units and gains of all nodes.
 func (c *converter) chooseUnits(out signal) {
+	sums := map[*node][]*node{} // the nodes of each root
 	for _, n := range c.nodes {
-		if n.root == n {
-			n.unit = make([]float64, n.conv.Cout)
-		}
+		sums[n.root] = append(sums[n.root], n)
+		n.largest = make([]float64, n.conv.Cout)
 		row := len(n.weight) / n.conv.Cout
 		for i, w := range n.weight {
-			u := &n.root.unit[i/row]
-			*u = max(*u, math.Abs(w)/n.rel/c.cfg.most())
+			n.largest[i/row] = max(n.largest[i/row], math.Abs(w)/n.rel/c.cfg.most())
+		}
+	}
+	for _, n := range c.nodes {
+		if n.root == n {
+			n.chooseUnit(sums[n])
 		}
 	}
 	for _, r := range c.reads {
@@ -404,15 +410,57 @@ func (c *converter) chooseUnits(out signal) {
 				n.unit[i] = 1
 			}
 		}
+		if len(sums[n.root]) == 1 {
+			continue
+		}
+		for i, v := range n.largest {
+			n.conv.Gain = append(n.conv.Gain, int32(max(1, math.Ceil(v/n.root.unit[i]-1e-6))))
+		}
 	}
 }
+
+// chooseUnit sets the unit of each channel of a sum of nodes, n the first. It is a fraction of
+// the smallest that would do for one of them, so that gains round little. No gain is above
+// mostGain.
+func (n *node) chooseUnit(sum []*node) {
+	n.unit = slices.Clone(n.largest)
+	if len(sum) == 1 {
+		return
+	}
+	for i := range n.unit {
+		least, most := math.Inf(1), 0.
+		for _, q := range sum {
+			if v := q.largest[i]; v > 0 {
+				least, most = min(least, v), max(most, v)
+			}
+		}
+		if n.unit[i] = 0; most > 0 {
+			n.unit[i] = max(least/4, most/mostGain)
+		}
+	}
+}
+
+// mostGain bounds the gains of convolutions in residual networks. 255 and a small factor are for
+// sums of convolutions of the image and of spikes.
+const mostGain = 2048
+
+// gain returns the gain of channel o.
+func (c *Conv) gain(o int) int32 {
+	if c.Gain == nil {
+		return 1
+	}
+	return c.Gain[o]
+}
+
+// unitOf returns what a weight of 1 in channel o is in the float network.
+func (n *node) unitOf(o int) float64 { return float64(n.conv.gain(o)) * n.rel * n.root.unit[o] }
 
 // quantize sets the integers of the convolution.
 func (n *node) quantize(most float64) {
 	row := len(n.weight) / n.conv.Cout
 	n.conv.Weight = make([]int8, len(n.weight))
 	for i, w := range n.weight {
-		n.conv.Weight[i] = int8(max(-most, min(most, math.Round(w/(n.rel*n.root.unit[i/row])))))
+		n.conv.Weight[i] = int8(max(-most, min(most, math.Round(w/n.unitOf(i/row)))))
 	}
 	for _, u := range n.root.unit {
 		n.conv.Scale = append(n.conv.Scale, float32(n.rel*u))
@@ -425,14 +473,14 @@ func (n *node) round() {
 	was := n.param.Export()
 	for i, q := range n.conv.Weight {
 		if f := n.out[i/row] * n.in[i/k%n.conv.Cin]; f != 0 {
-			was[i] = float32(float64(q) * n.rel * n.root.unit[i/row] / f)
+			was[i] = float32(float64(q) * n.unitOf(i/row) / f)
 		}
 	}
 	n.param.Import(was)
 }
 
 // quantize sets the integers of the neurons.
-func (r *read) quantize(cfg Config) {
+func (r *pending) quantize(cfg Config) {
 	n := r.neurons
 	for i, b := range r.node.bias {
 		a, gain := 1., int32(1)
@@ -440,10 +488,10 @@ func (r *read) quantize(cfg Config) {
 			a = r.scale[i]
 			b = a*b + r.shift[i]
 		}
-		unit, least := math.Abs(a)*r.node.rel*r.node.root.unit[i], max(r.threshold, math.Abs(b))/mostUnits
+		unit, largest := math.Abs(a)*r.node.rel*r.node.root.unit[i], max(r.threshold, math.Abs(b))
 		switch {
-		case unit < least:
-			unit, gain = least, 0
+		case largest > unit*16*mostUnits: // the currents do not matter
+			unit, gain = largest/mostUnits, 0
 		case a < 0:
 			gain = -1
 		}

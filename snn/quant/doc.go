@@ -26,12 +26,12 @@
 // A [Conv] computes currents X from bytes or spikes x. As in PyTorch, this is a
 // cross-correlation:
 //
-//	X[o, i, j] = A[o, i, j] + Σ w[o, c, ky, kx] · x[c, i·stride + ky − pad, j·stride + kx − pad]
+//	X[o, i, j] = A[o, i, j] + g[o] · Σ w[o, c, ky, kx] · x[c, i·stride + ky − pad, j·stride + kx − pad]
 //
 // The sum is over c, ky and kx. Weights are from −127 to 127. Outside the image, x[c] is
-// Border[c] for the image, and 0 for other values. A is the output of an earlier layer of
-// currents, in residual networks, or 0. If A has one step, it is added at every step. A linear
-// layer is a Conv with a window of the size of its input.
+// Border[c] for the image, and 0 for other values. A linear layer is a Conv with a window of the
+// size of its input. In residual networks, A is the output of an earlier layer of currents, and g a
+// positive gain; otherwise they are 0 and 1. If A has one step, it is added at every step.
 //
 // [Neurons] compute spikes from currents X. With the channel's gain g, bias b and threshold
 // θ ≥ 1, a neuron begins with m = 0, and computes at step t = 1, …, T
@@ -54,9 +54,9 @@
 // # Bounds
 //
 // [Network.Validate] proves that no value overflows. Let w⁺ and w⁻ be the sums of a channel's
-// positive and negative weights, and top the largest value of the input. Every partial sum of
-// X − A, in any order, is from top·w⁻ to top·w⁺. This is the range that [Network.Ranges] returns.
-// It also covers the membrane potentials and their products with Leak.
+// positive and negative weights, and top the largest value of the input. Every partial sum, in any
+// order, is from top·w⁻ to top·w⁺. From these ranges follow those of all currents, which
+// [Network.Ranges] returns, and those of the membrane potentials and of their products with Leak.
 //
 // # How a network is converted
 //
@@ -72,9 +72,10 @@
 //
 // In a residual block y = c₀·x + c₁·r, x and y are currents, and r is the output of a
 // convolution. Its weights include c₁. The unit of y is c₀ times that of x, so that the sum of
-// integers X + R has the unit of y. The unit of x is chosen such that the weights of all
-// convolutions that are added to it fit. Neurons that read x have the unit |a|·u, for batch
-// norm's factor a, and its sign is g.
+// integers X + g·R has the unit of y. One unit of x and the gains g of all convolutions that are
+// added up are chosen together: the unit is a quarter of the smallest max|W| / 127 among them, and
+// each gain is the smallest with which the weights are at most 127. Gains are at most about 2048.
+// Neurons that read x have the unit |a|·u, for batch norm's factor a, and its sign is their gain.
 //
 // The border of a normalized image is 0, which is the mean before normalization. So Border is
 // 255 times the mean, rounded.

@@ -73,29 +73,30 @@ func (r *runners) put(run *runner) {
 	r.idle = append(r.idle, run)
 }
 
-// run writes the logits of all images.
+// run writes the logits of all images. The chunks of a small network run side by side.
 func (n *Network) run(p *plan, x tensor.NCHW, logits []int32) {
-	r := p.runners.get(len(p.values))
-	frames := fewFrames
+	frames, workers, threads := fewFrames, parallel.Threads(n.Threads), 1
 	if p.weights > manyWeights {
-		frames = manyFrames
+		frames, workers, threads = manyFrames, 1, workers
 	}
 	images := max(1, frames/n.Steps)
-	for lo := 0; lo < x.N; lo += images {
-		hi := min(lo+images, x.N)
-		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)])
-	}
-	p.runners.put(r)
+	chunks := (x.N + images - 1) / images
+	threads *= max(1, workers/chunks)
+	parallel.For(workers, chunks, func(i int) {
+		lo, hi := i*images, min((i+1)*images, x.N)
+		r := p.runners.get(len(p.values))
+		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)], threads)
+		p.runners.put(r)
+	})
 }
 
 // chunk writes the logits of some images.
-func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32) {
-	threads := parallel.Threads(n.Threads)
+func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32, threads int) {
 	r.values[0] = data{bytes: r.bytes.get((x.C + lanes - 1) / lanes * x.N * max(1, x.Steps) * x.H * x.W * lanes), steps: max(1, x.Steps)}
 	packPixels(r.values[0].bytes, x, threads)
 	for i := range p.steps {
 		if !p.steps[i].done {
-			n.fast(p, r, i, x.N, threads)
+			n.layer(p, r, i, x.N, threads)
 		}
 		for j := range r.values[:i+1] {
 			if p.values[j].last == i {
@@ -117,13 +118,13 @@ func (r *runner) release(j int) {
 	*v = data{}
 }
 
-// fast computes the output of layer i. A convolution runs the neurons that read it, too.
-func (n *Network) fast(p *plan, r *runner, i, images, threads int) {
+// layer computes the output of layer i. A convolution runs the neurons that read it, too.
+func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 	s := &p.steps[i]
 	in, out := r.values[s.in], &r.values[i+1]
 	blocks := func(c int) int { return (c + lanes - 1) / lanes }
 	shape, made := &p.values[s.in], &p.values[i+1]
-	switch s.layer.(type) {
+	switch l := s.layer.(type) {
 	case *Conv:
 		out.steps = in.steps
 		o := kernel.IntOutput{Images: images, Steps: n.Steps}
@@ -131,7 +132,9 @@ func (n *Network) fast(p *plan, r *runner, i, images, threads int) {
 			add := r.values[s.add]
 			out.steps = max(in.steps, add.steps)
 			in = in.repeat(blocks(shape.c)*images, out.steps)
-			o.Add, o.AddSteps = add.currents, add.steps
+			if o.AddSteps = add.steps; l.Gain == nil {
+				o.Add = add.currents
+			}
 		}
 		values := blocks(made.c) * images * made.h * made.w
 		if s.neurons < 0 || s.keep {
@@ -141,17 +144,24 @@ func (n *Network) fast(p *plan, r *runner, i, images, threads int) {
 		if s.neurons >= 0 {
 			fired := &r.values[s.neurons+1]
 			fired.steps, fired.spikes = n.Steps, r.spikes.get(values*n.Steps)
-			o.Spikes, o.Neurons = fired.spikes, &p.steps[s.neurons].integer
+			o.Spikes, o.Neurons = fired.spikes, &p.steps[s.neurons].fire
 		}
 		if in.spikes != nil {
-			s.product.Spikes(o, in.spikes, out.steps, threads)
+			s.conv.Spikes(o, in.spikes, out.steps, threads)
 		} else {
-			s.product.Bytes(o, in.bytes, s.outside, out.steps, threads)
+			s.conv.Bytes(o, in.bytes, l.Border, out.steps, threads)
+		}
+		if l.Gain != nil {
+			var add data
+			if s.add >= 0 {
+				add = r.values[s.add]
+			}
+			gained(out.currents, add, l.Gain, images, out.steps, made.h*made.w, threads)
 		}
 	case *Neurons:
 		sc := kernel.Scan{Units: blocks(made.c) * images, Images: images, Pixels: made.h * made.w, Steps: n.Steps, CurrentSteps: in.steps}
 		out.steps, out.spikes = n.Steps, r.spikes.get(sc.Units*sc.Steps*sc.Pixels)
-		s.integer.Forward(out.spikes, in.currents, sc, threads)
+		s.fire.Forward(out.spikes, in.currents, sc, threads)
 	case *SumPool:
 		geom := s.pool
 		geom.Planes = blocks(shape.c) * images * in.steps
@@ -190,9 +200,30 @@ func packPixels(dst []uint8, x tensor.NCHW, threads int) {
 	})
 }
 
-// prepareFast makes what the fast loops need of layer i: which neurons a convolution runs, and
-// whether other layers read its currents.
-func (p *plan) prepareFast() {
+// gained multiplies the currents x of each channel by its gain and adds those of add, if there are
+// any.
+//
+//	x [blocks][images·steps][pixels][16]
+func gained(x []int32, add data, gain []int32, images, steps, pixels, threads int) {
+	g := padded(gain, 1)
+	parallel.For(threads, len(g)/lanes*images, func(u int) {
+		g := (*[lanes]int32)(g[u/images*lanes:])
+		for t := range steps {
+			x := x[(u*steps+t)*pixels*lanes:][:pixels*lanes]
+			for i := range x {
+				x[i] *= g[i%lanes]
+			}
+			if add.currents != nil {
+				for i, v := range add.currents[(u*add.steps+t%add.steps)*pixels*lanes:][:len(x)] {
+					x[i] += v
+				}
+			}
+		}
+	})
+}
+
+// fuse sets which neurons a convolution runs, and whether other layers read its currents.
+func (p *plan) fuse() {
 	for i := range p.steps {
 		s := &p.steps[i]
 		s.neurons = -1
@@ -201,31 +232,16 @@ func (p *plan) prepareFast() {
 			continue
 		}
 		p.weights += len(l.Weight)
-		geom := s.conv
-		if s.frame > 0 {
-			geom.Hin, geom.Win, geom.Pad = geom.Hin-2*s.frame, geom.Win-2*s.frame, s.frame
-			s.outside = l.Border
-		}
-		top := int64(0)
-		for _, r := range p.values[s.in].ranges {
-			top = max(top, r.Max)
-		}
-		s.product = kernel.NewIntConv(geom, l.Weight, int(top))
-		s.keep = i+1 == len(p.steps)
+		s.keep = i+1 == len(p.steps) || l.Gain != nil
 		for j := i + 1; j < len(p.steps); j++ {
 			reader := &p.steps[j]
 			_, fires := reader.layer.(*Neurons)
 			switch {
-			case reader.in == i+1 && fires && s.neurons < 0:
+			case reader.in == i+1 && fires && s.neurons < 0 && l.Gain == nil:
 				s.neurons, reader.done = j, true
 			case reader.in == i+1 || reader.add == i+1:
 				s.keep = true
 			}
-		}
-	}
-	for i := range p.steps {
-		if s := &p.steps[i].scan; s.bias != nil {
-			p.steps[i].integer = kernel.IntNeurons{Gain: s.gain, Bias: s.bias, Threshold: s.threshold, Leak: s.leak, Shift: s.shift, Soft: s.soft}
 		}
 	}
 }

@@ -42,6 +42,7 @@ type Conv struct {
 	Stride, Pad int
 	Weight      []int8  // [Cout][Cin][KH][KW], from −127 to 127
 	Border      []uint8 // [Cin], pixels outside the image; nil for zeros, and for other inputs
+	Gain        []int32 // [Cout], positive factors of the sums; nil for ones
 	// Scale is what a unit of each channel's currents is in the float network, [Cout]. The
 	// integers do not depend on it.
 	Scale []float32

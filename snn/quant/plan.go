@@ -56,19 +56,15 @@ type plan struct {
 type step struct {
 	layer   Layer
 	in, add int // index in values; add is −1 for none
-	conv    kernel.Conv
-	frame   int    // pixels that surround the image, which then needs no padding
-	border  []byte // their values, [blocks][16]
-	scan    scan
-	pool    kernel.Pool
 
-	// What the fast loops use.
-	product *kernel.IntConv
-	outside []byte // Border, or nil
-	integer kernel.IntNeurons
+	conv    *kernel.IntConv
 	neurons int  // the step of neurons that a convolution runs; −1 for none
 	keep    bool // whether others read the convolution's currents
-	done    bool // whether a convolution runs these neurons
+
+	fire kernel.IntNeurons
+	done bool // whether a convolution runs these neurons
+
+	pool kernel.Pool
 }
 
 // Limits of a network, which may come from a file.
@@ -137,7 +133,7 @@ func (n *Network) check() (*plan, error) {
 	if err := n.checkOutput(p); err != nil {
 		return nil, err
 	}
-	p.prepareFast()
+	p.fuse()
 	return p, nil
 }
 
@@ -231,13 +227,16 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 	if l.Stride < 1 || l.Stride > mostExtent || l.Pad < 0 || l.Pad > mostExtent {
 		return none, fmt.Errorf("stride %d and padding %d: expected at least 1 and 0, and at most %d", l.Stride, l.Pad, mostExtent)
 	}
-	s.conv = kernel.Conv{Cin: l.Cin, Hin: in.h, Win: in.w, Cout: l.Cout, KH: l.KH, KW: l.KW, Stride: l.Stride, Pad: l.Pad}
+	geom := kernel.Conv{Cin: l.Cin, Hin: in.h, Win: in.w, Cout: l.Cout, KH: l.KH, KW: l.KW, Stride: l.Stride, Pad: l.Pad}
 	h, w := in.h+2*l.Pad-l.KH, in.w+2*l.Pad-l.KW
+	if err := positive("the input with its padding", l.Cin, in.h+2*l.Pad, in.w+2*l.Pad); err != nil {
+		return none, err
+	}
 	if h < 0 || w < 0 {
 		return none, fmt.Errorf("a window of %d×%d with padding %d exceeds the input, %v", l.KH, l.KW, l.Pad, &in)
 	}
-	s.conv.Hout, s.conv.Wout = h/l.Stride+1, w/l.Stride+1
-	if err := positive("the output of", l.Cout, s.conv.Hout, s.conv.Wout); err != nil {
+	geom.Hout, geom.Wout = h/l.Stride+1, w/l.Stride+1
+	if err := positive("the output of", l.Cout, geom.Hout, geom.Wout); err != nil {
 		return none, err
 	}
 	row := l.Cin * l.KH * l.KW
@@ -255,7 +254,10 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 			return none, fmt.Errorf("channel %d: scale %v: expected a positive number", c, u)
 		}
 	}
-	out := value{kind: currents, c: l.Cout, h: s.conv.Hout, w: s.conv.Wout, ranges: make([]Range, l.Cout)}
+	if l.Gain != nil && (len(l.Gain) != l.Cout || slices.Min(l.Gain) < 1) {
+		return none, fmt.Errorf("gains %v: expected a positive one for each of %d channels, or none", l.Gain, l.Cout)
+	}
+	out := value{kind: currents, c: l.Cout, h: geom.Hout, w: geom.Wout, ranges: make([]Range, l.Cout)}
 	if s.add >= 0 {
 		a := p.values[s.add]
 		if a.kind != currents || a.c != out.c || a.h != out.h || a.w != out.w {
@@ -273,19 +275,17 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 			sum.Min += min(0, int64(w)) * top
 			sum.Max += max(0, int64(w)) * top
 		}
-		out.ranges[o] = out.ranges[o].plus(sum)
-		if r := out.ranges[o]; !sum.fits() || !r.fits() {
+		all := sum.times(int64(l.gain(o)))
+		out.ranges[o] = out.ranges[o].plus(all)
+		if r := out.ranges[o]; !sum.fits() || !all.fits() || !r.fits() {
 			return none, fmt.Errorf("channel %d: currents from %d to %d could overflow int32", o, r.Min, r.Max)
 		}
 	}
-	if l.Border != nil && l.Pad > 0 {
-		if err := positive("the image with its border", l.Cin, in.h+2*l.Pad, in.w+2*l.Pad); err != nil {
-			return none, err
-		}
-		s.frame, s.border = l.Pad, make([]byte, s.conv.BlocksIn()*lanes)
-		copy(s.border, l.Border)
-		s.conv.Hin, s.conv.Win, s.conv.Pad = in.h+2*l.Pad, in.w+2*l.Pad, 0
+	top := int64(0)
+	for _, r := range in.ranges {
+		top = max(top, r.Max)
 	}
+	s.conv = kernel.NewIntConv(geom, l.Weight, int(top))
 	return out, nil
 }
 
@@ -317,9 +317,9 @@ func (s *step) checkNeurons(l *Neurons, in value, steps int) (value, error) {
 			return none, fmt.Errorf("channel %d: the membrane potential could overflow int32: currents from %d to %d, with bias %d, in %d steps", c, current.Min, current.Max, b, steps)
 		}
 	}
-	s.scan = scan{bias: padded(l.Bias, 0), threshold: padded(l.Threshold, 1), leak: l.Leak, shift: l.LeakShift, soft: l.SoftReset}
+	s.fire = kernel.IntNeurons{Bias: padded(l.Bias, 0), Threshold: padded(l.Threshold, 1), Leak: l.Leak, Shift: l.LeakShift, Soft: l.SoftReset}
 	if l.Gain != nil {
-		s.scan.gain = padded(l.Gain, 1)
+		s.fire.Gain = padded(l.Gain, 1)
 	}
 	return value{kind: spikes, c: in.c, h: in.h, w: in.w, ranges: slices.Repeat([]Range{{0, 1}}, in.c)}, nil
 }
@@ -349,6 +349,9 @@ func (l *Neurons) membrane(current Range, threshold int64, steps int) bool {
 	}
 	return true
 }
+
+// lanes is the number of channels of a block.
+const lanes = kernel.Lanes
 
 // padded returns v with its length rounded up to whole blocks. The new values are pad.
 func padded(v []int32, pad int32) []int32 {

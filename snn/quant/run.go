@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -62,70 +61,6 @@ type data struct {
 	steps    int
 }
 
-// plainRun writes the logits of a batch. It uses the loops of plain.go, layer by layer.
-func (n *Network) plainRun(p *plan, x tensor.NCHW, logits []int32) {
-	values := make([]data, len(p.values))
-	for i := range p.steps {
-		values[i+1] = n.layer(p, &p.steps[i], x, values)
-		for j := range values[:i+1] {
-			if p.values[j].last == i {
-				values[j] = data{}
-			}
-		}
-	}
-	n.sum(&p.values[len(n.Layers)], values[len(n.Layers)], logits, x.N)
-}
-
-// layer returns the output of a layer.
-func (n *Network) layer(p *plan, s *step, x tensor.NCHW, values []data) data {
-	in := values[s.in]
-	if s.in == 0 {
-		in = data{bytes: packImage(x, s.frame, s.border), steps: max(1, x.Steps)}
-	}
-	shape := &p.values[s.in]
-	switch l := s.layer.(type) {
-	case *Conv:
-		geom, out := s.conv, data{steps: in.steps}
-		if s.add >= 0 {
-			out.steps = max(out.steps, values[s.add].steps)
-			in = in.repeat(geom.BlocksIn()*x.N, out.steps)
-		}
-		geom.Frames = x.N * out.steps
-		out.currents = make([]int32, geom.BlocksOut()*geom.Frames*geom.Hout*geom.Wout*lanes)
-		if s.add >= 0 {
-			copy(out.currents, values[s.add].repeat(geom.BlocksOut()*x.N, out.steps).currents)
-		}
-		if in.spikes != nil {
-			convSpikes(out.currents, in.spikes, blockedWeights(l.Weight, s.conv), geom)
-		} else {
-			convBytes(out.currents, in.bytes, blockedWeights(l.Weight, s.conv), geom)
-		}
-		return out
-	case *Neurons:
-		blocks := len(s.scan.bias) / lanes
-		sc := kernel.Scan{Units: blocks * x.N, Images: x.N, Pixels: shape.h * shape.w, Steps: n.Steps, CurrentSteps: in.steps}
-		out := data{spikes: make([]uint16, sc.Units*sc.Steps*sc.Pixels), steps: n.Steps}
-		neurons(out.spikes, in.currents, s.scan, sc)
-		return out
-	case *SumPool:
-		geom := s.pool
-		geom.Planes = (shape.c + lanes - 1) / lanes * x.N * in.steps
-		out := data{bytes: make([]uint8, geom.Planes*geom.Hout*geom.Wout*lanes), steps: in.steps}
-		if in.spikes != nil {
-			sumSpikes(out.bytes, in.spikes, geom)
-		} else {
-			sumBytes(out.bytes, in.bytes, geom)
-		}
-		return out
-	default: // *MaxPool
-		geom := s.pool
-		geom.Planes = (shape.c + lanes - 1) / lanes * x.N * in.steps
-		out := data{spikes: make([]uint16, geom.Planes*geom.Hout*geom.Wout), steps: in.steps}
-		kernel.MaxPoolSpikes(out.spikes, in.spikes, geom, 1)
-		return out
-	}
-}
-
 // repeat returns d with the given steps. It has as many, or one, which is then repeated for each
 // of the units, which are blocks of images.
 func (d data) repeat(units, steps int) data {
@@ -148,32 +83,6 @@ func repeat[T any](v []T, units, steps int) []T {
 		}
 	}
 	return out
-}
-
-// packImage returns the pixels of x in blocks, [⌈C/16⌉][frames][H + 2·frame][W + 2·frame][16].
-// border has the pixels outside the image, [blocks][16].
-func packImage(x tensor.NCHW, frame int, border []uint8) []uint8 {
-	sh := x.Shape()
-	h, w := x.H+2*frame, x.W+2*frame
-	dst := make([]uint8, sh.Blocks()*sh.Frames()*h*w*lanes)
-	if frame > 0 {
-		block := sh.Frames() * h * w * lanes
-		for i := range dst {
-			dst[i] = border[i/block*lanes+i%lanes]
-		}
-	}
-	for f := range sh.Frames() {
-		for c := range x.C {
-			plane := x.Data[(f*x.C+c)*x.H*x.W:]
-			for y := range x.H {
-				at := (((c/lanes*sh.Frames()+f)*h+y+frame)*w+frame)*lanes + c%lanes
-				for i, v := range plane[y*x.W : (y+1)*x.W] {
-					dst[at+i*lanes] = Pixel(v)
-				}
-			}
-		}
-	}
-	return dst
 }
 
 // sum writes the logits of n images: the sums of d over the steps, plus the biases.
