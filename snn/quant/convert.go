@@ -28,9 +28,9 @@ func DefaultConfig() Config { return Config{Bits: 8, LeakBits: 8} }
 func (c Config) validate() error {
 	switch {
 	case c.Bits < 2 || c.Bits > 8:
-		return fmt.Errorf("Bits %d: expected 2 to 8", c.Bits)
+		return fmt.Errorf("config: Bits %d: expected 2 to 8", c.Bits)
 	case c.LeakBits < 1 || c.LeakBits > 15:
-		return fmt.Errorf("LeakBits %d: expected 1 to 15", c.LeakBits)
+		return fmt.Errorf("config: LeakBits %d: expected 1 to 15", c.LeakBits)
 	}
 	return nil
 }

@@ -110,6 +110,13 @@ func TestByHand(t *testing.T) {
 	r, err = tiny().Ranges("fc")
 	require.NoError(t, err)
 	assert.Equal(t, []quant.Range{{Min: 0, Max: 12}, {Min: 0, Max: 28}}, r)
+	n := tiny() // without neurons, the currents of the image count at each of the 4 steps
+	n.Layers = n.Layers[:1]
+	c := n.Layers[0].(*quant.Conv)
+	c.KH, c.KW, c.Weight = 2, 2, []int8{1, 2, 3, 4, -1, 0, 0, 0}
+	got, err = n.Logits(x)
+	require.NoError(t, err)
+	assert.Equal(t, []int32{1 + 4*(2*20+3*34+4*255), -1}, got)
 	_, err = tiny().Ranges("x")
 	assert.ErrorContains(t, err, `no layer "x"`)
 	for v, want := range map[float32]uint8{0: 0, 0.499 / 255: 0, 0.501 / 255: 1, 1: 255, 254.4 / 255: 254} {
@@ -196,7 +203,7 @@ func TestOverflowIsRefusedInTime(t *testing.T) {
 		l.Leak = int32(r.IntN(1<<l.LeakShift + 1))
 		l.SoftReset = r.IntN(2) == 0
 		b := int32(1) << (10 + r.IntN(21))
-		l.Bias = []int32{b - int32(r.IntN(1000)), -b}
+		l.Bias = []int32{b - int32(r.IntN(1000)), -b * int32(r.IntN(2))}
 		l.Threshold = []int32{1 + int32(r.IntN(1<<(1+r.IntN(30)))), 1}
 		fits := true
 		for c, gain := range []int64{3, -2} {

@@ -189,3 +189,51 @@ func TestProveRefuses(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, quant.Unknown, p.Verdict)
 }
+
+// BenchmarkProve proves random networks of one hidden layer around random images of 4×4 pixels,
+// with at most 20,000 nodes for each. It reports the share of verdicts and the nodes of a search.
+func BenchmarkProve(b *testing.B) {
+	for _, neurons := range []int{4, 8, 16} {
+		for _, eps := range []int{1, 2, 4, 8} {
+			b.Run(fmt.Sprintf("neurons=%d/eps=%d", neurons, eps), func(b *testing.B) {
+				r := rand.New(rand.NewPCG(1, 1))
+				verdicts, nodes := map[quant.Verdict]int{}, 0
+				for b.Loop() {
+					n := &quant.Network{Channels: 1, Height: 4, Width: 4, Steps: 4, Scale: 1, Bias: make([]int32, 10)}
+					fc := func(input string, cout, cin, side int) *quant.Conv {
+						c := &quant.Conv{
+							Name: "fc of " + input, Input: input, Cout: cout, Cin: cin, KH: side, KW: side, Stride: 1,
+							Weight: make([]int8, cout*cin*side*side), Scale: make([]float32, cout),
+						}
+						for i := range c.Weight {
+							c.Weight[i] = int8(r.IntN(255) - 127)
+						}
+						for i := range c.Scale {
+							c.Scale[i] = 1
+						}
+						return c
+					}
+					hidden := &quant.Neurons{Name: "n", Input: "fc of image", Leak: 1, Bias: make([]int32, neurons), Threshold: make([]int32, neurons)}
+					for i := range hidden.Threshold {
+						hidden.Threshold[i] = 30000
+					}
+					n.Layers = []quant.Layer{fc(quant.Image, neurons, 1, 4), hidden, fc("n", 10, neurons, 1)}
+					x := tensor.NewNCHW(1, 1, 4, 4)
+					for i := range x.Data {
+						x.Data[i] = float32(r.IntN(256)) / 255
+					}
+					class, err := n.Predict(x)
+					require.NoError(b, err)
+					p, err := n.Prove(context.Background(), x, class[0], eps, 20000)
+					require.NoError(b, err)
+					verdicts[p.Verdict]++
+					nodes += p.Nodes
+				}
+				for _, v := range []quant.Verdict{quant.Certified, quant.Broken, quant.Unknown} {
+					b.ReportMetric(float64(verdicts[v])/float64(b.N), string(v))
+				}
+				b.ReportMetric(float64(nodes)/float64(b.N), "nodes/op")
+			})
+		}
+	}
+}
