@@ -57,6 +57,14 @@
 // The program ends when its standard input ends. It can also end with an error. The message
 // then has the last line of its standard error.
 //
+// # Networks of integers
+//
+// -integers measures the forward passes of the float32 network and of its network of integers
+// (package quant), and with -against that of the other program, all in turns:
+//
+//	go run ./examples/bench -integers -arch vgg11
+//	go run ./examples/bench -integers -against examples/bench/testdata/peer.py
+//
 // # Growth with one quantity
 //
 // -sweep measures how time and memory grow with one quantity: T, batch, width, rate or size,
@@ -120,7 +128,7 @@ type options struct {
 	steps, batch, threads, reps int
 	peer, peerJSON, out, sweep  string
 	against                     string
-	serve                       bool
+	serve, integers             bool
 	given                       map[string]bool // the flags of the command line
 }
 
@@ -177,6 +185,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	fs.StringVar(&o.peerJSON, "peer-json", "", "`file` with the other side's figures")
 	fs.StringVar(&o.against, "against", "", "`command` of another program to measure in turns with this one")
 	fs.BoolVar(&o.serve, "serve", false, "run the parts that standard input names, as the program of -against")
+	fs.BoolVar(&o.integers, "integers", false, "compare the forward pass of the network of integers instead")
 	fs.StringVar(&o.sweep, "sweep", "", "`what` to vary instead: T, batch, width, rate, size or cores")
 	fs.StringVar(&o.out, "json", "", "`file` to write the figures to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
@@ -199,6 +208,7 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	}{
 		{"sweep", o.sweep != "", []string{"peer", "peer-json", "against", "serve"}},
 		{"against", o.against != "", []string{"peer-json", "serve"}},
+		{"integers", o.integers, []string{"sweep", "peer-json", "serve", "json"}},
 		{"serve", o.serve, []string{"peer-json", "json", "reps"}},
 	} {
 		for _, name := range mode.without {
@@ -251,6 +261,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	debug.SetGCPercent(1) // buffers are reused, so there is little to collect
 	if o.sweep != "" {
 		return sweep(ctx, o, stdout, stderr)
+	}
+	if o.integers {
+		return integers(ctx, o, stdout, stderr)
 	}
 	if o.against != "" {
 		return against(ctx, o, stdout, stderr)

@@ -170,3 +170,69 @@ type winogradLines struct {
 	//lint:ignore U1000 the routine's own
 	srcAt, dstAt, rowsLeft uint64
 }
+
+// expandInts widens weights, and exchanges their rows and columns:
+//
+//	dst[k][o] = src[o][k]
+//
+//	src [16, row bytes apart][vectors]int8
+//	dst [vectors][16]int16; at the portable level [vectors][4]uint64, see packInts
+type expandInts struct {
+	src, dst     unsafe.Pointer
+	row, vectors uint64 // vectors is a multiple of 16, and positive
+}
+
+// intTile adds to pixels × 16 sums of products of bytes:
+//
+//	dst[pixel][c] += Σ over lines, quads, i: src[pixel][line][4·quad + i]·w[line][quad][c][i]
+//
+// A sum of 16 bits takes burst quads, and is then added to dst. Quads and burst are even. No
+// sum of burst quads, whatever the weights, is outside of int16.
+//
+//	src [pixels, srcPixel bytes apart][lines, srcLine bytes apart][quads][4]uint8
+//	w   [lines][quads][16][4]int8
+//	dst [pixels, dstPixel bytes apart][16]int32
+type intTile struct {
+	src, w, dst        unsafe.Pointer
+	pixels             uint64 // at least 1
+	srcPixel, dstPixel uint64
+	lines, srcLine     uint64
+	quads, burst       uint64
+
+	//lint:ignore U1000 the routine's own
+	linesLeft, quadsLeft, burstLeft, line uint64
+}
+
+// intWiden adds sums of 16 bits to sums of 32 bits:
+//
+//	dst[row][i] = add[row][i] + src[row][i]
+//
+// If add is nil, dst is src.
+//
+//	src [rows, srcRow bytes apart][vectors][16]int16
+//	add [rows, addRow bytes apart][vectors][16]int32, or nil; it may be dst
+//	dst [rows, dstRow bytes apart][vectors][16]int32
+type intWiden struct {
+	src, add, dst          unsafe.Pointer
+	rows, vectors          uint64 // at least 1
+	srcRow, addRow, dstRow uint64
+}
+
+// intNeurons runs all steps of neurons that begin at 0. At each step
+//
+//	m ← ⌊m·leak / 2^shift⌋ + gain·x + bias
+//
+// A neuron fires if m ≥ threshold. Then m is set to 0, or lowered by the threshold if soft is
+// not 0. If gain is nil, it is 1. If plain is not 0, leak is 1 and shift 0.
+//
+//	x                     [steps, xStep bytes apart][pixels][16]int32
+//	s                     [steps, sStep bytes apart][pixels]uint16
+//	gain, bias, threshold [16]int32
+type intNeurons struct {
+	x, s                  unsafe.Pointer
+	gain, bias, threshold unsafe.Pointer
+	pixels, steps         uint64 // at least 1
+	xStep, sStep          uint64
+	leak, shift           uint64
+	plain, soft           uint64
+}

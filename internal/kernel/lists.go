@@ -164,9 +164,10 @@ func (a *gather) add(it uint64, list []int32) {
 
 // rowLists lists the events of the rows of pixels that a 3×3 window sees.
 //
-// An event of channel ch at pixel x of its row is listed with the offset (ch·9 + x)·64. The
-// output at pixel x' sees it at position x − x' + 1 of a row of the window. Its weights are
-// therefore as far behind those of channel 0 for all events of that row as (x' − 1)·64 says.
+// An event of channel ch at pixel x of its row is listed with the offset (ch·9 + x)·bytes, for
+// vectors of so many bytes. The output at pixel x' sees it at position x − x' + 1 of a row of the
+// window. Its weights are therefore as far behind those of channel 0 for all events of that row as
+// (x' − 1)·bytes says.
 type rowLists[E any] struct {
 	rows [3]rowList[E] // row y is rows[y%3]
 	seen [3][]E        // what an output sees
@@ -195,7 +196,7 @@ func (r *rowLists[E]) at(a *scatter3, y, x int) []E {
 
 // each goes through the pixels of all frames. It calls event for every event of a row, which
 // returns what to list, and add for every block of an output.
-func (r *rowLists[E]) each(a *scatter3, event func(px, ch int, at int32) E, add func(dst *[Lanes]float32, w unsafe.Pointer, first int, rows *[3][]E)) {
+func (r *rowLists[E]) each(a *scatter3, bytes int, event func(px, ch int, at int32) E, add func(dst, w unsafe.Pointer, first int, rows *[3][]E)) {
 	h, w := int(a.height), int(a.width)
 	for i := range r.rows {
 		sized(&r.rows[i].list, w*Group)
@@ -210,7 +211,7 @@ func (r *rowLists[E]) each(a *scatter3, event func(px, ch int, at int32) E, add 
 					px := (f*h+y)*w + x
 					for m := *(*uint64)(unsafe.Add(a.masks, px*8)); m != 0; m &= m - 1 {
 						ch := bits.TrailingZeros64(m)
-						row.list[n] = event(px, ch, int32(ch*9+x)*64)
+						row.list[n] = event(px, ch, int32((ch*9+x)*bytes))
 						n++
 					}
 					row.from[x+1] = int32(n)
@@ -223,13 +224,13 @@ func (r *rowLists[E]) each(a *scatter3, event func(px, ch int, at int32) E, add 
 				for i := range r.seen {
 					r.seen[i] = r.at(a, y-2+i, x)
 				}
-				px := uint64((f*h+y-1)*w + x)
+				px := (f*h+y-1)*w + x
 				for b := range a.blocks {
-					d := vector(a.dst, b*a.dstBlock+px*64)
+					d := unsafe.Add(a.dst, int(b*a.dstBlock)+px*bytes)
 					if a.bias != nil {
-						*d = *vector(a.bias, b*64)
+						copy(unsafe.Slice((*byte)(d), bytes), unsafe.Slice((*byte)(unsafe.Add(a.bias, int(b)*bytes)), bytes))
 					}
-					add(d, unsafe.Add(a.w, int(b*a.wBlock)), (1-x)*64, &r.seen)
+					add(d, unsafe.Add(a.w, int(b*a.wBlock)), (1-x)*bytes, &r.seen)
 				}
 			}
 		}
@@ -240,24 +241,24 @@ func (r *rowLists[E]) each(a *scatter3, event func(px, ch int, at int32) E, add 
 func scatterSpikes3Portable(a *scatter3) {
 	buf := spikeRows.get(1)
 	defer spikeRows.put(buf)
-	(*buf)[0].each(a, func(_, _ int, at int32) int32 { return at }, addVectorRows)
+	(*buf)[0].each(a, 4*Lanes, func(_, _ int, at int32) int32 { return at }, addVectorRows)
 }
 
 // scatterValues3Rounded is scatterValues3Portable with products that are rounded.
 func scatterValues3Rounded(a *scatter3) {
 	buf := valueRows.get(1)
 	defer valueRows.put(buf)
-	(*buf)[0].each(a, func(px, ch int, at int32) term {
+	(*buf)[0].each(a, 4*Lanes, func(px, ch int, at int32) term {
 		return term{at, *(*float32)(unsafe.Add(a.x, px*int(a.xPixel)+ch*4))}
 	}, addProductRows)
 }
 
 // addVectorRows is addVectors for three lists. The vectors of the first one lie first bytes
 // further behind w than the list says, those of the next ones three vectors more.
-func addVectorRows(dst *[Lanes]float32, w unsafe.Pointer, first int, rows *[3][]int32) {
+func addVectorRows(dst, w unsafe.Pointer, first int, rows *[3][]int32) {
 	const lanes = 8
 	for l := 0; l < Lanes; l += lanes {
-		d := (*[lanes]float32)(dst[l:])
+		d := (*[lanes]float32)(unsafe.Add(dst, l*4))
 		s0, s1, s2, s3, s4, s5, s6, s7 := d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]
 		for i, list := range rows {
 			more := first + i*3*64 + l*4
@@ -278,10 +279,10 @@ func addVectorRows(dst *[Lanes]float32, w unsafe.Pointer, first int, rows *[3][]
 }
 
 // addProductRows is addProducts for three lists, as addVectorRows.
-func addProductRows(dst *[Lanes]float32, w unsafe.Pointer, first int, rows *[3][]term) {
+func addProductRows(dst, w unsafe.Pointer, first int, rows *[3][]term) {
 	const lanes = 4
 	for l := 0; l < Lanes; l += lanes {
-		d := (*[lanes]float32)(dst[l:])
+		d := (*[lanes]float32)(unsafe.Add(dst, l*4))
 		s0, s1, s2, s3 := d[0], d[1], d[2], d[3]
 		for i, list := range rows {
 			more := first + i*3*64 + l*4

@@ -59,6 +59,36 @@ func winogradDeltasAVX2(a *winogradLines)
 //go:noescape
 func winogradSumsAVX2(a *winogradLines)
 
+// gatherIntsAVX2 is gatherIntsPortable; cols must be 1 to 8.
+//
+//go:noescape
+func gatherIntsAVX2(a *gather)
+
+// scatterInts3AVX2 is scatterInts3Portable for one block; width must be 2 or more.
+//
+//go:noescape
+func scatterInts3AVX2(a *scatter3)
+
+// expandIntsAVX2 is expandIntsPortable, for lanes of their own.
+//
+//go:noescape
+func expandIntsAVX2(a *expandInts)
+
+// widenIntsAVX2 is widenIntsPortable.
+//
+//go:noescape
+func widenIntsAVX2(a *intWiden)
+
+// neuronsIntsAVX2 is neuronsIntsPortable.
+//
+//go:noescape
+func neuronsIntsAVX2(a *intNeurons)
+
+// tileIntsAVX2 is tileIntsPortable.
+//
+//go:noescape
+func tileIntsAVX2(a *intTile)
+
 // peakAVX2 does 24 vectors of multiply-adds (12 at AVX2) a round.
 //
 //go:noescape

@@ -13493,6 +13493,2373 @@ additem:
 	VZEROUPPER
 	RET
 
+// func gatherIntsAVX2(a *gather)
+// Requires: AVX, AVX2, BMI, CMOV, MMX+
+TEXT ·gatherIntsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 40(AX), CX
+	SHLQ $0x04, CX
+	ADDQ 32(AX), CX
+	MOVQ CX, 136(AX)
+	MOVQ 64(AX), CX
+	CMPQ CX, $0x01
+	JEQ  gather1
+	CMPQ CX, $0x02
+	JEQ  gather2
+	CMPQ CX, $0x03
+	JEQ  gather3
+	CMPQ CX, $0x04
+	JEQ  gather4
+	CMPQ CX, $0x05
+	JEQ  gather5
+	CMPQ CX, $0x06
+	JEQ  gather6
+	CMPQ CX, $0x07
+	JEQ  gather7
+	CMPQ CX, $0x08
+	JEQ  gather8
+	RET
+
+gather1:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), SI
+
+gather1item:
+	MOVQ    112(AX), SI
+	MOVQ    120(AX), R9
+	MOVQ    SI, R8
+	ADDQ    128(AX), R8
+	CMPQ    R8, R9
+	CMOVQHI R9, R8
+	MOVQ    R8, 112(AX)
+	JMP     gather1ahead
+
+gather1soon:
+	PREFETCHT1 (SI)
+	ADDQ       $0x40, SI
+
+gather1ahead:
+	CMPQ   SI, R8
+	JCS    gather1soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather1bias
+	JGT    gather1dst
+	VXORPS Y0, Y0, Y0
+	JMP    gather1started
+
+gather1bias:
+	MOVQ    24(AX), SI
+	VMOVUPS (SI), Y0
+	JMP     gather1started
+
+gather1dst:
+	MOVQ    CX, SI
+	VMOVUPS (SI), Y0
+
+gather1started:
+	MOVQ 32(AX), SI
+
+gather1offset:
+	MOVQ  (SI), R9
+	MOVQ  (DX)(R9*1), R8
+	TESTQ R8, R8
+	JZ    gather1next
+	MOVQ  DI, R10
+	ADDQ  8(SI), R10
+
+gather1bit:
+	TZCNTQ R8, R9
+	IMULQ  104(AX), R9
+	ADDQ   R10, R9
+	BLSRQ  R8, R8
+	VPADDW (R9), Y0, Y0
+	JNZ    gather1bit
+
+gather1next:
+	ADDQ    $0x00000010, SI
+	CMPQ    SI, 136(AX)
+	JNE     gather1offset
+	MOVQ    CX, SI
+	VMOVUPS Y0, (SI)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather1item
+	VZEROUPPER
+	RET
+
+gather2:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R8
+
+gather2item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather2ahead
+
+gather2soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	ADDQ       $0x40, R8
+
+gather2ahead:
+	CMPQ   R8, R9
+	JCS    gather2soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather2bias
+	JGT    gather2dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	JMP    gather2started
+
+gather2bias:
+	MOVQ    24(AX), R8
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
+	JMP     gather2started
+
+gather2dst:
+	MOVQ    CX, R8
+	VMOVUPS (R8), Y0
+	ADDQ    96(AX), R8
+	VMOVUPS (R8), Y1
+
+gather2started:
+	MOVQ 32(AX), R8
+
+gather2offset:
+	MOVQ  (R8), R10
+	MOVQ  (DX)(R10*1), R9
+	TESTQ R9, R9
+	JZ    gather2next
+	MOVQ  DI, R11
+	ADDQ  8(R8), R11
+
+gather2bit:
+	TZCNTQ R9, R10
+	IMULQ  104(AX), R10
+	ADDQ   R11, R10
+	BLSRQ  R9, R9
+	VPADDW (R10), Y0, Y0
+	VPADDW (R10)(SI*1), Y1, Y1
+	JNZ    gather2bit
+
+gather2next:
+	ADDQ    $0x00000010, R8
+	CMPQ    R8, 136(AX)
+	JNE     gather2offset
+	MOVQ    CX, R8
+	VMOVUPS Y0, (R8)
+	ADDQ    96(AX), R8
+	VMOVUPS Y1, (R8)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather2item
+	VZEROUPPER
+	RET
+
+gather3:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R8
+
+gather3item:
+	MOVQ    112(AX), R8
+	MOVQ    120(AX), R10
+	MOVQ    R8, R9
+	ADDQ    128(AX), R9
+	CMPQ    R9, R10
+	CMOVQHI R10, R9
+	MOVQ    R9, 112(AX)
+	JMP     gather3ahead
+
+gather3soon:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(SI*1)
+	PREFETCHT1 (R8)(SI*2)
+	ADDQ       $0x40, R8
+
+gather3ahead:
+	CMPQ   R8, R9
+	JCS    gather3soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather3bias
+	JGT    gather3dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	JMP    gather3started
+
+gather3bias:
+	MOVQ    24(AX), R8
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
+	VMOVUPS 64(R8), Y2
+	JMP     gather3started
+
+gather3dst:
+	MOVQ    CX, R8
+	VMOVUPS (R8), Y0
+	ADDQ    96(AX), R8
+	VMOVUPS (R8), Y1
+	ADDQ    96(AX), R8
+	VMOVUPS (R8), Y2
+
+gather3started:
+	MOVQ 32(AX), R8
+
+gather3offset:
+	MOVQ  (R8), R10
+	MOVQ  (DX)(R10*1), R9
+	TESTQ R9, R9
+	JZ    gather3next
+	MOVQ  DI, R11
+	ADDQ  8(R8), R11
+
+gather3bit:
+	TZCNTQ R9, R10
+	IMULQ  104(AX), R10
+	ADDQ   R11, R10
+	BLSRQ  R9, R9
+	VPADDW (R10), Y0, Y0
+	VPADDW (R10)(SI*1), Y1, Y1
+	VPADDW (R10)(SI*2), Y2, Y2
+	JNZ    gather3bit
+
+gather3next:
+	ADDQ    $0x00000010, R8
+	CMPQ    R8, 136(AX)
+	JNE     gather3offset
+	MOVQ    CX, R8
+	VMOVUPS Y0, (R8)
+	ADDQ    96(AX), R8
+	VMOVUPS Y1, (R8)
+	ADDQ    96(AX), R8
+	VMOVUPS Y2, (R8)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather3item
+	VZEROUPPER
+	RET
+
+gather4:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R9
+
+gather4item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather4ahead
+
+gather4soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	ADDQ       $0x40, R9
+
+gather4ahead:
+	CMPQ   R9, R10
+	JCS    gather4soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather4bias
+	JGT    gather4dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	JMP    gather4started
+
+gather4bias:
+	MOVQ    24(AX), R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	JMP     gather4started
+
+gather4dst:
+	MOVQ    CX, R9
+	VMOVUPS (R9), Y0
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y1
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y2
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y3
+
+gather4started:
+	MOVQ 32(AX), R9
+
+gather4offset:
+	MOVQ  (R9), R11
+	MOVQ  (DX)(R11*1), R10
+	TESTQ R10, R10
+	JZ    gather4next
+	MOVQ  DI, R12
+	ADDQ  8(R9), R12
+
+gather4bit:
+	TZCNTQ R10, R11
+	IMULQ  104(AX), R11
+	ADDQ   R12, R11
+	BLSRQ  R10, R10
+	VPADDW (R11), Y0, Y0
+	VPADDW (R11)(SI*1), Y1, Y1
+	VPADDW (R11)(SI*2), Y2, Y2
+	VPADDW (R11)(R8*1), Y3, Y3
+	JNZ    gather4bit
+
+gather4next:
+	ADDQ    $0x00000010, R9
+	CMPQ    R9, 136(AX)
+	JNE     gather4offset
+	MOVQ    CX, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y1, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y2, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y3, (R9)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather4item
+	VZEROUPPER
+	RET
+
+gather5:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R9
+
+gather5item:
+	MOVQ    112(AX), R9
+	MOVQ    120(AX), R11
+	MOVQ    R9, R10
+	ADDQ    128(AX), R10
+	CMPQ    R10, R11
+	CMOVQHI R11, R10
+	MOVQ    R10, 112(AX)
+	JMP     gather5ahead
+
+gather5soon:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(SI*1)
+	PREFETCHT1 (R9)(SI*2)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(SI*4)
+	ADDQ       $0x40, R9
+
+gather5ahead:
+	CMPQ   R9, R10
+	JCS    gather5soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather5bias
+	JGT    gather5dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	JMP    gather5started
+
+gather5bias:
+	MOVQ    24(AX), R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+	VMOVUPS 128(R9), Y4
+	JMP     gather5started
+
+gather5dst:
+	MOVQ    CX, R9
+	VMOVUPS (R9), Y0
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y1
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y2
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y3
+	ADDQ    96(AX), R9
+	VMOVUPS (R9), Y4
+
+gather5started:
+	MOVQ 32(AX), R9
+
+gather5offset:
+	MOVQ  (R9), R11
+	MOVQ  (DX)(R11*1), R10
+	TESTQ R10, R10
+	JZ    gather5next
+	MOVQ  DI, R12
+	ADDQ  8(R9), R12
+
+gather5bit:
+	TZCNTQ R10, R11
+	IMULQ  104(AX), R11
+	ADDQ   R12, R11
+	BLSRQ  R10, R10
+	VPADDW (R11), Y0, Y0
+	VPADDW (R11)(SI*1), Y1, Y1
+	VPADDW (R11)(SI*2), Y2, Y2
+	VPADDW (R11)(R8*1), Y3, Y3
+	VPADDW (R11)(SI*4), Y4, Y4
+	JNZ    gather5bit
+
+gather5next:
+	ADDQ    $0x00000010, R9
+	CMPQ    R9, 136(AX)
+	JNE     gather5offset
+	MOVQ    CX, R9
+	VMOVUPS Y0, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y1, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y2, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y3, (R9)
+	ADDQ    96(AX), R9
+	VMOVUPS Y4, (R9)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather5item
+	VZEROUPPER
+	RET
+
+gather6:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R10
+
+gather6item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather6ahead
+
+gather6soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	ADDQ       $0x40, R10
+
+gather6ahead:
+	CMPQ   R10, R11
+	JCS    gather6soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather6bias
+	JGT    gather6dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	JMP    gather6started
+
+gather6bias:
+	MOVQ    24(AX), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	JMP     gather6started
+
+gather6dst:
+	MOVQ    CX, R10
+	VMOVUPS (R10), Y0
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y1
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y2
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y3
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y4
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y5
+
+gather6started:
+	MOVQ 32(AX), R10
+
+gather6offset:
+	MOVQ  (R10), R12
+	MOVQ  (DX)(R12*1), R11
+	TESTQ R11, R11
+	JZ    gather6next
+	MOVQ  DI, R13
+	ADDQ  8(R10), R13
+
+gather6bit:
+	TZCNTQ R11, R12
+	IMULQ  104(AX), R12
+	ADDQ   R13, R12
+	BLSRQ  R11, R11
+	VPADDW (R12), Y0, Y0
+	VPADDW (R12)(SI*1), Y1, Y1
+	VPADDW (R12)(SI*2), Y2, Y2
+	VPADDW (R12)(R8*1), Y3, Y3
+	VPADDW (R12)(SI*4), Y4, Y4
+	VPADDW (R12)(R9*1), Y5, Y5
+	JNZ    gather6bit
+
+gather6next:
+	ADDQ    $0x00000010, R10
+	CMPQ    R10, 136(AX)
+	JNE     gather6offset
+	MOVQ    CX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y1, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y2, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y3, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y4, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y5, (R10)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather6item
+	VZEROUPPER
+	RET
+
+gather7:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R10
+
+gather7item:
+	MOVQ    112(AX), R10
+	MOVQ    120(AX), R12
+	MOVQ    R10, R11
+	ADDQ    128(AX), R11
+	CMPQ    R11, R12
+	CMOVQHI R12, R11
+	MOVQ    R11, 112(AX)
+	JMP     gather7ahead
+
+gather7soon:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(SI*1)
+	PREFETCHT1 (R10)(SI*2)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(SI*4)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*2)
+	ADDQ       $0x40, R10
+
+gather7ahead:
+	CMPQ   R10, R11
+	JCS    gather7soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather7bias
+	JGT    gather7dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	JMP    gather7started
+
+gather7bias:
+	MOVQ    24(AX), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	JMP     gather7started
+
+gather7dst:
+	MOVQ    CX, R10
+	VMOVUPS (R10), Y0
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y1
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y2
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y3
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y4
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y5
+	ADDQ    96(AX), R10
+	VMOVUPS (R10), Y6
+
+gather7started:
+	MOVQ 32(AX), R10
+
+gather7offset:
+	MOVQ  (R10), R12
+	MOVQ  (DX)(R12*1), R11
+	TESTQ R11, R11
+	JZ    gather7next
+	MOVQ  DI, R13
+	ADDQ  8(R10), R13
+
+gather7bit:
+	TZCNTQ R11, R12
+	IMULQ  104(AX), R12
+	ADDQ   R13, R12
+	BLSRQ  R11, R11
+	VPADDW (R12), Y0, Y0
+	VPADDW (R12)(SI*1), Y1, Y1
+	VPADDW (R12)(SI*2), Y2, Y2
+	VPADDW (R12)(R8*1), Y3, Y3
+	VPADDW (R12)(SI*4), Y4, Y4
+	VPADDW (R12)(R9*1), Y5, Y5
+	VPADDW (R12)(R8*2), Y6, Y6
+	JNZ    gather7bit
+
+gather7next:
+	ADDQ    $0x00000010, R10
+	CMPQ    R10, 136(AX)
+	JNE     gather7offset
+	MOVQ    CX, R10
+	VMOVUPS Y0, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y1, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y2, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y3, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y4, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y5, (R10)
+	ADDQ    96(AX), R10
+	VMOVUPS Y6, (R10)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather7item
+	VZEROUPPER
+	RET
+
+gather8:
+	MOVQ 16(AX), CX
+	MOVQ (AX), DX
+	MOVQ 56(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	LEAQ (SI)(SI*2), R8
+	LEAQ (SI)(SI*4), R9
+	LEAQ (R8)(SI*4), R10
+
+gather8item:
+	MOVQ    112(AX), R11
+	MOVQ    120(AX), R13
+	MOVQ    R11, R12
+	ADDQ    128(AX), R12
+	CMPQ    R12, R13
+	CMOVQHI R13, R12
+	MOVQ    R12, 112(AX)
+	JMP     gather8ahead
+
+gather8soon:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(SI*1)
+	PREFETCHT1 (R11)(SI*2)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(SI*4)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R10*1)
+	ADDQ       $0x40, R11
+
+gather8ahead:
+	CMPQ   R11, R12
+	JCS    gather8soon
+	CMPQ   48(AX), $0x01
+	JEQ    gather8bias
+	JGT    gather8dst
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	JMP    gather8started
+
+gather8bias:
+	MOVQ    24(AX), R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	VMOVUPS 128(R11), Y4
+	VMOVUPS 160(R11), Y5
+	VMOVUPS 192(R11), Y6
+	VMOVUPS 224(R11), Y7
+	JMP     gather8started
+
+gather8dst:
+	MOVQ    CX, R11
+	VMOVUPS (R11), Y0
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y1
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y2
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y3
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y4
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y5
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y6
+	ADDQ    96(AX), R11
+	VMOVUPS (R11), Y7
+
+gather8started:
+	MOVQ 32(AX), R11
+
+gather8offset:
+	MOVQ  (R11), R13
+	MOVQ  (DX)(R13*1), R12
+	TESTQ R12, R12
+	JZ    gather8next
+	MOVQ  DI, R14
+	ADDQ  8(R11), R14
+
+gather8bit:
+	TZCNTQ R12, R13
+	IMULQ  104(AX), R13
+	ADDQ   R14, R13
+	BLSRQ  R12, R12
+	VPADDW (R13), Y0, Y0
+	VPADDW (R13)(SI*1), Y1, Y1
+	VPADDW (R13)(SI*2), Y2, Y2
+	VPADDW (R13)(R8*1), Y3, Y3
+	VPADDW (R13)(SI*4), Y4, Y4
+	VPADDW (R13)(R9*1), Y5, Y5
+	VPADDW (R13)(R8*2), Y6, Y6
+	VPADDW (R13)(R10*1), Y7, Y7
+	JNZ    gather8bit
+
+gather8next:
+	ADDQ    $0x00000010, R11
+	CMPQ    R11, 136(AX)
+	JNE     gather8offset
+	MOVQ    CX, R11
+	VMOVUPS Y0, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y1, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y2, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y3, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y4, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y5, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y6, (R11)
+	ADDQ    96(AX), R11
+	VMOVUPS Y7, (R11)
+	ADDQ    72(AX), DX
+	ADDQ    80(AX), CX
+	DECQ    BX
+	JNZ     gather8item
+	VZEROUPPER
+	RET
+
+// func scatterInts3AVX2(a *scatter3)
+// Requires: AVX, AVX2, BMI, CMOV
+TEXT ·scatterInts3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ $0x00000020, R10
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R10
+
+moves:
+	MOVQ R10, 112(AX)
+
+frame:
+	MOVQ 48(AX), R10
+	MOVQ R10, 96(AX)
+	MOVQ $0x00000000, R10
+	MOVQ R10, 104(AX)
+
+row:
+	MOVQ    56(AX), R11
+	MOVQ    R11, R10
+	SHLQ    $0x05, R10
+	MOVQ    BX, SI
+	SUBQ    R10, SI
+	LEAQ    (BX)(R10*1), DI
+	MOVQ    DI, R8
+	MOVQ    24(AX), R10
+	TESTQ   R10, R10
+	CMOVQNE R10, R8
+	SUBQ    $0x02, R11
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
+
+first:
+	TESTQ   R10, R10
+	JZ      begun
+	VMOVUPS (R10), Y0
+	MOVQ    56(AX), R9
+	MOVQ    BX, R10
+
+begin:
+	VMOVUPS Y0, (R10)
+	ADDQ    $0x20, R10
+	DECQ    R9
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
+	JEQ     row00
+	VMOVUPS (BX), Y4
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row01leftdone0
+
+row01leftbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	VPADDW (DX)(R10*1), Y8, Y8
+	JNZ    row01leftbit0
+
+row01leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  $0x20, BX
+	ADDQ  $0x20, DI
+	TESTQ R11, R11
+	JZ    row01last1
+
+row01inner1:
+	VMOVUPS 32(BX), Y1
+	VMOVUPS (R8), Y2
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row01innerdone1
+
+row01innerbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 64(DX)(R10*1), Y5, Y5
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 32(DX)(R10*1), Y8, Y8
+	VPADDW 96(DX)(R10*1), Y1, Y1
+	VPADDW (DX)(R10*1), Y2, Y2
+	JNZ    row01innerbit1
+
+row01innerdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row01last2
+	VMOVUPS 32(BX), Y4
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row01innerdone2
+
+row01innerbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 64(DX)(R10*1), Y8, Y8
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 32(DX)(R10*1), Y2, Y2
+	VPADDW 96(DX)(R10*1), Y4, Y4
+	VPADDW (DX)(R10*1), Y5, Y5
+	JNZ    row01innerbit2
+
+row01innerdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row01last0
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row01innerdone0
+
+row01innerbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 64(DX)(R10*1), Y2, Y2
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	VPADDW (DX)(R10*1), Y8, Y8
+	JNZ    row01innerbit0
+
+row01innerdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row01last1
+	JMP     row01inner1
+
+row01last0:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row01lastdone0
+
+row01lastbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 64(DX)(R10*1), Y2, Y2
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	JNZ    row01lastbit0
+
+row01lastdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(DI)
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, (DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	JMP     rowdone
+
+row01last1:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row01lastdone1
+
+row01lastbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 64(DX)(R10*1), Y5, Y5
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 32(DX)(R10*1), Y8, Y8
+	JNZ    row01lastbit1
+
+row01lastdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(DI)
+	VMOVUPS Y7, (BX)
+	VMOVUPS Y8, (DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	JMP     rowdone
+
+row01last2:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row01lastdone2
+
+row01lastbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 64(DX)(R10*1), Y8, Y8
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 32(DX)(R10*1), Y2, Y2
+	JNZ    row01lastbit2
+
+row01lastdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(DI)
+	VMOVUPS Y1, (BX)
+	VMOVUPS Y2, (DI)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	JMP     rowdone
+
+row00:
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row00leftdone0
+
+row00leftbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	JNZ    row00leftbit0
+
+row00leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  $0x20, BX
+	TESTQ R11, R11
+	JZ    row00last1
+
+row00inner1:
+	VMOVUPS 32(BX), Y1
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row00innerdone1
+
+row00innerbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 96(DX)(R10*1), Y1, Y1
+	JNZ    row00innerbit1
+
+row00innerdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y4, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row00last2
+	VMOVUPS 32(BX), Y4
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row00innerdone2
+
+row00innerbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 96(DX)(R10*1), Y4, Y4
+	JNZ    row00innerbit2
+
+row00innerdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y7, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row00last0
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row00innerdone0
+
+row00innerbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	JNZ    row00innerbit0
+
+row00innerdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y1, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row00last1
+	JMP     row00inner1
+
+row00last0:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row00lastdone0
+
+row00lastbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	JNZ    row00lastbit0
+
+row00lastdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y4, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row00last1:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row00lastdone1
+
+row00lastbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	JNZ    row00lastbit1
+
+row00lastdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y7, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row00last2:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row00lastdone2
+
+row00lastbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	JNZ    row00lastbit2
+
+row00lastdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y1, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10:
+	VMOVUPS (SI), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(SI), Y6
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row10leftdone0
+
+row10leftbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 192(DX)(R10*1), Y6, Y6
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	JNZ    row10leftbit0
+
+row10leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  $0x20, SI
+	ADDQ  $0x20, BX
+	TESTQ R11, R11
+	JZ    row10last1
+
+row10inner1:
+	VMOVUPS 32(SI), Y0
+	VMOVUPS 32(BX), Y1
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row10innerdone1
+
+row10innerbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y3, Y3
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 224(DX)(R10*1), Y6, Y6
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 192(DX)(R10*1), Y0, Y0
+	VPADDW 96(DX)(R10*1), Y1, Y1
+	JNZ    row10innerbit1
+
+row10innerdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y3, -32(SI)
+	VMOVUPS Y4, -32(BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row10last2
+	VMOVUPS 32(SI), Y3
+	VMOVUPS 32(BX), Y4
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row10innerdone2
+
+row10innerbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y6, Y6
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 224(DX)(R10*1), Y0, Y0
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 192(DX)(R10*1), Y3, Y3
+	VPADDW 96(DX)(R10*1), Y4, Y4
+	JNZ    row10innerbit2
+
+row10innerdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y6, -32(SI)
+	VMOVUPS Y7, -32(BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row10last0
+	VMOVUPS 32(SI), Y6
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row10innerdone0
+
+row10innerbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y0, Y0
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 192(DX)(R10*1), Y6, Y6
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	JNZ    row10innerbit0
+
+row10innerdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y0, -32(SI)
+	VMOVUPS Y1, -32(BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	DECQ    R11
+	JZ      row10last1
+	JMP     row10inner1
+
+row10last0:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row10lastdone0
+
+row10lastbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y0, Y0
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	JNZ    row10lastbit0
+
+row10lastdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y0, -32(SI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y3, (SI)
+	VMOVUPS Y4, (BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10last1:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row10lastdone1
+
+row10lastbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y3, Y3
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 224(DX)(R10*1), Y6, Y6
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	JNZ    row10lastbit1
+
+row10lastdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y3, -32(SI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y6, (SI)
+	VMOVUPS Y7, (BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10last2:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row10lastdone2
+
+row10lastbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y6, Y6
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 224(DX)(R10*1), Y0, Y0
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	JNZ    row10lastbit2
+
+row10lastdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y6, -32(SI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, (BX)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row11:
+	VMOVUPS (SI), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
+	VMOVUPS 32(SI), Y6
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row11leftdone0
+
+row11leftbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	VPADDW 192(DX)(R10*1), Y6, Y6
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	VPADDW (DX)(R10*1), Y8, Y8
+	JNZ    row11leftbit0
+
+row11leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  $0x20, SI
+	ADDQ  $0x20, BX
+	ADDQ  $0x20, DI
+	TESTQ R11, R11
+	JZ    row11last1
+
+row11inner1:
+	VMOVUPS 32(SI), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVUPS (R8), Y2
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row11innerdone1
+
+row11innerbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y3, Y3
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 64(DX)(R10*1), Y5, Y5
+	VPADDW 224(DX)(R10*1), Y6, Y6
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 32(DX)(R10*1), Y8, Y8
+	VPADDW 192(DX)(R10*1), Y0, Y0
+	VPADDW 96(DX)(R10*1), Y1, Y1
+	VPADDW (DX)(R10*1), Y2, Y2
+	JNZ    row11innerbit1
+
+row11innerdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y3, -32(SI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row11last2
+	VMOVUPS 32(SI), Y3
+	VMOVUPS 32(BX), Y4
+	VMOVUPS (R8), Y5
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row11innerdone2
+
+row11innerbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y6, Y6
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 64(DX)(R10*1), Y8, Y8
+	VPADDW 224(DX)(R10*1), Y0, Y0
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 32(DX)(R10*1), Y2, Y2
+	VPADDW 192(DX)(R10*1), Y3, Y3
+	VPADDW 96(DX)(R10*1), Y4, Y4
+	VPADDW (DX)(R10*1), Y5, Y5
+	JNZ    row11innerbit2
+
+row11innerdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y6, -32(SI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row11last0
+	VMOVUPS 32(SI), Y6
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R8), Y8
+	ADDQ    112(AX), R8
+	MOVQ    (CX), R9
+	TESTQ   R9, R9
+	JZ      row11innerdone0
+
+row11innerbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y0, Y0
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 64(DX)(R10*1), Y2, Y2
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	VPADDW 192(DX)(R10*1), Y6, Y6
+	VPADDW 96(DX)(R10*1), Y7, Y7
+	VPADDW (DX)(R10*1), Y8, Y8
+	JNZ    row11innerbit0
+
+row11innerdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y0, -32(SI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	DECQ    R11
+	JZ      row11last1
+	JMP     row11inner1
+
+row11last0:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row11lastdone0
+
+row11lastbit0:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y0, Y0
+	VPADDW 160(DX)(R10*1), Y1, Y1
+	VPADDW 64(DX)(R10*1), Y2, Y2
+	VPADDW 224(DX)(R10*1), Y3, Y3
+	VPADDW 128(DX)(R10*1), Y4, Y4
+	VPADDW 32(DX)(R10*1), Y5, Y5
+	JNZ    row11lastbit0
+
+row11lastdone0:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y0, -32(SI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(DI)
+	VMOVUPS Y3, (SI)
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, (DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	JMP     rowdone
+
+row11last1:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row11lastdone1
+
+row11lastbit1:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y3, Y3
+	VPADDW 160(DX)(R10*1), Y4, Y4
+	VPADDW 64(DX)(R10*1), Y5, Y5
+	VPADDW 224(DX)(R10*1), Y6, Y6
+	VPADDW 128(DX)(R10*1), Y7, Y7
+	VPADDW 32(DX)(R10*1), Y8, Y8
+	JNZ    row11lastbit1
+
+row11lastdone1:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y3, -32(SI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(DI)
+	VMOVUPS Y6, (SI)
+	VMOVUPS Y7, (BX)
+	VMOVUPS Y8, (DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+	JMP     rowdone
+
+row11last2:
+	MOVQ  (CX), R9
+	TESTQ R9, R9
+	JZ    row11lastdone2
+
+row11lastbit2:
+	TZCNTQ R9, R10
+	IMUL3Q $0x00000120, R10, R10
+	BLSRQ  R9, R9
+	VPADDW 256(DX)(R10*1), Y6, Y6
+	VPADDW 160(DX)(R10*1), Y7, Y7
+	VPADDW 64(DX)(R10*1), Y8, Y8
+	VPADDW 224(DX)(R10*1), Y0, Y0
+	VPADDW 128(DX)(R10*1), Y1, Y1
+	VPADDW 32(DX)(R10*1), Y2, Y2
+	JNZ    row11lastbit2
+
+row11lastdone2:
+	ADDQ    $0x00000008, CX
+	VMOVUPS Y6, -32(SI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(DI)
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, (BX)
+	VMOVUPS Y2, (DI)
+	ADDQ    $0x20, SI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, DI
+
+rowdone:
+	INCQ 104(AX)
+	DECQ 96(AX)
+	JNZ  row
+	DECQ 40(AX)
+	JNZ  frame
+	VZEROUPPER
+	RET
+
+// func expandIntsAVX2(a *expandInts)
+// Requires: AVX, AVX2
+TEXT ·expandIntsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 16(AX), DX
+	MOVQ 8(AX), BX
+	MOVQ 24(AX), AX
+
+columns:
+	MOVQ         CX, SI
+	VMOVDQU      (SI), X0
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X1
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X2
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X3
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X4
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X5
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X6
+	ADDQ         DX, SI
+	VMOVDQU      (SI), X7
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y0, Y0
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y1, Y1
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y2, Y2
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y3, Y3
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y4, Y4
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y5, Y5
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y6, Y6
+	ADDQ         DX, SI
+	VINSERTI128  $0x01, (SI), Y7, Y7
+	VPUNPCKLBW   Y4, Y0, Y8
+	VPUNPCKHBW   Y4, Y0, Y9
+	VPUNPCKLBW   Y5, Y1, Y10
+	VPUNPCKHBW   Y5, Y1, Y11
+	VPUNPCKLBW   Y6, Y2, Y12
+	VPUNPCKHBW   Y6, Y2, Y13
+	VPUNPCKLBW   Y7, Y3, Y14
+	VPUNPCKHBW   Y7, Y3, Y15
+	VPUNPCKLBW   Y12, Y8, Y0
+	VPUNPCKHBW   Y12, Y8, Y1
+	VPUNPCKLBW   Y13, Y9, Y2
+	VPUNPCKHBW   Y13, Y9, Y3
+	VPUNPCKLBW   Y14, Y10, Y4
+	VPUNPCKHBW   Y14, Y10, Y5
+	VPUNPCKLBW   Y15, Y11, Y6
+	VPUNPCKHBW   Y15, Y11, Y7
+	VPUNPCKLBW   Y4, Y0, Y8
+	VPUNPCKHBW   Y4, Y0, Y9
+	VPUNPCKLBW   Y5, Y1, Y10
+	VPUNPCKHBW   Y5, Y1, Y11
+	VPUNPCKLBW   Y6, Y2, Y12
+	VPUNPCKHBW   Y6, Y2, Y13
+	VPUNPCKLBW   Y7, Y3, Y14
+	VPUNPCKHBW   Y7, Y3, Y15
+	VPERMQ       $0xd8, Y8, Y8
+	VPMOVSXBW    X8, Y0
+	VEXTRACTI128 $0x01, Y8, X8
+	VPMOVSXBW    X8, Y1
+	VMOVDQU      Y0, (BX)
+	VMOVDQU      Y1, 32(BX)
+	VPERMQ       $0xd8, Y9, Y9
+	VPMOVSXBW    X9, Y0
+	VEXTRACTI128 $0x01, Y9, X9
+	VPMOVSXBW    X9, Y1
+	VMOVDQU      Y0, 64(BX)
+	VMOVDQU      Y1, 96(BX)
+	VPERMQ       $0xd8, Y10, Y10
+	VPMOVSXBW    X10, Y0
+	VEXTRACTI128 $0x01, Y10, X10
+	VPMOVSXBW    X10, Y1
+	VMOVDQU      Y0, 128(BX)
+	VMOVDQU      Y1, 160(BX)
+	VPERMQ       $0xd8, Y11, Y11
+	VPMOVSXBW    X11, Y0
+	VEXTRACTI128 $0x01, Y11, X11
+	VPMOVSXBW    X11, Y1
+	VMOVDQU      Y0, 192(BX)
+	VMOVDQU      Y1, 224(BX)
+	VPERMQ       $0xd8, Y12, Y12
+	VPMOVSXBW    X12, Y0
+	VEXTRACTI128 $0x01, Y12, X12
+	VPMOVSXBW    X12, Y1
+	VMOVDQU      Y0, 256(BX)
+	VMOVDQU      Y1, 288(BX)
+	VPERMQ       $0xd8, Y13, Y13
+	VPMOVSXBW    X13, Y0
+	VEXTRACTI128 $0x01, Y13, X13
+	VPMOVSXBW    X13, Y1
+	VMOVDQU      Y0, 320(BX)
+	VMOVDQU      Y1, 352(BX)
+	VPERMQ       $0xd8, Y14, Y14
+	VPMOVSXBW    X14, Y0
+	VEXTRACTI128 $0x01, Y14, X14
+	VPMOVSXBW    X14, Y1
+	VMOVDQU      Y0, 384(BX)
+	VMOVDQU      Y1, 416(BX)
+	VPERMQ       $0xd8, Y15, Y15
+	VPMOVSXBW    X15, Y0
+	VEXTRACTI128 $0x01, Y15, X15
+	VPMOVSXBW    X15, Y1
+	VMOVDQU      Y0, 448(BX)
+	VMOVDQU      Y1, 480(BX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000200, BX
+	SUBQ         $0x10, AX
+	JNZ          columns
+	VZEROUPPER
+	RET
+
+// func widenIntsAVX2(a *intWiden)
+// Requires: AVX, AVX2
+TEXT ·widenIntsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+
+row:
+	MOVQ  32(AX), DI
+	XORQ  R8, R8
+	TESTQ DX, DX
+	JZ    copy
+
+add:
+	VPMOVSXWD (CX)(R8*1), Y0
+	VPADDD    (DX)(R8*2), Y0, Y0
+	VMOVDQU   Y0, (BX)(R8*2)
+	VPMOVSXWD 16(CX)(R8*1), Y1
+	VPADDD    32(DX)(R8*2), Y1, Y1
+	VMOVDQU   Y1, 32(BX)(R8*2)
+	ADDQ      $0x20, R8
+	DECQ      DI
+	JNZ       add
+	ADDQ      48(AX), DX
+	JMP       next
+
+copy:
+	VPMOVSXWD (CX)(R8*1), Y0
+	VMOVDQU   Y0, (BX)(R8*2)
+	VPMOVSXWD 16(CX)(R8*1), Y1
+	VMOVDQU   Y1, 32(BX)(R8*2)
+	ADDQ      $0x20, R8
+	DECQ      DI
+	JNZ       copy
+
+next:
+	ADDQ 40(AX), CX
+	ADDQ 56(AX), BX
+	DECQ SI
+	JNZ  row
+	VZEROUPPER
+	RET
+
+// func neuronsIntsAVX2(a *intNeurons)
+// Requires: AVX, AVX2
+TEXT ·neuronsIntsAVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DX
+	MOVQ         40(AX), BX
+	MOVQ         16(AX), SI
+	MOVQ         32(AX), DI
+	VMOVDQU      (DI), Y0
+	VMOVDQU      32(DI), Y1
+	MOVQ         24(AX), DI
+	VMOVDQU      (DI), Y2
+	VMOVDQU      32(DI), Y3
+	MOVQ         72(AX), DI
+	VMOVQ        DI, X10
+	VPBROADCASTD X10, Y10
+	MOVQ         80(AX), DI
+	VMOVQ        DI, X11
+	MOVQ         88(AX), R8
+	MOVQ         96(AX), R9
+
+pixel:
+	MOVQ  CX, R13
+	MOVQ  DX, DI
+	MOVQ  48(AX), R10
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+
+step:
+	VMOVDQU (R13), Y6
+	VMOVDQU 32(R13), Y7
+	TESTQ   SI, SI
+	JZ      one
+	VPMULLD (SI), Y6, Y6
+	VPMULLD 32(SI), Y7, Y7
+
+one:
+	VPADDD  Y2, Y6, Y6
+	VPADDD  Y3, Y7, Y7
+	TESTQ   R8, R8
+	JNZ     whole
+	VPMULLD Y10, Y4, Y4
+	VPSRAD  X11, Y4, Y4
+	VPMULLD Y10, Y5, Y5
+	VPSRAD  X11, Y5, Y5
+
+whole:
+	VPADDD   Y6, Y4, Y4
+	VPCMPGTD Y4, Y0, Y8
+	VPADDD   Y7, Y5, Y5
+	VPCMPGTD Y5, Y1, Y9
+	TESTQ    R9, R9
+	JNZ      soft
+	VPAND    Y8, Y4, Y4
+	VPAND    Y9, Y5, Y5
+	JMP      fired
+
+soft:
+	VPANDN Y0, Y8, Y6
+	VPSUBD Y6, Y4, Y4
+	VPANDN Y1, Y9, Y7
+	VPSUBD Y7, Y5, Y5
+
+fired:
+	VMOVMSKPS Y8, R11
+	VMOVMSKPS Y9, R12
+	SHLL      $0x08, R12
+	ORL       R12, R11
+	NOTL      R11
+	MOVW      R11, (DI)
+	ADDQ      56(AX), R13
+	ADDQ      64(AX), DI
+	DECQ      R10
+	JNZ       step
+	ADDQ      $0x40, CX
+	ADDQ      $0x02, DX
+	DECQ      BX
+	JNZ       pixel
+	VZEROUPPER
+	RET
+
+// func tileIntsAVX2(a *intTile)
+// Requires: AVX, AVX2
+TEXT ·tileIntsAVX2(SB), NOSPLIT, $0-8
+	MOVQ     a+0(FP), AX
+	MOVQ     (AX), CX
+	MOVQ     16(AX), DX
+	MOVQ     24(AX), BX
+	MOVQ     32(AX), SI
+	MOVQ     40(AX), DI
+	LEAQ     (SI)(SI*2), R8
+	LEAQ     (DI)(DI*2), R9
+	VPCMPEQW Y15, Y15, Y15
+	VPSRLW   $0x0f, Y15, Y15
+
+tile:
+	CMPQ BX, $0x04
+	JCC  tile4
+	CMPQ BX, $0x01
+	JEQ  tile1
+	CMPQ BX, $0x02
+	JEQ  tile2
+	CMPQ BX, $0x03
+	JEQ  tile3
+	VZEROUPPER
+	RET
+
+tile4:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+	MOVQ  72(AX), R12
+	MOVQ  R12, 96(AX)
+	MOVQ  8(AX), R11
+	MOVQ  CX, 104(AX)
+	MOVQ  48(AX), R12
+	MOVQ  R12, 80(AX)
+
+line4:
+	MOVQ 104(AX), R10
+	MOVQ 64(AX), R12
+	MOVQ R12, 88(AX)
+
+run4:
+	MOVQ 88(AX), R12
+	CMPQ R12, 96(AX)
+	JCS  fits4
+	MOVQ 96(AX), R12
+
+fits4:
+	SUBQ R12, 88(AX)
+	SUBQ R12, 96(AX)
+
+quads4:
+	VMOVDQU      (R11), Y8
+	VMOVDQU      32(R11), Y9
+	VPBROADCASTD (R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD (R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	VPBROADCASTD (R10)(SI*2), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y4, Y4
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y5, Y5
+	VPBROADCASTD (R10)(R8*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y6, Y6
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y7, Y7
+	VMOVDQU      64(R11), Y8
+	VMOVDQU      96(R11), Y9
+	VPBROADCASTD 4(R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD 4(R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	VPBROADCASTD 4(R10)(SI*2), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y4, Y4
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y5, Y5
+	VPBROADCASTD 4(R10)(R8*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y6, Y6
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y7, Y7
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
+	JNZ          quads4
+	CMPQ         96(AX), $0x00
+	JNE          short4
+	VPMADDWD     Y0, Y15, Y8
+	VPADDD       (DX), Y8, Y8
+	VMOVDQU      Y8, (DX)
+	VPMADDWD     Y1, Y15, Y8
+	VPADDD       32(DX), Y8, Y8
+	VMOVDQU      Y8, 32(DX)
+	VPMADDWD     Y2, Y15, Y8
+	VPADDD       (DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, (DX)(DI*1)
+	VPMADDWD     Y3, Y15, Y8
+	VPADDD       32(DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(DI*1)
+	VPMADDWD     Y4, Y15, Y8
+	VPADDD       (DX)(DI*2), Y8, Y8
+	VMOVDQU      Y8, (DX)(DI*2)
+	VPMADDWD     Y5, Y15, Y8
+	VPADDD       32(DX)(DI*2), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(DI*2)
+	VPMADDWD     Y6, Y15, Y8
+	VPADDD       (DX)(R9*1), Y8, Y8
+	VMOVDQU      Y8, (DX)(R9*1)
+	VPMADDWD     Y7, Y15, Y8
+	VPADDD       32(DX)(R9*1), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(R9*1)
+	VPXOR        Y0, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	VPXOR        Y6, Y6, Y6
+	VPXOR        Y7, Y7, Y7
+	MOVQ         72(AX), R12
+	MOVQ         R12, 96(AX)
+
+short4:
+	CMPQ     88(AX), $0x00
+	JNE      run4
+	MOVQ     56(AX), R12
+	ADDQ     R12, 104(AX)
+	DECQ     80(AX)
+	JNZ      line4
+	VPMADDWD Y0, Y15, Y8
+	VPADDD   (DX), Y8, Y8
+	VMOVDQU  Y8, (DX)
+	VPMADDWD Y1, Y15, Y8
+	VPADDD   32(DX), Y8, Y8
+	VMOVDQU  Y8, 32(DX)
+	VPMADDWD Y2, Y15, Y8
+	VPADDD   (DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, (DX)(DI*1)
+	VPMADDWD Y3, Y15, Y8
+	VPADDD   32(DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(DI*1)
+	VPMADDWD Y4, Y15, Y8
+	VPADDD   (DX)(DI*2), Y8, Y8
+	VMOVDQU  Y8, (DX)(DI*2)
+	VPMADDWD Y5, Y15, Y8
+	VPADDD   32(DX)(DI*2), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(DI*2)
+	VPMADDWD Y6, Y15, Y8
+	VPADDD   (DX)(R9*1), Y8, Y8
+	VMOVDQU  Y8, (DX)(R9*1)
+	VPMADDWD Y7, Y15, Y8
+	VPADDD   32(DX)(R9*1), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(R9*1)
+	LEAQ     (CX)(SI*4), CX
+	LEAQ     (DX)(DI*4), DX
+	SUBQ     $0x04, BX
+	JMP      tile
+
+tile3:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	MOVQ  72(AX), R12
+	MOVQ  R12, 96(AX)
+	MOVQ  8(AX), R11
+	MOVQ  CX, 104(AX)
+	MOVQ  48(AX), R12
+	MOVQ  R12, 80(AX)
+
+line3:
+	MOVQ 104(AX), R10
+	MOVQ 64(AX), R12
+	MOVQ R12, 88(AX)
+
+run3:
+	MOVQ 88(AX), R12
+	CMPQ R12, 96(AX)
+	JCS  fits3
+	MOVQ 96(AX), R12
+
+fits3:
+	SUBQ R12, 88(AX)
+	SUBQ R12, 96(AX)
+
+quads3:
+	VMOVDQU      (R11), Y8
+	VMOVDQU      32(R11), Y9
+	VPBROADCASTD (R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD (R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	VPBROADCASTD (R10)(SI*2), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y4, Y4
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y5, Y5
+	VMOVDQU      64(R11), Y8
+	VMOVDQU      96(R11), Y9
+	VPBROADCASTD 4(R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD 4(R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	VPBROADCASTD 4(R10)(SI*2), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y4, Y4
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y5, Y5
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
+	JNZ          quads3
+	CMPQ         96(AX), $0x00
+	JNE          short3
+	VPMADDWD     Y0, Y15, Y8
+	VPADDD       (DX), Y8, Y8
+	VMOVDQU      Y8, (DX)
+	VPMADDWD     Y1, Y15, Y8
+	VPADDD       32(DX), Y8, Y8
+	VMOVDQU      Y8, 32(DX)
+	VPMADDWD     Y2, Y15, Y8
+	VPADDD       (DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, (DX)(DI*1)
+	VPMADDWD     Y3, Y15, Y8
+	VPADDD       32(DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(DI*1)
+	VPMADDWD     Y4, Y15, Y8
+	VPADDD       (DX)(DI*2), Y8, Y8
+	VMOVDQU      Y8, (DX)(DI*2)
+	VPMADDWD     Y5, Y15, Y8
+	VPADDD       32(DX)(DI*2), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(DI*2)
+	VPXOR        Y0, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y3, Y3, Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	MOVQ         72(AX), R12
+	MOVQ         R12, 96(AX)
+
+short3:
+	CMPQ     88(AX), $0x00
+	JNE      run3
+	MOVQ     56(AX), R12
+	ADDQ     R12, 104(AX)
+	DECQ     80(AX)
+	JNZ      line3
+	VPMADDWD Y0, Y15, Y8
+	VPADDD   (DX), Y8, Y8
+	VMOVDQU  Y8, (DX)
+	VPMADDWD Y1, Y15, Y8
+	VPADDD   32(DX), Y8, Y8
+	VMOVDQU  Y8, 32(DX)
+	VPMADDWD Y2, Y15, Y8
+	VPADDD   (DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, (DX)(DI*1)
+	VPMADDWD Y3, Y15, Y8
+	VPADDD   32(DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(DI*1)
+	VPMADDWD Y4, Y15, Y8
+	VPADDD   (DX)(DI*2), Y8, Y8
+	VMOVDQU  Y8, (DX)(DI*2)
+	VPMADDWD Y5, Y15, Y8
+	VPADDD   32(DX)(DI*2), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(DI*2)
+	VZEROUPPER
+	RET
+
+tile2:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	MOVQ  72(AX), R12
+	MOVQ  R12, 96(AX)
+	MOVQ  8(AX), R11
+	MOVQ  CX, 104(AX)
+	MOVQ  48(AX), R12
+	MOVQ  R12, 80(AX)
+
+line2:
+	MOVQ 104(AX), R10
+	MOVQ 64(AX), R12
+	MOVQ R12, 88(AX)
+
+run2:
+	MOVQ 88(AX), R12
+	CMPQ R12, 96(AX)
+	JCS  fits2
+	MOVQ 96(AX), R12
+
+fits2:
+	SUBQ R12, 88(AX)
+	SUBQ R12, 96(AX)
+
+quads2:
+	VMOVDQU      (R11), Y8
+	VMOVDQU      32(R11), Y9
+	VPBROADCASTD (R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD (R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	VMOVDQU      64(R11), Y8
+	VMOVDQU      96(R11), Y9
+	VPBROADCASTD 4(R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VPBROADCASTD 4(R10)(SI*1), Y11
+	VPMADDUBSW   Y8, Y11, Y12
+	VPADDW       Y12, Y2, Y2
+	VPMADDUBSW   Y9, Y11, Y13
+	VPADDW       Y13, Y3, Y3
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
+	JNZ          quads2
+	CMPQ         96(AX), $0x00
+	JNE          short2
+	VPMADDWD     Y0, Y15, Y8
+	VPADDD       (DX), Y8, Y8
+	VMOVDQU      Y8, (DX)
+	VPMADDWD     Y1, Y15, Y8
+	VPADDD       32(DX), Y8, Y8
+	VMOVDQU      Y8, 32(DX)
+	VPMADDWD     Y2, Y15, Y8
+	VPADDD       (DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, (DX)(DI*1)
+	VPMADDWD     Y3, Y15, Y8
+	VPADDD       32(DX)(DI*1), Y8, Y8
+	VMOVDQU      Y8, 32(DX)(DI*1)
+	VPXOR        Y0, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPXOR        Y2, Y2, Y2
+	VPXOR        Y3, Y3, Y3
+	MOVQ         72(AX), R12
+	MOVQ         R12, 96(AX)
+
+short2:
+	CMPQ     88(AX), $0x00
+	JNE      run2
+	MOVQ     56(AX), R12
+	ADDQ     R12, 104(AX)
+	DECQ     80(AX)
+	JNZ      line2
+	VPMADDWD Y0, Y15, Y8
+	VPADDD   (DX), Y8, Y8
+	VMOVDQU  Y8, (DX)
+	VPMADDWD Y1, Y15, Y8
+	VPADDD   32(DX), Y8, Y8
+	VMOVDQU  Y8, 32(DX)
+	VPMADDWD Y2, Y15, Y8
+	VPADDD   (DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, (DX)(DI*1)
+	VPMADDWD Y3, Y15, Y8
+	VPADDD   32(DX)(DI*1), Y8, Y8
+	VMOVDQU  Y8, 32(DX)(DI*1)
+	VZEROUPPER
+	RET
+
+tile1:
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+	MOVQ  72(AX), R12
+	MOVQ  R12, 96(AX)
+	MOVQ  8(AX), R11
+	MOVQ  CX, 104(AX)
+	MOVQ  48(AX), R12
+	MOVQ  R12, 80(AX)
+
+line1:
+	MOVQ 104(AX), R10
+	MOVQ 64(AX), R12
+	MOVQ R12, 88(AX)
+
+run1:
+	MOVQ 88(AX), R12
+	CMPQ R12, 96(AX)
+	JCS  fits1
+	MOVQ 96(AX), R12
+
+fits1:
+	SUBQ R12, 88(AX)
+	SUBQ R12, 96(AX)
+
+quads1:
+	VMOVDQU      (R11), Y8
+	VMOVDQU      32(R11), Y9
+	VPBROADCASTD (R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	VMOVDQU      64(R11), Y8
+	VMOVDQU      96(R11), Y9
+	VPBROADCASTD 4(R10), Y10
+	VPMADDUBSW   Y8, Y10, Y12
+	VPADDW       Y12, Y0, Y0
+	VPMADDUBSW   Y9, Y10, Y13
+	VPADDW       Y13, Y1, Y1
+	ADDQ         $0x08, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x02, R12
+	JNZ          quads1
+	CMPQ         96(AX), $0x00
+	JNE          short1
+	VPMADDWD     Y0, Y15, Y8
+	VPADDD       (DX), Y8, Y8
+	VMOVDQU      Y8, (DX)
+	VPMADDWD     Y1, Y15, Y8
+	VPADDD       32(DX), Y8, Y8
+	VMOVDQU      Y8, 32(DX)
+	VPXOR        Y0, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	MOVQ         72(AX), R12
+	MOVQ         R12, 96(AX)
+
+short1:
+	CMPQ     88(AX), $0x00
+	JNE      run1
+	MOVQ     56(AX), R12
+	ADDQ     R12, 104(AX)
+	DECQ     80(AX)
+	JNZ      line1
+	VPMADDWD Y0, Y15, Y8
+	VPADDD   (DX), Y8, Y8
+	VMOVDQU  Y8, (DX)
+	VPMADDWD Y1, Y15, Y8
+	VPADDD   32(DX), Y8, Y8
+	VMOVDQU  Y8, 32(DX)
+	VZEROUPPER
+	RET
+
 // func peakAVX2(rounds int)
 // Requires: AVX, FMA3
 TEXT ·peakAVX2(SB), NOSPLIT, $0-8

@@ -177,3 +177,14 @@ func (f *File) Shape(name string) ([]int, bool) {
 // Type returns the type of a tensor, such as F32, or nothing if there is no tensor of the
 // name.
 func (f *File) Type(name string) string { return f.tensors[name].dtype }
+
+// Bytes returns the values of a tensor as they are in a safetensors file: row-major,
+// little-endian. The tensor must be of the file.
+func (f *File) Bytes(name string) ([]byte, error) {
+	t := f.tensors[name]
+	r, err := t.open()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r) // at most the file's bytes
+}

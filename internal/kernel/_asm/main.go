@@ -48,11 +48,11 @@ func main() {
 	ConstraintExpr("!purego")
 	for _, s := range isas {
 		tile(s)
-		gather(s)
+		gather(s, floats)
 		for _, multiply := range []bool{false, true} {
-			scatter3(s, multiply, 1)
+			scatter3(s, floats, multiply, 1)
 			if s.registers == 32 {
-				scatter3(s, multiply, 2)
+				scatter3(s, floats, multiply, 2)
 			}
 		}
 		outer3(s, false)
@@ -61,6 +61,12 @@ func main() {
 		groupValues(s)
 		if s.name == "AVX2" { // AVX-512 uses them too
 			winograd(s)
+			gather(s, ints)
+			scatter3(s, ints, false, 1)
+			expandInts()
+			widenInts()
+			neuronsInts()
+			tileInts()
 		}
 		peak(s)
 	}

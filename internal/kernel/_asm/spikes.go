@@ -12,10 +12,24 @@ import (
 
 const gatherVectors = 8
 
+// element is what sums and weights consist of: the name of its routines, the bytes of 16 lanes,
+// and the instruction that adds.
+type element struct {
+	name  string
+	bytes int
+	add   func(ops ...Op)
+}
+
+var (
+	floats = element{"", 64, VADDPS}
+	ints   = element{"Ints", 32, VPADDW} // int16
+)
+
 // gather scans masks and adds up the columns of the weights of their set bits.
-func gather(s isa) {
-	most := gatherVectors * s.bytes / 64
-	routine("gather"+s.name, "func(a *gather)", fmt.Sprintf("is gatherPortable; cols must be 1 to %d.", most))
+func gather(s isa, e element) {
+	most := gatherVectors * s.bytes / e.bytes
+	name := "gather" + e.name
+	routine(name+s.name, "func(a *gather)", fmt.Sprintf("is %sPortable; cols must be 1 to %d.", name, most))
 	a := argBlock()
 	a.setEnd()
 	cols := a.load("cols")
@@ -25,11 +39,11 @@ func gather(s isa) {
 	}
 	RET()
 	for n := 1; n <= most; n++ {
-		gatherBody(s, a, n)
+		gatherBody(s, e, a, n)
 	}
 }
 
-func gatherBody(s isa, a args, n int) {
+func gatherBody(s isa, e element, a args, n int) {
 	name := fmt.Sprintf("gather%d", n)
 	label := func(l string) string { return name + l }
 	Label(name)
@@ -53,7 +67,7 @@ func gatherBody(s isa, a args, n int) {
 		return Mem{Base: base, Index: wCol, Scale: uint8(j)}
 	}
 	// Column j is parts vectors, side by side, from the parts·j-th on.
-	parts := 64 / s.bytes
+	parts := e.bytes / s.bytes
 	part := func(m Mem, i int) Mem {
 		m.Disp = i * s.bytes
 		return m
@@ -120,7 +134,7 @@ func gatherBody(s isa, a args, n int) {
 	for j := range n {
 		for k := range parts {
 			v := s.v(j*parts + k)
-			VADDPS(part(at(i, j), k), v, v)
+			e.add(part(at(i, j), k), v, v)
 		}
 	}
 	JNZ(LabelRef(label("bit")))
@@ -143,8 +157,11 @@ func gatherBody(s isa, a args, n int) {
 // above, below or a column beside the pixel leave those taps out. The weights of 64
 // channels fit L1. With 32 registers there is a second version for two blocks of output
 // channels, which scans the spikes of both at once.
-func scatter3(s isa, multiply bool, blocks int) {
-	name := "scatterSpikes3"
+func scatter3(s isa, e element, multiply bool, blocks int) {
+	name := "scatter" + e.name + "3"
+	if e.name == "" {
+		name = "scatterSpikes3"
+	}
 	if multiply {
 		name = "scatterValues3"
 	}
@@ -170,7 +187,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 
 	// What an output begins with is read from a place that moves with it, or stays at
 	// the bias. It is first reached from the row above, or in the first row.
-	MOVQ(U32(64), i)
+	MOVQ(U32(uint32(e.bytes)), i)
 	CMPQ(a.mem("bias"), Imm(0))
 	JEQ(LabelRef("moves"))
 	MOVQ(U32(0), i)
@@ -182,7 +199,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 		MOVQ(dstBlock, fromBlock)
 		TESTQ(i, i)
 		JNZ(LabelRef("frame"))
-		MOVQ(U32(64), fromBlock)
+		MOVQ(U32(uint32(e.bytes)), fromBlock)
 	}
 	Label("frame")
 	MOVQ(a.mem("height"), i)
@@ -192,7 +209,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 	Label("row")
 	MOVQ(a.mem("width"), left)
 	MOVQ(left, i)
-	SHLQ(Imm(6), i)
+	SHLQ(Imm(uint64(bits.TrailingZeros(uint(e.bytes)))), i)
 	MOVQ(mid, top)
 	SUBQ(i, top)
 	LEAQ(Mem{Base: mid, Index: i, Scale: 1}, bot)
@@ -210,7 +227,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 	TESTQ(i, i)
 	JZ(LabelRef("begun"))
 	for block := range blocks {
-		VMOVUPS(Mem{Base: i, Disp: 64 * block}, s.v(block))
+		VMOVUPS(Mem{Base: i, Disp: e.bytes * block}, s.v(block))
 	}
 	MOVQ(a.mem("width"), mask)
 	MOVQ(mid, i)
@@ -219,7 +236,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 	if blocks == 2 {
 		VMOVUPS(s.v(1), Mem{Base: i, Index: dstBlock, Scale: 1})
 	}
-	ADDQ(Imm(64), i)
+	ADDQ(Imm(uint64(e.bytes)), i)
 	DECQ(mask)
 	JNZ(LabelRef("begin"))
 	Label("begun")
@@ -246,7 +263,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 		value := s.v(blocks * 9)
 		load := func(phase, c int) {
 			for _, r := range rows {
-				at, second := Mem{Base: rowAt[r], Disp: 64 * c}, dstBlock
+				at, second := Mem{Base: rowAt[r], Disp: e.bytes * c}, dstBlock
 				if r == 2 {
 					at, second = Mem{Base: from}, fromBlock
 				}
@@ -262,9 +279,9 @@ func scatter3(s isa, multiply bool, blocks int) {
 		}
 		store := func(phase, c int) {
 			for _, r := range rows {
-				VMOVUPS(acc(phase, c, r, 0), Mem{Base: rowAt[r], Disp: 64 * c})
+				VMOVUPS(acc(phase, c, r, 0), Mem{Base: rowAt[r], Disp: e.bytes * c})
 				if blocks == 2 {
-					VMOVUPS(acc(phase, c, r, 1), Mem{Base: rowAt[r], Index: dstBlock, Scale: 1, Disp: 64 * c})
+					VMOVUPS(acc(phase, c, r, 1), Mem{Base: rowAt[r], Index: dstBlock, Scale: 1, Disp: e.bytes * c})
 				}
 			}
 		}
@@ -287,7 +304,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 						if multiply {
 							VFMADD231PS(m, value, sum)
 						} else {
-							VADDPS(m, sum, sum)
+							e.add(m, sum, sum)
 						}
 					}
 				}
@@ -301,7 +318,7 @@ func scatter3(s isa, multiply bool, blocks int) {
 		}
 		step := func() {
 			for _, r := range rows {
-				ADDQ(Imm(64), rowAt[r])
+				ADDQ(Imm(uint64(e.bytes)), rowAt[r])
 			}
 		}
 		Label(v.name)

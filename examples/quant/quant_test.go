@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/snn/quant"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset/fashion"
+)
+
+// A small network is fine-tuned, converted and compared.
+func TestRun(t *testing.T) {
+	set, err := fashion.Train()
+	require.NoError(t, err)
+	cfg := zoo.Default("conv4 A conv8 A | fc").For(set)
+	cfg.Steps = 2
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	net := filepath.Join(dir, "net.safetensors")
+	require.NoError(t, m.Save(net))
+	o, err := parse([]string{"-net", net, "-out", filepath.Join(dir, "out"), "-images", "30", "-train", "300", "-epochs", "1", "-train-eps", "2", "-eps", "2"}, io.Discard)
+	require.NoError(t, err)
+	var out bytes.Buffer
+	require.NoError(t, run(context.Background(), o, &out, io.Discard))
+	assert.Contains(t, out.String(), "fine-tuning, epoch 1: loss ")
+	assert.Regexp(t, regexp.MustCompile(`(?m)^clean  +\d+\.\d \(.* to .*\)  +\d+\.\d \(.*\)$`), out.String())
+	n, err := quant.Load(filepath.Join(dir, "out", "net.safetensors"))
+	require.NoError(t, err)
+	assert.Equal(t, set.ClassNames(), n.ClassNames)
+	o.net = filepath.Join(dir, "missing")
+	assert.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "missing")
+}
+
+func TestParseRefuses(t *testing.T) {
+	for want, args := range map[string][]string{
+		"-net is missing":     nil,
+		"-out is empty":       {"-net", "x", "-out", ""},
+		"-train-eps 8":        {"-net", "x", "-train-eps", "8"},
+		"expected a whole nu": {"-net", "x", "-bits", "9"},
+	} {
+		_, err := parse(args, io.Discard)
+		assert.ErrorContains(t, err, want)
+	}
+}
