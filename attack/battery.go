@@ -223,27 +223,31 @@ func (e *batteryRun) validate() error {
 	if err := e.cfg.Shard.validate(e.data.Shape().N); err != nil {
 		return err
 	}
-	return e.validateDone(e.cfg.Shard.Range(e.data.Shape().N))
+	lo, hi := e.cfg.Shard.Range(e.data.Shape().N)
+	if err := e.validateResults(e.cfg.Done, lo, hi); err != nil {
+		return fmt.Errorf("field Done: %w", err)
+	}
+	return nil
 }
 
-// validateDone returns an error if the results of an earlier run are not of this one, and of images
-// lo to hi−1.
-func (e *batteryRun) validateDone(lo, hi int) error {
+// validateResults returns an error if results of another run are not of this one, and of images lo
+// to hi−1.
+func (e *batteryRun) validateResults(results []ImageResult, lo, hi int) error {
 	seen := map[int]bool{}
-	for _, r := range e.cfg.Done {
+	for _, r := range results {
 		switch {
 		case r.Index < lo || r.Index >= hi || seen[r.Index]:
-			return fmt.Errorf("field Done: a result of image %d: expected one for each of some of the images %d to %d", r.Index, lo, hi-1)
+			return fmt.Errorf("a result of image %d: expected one for each of some of the images %d to %d", r.Index, lo, hi-1)
 		case r.Label != e.data.Label(r.Index):
-			return fmt.Errorf("field Done: image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
+			return fmt.Errorf("image %d has the label %d: expected %d, that of the data", r.Index, r.Label, e.data.Label(r.Index))
 		case r.BrokenBy < Misclassified || r.BrokenBy >= len(e.Attacks) || len(r.Trials) > len(e.Attacks):
-			return fmt.Errorf("field Done: image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
+			return fmt.Errorf("image %d met %d attacks and was broken by attack %d: the battery has %d", r.Index, len(r.Trials), r.BrokenBy, len(e.Attacks))
 		case r.BrokenBy == Misclassified && len(r.Trials) > 0:
-			return fmt.Errorf("field Done: image %d met %d attacks although it was misclassified: expected none", r.Index, len(r.Trials))
+			return fmt.Errorf("image %d met %d attacks although it was misclassified: expected none", r.Index, len(r.Trials))
 		case (r.BrokenBy == Survived || r.BrokenBy >= 0 && e.cfg.Exhaustive) && len(r.Trials) < len(e.Attacks):
-			return fmt.Errorf("field Done: image %d met %d attacks: expected the %d of the battery", r.Index, len(r.Trials), len(e.Attacks))
+			return fmt.Errorf("image %d met %d attacks: expected the %d of the battery", r.Index, len(r.Trials), len(e.Attacks))
 		case slices.IndexFunc(r.Trials, func(t Trial) bool { return t.Broke }) != max(r.BrokenBy, Survived):
-			return fmt.Errorf("field Done: image %d was broken by attack %d: its trials do not say so", r.Index, r.BrokenBy)
+			return fmt.Errorf("image %d was broken by attack %d: its trials do not say so", r.Index, r.BrokenBy)
 		}
 		seen[r.Index] = true
 	}

@@ -220,38 +220,44 @@ func (e *evaluation) skip(ctx context.Context, lo, hi int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		shape := e.data.Shape()
-		shape.N = min(e.Batch, hi-lo)
-		x := tensor.NewFrames(shape)
-		indices := make([]int, x.N)
-		for i := range indices {
-			indices[i] = lo + i
+		x, err := e.read(lo, min(lo+e.Batch, hi))
+		if err == nil {
+			err = binary.Write(e.digest, binary.LittleEndian, x.Data)
 		}
-		if err := e.data.Fill(x, indices); err != nil {
-			return fmt.Errorf("images %d to %d: %w", lo, lo+x.N-1, err)
-		}
-		if err := binary.Write(e.digest, binary.LittleEndian, x.Data); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// batch evaluates every network on images lo to hi−1, and then adds to the reports.
-func (e *evaluation) batch(ctx context.Context, lo, hi int, reports []*Report) error {
+// read returns images lo to hi−1.
+func (e *evaluation) read(lo, hi int) (tensor.NCHW, error) {
 	shape := e.data.Shape()
 	shape.N = hi - lo
 	x := tensor.NewFrames(shape)
-	indices, y, ids := make([]int, x.N), make([]int, x.N), make([]uint64, x.N)
+	indices := make([]int, x.N)
 	for i := range indices {
-		indices[i], y[i], ids[i] = lo+i, e.data.Label(lo+i), uint64(lo+i)
+		indices[i] = lo + i
 	}
-	err := e.data.Fill(x, indices)
-	if err == nil {
-		err = Threat{}.check(x, x, lo)
+	if err := e.data.Fill(x, indices); err != nil {
+		return x, fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
 	}
+	return x, nil
+}
+
+// batch evaluates every network on images lo to hi−1, and then adds to the reports.
+func (e *evaluation) batch(ctx context.Context, lo, hi int, reports []*Report) error {
+	x, err := e.read(lo, hi)
 	if err != nil {
+		return err
+	}
+	if err := (Threat{}).check(x, x, lo); err != nil {
 		return fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
+	}
+	y, ids := make([]int, x.N), make([]uint64, x.N)
+	for i := range y {
+		y[i], ids[i] = e.data.Label(lo+i), uint64(lo+i)
 	}
 	keys := imageKeys(e.Key.Derive("judge", 0), ids)
 	chosen := e.choose(x, lo)

@@ -384,8 +384,7 @@ func (e *batteryRun) merge(ctx context.Context, shards []*BatteryReport) error {
 			return err
 		}
 		lo, hi := r.Part.Shard.Range(r.Part.Images)
-		e.cfg.Done = r.Results
-		if err := e.validateDone(lo, hi); err != nil {
+		if err := e.validateResults(r.Results, lo, hi); err != nil {
 			return fmt.Errorf("%s: %w", names[i], err)
 		}
 		e.report.Results = append(e.report.Results, r.Results...)

@@ -353,7 +353,7 @@ func TestMergeBatteryRefuses(t *testing.T) {
 	cfg.Shard = attack.Shard{}
 	for want, change := range map[string]func(r *attack.BatteryReport){
 		"shard 1 (2/2) has results of 4 images: expected those of its 5": func(r *attack.BatteryReport) { r.Results = r.Results[1:] },
-		"shard 1 (2/2): field Done: a result of image 0: expected one for each of some of the images 6 to 10": func(r *attack.BatteryReport) {
+		"shard 1 (2/2): a result of image 0: expected one for each of some of the images 6 to 10": func(r *attack.BatteryReport) {
 			r.Results[0].Index = 0
 		},
 		"has the kernels amd65 avx3": func(r *attack.BatteryReport) { r.Part.Kernels = "amd65 avx3" },

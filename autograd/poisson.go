@@ -9,12 +9,10 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-type poisson struct{ x, y *Value }
-
 // Poisson encodes images x in [0,1] as spikes. At every step a pixel fires with a
 // probability equal to its value, rounded to a multiple of 2⁻¹⁶. x has one step, or a frame
-// for each of the given steps. The backward pass is the straight-through estimator
-// ∂x = Σₜ ∂y(t), or ∂x(t) = ∂y(t) for frames, since E[y(t)] = x(t).
+// for each of the given steps. The backward pass is that of [StraightThrough], since
+// E[y(t)] = x(t).
 //
 // keys holds one key for each image. The spikes of image n depend on keys[n] alone, and
 // those of a pixel on its own value alone. Poisson panics if x is not dense, or if x
@@ -37,7 +35,7 @@ func PoissonFrom(t *Tape, x *Value, first, steps int, keys []rng.Key) *Value {
 	pieces := min(steps, (parallel.Threads(t.Threads)+sh.N-1)/max(1, sh.N))
 	parallel.Run(t.Threads, sh.N*pieces, drawing{sh, steps, first, pieces, t.Floats(x), t.Words(y), keys})
 	if y.needsGrad {
-		t.Record(&poisson{x, y})
+		t.Record(&straightThrough{x, y})
 	}
 	return y
 }
@@ -72,15 +70,4 @@ func (d drawing) Do(i int) {
 			r.Draw(d.spikes[((b*sh.N+n)*steps+step)*px:][:px], c)
 		}
 	}
-}
-
-func (o *poisson) Output() *Value { return o.y }
-
-func (o *poisson) Backward(t *Tape) {
-	if o.x.shape.Steps == 1 {
-		t.carrySum(o.x, o.y)
-		return
-	}
-	dy, steps := t.Grad(o.y)
-	t.AddGrad(o.x, dy, steps)
 }

@@ -9,11 +9,13 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
+// straightThrough is an operation with the gradient of y(t) = x(t). Poisson records it, too.
 type straightThrough struct{ x, y *Value }
 
 // StraightThrough returns y(t) = f(x(t), r) for every element of x, with random numbers from r.
 // x has the given steps, or one step that stands for all. The backward pass is the
-// straight-through estimator, that of y(t) = x(t).
+// straight-through estimator, that of y(t) = x(t): ∂x = Σₜ ∂y(t), or ∂x(t) = ∂y(t) if x has all
+// steps.
 //
 // keys holds one key for each image. The values of image n depend on keys[n] and on that image
 // alone. f may be called from several goroutines, with an r for each. StraightThrough panics if x
@@ -51,6 +53,7 @@ func StraightThrough(t *Tape, x *Value, steps int, keys []rng.Key, f func(v floa
 
 func (o *straightThrough) Output() *Value { return o.y }
 
+// Backward adds the gradient of every step to that of x.
 func (o *straightThrough) Backward(t *Tape) {
 	if o.x.shape.Steps == 1 {
 		t.carrySum(o.x, o.y)

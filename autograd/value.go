@@ -75,14 +75,19 @@ func (v *Value) Spikes() *tensor.Spikes {
 	return nil
 }
 
-// AllowWinograd lets convolutions that read v use Winograd's algorithm in the forward pass, where
-// the input gradient uses it: at all levels but NEON, with a 3×3 window, stride 1, padding 1, at
-// least 64 channels on both sides, and images whose tiles of 4×4 pixels save half of the products
-// (10×10 pixels and more, and 4×4, 7×7 and 8×8). So do those that read a pooling or a dropout of v. Rounding
-// errors are then about twice as large, and the instruction sets differ by more than the rounding
-// of a product. It is for networks without spikes, such as the ReLU network of snn.CBA: a potential
-// near its threshold would make another spike of such a difference. AllowWinograd does nothing if
-// v holds spikes, whose sums stay exact.
+// AllowWinograd lets convolutions that read v use Winograd's algorithm in the forward pass. So may
+// those that read a pooling or a dropout of v. AllowWinograd does nothing if v holds spikes, whose
+// sums stay exact.
+//
+// The convolutions are those whose input gradient may use the algorithm, at all levels but NEON.
+// They have a 3×3 window, stride 1, padding 1 and at least 64 channels on both sides. Tiles of 4×4
+// pixels save half of the products of their images, which have 10×10 pixels and more, or 4×4, 7×7
+// or 8×8.
+//
+// Rounding errors are then about twice as large, and the instruction sets differ by more than the
+// rounding of a product. A potential near its threshold would make another spike of such a
+// difference. AllowWinograd is therefore for networks without spikes, such as the ReLU network of
+// snn.CBA.
 func (v *Value) AllowWinograd() { v.winograd = v.spikes == nil }
 
 // Grad returns the gradient of a leaf after a backward pass. It shares the tape's memory.

@@ -495,16 +495,18 @@ func TestPaperSettings(t *testing.T) {
 	}
 }
 
+// live returns the number of bytes that are in use.
+func live() int {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
 // The memory of a projection comes back. The next projection has the same result.
 func TestFreeMemory(t *testing.T) {
-	live := func() int {
-		var m runtime.MemStats
-		for range 3 {
-			runtime.GC()
-		}
-		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc)
-	}
 	project := func() []float32 {
 		p := random(0.1, 9, 1024, 64)
 		if err := regularize.ForVGG().Apply(p, key, 0); err != nil {
@@ -527,14 +529,6 @@ func TestFreeMemory(t *testing.T) {
 // A projection uses the memory of a tape between two passes, in place of its own. The result is the
 // same.
 func TestProjectionUsesIdleMemory(t *testing.T) {
-	live := func() int {
-		var m runtime.MemStats
-		for range 3 {
-			runtime.GC()
-		}
-		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc)
-	}
 	const rows = 1024 // W·Wᵀ takes 4 MB
 	project := func(share float32) []float32 {
 		p := random(0.1, 9, rows, 64)

@@ -144,10 +144,10 @@ const (
 // set. The Keys of p are still those of all images.
 //
 // ForEachChunk bounds the memory of work that treats each image on its own. A chunk has at most
-// 128 frames, see Chunks, and at least one image. In a model of at most 2²²
-// parameters and at most 32 steps, a chunk has at most 32 frames, and chunks run side by side:
-// fn is called from several goroutines. Each pass then has one thread. It has more if there are at
-// least twice as many threads as chunks.
+// 128 frames, see Chunks, and at least one image. In a model of at most 2²² parameters and at most
+// 32 steps, a chunk has at most 32 frames, and chunks run side by side. fn is then called from
+// several goroutines, and each pass has one thread. It has more if there are at least twice as many
+// threads as chunks.
 //
 // ForEachChunk returns an error if a setting of p or of a layer is out of range. Otherwise it
 // calls fn for all chunks, and returns the error of the first chunk that has one.

@@ -121,9 +121,9 @@ type block[E any] struct {
 }
 
 // take lends n elements. It rounds the block's length up to a multiple of unit. A new slab
-// has smallest elements, or room for four such blocks, or the size of the slabs so far if that is
-// more: free blocks can be joined within a slab alone. What no block has reached takes no
-// physical memory.
+// has smallest elements, room for four such blocks or the size of the slabs so far, whichever is
+// most. Large slabs are better, since free blocks can be joined within a slab alone. What no block
+// has reached takes no physical memory.
 func (h *heap[E]) take(n, unit, smallest int) []E {
 	want := (max(n, 1) + unit - 1) / unit * unit
 	i := -1

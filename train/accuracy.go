@@ -31,12 +31,9 @@ func Accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int)
 // those of the set if it is nil. The ranks share the batches.
 func accuracy(ctx context.Context, model *snn.Model, set snn.Dataset, batch int, adversary snn.Adversary, key rng.Key, ranks Ranks) (float64, error) {
 	correct, err := countCorrect(ctx, model, set, batch, adversary, key, ranks)
-	all, shared := ranks.Share(binary.LittleEndian.AppendUint64(nil, uint64(correct)), err)
-	switch {
-	case err != nil:
+	all, err := share(ranks, binary.LittleEndian.AppendUint64(nil, uint64(correct)), err)
+	if err != nil {
 		return 0, err
-	case shared != nil:
-		return 0, shared
 	}
 	correct = 0
 	for _, text := range all {
@@ -59,15 +56,14 @@ func countCorrect(ctx context.Context, model *snn.Model, set snn.Dataset, batch 
 	if err != nil {
 		return 0, fmt.Errorf("accuracy: %w", err)
 	}
-	number := 0 // of the batch
+	number := -1 // of the batch
 	keys := make([]rng.Key, 0, batch)
 	classes := model.Classes()
 	for b, err := range loader.Epoch(ctx, 0) {
 		if err != nil {
 			return 0, fmt.Errorf("accuracy: %w", err)
 		}
-		number++
-		if (number-1)%ranks.Size() != ranks.Rank() {
+		if number++; number%ranks.Size() != ranks.Rank() {
 			continue
 		}
 		x := b.X

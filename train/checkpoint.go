@@ -166,11 +166,11 @@ func (t *Trainer) Resume(path string) error {
 		before.take(t)
 	}
 	digest, err := t.resume(path)
-	if other := t.sameFile(digest, err); err == nil && other != nil {
-		before.restore(t)
-		err = other
-	}
-	if err != nil {
+	resumed := err == nil
+	if err = t.sameFile(digest, err); err != nil {
+		if resumed {
+			before.restore(t)
+		}
 		return fmt.Errorf("train: resume %s: %w", path, err)
 	}
 	t.saving.at = -1 // a checkpoint of where the trainer now stands

@@ -62,11 +62,12 @@ type Config struct {
 	EMA float64
 
 	// MicroShards, a power of two, splits every batch into so many parts of about the same
-	// size. What is summed over the images of a batch is then summed over each part, as if it
-	// were alone, and then over the parts by a binary tree: gradients and the statistics of
-	// batch norm. The parts differ from 0, no parts, in how sums are rounded, and in one more
-	// thing: the penalty of a batch is the mean of those of its parts. The smallest batch has
-	// at least as many images.
+	// size. 0 is no parts. The smallest batch has at least as many images.
+	//
+	// Gradients and the statistics of batch norm are sums over the images of a batch. With
+	// parts, they are summed over each part, as if it were alone, and then over the parts by
+	// a binary tree. This changes how they are rounded. The penalty of a batch is then the
+	// mean of those of its parts.
 	MicroShards int
 	// Ranks connects this process to others that train the same network. Each rank computes
 	// some micro-shards of every batch, and the results are the same bits at any number of

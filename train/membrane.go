@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -228,7 +229,7 @@ func needsClean(p Penalty) bool {
 func (p MPPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	x, clean := a.Currents(), a.Clean
 	if clean == nil {
-		return PenaltyValue{}, fmt.Errorf("the layer did not fire in the pass over the clean images")
+		return PenaltyValue{}, errors.New("the layer did not fire in the pass over the clean images")
 	}
 	steps := x.Steps
 	if a.Spikes != nil {
@@ -272,31 +273,22 @@ func (p MPPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	return PenaltyValue{Value: p.Weight * value / count, Currents: g}, nil
 }
 
-// keepClean returns what a pass over the clean images calls for its layers of neurons: it copies
-// the currents of the layers whose penalties need them.
+// keepClean returns what a pass over the clean images calls for its layers of neurons. It copies
+// the currents of the layers whose penalties need them. It is nil if no penalty does.
 func (s *Step) keepClean(in *part) func(p *snn.Pass, n snn.Neuron, currents, output *autograd.Value) {
-	in.clean = nil
-	for _, p := range s.t.cfg.Penalties {
-		if needsClean(p) {
-			in.clean = map[string]*tensor.Dense{}
-		}
-	}
-	if in.clean == nil {
+	penalties := s.t.cfg.Penalties
+	if !slices.ContainsFunc(penalties, needsClean) {
 		return nil
 	}
+	in.clean = map[string]*tensor.Dense{}
 	return func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
-		for _, penalty := range s.t.cfg.Penalties {
-			if of := penalty.Of(); !needsClean(penalty) || of != "" && of != n.Name() {
-				continue
-			}
-			a := &Activity{tape: p.Tape, currents: currents}
-			x := a.Currents()
-			in.clean[n.Name()] = &tensor.Dense{Shape: x.Shape, Data: slices.Clone(x.Data)}
-			for _, d := range a.scratch {
-				p.Tape.FreeScratch(d.Data)
-			}
+		if !slices.ContainsFunc(penalties, func(q Penalty) bool { return needsClean(q) && isOf(q, n) }) {
 			return
 		}
+		a := &Activity{tape: p.Tape, currents: currents}
+		defer a.free()
+		x := a.Currents()
+		in.clean[n.Name()] = &tensor.Dense{Shape: x.Shape, Data: slices.Clone(x.Data)}
 	}
 }
 

@@ -112,19 +112,19 @@ func (s *Step) microGradient(p StepPass, draws rng.Key, fused bool) (images tens
 		}
 	}
 	for _, l := range lanes {
-		if failed == nil && err == nil {
-			err = l.err
+		if failed == nil {
+			failed = l.err
 		}
 		if p.Images && l.err == nil {
 			images.Data = append(images.Data, l.images.Data...)
 			images.N, images.C, images.H, images.W, images.Steps = images.N+l.images.N, l.images.C, l.images.H, l.images.W, l.images.Steps
 		}
 	}
+	if passed {
+		failed = t.sums.finish(failed)
+	}
 	if failed != nil {
 		return tensor.NCHW{}, failed
-	}
-	if err := t.sums.finish(err); err != nil {
-		return tensor.NCHW{}, err
 	}
 	return images, nil
 }
@@ -164,16 +164,16 @@ func (s *Step) shareRecords(lanes []*lane) error {
 		records[i] = record{t.losses[l.lo:l.hi], l.sum, l.penalty}
 	}
 	text, err := json.Marshal(records)
-	all, shared := t.share(text, err)
-	if err != nil || shared != nil {
-		return errors.Join(err, shared)
+	all, err := t.share(text, err)
+	if err != nil {
+		return err
 	}
 	s.pass, s.loss = tally{}, 0
 	var losses []float64
 	for r, text := range all {
 		var records []record // whose losses are in memory of their own
 		if err := json.Unmarshal(text, &records); err != nil {
-			return fmt.Errorf("train: the losses of rank %d: %w", r, err)
+			return fmt.Errorf("the losses of rank %d: %w", r, err)
 		}
 		for _, k := range records {
 			losses = append(losses, k.Losses...)

@@ -13,8 +13,8 @@ import (
 
 // Penalty is a function of what a layer of neurons does, which a training adds to its loss.
 // [RatePenalty], [CurrentPenalty], [MembranePenalty], [ThresholdPenalty], [MPDPenalty] and
-// [MPPDPenalty] are penalties. A penalty is a value
-// without state, and its settings are exported fields.
+// [MPPDPenalty] are penalties. A penalty is a value without state, and its settings are exported
+// fields.
 type Penalty interface {
 	// Validate returns an error that names the first field out of its range.
 	Validate() error
@@ -79,6 +79,16 @@ func (a *Activity) NewGrad(s tensor.Shape) *tensor.Dense {
 	a.scratch = append(a.scratch, d)
 	return d
 }
+
+// free takes back the memory of NewGrad.
+func (a *Activity) free() {
+	for _, d := range a.scratch {
+		a.tape.FreeScratch(d.Data)
+	}
+}
+
+// isOf reports whether p is a penalty of the layer n.
+func isOf(p Penalty, n snn.Neuron) bool { return p.Of() == "" || p.Of() == n.Name() }
 
 // RatePenalty is Weight·(r − Target)². Here r is the firing rate of the layer, the mean
 // number of spikes per neuron and step of the batch. With Target 0 it makes a network fire
@@ -239,7 +249,7 @@ func validatePenalties(ps []Penalty, loss Loss, m *snn.Model) error {
 func (s *Step) penalize(of *part, pass *snn.Pass, n snn.Neuron, currents, output *autograd.Value) (sum float64, err error) {
 	ps, share := s.t.cfg.Penalties, float64(of.hi-of.lo)/float64(s.images)
 	for _, p := range ps {
-		if layer := p.Of(); layer != "" && layer != n.Name() {
+		if !isOf(p, n) {
 			continue
 		}
 		a := &Activity{Neuron: n, tape: pass.Tape, currents: currents, Spikes: output.Spikes(), Progress: s.progress()}
@@ -259,9 +269,7 @@ func (s *Step) penalize(of *part, pass *snn.Pass, n snn.Neuron, currents, output
 		if err != nil {
 			return 0, fmt.Errorf("penalty %T of layer %s: %w", p, n.Name(), err)
 		}
-		for _, d := range a.scratch {
-			pass.Tape.FreeScratch(d.Data)
-		}
+		a.free()
 		sum += c.Value
 	}
 	return sum, nil

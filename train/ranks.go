@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 
@@ -151,7 +150,7 @@ type identity struct {
 	Host    string
 	Program string // digest of the executable
 	Kernels string // level of the kernels
-	Model   string // digest of the parameters and buffers
+	Model   string // digest of the tensors of a checkpoint
 	Origin  []trait
 }
 
@@ -183,17 +182,22 @@ func (t *Trainer) identify() (id identity, err error) {
 		return id, err
 	}
 	id.Program = hex.EncodeToString(h.Sum(nil)[:8])
-	h.Reset()
-	for _, p := range t.model.State() {
-		binary.Write(h, binary.LittleEndian, p.Data())
-	}
-	id.Model = "parameters of digest " + hex.EncodeToString(h.Sum(nil)[:8])
+	id.Model = "parameters of digest " + t.digest("")[:16]
 	return id, nil
 }
 
-// share is Ranks.Share. It notes that all ranks know of a failure.
+// share is Ranks.Share, but a rank that gives a failure gets it back as the error.
+func share(ranks Ranks, message []byte, failure error) ([][]byte, error) {
+	all, err := ranks.Share(message, failure)
+	if failure != nil {
+		err = failure
+	}
+	return all, err
+}
+
+// share is share between the trainer's ranks. It notes that all ranks know of a failure.
 func (t *Trainer) share(message []byte, failure error) ([][]byte, error) {
-	all, err := t.ranks.Share(message, failure)
+	all, err := share(t.ranks, message, failure)
 	t.told = t.told || err != nil
 	return all, err
 }
@@ -201,9 +205,7 @@ func (t *Trainer) share(message []byte, failure error) ([][]byte, error) {
 // agree returns an error on every rank if err is not nil on one. The rank that has it keeps
 // its own.
 func (t *Trainer) agree(err error) error {
-	if _, shared := t.share(nil, err); shared != nil && err == nil {
-		return shared
-	}
+	_, err = t.share(nil, err)
 	return err
 }
 
@@ -214,12 +216,9 @@ func (t *Trainer) ofFirst(fn func() ([]byte, error)) ([]byte, error) {
 	if t.ranks.Rank() == 0 {
 		mine, err = fn()
 	}
-	all, shared := t.share(mine, err)
-	switch {
-	case err != nil:
+	all, err := t.share(mine, err)
+	if err != nil {
 		return nil, err
-	case shared != nil:
-		return nil, shared
 	}
 	return all[0], nil
 }
@@ -239,16 +238,20 @@ func tree[E any](v []E, merge func(a, b E)) {
 // get the result.
 func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 	tree(v, merge)
-	all, err := t.share(floatBytes(v[0]), nil)
+	mine, err := binary.Append(nil, binary.LittleEndian, v[0])
+	all, err := t.share(mine, err)
 	if err != nil {
 		return err
 	}
 	sums := make([][]float64, len(all))
 	for r, message := range all {
 		if len(message) != len(all[0]) {
-			return fmt.Errorf("train: statistics of %d bytes from rank %d, but %d from rank 0: the ranks do not run the same operations", len(message), r, len(all[0]))
+			return fmt.Errorf("statistics of %d bytes from rank %d, but %d from rank 0: the ranks do not run the same operations", len(message), r, len(all[0]))
 		}
-		sums[r] = bytesFloat(message)
+		sums[r] = make([]float64, len(message)/8)
+		if _, err := binary.Decode(message, binary.LittleEndian, sums[r]); err != nil {
+			return fmt.Errorf("statistics of rank %d: %w", r, err)
+		}
 	}
 	tree(sums, merge)
 	for _, dst := range v {
@@ -257,27 +260,11 @@ func (t *Trainer) mergeAll(v [][]float64, merge func(a, b []float64)) error {
 	return nil
 }
 
-func floatBytes(v []float64) []byte {
-	b := make([]byte, 0, 8*len(v))
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(x))
-	}
-	return b
-}
-
-func bytesFloat(b []byte) []float64 {
-	v := make([]float64, len(b)/8)
-	for i := range v {
-		v[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
-	}
-	return v
-}
-
 // sameOnAll returns an error if a message differs between ranks.
 func sameOnAll(all [][]byte, what string) error {
 	for r, m := range all {
 		if !bytes.Equal(m, all[0]) {
-			return fmt.Errorf("train: %s of rank %d differ from those of rank 0", what, r)
+			return fmt.Errorf("%s of rank %d differ from those of rank 0", what, r)
 		}
 	}
 	return nil

@@ -516,10 +516,17 @@ func TestRanksRefuse(t *testing.T) {
 type shared struct {
 	*snn.BatchNorm
 	scale *autograd.Param
-	tells bool // its operation has the method UsesParam
+	tells func() bool // its operation has the method UsesParam
+	skips func() bool // it does not multiply
 }
 
+func never() bool  { return false }
+func always() bool { return true }
+
 func (l *shared) Forward(p *snn.Pass, x *autograd.Value) *autograd.Value {
+	if l.skips() {
+		return l.BatchNorm.Forward(p, x)
+	}
 	return l.times(p.Tape, l.BatchNorm.Forward(p, l.times(p.Tape, x)))
 }
 
@@ -535,7 +542,7 @@ func (l *shared) times(t *autograd.Tape, x *autograd.Value) *autograd.Value {
 		t.Floats(y)[i] = l.scale.Data()[0] * v
 	}
 	op := &times{x, y, l.scale}
-	if l.tells {
+	if l.tells() {
 		t.Record(&tellingTimes{*op}, x)
 	} else {
 		t.Record(op, x)
@@ -565,30 +572,78 @@ type tellingTimes struct{ times }
 
 func (o *tellingTimes) UsesParam(p *autograd.Param) bool { return p == o.scale }
 
+// sharing returns a network of the given layers, followed by a shared.
+func sharing(t testing.TB, tells, skips func() bool, below ...snn.Layer) *snn.Model {
+	l := &shared{snn.NewBatchNorm(1), autograd.NewParam(), tells, skips}
+	l.scale.Import([]float32{1.5})
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 3},
+		snn.NewSequential(append(below, l, snn.NewIF(), snn.Flatten{}, snn.NewLinear(36, 3, true))...))
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	return m
+}
+
 // A parameter of two operations has the sum of both gradients. Without the method UsesParam,
 // its gradient is taken for complete after the first; that is an error and no wrong update.
 func TestGradientAfterItsEnd(t *testing.T) {
-	build := func(tells bool) *snn.Model {
-		l := &shared{snn.NewBatchNorm(1), autograd.NewParam(), tells}
-		l.scale.Import([]float32{1.5})
-		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 6, Width: 6, Steps: 3},
-			snn.NewSequential(l, snn.NewIF(), snn.Flatten{}, snn.NewLinear(36, 3, true)))
-		require.NoError(t, err)
-		m.Init(rng.New(1))
-		return m
-	}
 	cfg := rat()
 	cfg.Epochs, cfg.Simplex, cfg.MicroShards = 1, nil, 4
-	want := trainOn(t, 1, func() *snn.Model { return build(true) }, cfg, filepath.Join(t.TempDir(), "c"), 0)
-	require.Equal(t, want, trainOn(t, 2, func() *snn.Model { return build(true) }, cfg, filepath.Join(t.TempDir(), "c"), 0))
+	build := func() *snn.Model { return sharing(t, always, never) }
+	want := trainOn(t, 1, build, cfg, filepath.Join(t.TempDir(), "c"), 0)
+	require.Equal(t, want, trainOn(t, 2, build, cfg, filepath.Join(t.TempDir(), "c"), 0))
 	onRanks(2, func(r *goroutines) {
 		cfg := cfg
 		cfg.Ranks = r
-		tr, err := train.New(build(false), toy(t), cfg, rng.New(5))
+		tr, err := train.New(sharing(t, never, never), toy(t), cfg, rng.New(5))
 		if assert.NoError(t, err) {
 			for _, err := range tr.Epochs(t.Context()) {
 				assert.ErrorContains(t, err, "the gradient of 0.scale changed after the last operation that uses it")
 			}
 		}
 	})
+}
+
+// After a failure in the backward pass of a rank, all ranks can go on. No transfer of the failed step
+// is taken for a later one.
+func TestGoOnAfterFailureInBackward(t *testing.T) {
+	cfg := rat()
+	cfg.Epochs, cfg.Simplex, cfg.MicroShards = 1, nil, 4
+	for name, c := range map[string]struct {
+		below func() []snn.Layer
+		tells bool // of rank 1, at the second step
+		want  string
+	}{
+		// Batch norm asks for the statistics of all ranks when the gradients above it are on their way.
+		"while gradients move": {func() []snn.Layer { return []snn.Layer{snn.NewBatchNorm(1)} }, false, "lacks the method UsesParam"},
+		"a gradient is missing": {func() []snn.Layer { return []snn.Layer{snn.NewBatchNorm(1)} }, true,
+			"the parameters with a gradient of rank 1 differ from those of rank 0"},
+		// Without a parameter below it, batch norm asks for nothing in the backward pass.
+		"an operation is missing": {func() []snn.Layer { return nil }, true, "rank 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			untroubled := sharing(t, always, never, c.below()...)
+			fit(t, untroubled, cfg)
+			onRanks(2, func(r *goroutines) {
+				bad, over := false, false
+				tells := func() bool { return !bad || c.tells }
+				skips := func() bool { return bad && c.tells }
+				cfg, model := cfg, sharing(t, tells, skips, c.below()...)
+				cfg.Ranks = r
+				cfg.Progress = func(train.Progress) { bad = r.rank == 1 && !over }
+				tr, err := train.New(model, toy(t), cfg, rng.New(5))
+				if !assert.NoError(t, err) {
+					return
+				}
+				for _, err := range tr.Epochs(t.Context()) {
+					assert.ErrorContains(t, err, c.want)
+				}
+				assert.Zero(t, tr.Completed())
+				bad, over = false, true
+				for _, err := range tr.Epochs(t.Context()) {
+					assert.NoError(t, err)
+				}
+				assert.Equal(t, values(untroubled), values(model))
+			})
+		})
+	}
 }

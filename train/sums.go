@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
@@ -194,22 +195,36 @@ func (g *sums) reduce(j int) {
 // finish waits for all transfers. The gradients are then in the parameters, unless the
 // weights are updated. It returns an error on all ranks if failure is not nil on one, or if a
 // transfer failed.
+//
+// After a failure, too, all ranks call finish, and each takes part in what another has begun. A
+// transfer that stays open would be received as the next one of its parameter.
 func (g *sums) finish(failure error) error {
-	has := make([]byte, len(g.params))
-	for j := range g.params {
-		if g.params[j].nodes[1] != nil {
-			has[j] = 1
+	has := make([]byte, len(g.params)|1) // unlike statistics, whose number of bytes is even
+	for _, j := range g.order {
+		has[j] = 1
+	}
+	note := func(err error) {
+		if failure == nil {
+			failure = err
 		}
 	}
 	all, err := g.t.share(has, nil)
 	if err == nil {
-		err = sameOnAll(all, "the parameters with a gradient")
+		note(sameOnAll(all, "the parameters with a gradient"))
 	}
-	switch {
-	case err != nil && failure != nil:
+	if err != nil || slices.ContainsFunc(all, func(m []byte) bool { return len(m) != len(has) }) {
+		note(err)
+		all, err = g.t.share(has, nil) // once those have failed whose passes were longer
+	}
+	if err != nil { // a rank is lost
+		note(err)
 		return failure
-	case err != nil:
-		return err
+	}
+	for j := range g.params {
+		if p := &g.params[j]; has[j] == 0 && slices.ContainsFunc(all, func(m []byte) bool { return j < len(m) && m[j] == 1 }) {
+			p.nodes[1] = make([]float32, len(p.param.Data()))
+			g.send(j)
+		}
 	}
 	for _, j := range g.order {
 		if p := &g.params[j]; !p.collecting {
@@ -222,9 +237,7 @@ func (g *sums) finish(failure error) error {
 			g.failed = errors.Join(g.failed, err)
 		}
 	}
-	if failure == nil {
-		failure = g.failed
-	}
+	note(g.failed)
 	if err := g.t.agree(failure); err != nil {
 		return err
 	}

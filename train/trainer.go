@@ -62,9 +62,7 @@ func New(model *snn.Model, set snn.Dataset, cfg Config, key rng.Key) (*Trainer, 
 		if t == nil {
 			t = &Trainer{ranks: cfg.Ranks}
 		}
-		if met := t.meet(err); err == nil {
-			err = met
-		}
+		err = t.meet(err)
 	}
 	if err != nil {
 		return nil, err

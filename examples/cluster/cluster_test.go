@@ -77,8 +77,8 @@ func waitFor(t *testing.T, path string) {
 	require.Eventually(t, func() bool { _, err := os.Stat(path); return err == nil }, time.Minute, 5*time.Millisecond)
 }
 
-// The weights, metrics and checkpoint of a RAT training with batch norm are the same bits at 1,
-// 2 and 4 ranks, and when it is stopped at 2 ranks by a signal to one of them and resumed at 4.
+// A RAT training with batch norm has the same weights, metrics and checkpoint, bit by bit, at 1, 2
+// and 4 ranks. So has one that a signal to one of its 2 ranks stops, and that goes on at 4.
 func TestRanksSameBits(t *testing.T) {
 	program := program(t)
 	want := trained(t, program, 1, filepath.Join(t.TempDir(), "checkpoint"))

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -11,7 +10,8 @@ import (
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
-	"github.com/org/snnrat/snn"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/stat"
 )
 
 // ablation shows what the projection (REG) does and what weight decay (L2) does, with and without
@@ -32,10 +32,8 @@ func planAblation(o *options) (needs []need) {
 	}
 	for _, bn := range norms {
 		add := func(m method, beta float64) {
-			n := need{method: m, beta: beta, noBN: !bn}
+			n := need{method: m, beta: beta, noBN: !bn, trials: o.trialsAtRadii()}
 			for _, eps := range o.Radii {
-				n.trials = append(n.trials, pgdAt(o, eps))
-				n.trials = append(n.trials, o.battery(eps)...)
 				n.distances = append(n.distances, distanceTrial(o, eps), trials.Noise(eps))
 			}
 			needs = append(needs, n)
@@ -48,10 +46,6 @@ func planAblation(o *options) (needs []need) {
 		add(regL2, 0)
 	}
 	return needs
-}
-
-func pgdAt(o *options, eps float64) trials.Trial {
-	return trials.New("PGD", snn.BPTT{}, eps, o.TestAlpha, o.TestSteps)
 }
 
 // treatment is a kind of networks of ablation: one for each seed.
@@ -71,12 +65,11 @@ type treatment struct {
 	Own   []*figures.Distances `json:"distances_own_attack"`
 	Noise []*figures.Distances `json:"distances_shared_noise"`
 
-	n     need
 	clean correct
 	worst []correct
 }
 
-// name names the treatment without its batch norm.
+// treatmentName names the treatment without its batch norm.
 func (l *lab) treatmentName(s subject, n need) string {
 	switch n.method {
 	case vanilla:
@@ -89,63 +82,16 @@ func (l *lab) treatmentName(s subject, n need) string {
 	return n.method.Name
 }
 
-// upTo lists the trials up to a radius, clean images among them.
-func upTo(n need, eps float64) (list []trials.Trial) {
-	for _, t := range n.toJudge() {
-		if t.Eps <= eps && t.InWorstCase() {
-			list = append(list, t)
-		}
-	}
-	return list
-}
-
-// right says for each test image whether it is classified as labelled in all of these trials.
-func (r *record) right(list []trials.Trial) []bool {
-	right := make([]bool, len(r.Labels))
-	for i, y := range r.Labels {
-		right[i] = true
-		for _, t := range list {
-			right[i] = right[i] && r.find(t).Predicted[i] == y
-		}
-	}
-	return right
-}
-
-// accuracies returns the accuracy of each seed.
-func (c correct) accuracies() (list []float64) {
-	for _, right := range c {
-		n := 0
-		for _, ok := range right {
-			if ok {
-				n++
-			}
-		}
-		list = append(list, float64(n)/float64(len(right)))
-	}
-	return list
-}
-
 // treat collects what there is of a treatment.
 func (l *lab) treat(s subject, n need) (*treatment, error) {
-	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, n: n}
-	pgd := make([]correct, len(l.Radii))
-	t.worst = make([]correct, len(l.Radii))
+	all, err := l.replicas(s, n)
+	if err != nil {
+		return nil, err
+	}
+	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, Networks: all.networks, clean: all.clean, worst: all.worst}
 	own, noise := make([][]*figures.Distances, len(l.Radii)), make([][]*figures.Distances, len(l.Radii))
-	for i := range l.Seeds {
-		n.replica = i
-		sum, err := l.summarize(s, n)
-		if err != nil {
-			return nil, err
-		}
-		r, err := l.record(s, n)
-		if err != nil {
-			return nil, err
-		}
-		t.Networks = append(t.Networks, sum)
-		t.clean = append(t.clean, r.right([]trials.Trial{trials.Clean}))
+	for _, r := range all.records {
 		for k, eps := range l.Radii {
-			pgd[k] = append(pgd[k], r.right([]trials.Trial{pgdAt(l.options, eps)}))
-			t.worst[k] = append(t.worst[k], r.right(upTo(n, eps)))
 			for _, d := range []struct {
 				to *[]*figures.Distances
 				of trials.Trial
@@ -159,14 +105,18 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 		}
 	}
 	add := func(c correct) float64 {
-		mean, sd := meanSD(c.accuracies())
+		var accuracies []float64
+		for _, v := range c.values() {
+			accuracies = append(accuracies, stat.Mean(v, nil))
+		}
+		mean, sd := meanSD(accuracies)
 		if len(l.Seeds) > 1 {
 			t.SD = append(t.SD, sd)
 		}
 		return mean
 	}
 	t.Clean = add(t.clean)
-	for _, c := range pgd {
+	for _, c := range all.pgd {
 		t.PGD = append(t.PGD, add(c))
 	}
 	for _, c := range t.worst {
@@ -180,13 +130,10 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 
 // meanSD returns the mean of v and its standard deviation, 0 for one value.
 func meanSD(v []float64) (mean, sd float64) {
-	for _, x := range v {
-		mean += x / float64(len(v))
+	if len(v) == 1 {
+		return v[0], 0
 	}
-	for _, x := range v {
-		sd += (x - mean) * (x - mean) / float64(max(1, len(v)-1))
-	}
-	return mean, math.Sqrt(sd)
+	return stat.MeanStdDev(v, nil)
 }
 
 // meanDistances returns the mean of distances of networks of one architecture.
@@ -194,9 +141,7 @@ func meanDistances(list []*figures.Distances) *figures.Distances {
 	of := func(field func(*figures.Distances) []float64) []float64 {
 		mean := make([]float64, len(list[0].Layers))
 		for _, d := range list {
-			for k, v := range field(d) {
-				mean[k] += v / float64(len(list))
-			}
+			floats.AddScaled(mean, 1/float64(len(list)), field(d))
 		}
 		return mean
 	}
@@ -229,7 +174,7 @@ func reportAblation(_ context.Context, l *lab) (*report, error) {
 	r.text = "L2 (weight decay) and REG (the orthogonal projection) on images as they are, with batch norm (BN) and without\n"
 	for _, s := range l.subjects {
 		a := &ablated{}
-		for _, n := range planAblation(l.options) {
+		for _, n := range l.eachOnce() {
 			t, err := l.treat(s, n)
 			if err != nil {
 				return nil, err
@@ -256,13 +201,7 @@ func (l *lab) radiiNote() string {
 	if l.Battery == noBattery {
 		return note + "which are PGD alone, as -battery none leaves the battery out.\n"
 	}
-	note += fmt.Sprintf("which are PGD and the %s battery.\n", l.Battery)
-	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
-		if n := l.faults[name]; n > 0 {
-			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.resultName())
-		}
-	}
-	return note
+	return note + fmt.Sprintf("which are PGD and the %s battery.\n", l.Battery) + l.faultsNote()
 }
 
 // accuracyTable returns the accuracies in percent, with their standard deviations over the seeds.
@@ -283,14 +222,9 @@ func (l *lab) accuracyTable(list []*treatment) tables.Table {
 			}
 			row = append(row, withSD(v, sd))
 		}
-		t.Add(append(row, percent(meanOf(tr.Noise[0].Rate)))...)
+		t.Add(append(row, percent(stat.Mean(tr.Noise[0].Rate, nil)))...)
 	}
 	return t
-}
-
-func meanOf(v []float64) float64 {
-	mean, _ := meanSD(v)
-	return mean
 }
 
 // compareTreatments compares every treatment with L2 and with none, and REG's gain with batch
@@ -338,9 +272,7 @@ func (l *lab) compareTreatments(list []*treatment) (all []paired) {
 		for k := range names {
 			gain, otherGain := minus(with[k], base[k]), minus(without[k], otherBase[k])
 			for s := range gain {
-				for i := range gain[s] {
-					gain[s][i] -= otherGain[s][i]
-				}
+				floats.Sub(gain[s], otherGain[s])
 			}
 			p := bootstrapped(gain)
 			p.Of, p.With, p.Under = t.Name+" − L2, BN", "the same, no BN", names[k]
@@ -394,7 +326,7 @@ func (l *lab) distanceTables(list []*treatment) string {
 			}
 			ratio := "–"
 			if logs != nil {
-				ratio = fmt.Sprintf("%.2f", math.Exp(meanOf(logs)))
+				ratio = fmt.Sprintf("%.2f", math.Exp(stat.Mean(logs, nil)))
 			}
 			table.Add(append(row, ratio)...)
 		}

@@ -230,6 +230,7 @@ func TestComparePairs(t *testing.T) {
 func TestSeeds(t *testing.T) {
 	for args, want := range map[string][]uint64{
 		"": {1}, "-seed 4": {4}, "-seeds 3": {1, 2, 3}, "-seeds 2 -seed 7": {7, 8}, "-seeds 9,4": {9, 4}, "-seeds 0,5": {0, 5},
+		"-seed 18446744073709551614 -seeds 2": {math.MaxUint64 - 1, math.MaxUint64}, "-seed 18446744073709551615": {math.MaxUint64},
 	} {
 		o, err := parse(strings.Fields("-exp ablation -data nowhere "+args), io.Discard)
 		require.NoError(t, err)
@@ -243,6 +244,8 @@ func TestSeeds(t *testing.T) {
 	}
 	_, err := parse(strings.Fields("-exp ablation -data nowhere -seed 1 -seeds 1,2"), io.Discard)
 	assert.EqualError(t, err, "-seed 1: -seeds 1,2 lists the seeds: expected one of the two flags")
+	_, err = parse(strings.Fields("-exp ablation -data nowhere -seed 18446744073709551615 -seeds 2"), io.Discard)
+	assert.EqualError(t, err, "-seed 18446744073709551615: expected at most 18446744073709551614 with -seeds 2")
 	for args, want := range map[string]string{
 		"-exp figure1 -seeds 2":           "-seeds 2: only tables, ablation and audit have several seeds",
 		"-exp table2 -weights x -seeds 2": "-seeds 2: only tables, ablation and audit have several seeds",
@@ -258,7 +261,7 @@ func TestSeeds(t *testing.T) {
 
 // A worst case at a radius counts clean images and the attacks at smaller radii.
 func TestRight(t *testing.T) {
-	r := &record{Labels: []int{0, 0, 0, 0, 0}}
+	r := &record{Network: "conv", Labels: []int{0, 0, 0, 0, 0}}
 	n := need{}
 	predicted := map[trials.Trial][]int{trials.Clean: {1, 0, 0, 0, 0}, trials.Noise(2): {0, 1, 0, 0, 0}}
 	for i, eps := range []float64{2, 4, 8} {
@@ -270,9 +273,15 @@ func TestRight(t *testing.T) {
 	for tr, classes := range predicted {
 		r.Outcomes = append(r.Outcomes, trials.Outcome{Trial: tr, Predicted: classes})
 	}
-	assert.Equal(t, []bool{false, true, false, true, true}, r.right(upTo(n, 2)))
-	assert.Equal(t, []bool{false, true, false, false, true}, r.right(upTo(n, 4)))
-	assert.Equal(t, []bool{false, true, false, false, false}, r.right(upTo(n, 8)))
+	for eps, want := range map[float64][]bool{
+		2: {false, true, false, true, true}, 4: {false, true, false, false, true}, 8: {false, true, false, false, false},
+	} {
+		right, err := r.right(upTo(n, eps)...)
+		require.NoError(t, err)
+		assert.Equal(t, want, right)
+	}
+	_, err := r.right(trials.Clean, trials.Noise(3))
+	assert.EqualError(t, err, "conv: no outcome of noise  ε=3/255: expected that the file stays")
 }
 
 // Without batch norm, the currents of every layer begin with the root mean square 1.
@@ -317,5 +326,25 @@ func TestDistanceTables(t *testing.T) {
 	text := l.distanceTables([]*treatment{of("L2", 0.1, 0.2), of("none", 0.2, 0.1), of("REG", 0, 0.6), of("silent", 0, 0)})
 	for name, want := range map[string]string{"L2": "1.00", "none": "1.00", "REG": "3.00", "silent": "–"} {
 		assert.Equal(t, 4, len(regexp.MustCompile(`(?m)^`+name+`, no BN .* `+want+`$`).FindAllString(text, -1)), "%s: %s", name, text)
+	}
+}
+
+// A recipe says how the weights begin. Those of a residual network are not scaled.
+func TestInit(t *testing.T) {
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	for _, c := range []struct{ arch, flags, want string }{
+		{"vgg11", "", ""}, {"vgg11", "-bn=false", unitCurrents}, {"conv4 A | fc", "-bn=false", unitCurrents},
+		{"wrn-16-4", "-bn=false", ""}, {"WRN widths 8,16,32,64, 1 blocks a group, strides 1,2,2", "-bn=false", ""},
+	} {
+		o, err := parse(strings.Fields("-exp table1 -data fashion-mini -width 0.125 "+c.flags), io.Discard)
+		require.NoError(t, err)
+		n := o.newNetwork(subject{Data: d, arch: c.arch}, vanilla)
+		assert.Equal(t, c.want, n.Init, c.arch)
+		m, err := n.build()
+		require.NoError(t, err)
+		if residual(c.arch) {
+			assert.ErrorContains(t, scaleCurrents(m, d.Train), "layers of neurons: expected one weight for each layer")
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
+	"gonum.org/v1/gonum/stat"
 )
 
 // audit trains published defences with the same images, architecture and seeds, and judges all by
@@ -26,13 +27,9 @@ const auditName = "audit"
 func planAudit(o *options) (needs []need) {
 	for _, name := range o.Methods {
 		t := trainingNamed(name)
-		n := need{method: t.method, distances: []trials.Trial{trials.Noise(o.Radii[0])}} // for the firing rate
+		n := need{method: t.method, trials: o.trialsAtRadii(), distances: []trials.Trial{trials.Noise(o.Radii[0])}} // for the firing rate
 		if t.quietOf != "" {
 			n.method, n.quiet = trainingNamed(t.quietOf).method, true
-		}
-		for _, eps := range o.Radii {
-			n.trials = append(n.trials, pgdAt(o, eps))
-			n.trials = append(n.trials, o.battery(eps)...)
 		}
 		needs = append(needs, n)
 	}
@@ -52,16 +49,7 @@ type estimate struct {
 
 // newEstimate returns the accuracy of networks of some seeds.
 func newEstimate(c correct) *estimate {
-	d := make([][]float64, len(c))
-	for s, right := range c {
-		d[s] = make([]float64, len(right))
-		for i, ok := range right {
-			if ok {
-				d[s][i] = 1
-			}
-		}
-	}
-	p := bootstrapped(d)
+	p := bootstrapped(c.values())
 	return &estimate{p.Difference, p.Low, p.High, p.PerSeed, c}
 }
 
@@ -114,25 +102,18 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 	if n.quiet {
 		t = trainings[slices.IndexFunc(trainings, func(q training) bool { return q.quietOf == t.Name })]
 	}
-	a := &audited{Method: t.Name, Settings: l.network(s, n).Settings, WeightPasses: 1 + t.forward, ImagePasses: t.gradients}
-	var clean correct
-	pgd, apgd, worst := make([]correct, len(l.Radii)), make([]correct, len(l.Radii)), make([]correct, len(l.Radii))
-	for i := range l.Seeds {
-		n.replica = i
-		sum, err := l.summarize(s, n)
-		if err != nil {
-			return nil, err
-		}
-		r, err := l.record(s, n)
-		if err != nil {
-			return nil, err
-		}
-		a.Networks = append(a.Networks, sum)
-		clean = append(clean, r.right([]trials.Trial{trials.Clean}))
-		left := clean[i]
+	all, err := l.replicas(s, n)
+	if err != nil {
+		return nil, err
+	}
+	a := &audited{
+		Method: t.Name, Settings: l.network(s, n).Settings, Networks: all.networks, Clean: newEstimate(all.clean),
+		WeightPasses: 1 + t.forward, ImagePasses: t.gradients,
+	}
+	apgd := make([]correct, len(l.Radii))
+	for i, r := range all.records {
+		left := all.clean[i]
 		for k, eps := range l.Radii {
-			pgd[k] = append(pgd[k], r.right([]trials.Trial{pgdAt(l.options, eps)}))
-			worst[k] = append(worst[k], r.right(upTo(n, eps)))
 			for _, b := range l.battery(eps) {
 				left = and(left, byGradients(r.battery(b)))
 				apgd[k] = append(apgd[k], left)
@@ -142,7 +123,8 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		if d == nil {
 			return nil, fmt.Errorf("%s: no distances under %v: expected that the file stays", r.Network, n.distances[0])
 		}
-		a.FiringRate += meanOf(d.Rate) / float64(len(l.Seeds))
+		a.FiringRate += stat.Mean(d.Rate, nil) / float64(len(l.Seeds))
+		n.replica = i
 		net := l.network(s, n)
 		seconds := 0.0
 		for _, m := range l.history[net.name] {
@@ -150,13 +132,12 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		}
 		a.Milliseconds += 1000 * seconds / float64(net.Epochs*net.Images*len(l.Seeds))
 	}
-	a.Clean = newEstimate(clean)
 	for k, eps := range l.Radii {
-		a.PGD, a.Worst = append(a.PGD, newEstimate(pgd[k])), append(a.Worst, newEstimate(worst[k]))
+		a.PGD, a.Worst = append(a.PGD, newEstimate(all.pgd[k])), append(a.Worst, newEstimate(all.worst[k]))
 		if apgd[k] != nil {
 			a.APGD = append(a.APGD, newEstimate(apgd[k]))
 		}
-		gap := comparePairs(pgd[k], worst[k])
+		gap := comparePairs(all.pgd[k], all.worst[k])
 		gap.Of, gap.With, gap.Under = a.Method+", PGD", "worst case", fmt.Sprintf("ε=%v", eps)
 		a.Gap = append(a.Gap, gap)
 	}
@@ -175,7 +156,7 @@ func reportAudit(_ context.Context, l *lab) (*report, error) {
 	r.text = fmt.Sprintf("Published defences, judged by PGD-%d and by the battery\n", l.TestSteps)
 	for _, s := range l.subjects {
 		a := &auditOf{}
-		for _, n := range planAudit(l.options) {
+		for _, n := range l.eachOnce() {
 			m, err := l.examine(s, n)
 			if err != nil {
 				return nil, err

@@ -75,9 +75,9 @@
 //
 //	go run ./examples/paper -exp audit -seeds 2 -battery standard -data FOLDER -scale small
 //
-// Its columns are, at each ε of -radii: PGD with the settings of the paper; APGD, the images that
-// no gradient attack of the battery has broken; and the worst case, which also counts the
-// battery's search by scores and its rounds. APGD and the worst case count all smaller ε. The APGD
+// Its columns are PGD, APGD and the worst case at each ε of -radii. PGD has the settings of the
+// paper. APGD counts the images that no gradient attack of the battery has broken. The worst case
+// also counts the battery's search by scores and its rounds. APGD and the worst case count all smaller ε. The APGD
 // column is nearest to AutoAttack: adaptive steps and several objectives, here by several
 // surrogates. The cost is the passes for an image in an epoch, and the wall time of the training.
 //

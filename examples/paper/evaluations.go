@@ -212,6 +212,31 @@ func (r *record) find(t trials.Trial) *trials.Outcome {
 	return nil
 }
 
+// outcome returns the outcome of a trial that has been made.
+func (r *record) outcome(t trials.Trial) (*trials.Outcome, error) {
+	o := r.find(t)
+	if o == nil {
+		return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
+	}
+	return o, nil
+}
+
+// right says for each test image whether it is classified as labelled in all of these trials, which
+// have been made.
+func (r *record) right(list ...trials.Trial) ([]bool, error) {
+	right := slices.Repeat([]bool{true}, len(r.Labels))
+	for _, t := range list {
+		o, err := r.outcome(t)
+		if err != nil {
+			return nil, err
+		}
+		for i, y := range r.Labels {
+			right[i] = right[i] && o.Predicted[i] == y
+		}
+	}
+	return right, nil
+}
+
 // judge makes a trial of a duel, and saves its outcome and that of clean images. It calls
 // progress with the share of the images that were judged since the last call.
 func (a archive) judge(ctx context.Context, d duel, t trials.Trial, progress func(share float64)) error {

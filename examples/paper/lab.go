@@ -124,14 +124,14 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if len(o.archs) == 0 {
 		o.archs = e.archs
 	}
-	version, err := runs.Version()
+	origin, err := runs.NewOrigin(o.values, nil)
 	if err != nil {
 		return err
 	}
 	l := &lab{
 		options: o, stdout: stdout,
 		cabinet:  cabinet{filepath.Join(o.out, networksFolder), false},
-		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, version, o.shard},
+		archive:  archive{filepath.Join(o.out, evaluationsFolder), o.Seed, origin.Version, o.shard},
 		networks: map[string]*network{}, loaded: map[string]*judged{}, history: map[string][]train.Metrics{}, faults: map[string]int{},
 	}
 	if o.models != "" {
@@ -141,7 +141,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	// Wrong flags show before anything is written.
-	for i := range max(1, len(o.Seeds)) {
+	for i := range o.Seeds {
 		for _, n := range e.plan(o) {
 			n.replica = i
 			l.needs = append(l.needs, n)
@@ -160,7 +160,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, line := range l.fileNotes {
 		fmt.Fprintln(stderr, line)
 	}
-	if l.parts, err = openParts(o, version); err != nil {
+	if l.parts, err = openParts(o, origin); err != nil {
 		return err
 	}
 	folder, err := runs.Open(o.out, networksFolder, evaluationsFolder)
@@ -168,7 +168,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
-	if err := claim(o, version); err != nil {
+	if err := claim(o, origin); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s\n\n", l.scaleText())
@@ -283,16 +283,8 @@ func (l *lab) network(s subject, n need) *network {
 	if n.beta != 0 {
 		o.Beta = n.beta
 	}
-	o.Seed, o.BatchNorm = l.seed(n), o.BatchNorm && !n.noBN
+	o.Seed, o.BatchNorm = l.Seeds[n.replica], o.BatchNorm && !n.noBN
 	return o.newNetwork(s, n.method)
-}
-
-// seed returns the seed of a need.
-func (l *lab) seed(n need) uint64 {
-	if n.replica == 0 {
-		return l.Seed
-	}
-	return l.Seeds[n.replica]
 }
 
 // sourceOf returns the need of the network that black-box attacks of a need are made on.
@@ -441,7 +433,7 @@ func (l *lab) judged(s subject, n need) (*judged, error) {
 // archiveOf returns the archive of a need, which has its seed.
 func (l *lab) archiveOf(n need) archive {
 	a := l.archive
-	a.seed = l.seed(n)
+	a.seed = l.Seeds[n.replica]
 	return a
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -170,6 +171,9 @@ func (l *seedList) Set(s string) error {
 func (o *options) resolveSeeds() error {
 	if o.seeds.list != nil && o.given["seed"] {
 		return fmt.Errorf("-seed %d: -seeds %v lists the seeds: expected one of the two flags", o.Seed, &o.seeds)
+	}
+	if most := math.MaxUint64 - uint64(max(o.seeds.n, 1)-1); o.Seed > most {
+		return fmt.Errorf("-seed %d: expected at most %d with -seeds %d", o.Seed, most, o.seeds.n)
 	}
 	o.Seeds = o.seeds.list
 	for i := range o.seeds.n {

@@ -68,7 +68,7 @@ type recipe struct {
 	HIRE *train.HIRE `json:"hire,omitempty"`
 
 	Settings map[string]float64 `json:"settings,omitempty"` // of a training
-	Init     string             `json:"init,omitempty"`     // unitCurrents, of a network without batch norm
+	Init     string             `json:"init,omitempty"`     // unitCurrents, of a VGG without batch norm
 }
 
 // unitCurrents is the initialization of scaleCurrents.
@@ -132,7 +132,7 @@ func (o *options) newNetwork(s subject, m method) *network {
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
 	r.Settings = settings
-	if !cfg.BatchNorm {
+	if !cfg.BatchNorm && !residual(s.arch) {
 		r.Init = unitCurrents
 	}
 	if m.Mix || t.eps {
@@ -167,18 +167,22 @@ func (o *options) newNetwork(s subject, m method) *network {
 	return n
 }
 
-// scaleCurrents scales the parameters of a network, layer by layer from the first, so that the
-// currents of each layer of neurons have the root mean square 1 for the first images of a set
-// (Mishkin, Matas: All you need is a good init, ICLR 2016). Without batch norm, hardly any neuron
-// of a deep network would fire otherwise. A residual network stays as it is: its layers of neurons
-// are not each fed by one weight.
-func scaleCurrents(m *snn.Model, set *dataset.Set) error {
-	var layers []string
+// neuronLayers returns the names of the layers of neurons.
+func neuronLayers(m *snn.Model) (names []string) {
 	for _, r := range m.Summary().Rows {
 		if r.Neurons > 0 {
-			layers = append(layers, r.Name)
+			names = append(names, r.Name)
 		}
 	}
+	return names
+}
+
+// scaleCurrents scales the parameters of a network, layer by layer from the first. The currents of
+// each layer of neurons then have the root mean square 1 for the first images of a set (Mishkin,
+// Matas: All you need is a good init, ICLR 2016). Without batch norm, hardly any neuron of a deep
+// network would fire otherwise. Each layer of neurons must be fed by one weight, as in a VGG.
+func scaleCurrents(m *snn.Model, set *dataset.Set) error {
+	layers := neuronLayers(m)
 	var weights []*autograd.Param
 	for _, p := range m.Params() {
 		if len(p.Shape) > 1 {
@@ -186,7 +190,7 @@ func scaleCurrents(m *snn.Model, set *dataset.Set) error {
 		}
 	}
 	if len(weights) != len(layers)+1 {
-		return nil
+		return fmt.Errorf("%d weights and %d layers of neurons: expected one weight for each layer and one for the output", len(weights), len(layers))
 	}
 	x := tensor.NewNCHW(min(64, set.N), set.C, set.H, set.W)
 	first := make([]int, x.N)
@@ -226,9 +230,12 @@ func scaleCurrents(m *snn.Model, set *dataset.Set) error {
 	return nil
 }
 
+// residual reports whether an architecture is a wide residual network.
+func residual(arch string) bool { return strings.HasPrefix(strings.ToLower(arch), "wrn") }
+
 // projection returns the paper's settings of REG for an architecture.
 func projection(arch string) regularize.Orthogonal {
-	if strings.HasPrefix(strings.ToLower(arch), "wrn") {
+	if residual(arch) {
 		return regularize.ForWRN()
 	}
 	return regularize.ForVGG()
@@ -300,13 +307,7 @@ func (n *network) config(m *snn.Model) train.Config {
 	}
 	cfg.Loader.BatchSize = n.Batch
 	if t := trainingOf(n.Method); t.set != nil {
-		var layers []string
-		for _, row := range m.Summary().Rows {
-			if row.Neurons > 0 {
-				layers = append(layers, row.Name)
-			}
-		}
-		t.set(&cfg, float32(n.Eps/255), n.Settings, layers)
+		t.set(&cfg, float32(n.Eps/255), n.Settings, neuronLayers(m))
 	}
 	return cfg
 }

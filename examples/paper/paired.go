@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
@@ -35,6 +37,20 @@ type paired struct {
 	Verdict string `json:"verdict"`
 }
 
+// values returns 1 for an image that is classified as labelled, and 0 for another. [seeds][images]
+func (c correct) values() [][]float64 {
+	v := make([][]float64, len(c))
+	for s, right := range c {
+		v[s] = make([]float64, len(right))
+		for i, ok := range right {
+			if ok {
+				v[s][i] = 1
+			}
+		}
+	}
+	return v
+}
+
 // comparePairs compares a with b, of as many seeds and images.
 func comparePairs(a, b correct) paired {
 	p := bootstrapped(minus(a, b))
@@ -56,17 +72,9 @@ func comparePairs(a, b correct) paired {
 
 // minus returns the difference of every pair of a seed and an image.
 func minus(a, b correct) [][]float64 {
-	d := make([][]float64, len(a))
-	for s := range a {
-		d[s] = make([]float64, len(a[s]))
-		for i := range a[s] {
-			if a[s][i] {
-				d[s][i]++
-			}
-			if b[s][i] {
-				d[s][i]--
-			}
-		}
+	d, less := a.values(), b.values()
+	for s := range d {
+		floats.Sub(d[s], less[s])
 	}
 	return d
 }
@@ -77,18 +85,11 @@ const resamples = 4000
 // bootstrapped returns the mean of d [seeds][images] with its interval.
 func bootstrapped(d [][]float64) paired {
 	seeds, images := len(d), len(d[0])
-	mean := func(of []float64, weight func(i int) float64) (sum float64) {
-		for i, v := range of {
-			sum += weight(i) * v
-		}
-		return sum / float64(len(of))
-	}
-	once := func(int) float64 { return 1 }
 	p := paired{Verdict: "undecided"}
 	for _, of := range d {
-		p.PerSeed = append(p.PerSeed, mean(of, once))
+		p.PerSeed = append(p.PerSeed, stat.Mean(of, nil))
 	}
-	p.Difference = mean(p.PerSeed, once)
+	p.Difference = stat.Mean(p.PerSeed, nil)
 	r := rand.New(rand.NewPCG(1, 1))
 	means := make([]float64, resamples)
 	drawn, ofSeeds := make([]float64, images), make([]float64, seeds)
@@ -98,9 +99,9 @@ func bootstrapped(d [][]float64) paired {
 			drawn[r.IntN(images)]++
 		}
 		for s := range ofSeeds {
-			ofSeeds[s] = mean(d[r.IntN(seeds)], func(i int) float64 { return drawn[i] })
+			ofSeeds[s] = stat.Mean(d[r.IntN(seeds)], drawn)
 		}
-		means[k] = mean(ofSeeds, once)
+		means[k] = stat.Mean(ofSeeds, nil)
 	}
 	slices.Sort(means)
 	p.Low, p.High = means[resamples/40], means[resamples-1-resamples/40]

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
@@ -104,12 +106,11 @@ func (l *lab) test(s subject, list []relation) (all []tested, err error) {
 			if err != nil {
 				return nil, err
 			}
-			for _, t := range list {
-				if r.find(t) == nil {
-					return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
-				}
+			right, err := r.right(list...)
+			if err != nil {
+				return nil, err
 			}
-			c = append(c, r.right(list))
+			c = append(c, right)
 		}
 		return c, nil
 	}
@@ -151,18 +152,9 @@ func (l *lab) test(s subject, list []relation) (all []tested, err error) {
 }
 
 // worstTrials lists the trials that the worst case of a need counts, clean images among them.
-func (l *lab) worstTrials(of need) (list []trials.Trial) {
-	for _, n := range l.needs {
-		if n.method != of.method || n.source != of.source || n.replica != 0 {
-			continue
-		}
-		for _, t := range n.toJudge() {
-			if t.InWorstCase() {
-				list = append(list, t)
-			}
-		}
-	}
-	return list
+func (l *lab) worstTrials(of need) []trials.Trial {
+	i := slices.IndexFunc(l.needs, func(n need) bool { return n.method == of.method && n.source == of.source })
+	return upTo(l.needs[i], math.Inf(1))
 }
 
 // relationsText returns the tested relations as a table.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"slices"
 
@@ -16,24 +15,18 @@ import (
 // part is the record shard.json of a folder: the shard whose evaluations are there, and what all
 // shards have in common.
 type part struct {
-	Shard   attack.Shard      `json:"shard"`
-	Flags   map[string]string `json:"flags"`
-	Version string            `json:"version"` // of the library
-	Kernels string            `json:"kernels"`
+	Shard attack.Shard `json:"shard"`
+	runs.Origin
 
 	folder string
 }
 
 func (p part) path() string { return filepath.Join(p.folder, "shard.json") }
 
-func partOf(o *options, version, folder string) part {
-	return part{o.shard, o.values, version, attack.Kernels(), folder}
-}
-
 // claim writes shard.json to the folder of a shard. It returns an error if the folder is that of
 // another shard.
-func claim(o *options, version string) error {
-	p := partOf(o, version, o.out)
+func claim(o *options, origin runs.Origin) error {
+	p := part{o.shard, origin, o.out}
 	var old part
 	switch err := runs.ReadRecord(p.path(), &old, runs.Budget(0)); {
 	case errors.Is(err, fs.ErrNotExist) && o.shard.IsZero():
@@ -45,42 +38,23 @@ func claim(o *options, version string) error {
 	case old.Shard != o.shard:
 		return fmt.Errorf("-out %s: holds shard %v: expected another folder, or -shard %v", o.out, old.Shard, old.Shard)
 	}
-	old.folder = o.out
-	if err := p.same(old); err != nil {
+	if err := origin.Same(p.path(), old.Origin); err != nil {
 		return fmt.Errorf("-out: %w", err)
-	}
-	return nil
-}
-
-// same returns an error that names the first difference of an older part.
-func (p part) same(old part) error {
-	const expected = "expected shards of one evaluation"
-	if old.Version != p.Version {
-		return fmt.Errorf("%s was made by version %q of the program, but this is %q: %s", old.path(), old.Version, p.Version, expected)
-	}
-	if old.Kernels != p.Kernels {
-		return fmt.Errorf("%s was made with the kernels %q, but here they are %q: expected machines of one kind, or SNNRAT_KERNEL", old.path(), old.Kernels, p.Kernels)
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Flags)) {
-		if was, is := old.Flags[name], p.Flags[name]; was != is {
-			return fmt.Errorf("%s has -%s %q, but this run has %q: %s", old.path(), name, was, is, expected)
-		}
 	}
 	return nil
 }
 
 // openParts reads shard.json in all folders of -merge. It returns an error unless there is every
 // shard of this evaluation once.
-func openParts(o *options, version string) (parts []part, err error) {
+func openParts(o *options, origin runs.Origin) (parts []part, err error) {
 	var list []attack.Shard
 	var paths []string
-	here := partOf(o, version, o.out)
 	for _, folder := range o.merge {
 		p := part{folder: folder}
 		if err := runs.ReadRecord(p.path(), &p, runs.Budget(0)); err != nil {
 			return nil, fmt.Errorf("-merge: %w: expected folders of -shard", err)
 		}
-		if err := here.same(p); err != nil {
+		if err := origin.Same(p.path(), p.Origin); err != nil {
 			return nil, fmt.Errorf("-merge: %w", err)
 		}
 		parts, list, paths = append(parts, p), append(list, p.Shard), append(paths, p.path())

@@ -46,9 +46,9 @@ func (l *lab) summarize(s subject, n need) (*summary, error) {
 	var outcomes []trials.Outcome
 	faults := 0
 	for _, t := range append([]trials.Trial{trials.Clean}, n.trials...) {
-		o := r.find(t)
-		if o == nil {
-			return nil, fmt.Errorf("%s: no outcome of %v: expected that the file stays", r.Network, t)
+		o, err := r.outcome(t)
+		if err != nil {
+			return nil, err
 		}
 		outcomes = append(outcomes, *o)
 		sc := score{Trial: t, Accuracy: o.Accuracy, ZeroGradient: len(o.ZeroGradient)}
@@ -167,6 +167,11 @@ func (l *lab) worstCaseNote(attacks string, eps float64) string {
 		return note + "It counts these attacks alone, as -battery none leaves the battery out.\n"
 	}
 	note += fmt.Sprintf("White-box, it also counts the %s battery at ε = %v/255, whose attacks an image meets until one breaks it.\n", l.Battery, eps)
+	return note + l.faultsNote()
+}
+
+// faultsNote names the networks in which checks of batteries found faults.
+func (l *lab) faultsNote() (note string) {
 	for _, name := range slices.Sorted(maps.Keys(l.faults)) {
 		if n := l.faults[name]; n > 0 {
 			note += fmt.Sprintf("Faults that the battery's checks found: %s %d. See battery_checks in %s.json.\n", name, n, l.resultName())

@@ -199,6 +199,9 @@ func (o *overrides) Set(s string) error {
 	if count := strings.HasSuffix(name, ".steps") || strings.HasSuffix(name, ".levels"); count && (v < 1 || v != math.Trunc(v)) {
 		return fmt.Errorf("setting %s=%v: expected a whole number of at least 1", name, v)
 	}
+	if _, twice := (*o)[name]; twice {
+		return fmt.Errorf("setting %s twice: expected it once", name)
+	}
 	if *o == nil {
 		*o = overrides{}
 	}

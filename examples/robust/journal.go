@@ -19,13 +19,10 @@ import (
 // A run that is complete first writes Completed and then removes the journal. So a run that is
 // killed between these steps leaves a folder for a new run.
 type journal struct {
-	Flags     map[string]string `json:"flags"`
-	Inputs    map[string]string `json:"inputs"`  // digests of the files and of the data
-	Version   string            `json:"version"` // of the library that made Networks
-	Kernels   string            `json:"kernels"` // attack.Kernels of the machine that made Networks
-	Shard     attack.Shard      `json:"shard,omitzero"`
-	Completed bool              `json:"completed,omitempty"`
-	Networks  []*progress       `json:"networks"` // in the order of -net
+	runs.Origin
+	Shard     attack.Shard `json:"shard,omitzero"`
+	Completed bool         `json:"completed,omitempty"`
+	Networks  []*progress  `json:"networks"` // in the order of -net
 
 	folder string
 	saved  time.Time
@@ -44,11 +41,11 @@ func (j *journal) path() string { return filepath.Join(j.folder, "run.json") }
 // openJournal begins a journal, or goes on with the one in the folder, of at most budget bytes.
 // It refuses to overwrite a run that can be resumed, and to resume a run of other flags or files.
 func openJournal(o *options, inputs map[string]string, budget int64) (*journal, error) {
-	version, err := runs.Version()
+	origin, err := runs.NewOrigin(o.values, inputs)
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{Flags: o.values, Inputs: inputs, Version: version, Kernels: attack.Kernels(), Shard: o.shard, folder: o.out}
+	j := &journal{Origin: origin, Shard: o.shard, folder: o.out}
 	for range o.nets {
 		j.Networks = append(j.Networks, &progress{Kept: map[int][]byte{}})
 	}

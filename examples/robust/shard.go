@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/org/snnrat/attack"
@@ -32,11 +31,10 @@ func (j *job) mergeShards() ([]*progress, error) {
 	if len(j.merge) == 0 {
 		return nil, nil
 	}
-	version, err := runs.Version()
+	here, err := runs.NewOrigin(j.values, j.inputs())
 	if err != nil {
 		return nil, err
 	}
-	here := &journal{Flags: j.values, Inputs: j.inputs(), Version: version, Kernels: attack.Kernels()}
 	var parts []*journal
 	var list []attack.Shard
 	var paths, absent []string
@@ -49,7 +47,7 @@ func (j *job) mergeShards() ([]*progress, error) {
 		case err != nil:
 			return nil, fmt.Errorf("-merge: %w (make this shard anew)", err)
 		}
-		if err := here.sameAs(part); err != nil {
+		if err := here.Same(part.path(), part.Origin); err != nil {
 			return nil, fmt.Errorf("-merge: %w", err)
 		}
 		parts, list, paths = append(parts, part), append(list, part.Shard), append(paths, part.path())
@@ -91,28 +89,6 @@ func (j *job) mergeShards() ([]*progress, error) {
 		merged = append(merged, whole)
 	}
 	return merged, nil
-}
-
-// sameAs returns an error that names the first difference if a shard is not one of this run.
-func (j *journal) sameAs(part *journal) error {
-	const expected = "expected shards that differ in -shard, -out and -threads alone"
-	if part.Version != j.Version {
-		return fmt.Errorf("%s was made by version %q of the program, but this is %q: %s", part.path(), part.Version, j.Version, expected)
-	}
-	for _, name := range slices.Sorted(maps.Keys(j.Flags)) {
-		if was, is := part.Flags[name], j.Flags[name]; was != is {
-			return fmt.Errorf("%s has -%s %q, but this run has %q: %s", part.path(), name, was, is, expected)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(j.Inputs)) {
-		if was, is := part.Inputs[name], j.Inputs[name]; was != is {
-			return fmt.Errorf("%s has %s with the SHA-256 %q, but this run has %q: %s", part.path(), name, was, is, expected)
-		}
-	}
-	if part.Kernels != j.Kernels {
-		return fmt.Errorf("%s was made with the kernels %q, but here they are %q: expected machines of one kind, or SNNRAT_KERNEL", part.path(), part.Kernels, j.Kernels)
-	}
-	return nil
 }
 
 // complete returns an error that says what a shard lacks.

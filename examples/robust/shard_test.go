@@ -29,8 +29,8 @@ func start(t *testing.T, ctx context.Context, args ...string) error {
 	return run(ctx, o, io.Discard, io.Discard)
 }
 
-// The files that -merge makes of any number of shards are those of one run, byte by byte, also if
-// there are more shards than images of the curve, and if shards were stopped.
+// The files that -merge makes of any number of shards are those of one run, byte by byte. There may
+// be more shards than images of the curve, and shards that were stopped.
 func TestShards(t *testing.T) {
 	racetest.Costly(t)
 	folder := t.TempDir()

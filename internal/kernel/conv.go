@@ -85,16 +85,16 @@ func ConvDenseWinograd(dst, x, w, bias []float32, c Conv, threads int) {
 //
 // need says which elements of dx the caller uses: those whose bit is set, or all if need is
 // nil. The other elements may be left out. For the geometries of [Conv.CanLeaveOut] they are. The
-// sum of each group of 64 output channels is then formed
-// on its own, lane by lane, as in [sampled3Portable]. The sums of the groups are added. This
-// order does not depend on the bits of need.
+// sum of each group of 64 output channels is then formed on its own, lane by lane, as in
+// [sampled3Portable]. The sums of the groups are added. This order does not depend on the bits of
+// need.
 //
 // At all levels but NEON, large convolutions with a 3×3 window, stride 1 and padding 1 use
-// Winograd's algorithm instead for some frames: those of which at least a quarter is needed or, if
-// need is nil, of whose dy at least a quarter is not zero, by a sample. Elements that are not needed
-// are computed there, too. The choice depends on the frame alone. The algorithm's
-// rounding errors are about twice those of the sums. Where the exact gradient is zero although
-// deltas near by are not, it may give a number of the size of these errors.
+// Winograd's algorithm instead for some frames. Those are the frames of which at least a quarter is
+// needed. If need is nil, they are those of whose dy at least a quarter is not zero, by a sample.
+// The choice depends on the frame alone. Elements that are not needed are computed there, too. The
+// algorithm's rounding errors are about twice those of the sums. Where the exact gradient is zero
+// although deltas near by are not, it may give a number of the size of these errors.
 //
 //	dx   [⌈Cin/16⌉][Frames][Hin·Win][16]
 //	dy   [⌈Cout/16⌉][Frames][Hout·Wout][16]

@@ -66,9 +66,9 @@ func (t *sampledTiles) rowsOf(c *Conv, i, halo int, fn func(f, y, x, n, slot int
 }
 
 // convInputGradWhere3 computes the elements of the input's gradient that are needed, in the given
-// frames. It sets the others to zero, unless it adds. A unit has so many blocks of input channels that their
-// weights for a group of output channels fit into L2. It goes through the groups, and within
-// a group through its tiles.
+// frames. It sets the others to zero, unless it adds. A unit has so many blocks of input channels
+// that their weights for a group of output channels fit into L2. It goes through the groups, and
+// within a group through its tiles.
 func (l Level) convInputGradWhere3(dx, dy, w []float32, need []uint16, c *Conv, frames []int, add bool, threads int) {
 	const maxBlocks = 8
 	t := newSampledTiles(c, frames)

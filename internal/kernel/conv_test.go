@@ -407,39 +407,53 @@ func checkConv(t *testing.T, o *operands, threads int) {
 	for i := range garbage {
 		garbage[i] = nan // must be overwritten
 	}
-	for _, bias := range [][]float32{nil, o.bias} {
-		equalBits(t, "ConvSpikes", guardedConv(t, garbage, func(dst []float32) { ConvSpikes(dst, o.s, o.w, bias, c, threads) }),
-			naiveForward(c, o.ones, o.w, bias, f))
-		equalBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }),
-			naiveForward(c, o.x, o.w, bias, f))
-		want := naiveForward(c, o.x, o.w, bias, f)
+	var wants [2]struct{ spikes, dense, dx, dxNeeded, dwSpikes, dwDense func() []float32 }
+	for i, bias := range [][]float32{nil, o.bias} {
+		wants[i].spikes = meanwhile(func() []float32 { return naiveForward(c, o.ones, o.w, bias, f) })
+		wants[i].dense = meanwhile(func() []float32 { return naiveForward(c, o.x, o.w, bias, f) })
+	}
+	for i, add := range []bool{false, true} {
+		wants[i].dx = meanwhile(func() []float32 { return wantInputGrad(o, nil, add, f) })
+		wants[i].dxNeeded = meanwhile(func() []float32 { return wantInputGrad(o, o.s, add, f) })
+		wants[i].dwSpikes = meanwhile(func() []float32 { return naiveWeightGrad(c, o.dw, o.ones, o.dy, add, f) })
+		wants[i].dwDense = meanwhile(func() []float32 { return naiveWeightGrad(c, o.dw, o.x, o.dy, add, f) })
+	}
+	for i, bias := range [][]float32{nil, o.bias} {
+		equalBits(t, "ConvSpikes", guardedConv(t, garbage, func(dst []float32) { ConvSpikes(dst, o.s, o.w, bias, c, threads) }), wants[i].spikes())
+		want := wants[i].dense()
+		equalBits(t, "ConvDense", guardedConv(t, garbage, func(dst []float32) { ConvDense(dst, o.x, o.w, bias, c, threads) }), want)
 		if CurrentLevel().winograd(&c) {
 			want = naiveForwardWinograd(c, o.x, o.w, bias, f)
 		}
 		equalBits(t, "ConvDenseWinograd", guardedConv(t, garbage, func(dst []float32) { ConvDenseWinograd(dst, o.x, o.w, bias, c, threads) }), want)
 	}
-	for _, add := range []bool{false, true} {
+	for i, add := range []bool{false, true} {
 		dx := guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, nil, c, add, threads) })
-		want := wantInputGrad(o, nil, add, f)
+		want := wants[i].dx()
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)
 		}
 		equalBits(t, "ConvInputGrad", dx, want)
 		dx = guardedConv(t, o.dx, func(dst []float32) { ConvInputGrad(dst, o.dy, o.w, o.s, c, add, threads) })
-		want = wantInputGrad(o, o.s, add, f)
+		want = wants[i].dxNeeded()
 		if !Finite(o.dy, 1) {
 			clearMissing(dx, c.Cin, c.Frames*c.Hin*c.Win)
 			clearMissing(want, c.Cin, c.Frames*c.Hin*c.Win)
 		}
 		equalBits(t, "ConvInputGrad where needed", dx, want)
-		equalBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }),
-			naiveWeightGrad(c, o.dw, o.ones, o.dy, add, f))
-		equalBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }),
-			naiveWeightGrad(c, o.dw, o.x, o.dy, add, f))
+		equalBits(t, "ConvWeightGradSpikes", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradSpikes(dst, o.s, o.dy, c, add, threads) }), wants[i].dwSpikes())
+		equalBits(t, "ConvWeightGradDense", guardedConv(t, o.dw, func(dst []float32) { ConvWeightGradDense(dst, o.x, o.dy, c, add, threads) }), wants[i].dwDense())
 		equalBits(t, "ConvBiasGrad", guardedConv(t, o.bias, func(dst []float32) { ConvBiasGrad(dst, o.dy, c, 3, add, threads) }),
 			naiveBiasGrad(c, o.bias, o.dy, 3, add))
 	}
+}
+
+// meanwhile computes a reference on another goroutine, since most of the tests' time goes there.
+func meanwhile(fn func() []float32) func() []float32 {
+	done := make(chan []float32, 1)
+	go func() { done <- fn() }()
+	return func() []float32 { return <-done }
 }
 
 // At every level every product is the sum of the package's documentation, to the

@@ -10,5 +10,5 @@ import (
 
 func TestInitWithoutMPI(t *testing.T) {
 	_, err := Init()
-	assert.EqualError(t, err, "mpi: this program was built without MPI: install libopenmpi-dev or libmpich-dev and build it with -tags mpi")
+	assert.EqualError(t, err, "mpi: this program was built without MPI: install libopenmpi-dev and build it with -tags mpi")
 }

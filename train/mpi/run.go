@@ -108,15 +108,12 @@ func (l *life) round(c wire) error {
 	l.looked = now
 	if now.Sub(l.said) >= beat {
 		l.said = now
-		err := l.w.others(func(r int) error {
+		for r := range l.w.others {
 			req, err := c.send(r, tagAlive, []byte{1})
-			if err == nil {
-				l.sends = append(l.sends, req)
+			if err != nil {
+				return err
 			}
-			return err
-		})
-		if err != nil {
-			return err
+			l.sends = append(l.sends, req)
 		}
 	}
 	l.sends = slices.DeleteFunc(l.sends, func(r request) bool {
@@ -142,10 +139,10 @@ func (l *life) round(c wire) error {
 		_, err := l.w.decode(from, m)
 		return err
 	}
-	return l.w.others(func(r int) error {
+	for r := range l.w.others {
 		if quiet := now.Sub(l.heard[r]); quiet > silence && !l.w.left[r] {
 			return fmt.Errorf("%s has given no sign of life for %v: its process or its machine is down, or the network between", l.w.name(r), quiet.Round(time.Second))
 		}
-		return nil
-	})
+	}
+	return nil
 }

@@ -169,25 +169,30 @@ func (w *World) Share(message []byte, failure error) ([][]byte, error) {
 	err := w.do(&task{
 		what: "messages",
 		begin: func(c wire) error {
-			return w.others(func(r int) error {
+			for r := range w.others {
 				req, err := w.sendTo(c, r, tagShare, out, len(out))
+				if err != nil {
+					return err
+				}
 				sends = append(sends, req)
-				return err
-			})
+			}
+			return nil
 		},
 		step: func(c wire) (bool, error) {
 			waiting := false
-			err := w.others(func(r int) error {
+			for r := range w.others {
 				if all[r] != nil {
-					return nil
+					continue
 				}
 				_, m, err := w.take(c, r, tagShare)
+				if err != nil {
+					return false, err
+				}
 				all[r] = m
 				waiting = waiting || m == nil
-				return err
-			})
-			if err != nil || waiting {
-				return false, err
+			}
+			if waiting {
+				return false, nil
 			}
 			return testAll(&sends)
 		},
@@ -220,9 +225,7 @@ func (w *World) take(c wire, from, tag int) (rank int, m []byte, err error) {
 	req, err := c.receive(rank, tag, m)
 	began := time.Now()
 	for done, tries := false, 0; err == nil && !done; tries++ {
-		if tries > 1000 {
-			time.Sleep(100 * time.Microsecond)
-		}
+		time.Sleep(min(time.Duration(tries-1000)*time.Microsecond, time.Millisecond)) // at first not at all
 		if done, err = req.test(); err == nil && !done && time.Since(began) > silence {
 			err = fmt.Errorf("%s has sent only a part of a message for %v: its process or its machine is down, or the network between", w.name(rank), silence)
 		}
@@ -230,14 +233,13 @@ func (w *World) take(c wire, from, tag int) (rank int, m []byte, err error) {
 	return rank, m, err
 }
 
-// others calls fn for every other rank, the next ones first, so that not all begin with the same.
-func (w *World) others(fn func(r int) error) error {
+// others yields every other rank, the next ones first, so that not all begin with the same.
+func (w *World) others(yield func(r int) bool) {
 	for i := 1; i < w.ranks; i++ {
-		if err := fn((w.number + i) % w.ranks); err != nil {
-			return err
+		if !yield((w.number + i) % w.ranks) {
+			return
 		}
 	}
-	return nil
 }
 
 func (w *World) sendTo(c wire, to, tag int, p any, bytes int) (request, error) {
@@ -278,7 +280,7 @@ func (w *World) transfer(what string, tag int, data func(r int) (out, in []float
 		what: what,
 		bulk: true,
 		begin: func(c wire) error {
-			return w.others(func(r int) error {
+			for r := range w.others {
 				out, in := data(r)
 				if len(in) > 0 {
 					req, err := c.receive(r, tag, in)
@@ -294,8 +296,8 @@ func (w *World) transfer(what string, tag int, data func(r int) (out, in []float
 					}
 					open = append(open, req)
 				}
-				return nil
-			})
+			}
+			return nil
 		},
 		step: func(wire) (bool, error) { return testAll(&open) },
 	})}
@@ -350,11 +352,14 @@ func (w *World) Close(failure error) error {
 			if failure == nil {
 				return nil
 			}
-			return w.others(func(r int) error {
+			for r := range w.others {
 				req, err := c.send(r, tagLeave, encode(nil, failure))
+				if err != nil {
+					return err
+				}
 				sends = append(sends, req)
-				return err
-			})
+			}
+			return nil
 		},
 		step: func(c wire) (bool, error) {
 			if failure == nil {
@@ -366,8 +371,10 @@ func (w *World) Close(failure error) error {
 			if sent, err := testAll(&sends); err != nil || !sent {
 				return false, err
 			}
-			if w.others(w.hasLeft) != nil {
-				return false, nil
+			for r := range w.others {
+				if !w.left[r] {
+					return false, nil
+				}
 			}
 			return true, c.close()
 		},
@@ -376,12 +383,4 @@ func (w *World) Close(failure error) error {
 		return failure
 	}
 	return err
-}
-
-// hasLeft returns an error if a rank has not called Close with a failure.
-func (w *World) hasLeft(rank int) error {
-	if !w.left[rank] {
-		return errors.New("it has not left")
-	}
-	return nil
 }

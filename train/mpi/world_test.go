@@ -19,13 +19,13 @@ type net struct {
 	mu    sync.Mutex
 	boxes map[[3]int][]*parcel // by sender, receiver and tag, in the order of their sending
 	dead  []bool               // ranks that send and receive nothing any more
-	cut   []bool               // ranks whose messages never come to their end
 }
 
 type parcel struct {
 	at     time.Time
 	bytes  []byte
 	floats []float32
+	cut    bool // its end never comes
 }
 
 // plug is a rank's end of it.
@@ -34,6 +34,7 @@ type plug struct {
 	number int
 	closed bool
 	lost   error // of every message that is to be sent
+	cut    bool  // of every message, only the beginning is sent
 }
 
 func (p *plug) rank() int    { return p.number }
@@ -50,7 +51,7 @@ func (p *plug) send(to, tag int, v any) (request, error) {
 	if p.lost != nil {
 		return nil, p.lost
 	}
-	m := &parcel{at: time.Now().Add(time.Millisecond)}
+	m := &parcel{at: time.Now().Add(time.Millisecond), cut: p.cut}
 	switch v := v.(type) {
 	case []byte:
 		m.bytes = slices.Clone(v)
@@ -80,9 +81,17 @@ func (p *plug) next(from, tag int, away bool) *parcel {
 }
 
 func (p *plug) receive(from, tag int, v any) (request, error) {
+	var m *parcel
 	return arrived(func() (bool, error) {
-		m := p.next(from, tag, true)
-		if m == nil || p.cut[from] {
+		if m == nil {
+			m = p.next(from, tag, true)
+		}
+		switch {
+		case m == nil:
+			return false, nil
+		case m.cut && time.Since(m.at) > time.Minute: // for World not to wait for ever
+			return false, errors.New("nobody has given up the message")
+		case m.cut:
 			return false, nil
 		}
 		switch v := v.(type) {
@@ -113,7 +122,7 @@ func (p *plug) probe(from, tag int) (rank, bytes int, ok bool, err error) {
 // onWorlds calls fn on n ranks, in a time that passes when all wait.
 func onWorlds(t *testing.T, n int, fn func(w *World, p *plug)) {
 	synctest.Test(t, func(t *testing.T) {
-		shared := &net{boxes: map[[3]int][]*parcel{}, dead: make([]bool, n), cut: make([]bool, n)}
+		shared := &net{boxes: map[[3]int][]*parcel{}, dead: make([]bool, n)}
 		var all sync.WaitGroup
 		for r := range n {
 			all.Go(func() {
@@ -235,6 +244,32 @@ func TestSilentRank(t *testing.T) {
 		assert.Equal(t, err, w.Close(err))
 		assert.False(t, p.closed)
 		assert.Less(t, time.Since(began), 35*time.Second)
+	})
+}
+
+// A rank that dies while it sends a message is named.
+func TestPartOfAMessage(t *testing.T) {
+	onWorlds(t, 2, func(w *World, p *plug) {
+		time.Sleep(time.Second) // until both have begun
+		if w.Rank() == 1 {
+			p.mu.Lock()
+			p.cut = true
+			p.mu.Unlock()
+			_, err := w.Share(nil, nil)
+			assert.NoError(t, err)
+			p.mu.Lock()
+			p.dead[1] = true
+			p.mu.Unlock()
+			assert.Error(t, w.Close(errors.New("out of memory")))
+			return
+		}
+		began := time.Now()
+		_, err := w.Share(nil, nil)
+		require.EqualError(t, err, "mpi: messages: rank 1 on "+w.Hosts()[1]+" has sent only a part of a message for 20s: its process or its machine is down, or the network between")
+		assert.Less(t, time.Since(began), 25*time.Second)
+		assert.Equal(t, err, w.Close(err))
+		assert.False(t, p.closed)
+		assert.Less(t, time.Since(began), 30*time.Second)
 	})
 }
 
