@@ -115,7 +115,6 @@ type pending struct {
 	node         *node
 	scale, shift []float64 // [C], or nil
 	threshold    float64
-	decay        float64
 	alone        bool // whether the node has no other reader
 }
 
