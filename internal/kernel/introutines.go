@@ -32,11 +32,11 @@ func expandIntsPortable(a *expandInts) {
 	}
 }
 
-// addPacked adds to dst the vectors that lie so many bytes behind w.
-func addPacked(dst *packed4, w unsafe.Pointer, list []int32) {
+// addPacked adds to dst the vectors that lie first bytes and so many more behind w.
+func addPacked(dst *packed4, w unsafe.Pointer, first int, list []int32) {
 	s0, s1, s2, s3 := dst[0], dst[1], dst[2], dst[3]
 	for _, at := range list {
-		v := (*packed4)(unsafe.Add(w, int(at)))
+		v := (*packed4)(unsafe.Add(w, first+int(at)))
 		s0 += v[0]
 		s1 += v[1]
 		s2 += v[2]
@@ -53,7 +53,7 @@ func gatherIntsPortable(a *gather) {
 	for it := range a.items {
 		add := func(n int) {
 			for c := range a.cols {
-				addPacked((*packed4)(unsafe.Add(a.dst, int(it*a.dstItem+c*a.dstCol))), unsafe.Add(a.w, int(c*a.wCol)), list[:n])
+				addPacked((*packed4)(unsafe.Add(a.dst, int(it*a.dstItem+c*a.dstCol))), a.w, int(c*a.wCol), list[:n])
 			}
 		}
 		if a.start == startZero {
@@ -87,7 +87,7 @@ func scatterInts3Portable(a *scatter3) {
 // addPackedRows is addPacked for three lists, as addVectorRows.
 func addPackedRows(dst, w unsafe.Pointer, first int, rows *[3][]int32) {
 	for i, list := range rows {
-		addPacked((*packed4)(dst), unsafe.Add(w, first+i*3*2*Lanes), list)
+		addPacked((*packed4)(dst), w, first+i*3*2*Lanes, list)
 	}
 }
 
