@@ -1,6 +1,7 @@
 package nir_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -114,6 +115,17 @@ func TestResidual(t *testing.T) {
 		}
 	}
 	assert.Less(t, differ, len(want)/8)
+}
+
+// A graph's neurons fire above their thresholds, and those of this library at them.
+func TestThresholdOfGraph(t *testing.T) {
+	m := network(t, snn.Flatten{}, snn.NewIF(), snn.NewLinear(72, 3, true))
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Equal(t, float64(math.Nextafter32(1, 0)), g.Nodes["1"].Fields["v_threshold"].Floats[0])
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+	require.NoError(t, err)
+	assert.Equal(t, float32(1), again.Body().(*snn.Sequential).Layers()[1].(*snn.LIF).Threshold)
 }
 
 func TestGraphOfRefuses(t *testing.T) {

@@ -331,7 +331,12 @@ func TestModelRefuses(t *testing.T) {
 		},
 		"shape [1 2 3 4]: want one to three": func(g *nir.Graph, _ *nir.Config) { g.Nodes["input"] = port("Input", []int{1, 2, 3, 4}) },
 		"a graph without nodes":              func(g *nir.Graph, _ *nir.Config) { g.Nodes = nil },
-		"node a is nil":                      func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
+		"node c: values of the shapes [3] of b and [2] of input: want equal ones": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = &nir.Node{Type: "Scale", Fields: fields{"scale": all(1, 3)}}
+			g.Edges[2][1] = "c"
+			g.Edges = append(g.Edges, [2]string{"input", "c"}, [2]string{"c", "output"})
+		},
+		"node a is nil": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
 	} {
 		g, c := good(), cfg
 		change(g, &c)
