@@ -197,15 +197,12 @@ func (b *builder) pool(name string, n *Node, in []int) (snn.Layer, []int, error)
 	if n.Type == "AvgPool2d" {
 		each = 1 / float64(w[0].size*w[1].size)
 	}
-	return noNil(convolution(w, in[0], in, false, false, func(o, c, _, _ int) float64 {
+	l, out, err := convolution(w, in[0], in, false, false, func(o, c, _, _ int) float64 {
 		if o != c {
 			return 0
 		}
 		return each
-	}))
-}
-
-func noNil(l *snn.Conv2D, out []int, err error) (snn.Layer, []int, error) {
+	})
 	if err != nil {
 		return nil, nil, err
 	}

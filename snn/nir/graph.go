@@ -33,8 +33,8 @@ type Array struct {
 	Texts  []string
 }
 
-// Validate returns an error that names an edge without its node, an edge that is there twice, a
-// field whose number of values is not that of its shape, or a node that is nil.
+// Validate returns an error that names what is wrong: an edge without its node, an edge that is
+// there twice, or a node that is nil. A field's values must be as many as its shape says.
 func (g *Graph) Validate() error {
 	if g == nil || len(g.Nodes) == 0 {
 		return errors.New("nir: a graph without nodes")

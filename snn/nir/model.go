@@ -46,6 +46,7 @@ type Note struct {
 	Node, Text string
 }
 
+// String returns the note behind its node's name.
 func (n Note) String() string { return n.Node + ": " + n.Text }
 
 // Model makes a network of the graph. It returns an error that names a node which the network
