@@ -94,6 +94,9 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 		return nil, nil, err
 	}
 	out := []int{cout, w[0].outputs(s.H), w[1].outputs(s.W)}
+	if cout < 1 {
+		return nil, nil, fmt.Errorf("%d output channels: want at least 1", cout)
+	}
 	if out[1] < 1 || out[2] < 1 {
 		return nil, nil, fmt.Errorf("its window exceeds the %d×%d input", s.H, s.W)
 	}

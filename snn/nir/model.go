@@ -372,7 +372,7 @@ func (b *builder) layer(name string, n *Node, in []int) (snn.Layer, []int, error
 
 func affine(n *Node, in []int) (snn.Layer, []int, error) {
 	w := n.Fields["weight"]
-	if len(w.Shape) != 2 || len(in) != 1 || w.Shape[1] != in[0] {
+	if len(w.Shape) != 2 || len(in) != 1 || w.Shape[1] != in[0] || w.Shape[0] < 1 {
 		return nil, nil, fmt.Errorf("weight of shape %v for an input of shape %v: want [out, in] for [in]", w.Shape, in)
 	}
 	l := snn.NewLinear(w.Shape[1], w.Shape[0], n.Type == "Affine")

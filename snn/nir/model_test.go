@@ -336,6 +336,11 @@ func TestModelRefuses(t *testing.T) {
 			g.Edges[2][1] = "c"
 			g.Edges = append(g.Edges, [2]string{"input", "c"}, [2]string{"c", "output"})
 		},
+		"weight of shape [0 2] for an input of shape [2]": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["weight"] = all(0, 0, 2) },
+		"0 output channels": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{2, 3})
+			g.Nodes["a"] = &nir.Node{Type: "Conv1d", Fields: fields{"weight": all(0, 0, 2, 1), "bias": all(0, 0), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
+		},
 		"node a is nil": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
 	} {
 		g, c := good(), cfg
