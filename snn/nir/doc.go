@@ -56,6 +56,10 @@
 //	go build -tags hdf5 ./examples/nir
 //
 // Without the tag they return an error that says so, and there is no cgo. All else works without.
+//
+// Read trusts libhdf5. A file whose bytes were changed usually gives an error, but libhdf5 1.10.8 can
+// also read outside of its memory, which ends the process. Read files that you trust, or read others
+// in a process of their own.
 package nir
 
 // Version is the version of NIR that this package writes.
