@@ -72,7 +72,10 @@ func (k *keeper[T]) free() {
 // FreeMemory drops the scratch memory that is not in use. The garbage collector frees that of
 // lenders by itself.
 func FreeMemory() {
-	for _, k := range []*keeper[float32]{&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnitDeltas, &winogradUnits} {
+	for _, k := range []interface{ free() }{
+		&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnitDeltas, &winogradUnits,
+		&spikeRows, &intMasks, &intSpread, &intPadded, &intSums, &intSlabs, &intRows, &intWides, &intTiles, &intQuads, &intFew,
+	} {
 		k.free()
 	}
 }

@@ -97,12 +97,15 @@ type intUnit struct {
 	pieces       int // into which a byte is split
 }
 
+// The buffers of convolutions of whole numbers: of a call, and of a unit.
 var (
-	intSums  lender[packed4]
-	intSlabs lender[packed4]
-	intWides lender[[Lanes]int32]
-	intBytes lender[uint8]
-	intQuads lender[int8]
+	intMasks             keeper[uint64]
+	intSpread, intPadded keeper[uint8]
+
+	intSums, intSlabs, intRows keeper[packed4]
+	intWides, intTiles         keeper[[Lanes]int32]
+	intQuads                   keeper[int8]
+	intFew                     keeper[uint64]
 )
 
 // Spikes computes the convolution of spikes.
@@ -116,16 +119,16 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 		return
 	}
 	if k.ends == nil {
-		x := intBytes.get(len(s) * Lanes)
-		defer intBytes.put(x)
+		x := intSpread.get(len(s) * Lanes)
+		defer intSpread.put(x)
 		for i, word := range s {
 			spread((*x)[i*Lanes:], word)
 		}
 		k.Bytes(o, *x, nil, steps, threads)
 		return
 	}
-	m := masks.get(ceilDiv(c.Cin, Group) * c.Frames * c.Hin * c.Win)
-	defer masks.put(m)
+	m := intMasks.get(ceilDiv(c.Cin, Group) * c.Frames * c.Hin * c.Win)
+	defer intMasks.put(m)
 	groupMasks(*m, s, &c, threads)
 	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: *m, tile: 1}
 	switch {
@@ -150,8 +153,8 @@ func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 	pieces := max(1, ceilDiv(k.top, mostByte))
 	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, pieces: pieces, channels: ceilDiv(pieces*k.Cin, Lanes) * Lanes}
 	u.tile = u.wide(4, threads) // share the bytes in L1
-	padded := intBytes.get(o.Images * steps * (k.Hin + 2*k.Pad) * (k.Win + 2*k.Pad) * u.channels)
-	defer intBytes.put(padded)
+	padded := intPadded.get(o.Images * steps * (k.Hin + 2*k.Pad) * (k.Win + 2*k.Pad) * u.channels)
+	defer intPadded.put(padded)
 	u.bytes = *padded
 	u.split(threads, 4)
 	parallel.With(threads, o.Images*steps, intPacking{u, x, border}, intPacking.frame)
@@ -207,12 +210,12 @@ type intEvents intUnit
 
 // Do does part i.
 func (e intEvents) Do(i int) {
-	u := intUnit(e)
-	c := u.k.Conv
+	t := intTotals{intUnit: intUnit(e)}
+	u, c := &t.intUnit, t.k.Conv
 	ob, end, lo, hi := u.share(i)
 	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
 	frames, groups := (hi-lo)*u.steps, ceilDiv(c.Cin, Group)
-	t := intTotals{u: &u, ob: ob, end: end, lo: lo, hi: hi, block: frames*px + between}
+	t.ob, t.end, t.lo, t.hi, t.block = ob, end, lo, hi, frames*px+between
 	block := Group*win + between
 	sums, slab := intSums.get((end-ob)*t.block), intSlabs.get((end-ob)*block)
 	defer intSums.put(sums)
@@ -235,22 +238,22 @@ func (e intEvents) Do(i int) {
 		}
 		m := u.masks[(g*u.o.Images+lo)*u.steps*in:][:frames*in]
 		if r.fits16() {
-			u.add(&t, *slab, m)
+			t.add(*slab, m)
 			now = now.plus(r)
 			continue
 		}
 		// So few channels that no weights take their sum out of int16.
 		few := -math.MinInt16 / (128 * win)
-		some := masks.get(len(m))
+		some := intFew.get(len(m))
 		for from := 0; from < Group; from += few {
 			keep := (uint64(1)<<min(few, 63) - 1) << from
 			for i, word := range m {
 				(*some)[i] = word & keep
 			}
 			t.flush()
-			u.add(&t, *slab, *some)
+			t.add(*slab, *some)
 		}
-		masks.put(some)
+		intFew.put(some)
 		t.flush()
 	}
 	t.finish()
@@ -264,8 +267,8 @@ func (u *intUnit) expand(dst []packed4, b, g int) {
 		u.expandRows(dst, b, g)
 		return
 	}
-	rows := intSlabs.get(Group * win)
-	defer intSlabs.put(rows)
+	rows := intRows.get(Group * win)
+	defer intRows.put(rows)
 	u.expandRows(*rows, b, g)
 	for ch := range min(Group, u.k.Cin-g*Group) {
 		for t, v := range (*rows)[ch*win:][:win] {
@@ -305,9 +308,9 @@ func (u *intUnit) expandRows(dst []packed4, b, g int) {
 	}
 }
 
-// add adds the events of masks to the sums of t.
-func (u *intUnit) add(t *intTotals, slab []packed4, m []uint64) {
-	c := &u.k.Conv
+// add adds the events of masks to the sums.
+func (t *intTotals) add(slab []packed4, m []uint64) {
+	u, c := &t.intUnit, &t.k.Conv
 	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
 	frames := (t.hi - t.lo) * u.steps
 	fresh := t.fresh
@@ -362,7 +365,7 @@ var here offset
 // intTotals are the sums of a unit: those of 16 bits of the last groups, and those of 32 bits of
 // the groups before.
 type intTotals struct {
-	u               *intUnit
+	intUnit
 	ob, end, lo, hi int
 	block           int               // vectors of a block
 	sums            []packed4         // [blocks, each of block vectors][frames][pixels]
@@ -375,7 +378,7 @@ func (t *intTotals) flush() {
 	if !t.fresh {
 		return
 	}
-	px := t.u.k.Hout * t.u.k.Wout
+	px := t.k.Hout * t.k.Wout
 	was := t.wide
 	if was == nil {
 		t.wide = intWides.get(len(t.sums))
@@ -390,13 +393,13 @@ func (t *intTotals) flush() {
 
 // at returns where block b of image i begins.
 func (t *intTotals) at(b, i int) int {
-	return (b-t.ob)*t.block + (i-t.lo)*t.u.steps*t.u.k.Hout*t.u.k.Wout
+	return (b-t.ob)*t.block + (i-t.lo)*t.steps*t.k.Hout*t.k.Wout
 }
 
 // total writes the sums of n pixels of all steps of an image, from the pixel p on. Steps of dst
 // are row pixels between.
 func (t *intTotals) total(b, i, p, n int, dst *[Lanes]int32, row int, wide *[]([Lanes]int32)) {
-	u, px := t.u, t.u.k.Hout*t.u.k.Wout
+	u, px := &t.intUnit, t.k.Hout*t.k.Wout
 	at := t.at(b, i) + p
 	a := intWiden{
 		src: unsafe.Pointer(&t.sums[at]), dst: unsafe.Pointer(dst), rows: uint64(u.steps), vectors: uint64(n),
@@ -413,13 +416,13 @@ func (t *intTotals) total(b, i, p, n int, dst *[Lanes]int32, row int, wide *[]([
 
 // finish writes the currents, and runs the neurons.
 func (t *intTotals) finish() {
-	u, px := t.u, t.u.k.Hout*t.u.k.Wout
+	u, px := &t.intUnit, t.k.Hout*t.k.Wout
 	if !t.fresh && t.wide != nil { // after a flush
 		clear(t.sums)
 	}
 	tile := min(px, max(1, 256/u.steps))
-	some := intWides.get(tile * u.steps)
-	defer intWides.put(some)
+	some := intTiles.get(tile * u.steps)
+	defer intTiles.put(some)
 	for b := t.ob; b < t.end; b++ {
 		for i := t.lo; i < t.hi; i++ {
 			for p := 0; p < px; p += tile {

@@ -174,7 +174,7 @@ type rowLists[E any] struct {
 }
 
 var (
-	spikeRows lender[rowLists[int32]]
+	spikeRows keeper[rowLists[int32]]
 	valueRows lender[rowLists[term]]
 )
 

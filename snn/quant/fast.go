@@ -82,11 +82,18 @@ func (n *Network) run(p *plan, x tensor.NCHW, logits []int32) {
 	images := max(1, frames/n.Steps)
 	chunks := (x.N + images - 1) / images
 	threads *= max(1, workers/chunks)
-	parallel.For(workers, chunks, func(i int) {
-		lo, hi := i*images, min((i+1)*images, x.N)
-		r := p.runners.get(len(p.values))
-		n.chunk(p, r, x.Slice(lo, hi), logits[lo*len(n.Bias):hi*len(n.Bias)], threads)
-		p.runners.put(r)
+	type args struct {
+		n               *Network
+		p               *plan
+		x               tensor.NCHW
+		logits          []int32
+		images, threads int
+	}
+	parallel.With(workers, chunks, args{n, p, x, logits, images, threads}, func(k args, i int) {
+		lo, hi, classes := i*k.images, min((i+1)*k.images, k.x.N), len(k.n.Bias)
+		r := k.p.runners.get(len(k.p.values))
+		k.n.chunk(k.p, r, k.x.Slice(lo, hi), k.logits[lo*classes:hi*classes], k.threads)
+		k.p.runners.put(r)
 	})
 }
 
@@ -111,11 +118,14 @@ func (n *Network) chunk(p *plan, r *runner, x tensor.NCHW, logits []int32, threa
 }
 
 func (r *runner) release(j int) {
-	v := &r.values[j]
-	r.bytes.put(v.bytes)
-	r.spikes.put(v.spikes)
-	r.currents.put(v.currents)
-	*v = data{}
+	r.put(r.values[j])
+	r.values[j] = data{}
+}
+
+func (r *runner) put(d data) {
+	r.bytes.put(d.bytes)
+	r.spikes.put(d.spikes)
+	r.currents.put(d.currents)
 }
 
 // layer computes the output of layer i. A convolution runs the neurons that read it, too.
@@ -131,7 +141,10 @@ func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 		if s.add >= 0 {
 			add := r.values[s.add]
 			out.steps = max(in.steps, add.steps)
-			in = in.repeat(blocks(shape.c)*images, out.steps)
+			if in.steps != out.steps {
+				in = r.repeat(in, blocks(shape.c)*images, out.steps)
+				defer r.put(in)
+			}
 			if o.AddSteps = add.steps; l.Gain == nil {
 				o.Add = add.currents
 			}
@@ -156,7 +169,7 @@ func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 			if s.add >= 0 {
 				add = r.values[s.add]
 			}
-			gained(out.currents, add, l.Gain, images, out.steps, made.h*made.w, threads)
+			gained(out.currents, add, s.gain, images, out.steps, made.h*made.w, threads)
 		}
 	case *Neurons:
 		sc := kernel.Scan{Units: blocks(made.c) * images, Images: images, Pixels: made.h * made.w, Steps: n.Steps, CurrentSteps: in.steps}
@@ -203,18 +216,24 @@ func packPixels(dst []uint8, x tensor.NCHW, threads int) {
 // gained multiplies the currents x of each channel by its gain and adds those of add, if there are
 // any.
 //
-//	x [blocks][images·steps][pixels][16]
+//	x    [blocks][images·steps][pixels][16]
+//	gain [blocks][16]
 func gained(x []int32, add data, gain []int32, images, steps, pixels, threads int) {
-	g := padded(gain, 1)
-	parallel.For(threads, len(g)/lanes*images, func(u int) {
-		g := (*[lanes]int32)(g[u/images*lanes:])
-		for t := range steps {
-			x := x[(u*steps+t)*pixels*lanes:][:pixels*lanes]
+	type args struct {
+		x                     []int32
+		add                   data
+		gain                  []int32
+		images, steps, pixels int
+	}
+	parallel.With(threads, len(gain)/lanes*images, args{x, add, gain, images, steps, pixels}, func(k args, u int) {
+		g := (*[lanes]int32)(k.gain[u/k.images*lanes:])
+		for t := range k.steps {
+			x := k.x[(u*k.steps+t)*k.pixels*lanes:][:k.pixels*lanes]
 			for i := range x {
 				x[i] *= g[i%lanes]
 			}
-			if add.currents != nil {
-				for i, v := range add.currents[(u*add.steps+t%add.steps)*pixels*lanes:][:len(x)] {
+			if add := &k.add; add.currents != nil {
+				for i, v := range add.currents[(u*add.steps+t%add.steps)*k.pixels*lanes:][:len(x)] {
 					x[i] += v
 				}
 			}

@@ -3,6 +3,7 @@ package quant_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -259,6 +260,30 @@ func TestLogitsArePlain(t *testing.T) {
 			got, err := n.Logits(x)
 			require.NoError(t, err)
 			require.Equal(t, want, got, "network %d, %v", i, level)
+		}
+	}
+}
+
+// A pass after the first one allocates only the logits, at every kernel level, although the
+// garbage collector runs in between.
+func TestLogitsAllocate(t *testing.T) {
+	level := kernel.CurrentLevel()
+	defer func() { require.NoError(t, kernel.SetLevel(level)) }()
+	r := rand.New(rand.NewPCG(4, 4))
+	for i := range 40 {
+		n := random(r)
+		n.Threads = 1
+		x := tensor.NewNCHW(3, n.Channels, n.Height, n.Width)
+		for _, level := range kernel.Levels() {
+			require.NoError(t, kernel.SetLevel(level))
+			require.Equal(t, 1., testing.AllocsPerRun(2, func() {
+				runtime.GC()
+				runtime.GC() // the first one leaves what a sync.Pool has
+				_, err := n.Logits(x)
+				if err != nil {
+					t.Error(err)
+				}
+			}), "network %d, %v", i, level)
 		}
 	}
 }

@@ -58,8 +58,9 @@ type step struct {
 	in, add int // index in values; add is −1 for none
 
 	conv    *kernel.IntConv
-	neurons int  // the step of neurons that a convolution runs; −1 for none
-	keep    bool // whether others read the convolution's currents
+	neurons int     // the step of neurons that a convolution runs; −1 for none
+	keep    bool    // whether others read the convolution's currents
+	gain    []int32 // of a convolution, in whole blocks; nil for none
 
 	fire kernel.IntNeurons
 	done bool // whether a convolution runs these neurons
@@ -286,6 +287,9 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 		top = max(top, r.Max)
 	}
 	s.conv = kernel.NewIntConv(geom, l.Weight, int(top))
+	if l.Gain != nil {
+		s.gain = padded(l.Gain, 1)
+	}
 	return out, nil
 }
 

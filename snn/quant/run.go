@@ -61,26 +61,21 @@ type data struct {
 	steps    int
 }
 
-// repeat returns d with the given steps. It has as many, or one, which is then repeated for each
-// of the units, which are blocks of images.
-func (d data) repeat(units, steps int) data {
-	if d.steps == steps {
-		return d
-	}
-	return data{repeat(d.bytes, units, steps), repeat(d.spikes, units, steps), repeat(d.currents, units, steps), steps}
+// repeat returns d, which has one step, with the given steps for each of the units, which are
+// blocks of images. It takes the memory from r.
+func (r *runner) repeat(d data, units, steps int) data {
+	return data{repeat(&r.bytes, d.bytes, units, steps), repeat(&r.spikes, d.spikes, units, steps), repeat(&r.currents, d.currents, units, steps), steps}
 }
 
 // repeat repeats each of the units of v.
-func repeat[T any](v []T, units, steps int) []T {
+func repeat[T any](b *buffers[T], v []T, units, steps int) []T {
 	if v == nil {
 		return nil
 	}
 	frame := len(v) / units
-	out := make([]T, 0, len(v)*steps)
-	for u := range units {
-		for range steps {
-			out = append(out, v[u*frame:(u+1)*frame]...)
-		}
+	out := b.get(len(v) * steps)
+	for i := range units * steps {
+		copy(out[i*frame:], v[i/steps*frame:][:frame])
 	}
 	return out
 }
