@@ -65,15 +65,13 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.trainImages, "train", 0, "[0, ∞)", "fine-tuning: training images, 0 for all")
 	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "quant"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
 	switch {
 	case o.net == "":
 		return nil, errors.New("-net is missing: expected the file of a network, as in -net out/rat/rat.safetensors")
-	case o.out == "":
-		return nil, errors.New("-out is empty: expected a folder")
 	case o.epochs == 0 && o.trainEps > 0:
 		return nil, fmt.Errorf("-train-eps %v: expected -epochs beside it, since nothing is trained without", o.trainEps)
 	}
