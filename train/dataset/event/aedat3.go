@@ -48,12 +48,9 @@ func newAEDAT3(in *input, h *header) (decoder, error) {
 			return nil, fmt.Errorf("format %q of packets in the header, want RAW", strings.TrimSpace(value))
 		}
 		if strings.HasPrefix(line, "#Source ") {
-			for _, s := range []struct {
-				name          string
-				width, height int
-			}{{"DVS128", 128, 128}, {"DAVIS240", 240, 180}, {"DAVIS346", 346, 260}, {"DAVIS640", 640, 480}, {"DAVIS208", 208, 192}, {"DAVIS128", 128, 128}} {
-				if strings.Contains(strings.ToUpper(line), s.name) {
-					h.width, h.height = s.width, s.height
+			for _, c := range cameras {
+				if strings.Contains(strings.ToLower(line), c.name) {
+					h.width, h.height = c.width, c.height
 				}
 			}
 		}
