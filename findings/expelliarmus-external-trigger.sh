@@ -4,13 +4,13 @@
 # Prophesee's cameras mark edges of a trigger input by words of type 0xA, EXT_TRIGGER
 # (https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html). Wizard(encoding="evt3").read
 # returns None for a file with one such word, after all its events, and a message on standard
-# output. The events before it are lost, too. faery 0.7.1 and evlib 0.13.2 skip the word, and so
+# error. The events before it are lost, too. faery 0.7.1 and evlib 0.13.2 skip the word, and so
 # does expelliarmus itself in an EVT2 file.
 #
 # Output seen:
 #   ERROR: event type not recognised: 0xa.
 #   evt3 without a trigger: 60 events
-#   evt3 with a trigger: None; faery 60 events
+#   evt3 with a trigger: None; faery 60 events, evlib 60
 #   evt2 with a trigger: 60 events
 #
 # Exits with 0 if expelliarmus behaves like that, with another number if not.
@@ -18,11 +18,12 @@ set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/python" -m pip install --quiet numpy==2.4.6 expelliarmus==1.1.12 faery==0.7.1
+"$dir/venv/bin/python" -m pip install --quiet numpy==2.4.6 expelliarmus==1.1.12 faery==0.7.1 evlib==0.13.2
 cat > "$dir/run.py" <<'PY'
 import struct
 import sys
 
+import evlib
 import expelliarmus
 import faery
 
@@ -47,10 +48,11 @@ def read(encoding, code, words):
 plain, _ = read("evt3", "H", evt3)
 trigger, path = read("evt3", "H", evt3 + [0xA001])
 peer = sum(len(p) for p in faery.events_stream_from_file(path))
+other = evlib.load_events(path).collect().height
 two, _ = read("evt2", "I", evt2 + [0xA << 28 | 1])
 print(f"evt3 without a trigger: {plain} events")
-print(f"evt3 with a trigger: {trigger}; faery {peer} events")
+print(f"evt3 with a trigger: {trigger}; faery {peer} events, evlib {other}")
 print(f"evt2 with a trigger: {two} events")
-sys.exit(0 if (plain, trigger, peer, two) == (n, None, n, n) else 1)
+sys.exit(0 if (plain, trigger, peer, other, two) == (n, None, n, n, n) else 1)
 PY
 "$dir/venv/bin/python" "$dir/run.py" "$dir"

@@ -99,7 +99,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.StringVar(&o.Battery, "battery", "quick", "`preset` of the battery of attacks: quick, standard or thorough")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "certify"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	fs.BoolVar(&o.resume, "resume", false, "go on with the training in the folder that was stopped")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
@@ -116,10 +116,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil {
 		return nil, fmt.Errorf("-battery: %w", err)
 	}
-	switch {
-	case o.out == "":
-		return nil, errors.New("-out is empty: expected a folder")
-	case o.resume && o.Network != "":
+	if o.resume && o.Network != "" {
 		return nil, errors.New("-resume and -network: expected one of them, since a loaded network is not trained")
 	}
 	return o, nil

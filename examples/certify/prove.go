@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -140,10 +141,8 @@ func (j *job) certify(ctx context.Context, m *snn.Model, eps float64) ([]certify
 				results[i] = r[0]
 			}
 		})
-		for _, err := range errs {
-			if err != nil {
-				return nil, err
-			}
+		if err := cmp.Or(errs...); err != nil {
+			return nil, err
 		}
 		j.meter.Add(float64(n)*proofWork, fmt.Sprintf("certificates at ε = %v/255", eps))
 	}

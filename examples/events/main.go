@@ -27,7 +27,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -106,7 +105,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Test, "test", 500, "[0, ∞)", "test recordings to attack, 0 for all")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "events"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
@@ -118,9 +117,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		if given[name] && o.Data != simulated {
 			return nil, fmt.Errorf("-%s %v: expected it with -data %s alone", name, fs.Lookup(name).Value, simulated)
 		}
-	}
-	if o.out == "" {
-		return nil, errors.New("-out is empty: expected a folder")
 	}
 	return o, nil
 }

@@ -40,11 +40,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/org/snnrat/examples/internal/cli"
@@ -106,7 +104,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.TrainCount, "train", 0, "[0, ∞)", "training: images, 0 for all")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "lipschitz"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
@@ -119,9 +117,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 			}
 		}
 		o.Arch, o.Width, o.T, o.Theta, o.Decay, o.Epochs, o.Beta, o.LR, o.TrainCount = "", 0, 0, 0, 0, 0, 0, 0, 0
-	}
-	if o.out == "" {
-		return nil, errors.New("-out is empty: expected a folder")
 	}
 	return o, nil
 }

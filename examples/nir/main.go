@@ -30,7 +30,6 @@ import (
 	"github.com/org/snnrat/snn/nir"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
-	"github.com/org/snnrat/train/dataset"
 )
 
 type options struct {
@@ -64,7 +63,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.eps, "eps", 8, "[0, 255]", "ε of PGD in units of 1/255")
 	cli.Var(fs, &o.pgd, "pgd-steps", 10, "[1, 10000]", "steps of PGD")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞]", "seed of all random numbers")
+	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
@@ -199,10 +198,10 @@ func describe(name string, a nir.Array) string {
 func judge(ctx context.Context, o *options, m *snn.Model, stdout, stderr io.Writer) error {
 	data, err := sets.Open(ctx, o.data, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("-data %s: %w", o.data, err)
 	}
-	var test *dataset.Set
-	if test, err = sets.First("-images", data.Test, o.images); err != nil {
+	test, err := sets.First("-images", data.Test, o.images)
+	if err != nil {
 		return err
 	}
 	if err := nets.Fits(o.file, m, test); err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -230,7 +229,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.elsewhere.Define(fs)
 	fs.StringVar(&o.models, "models", "", "`folder` of trained networks, such as OUT/networks: use these and train none")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "paper"), "`folder` for networks, evaluations and results; experiments that share it share them")
+	cli.Out(fs, &o.out, "`folder` for networks, evaluations and results; experiments that share it share them")
 	fs.TextVar(&o.shard, "shard", attack.Shard{}, "`i/n`: evaluate trained networks on the i-th of n ranges of the test images, and leave the results to -merge")
 	fs.Var(&o.merge, "merge", "`folders` of all shards: make the results of their evaluations, with the flags that they were made with")
 	if err := cli.Parse(fs, cli.Spread(args, "merge"), stdout); err != nil {
@@ -254,9 +253,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if len(o.data) == 0 {
 		return nil, fmt.Errorf("-data is missing: expected %s", sets.Expected)
-	}
-	if o.out == "" {
-		return nil, errors.New("-out is empty: expected a folder")
 	}
 	if o.weights != "" && o.Exp != table2.name {
 		return nil, fmt.Errorf("-weights %s: expected -exp table2, not %q", o.weights, o.Exp)

@@ -29,6 +29,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
@@ -65,15 +66,13 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.trainImages, "train", 0, "[0, ∞)", "fine-tuning: training images, 0 for all")
 	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "quant"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
 	switch {
 	case o.net == "":
 		return nil, errors.New("-net is missing: expected the file of a network, as in -net out/rat/rat.safetensors")
-	case o.out == "":
-		return nil, errors.New("-out is empty: expected a folder")
 	case o.epochs == 0 && o.trainEps > 0:
 		return nil, fmt.Errorf("-train-eps %v: expected -epochs beside it, since nothing is trained without", o.trainEps)
 	}
@@ -90,11 +89,11 @@ func main() { cli.Main("quant", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
 	data, err := sets.Open(ctx, o.data, nil)
-	if err != nil {
-		return err
+	if err == nil {
+		err = data.Limit(o.trainImages, o.images)
 	}
-	if err := data.Limit(o.trainImages, o.images); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("-data %s: %w", o.data, err)
 	}
 	load := func() (*snn.Model, error) {
 		m, _, err := zoo.Load(o.net)
@@ -111,6 +110,19 @@ func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
+	folder, err := runs.Open(o.out)
+	if err != nil {
+		return fmt.Errorf("-out %w", err)
+	}
+	defer folder.Close()
+	file := filepath.Join(o.out, filepath.Base(o.net))
+	source, err := os.Stat(o.net)
+	if err != nil {
+		return err
+	}
+	if old, err := os.Stat(file); err == nil && os.SameFile(old, source) {
+		return fmt.Errorf("-out %s: the file of -net is in it: expected another folder", o.out)
+	}
 	cfg := quant.DefaultConfig()
 	cfg.Bits = o.bits
 	if err := o.tune(ctx, rounded, data, cfg, stdout); err != nil {
@@ -123,10 +135,6 @@ func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
 	if err := quant.Round(rounded, cfg); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.out, 0o777); err != nil {
-		return err
-	}
-	file := filepath.Join(o.out, filepath.Base(o.net))
 	if err := network.Save(file); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -37,6 +38,17 @@ func TestRun(t *testing.T) {
 	n, err := quant.Load(filepath.Join(dir, "out", "net.safetensors"))
 	require.NoError(t, err)
 	assert.Equal(t, set.ClassNames(), n.ClassNames)
+	before, err := os.ReadFile(net)
+	require.NoError(t, err)
+	o.out = dir
+	require.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "-out "+dir+": the file of -net is in it")
+	after, err := os.ReadFile(net)
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+	o.out = net
+	before = out.Bytes()
+	require.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "-out "+net+": ")
+	assert.Equal(t, before, out.Bytes(), "nothing was trained")
 	o.net = filepath.Join(dir, "missing")
 	assert.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "missing")
 }

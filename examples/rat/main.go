@@ -45,11 +45,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/org/snnrat/attack"
@@ -107,7 +105,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	fs.VisitAll(func(f *flag.Flag) { o.given[f.Name] = "" })
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "rat"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	fs.BoolVar(&o.resume, "resume", false, "go on with the run in the folder that was stopped")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
@@ -118,9 +116,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o.atMost = !cli.Given(fs)["test"]
 	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil && o.Battery != noBattery {
 		return nil, fmt.Errorf("-battery: %w, or %s", err, noBattery)
-	}
-	if o.out == "" {
-		return nil, errors.New("-out is empty: expected a folder")
 	}
 	return o, nil
 }

@@ -133,7 +133,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.draws, "draws", 0, "[0, 10000]", "passes that the logits and gradients of a random network are averaged over, 0 for 10 if it is random")
 	fs.BoolVar(&o.exhaustive, "exhaustive", false, "attack broken images too, to tell what each attack alone leaves")
 	fs.VisitAll(func(f *flag.Flag) { o.values[f.Name] = "" })
-	fs.StringVar(&o.out, "out", filepath.Join("out", "robust"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	fs.BoolVar(&o.strict, "strict", false, "exit with status 1 if a check of the evaluation is a fault")
 	fs.BoolVar(&o.resume, "resume", false, "go on with the run in the folder that was stopped")
@@ -159,8 +159,6 @@ func (o *options) check() error {
 		return errors.New("-net is missing: expected the file of a network, as in -net net.safetensors -data fashion-mini (-help lists the flags)")
 	case o.data == "":
 		return fmt.Errorf("-data is missing: expected %s", sets.Expected)
-	case o.out == "":
-		return errors.New("-out is empty: expected a folder")
 	case o.threat.Norm == nil:
 		return fmt.Errorf("-norm %q: expected linf or l2", o.norm)
 	case !o.shard.IsZero() && len(o.merge) > 0:

@@ -19,7 +19,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -79,7 +78,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.shift, "shift", 0, "[0, ∞)", "windows: steps by which an edit may move a spike")
 	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
-	fs.StringVar(&o.out, "out", filepath.Join("out", "smooth"), "`folder` to write to")
+	cli.Out(fs, &o.out, "`folder` to write to")
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
@@ -100,9 +99,6 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 		if given[name] {
 			return nil, fmt.Errorf("-%s: expected none %s", name, why)
 		}
-	}
-	if o.out == "" {
-		return nil, errors.New("-out is empty: expected a folder")
 	}
 	return o, nil
 }

@@ -3,11 +3,11 @@ package dataset
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/internal/classfolder"
 	"github.com/org/snnrat/internal/parallel"
 )
 
@@ -52,15 +52,7 @@ func ReadFolder(path string, limits ...Limits) (*Set, error) { return readFolder
 // A class of the list may have no subfolder. ReadFolderAs returns an error that names the
 // subfolder if one is not in the list, and an error if the list is empty or has a name twice.
 func ReadFolderAs(path string, classes []string, limits ...Limits) (*Set, error) {
-	if len(classes) == 0 {
-		return nil, fmt.Errorf("dataset: %s: no classes to read it with, want at least one", path)
-	}
-	for i, name := range classes {
-		if slices.Contains(classes[:i], name) {
-			return nil, fmt.Errorf("dataset: %s: class %q is twice in the list of classes", path, name)
-		}
-	}
-	return readFolder(path, slices.Clone(classes), limits)
+	return readFolder(path, append([]string{}, classes...), limits)
 }
 
 // readFolder reads a folder with the given classes, or with those of its subfolders for nil.
@@ -69,99 +61,25 @@ func readFolder(path string, classes []string, limits []Limits) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := &folder{limits: l}
-	var labels []int
-	entries, err := list(path)
+	files, err := classfolder.List(path, classes, "images", func(file string, info fs.FileInfo) error {
+		if info.IsDir() || !slices.Contains([]string{".png", ".jpg", ".jpeg"}, strings.ToLower(filepath.Ext(file))) {
+			return fmt.Errorf("%s: want nothing but .png, .jpg and .jpeg files in the folder of a class", file)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("dataset: %w", err)
 	}
-	entries = slices.DeleteFunc(entries, func(e fs.FileInfo) bool { return !e.IsDir() })
-	if len(entries) == 0 {
-		return nil, fmt.Errorf("dataset: %s: no subfolders, want one for each class", path)
-	}
-	given := classes != nil
-	for _, class := range entries {
-		if !given {
-			classes = append(classes, class.Name())
-		}
-		subfolder := filepath.Join(path, class.Name())
-		label := slices.Index(classes, class.Name())
-		if label < 0 {
-			return nil, fmt.Errorf("dataset: %s: a folder of none of the %d classes, want one of %q", subfolder, len(classes), abridged(classes))
-		}
-		names, err := imageNames(subfolder)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			images.paths = append(images.paths, filepath.Join(subfolder, name))
-			labels = append(labels, label)
-		}
-	}
+	images := &folder{limits: l, paths: files.Paths}
 	if err := images.check(); err != nil {
 		return nil, fmt.Errorf("dataset: %w", err)
 	}
-	set, err := New(path, images, labels, classes)
+	set, err := New(path, images, files.Labels, files.Classes)
 	if err != nil {
 		return nil, err
 	}
 	set.provenance = path + ": " + images.provenance()
 	return set, nil
-}
-
-// abridged returns at most ten of the names, for an error.
-func abridged(names []string) []string {
-	if len(names) > 10 {
-		return append(slices.Clone(names[:10]), "…")
-	}
-	return names
-}
-
-// imageNames returns the sorted names of the images in the folder of a class.
-func imageNames(path string) (names []string, err error) {
-	entries, err := list(path)
-	if err != nil {
-		return nil, err
-	}
-	for _, entry := range entries {
-		file := filepath.Join(path, entry.Name())
-		extension := strings.ToLower(filepath.Ext(entry.Name()))
-		if entry.IsDir() || !slices.Contains([]string{".png", ".jpg", ".jpeg"}, extension) {
-			return nil, fmt.Errorf("dataset: %s: want nothing but .png, .jpg and .jpeg files in the folder of a class", file)
-		}
-		names = append(names, entry.Name())
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("dataset: %s: no images", path)
-	}
-	return names, nil
-}
-
-// list returns what is in a folder, sorted by name. It follows links and leaves out names
-// that begin with a dot.
-func list(path string) (infos []fs.FileInfo, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("dataset: %w", err)
-	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("dataset: %s: want a folder", path)
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil, fmt.Errorf("dataset: %w", err)
-	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
-			continue
-		}
-		info, err := os.Stat(filepath.Join(path, entry.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("dataset: %w", err)
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
 }
 
 // folder is images in files, decoded when they are read.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/org/snnrat/internal/classfolder"
 	"github.com/org/snnrat/tensor"
 )
 
@@ -167,7 +168,7 @@ func (s *Set) WithClasses(names []string) (*Set, error) {
 	}
 	for y, name := range s.classNames {
 		if _, ok := label[name]; !ok {
-			return nil, fmt.Errorf("dataset: class %s is none of the %d classes %q", s.className(y), len(names), abridged(names))
+			return nil, fmt.Errorf("dataset: class %s is none of the %d classes %q", s.className(y), len(names), classfolder.Abridged(names))
 		}
 	}
 	set.Labels = make([]int, s.N)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -87,6 +88,14 @@ func (i interval) contains(v float64) bool {
 	return (v > i.lo || v == i.lo && !i.loOpen) && (v < i.hi || v == i.hi && !i.hiOpen)
 }
 
+// Out defines the flag -out for the folder that an example writes to, by default one below out/
+// with the example's name. [Parse] refuses an empty one.
+func Out(fs *flag.FlagSet, p *string, usage string) {
+	fs.StringVar(p, outFlag, filepath.Join("out", fs.Name()), usage)
+}
+
+const outFlag = "out"
+
 // Parse parses a command line of flags only, and checks the environment. Asked for help,
 // it writes it to out and returns flag.ErrHelp.
 func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
@@ -103,6 +112,9 @@ func Parse(fs *flag.FlagSet, args []string, out io.Writer) error {
 	case fs.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q: expected flags only (-help lists them)", fs.Arg(0))
 	default:
+		if f := fs.Lookup(outFlag); f != nil && f.Value.String() == "" {
+			return errors.New("-out is empty: expected a folder")
+		}
 		err = kernel.CheckEnv()
 	}
 	return err

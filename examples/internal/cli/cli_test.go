@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"flag"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -61,6 +62,15 @@ func TestGiven(t *testing.T) {
 	Var(fs, &m, "m", 2, "[1, 10]", "a count")
 	require.NoError(t, Parse(fs, []string{"-n", "2"}, nil))
 	assert.Equal(t, map[string]bool{"n": true}, Given(fs))
+}
+
+func TestOut(t *testing.T) {
+	var out string
+	fs := flag.NewFlagSet("test", flag.ExitOnError)
+	Out(fs, &out, "`folder` to write to")
+	require.NoError(t, Parse(fs, nil, nil))
+	assert.Equal(t, filepath.Join("out", "test"), out)
+	require.EqualError(t, Parse(fs, []string{"-out", ""}, nil), "-out is empty: expected a folder")
 }
 
 func TestHelp(t *testing.T) {

@@ -22,6 +22,12 @@ type aedat2 struct {
 	time          wrapping
 }
 
+// cameras are the cameras of AEDAT 2.0 and 3.1, in lower case, with their sizes in pixels.
+var cameras = []struct {
+	name          string
+	width, height int
+}{{"dvs128", 128, 128}, {"davis128", 128, 128}, {"davis208", 208, 192}, {"davis240", 240, 180}, {"davis346", 346, 260}, {"davis640", 640, 480}}
+
 // newAEDAT2 reads the header, lines that begin with #.
 func newAEDAT2(in *input, h *header) (decoder, error) {
 	lines, err := in.lines("#", func(line string) bool { return strings.HasPrefix(line, "#End Of ASCII Header") })
@@ -42,12 +48,9 @@ func newAEDAT2(in *input, h *header) (decoder, error) {
 		width, height = 128, 128
 	case strings.HasPrefix(name, "davis"):
 		d.davis = true
-		for _, s := range []struct {
-			name          string
-			width, height int
-		}{{"davis128", 128, 128}, {"davis208", 208, 192}, {"davis240", 240, 180}, {"davis346", 346, 260}, {"davis640", 640, 480}} {
-			if strings.HasPrefix(name, s.name) {
-				width, height = s.width, s.height
+		for _, c := range cameras {
+			if strings.HasPrefix(name, c.name) {
+				width, height = c.width, c.height
 			}
 		}
 	case name == "":

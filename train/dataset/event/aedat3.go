@@ -2,6 +2,7 @@ package event
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -40,19 +41,16 @@ func newAEDAT3(in *input, h *header) (decoder, error) {
 		return nil, err
 	}
 	if !ended {
-		return nil, noData(fmt.Errorf("want the line #!END-HEADER at the end of the header"))
+		return nil, errors.New("want the line #!END-HEADER at the end of the header")
 	}
 	for _, line := range lines {
 		if value, ok := strings.CutPrefix(line, "#Format:"); ok && strings.TrimSpace(value) != "RAW" {
 			return nil, fmt.Errorf("format %q of packets in the header, want RAW", strings.TrimSpace(value))
 		}
 		if strings.HasPrefix(line, "#Source ") {
-			for _, s := range []struct {
-				name          string
-				width, height int
-			}{{"DVS128", 128, 128}, {"DAVIS240", 240, 180}, {"DAVIS346", 346, 260}, {"DAVIS640", 640, 480}, {"DAVIS208", 208, 192}, {"DAVIS128", 128, 128}} {
-				if strings.Contains(strings.ToUpper(line), s.name) {
-					h.width, h.height = s.width, s.height
+			for _, c := range cameras {
+				if strings.Contains(strings.ToLower(line), c.name) {
+					h.width, h.height = c.width, c.height
 				}
 			}
 		}
@@ -110,7 +108,7 @@ func (d *aedat3) packet(in *input) error {
 	all := int64(size) * int64(capacity)
 	switch {
 	case kind>>15 != 0:
-		return fmt.Errorf("a compressed packet, want plain ones")
+		return errors.New("a compressed packet, want plain ones")
 	case number > capacity || size == 0 && capacity > 0 || size > 1<<31-1 || capacity > 1<<31-1:
 		return fmt.Errorf("a packet of %d events of %d bytes in %d places", number, size, capacity)
 	case kind == aedat3Polarity && (size < 8 || size > 1<<10 || at != 4):

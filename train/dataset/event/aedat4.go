@@ -87,8 +87,7 @@ func newAEDAT4(in *input, h *header) (decoder, error) {
 		d.end = min(d.end, d.table)
 	}
 	switch compression {
-	case 0:
-		d.unpack = nil
+	case 0: // plain
 	case 1, 2:
 		r := lz4.NewReader(nil)
 		d.unpack = func(dst, src []byte, limit int64) ([]byte, error) {
@@ -267,16 +266,12 @@ func (d *aedat4) packet(in *input) error {
 	}
 	plain = plain[4:]
 	d.events = nil
-	err = readTable(plain, "EVTS", func(t *flatbuffers.Table) {
+	return readTable(plain, "EVTS", func(t *flatbuffers.Table) {
 		if o := flatbuffers.UOffsetT(t.Offset(evtsElements)); o != 0 {
 			begin, n := t.Vector(o), t.VectorLen(o)
 			d.events = plain[begin : int64(begin)+16*int64(n)]
 		}
 	})
-	if err != nil {
-		return err
-	}
-	return nil
 }
 
 var errTooLarge = errors.New("it has more")

@@ -92,8 +92,8 @@ func read(name string, b []byte, cfg Config) (Recording, Report, error) {
 	return r.ReadAll()
 }
 
-// A file that is cut off at any byte gives the events before that place, and an error that names
-// the file and a byte within it, or nothing but a shorter recording if the cut is between records.
+// A file that is cut off at any byte gives the events before that place. A cut within a record is
+// also an error that names the file and a byte within it.
 func TestCutFiles(t *testing.T) {
 	for name, want := range goldenFiles {
 		whole, err := os.ReadFile(filepath.Join("testdata", name))

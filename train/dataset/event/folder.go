@@ -5,12 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 
+	"github.com/org/snnrat/internal/classfolder"
 	"github.com/org/snnrat/internal/parallel"
 )
 
@@ -29,10 +26,8 @@ type Source interface {
 // Folder is the recordings in a folder that has one subfolder of files for each class. It is a
 // [Source]. A file is read each time that its recording is asked for.
 type Folder struct {
-	paths      []string
-	labels     []int
-	classNames []string
-	cfg        Config
+	files classfolder.Files
+	cfg   Config
 
 	mu     sync.Mutex
 	report map[int]Report // of the files that were read, by their index
@@ -51,92 +46,44 @@ func ReadFolder(path string, cfg Config) (*Folder, error) { return readFolder(pa
 // class is its place in classes. The classes of a test folder are those of the training folder.
 //
 // A class of the list may have no subfolder. ReadFolderAs returns an error that names the
-// subfolder if one is not in the list.
+// subfolder if one is not in the list, and an error if the list is empty or has a name twice.
 func ReadFolderAs(path string, classes []string, cfg Config) (*Folder, error) {
-	if len(classes) == 0 {
-		return nil, fmt.Errorf("event: %s: an empty list of classes, want at least one", path)
-	}
-	return readFolder(path, classes, cfg)
+	return readFolder(path, append([]string{}, classes...), cfg)
 }
 
+// readFolder lists a folder with the given classes, or with those of its subfolders for nil.
 func readFolder(path string, classes []string, cfg Config) (*Folder, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	folders, err := list(path)
-	if err != nil {
-		return nil, err
-	}
-	folders = slices.DeleteFunc(folders, func(info fs.FileInfo) bool { return !info.IsDir() })
-	if len(folders) == 0 {
-		return nil, fmt.Errorf("event: %s: no subfolders, want one for each class", path)
-	}
-	f := &Folder{cfg: cfg, report: map[int]Report{}, classNames: slices.Clone(classes)}
-	if classes == nil {
-		for _, info := range folders {
-			f.classNames = append(f.classNames, info.Name())
+	files, err := classfolder.List(path, classes, "files", func(file string, info fs.FileInfo) error {
+		if info.IsDir() {
+			return fmt.Errorf("%s is a folder, want files in the folder of a class", file)
 		}
-	}
-	for _, folder := range folders {
-		inner := filepath.Join(path, folder.Name())
-		label := slices.Index(f.classNames, folder.Name())
-		if label < 0 {
-			return nil, fmt.Errorf("event: %s: the class is none of %q", inner, f.classNames)
-		}
-		files, err := list(inner)
-		if err != nil {
-			return nil, err
-		}
-		if len(files) == 0 {
-			return nil, fmt.Errorf("event: %s: no files", inner)
-		}
-		for _, file := range files {
-			if file.IsDir() {
-				return nil, fmt.Errorf("event: %s is a folder, want files in the folder of a class", filepath.Join(inner, file.Name()))
-			}
-			f.paths = append(f.paths, filepath.Join(inner, file.Name()))
-			f.labels = append(f.labels, label)
-		}
-	}
-	return f, nil
-}
-
-// list returns what is in a folder, sorted by name. It follows links and leaves out names that
-// begin with a dot.
-func list(path string) (infos []fs.FileInfo, err error) {
-	entries, err := os.ReadDir(path)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
-			continue
-		}
-		info, err := os.Stat(filepath.Join(path, entry.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("event: %w", err)
-		}
-		infos = append(infos, info)
-	}
-	return infos, nil
+	return &Folder{files: *files, cfg: cfg, report: map[int]Report{}}, nil
 }
 
 // Len implements [Source].
-func (f *Folder) Len() int { return len(f.paths) }
+func (f *Folder) Len() int { return len(f.files.Paths) }
 
 // Label implements [Source].
-func (f *Folder) Label(i int) int { return f.labels[i] }
+func (f *Folder) Label(i int) int { return f.files.Labels[i] }
 
 // ClassNames implements [Source].
-func (f *Folder) ClassNames() []string { return f.classNames }
+func (f *Folder) ClassNames() []string { return f.files.Classes }
 
 // Path returns the path of file i.
-func (f *Folder) Path(i int) string { return f.paths[i] }
+func (f *Folder) Path(i int) string { return f.files.Paths[i] }
 
 // Recording implements [Source]. It returns an error that names the file if it is not what its
 // format requires, or if it is truncated.
 func (f *Folder) Recording(i int) (Recording, error) {
-	rec, report, err := ReadAll(f.paths[i], f.cfg)
+	rec, report, err := ReadAll(f.files.Paths[i], f.cfg)
 	if err != nil {
 		return Recording{}, err
 	}

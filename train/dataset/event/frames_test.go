@@ -190,7 +190,13 @@ func TestFolderSet(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []int{2, 1, 1}, []int{as.Label(0), as.Label(1), as.Label(2)})
 	_, err = ReadFolderAs(root, []string{"a"}, cfg)
-	require.ErrorContains(t, err, filepath.Join(root, "b")+": the class is none of")
+	require.EqualError(t, err, "event: "+filepath.Join(root, "b")+`: a folder of none of the 1 classes, want one of ["a"]`)
+	_, err = ReadFolderAs(root, nil, cfg)
+	require.ErrorContains(t, err, root+": no classes")
+	_, err = ReadFolderAs(root, []string{"a", "b", "a"}, cfg)
+	require.ErrorContains(t, err, root+`: class "a" is twice in the list`)
+	_, err = ReadFolder(folder.Path(0), cfg)
+	require.EqualError(t, err, "event: "+folder.Path(0)+": want a folder")
 
 	// A broken file is an error that names it. A stopped context ends the reading.
 	require.NoError(t, os.WriteFile(folder.Path(1), []byte{1, 2, 3}, 0o644))
