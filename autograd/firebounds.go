@@ -69,8 +69,8 @@ func FireBound(t *Tape, lo, hi *Value, d Dynamics, steps int, s Surrogate, of Bo
 }
 
 // scan runs the interval of the neurons of a block of channels of an image. If u is not nil, scan
-// writes to it the potential of the bound minus the threshold before each reset, and to keep the
-// derivative of the potential after the reset with respect to that before it, both
+// writes to it the potential of the bound minus the threshold before each reset. It then writes to
+// keep the derivative of the potential after the reset with respect to that before it. Both are
 // [Steps][H·W·16]. If words is not nil, scan writes the spikes to it, [Steps][H·W].
 func (o *fireBound) scan(unit int, u, keep []float32, words []uint16) {
 	sh, d := o.y.shape, o.dynamics

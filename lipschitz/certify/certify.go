@@ -77,10 +77,10 @@ type Result struct {
 // Certify tries to prove for each image of x that the network gives every image of its ball the
 // label y. The package comment says what the proof covers.
 //
-// Certify returns an error for a configuration that is out of range, for images that the model
-// refuses, for a label that is no class, for parameters that are not finite, for a random encoder,
-// and for a layer without a bound. The error names it. Certify also returns the error of ctx and
-// that of Search.
+// Certify returns an error for a configuration out of range, for images that the model refuses, and
+// for a label that is no class. It also returns one for parameters that are not finite, for a random
+// encoder, and for a layer without a bound. The error names it. Certify also returns the error of ctx
+// and that of Search.
 func Certify(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, cfg Config) ([]Result, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

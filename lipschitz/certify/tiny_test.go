@@ -250,9 +250,9 @@ func (n *tiny) classes(t testing.TB, x tensor.NCHW) []int {
 	return y
 }
 
-// corners returns the corners of the ball around an image, whose radius is the larger one of eps and
-// float32(eps), and as many points that are a
-// number away from a corner in each pixel, towards the image.
+// corners returns the corners of the ball around an image, and as many points that are a number away
+// from a corner in each pixel, towards the image. The radius is the larger one of eps and
+// float32(eps).
 func corners(kind int, x []float32, eps float64) tensor.NCHW {
 	eps = max(eps, float64(float32(eps)))
 	n := 1 << len(x)

@@ -33,8 +33,9 @@ const (
 // the most votes; of equal ones it is the one with the lowest number. It abstains if no window
 // votes.
 //
-// A certificate counts edits. An edit adds or removes a spike at one step and pixel, or it changes
-// the value there to any other in [0,1], or it moves a spike of a pixel by at most MaxShift steps.
+// A certificate counts edits. An edit adds or removes a spike at one step and pixel, or changes the
+// value there to any other in [0,1]. A move of a spike of a pixel by at most MaxShift steps is one
+// edit, too.
 // The package comment has the theorem.
 //
 // A network reads windows well only if it was trained on them. Perturb makes images for that.

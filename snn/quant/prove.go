@@ -41,9 +41,9 @@ type Proof struct {
 // has one train, the output is known. If it is wrong, pixels are split until an image with these
 // trains is found, or there is none.
 //
-// Prove returns an error if the network is not valid or has more than 64 steps, if a layer that reads
-// the image is no convolution for neurons alone, if x is not one image, or if an argument is out of
-// range. It returns the error of ctx with the verdict Unknown.
+// Prove returns an error if the network is not valid, has more than 64 steps, or has a layer that reads
+// the image and is no convolution for neurons alone. It also returns one if x is not one image or an
+// argument is out of range. It returns the error of ctx with the verdict Unknown.
 func (n *Network) Prove(ctx context.Context, x tensor.NCHW, label, eps, nodes int) (Proof, error) {
 	unknown := Proof{Verdict: Unknown}
 	p, err := n.prepare()
