@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/lipschitz/certify"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
@@ -146,4 +147,21 @@ func TestCompleteStops(t *testing.T) {
 	}
 	_, err = certify.Complete(t.Context(), n.m, one, label, certify.Config{Epsilon: math.NaN()}, certify.Effort{Nodes: 1})
 	require.ErrorContains(t, err, "Epsilon NaN")
+}
+
+// Where a shortcut passes the image around the first neurons, their spikes do not decide the output.
+func TestCompleteShortcut(t *testing.T) {
+	block := &snn.Residual{N1: snn.NewIF(), Conv1: snn.NewConv2D(1, 1, 1, 1, 0, false), N2: snn.NewIF(), Conv2: snn.NewConv2D(1, 1, 1, 1, 0, false), Comb: autograd.NewParam(2)}
+	last := snn.NewLinear(2, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 2, Steps: 1}, snn.NewSequential(block, snn.Flatten{}, last))
+	require.NoError(t, err)
+	block.Comb.Import([]float32{1, 1})
+	last.Weight.Import([]float32{1, -1, -1, 1}) // the class is that of the larger pixel
+	x := tensor.NewNCHW(1, 1, 1, 2)
+	copy(x.Data, []float32{.5, .25})
+	for eps, want := range map[float64]certify.Verdict{.1: certify.Certified, .2: certify.Broken} {
+		r, err := certify.Complete(context.Background(), m, x, []int{0}, certify.Config{Epsilon: eps}, certify.Effort{Nodes: 2000})
+		require.NoError(t, err)
+		require.Equal(t, want, r[0].Verdict, "ε = %v: %s", eps, r[0].Why)
+	}
 }

@@ -1,11 +1,15 @@
 package certify
 
 import (
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
 )
 
 // exactly returns Σ a_i·x_i − b without rounding.
@@ -120,4 +124,39 @@ func randomRegion(r *rand.Rand) (*region, []float64) {
 		g.cuts = append(g.cuts, c)
 	}
 	return g, inside
+}
+
+// The half-spaces of a current hold the image whose current it is, as the program rounds it.
+func TestHalfspacesOfCurrents(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	const pixels = 24
+	for range 50 {
+		linear := snn.NewLinear(pixels, 3, true)
+		values := make([]float32, linear.Weight.Len())
+		for i := range values {
+			values[i] = float32(math.Ldexp(r.Float64()-.5, r.IntN(12)))
+		}
+		linear.Weight.Import(values)
+		m, err := snn.NewModel(snn.Config{Channels: pixels, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(linear))
+		require.NoError(t, err)
+		net, err := compile(m, 1)
+		require.NoError(t, err)
+		sums := net.weightedSums(net.nodes[len(net.nodes)-1])
+		require.Len(t, sums, 3)
+		for range 100 {
+			x := tensor.NewNCHW(1, pixels, 1, 1)
+			exact := make([]float64, pixels)
+			for i := range x.Data {
+				x.Data[i] = r.Float32()
+				exact[i] = float64(x.Data[i])
+			}
+			currents, err := m.Logits(snn.Pass{}, x)
+			require.NoError(t, err)
+			for i, v := range currents {
+				for _, h := range []halfspace{sums[i].below(float64(v)), sums[i].above(float64(v))} {
+					require.LessOrEqual(t, h.exactly(exact).Sign(), 0, "current %v of neuron %d", v, i)
+				}
+			}
+		}
+	}
 }
