@@ -76,11 +76,12 @@ func (a *analysis) margins(y int, relax relaxation) []float64 {
 	if out.static {
 		T, g = 1, functional{1}
 	}
-	if a.spikes[out.index] == nil && T > 1 && !(T&(T-1) == 0 && slices.Max(out.mag)*float64(T) <= 0x1p24*out.grid) {
+	if !(T&(T-1) == 0 && slices.Max(out.mag)*float64(T) <= 0x1p24*out.grid) {
 		// The mean is a sum over the steps times float32(1/T). It is rounded unless the logits are on a
 		// grid and T is a power of two.
 		rho = func(c int) float64 { return gamma32(T+1)*out.mag[c]*float64(T) + float64(2*T)*least32 }
 	}
+	counts := a.spikes[out.index] != nil // sums of spikes are exact, so that equal ones stay equal
 	margins := make([]float64, out.c)
 	for j := range margins {
 		if j == y {
@@ -89,7 +90,10 @@ func (a *analysis) margins(y int, relax relaxation) []float64 {
 		}
 		k := newTerm(out.c, 0, 1, 0, 1)
 		k.v[y], k.v[j] = 1, -1
-		v := a.lower(out, g, k, relax) - rho(y) - rho(j)
+		v := a.lower(out, g, k, relax)
+		if T > 1 && !(counts && v == 0) {
+			v -= rho(y) + rho(j)
+		}
 		margins[j] = v / float64(T)
 	}
 	return margins
