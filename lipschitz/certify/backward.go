@@ -175,11 +175,13 @@ func (p *backpass) image(n *node, kind int, k *term) {
 	for t, w := range g {
 		lo, hi := b.lo[t*n.size():], b.hi[t*n.size():]
 		k.each(n, func(i int, v float64) {
-			if v *= w; v > 0 {
-				p.add(v * float64(lo[i]))
-			} else {
-				p.add(v * float64(hi[i]))
+			x := float64(lo[i])
+			if v *= w; v < 0 {
+				x = float64(hi[i])
 			}
+			product := v * x
+			p.slack += math.Abs(math.FMA(v, x, -product))
+			p.add(product)
 		})
 	}
 }

@@ -344,11 +344,11 @@ func (b *brancher) try(p *part, r *Result) (margin float64, same bool, err error
 	for i, v := range p.point {
 		b.x.Data[i] = min(max(float32(v), p.lo[i]), p.hi[i])
 	}
-	same = true
+	matching := 0 // layers of first
 	pass := snn.Pass{Threads: 1, OnSpikes: func(layer string, s *tensor.Spikes) {
 		for _, l := range b.first {
-			if l.n.name == layer && same {
-				same = l.has(s, p)
+			if l.n.name == layer && l.has(s, p) {
+				matching++
 			}
 		}
 	}}
@@ -366,7 +366,7 @@ func (b *brancher) try(p *part, r *Result) (margin float64, same bool, err error
 			margin = min(margin, float64(logits[b.label])-float64(z))
 		}
 	}
-	return margin, same, nil
+	return margin, matching == len(b.first), nil
 }
 
 // has reports whether each neuron has the first of its trains in p.

@@ -157,13 +157,14 @@ func (h *history) sum(mask uint64, m potential) (lo, hi float64) {
 		}
 		if h.op.soft && h.op.decay[h.c] == 1 && h.op.gain[h.c] == 1 {
 			// Without leak, what came in is the last potential and the spikes' thresholds.
-			n := float64(h.op.threshold[h.c])*float64(bits.OnesCount64(mask)) - float64(h.op.start[h.c])
-			e := gamma32(2*T) * (size + n + math.Abs(float64(h.op.start[h.c])) + float64(T)*float64(h.op.threshold[h.c]))
-			lo, hi = max(lo, float64(m.lo)+n-e), min(hi, float64(m.hi)+n+e)
+			theta, start := float64(h.op.threshold[h.c]), float64(h.op.start[h.c])
+			spent := theta*float64(bits.OnesCount64(mask)) - start
+			e := gamma32(2*T) * (size + math.Abs(start) + float64(T)*theta)
+			lo, hi = max(lo, float64(m.lo)+spent-e), min(hi, float64(m.hi)+spent+e)
 		}
 	}
 	e := 1e-12 * size
-	lo, hi = max(lo-e, h.total[0]), min(hi+e, h.total[1])
+	lo, hi = max(lo, h.total[0])-e, min(hi, h.total[1])+e
 	return lo, max(lo, hi)
 }
 
