@@ -35,11 +35,11 @@ func TestEnumerated(t *testing.T) {
 					x := grid(kind)
 					y := n.classes(t, x)
 					for _, eps := range []float64{0, 1 / float64(k.levels), 1.5 / float64(k.levels)} {
-						c.holdAgainst(t, n, kind, x, y, y, eps)
+						c.holdAgainst(t, n, kind, x, y, y, eps, methods...)
 					}
 					// Labels that the network does not give to every image.
 					other := slices.Repeat([]int{seed % n.m.Classes()}, x.N)
-					c.holdAgainst(t, n, kind, x, y, other, 1/float64(k.levels))
+					c.holdAgainst(t, n, kind, x, y, other, 1/float64(k.levels), methods...)
 				}
 			})
 		}
@@ -56,10 +56,45 @@ func TestEnumerated(t *testing.T) {
 // counts are the pairs of an image and ε so far.
 type counts struct{ pairs, broken, certified atomic.Int64 }
 
+// TestCountsEnumerated is TestEnumerated for Counts, on networks of IF neurons with soft reset. It
+// also completes some of the proofs.
+func TestCountsEnumerated(t *testing.T) {
+	var c counts
+	t.Run("networks", func(t *testing.T) {
+		for kind, k := range kinds {
+			if k.name == "max pool" {
+				continue
+			}
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				for seed := range onGrids {
+					n := newTiny(t, kind, 200+seed, style(seed))
+					n.integrate()
+					x := grid(kind)
+					y := n.classes(t, x)
+					for _, eps := range []float64{1 / float64(k.levels), 2.5 / float64(k.levels)} {
+						c.holdAgainst(t, n, kind, x, y, y, eps, certify.Counts{})
+					}
+					b := broken(kind, x, y, y, 1/float64(k.levels))
+					for i := seed; i < x.N; i += 41 {
+						r, err := certify.Complete(t.Context(), n.m, x.Slice(i, i+1), y[i:i+1],
+							certify.Config{Epsilon: 1 / float64(k.levels), Method: certify.Counts{}}, certify.Effort{Nodes: 50})
+						require.NoError(t, err, "%v", n)
+						require.False(t, b[i] && r[0].Verdict == certify.Certified, "%v: image %d is certified, but an image of the grid breaks it", n, i)
+					}
+				}
+			})
+		}
+	})
+	t.Logf("%d pairs of an image and ε: %d broken on the grid, %d certified", c.pairs.Load(), c.broken.Load(), c.certified.Load())
+	require.Greater(t, c.broken.Load(), c.pairs.Load()/20)
+	require.Greater(t, float64(c.certified.Load()), 0.7*float64(c.pairs.Load()-c.broken.Load()), "certificates that say too little to be tested")
+}
+
 // holdAgainst checks the certificates of all images of a grid with labels y, whose classes are
 // class. An image that is broken on the grid is given to every method, and another one to one of
 // them.
-func (c *counts) holdAgainst(t *testing.T, n *tiny, kind int, x tensor.NCHW, class, y []int, eps float64) {
+func (c *counts) holdAgainst(t *testing.T, n *tiny, kind int, x tensor.NCHW, class, y []int, eps float64, methods ...certify.Method) {
 	b := broken(kind, x, class, y, eps)
 	c.pairs.Add(int64(x.N))
 	for k, method := range methods {
@@ -123,6 +158,11 @@ func TestLastNumber(t *testing.T) {
 				t.Parallel()
 				for trial := range trials * int(styles) {
 					n := newTiny(t, kind, 1000+trial, style(trial%int(styles)))
+					methods := methods
+					if trial/int(styles)%3 == 2 && k.name != "max pool" {
+						n.integrate()
+						methods = append(slices.Clone(methods), certify.Counts{})
+					}
 					x := images(kind, 1)
 					for i := range x.Data {
 						x.Data[i] = n.r.Float32()

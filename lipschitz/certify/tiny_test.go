@@ -125,6 +125,13 @@ func (n *tiny) neurons() *snn.LIF {
 	return l
 }
 
+// integrate makes all neurons IF neurons with soft reset.
+func (n *tiny) integrate() {
+	for _, l := range n.lif {
+		l.Decay, l.Reset, l.DecayInput, l.SoftReset = 1, 0, false, true
+	}
+}
+
 // kinds are the networks.
 var kinds = []struct {
 	name    string
