@@ -2,6 +2,7 @@ package certify
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -83,14 +84,62 @@ func TestCountsSoundBySampling(t *testing.T) {
 	assert.Greater(t, sum[0], sum[1])
 }
 
+// TestCountsRounded has a neuron that gets the same current at every step. Its threshold is the
+// potential that the program reaches at the last step, or the next number. In exact arithmetic, the
+// neuron would often not fire in the first case, or fire in the second.
+func TestCountsRounded(t *testing.T) {
+	r := rand.New(rand.NewPCG(21, 22))
+	const steps = 6
+	first, sum, early, next := snn.NewLinear(1, 1, false), snn.NewLinear(1, 1, false), snn.NewIF(), snn.NewIF()
+	early.SoftReset, next.SoftReset = true, true
+	last := snn.NewLinear(1, 2, false)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: steps}, snn.NewSequential(first, early, sum, next, last))
+	require.NoError(t, err)
+	first.Weight.Import([]float32{4}) // a spike at every step
+	var wrong [2]int
+	for range 300 {
+		w := 0.25 + 0.25*r.Float32()
+		sum.Weight.Import([]float32{w})
+		var v float32
+		for range steps {
+			v += w
+		}
+		for fires := range 2 {
+			next.Threshold = v
+			if fires == 0 {
+				next.Threshold = math.Nextafter32(v, 10)
+			}
+			net, err := compile(m, 1)
+			require.NoError(t, err)
+			a := newAnalysis(net, ballOf([]float32{0.5}, 0.125))
+			require.NoError(t, a.counts())
+			s := a.spikes[4]
+			require.Equal(t, []uint64{0, 1 << (steps - 1)}, []uint64{s.must[0], s.may[0]})
+			wrong[fires] += of((steps*float64(w) >= float64(next.Threshold)) != (fires == 1))
+		}
+	}
+	require.Greater(t, wrong[0], 20)
+	require.Greater(t, wrong[1], 20)
+}
+
 func TestCountsRefuse(t *testing.T) {
-	for want, layers := range map[string][]snn.Layer{
-		"certify: image 0: layer 0: counts have no bound here: expected IF neurons with soft reset": {snn.NewIF(), snn.Flatten{}, snn.NewLinear(16, 2, true)},
-		"certify: image 0: layer 1: counts have no bound for max pooling: expected average pooling": {&snn.LIF{Decay: 1, Threshold: 1, SoftReset: true, Surrogate: snn.Triangle{Width: 1}}, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(4, 2, true)},
+	soft := func(decay float32, input bool) *snn.LIF {
+		n := snn.NewLIF(decay)
+		n.SoftReset, n.DecayInput = true, input
+		return n
+	}
+	for _, c := range []struct {
+		want   string
+		layers []snn.Layer
+	}{
+		{"layer 0: counts have no bound here: expected IF neurons with soft reset", []snn.Layer{snn.NewIF(), snn.Flatten{}, snn.NewLinear(16, 2, true)}},
+		{"layer 0: counts have no bound here: expected IF neurons with soft reset", []snn.Layer{soft(0.5, false), snn.Flatten{}, snn.NewLinear(16, 2, true)}},
+		{"layer 2: counts have no bound here: expected IF neurons with soft reset", []snn.Layer{soft(1, false), snn.NewConv2D(1, 1, 1, 1, 0, true), soft(0.5, true), snn.Flatten{}, snn.NewLinear(16, 2, true)}},
+		{"layer 1: counts have no bound for max pooling: expected average pooling", []snn.Layer{soft(1, false), snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(4, 2, true)}},
 	} {
-		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 2}, snn.NewSequential(layers...))
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 2}, snn.NewSequential(c.layers...))
 		require.NoError(t, err)
 		_, err = Certify(context.Background(), m, images(rand.New(rand.NewPCG(1, 1)), m, 1), []int{0}, Config{Epsilon: 0.1, Method: Counts{}})
-		assert.EqualError(t, err, want)
+		assert.EqualError(t, err, "certify: image 0: "+c.want)
 	}
 }
