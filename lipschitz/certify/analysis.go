@@ -6,6 +6,7 @@ import "slices"
 type analysis struct {
 	net    *network
 	ball   ball
+	region *region            // the images of ball, if half-spaces cut it; nil otherwise
 	spikes []*spikeSet        // by node, nil where it emits no spikes
 	fixed  map[*node]interval // the values of static nodes
 }

@@ -50,13 +50,16 @@ type backpass struct {
 	exact bool // no coefficient has been rounded so far
 	relax relaxation
 	terms [][kinds]*term // by node
+	point []float64      // if not nil, it receives the image at which the bound is attained
 	// The bound is total less slack. Slack has the errors of the program and of the pass itself.
 	total, slack float64
 }
 
-// lower returns a lower bound of the functional g of the linear form k of n's values.
-func (a *analysis) lower(n *node, g functional, k *term, relax relaxation) float64 {
-	p := &backpass{a: a, g: g, exact: g.whole(), relax: relax, terms: make([][kinds]*term, n.index+1)}
+// lower returns a lower bound of the functional g of the linear form k of n's values. If point is not
+// nil, lower writes to it the pixels of an image at which the bound is attained. It leaves those that
+// do not matter as they are.
+func (a *analysis) lower(n *node, g functional, k *term, relax relaxation, point []float64) float64 {
+	p := &backpass{a: a, g: g, exact: g.whole(), relax: relax, point: point, terms: make([][kinds]*term, n.index+1)}
 	kind, factor := p.kindFor(n, weighted)
 	for i := range k.v {
 		k.v[i] *= factor
@@ -171,6 +174,12 @@ func (p *backpass) image(n *node, kind int, k *term) {
 	case summed:
 		g = ones(p.a.net.steps)
 	}
+	if r := p.a.region; r != nil && kind == single {
+		form := make([]float64, n.size())
+		k.each(n, func(i int, v float64) { form[i] = v })
+		p.add(r.least(form, p.point))
+		return
+	}
 	b := p.a.ball
 	for t, w := range g {
 		lo, hi := b.lo[t*n.size():], b.hi[t*n.size():]
@@ -178,6 +187,9 @@ func (p *backpass) image(n *node, kind int, k *term) {
 			x := float64(lo[i])
 			if v *= w; v < 0 {
 				x = float64(hi[i])
+			}
+			if p.point != nil {
+				p.point[i] = x
 			}
 			product := v * x
 			p.slack += math.Abs(math.FMA(v, x, -product))

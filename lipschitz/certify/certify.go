@@ -130,21 +130,15 @@ func certifyImage(ctx context.Context, m *snn.Model, net *network, x tensor.NCHW
 		return nil
 	}
 	ball := ballOf(x.Data, cfg.Epsilon)
-	margins, err := cfg.Method.margins(newAnalysis(net, ball), r.Label)
+	rivals := net.rivals(r.Label)
+	margins, err := cfg.Method.margins(newAnalysis(net, ball), r.Label, rivals)
 	var overflow *overflowError
 	if err != nil && !errors.As(err, &overflow) {
 		return err
 	}
 	if err == nil {
-		r.Margin = math.Inf(1)
-		proven := true
-		for j, v := range margins {
-			if j != r.Label {
-				r.Margin = min(r.Margin, v)
-				proven = proven && (v > 0 || v == 0 && r.Label < j)
-			}
-		}
-		if proven {
+		least, _, open := judge(margins, rivals, r.Label)
+		if r.Margin = least; len(open) == 0 {
 			r.Verdict, r.Why = Certified, fmt.Sprintf("the bounds of %v prove it", cfg.Method)
 			return nil
 		}
@@ -157,6 +151,32 @@ func certifyImage(ctx context.Context, m *snn.Model, net *network, x tensor.NCHW
 		return nil
 	}
 	return search(ctx, m, x, ball, r, cfg)
+}
+
+// rivals returns all classes but y.
+func (net *network) rivals(y int) (list []int) {
+	for j := range net.classes {
+		if j != y {
+			list = append(list, j)
+		}
+	}
+	return list
+}
+
+// judge returns the least of the margins of y to rivals, the class that has it, and the rivals that the
+// margins do not exclude.
+func judge(margins []float64, rivals []int, y int) (least float64, rival int, open []int) {
+	least = math.Inf(1)
+	for i, j := range rivals {
+		v := margins[i]
+		if v < least {
+			least, rival = v, j
+		}
+		if !(v > 0 || v == 0 && y < j) {
+			open = append(open, j)
+		}
+	}
+	return least, rival, open
 }
 
 // search asks cfg.Search for a counterexample and checks what it returns.

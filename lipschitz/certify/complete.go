@@ -127,7 +127,14 @@ type firstLayer struct {
 	sums   []weightedSum // [c·h·w]
 	trains [][]train     // [c·h·w], those of each neuron in the ball, by ascending current
 	base   int           // index of its first neuron among those of all first layers
-	spread []float64     // [c·h·w], see choose
+	lines  []line        // [c·h·w], see choose
+}
+
+// line is the relaxation of a neuron, slope·current + constant, which is below the parts of the margin
+// that its trains have. parts is nil for a neuron without a part.
+type line struct {
+	slope, constant float64
+	parts           []float64
 }
 
 // part is a node of the search tree: the images of a box that satisfy the cuts.
@@ -135,6 +142,8 @@ type part struct {
 	ball
 	cuts        []halfspace
 	multipliers []float64 // [len(cuts)], see region.find
+	rivals      []int     // the classes that are not excluded
+	margin      float64   // a bound of the margins to the others
 	point       []float64 // an image of the box, where find begins
 	// Neuron i of the first layers has one of its trains from[i] to to[i]−1.
 	from, to []int
@@ -143,7 +152,7 @@ type part struct {
 // newBrancher returns the search around the image x, and the ball as its root.
 func newBrancher(m *snn.Model, net *network, x tensor.NCHW, label int, cfg Config, effort Effort) (*brancher, *part, error) {
 	b := &brancher{m: m, net: net, method: cfg.Method, x: x.Clone(), label: label, effort: effort}
-	root := &part{ball: ballOf(x.Data, cfg.Epsilon)}
+	root := &part{ball: ballOf(x.Data, cfg.Epsilon), rivals: net.rivals(label), margin: math.Inf(1)}
 	for _, v := range x.Data {
 		root.point = append(root.point, float64(v))
 	}
@@ -161,7 +170,7 @@ func newBrancher(m *snn.Model, net *network, x tensor.NCHW, label int, cfg Confi
 		case err != nil:
 			return nil, nil, err
 		}
-		l := &firstLayer{n: n, sums: net.weightedSums(n.in[0]), base: len(root.from), spread: make([]float64, n.size())}
+		l := &firstLayer{n: n, sums: net.weightedSums(n.in[0]), base: len(root.from), lines: make([]line, n.size())}
 		for i := range n.size() {
 			list := s.trains(i)
 			l.trains = append(l.trains, list)
@@ -236,21 +245,31 @@ func (b *brancher) visit(p *part, r *Result) (margin float64, halves []*part, er
 		}
 	}
 	a := newAnalysis(b.net, p.ball)
+	if len(p.cuts) > 0 {
+		a.region = g
+	}
 	empty, err := b.narrow(a, p)
 	if err != nil || empty {
 		return math.Inf(1), nil, err
 	}
-	margins, err := b.method.margins(a, b.label)
+	margins, err := b.method.margins(a, b.label, p.rivals)
 	var overflow *overflowError
 	if err != nil && !errors.As(err, &overflow) {
 		return 0, nil, err
 	}
 	rival := 0
 	if err == nil {
-		var proven bool
-		if margin, rival, proven = leastOf(margins, b.label); proven {
-			return margin, nil, nil
+		var least float64
+		var open []int
+		if least, rival, open = judge(margins, p.rivals, b.label); len(open) == 0 {
+			return min(p.margin, least), nil, nil
 		}
+		for i, j := range p.rivals {
+			if !slices.Contains(open, j) {
+				p.margin = min(p.margin, margins[i])
+			}
+		}
+		p.rivals = open
 	}
 	leaf := true // all neurons of the first layers have one train
 	for i := range p.to {
@@ -277,22 +296,7 @@ func (b *brancher) visit(p *part, r *Result) (margin float64, halves []*part, er
 		return margin, halves, nil
 	}
 	l, i := b.choose(a, p, rival)
-	return 0, b.splitTrains(p, l, i), nil
-}
-
-// leastOf returns the least margin, its class, and whether the margins prove the label y.
-func leastOf(margins []float64, y int) (least float64, rival int, proven bool) {
-	least, proven = math.Inf(1), true
-	for j, v := range margins {
-		if j == y {
-			continue
-		}
-		if v < least {
-			least, rival = v, j
-		}
-		proven = proven && (v > 0 || v == 0 && y < j)
-	}
-	return least, rival, proven
+	return math.Inf(1), b.splitTrains(p, l, i), nil
 }
 
 // narrow drops the trains of p that no image of its box has, and gives the others to a. It reports
@@ -383,36 +387,52 @@ func (l *firstLayer) has(s *tensor.Spikes, p *part) bool {
 	return true
 }
 
-// choose returns the neuron of the first layers to split: the one whose trains differ most in their
-// part of the margin to the class rival, by the linear relaxation of the layers after it.
+// choose returns the neuron of the first layers to split. The linear relaxation of the margin to the
+// class rival is attained at an image. There the neuron's line is furthest below the part of the margin
+// that its train has. A thousandth of the range of these parts is added, for lines that are exact.
 func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int) {
 	for _, l := range b.first {
-		clear(l.spread)
+		clear(l.lines)
 	}
 	out := b.net.nodes[len(b.net.nodes)-1]
-	g := ones(b.net.steps)
 	k := newTerm(out.c, 0, 1, 0, 1)
 	k.v[b.label], k.v[rival] = 1, -1
-	hull := hullRelaxation(0.5)
-	a.lower(out, g, k, func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
+	hull, image := hullRelaxation(0.5), make([]float64, len(p.lo))
+	for i, v := range p.lo {
+		image[i] = float64(v)
+	}
+	a.lower(out, ones(b.net.steps), k, func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
+		slope, constant = hull(n, s, i, w)
 		for _, l := range b.first {
 			if l.n != n {
 				continue
 			}
-			least, most := math.Inf(1), math.Inf(-1)
+			e := line{slope: slope, constant: constant}
 			for _, t := range s.trains(i) {
-				v := w(t.mask)
-				least, most = min(least, v), max(most, v)
+				e.parts = append(e.parts, w(t.mask))
 			}
-			l.spread[i] = most - least
+			l.lines[i] = e
 		}
-		return hull(n, s, i, w)
-	})
+		return slope, constant
+	}, image)
 	best := -1.0
 	for _, m := range b.first {
-		for k, v := range m.spread {
-			if p.to[m.base+k]-p.from[m.base+k] > 1 && v > best {
-				best, l, i = v, m, k
+		for k, e := range m.lines {
+			from, to := p.from[m.base+k], p.to[m.base+k]
+			if to-from < 2 {
+				continue
+			}
+			gap := 0.0
+			if e.parts != nil {
+				current := m.sums[k].at(image)
+				t := from
+				for t < to-1 && m.trains[k][t].hi < current {
+					t++
+				}
+				gap = e.parts[t-from] - (e.slope*current + e.constant) + 1e-3*(slices.Max(e.parts)-slices.Min(e.parts))
+			}
+			if gap > best {
+				best, l, i = gap, m, k
 			}
 		}
 	}
@@ -460,5 +480,5 @@ func (b *brancher) splitPixel(p *part, margin float64) (float64, []*part) {
 	low, high := p.child(), p.child()
 	low.hi, high.lo = slices.Clone(p.hi), slices.Clone(p.lo)
 	low.hi[widest], high.lo[widest] = mid, math.Nextafter32(mid, hi)
-	return 0, []*part{low, high}
+	return math.Inf(1), []*part{low, high}
 }

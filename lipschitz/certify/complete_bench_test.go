@@ -77,6 +77,17 @@ func decide(b *testing.B, m *snn.Model, x tensor.NCHW, y []int, eps float64) {
 func trainedSmall(b *testing.B, hidden []int, steps int) *snn.Model {
 	set, err := fashion.Train()
 	require.NoError(b, err)
+	m := untrainedSmall(b, hidden, steps)
+	trainer, err := train.New(m, set, train.Default(8), rng.New(1))
+	require.NoError(b, err)
+	for _, err := range trainer.Epochs(context.Background()) {
+		require.NoError(b, err)
+	}
+	return m
+}
+
+// untrainedSmall returns the network with its first weights.
+func untrainedSmall(b *testing.B, hidden []int, steps int) *snn.Model {
 	body := snn.NewSequential(snn.AvgPool{K: 4}, snn.Flatten{})
 	from := 49
 	for i, n := range hidden {
@@ -87,11 +98,6 @@ func trainedSmall(b *testing.B, hidden []int, steps int) *snn.Model {
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 28, Width: 28, Steps: steps}, body)
 	require.NoError(b, err)
 	m.Init(rng.New(1))
-	trainer, err := train.New(m, set, train.Default(8), rng.New(1))
-	require.NoError(b, err)
-	for _, err := range trainer.Epochs(context.Background()) {
-		require.NoError(b, err)
-	}
 	return m
 }
 

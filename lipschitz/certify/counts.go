@@ -24,11 +24,11 @@ type Counts struct{}
 // String returns "counts".
 func (Counts) String() string { return "counts" }
 
-func (Counts) margins(a *analysis, y int) ([]float64, error) {
+func (Counts) margins(a *analysis, y int, rivals []int) ([]float64, error) {
 	if err := a.counts(); err != nil {
 		return nil, err
 	}
-	return a.margins(y, countRelaxation), nil
+	return a.margins(y, rivals, countRelaxation), nil
 }
 
 // counts computes bounds of the spikes of all layers that have none: trains that have the least and the largest

@@ -10,6 +10,15 @@ type weightedSum struct {
 	b, err float64
 }
 
+// at returns the current of an image, rounded to nearest.
+func (s *weightedSum) at(image []float64) float64 {
+	v := s.b
+	for i, p := range s.index {
+		v += s.a[i] * image[p]
+	}
+	return v
+}
+
 // below returns a half-space that holds all images for which the current is at most v.
 func (s *weightedSum) below(v float64) halfspace {
 	return halfspace{s.index, s.a, s.room(v-s.b, v)}

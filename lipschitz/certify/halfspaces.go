@@ -1,6 +1,10 @@
 package certify
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // halfspace is the set of images x with Σ a_i·x_i ≤ b. index says which pixels the sum has.
 type halfspace struct {
@@ -28,7 +32,7 @@ const sweeps = 200
 //
 //	min over the box of Σ_k y_k·(a_k·x − b_k) > 0
 //
-// which excludes computes with all rounding errors counted.
+// which excludes finds with all rounding errors counted.
 func (r *region) find(x, y []float64, slack float64) (found, empty bool) {
 	n := len(r.cuts)
 	free := append([]float64(nil), x...) // x before it is clipped to the box: x₀ − Aᵀ·y
@@ -97,16 +101,26 @@ func (r *region) holds(x []float64) bool {
 
 // excludes reports whether the multipliers y prove that no point of the box satisfies all
 // cuts.
-func (r *region) excludes(y []float64) bool {
-	v := make([]float64, len(r.lo)) // Aᵀ·y
+func (r *region) excludes(y []float64) bool { return r.dual(make([]float64, len(r.lo)), y) > 0 }
+
+// dual returns a lower bound of v·x over the region, by the multipliers y ≥ 0 of the cuts:
+//
+//	v·x ≥ v·x + Σ_k y_k·(a_k·x − b_k) ≥ the least value of the right side over the box
+//
+// It is rounded downwards. dual overwrites v.
+func (r *region) dual(v, y []float64) float64 {
 	total, size, terms := 0.0, 0.0, len(r.lo)
+	add := func(p int, w float64) { size += math.Abs(w) * max(math.Abs(r.lo[p]), math.Abs(r.hi[p])) }
+	for p, w := range v {
+		add(p, w)
+	}
 	for k, c := range r.cuts {
 		if y[k] == 0 {
 			continue
 		}
 		for i, p := range c.index {
 			v[p] += y[k] * c.a[i]
-			size += math.Abs(y[k]*c.a[i]) * max(math.Abs(r.lo[p]), math.Abs(r.hi[p]))
+			add(p, y[k]*c.a[i])
 		}
 		total -= y[k] * c.b
 		size += math.Abs(y[k] * c.b)
@@ -117,8 +131,58 @@ func (r *region) excludes(y []float64) bool {
 	}
 	// Every term has at most one rounding for each sum that it is part of, and three products.
 	// The last term is for what underflows.
-	return total > float64(terms+8)*0x1p-52*size+float64(terms)*0x1p-1000
+	return total - (float64(terms+8)*0x1p-52*size + float64(terms)*0x1p-1000)
 }
+
+// least returns a lower bound of v·x over the region. The multipliers of its dual are chosen one
+// after the other, each the best one for those before it (β-CROWN: Wang et al. 2021). If point is
+// not nil, it receives the point of the box at which that bound is attained. least overwrites v.
+func (r *region) least(v, point []float64) float64 {
+	y, sum := make([]float64, len(r.cuts)), slices.Clone(v) // sum is v + Σ_k y_k·a_k
+	var turns []turn
+	for k := len(r.cuts) - 1; k >= 0; k-- { // the last cut is the one that the last bound did not know
+		c := r.cuts[k]
+		slope := -c.b // of the least value over the box, with respect to y[k]
+		turns = turns[:0]
+		for i, p := range c.index {
+			low, high := r.lo[p], r.hi[p]
+			if c.a[i] < 0 {
+				low, high = high, low
+			}
+			if sum[p]*c.a[i] >= 0 {
+				slope += c.a[i] * low
+				continue
+			}
+			slope += c.a[i] * high
+			turns = append(turns, turn{-sum[p] / c.a[i], c.a[i] * (high - low)})
+		}
+		if slope <= 0 {
+			continue
+		}
+		slices.SortFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+		for _, t := range turns {
+			y[k] = t.at
+			if slope -= t.drop; slope <= 0 {
+				break
+			}
+		}
+		for i, p := range c.index {
+			sum[p] += y[k] * c.a[i]
+		}
+	}
+	if point != nil {
+		for p, v := range sum {
+			if point[p] = r.hi[p]; v > 0 {
+				point[p] = r.lo[p]
+			}
+		}
+	}
+	return r.dual(v, y)
+}
+
+// turn is a value of a multiplier at which a pixel goes to the other end of its range, and by how much
+// the slope falls there.
+type turn struct{ at, drop float64 }
 
 // tighten shrinks the box to where each cut alone leaves it, rounded outwards. It returns
 // false if nothing is left.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +68,59 @@ func TestRegionHasPoint(t *testing.T) {
 		}
 	}
 	require.Greater(t, found, trials/3)
+}
+
+// TestRegionLeast bounds linear forms over regions that hold a given point. No bound may be above the
+// form's value there, rounding included: some forms are sums of cuts on whose boundary the point lies, so
+// that the exact bound is that value. Many bounds are better than those of the box alone.
+func TestRegionLeast(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	better, attained := 0, 0
+	const trials = 3000
+	for range trials {
+		g, inside := randomRegion(r)
+		v := make([]float64, len(g.lo))
+		for p := range v {
+			v[p] = r.NormFloat64() * float64(r.IntN(2))
+		}
+		for k := range g.cuts {
+			c := &g.cuts[k]
+			c.b = 0
+			sum := c.exactly(inside)
+			c.b, _ = sum.Float64()
+			for c.exactly(inside).Sign() > 0 {
+				c.b += max(c.b, -c.b, 1e-300) * 0x1p-52
+			}
+			for i, p := range c.index {
+				v[p] -= c.a[i] * float64(r.IntN(3))
+			}
+		}
+		form := halfspace{a: v}
+		box := 0.0
+		for p := range v {
+			form.index = append(form.index, p)
+			box += min(v[p]*g.lo[p], v[p]*g.hi[p])
+		}
+		value := form.exactly(inside)
+		point := make([]float64, len(v))
+		bound := g.least(slices.Clone(v), point)
+		require.GreaterOrEqual(t, value.Cmp(big.NewFloat(bound)), 0, "%v above %v", bound, value)
+		better += of(bound > box+1e-9)
+		at, _ := value.Float64()
+		attained += of(bound > at-1e-9)
+		for p, x := range point {
+			require.True(t, x == g.lo[p] || x == g.hi[p])
+		}
+		for range 20 { // multipliers of any size
+			y := make([]float64, len(g.cuts))
+			for k := range y {
+				y[k] = max(0, r.NormFloat64())
+			}
+			require.GreaterOrEqual(t, value.Cmp(big.NewFloat(g.dual(slices.Clone(v), y))), 0)
+		}
+	}
+	require.Greater(t, better, trials/3)
+	require.Greater(t, attained, trials/3)
 }
 
 // TestRegionIsEmpty cuts boxes by half-spaces of which a sum with positive multipliers holds no

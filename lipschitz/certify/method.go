@@ -2,7 +2,6 @@ package certify
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -10,9 +9,9 @@ import (
 // the fastest to the tightest.
 type Method interface {
 	fmt.Stringer
-	// margins returns lower bounds of logit_y − logit_j for every class j over the ball of a. It
-	// computes the spikes that a does not have.
-	margins(a *analysis, y int) ([]float64, error)
+	// margins returns lower bounds of logit_y − logit_j over the images of a, for each class j of
+	// rivals. It computes the spikes that a does not have.
+	margins(a *analysis, y int, rivals []int) ([]float64, error)
 }
 
 // Intervals is plain interval arithmetic through all layers and steps (S-IBP). Each neuron at each
@@ -23,11 +22,11 @@ type Intervals struct{}
 // String returns "intervals".
 func (Intervals) String() string { return "intervals" }
 
-func (Intervals) margins(a *analysis, y int) ([]float64, error) {
+func (Intervals) margins(a *analysis, y int, rivals []int) ([]float64, error) {
 	if err := a.run(false); err != nil {
 		return nil, err
 	}
-	return a.margins(y, constantRelaxation), nil
+	return a.margins(y, rivals, constantRelaxation), nil
 }
 
 // Trains lists for each neuron the spike trains that it may have. In a layer that sees a constant
@@ -39,11 +38,11 @@ type Trains struct{}
 // String returns "trains".
 func (Trains) String() string { return "trains" }
 
-func (Trains) margins(a *analysis, y int) ([]float64, error) {
+func (Trains) margins(a *analysis, y int, rivals []int) ([]float64, error) {
 	if err := a.run(true); err != nil {
 		return nil, err
 	}
-	return a.margins(y, constantRelaxation), nil
+	return a.margins(y, rivals, constantRelaxation), nil
 }
 
 // Linear adds to Trains linear relaxations (CROWN). It bounds the spikes of each neuron by a linear
@@ -54,22 +53,22 @@ type Linear struct{}
 // String returns "linear".
 func (Linear) String() string { return "linear" }
 
-func (Linear) margins(a *analysis, y int) ([]float64, error) {
+func (Linear) margins(a *analysis, y int, rivals []int) ([]float64, error) {
 	if err := a.run(true); err != nil {
 		return nil, err
 	}
-	best := a.margins(y, constantRelaxation)
+	best := a.margins(y, rivals, constantRelaxation)
 	for _, at := range []float64{0.5, 0.2, 0.8} {
-		for j, v := range a.margins(y, hullRelaxation(at)) {
-			best[j] = max(best[j], v)
+		for i, v := range a.margins(y, rivals, hullRelaxation(at)) {
+			best[i] = max(best[i], v)
 		}
 	}
 	return best, nil
 }
 
-// margins returns lower bounds of logit_y − logit_j for every class j, as the program computes
-// and compares them.
-func (a *analysis) margins(y int, relax relaxation) []float64 {
+// margins returns lower bounds of logit_y − logit_j for each class j of rivals, as the program
+// computes and compares them.
+func (a *analysis) margins(y int, rivals []int, relax relaxation) []float64 {
 	out := a.net.nodes[len(a.net.nodes)-1]
 	T := a.net.steps
 	g, rho := ones(T), func(int) float64 { return 0 }
@@ -82,19 +81,15 @@ func (a *analysis) margins(y int, relax relaxation) []float64 {
 		rho = func(c int) float64 { return gamma32(T+1)*out.mag[c]*float64(T) + float64(2*T)*least32 }
 	}
 	counts := a.spikes[out.index] != nil // sums of spikes are exact, so that equal ones stay equal
-	margins := make([]float64, out.c)
-	for j := range margins {
-		if j == y {
-			margins[j] = math.Inf(1)
-			continue
-		}
+	margins := make([]float64, len(rivals))
+	for i, j := range rivals {
 		k := newTerm(out.c, 0, 1, 0, 1)
 		k.v[y], k.v[j] = 1, -1
-		v := a.lower(out, g, k, relax)
+		v := a.lower(out, g, k, relax, nil)
 		if T > 1 && !(counts && v == 0) {
 			v -= rho(y) + rho(j)
 		}
-		margins[j] = v / float64(T)
+		margins[i] = v / float64(T)
 	}
 	return margins
 }
