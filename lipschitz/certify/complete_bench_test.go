@@ -26,7 +26,7 @@ func BenchmarkComplete(b *testing.B) {
 	for _, c := range []struct {
 		hidden []int
 		steps  int
-	}{{[]int{32}, 1}, {[]int{32}, 8}, {[]int{64}, 8}, {[]int{128}, 4}, {[]int{512}, 4}, {[]int{1024}, 8}, {[]int{32, 32}, 4}, {[]int{64, 64}, 4}} {
+	}{{[]int{32}, 1}, {[]int{32}, 8}, {[]int{64}, 8}, {[]int{128}, 4}, {[]int{512}, 4}, {[]int{1024}, 8}, {[]int{4096}, 4}, {[]int{32, 32}, 4}, {[]int{64, 64}, 4}} {
 		var m *snn.Model
 		for _, eps := range []int{1, 2, 4, 8} {
 			b.Run(fmt.Sprintf("neurons=%v,T=%d,eps=%d", c.hidden, c.steps, eps), func(b *testing.B) {
