@@ -415,7 +415,7 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 		}
 		return slope, constant
 	}, image)
-	best := -1.0
+	var best float64
 	for _, m := range b.first {
 		for k, e := range m.lines {
 			from, to := p.from[m.base+k], p.to[m.base+k]
@@ -431,7 +431,7 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 				}
 				gap = e.parts[t-from] - (e.slope*current + e.constant) + 1e-3*(slices.Max(e.parts)-slices.Min(e.parts))
 			}
-			if gap > best {
+			if l == nil || gap > best {
 				best, l, i = gap, m, k
 			}
 		}
