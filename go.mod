@@ -3,6 +3,7 @@ module github.com/org/snnrat
 go 1.26.0
 
 require (
+	github.com/crillab/gophersat v1.4.0
 	github.com/gofrs/flock v0.13.1
 	github.com/google/flatbuffers v25.12.19+incompatible
 	github.com/jedib0t/go-pretty/v6 v6.9.1
