@@ -165,3 +165,27 @@ func TestCompleteShortcut(t *testing.T) {
 		require.Equal(t, want, r[0].Verdict, "ε = %v: %s", eps, r[0].Why)
 	}
 }
+
+// TestCompleteRivals has a class that the first bounds do not exclude, and another one. The first never
+// wins. The other one wins between 0.7 and 0.71, or is excluded at once, by a small margin.
+func TestCompleteRivals(t *testing.T) {
+	first, n, last := snn.NewLinear(1, 4, true), snn.NewIF(), snn.NewLinear(4, 3, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(first, n, last))
+	require.NoError(t, err)
+	first.Weight.Import([]float32{1, 1, 1, 1})
+	first.Bias.Import([]float32{.7, .4, .3, .29}) // the neurons fire from 0.3, 0.6, 0.7 and 0.71 on
+	last.Bias.Import([]float32{.5, 0, 0})
+	x := tensor.NewNCHW(1, 1, 1, 1)
+	x.Data[0] = .5
+	complete := func(third, fourth float32) certify.Completed {
+		last.Weight.Import([]float32{0, 0, 0, 0, -1, 1, 0, 0, 0, 0, third, fourth})
+		r, err := certify.Complete(t.Context(), m, x, []int{0}, certify.Config{Epsilon: .5, Method: certify.Intervals{}}, certify.Effort{Nodes: 50})
+		require.NoError(t, err)
+		require.Greater(t, r[0].Nodes, 2)
+		return r[0]
+	}
+	require.Equal(t, certify.Broken, complete(1, -1).Verdict)
+	r := complete(.4, 0)
+	require.Equal(t, certify.Certified, r.Verdict)
+	require.InDelta(t, .1, r.Margin, 1e-6)
+}
