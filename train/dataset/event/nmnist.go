@@ -25,26 +25,24 @@ func (d *nmnist) decode(in *input, dst []Event) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, used := 0, 0
+	n, used, base := 0, 0, d.base
 	for ; len(src)-used >= 5 && n < len(dst); used += 5 {
-		var e [8]byte // one load where there are 8 bytes
-		if len(src)-used >= 8 {
-			e = [8]byte(src[used:])
+		var v uint64
+		if len(src)-used >= 8 { // one load
+			v = binary.BigEndian.Uint64(src[used:]) >> 24
 		} else {
-			copy(e[:], src[used:])
+			v = uint64(binary.BigEndian.Uint32(src[used:]))<<8 | uint64(src[used+4])
 		}
-		v := binary.LittleEndian.Uint64(e[:])
-		if e[1] == nmnistOverflow {
-			d.base += 8192
+		x, y := uint16(v>>32), uint16(v>>24&0xff)
+		if y == nmnistOverflow {
+			base += 8192
 			d.report.Overflows++
 			continue
 		}
-		dst[n] = Event{
-			T: d.base + int64(v>>16&0x7f<<16|v>>24&0xff<<8|v>>32&0xff),
-			X: uint16(v & 0xff), Y: uint16(v >> 8 & 0xff), P: uint8(v >> 23 & 1),
-		}
+		dst[n] = Event{T: base + int64(v&0x7fffff), X: x, Y: y, P: uint8(v >> 23 & 1)}
 		n++
 	}
+	d.base = base
 	in.advance(used)
 	return n, nil
 }

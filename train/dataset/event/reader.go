@@ -340,8 +340,8 @@ func (r *Reader) check(events []Event) (kept, reordered, late int) {
 		if uint32(e.X) >= r.w || uint32(e.Y) >= r.h || e.T < newest {
 			break
 		}
-		newest = e.T
-		kept++
+		kept += inOrder(events[kept:], r.w-1, r.h-1)
+		newest = events[kept-1].T
 	}
 	for i := kept; i < len(events); i++ {
 		e := events[i]
@@ -363,6 +363,21 @@ func (r *Reader) check(events []Event) (kept, reordered, late int) {
 	}
 	r.newest = newest
 	return kept, reordered, len(events)
+}
+
+// inOrderPortable returns the number of events at the front, at least one, that are not earlier than
+// the one before them, with x and y of at most maxX and maxY. It does not look at the first event,
+// and may return fewer.
+func inOrderPortable(events []Event, maxX, maxY uint32) int {
+	n := 1
+	for t := events[0].T; n < len(events); n++ {
+		e := &events[n]
+		if uint32(e.X) > maxX || uint32(e.Y) > maxY || e.T < t {
+			break
+		}
+		t = e.T
+	}
+	return n
 }
 
 // late returns the error about event i, with time t, of those that the decoder returned last. It

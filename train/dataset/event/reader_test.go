@@ -279,34 +279,41 @@ func naiveEVT3(list []uint16) (events []Event, undefined, other, overflows int64
 }
 
 // EVT 3 in any order of words, over several fillings of the buffers. Steps back in time are kept
-// out of the test by a decoder without a reader around it.
+// out of the test by a decoder without a reader around it. Nothing is written behind dst.
 func TestEVT3Words(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-		kinds := []uint16{0, 2, 2, 2, 3, 4, 5, 6, 8, 10, 7, 15}[:rapid.IntRange(1, 12).Draw(t, "kinds")]
-		n := rapid.SampledFrom([]int{1, 10, 1000, 200_000}).Draw(t, "n")
-		list := make([]uint16, n)
-		for i := range list {
-			list[i] = kinds[r.IntN(len(kinds))]<<12 | uint16(r.IntN(1<<12))
-		}
-		want, undefined, other, overflows := naiveEVT3(list)
-		b := words("", list...)
-		report := &Report{}
-		d, in := newEVT3(report), newInput(bytes.NewReader(b), int64(len(b)))
-		var got []Event
-		for dst := make([]Event, 12+r.IntN(2000)); ; {
-			k, err := d.decode(in, dst)
-			if err == io.EOF {
-				break
+	bothLevels(t, func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+			kinds := []uint16{2, 0, 6, 2, 3, 4, 5, 2, 8, 10, 7, 15}[:rapid.IntRange(1, 12).Draw(t, "kinds")]
+			n := rapid.SampledFrom([]int{1, 10, 1000, 200_000}).Draw(t, "n")
+			list := []uint16{0x8002, 0x0003, 0x3004}[:rapid.IntRange(0, 3).Draw(t, "begun")]
+			for range n {
+				list = append(list, kinds[r.IntN(len(kinds))]<<12|uint16(r.IntN(1<<12)))
 			}
-			require.NoError(t, err)
-			got = append(got, dst[:k]...)
-		}
-		require.Equal(t, len(want), len(got))
-		for i := range want {
-			require.Equal(t, want[i], got[i], "event %d", i)
-		}
-		require.Equal(t, Report{Undefined: undefined, Other: other, Overflows: overflows}, *report)
+			want, undefined, other, overflows := naiveEVT3(list)
+			b := words("", list...)
+			report := &Report{}
+			d, in := newEVT3(report), newInput(bytes.NewReader(b), int64(len(b)))
+			var got []Event
+			dst, guard := guarded(r, 12+r.IntN(2000))
+			before := slices.Clone(guard)
+			for {
+				k, err := d.decode(in, dst)
+				if err == io.EOF {
+					break
+				}
+				require.NoError(t, err)
+				got = append(got, dst[:k]...)
+			}
+			require.Equal(t, before, guard)
+			require.Equal(t, len(want), len(got))
+			for i := range want {
+				if want[i] != got[i] {
+					require.Equal(t, want[i], got[i], "event %d", i)
+				}
+			}
+			require.Equal(t, Report{Undefined: undefined, Other: other, Overflows: overflows}, *report)
+		})
 	})
 }
 
