@@ -143,6 +143,36 @@ func TestLateEvents(t *testing.T) {
 	}
 }
 
+// The byte of a late event of EVT 3 is that of its own word, wherever it is among words that are
+// decoded together.
+func TestLateWordOfEVT3(t *testing.T) {
+	bothLevels(t, func(t *testing.T) {
+		for late := 1; late < 40; late++ {
+			for _, rows := range []int{0, 1, 3} { // before an event
+				list, at := []uint16{0x8001, 0}, 0
+				for i := range uint16(60) {
+					v := 10 + i
+					if int(i) == late {
+						v = 1
+					}
+					list = append(append(list, 0x6000|v), slices.Repeat([]uint16{i}, rows)...)
+					if int(i) == late {
+						at = len(list)
+					}
+					list = append(list, 0x2000|i)
+				}
+				cfg := DefaultConfig()
+				cfg.Window = 0
+				got, _, err := read("a.raw", words("% evt 3.0\n", list...), cfg)
+				var e *Error
+				require.ErrorAs(t, err, &e)
+				require.Equal(t, int64(len("% evt 3.0\n")+2*at), e.Offset, "%v", err)
+				require.Len(t, got.Events, late)
+			}
+		}
+	})
+}
+
 // AEDAT 3.1: only valid events of places in use count. Padding lies between packets.
 func TestAEDAT3PaddingAndInvalidEvents(t *testing.T) {
 	packet := func(b []byte, kind uint16, overflow, capacity, number uint32, list ...uint32) []byte {

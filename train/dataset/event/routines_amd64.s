@@ -121,7 +121,7 @@ four:
 	CMPQ        SI, BX
 	JA          leave
 	CMPQ        AX, DX
-	JA          leave
+	JAE         leave
 	MOVQ        (CX), SI
 	TESTQ       SI, evt3Others<>+0(SB)
 	JNZ         leave

@@ -106,8 +106,8 @@ func evt3Words() {
 	LEAQ(Mem{Base: src, Disp: 8}, a)
 	CMPQ(a, end)
 	JA(LabelRef("leave"))
-	CMPQ(dst, last)
-	JA(LabelRef("leave"))
+	CMPQ(dst, last) // with room for 12 events alone, the words behind an event are not consumed
+	JAE(LabelRef("leave"))
 	MOVQ(Mem{Base: src}, a)
 	TESTQ(a, others)
 	JNZ(LabelRef("leave"))
