@@ -285,12 +285,13 @@ func (r *Reader) deliver(ready []Event) []Event {
 
 // merge puts the waiting and the fresh events in order. Of these, the last ones wait.
 func (r *Reader) merge(fresh []Event) (ready, waiting []Event) {
-	if r.merged == nil {
-		r.merged = make([]Event, 2*r.half)
+	n := len(r.waiting) + len(fresh)
+	all := r.merged
+	if len(all) < n {
+		all = make([]Event, n)
 	}
-	n := copy(r.merged, r.waiting) // they may be in merged
-	n += copy(r.merged[n:], fresh)
-	all := r.merged[:n]
+	copy(all[copy(all, r.waiting):], fresh) // those that wait may be in merged
+	r.merged, all = all, all[:n]
 	slices.SortStableFunc(all, func(a, b Event) int { return cmp.Compare(a.T, b.T) })
 	k := max(0, n-r.window)
 	return all[:k], all[k:]
