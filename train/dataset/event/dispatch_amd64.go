@@ -9,6 +9,7 @@ var (
 	evt3Words    = evt3WordsPortable
 	inOrder      = inOrderPortable
 	aedat4Events = aedat4EventsPortable
+	nmnistEvents = nmnistEventsPortable
 )
 
 func init() {
@@ -23,6 +24,12 @@ func init() {
 	}
 	inOrder = func(events []Event, maxX, maxY uint32) int {
 		return inOrderAVX2(&events[0], len(events), maxX|maxY<<16)
+	}
+	nmnistEvents = func(dst []Event, src []byte, base int64) int {
+		if n := min(len(dst), (len(src)-6)/5); n >= 4 {
+			return nmnistEventsAVX2(&dst[0], &src[0], n, base)
+		}
+		return 0
 	}
 	aedat4Events = func(dst []Event, src []byte) {
 		if len(dst) > 0 {

@@ -7,4 +7,5 @@ var (
 	evt3Words    = evt3WordsPortable
 	inOrder      = inOrderPortable
 	aedat4Events = aedat4EventsPortable
+	nmnistEvents = nmnistEventsPortable
 )

@@ -1,7 +1,5 @@
 package event
 
-import "encoding/binary"
-
 // nmnist decodes the files of N-MNIST and N-Caltech101 (Orchard et al. 2015, "Converting Static
 // Image Datasets to Spiking Neuromorphic Datasets Using Saccades"). An event takes 5 bytes:
 //
@@ -25,24 +23,35 @@ func (d *nmnist) decode(in *input, dst []Event) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, used, base := 0, 0, d.base
-	for ; len(src)-used >= 5 && n < len(dst); used += 5 {
-		var v uint64
-		if len(src)-used >= 8 { // one load
-			v = binary.BigEndian.Uint64(src[used:]) >> 24
-		} else {
-			v = uint64(binary.BigEndian.Uint32(src[used:]))<<8 | uint64(src[used+4])
+	n, used := 0, 0
+	for len(src)-used >= 5 && n < len(dst) {
+		k := nmnistEvents(dst[n:], src[used:], d.base)
+		if k == 0 { // a marker, or one of few events
+			if src[used+1] == nmnistOverflow {
+				d.base += 8192
+				d.report.Overflows++
+				used += 5
+				continue
+			}
+			k = nmnistEventsPortable(dst[n:n+1], src[used:], d.base)
 		}
-		x, y := uint16(v>>32), uint16(v>>24&0xff)
-		if y == nmnistOverflow {
-			base += 8192
-			d.report.Overflows++
-			continue
-		}
-		dst[n] = Event{T: base + int64(v&0x7fffff), X: x, Y: y, P: uint8(v >> 23 & 1)}
-		n++
+		n += k
+		used += 5 * k
 	}
-	d.base = base
 	in.advance(used)
 	return n, nil
+}
+
+// nmnistEventsPortable decodes events up to a marker. It returns their number.
+func nmnistEventsPortable(dst []Event, src []byte, base int64) int {
+	for n := range dst {
+		at := 5 * n
+		if len(src)-at < 5 || src[at+1] == nmnistOverflow {
+			return n
+		}
+		e := src[at : at+5 : at+5]
+		t := uint32(e[2])<<16 | uint32(e[3])<<8 | uint32(e[4])
+		dst[n] = Event{base + int64(t&(1<<23-1)), uint16(e[0]), uint16(e[1]), uint8(t >> 23)}
+	}
+	return len(dst)
 }

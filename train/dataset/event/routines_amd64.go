@@ -19,3 +19,8 @@ func inOrderAVX2(events *Event, n int, most uint32) int
 //
 //go:noescape
 func aedat4EventsAVX2(dst *Event, src *byte, n int)
+
+// nmnistEventsAVX2 is nmnistEventsPortable for n events, four at a time. It reads 6 bytes behind them.
+//
+//go:noescape
+func nmnistEventsAVX2(dst *Event, src *byte, n int, base int64) int

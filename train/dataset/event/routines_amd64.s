@@ -443,3 +443,100 @@ DATA aedat4Most<>+20(SB)/4, $0xffffffff
 DATA aedat4Most<>+24(SB)/4, $0xffffffff
 DATA aedat4Most<>+28(SB)/4, $0x00000001
 GLOBL aedat4Most<>(SB), RODATA|NOPTR, $32
+
+DATA nmnistOrder<>+0(SB)/4, $0x80020304
+DATA nmnistOrder<>+4(SB)/4, $0x80808080
+DATA nmnistOrder<>+8(SB)/4, $0x80018000
+DATA nmnistOrder<>+12(SB)/4, $0x80808002
+DATA nmnistOrder<>+16(SB)/4, $0x80070809
+DATA nmnistOrder<>+20(SB)/4, $0x80808080
+DATA nmnistOrder<>+24(SB)/4, $0x80068005
+DATA nmnistOrder<>+28(SB)/4, $0x80808007
+GLOBL nmnistOrder<>(SB), RODATA|NOPTR, $32
+
+DATA nmnistTime<>+0(SB)/4, $0x007fffff
+DATA nmnistTime<>+4(SB)/4, $0x00000000
+DATA nmnistTime<>+8(SB)/4, $0xffffffff
+DATA nmnistTime<>+12(SB)/4, $0xffffffff
+DATA nmnistTime<>+16(SB)/4, $0x007fffff
+DATA nmnistTime<>+20(SB)/4, $0x00000000
+DATA nmnistTime<>+24(SB)/4, $0xffffffff
+DATA nmnistTime<>+28(SB)/4, $0xffffffff
+GLOBL nmnistTime<>(SB), RODATA|NOPTR, $32
+
+DATA nmnistShift<>+0(SB)/4, $0x00000000
+DATA nmnistShift<>+4(SB)/4, $0x00000000
+DATA nmnistShift<>+8(SB)/4, $0x00000000
+DATA nmnistShift<>+12(SB)/4, $0x00000007
+DATA nmnistShift<>+16(SB)/4, $0x00000000
+DATA nmnistShift<>+20(SB)/4, $0x00000000
+DATA nmnistShift<>+24(SB)/4, $0x00000000
+DATA nmnistShift<>+28(SB)/4, $0x00000007
+GLOBL nmnistShift<>(SB), RODATA|NOPTR, $32
+
+DATA nmnistMarker<>+0(SB)/4, $0x00000000
+DATA nmnistMarker<>+4(SB)/4, $0x00000000
+DATA nmnistMarker<>+8(SB)/4, $0x00f00000
+DATA nmnistMarker<>+12(SB)/4, $0x00000000
+DATA nmnistMarker<>+16(SB)/4, $0x00000000
+DATA nmnistMarker<>+20(SB)/4, $0x00000000
+DATA nmnistMarker<>+24(SB)/4, $0x00f00000
+DATA nmnistMarker<>+28(SB)/4, $0x00000000
+GLOBL nmnistMarker<>(SB), RODATA|NOPTR, $32
+
+DATA nmnistRow<>+0(SB)/4, $0x00000000
+DATA nmnistRow<>+4(SB)/4, $0x00000000
+DATA nmnistRow<>+8(SB)/4, $0xffff0000
+DATA nmnistRow<>+12(SB)/4, $0x00000000
+DATA nmnistRow<>+16(SB)/4, $0x00000000
+DATA nmnistRow<>+20(SB)/4, $0x00000000
+DATA nmnistRow<>+24(SB)/4, $0xffff0000
+DATA nmnistRow<>+28(SB)/4, $0x00000000
+GLOBL nmnistRow<>(SB), RODATA|NOPTR, $32
+
+// func nmnistEventsAVX2(dst *Event, src *byte, n int, base int64) int
+// Requires: AVX, AVX2
+TEXT ·nmnistEventsAVX2(SB), NOSPLIT, $0-40
+	MOVQ        dst+0(FP), AX
+	MOVQ        src+8(FP), CX
+	MOVQ        n+16(FP), DX
+	VMOVDQU     nmnistOrder<>+0(SB), Y0
+	VMOVDQU     nmnistTime<>+0(SB), Y1
+	VMOVDQU     nmnistShift<>+0(SB), Y2
+	VMOVDQU     nmnistMarker<>+0(SB), Y4
+	VMOVDQU     nmnistRow<>+0(SB), Y5
+	MOVQ        base+24(FP), BX
+	VMOVQ       BX, X3
+	VINSERTI128 $0x01, X3, Y3, Y3
+	XORQ        BX, BX
+
+four:
+	ADDQ           $0x04, BX
+	CMPQ           BX, DX
+	JG             done
+	VBROADCASTI128 (CX), Y6
+	VPSHUFB        Y0, Y6, Y6
+	VPCMPEQW       Y4, Y6, Y8
+	VBROADCASTI128 10(CX), Y7
+	VPSHUFB        Y0, Y7, Y7
+	VPCMPEQW       Y4, Y7, Y9
+	VPOR           Y9, Y8, Y8
+	VPTEST         Y5, Y8
+	JNZ            done
+	VPSRLVD        Y2, Y6, Y6
+	VPAND          Y1, Y6, Y6
+	VPADDQ         Y3, Y6, Y6
+	VMOVDQU        Y6, (AX)
+	VPSRLVD        Y2, Y7, Y7
+	VPAND          Y1, Y7, Y7
+	VPADDQ         Y3, Y7, Y7
+	VMOVDQU        Y7, 32(AX)
+	ADDQ           $0x14, CX
+	ADDQ           $0x40, AX
+	JMP            four
+
+done:
+	SUBQ $0x04, BX
+	VZEROUPPER
+	MOVQ BX, ret+32(FP)
+	RET

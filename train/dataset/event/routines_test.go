@@ -8,13 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bothLevels runs a test with the assembly, if this machine has it, and without.
+// bothLevels runs a test of EVT 3 with the assembly, if this machine has it, and without.
 func bothLevels(t *testing.T, fn func(t *testing.T)) {
 	t.Run("fastest", fn)
 	t.Run("portable", func(t *testing.T) {
-		words, order, events := evt3Words, inOrder, aedat4Events
-		defer func() { evt3Words, inOrder, aedat4Events = words, order, events }()
-		evt3Words, inOrder, aedat4Events = evt3WordsPortable, inOrderPortable, aedat4EventsPortable
+		defer func(words func([]Event, []byte, *evt3State) (int, int)) { evt3Words = words }(evt3Words)
+		evt3Words = evt3WordsPortable
 		fn(t)
 	})
 }
@@ -82,5 +81,41 @@ func TestAEDAT4Events(t *testing.T) {
 		aedat4Events(got, src[1:])
 		require.Equal(t, want, got)
 		require.Equal(t, before, guard)
+	}
+}
+
+// N-MNIST at every length, with markers at any place: all routines return the events up to one.
+// The assembly returns a multiple of 4.
+func TestNMNISTEvents(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for n := range 131 {
+		for range 20 {
+			src, base := make([]byte, 5*n), r.Int64N(1<<40)
+			for i := range src {
+				src[i] = byte(r.Uint32())
+				if i%5 == 1 && src[i] == nmnistOverflow {
+					src[i] = 0
+				}
+			}
+			marker := n
+			if n > 0 && r.IntN(2) == 0 {
+				marker = r.IntN(n)
+				src[5*marker+1] = nmnistOverflow
+			}
+			want := make([]Event, marker)
+			for i := range want {
+				e := src[5*i:]
+				want[i] = Event{base + int64(e[2]&0x7f)<<16 + int64(e[3])<<8 + int64(e[4]), uint16(e[0]), uint16(e[1]), e[2] >> 7}
+			}
+			dst, _ := guarded(r, n)
+			require.Equal(t, marker, nmnistEventsPortable(dst, src, base))
+			require.Equal(t, want, dst[:marker])
+			dst, guard := guarded(r, n)
+			before := slices.Clone(guard)
+			k := nmnistEvents(dst, src, base)
+			require.Equal(t, want[:k], dst[:k])
+			require.Equal(t, before, guard)
+			require.True(t, k == marker || k <= marker && k >= marker-7 && k%4 == 0, "%d of %d", k, marker)
+		}
 	}
 }

@@ -30,6 +30,7 @@ func main() {
 	evt3Words()
 	inOrder()
 	aedat4Events()
+	nmnistEvents()
 	Generate()
 }
 
@@ -354,5 +355,56 @@ func aedat4Events() {
 	JNZ(LabelRef("one"))
 	Label("done")
 	VZEROUPPER()
+	RET()
+}
+
+func nmnistEvents() {
+	const none = 0x80808080
+	order := words("nmnistOrder", [8]uint32{0x80020304, none, 0x80018000, none&^0xff | 2, 0x80070809, none, 0x80068005, none&^0xff | 7})
+	time := words("nmnistTime", [8]uint32{1<<23 - 1, 0, 1<<32 - 1, 1<<32 - 1, 1<<23 - 1, 0, 1<<32 - 1, 1<<32 - 1})
+	shift := words("nmnistShift", [8]uint32{3: 7, 7: 7})
+	marker := words("nmnistMarker", [8]uint32{2: 240 << 16, 6: 240 << 16})
+	row := words("nmnistRow", [8]uint32{2: 0xffff0000, 6: 0xffff0000})
+
+	TEXT("nmnistEventsAVX2", NOSPLIT, "func(dst *Event, src *byte, n int, base int64) int")
+	Pragma("noescape")
+	Doc("nmnistEventsAVX2 is nmnistEventsPortable for n events, four at a time. It reads 6 bytes behind them.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	orders, times, shifts, bases, markers, rows := YMM(), YMM(), YMM(), YMM(), YMM(), YMM()
+	VMOVDQU(order, orders)
+	VMOVDQU(time, times)
+	VMOVDQU(shift, shifts)
+	VMOVDQU(marker, markers)
+	VMOVDQU(row, rows)
+	VMOVQ(Load(Param("base"), GP64()), bases.AsX())
+	VINSERTI128(Imm(1), bases.AsX(), bases, bases)
+	k := GP64()
+	XORQ(k, k)
+	Label("four")
+	ADDQ(Imm(4), k)
+	CMPQ(k, n)
+	JG(LabelRef("done"))
+	two, equal := [2]reg.VecVirtual{YMM(), YMM()}, [2]reg.VecVirtual{YMM(), YMM()}
+	for i, v := range two {
+		VBROADCASTI128(Mem{Base: src, Disp: 10 * i}, v)
+		VPSHUFB(orders, v, v)
+		VPCMPEQW(markers, v, equal[i])
+	}
+	VPOR(equal[1], equal[0], equal[0])
+	VPTEST(rows, equal[0])
+	JNZ(LabelRef("done"))
+	for i, v := range two {
+		VPSRLVD(shifts, v, v)
+		VPAND(times, v, v)
+		VPADDQ(bases, v, v)
+		VMOVDQU(v, Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(20), src)
+	ADDQ(Imm(64), dst)
+	JMP(LabelRef("four"))
+	Label("done")
+	SUBQ(Imm(4), k)
+	VZEROUPPER()
+	Store(k, ReturnIndex(0))
 	RET()
 }

@@ -1,7 +1,7 @@
 """Writes files of random events, and times how fast public tools decode them.
 
     python peers.py make FILE EVENTS
-    python peers.py FILE [RUNS]
+    python peers.py FILE [RUNS [TOOL ...]]
 
 The name of FILE says what is written: single.raw (EVT3), vectors.raw (EVT3), nmnist.bin, and
 plain.aedat4, lz4.aedat4 and zstd.aedat4, which faery writes in packets of 4096 events.
@@ -117,6 +117,8 @@ if path.endswith(".bin"):
         return len(utils.load_ATIS_bin(path)["t"])
 
 for name, fn in readers.items():
+    if len(sys.argv) > 3 and name.split()[0] not in sys.argv[3:]:
+        continue
     cpu, wall, n = float("inf"), float("inf"), 0
     try:
         for _ in range(runs):
