@@ -3,8 +3,7 @@
 #
 # detect_format calls a file with the line #!AER-DAT2.0 "AEDAT 3.1", and load_events returns an
 # empty table for it. A file of AEDAT 3.1 is recognised, but its packets are not read: the result is
-# empty, too, or an error about the validity bit of the first event, depending on the size of the
-# header. tonic 1.7.0 reads the AEDAT 2.0 file. A user who converts a folder of recordings, such as
+# empty, too. tonic 1.7.0 reads the AEDAT 2.0 file. A user who converts a folder of recordings, such as
 # DVS128 Gesture, gets empty recordings.
 # The formats: https://docs.inivation.com/software/software-advanced-usage/file-formats/
 #

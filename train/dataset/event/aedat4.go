@@ -195,9 +195,13 @@ func (d *aedat4) decode(in *input, dst []Event) (int, error) {
 		}
 	}
 	n := min(len(dst), len(d.events)/16)
-	src := d.events[:16*n]
+	aedat4Events(dst[:n], d.events)
 	d.events = d.events[16*n:]
-	dst = dst[:n]
+	return n, nil
+}
+
+// aedat4EventsPortable decodes len(dst) events.
+func aedat4EventsPortable(dst []Event, src []byte) {
 	for i := range dst {
 		e := src[16*i : 16*i+16 : 16*i+16]
 		xy := binary.LittleEndian.Uint32(e[8:])
@@ -207,7 +211,6 @@ func (d *aedat4) decode(in *input, dst []Event) (int, error) {
 		}
 		dst[i] = Event{int64(binary.LittleEndian.Uint64(e)), uint16(xy), uint16(xy >> 16), p}
 	}
-	return n, nil
 }
 
 // packet consumes a packet, and unpacks it if it is of the stream.

@@ -1,7 +1,5 @@
 package event
 
-import "encoding/binary"
-
 // nmnist decodes the files of N-MNIST and N-Caltech101 (Orchard et al. 2015, "Converting Static
 // Image Datasets to Spiking Neuromorphic Datasets Using Saccades"). An event takes 5 bytes:
 //
@@ -26,25 +24,34 @@ func (d *nmnist) decode(in *input, dst []Event) (int, error) {
 		return 0, err
 	}
 	n, used := 0, 0
-	for ; len(src)-used >= 5 && n < len(dst); used += 5 {
-		var e [8]byte // one load where there are 8 bytes
-		if len(src)-used >= 8 {
-			e = [8]byte(src[used:])
-		} else {
-			copy(e[:], src[used:])
+	for len(src)-used >= 5 && n < len(dst) {
+		k := nmnistEvents(dst[n:], src[used:], d.base)
+		if k == 0 { // a marker, or one of few events
+			if src[used+1] == nmnistOverflow {
+				d.base += 8192
+				d.report.Overflows++
+				used += 5
+				continue
+			}
+			k = nmnistEventsPortable(dst[n:n+1], src[used:], d.base)
 		}
-		v := binary.LittleEndian.Uint64(e[:])
-		if e[1] == nmnistOverflow {
-			d.base += 8192
-			d.report.Overflows++
-			continue
-		}
-		dst[n] = Event{
-			T: d.base + int64(v>>16&0x7f<<16|v>>24&0xff<<8|v>>32&0xff),
-			X: uint16(v & 0xff), Y: uint16(v >> 8 & 0xff), P: uint8(v >> 23 & 1),
-		}
-		n++
+		n += k
+		used += 5 * k
 	}
 	in.advance(used)
 	return n, nil
+}
+
+// nmnistEventsPortable decodes events up to a marker. It returns their number.
+func nmnistEventsPortable(dst []Event, src []byte, base int64) int {
+	for n := range dst {
+		at := 5 * n
+		if len(src)-at < 5 || src[at+1] == nmnistOverflow {
+			return n
+		}
+		e := src[at : at+5 : at+5]
+		t := uint32(e[2])<<16 | uint32(e[3])<<8 | uint32(e[4])
+		dst[n] = Event{base + int64(t&(1<<23-1)), uint16(e[0]), uint16(e[1]), uint8(t >> 23)}
+	}
+	return len(dst)
 }

@@ -285,12 +285,13 @@ func (r *Reader) deliver(ready []Event) []Event {
 
 // merge puts the waiting and the fresh events in order. Of these, the last ones wait.
 func (r *Reader) merge(fresh []Event) (ready, waiting []Event) {
-	if r.merged == nil {
-		r.merged = make([]Event, 2*r.half)
+	n := len(r.waiting) + len(fresh)
+	all := r.merged
+	if len(all) < n {
+		all = make([]Event, n)
 	}
-	n := copy(r.merged, r.waiting) // they may be in merged
-	n += copy(r.merged[n:], fresh)
-	all := r.merged[:n]
+	copy(all[copy(all, r.waiting):], fresh) // those that wait may be in merged
+	r.merged, all = all, all[:n]
 	slices.SortStableFunc(all, func(a, b Event) int { return cmp.Compare(a.T, b.T) })
 	k := max(0, n-r.window)
 	return all[:k], all[k:]
@@ -340,8 +341,8 @@ func (r *Reader) check(events []Event) (kept, reordered, late int) {
 		if uint32(e.X) >= r.w || uint32(e.Y) >= r.h || e.T < newest {
 			break
 		}
-		newest = e.T
-		kept++
+		kept += inOrder(events[kept:], r.w-1, r.h-1)
+		newest = events[kept-1].T
 	}
 	for i := kept; i < len(events); i++ {
 		e := events[i]
@@ -363,6 +364,21 @@ func (r *Reader) check(events []Event) (kept, reordered, late int) {
 	}
 	r.newest = newest
 	return kept, reordered, len(events)
+}
+
+// inOrderPortable returns the number of events at the front, at least one, that are not earlier than
+// the one before them, with x and y of at most maxX and maxY. It does not look at the first event,
+// and may return fewer.
+func inOrderPortable(events []Event, maxX, maxY uint32) int {
+	n := 1
+	for t := events[0].T; n < len(events); n++ {
+		e := &events[n]
+		if uint32(e.X) > maxX || uint32(e.Y) > maxY || e.T < t {
+			break
+		}
+		t = e.T
+	}
+	return n
 }
 
 // late returns the error about event i, with time t, of those that the decoder returned last. It
