@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,8 +57,11 @@ func TestAudit(t *testing.T) {
 		assert.Positive(t, m.Milliseconds)
 		assert.Nil(t, m.APGD)
 	}
-	noisy := strings.TrimSuffix(methods[10].Networks[0].Network, "-quiet")
-	assert.Equal(t, noisy, methods[9].Networks[0].Network)
+	networkOf := func(name string) string {
+		return methods[slices.IndexFunc(methods, func(m *audited) bool { return m.Method == name })].Networks[0].Network
+	}
+	noisy := strings.TrimSuffix(networkOf("tgo-quiet"), "-quiet")
+	assert.Equal(t, noisy, networkOf("tgo"))
 	m, _, err := zoo.Load(filepath.Join(out, networksFolder, noisy+".safetensors"))
 	require.NoError(t, err)
 	layers := 0
@@ -179,6 +183,7 @@ func TestTrainings(t *testing.T) {
 		{"at", pgd(eps/2, 4), entropy, nil, false},
 		{"trades", attack.TRADES(eps, 0.375*eps, 4, snn.BPTT{}), train.TRADES{Beta: 5, Temperature: 2, PerStep: true}, nil, false},
 		{"mart", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"mart-reg", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, true},
 		{"sr", share, train.GradientSparsity{Lambda: 0.008, Step: 0.01}, nil, false},
 		{"mpd-sgr", attack.FGSM(eps, snn.BPTT{}), entropy, train.MPDPenalty{Weight: 0.1, Width: 1}, false},
 		{"tgo", attack.RATMix(eps), entropy, train.ThresholdPenalty{Weight: 0.5 / 3, Margin: 0.5, Rising: true}, true},
@@ -228,7 +233,7 @@ func TestBadAudit(t *testing.T) {
 	for args, want := range map[string]string{
 		"-methods vanilla,feel":                                   `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
 		"-methods rat,rat":                                        `method "rat" twice`,
-		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, mart.alpha`,
+		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, mart-reg.alpha`,
 		"-set at.steps":                                           "expected a method's setting and a finite number, such as at.steps=7",
 		"-set at.steps=NaN":                                       "expected a method's setting and a finite number",
 		"-methods at -set at.alpha=-1":                            "method at with map[alpha:-1 steps:4]: ",

@@ -94,6 +94,7 @@
 //	trades      cross-entropy of each step for clean images, and trades.beta 5 times the
 //	            divergence at trades.temperature 2 (trades.steps 4, trades.alpha 0.375)
 //	mart        mart.lambda 5, PGD images as at
+//	mart-reg    mart with REG instead of weight decay (the same settings)
 //	sr          gradient sparsity, clean images (sr.lambda 0.008*, sr.h 0.01)
 //	mpd-sgr     FGSM* images, and the share of a normal distribution of the potentials within
 //	            mpd-sgr.gamma 1* of the threshold, mpd-sgr.eta 0.1* times its sum over the layers
@@ -107,7 +108,7 @@
 //	sqe         RAT with stochastic quantization of the input (sqe.levels 2)
 //	hire, rate  see below
 //
-// All but reg, rat, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
+// All but reg, rat, mart-reg, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
 // battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
 // much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a
 // worst case of a random network also counts the images that are wrong in one of these passes by

@@ -63,9 +63,12 @@ var trainings = []training{
 	{
 		method: method{Name: "mart"}, eps: true, forward: 1, gradients: 4,
 		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
-		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
-			cfg.Adversary, cfg.Loss = pgdIn(eps, s), train.MART{Lambda: s["lambda"]}
-		},
+		set:      mart,
+	},
+	{
+		method: method{Name: "mart-reg", Reg: true}, eps: true, forward: 1, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
+		set:      mart,
 	},
 	{
 		method: method{Name: "sr"}, forward: 1, gradients: 1,
@@ -111,6 +114,11 @@ var trainings = []training{
 	},
 	{method: hire},
 	{method: rate},
+}
+
+// mart sets the training of MART.
+func mart(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+	cfg.Adversary, cfg.Loss = pgdIn(eps, s), train.MART{Lambda: s["lambda"]}
 }
 
 // mppd returns the training with a penalty of the last layer of neurons.

@@ -70,11 +70,14 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
-	switch {
-	case o.net == "":
+	if o.net == "" {
 		return nil, errors.New("-net is missing: expected the file of a network, as in -net out/rat/rat.safetensors")
-	case o.epochs == 0 && o.trainEps > 0:
-		return nil, fmt.Errorf("-train-eps %v: expected -epochs beside it, since nothing is trained without", o.trainEps)
+	}
+	given := cli.Given(fs)
+	for _, name := range []string{"lr", "train-eps", "train"} {
+		if given[name] && o.epochs == 0 {
+			return nil, fmt.Errorf("-%s: expected -epochs beside it, since nothing is trained without", name)
+		}
 	}
 	return o, nil
 }

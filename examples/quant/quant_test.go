@@ -57,7 +57,9 @@ func TestParseRefuses(t *testing.T) {
 	for want, args := range map[string][]string{
 		"-net is missing":     nil,
 		"-out is empty":       {"-net", "x", "-out", ""},
-		"-train-eps 8":        {"-net", "x", "-train-eps", "8"},
+		"-train-eps: ":        {"-net", "x", "-train-eps", "8"},
+		"-lr: ":               {"-net", "x", "-lr", "0.1"},
+		"-train: ":            {"-net", "x", "-train", "100"},
 		"expected a whole nu": {"-net", "x", "-bits", "9"},
 	} {
 		_, err := parse(args, io.Discard)
