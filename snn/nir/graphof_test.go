@@ -2,6 +2,7 @@ package nir_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -126,6 +127,33 @@ func TestThresholdOfGraph(t *testing.T) {
 	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
 	require.NoError(t, err)
 	assert.Equal(t, float32(1), again.Body().(*snn.Sequential).Layers()[1].(*snn.LIF).Threshold)
+}
+
+// Integrators come back with the values of their nodes.
+func TestIntegratorsOfGraph(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for kind, n := range neurons(r, 3, 2) {
+		if kind != "I" && kind != "LI" && kind != "CubaLI" {
+			continue
+		}
+		m, _, err := graph([]int{3, 2}, []int{6}, n, flatten(nil)).Model(nir.Config{Dt: 1e-3, Steps: 3})
+		require.NoError(t, err)
+		g, _, err := nir.GraphOf(m, 1e-3)
+		require.NoError(t, err)
+		again := g.Nodes["a"]
+		assert.Equal(t, kind, again.Type)
+		require.Len(t, again.Fields, len(n.Fields))
+		for f, a := range n.Fields {
+			assert.InDeltaSlice(t, a.Floats, again.Fields[f].Floats, 1e-9, f)
+		}
+	}
+}
+
+// A Flatten of NIR does not count the dimension of images.
+func TestFlattenOfGraph(t *testing.T) {
+	g, _, err := nir.GraphOf(network(t, snn.Flatten{}, snn.NewLinear(72, 3, true)), 1)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]nir.Array{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1), "input_type": nir.Ints([]int{3}, 2, 6, 6)}, g.Nodes["0"].Fields)
 }
 
 func TestGraphOfRefuses(t *testing.T) {
