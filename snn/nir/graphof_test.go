@@ -3,6 +3,7 @@ package nir_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -50,6 +51,8 @@ func TestRoundTrip(t *testing.T) {
 	input.DecayInput, input.Threshold, input.Reset = true, .3, -.1
 	glif := snn.NewParamLIF(6, .9, .4)
 	glif.Threshold.Import([]float32{.1, .2, .3, .4, .5, .6})
+	clamped := snn.NewParamLIF(6, .9, .4) // decays are clamped to [0,1]
+	clamped.Decay.Import([]float32{-.1, .2, .3, .4, .5, .6})
 	cuba := snn.NewCuBaLIF(.5, .75)
 	cuba.Recurrent = autograd.NewParam(5, 5)
 	plif := snn.NewPLIF(2)
@@ -62,6 +65,7 @@ func TestRoundTrip(t *testing.T) {
 		"soft":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), soft, snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(54, 5, false)}, true},
 		"input":   {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), input, snn.AvgPool{}, snn.Flatten{}, snn.NewLinear(6, 5, false)}, false}, // its gain is in the threshold
 		"GLIF":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.Flatten{}, snn.NewLinear(216, 5, true), cuba}, true},
+		"clamped": {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), clamped, snn.Flatten{}, snn.NewLinear(216, 5, true)}, true},
 		"PLIF":    {[]snn.Layer{snn.Flatten{}, snn.NewLinear(72, 5, true), plif, snn.NewLinear(5, 3, true)}, true},
 		"norms":   {[]snn.Layer{snn.NewBatchNorm(2), snn.NewConv2D(2, 6, 3, 1, 1, false), snn.NewBatchNorm(6), snn.NewIF(), snn.Flatten{}, snn.NewLinear(216, 5, false), snn.NewBatchNorm(5)}, false},
 	} {
@@ -147,6 +151,31 @@ func TestIntegratorsOfGraph(t *testing.T) {
 			assert.InDeltaSlice(t, a.Floats, again.Fields[f].Floats, 1e-9, f)
 		}
 	}
+}
+
+// An integrator that no node has made has the same values, or is refused.
+func TestOwnIntegrator(t *testing.T) {
+	all := func(v float64) []float64 { return slices.Repeat([]float64{v}, 72) }
+	own := func() *nir.Integrator {
+		return &nir.Integrator{SynapticDecay: all(0), InputGain: all(2), Decay: all(1), Gain: all(.5), Offset: all(0), Start: all(0)}
+	}
+	l := own()
+	m := network(t, l, snn.Flatten{}, snn.NewLinear(72, 3, true))
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Equal(t, "I", g.Nodes["0"].Type)
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+	require.NoError(t, err)
+	x := images(3, m)
+	assert.InDeltaSlice(t, logits(t, m, x), logits(t, again, x), 1e-5)
+
+	l.Start[5] = .25
+	_, notes, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Contains(t, notes, nir.Note{Node: "0", Text: "its potential does not start at 0, which NIR does not say"})
+	l.Offset[5] = .25
+	_, _, err = nir.GraphOf(m, 1e-3)
+	assert.ErrorContains(t, err, "layer 0: an offset without a leak, which NIR cannot say")
 }
 
 // A Flatten of NIR does not count the dimension of images.
