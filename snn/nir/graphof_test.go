@@ -82,8 +82,10 @@ func TestRoundTrip(t *testing.T) {
 			require.NoError(t, err)
 			g, notes, err := nir.GraphOf(m, 1e-3)
 			require.NoError(t, err)
-			again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+			again, said, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
 			require.NoError(t, err, notes)
+			lowers := nir.Note{Node: "1", Text: "a spike lowers its potential by the threshold, as metadata snnrat_reset says; NIR would set it to v_reset"}
+			assert.Equal(t, name == "soft", slices.Contains(said, lowers), said)
 			want, got := logits(t, m, x), logits(t, again, x)
 			if c.same {
 				assert.Equal(t, want, got)

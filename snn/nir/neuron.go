@@ -186,6 +186,7 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 			return nil, fmt.Errorf("metadata %s is %q: want %s", resetKey, how.Texts, subtract)
 		}
 		soft = true
+		b.note(name, "a spike lowers its potential by the threshold, as metadata %s says; NIR would set it to v_reset", resetKey)
 	}
 	if soft && v0 != 0 {
 		return nil, errors.New("a soft reset, and a v_reset that is not v_leak (0 for an IF)")
