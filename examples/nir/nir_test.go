@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +108,68 @@ func TestCertify(t *testing.T) {
 	again, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, string(text), string(again))
+}
+
+// There are bounds for all nodes that docs/nir.md names.
+func TestBounds(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	random := func(shape ...int) nir.Array {
+		a := nir.Floats(shape)
+		n := 1
+		for _, d := range shape {
+			n *= d
+		}
+		for range n {
+			a.Floats = append(a.Floats, 0.1+0.4*r.Float64())
+		}
+		return a
+	}
+	whole := func(v ...int64) nir.Array { return nir.Ints([]int{len(v)}, v...) }
+	all := func(v float64, n int) nir.Array { return nir.Floats([]int{n}, slices.Repeat([]float64{v}, n)...) }
+	conv := func(kind string, each int64, weight nir.Array) *nir.Node {
+		return &nir.Node{Type: kind, Fields: map[string]nir.Array{"weight": weight, "bias": random(weight.Shape[0]), "stride": nir.Ints(nil, 1),
+			"padding": nir.Ints(nil, 1), "dilation": nir.Ints(nil, 1), "groups": nir.Ints(nil, each)}}
+	}
+	node := func(kind string, fields map[string]nir.Array) *nir.Node { return &nir.Node{Type: kind, Fields: fields} }
+	pool := func(kind string) *nir.Node {
+		return node(kind, map[string]nir.Array{"kernel_size": whole(2, 2), "stride": whole(2, 2), "padding": whole(0, 0)})
+	}
+	flatten := node("Flatten", map[string]nir.Array{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1)})
+	lif := node("LIF", map[string]nir.Array{"tau": all(0.004, 4), "r": all(4, 4), "v_leak": all(0, 4), "v_threshold": random(4)})
+	for name, c := range map[string]struct {
+		in    []int64
+		nodes []*nir.Node
+	}{
+		"plane": {[]int64{2, 4, 4}, []*nir.Node{conv("Conv2d", 2, random(4, 1, 3, 3)), lif, pool("SumPool2d"), pool("AvgPool2d"), flatten,
+			node("Affine", map[string]nir.Array{"weight": random(5, 4), "bias": random(5)}), node("IF", map[string]nir.Array{"r": all(1000, 5), "v_threshold": all(1, 5)}),
+			node("Linear", map[string]nir.Array{"weight": random(3, 5)})}},
+		"line": {[]int64{2, 6}, []*nir.Node{conv("Conv1d", 1, random(3, 2, 3)), node("Threshold", map[string]nir.Array{"threshold": all(1, 3)}), flatten,
+			node("Linear", map[string]nir.Array{"weight": random(3, 18)})}},
+	} {
+		g := &nir.Graph{Nodes: map[string]*nir.Node{"input": node("Input", map[string]nir.Array{"shape": whole(c.in...)}), "output": node("Output", map[string]nir.Array{"shape": whole(3)})}}
+		last := "input"
+		for i, n := range c.nodes {
+			next := string(rune('a' + i))
+			g.Nodes[next], g.Edges = n, append(g.Edges, [2]string{last, next})
+			last = next
+		}
+		g.Edges = append(g.Edges, [2]string{last, "output"})
+		m, _, err := g.Model(nir.Config{Dt: 0.001, Steps: 3})
+		require.NoError(t, err, name)
+		x := tensor.NewNCHW(1, m.Channels, m.Height, m.Width)
+		for i := range x.Data {
+			x.Data[i] = r.Float32()
+		}
+		certified := 0
+		for label := range 3 {
+			found, err := certify.Certify(t.Context(), m, x, []int{label}, certify.Config{Epsilon: 1e-6})
+			require.NoError(t, err, name)
+			if found[0].Verdict == certify.Certified {
+				certified++
+			}
+		}
+		assert.Equal(t, 1, certified, name)
+	}
 }
 
 // A graph whose nodes have no bound is an error that names the node.
