@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -107,6 +108,14 @@ func TestResidual(t *testing.T) {
 	cfg.Mean, cfg.Std = []float32{.4, .5, .6}, []float32{.2, .3, .25}
 	m, err := zoo.New(cfg, rng.New(4))
 	require.NoError(t, err)
+	combinations := 0
+	for _, p := range m.Params() {
+		if strings.HasSuffix(p.Name, "convex") || strings.Contains(p.Name, "comb") {
+			p.Import([]float32{.25, .75})
+			combinations++
+		}
+	}
+	require.Positive(t, combinations)
 	x := images(16, m)
 	_, err = m.Logits(snn.Pass{Train: true}, x)
 	require.NoError(t, err)

@@ -167,6 +167,33 @@ func TestNeurons(t *testing.T) {
 	}
 }
 
+// A field with a value for each channel is that of all pixels of the channel.
+func TestFieldOfChannels(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	shape := []int{3, 2, 4}
+	for name, n := range neurons(r, shape...) {
+		short := &nir.Node{Type: n.Type, Fields: fields{}}
+		for f, a := range n.Fields {
+			short.Fields[f] = nir.Floats(shape[:1], a.Floats[0], a.Floats[8], a.Floats[16])
+			for i := range a.Floats {
+				a.Floats[i] = a.Floats[i/8*8]
+			}
+		}
+		cfg := nir.Config{Dt: .001, Steps: 5}
+		for _, n := range []*nir.Node{n, short} {
+			if name == "LIF" || name == "CubaLIF" { // they start and reset at one potential
+				n.Fields["v_leak"], n.Fields["v_reset"] = nir.Floats(nil, 0), nir.Floats(nil, 0)
+			}
+		}
+		f := frames(r, cfg.Steps, shape)
+		m, _, err := graph(shape, []int{24}, n, flatten(shape)).Model(cfg)
+		require.NoError(t, err, name)
+		channels, _, err := graph(shape, []int{24}, short, flatten(shape)).Model(cfg)
+		require.NoError(t, err, name)
+		assert.Equal(t, outputs(t, m, f), outputs(t, channels, f), name)
+	}
+}
+
 func flatten(shape []int) *nir.Node {
 	return &nir.Node{Type: "Flatten", Fields: fields{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1)}}
 }
@@ -189,6 +216,10 @@ func TestConvolutions(t *testing.T) {
 		{[]int{3, 6, 7}, []int{3, 4, 3}, nir.Node{Type: "SumPool2d", Fields: fields{"kernel_size": pair(2, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(0, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
+		{[]int{3, 6, 5}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(1, 1), "padding": pair(0, 0)}}},
+		{[]int{3, 6, 4}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(1, 1)}}},
+		{[]int{2, 7, 4}, []int{3, 3, 1}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 3, 2), "stride": pair(2, 5), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
+		{[]int{2, 4, 7}, []int{3, 1, 3}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 2, 3), "stride": pair(5, 2), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
 		{[]int{3, 2, 2}, []int{3, 2, 2}, nir.Node{Type: "Scale", Fields: fields{"scale": random(r, -1, 2, 3, 2, 2)}}},
 	} {
 		n := c.node

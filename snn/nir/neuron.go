@@ -263,7 +263,7 @@ func (p *params) reduce(what string, v []float64) []float64 {
 func (p *params) one(what string, v []float64) float32 {
 	r := p.reduce(what, v)
 	if len(r) > 1 && p.err == nil {
-		p.err = fmt.Errorf("%s, in units of the input, is %v for one channel and %v for another: want one for all", what, r[0], slices.Max(r))
+		p.err = fmt.Errorf("%s, in units of the input, is %v for one channel and %v for another: want one for all", what, slices.Min(r), slices.Max(r))
 	}
 	return float32(r[0])
 }
