@@ -121,6 +121,12 @@ func TestResidual(t *testing.T) {
 	require.NoError(t, err)
 	g, _, err := nir.GraphOf(m, 1e-3)
 	require.NoError(t, err)
+	weights := map[string]float64{"shortcut": .25, "branch": .75}
+	for name, n := range g.Nodes {
+		if n.Type == "Scale" {
+			assert.Equal(t, weights[name[strings.LastIndex(name, ".")+1:]], n.Fields["scale"].Floats[0], name)
+		}
+	}
 	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 3})
 	require.NoError(t, err)
 	want, got := logits(t, m, x), logits(t, again, x)
