@@ -166,33 +166,3 @@ func TestBadInput(t *testing.T) {
 		assert.NotContains(t, stdout, "certified", args)
 	}
 }
-
-// A certified image that is broken is an error that names it.
-func TestWrongCertificate(t *testing.T) {
-	radii := func(verdicts ...string) (r results) {
-		for k, v := range verdicts {
-			s := &radius{Eps: float64(k + 1)}
-			for _, c := range v {
-				attacked := 0
-				if c == 'b' || c == 'x' {
-					attacked = 1
-				}
-				verdict := certify.Unknown
-				if c == 'c' || c == 'x' {
-					verdict = certify.Certified
-				}
-				s.Rows = append(s.Rows, row{Verdict: verdict, Attacked: attacked})
-			}
-			s.count(make([]int, len(v)))
-			r.Radii = append(r.Radii, s)
-		}
-		return r
-	}
-	r := radii("ccub", "cubb")
-	require.NoError(t, r.check())
-	assert.Equal(t, []float64{0.5, 0.75, 1}, []float64{r.Radii[0].Certified, r.Radii[0].WorstCase, r.Radii[0].Clean})
-	r = radii("ccub", "cxbb")
-	assert.ErrorContains(t, r.check(), "a certificate is wrong: at ε = 2/255 the battery broke images [1], which are certified: ")
-	r = radii("ccub", "cubu", "uucc")
-	assert.ErrorContains(t, r.check(), "image 3 is certified at ε = 3/255 and broken at 1/255: ")
-}

@@ -44,17 +44,16 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/cli"
+	"github.com/org/snnrat/examples/internal/proofs"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
 )
 
 // options are the flags.
@@ -104,15 +103,10 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
-	for _, text := range strings.Split(eps, ",") {
-		v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-		if err != nil || !(v > 0 && v <= 255) {
-			return nil, fmt.Errorf("-eps %q: %q: expected numbers in (0, 255] with commas between them, such as %s", eps, text, defaultEps)
-		}
-		o.Eps = append(o.Eps, v)
+	var err error
+	if o.Eps, err = proofs.ParseRadii("-eps", eps, defaultEps); err != nil {
+		return nil, err
 	}
-	slices.Sort(o.Eps)
-	o.Eps = slices.Compact(o.Eps)
 	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil {
 		return nil, fmt.Errorf("-battery: %w", err)
 	}
@@ -162,8 +156,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	defer folder.Close()
 	fmt.Fprintf(stdout, "%v\n%d test images of %s\n\n", m.Summary(), j.Test.N, o.Data)
-	j.meter = term.NewMeter(stderr, j.trainingWork()+j.proofWork())
+	p := &proofs.Prover{Model: m, Test: j.Test, Battery: o.Battery, Key: rng.New(o.Seed).Derive("battery", 0), Threads: o.threads}
+	j.meter = term.NewMeter(stderr, j.trainingWork()+float64(len(o.Eps))*p.Work())
 	defer j.meter.Clear()
+	p.Progress, p.Finished = j.meter.Add, j.meter.Finished
 	res := &results{Options: *o, Labels: j.Test.Labels}
 	if o.Network == "" {
 		if res.Training, err = j.train(ctx, m); err != nil {
@@ -174,7 +170,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		}
 	}
 	for _, eps := range o.Eps {
-		r, err := j.prove(ctx, m, eps)
+		r, err := p.Prove(ctx, eps)
 		if err != nil {
 			return err
 		}
@@ -185,9 +181,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		}
 	}
 	j.meter.Clear()
-	if err := res.print(stdout); err != nil {
+	if err := res.Radii.Print(stdout, o.Battery); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "\nTook %.0f s. The results are in %s.\n", res.Seconds, o.out)
-	return res.check()
+	return res.Radii.Check()
 }

@@ -1,17 +1,25 @@
-// Nir shows what is in a NIR file, runs its network and attacks it, or writes the NIR file of a
-// network that this library has saved:
+// Nir shows what is in a NIR file, runs its network, attacks and certifies it, or writes the NIR file
+// of a network that this library has saved:
 //
 //	go run -tags hdf5 ./examples/nir -file network.nir -dt 1e-4 -T 8
 //	go run -tags hdf5 ./examples/nir -file network.nir -dt 1e-4 -T 8 -data fashion-mini -eps 8
+//	go run -tags hdf5 ./examples/nir -file network.nir -dt 1e-4 -T 8 -data fashion-mini -certify 0.5,1,2
 //	go run -tags hdf5 ./examples/nir -from rat.safetensors -dt 1e-3 -file rat.nir
 //
 // It prints the nodes of the graph, the layers of the network, and notes about what the network
 // does that the graph does not say. With -data it prints the accuracy on clean images and under
 // PGD. The tag needs libhdf5 (apt-get install libhdf5-dev).
+//
+// With -certify it prints for each ε the share of the images for which a proof shows that no image
+// within ε has another class, the share that a battery of attacks leaves as labelled, and the share that
+// is classified as labelled without an attack. The proofs are about the network that the notes
+// describe, rounding included. -json writes the verdict for each image. A layer without a bound, such as
+// a LI, a CubaLIF or a sum of several edges, is an error that names it.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,12 +32,15 @@ import (
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/nets"
+	"github.com/org/snnrat/examples/internal/proofs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/nir"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
+	"github.com/org/snnrat/train/dataset"
 )
 
 type options struct {
@@ -40,6 +51,8 @@ type options struct {
 	start                 string
 	threads               int
 	seed                  uint64
+	radii                 []float64 // of -certify
+	battery, json         string
 }
 
 func (o *options) Concurrency() int { return o.threads }
@@ -49,6 +62,7 @@ var starts = map[string]nir.Start{"zero": nir.AtZero, "leak": nir.AtLeak, "reset
 
 func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
+	var certify string
 	fs := flag.NewFlagSet("nir", flag.ContinueOnError)
 	fs.StringVar(&o.file, "file", "", "NIR `file` to read, or to write with -from")
 	fs.StringVar(&o.from, "from", "", "`file` of a network that the examples or zoo saved, to write as NIR")
@@ -62,6 +76,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.images, "images", 200, "[1, 1000000000]", "test images")
 	cli.Var(fs, &o.eps, "eps", 8, "[0, 255]", "ε of PGD in units of 1/255")
 	cli.Var(fs, &o.pgd, "pgd-steps", 10, "[1, 10000]", "steps of PGD")
+	fs.StringVar(&certify, "certify", "", "radii ε to certify, in 255ths: `numbers` in (0, 255] with commas between them")
+	fs.StringVar(&o.battery, "battery", "quick", "`preset` of the battery of attacks of -certify: quick, standard or thorough")
+	fs.StringVar(&o.json, "json", "", "`file` to write the results of -certify to")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	if err := cli.Parse(fs, args, stdout); err != nil {
@@ -73,12 +90,25 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if _, ok := starts[o.start]; !ok {
 		return nil, fmt.Errorf("-start %s: expected zero, leak or reset", o.start)
 	}
-	if given := cli.Given(fs); o.from != "" {
-		return o, refuse(given, "with -from, which runs nothing", "T", "exponential", "at-threshold", "subtract", "start", "data", "images", "eps", "pgd-steps", "seed", "threads")
-	} else if o.data == "" {
-		return o, refuse(given, "without -data", "images", "eps", "pgd-steps", "seed", "threads")
+	if _, err := attack.Preset(o.battery, attack.Threat{}); err != nil {
+		return nil, fmt.Errorf("-battery: %w", err)
 	}
-	return o, nil
+	given := cli.Given(fs)
+	if given["certify"] {
+		var err error
+		if o.radii, err = proofs.ParseRadii("-certify", certify, "0.5,1,2"); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case o.from != "":
+		return o, refuse(given, "with -from, which runs nothing", "T", "exponential", "at-threshold", "subtract", "start", "data", "images", "eps", "pgd-steps", "seed", "threads", "certify", "battery", "json")
+	case o.data == "":
+		return o, refuse(given, "without -data", "images", "eps", "pgd-steps", "seed", "threads", "certify", "battery", "json")
+	case o.radii != nil:
+		return o, refuse(given, "with -certify, whose attacks are those of -battery", "eps", "pgd-steps")
+	}
+	return o, refuse(given, "without -certify", "battery", "json")
 }
 
 // refuse returns an error for the first of the flags that is given.
@@ -125,7 +155,21 @@ func work(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return nil
 	}
 	m.Threads = o.threads
-	return judge(ctx, o, m, stdout, stderr)
+	data, err := sets.Open(ctx, o.data, nil)
+	if err != nil {
+		return fmt.Errorf("-data %s: %w", o.data, err)
+	}
+	test, err := sets.First("-images", data.Test, o.images)
+	if err != nil {
+		return err
+	}
+	if err := nets.Fits(o.file, m, test); err != nil {
+		return err
+	}
+	if o.radii != nil {
+		return prove(ctx, o, m, notes, test, stdout, stderr)
+	}
+	return judge(ctx, o, m, data.Name, test, stdout, stderr)
 }
 
 func export(o *options, stdout io.Writer) error {
@@ -195,18 +239,7 @@ func describe(name string, a nir.Array) string {
 }
 
 // judge prints the accuracy on clean images and under PGD.
-func judge(ctx context.Context, o *options, m *snn.Model, stdout, stderr io.Writer) error {
-	data, err := sets.Open(ctx, o.data, nil)
-	if err != nil {
-		return fmt.Errorf("-data %s: %w", o.data, err)
-	}
-	test, err := sets.First("-images", data.Test, o.images)
-	if err != nil {
-		return err
-	}
-	if err := nets.Fits(o.file, m, test); err != nil {
-		return err
-	}
+func judge(ctx context.Context, o *options, m *snn.Model, name string, test *dataset.Set, stdout, stderr io.Writer) error {
 	eps := float32(o.eps / 255)
 	cfg := attack.DefaultConfig()
 	cfg.Key = rng.New(o.seed)
@@ -221,6 +254,56 @@ func judge(ctx context.Context, o *options, m *snn.Model, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "\n%d images of %s, ε = %v/255\n%v\n", report.Images, data.Name, o.eps, report)
+	fmt.Fprintf(stdout, "\n%d images of %s, ε = %v/255\n%v\n", report.Images, name, o.eps, report)
 	return nil
+}
+
+// results is the content of the file of -json.
+type results struct {
+	File        string       `json:"file"`
+	Dt          float64      `json:"dt"`
+	T           int          `json:"T"`
+	Exponential bool         `json:"exponential"`
+	AtThreshold bool         `json:"at_threshold"`
+	Subtract    bool         `json:"subtract"`
+	Start       string       `json:"start"`
+	Notes       []string     `json:"notes,omitempty"` // of the conversion
+	Data        string       `json:"data"`
+	Battery     string       `json:"battery"`
+	Seed        uint64       `json:"seed"`
+	Labels      []int        `json:"labels"` // of the test images
+	Radii       proofs.Radii `json:"radii"`
+}
+
+// prove prints the certified accuracy at each radius, beside those under attacks and without.
+func prove(ctx context.Context, o *options, m *snn.Model, notes []nir.Note, test *dataset.Set, stdout, stderr io.Writer) error {
+	if _, ok := m.Body().(*snn.Sequential); !ok {
+		return fmt.Errorf("-certify: %s: a node with several edges to it, or an edge past a node, has no bound: expected nodes in a row", o.file)
+	}
+	p := &proofs.Prover{Model: m, Test: test, Battery: o.battery, Key: rng.New(o.seed).Derive("battery", 0), Threads: o.threads}
+	meter := term.NewMeter(stderr, float64(len(o.radii))*p.Work())
+	defer meter.Clear()
+	p.Progress, p.Finished = meter.Add, meter.Finished
+	r := &results{o.file, o.dt, o.steps, o.exponential, o.at, o.soft, o.start, nil, o.data, o.battery, o.seed, test.Labels, nil}
+	for _, n := range notes {
+		r.Notes = append(r.Notes, n.String())
+	}
+	for _, eps := range o.radii {
+		radius, err := p.Prove(ctx, eps)
+		if err != nil {
+			return fmt.Errorf("-certify: %s: %w", o.file, err)
+		}
+		r.Radii = append(r.Radii, radius)
+	}
+	meter.Clear()
+	if o.json != "" {
+		if err := atomicfile.Write(o.json, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) }); err != nil {
+			return fmt.Errorf("-json: %w", err)
+		}
+	}
+	fmt.Fprintln(stdout)
+	if err := r.Radii.Print(stdout, o.battery); err != nil {
+		return err
+	}
+	return r.Radii.Check()
 }

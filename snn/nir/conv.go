@@ -100,19 +100,21 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 	if out[1] < 1 || out[2] < 1 {
 		return nil, nil, fmt.Errorf("its window exceeds the %d×%d input", s.H, s.W)
 	}
-	stride := w[1].stride
-	switch {
-	case w[0].stride == stride || out[1] == 1:
-	case out[2] == 1:
-		stride = w[0].stride
-	default:
-		return nil, nil, fmt.Errorf("strides %d and %d: want equal ones", w[0].stride, w[1].stride)
-	}
 	pad := 0
 	for _, l := range w {
 		pad = max(pad, l.before, l.after)
 	}
 	kh, kw := w[0].extent()+2*pad-w[0].before-w[0].after, w[1].extent()+2*pad-w[1].before-w[1].after
+	stride := w[1].stride
+	switch {
+	case w[0].stride == stride:
+	case out[1] == 1: // a window over all pixels has one output at any stride
+		kh = s.H + 2*pad
+	case out[2] == 1:
+		stride, kw = w[0].stride, s.W+2*pad
+	default:
+		return nil, nil, fmt.Errorf("strides %d and %d: want equal ones", w[0].stride, w[1].stride)
+	}
 	if cout*s.C*kh*kw > 1<<28 {
 		return nil, nil, fmt.Errorf("%d×%d×%d×%d weights: more than 2²⁸", cout, s.C, kh, kw)
 	}

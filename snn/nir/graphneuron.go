@@ -3,7 +3,6 @@ package nir
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -172,32 +171,38 @@ func (x *exporter) integrator(name string, l *Integrator) error {
 		}
 		return a
 	}
-	if slices.Min(l.Decay) == 1 && slices.Max(l.SynapticDecay) == 0 {
-		x.node(name, "I", map[string]Array{"r": of(func(i int) float64 { return l.Gain[i] * l.InputGain[i] / x.dt })})
-		return nil
+	some := func(list []float64, is func(v float64) bool) bool { return slices.ContainsFunc(list, is) }
+	nonzero := func(v float64) bool { return v != 0 }
+	direct := !some(l.SynapticDecay, nonzero) // without a current of its own
+	kind, fields := "I", map[string]Array{"r": of(func(i int) float64 { return l.Gain[i] * l.InputGain[i] / x.dt })}
+	switch leaks := some(l.Decay, func(v float64) bool { return v != 1 }); {
+	case leaks || !direct:
+		tau, err := x.tau(l.Decay)
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", name, err)
+		}
+		fields = map[string]Array{
+			"r":      of(func(i int) float64 { return l.Gain[i] * tau[i] / x.dt }),
+			"v_leak": of(func(i int) float64 { return l.Offset[i] * tau[i] / x.dt }),
+		}
+		if direct && !some(l.InputGain, func(v float64) bool { return v != 1 }) {
+			kind, fields["tau"] = "LI", of(func(i int) float64 { return tau[i] })
+			break
+		}
+		syn, err := x.tau(l.SynapticDecay)
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", name, err)
+		}
+		kind = "CubaLI"
+		fields["tau_mem"] = of(func(i int) float64 { return tau[i] })
+		fields["tau_syn"] = of(func(i int) float64 { return syn[i] })
+		fields["w_in"] = of(func(i int) float64 { return l.InputGain[i] * syn[i] / x.dt })
+	case some(l.Offset, nonzero):
+		return fmt.Errorf("layer %s: an offset without a leak, which NIR cannot say", name)
 	}
-	tau, err := x.tau(l.Decay)
-	if err != nil {
-		return fmt.Errorf("layer %s: %w", name, err)
+	x.node(name, kind, fields)
+	if some(l.Start, nonzero) {
+		x.note(x.from[0], "its potential does not start at 0, which NIR does not say")
 	}
-	fields := map[string]Array{
-		"r":      of(func(i int) float64 { return l.Gain[i] * tau[i] / x.dt }),
-		"v_leak": of(func(i int) float64 { return l.Offset[i] * tau[i] / x.dt }),
-	}
-	if slices.Max(l.SynapticDecay) == 0 && slices.Min(l.InputGain) == 1 && slices.Max(l.InputGain) == 1 {
-		fields["tau"] = of(func(i int) float64 { return tau[i] })
-		x.node(name, "LI", fields)
-		return nil
-	}
-	syn, err := x.tau(l.SynapticDecay)
-	if err != nil {
-		return fmt.Errorf("layer %s: %w", name, err)
-	}
-	maps.Copy(fields, map[string]Array{
-		"tau_mem": of(func(i int) float64 { return tau[i] }),
-		"tau_syn": of(func(i int) float64 { return syn[i] }),
-		"w_in":    of(func(i int) float64 { return l.InputGain[i] * syn[i] / x.dt }),
-	})
-	x.node(name, "CubaLI", fields)
 	return nil
 }

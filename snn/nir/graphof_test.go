@@ -2,6 +2,9 @@ package nir_test
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,6 +52,8 @@ func TestRoundTrip(t *testing.T) {
 	input.DecayInput, input.Threshold, input.Reset = true, .3, -.1
 	glif := snn.NewParamLIF(6, .9, .4)
 	glif.Threshold.Import([]float32{.1, .2, .3, .4, .5, .6})
+	clamped := snn.NewParamLIF(6, .9, .4) // decays are clamped to [0,1]
+	clamped.Decay.Import([]float32{-.1, .2, .3, .4, .5, .6})
 	cuba := snn.NewCuBaLIF(.5, .75)
 	cuba.Recurrent = autograd.NewParam(5, 5)
 	plif := snn.NewPLIF(2)
@@ -61,6 +66,7 @@ func TestRoundTrip(t *testing.T) {
 		"soft":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), soft, snn.AvgPool{K: 2}, snn.Flatten{}, snn.NewLinear(54, 5, false)}, true},
 		"input":   {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), input, snn.AvgPool{}, snn.Flatten{}, snn.NewLinear(6, 5, false)}, false}, // its gain is in the threshold
 		"GLIF":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.Flatten{}, snn.NewLinear(216, 5, true), cuba}, true},
+		"clamped": {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), clamped, snn.Flatten{}, snn.NewLinear(216, 5, true)}, true},
 		"PLIF":    {[]snn.Layer{snn.Flatten{}, snn.NewLinear(72, 5, true), plif, snn.NewLinear(5, 3, true)}, true},
 		"norms":   {[]snn.Layer{snn.NewBatchNorm(2), snn.NewConv2D(2, 6, 3, 1, 1, false), snn.NewBatchNorm(6), snn.NewIF(), snn.Flatten{}, snn.NewLinear(216, 5, false), snn.NewBatchNorm(5)}, false},
 	} {
@@ -77,8 +83,10 @@ func TestRoundTrip(t *testing.T) {
 			require.NoError(t, err)
 			g, notes, err := nir.GraphOf(m, 1e-3)
 			require.NoError(t, err)
-			again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+			again, said, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
 			require.NoError(t, err, notes)
+			lowers := nir.Note{Node: "1", Text: "a spike lowers its potential by the threshold, as metadata snnrat_reset says; NIR would set it to v_reset"}
+			assert.Equal(t, name == "soft", slices.Contains(said, lowers), said)
 			want, got := logits(t, m, x), logits(t, again, x)
 			if c.same {
 				assert.Equal(t, want, got)
@@ -100,11 +108,25 @@ func TestResidual(t *testing.T) {
 	cfg.Mean, cfg.Std = []float32{.4, .5, .6}, []float32{.2, .3, .25}
 	m, err := zoo.New(cfg, rng.New(4))
 	require.NoError(t, err)
+	combinations := 0
+	for _, p := range m.Params() {
+		if strings.HasSuffix(p.Name, "convex") || strings.Contains(p.Name, "comb") {
+			p.Import([]float32{.25, .75})
+			combinations++
+		}
+	}
+	require.Positive(t, combinations)
 	x := images(16, m)
 	_, err = m.Logits(snn.Pass{Train: true}, x)
 	require.NoError(t, err)
 	g, _, err := nir.GraphOf(m, 1e-3)
 	require.NoError(t, err)
+	weights := map[string]float64{"shortcut": .25, "branch": .75}
+	for name, n := range g.Nodes {
+		if n.Type == "Scale" {
+			assert.Equal(t, weights[name[strings.LastIndex(name, ".")+1:]], n.Fields["scale"].Floats[0], name)
+		}
+	}
 	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 3})
 	require.NoError(t, err)
 	want, got := logits(t, m, x), logits(t, again, x)
@@ -126,6 +148,58 @@ func TestThresholdOfGraph(t *testing.T) {
 	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
 	require.NoError(t, err)
 	assert.Equal(t, float32(1), again.Body().(*snn.Sequential).Layers()[1].(*snn.LIF).Threshold)
+}
+
+// Integrators come back with the values of their nodes.
+func TestIntegratorsOfGraph(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	for kind, n := range neurons(r, 3, 2) {
+		if kind != "I" && kind != "LI" && kind != "CubaLI" {
+			continue
+		}
+		m, _, err := graph([]int{3, 2}, []int{6}, n, flatten(nil)).Model(nir.Config{Dt: 1e-3, Steps: 3})
+		require.NoError(t, err)
+		g, _, err := nir.GraphOf(m, 1e-3)
+		require.NoError(t, err)
+		again := g.Nodes["a"]
+		assert.Equal(t, kind, again.Type)
+		require.Len(t, again.Fields, len(n.Fields))
+		for f, a := range n.Fields {
+			assert.InDeltaSlice(t, a.Floats, again.Fields[f].Floats, 1e-9, f)
+		}
+	}
+}
+
+// An integrator that no node has made has the same values, or is refused.
+func TestOwnIntegrator(t *testing.T) {
+	all := func(v float64) []float64 { return slices.Repeat([]float64{v}, 72) }
+	own := func() *nir.Integrator {
+		return &nir.Integrator{SynapticDecay: all(0), InputGain: all(2), Decay: all(1), Gain: all(.5), Offset: all(0), Start: all(0)}
+	}
+	l := own()
+	m := network(t, l, snn.Flatten{}, snn.NewLinear(72, 3, true))
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Equal(t, "I", g.Nodes["0"].Type)
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+	require.NoError(t, err)
+	x := images(3, m)
+	assert.InDeltaSlice(t, logits(t, m, x), logits(t, again, x), 1e-5)
+
+	l.Start[5] = .25
+	_, notes, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Contains(t, notes, nir.Note{Node: "0", Text: "its potential does not start at 0, which NIR does not say"})
+	l.Offset[5] = .25
+	_, _, err = nir.GraphOf(m, 1e-3)
+	assert.ErrorContains(t, err, "layer 0: an offset without a leak, which NIR cannot say")
+}
+
+// A Flatten of NIR does not count the dimension of images.
+func TestFlattenOfGraph(t *testing.T) {
+	g, _, err := nir.GraphOf(network(t, snn.Flatten{}, snn.NewLinear(72, 3, true)), 1)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]nir.Array{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1), "input_type": nir.Ints([]int{3}, 2, 6, 6)}, g.Nodes["0"].Fields)
 }
 
 func TestGraphOfRefuses(t *testing.T) {

@@ -167,6 +167,33 @@ func TestNeurons(t *testing.T) {
 	}
 }
 
+// A field with a value for each channel is that of all pixels of the channel.
+func TestFieldOfChannels(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	shape := []int{3, 2, 4}
+	for name, n := range neurons(r, shape...) {
+		short := &nir.Node{Type: n.Type, Fields: fields{}}
+		for f, a := range n.Fields {
+			short.Fields[f] = nir.Floats(shape[:1], a.Floats[0], a.Floats[8], a.Floats[16])
+			for i := range a.Floats {
+				a.Floats[i] = a.Floats[i/8*8]
+			}
+		}
+		cfg := nir.Config{Dt: .001, Steps: 5}
+		for _, n := range []*nir.Node{n, short} {
+			if name == "LIF" || name == "CubaLIF" { // they start and reset at one potential
+				n.Fields["v_leak"], n.Fields["v_reset"] = nir.Floats(nil, 0), nir.Floats(nil, 0)
+			}
+		}
+		f := frames(r, cfg.Steps, shape)
+		m, _, err := graph(shape, []int{24}, n, flatten(shape)).Model(cfg)
+		require.NoError(t, err, name)
+		channels, _, err := graph(shape, []int{24}, short, flatten(shape)).Model(cfg)
+		require.NoError(t, err, name)
+		assert.Equal(t, outputs(t, m, f), outputs(t, channels, f), name)
+	}
+}
+
 func flatten(shape []int) *nir.Node {
 	return &nir.Node{Type: "Flatten", Fields: fields{"start_dim": nir.Ints(nil, 0), "end_dim": nir.Ints(nil, -1)}}
 }
@@ -189,6 +216,10 @@ func TestConvolutions(t *testing.T) {
 		{[]int{3, 6, 7}, []int{3, 4, 3}, nir.Node{Type: "SumPool2d", Fields: fields{"kernel_size": pair(2, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(0, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
+		{[]int{3, 6, 5}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(1, 1), "padding": pair(0, 0)}}},
+		{[]int{3, 6, 4}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(1, 1)}}},
+		{[]int{2, 7, 4}, []int{3, 3, 1}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 3, 2), "stride": pair(2, 5), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
+		{[]int{2, 4, 7}, []int{3, 1, 3}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 2, 3), "stride": pair(5, 2), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
 		{[]int{3, 2, 2}, []int{3, 2, 2}, nir.Node{Type: "Scale", Fields: fields{"scale": random(r, -1, 2, 3, 2, 2)}}},
 	} {
 		n := c.node
@@ -289,6 +320,55 @@ func TestGradients(t *testing.T) {
 	}
 }
 
+// Values are added up in float32, in the order of the edges.
+func TestOrderOfSums(t *testing.T) {
+	values := map[string]float64{"a": 1e8, "b": -1e8, "c": 1}
+	for _, order := range [][]string{{"a", "b", "c"}, {"a", "c", "b"}, {"c", "a", "b"}, {"b", "a", "c"}, {"b", "c", "a"}, {"c", "b", "a"}} {
+		g := &nir.Graph{Nodes: map[string]*nir.Node{"input": port("Input", []int{1}), "output": port("Output", []int{1})}}
+		var want float32
+		for _, name := range order {
+			g.Nodes[name] = &nir.Node{Type: "Scale", Fields: fields{"scale": nir.Floats(nil, values[name])}}
+			g.Edges = append(g.Edges, [2]string{"input", name}, [2]string{name, "output"})
+			want += float32(values[name])
+		}
+		m, _, err := g.Model(nir.Config{Dt: 1, Steps: 1})
+		require.NoError(t, err)
+		assert.Equal(t, [][]float64{{float64(want)}}, outputs(t, m, [][]float64{{1}}), order)
+		again, _, err := nir.GraphOf(m, 1)
+		require.NoError(t, err)
+		m, _, err = again.Model(nir.Config{Dt: 1, Steps: 1})
+		require.NoError(t, err)
+		assert.Equal(t, [][]float64{{float64(want)}}, outputs(t, m, [][]float64{{1}}), order)
+	}
+}
+
+// Poolings are not trained.
+func TestPoolingIsFixed(t *testing.T) {
+	two := nir.Ints([]int{2}, 2, 2)
+	for _, kind := range []string{"SumPool2d", "AvgPool2d"} {
+		pool := &nir.Node{Type: kind, Fields: fields{"kernel_size": two, "stride": nir.Ints([]int{2}, 1, 1), "padding": nir.Ints([]int{2}, 0, 0)}}
+		m, _, err := graph([]int{3, 4, 4}, []int{27}, pool, flatten(nil)).Model(nir.Config{Dt: 1, Steps: 1})
+		require.NoError(t, err)
+		for _, p := range m.Params() {
+			assert.False(t, p.Trainable, p.Name)
+		}
+	}
+}
+
+// All dimensions become one, or the graph is refused.
+func TestFlattenDimensions(t *testing.T) {
+	for dims, ok := range map[[2]int64]bool{{0, -1}: true, {0, 2}: true, {1, -1}: true, {1, 2}: true, {1, 3}: true, {0, 1}: false, {0, -2}: false, {1, -2}: false, {1, 1}: false, {2, -1}: false, {0, 3}: false} {
+		n := &nir.Node{Type: "Flatten", Fields: fields{"start_dim": nir.Ints(nil, dims[0]), "end_dim": nir.Ints(nil, dims[1])}}
+		m, _, err := graph([]int{2, 3, 4}, []int{24}, n).Model(nir.Config{Dt: 1, Steps: 1})
+		if !ok {
+			assert.ErrorContains(t, err, fmt.Sprintf("dimensions %d to ", dims[0]))
+			continue
+		}
+		require.NoError(t, err, dims)
+		assert.Equal(t, 24, m.Classes())
+	}
+}
+
 func TestModelRefuses(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
 	good := func() *nir.Graph {
@@ -320,6 +400,7 @@ func TestModelRefuses(t *testing.T) {
 		"its input counts -1 times":                                              func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["r"] = all(-3, 3) },
 		"field r of shape [2] for values of the shape [3]":                       func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["r"] = all(1, 2) },
 		"v_reset, in units of the input":                                         func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["v_reset"] = random(r, 0, 1, 3) },
+		"weight of shape [3 2] for an input of shape [5 2]":                      func(g *nir.Graph, _ *nir.Config) { g.Nodes["input"] = port("Input", []int{5, 2}) },
 		"weight of shape [3 2] for an input of shape [4]":                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["input"] = port("Input", []int{4}) },
 		"field bias has 2 values, want 3":                                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["bias"] = all(0, 2) },
 		"field weight has the value +Inf":                                        func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["weight"] = all(math.Inf(1), 3, 2) },

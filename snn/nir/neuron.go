@@ -186,6 +186,7 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 			return nil, fmt.Errorf("metadata %s is %q: want %s", resetKey, how.Texts, subtract)
 		}
 		soft = true
+		b.note(name, "a spike lowers its potential by the threshold, as metadata %s says; NIR would set it to v_reset", resetKey)
 	}
 	if soft && v0 != 0 {
 		return nil, errors.New("a soft reset, and a v_reset that is not v_leak (0 for an IF)")
@@ -262,7 +263,7 @@ func (p *params) reduce(what string, v []float64) []float64 {
 func (p *params) one(what string, v []float64) float32 {
 	r := p.reduce(what, v)
 	if len(r) > 1 && p.err == nil {
-		p.err = fmt.Errorf("%s, in units of the input, is %v for one channel and %v for another: want one for all", what, r[0], slices.Max(r))
+		p.err = fmt.Errorf("%s, in units of the input, is %v for one channel and %v for another: want one for all", what, slices.Min(r), slices.Max(r))
 	}
 	return float32(r[0])
 }
