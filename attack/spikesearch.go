@@ -19,8 +19,8 @@ import (
 // It visits the possible changes in sweeps. Without Gradient a sweep visits all of them in random order,
 // and asks for logits alone. With Gradient it visits those with the largest gain first, by the gradient
 // at the point where the sweep begins. It then visits 64 changes if the sweep before has found a smaller
-// margin, and twice as many as the sweep before otherwise. A full sweep from a point of Eps − 1 changes
-// or fewer misses no single change that fools the network.
+// margin, and twice as many as the sweep before otherwise. After a sweep over all changes that has found
+// no smaller margin, the search begins anew at a random point of the ball.
 type SpikeSearch struct {
 	Norm     Norm         // Flips or Retiming
 	Eps      float32      // the largest number of changes, or the largest shift in steps
@@ -70,11 +70,17 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 		x, _ = o.Best()
 	}
 	before := o.passes
-	z, err := o.Logits(x)
-	if err != nil {
+	var margin float32
+	begin := func() error {
+		z, err := o.Logits(x)
+		if err == nil {
+			margin, _ = o.score(z)
+		}
 		return err
 	}
-	margin, _ := o.score(z)
+	if err := begin(); err != nil {
+		return err
+	}
 	r := o.Rand("spike search", 0)
 	for width := leastSweep; ; {
 		list := n.further(x, o.Clean, s.Eps)
@@ -118,8 +124,16 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 		if width *= 2; fell {
 			width = leastSweep
 		}
-		if !asked && len(list) == whole {
+		if len(list) < whole || fell {
+			continue
+		}
+		if !asked {
 			return nil // there is no change
+		}
+		copy(x, o.Clean)
+		n.around(x, s.Eps, r)
+		if err := begin(); err != nil {
+			return err
 		}
 	}
 }
