@@ -168,7 +168,7 @@ func TestSpikeNormsAgainstEnumeration(t *testing.T) {
 		all := everyFrame(c.steps*c.pixels, c.levels)
 		for _, n := range spikeNorms(c.steps, c.levels) {
 			finite := 0
-			for range 60 {
+			for range 25 {
 				center := all[r.IntN(len(all))]
 				for _, x := range all {
 					require.Equal(t, distanceOf(n, x, center), n.Distance(x, center), "%v: %v from %v", n, x, center)
@@ -205,7 +205,7 @@ func TestSpikeNormsAgainstEnumeration(t *testing.T) {
 				attack.InBall{}.Initialize(start, n, eps, r)
 				require.LessOrEqual(t, distanceOf(n, start, center), float64(eps), "%v", n)
 			}
-			assert.Greater(t, finite, 60, "%v", n)
+			assert.Greater(t, finite, 25, "%v", n)
 		}
 	}
 }
@@ -402,8 +402,15 @@ func needed(t *testing.T, m *snn.Model, n attack.Norm, adv, x tensor.NCHW, label
 			}
 		}
 	}
-	for _, y := range back {
-		assert.Equal(t, label, classes(t, m, y)[0], "%v: a change is not needed", n)
+	if len(back) == 0 {
+		return
+	}
+	all := tensor.NewFrames(tensor.Shape{N: len(back), Steps: x.Steps, C: x.C, H: x.H, W: x.W})
+	for i, y := range back {
+		copy(all.Image(i), y.Data)
+	}
+	for _, class := range classes(t, m, all) {
+		assert.Equal(t, label, class, "%v: a change is not needed", n)
 	}
 }
 
@@ -439,14 +446,14 @@ func movesOf(n attack.Retiming, x, y []float32) (moved int) {
 func TestSpikeAttacks(t *testing.T) {
 	m := model(t, small, false)
 	for _, levels := range []int{1, 3} {
-		data := spikesFor(t, m, 8, 6, levels)
+		data := spikesFor(t, m, 8, 4, levels)
 		clean := data.x.Clone()
 		for _, n := range spikeNorms(m.Steps, levels) {
 			eps := float32(12)
 			if _, ok := n.(attack.Retiming); ok {
 				eps = 2
 			}
-			greedy := attack.GreedySpikes(n, eps, 20, snn.BPTT{})
+			greedy := attack.GreedySpikes(n, eps, 15, snn.BPTT{})
 			many := *greedy
 			many.Rule, many.Start, many.Starts = attack.Greedy{Changes: 4}, attack.InBall{}, 2
 			apgd := *greedy
@@ -458,8 +465,8 @@ func TestSpikeAttacks(t *testing.T) {
 			broke := 0
 			for name, a := range map[string]snn.Adversary{
 				"greedy": greedy, "many": &many, "APGD": &apgd, "FGSM": fgsm, "PGD": pgd,
-				"search":  attack.SpikeSearch{Norm: n, Eps: eps, Passes: 150, Reduce: true},
-				"ordered": attack.SpikeSearch{Norm: n, Eps: eps, Passes: 150, Gradient: snn.BPTT{}},
+				"search":  attack.SpikeSearch{Norm: n, Eps: eps, Passes: 80, Reduce: true},
+				"ordered": attack.SpikeSearch{Norm: n, Eps: eps, Passes: 80, Gradient: snn.BPTT{}},
 				"noise":   attack.RandomNoise{Norm: n, Eps: eps, Points: 20},
 			} {
 				name := fmt.Sprint(name, ", ", n)
@@ -479,7 +486,7 @@ func TestSpikeAttacks(t *testing.T) {
 				}
 				m.Threads = 2
 				require.Equal(t, adv.Data, perturb(t, a, m, data.x, data.y, nil).Data, name)
-				require.Equal(t, adv.Image(4), perturb(t, a, m, data.x.Slice(4, 5), data.y[4:5], []uint64{4}).Data, name)
+				require.Equal(t, adv.Image(3), perturb(t, a, m, data.x.Slice(3, 4), data.y[3:4], []uint64{3}).Data, name)
 				report, err := attack.Evaluate(ctx, m, data, []attack.Named{{Name: "a", Attack: a}}, attack.DefaultConfig())
 				require.NoError(t, err, name)
 				for i, k := range report.Attacks[0].Changes {
@@ -664,13 +671,17 @@ func TestPatterns(t *testing.T) {
 // the same report, and Fewest agrees with the results of the images.
 func TestSpikeBatteries(t *testing.T) {
 	racetest.Costly(t)
-	m, data := tinySpikes(t, 4, 10, 3, 1)
-	for _, n := range spikeNorms(3, 1) {
+	m, data := tinySpikes(t, 4, 6, 3, 1)
+	for k, n := range spikeNorms(3, 1) {
 		eps := float32(2)
 		if _, ok := n.(attack.Retiming); ok {
 			eps = 1
 		}
-		for _, name := range []string{"quick", "standard"} {
+		presets := []string{"quick", "standard"}
+		if k != 1 {
+			presets = presets[:1]
+		}
+		for _, name := range presets {
 			b, err := attack.Preset(name, attack.Threat{Norm: n, Eps: eps})
 			require.NoError(t, err)
 			cfg := attack.DefaultBatteryConfig()
@@ -697,16 +708,18 @@ func TestSpikeBatteries(t *testing.T) {
 				}
 			}
 			var shards []*attack.BatteryReport
-			for i := range 2 {
+			for i := 0; i < 2 && name == "quick"; i++ {
 				part := cfg
 				part.Shard = attack.Shard{Index: i + 1, Count: 2}
 				r, err := b.Evaluate(ctx, m, data, part)
 				require.NoError(t, err)
 				shards = append(shards, r)
 			}
-			merged, err := b.Merge(ctx, m, data, cfg, shards...)
-			require.NoError(t, err)
-			assert.Equal(t, report, merged)
+			if name == "quick" {
+				merged, err := b.Merge(ctx, m, data, cfg, shards...)
+				require.NoError(t, err)
+				assert.Equal(t, report, merged)
+			}
 			if f, ok := n.(attack.Flips); ok && name == "standard" {
 				for i, r := range report.Results {
 					exists := fewestOf(t, m, f, data.x.Slice(i, i+1), data.y[i], 1, 2) > 0

@@ -108,7 +108,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Eps, "eps", 16, "(0, 255]", "perturbation radius ε of the table, in 255ths")
 	cli.Var(fs, &o.Train, "train", 0, "[0, ∞)", "training recordings, 0 for all")
 	cli.Var(fs, &o.Test, "test", 500, "[0, ∞)", "test recordings to attack, 0 for all")
-	cli.Var(fs, &o.Spikes, "spikes", 100, "[0, ∞)", "test recordings whose spikes to change, 0 for none")
+	cli.Var(fs, &o.Spikes, "spikes", 60, "[0, ∞)", "test recordings whose spikes to change, 0 for none")
 	cli.Var(fs, &o.Flips, "flips", 64, "[1, 1000000]", "most changes of spikes in a recording")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
