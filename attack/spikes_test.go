@@ -163,6 +163,7 @@ func everyFrame(n, levels int) (all [][]float32) {
 // to one of those at the smallest L2 distance among all points of the ball, and Step to one of those
 // with the largest rise.
 func TestSpikeNormsAgainstEnumeration(t *testing.T) {
+	racetest.Costly(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct{ steps, pixels, levels int }{{3, 3, 1}, {6, 1, 1}, {3, 1, 3}, {2, 2, 2}} {
 		all := everyFrame(c.steps*c.pixels, c.levels)
@@ -446,6 +447,9 @@ func movesOf(n attack.Retiming, x, y []float32) (moved int) {
 func TestSpikeAttacks(t *testing.T) {
 	m := model(t, small, false)
 	for _, levels := range []int{1, 3} {
+		if levels > 1 && testing.Short() {
+			break
+		}
 		data := spikesFor(t, m, 8, 4, levels)
 		clean := data.x.Clone()
 		for _, n := range spikeNorms(m.Steps, levels) {
