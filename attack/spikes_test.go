@@ -306,6 +306,42 @@ func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 	}
 }
 
+// against is a surrogate of the wrong sign: gradients through one layer of neurons point the wrong way.
+type against struct{}
+
+func (against) String() string { return "against" }
+
+func (against) Derivative(dst, u []float32) {
+	snn.Arctan{Alpha: 2}.Derivative(dst, u)
+	for i, v := range u {
+		if v != 0 { // where it must be positive
+			dst[i] = -dst[i]
+		}
+	}
+}
+
+// A search whose gradient orders the changes badly still comes to all of them.
+func TestSpikeSearchSeesPastItsGradient(t *testing.T) {
+	cfg := zoo.Default("conv4 A | fc")
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 1, 6, 6, 3, 4
+	cfg.Mean, cfg.Std, cfg.Threshold = nil, nil, 0.4
+	m, err := zoo.New(cfg, rng.New(2))
+	require.NoError(t, err)
+	data := spikesFor(t, m, 2, 24, 1)
+	flips := attack.Flips{Levels: 1}
+	search := attack.SpikeSearch{Norm: flips, Eps: 1, Passes: 900, Gradient: snn.BPTT{Surrogate: against{}}}
+	broken := 0
+	for i, class := range classes(t, m, perturb(t, search, m, data.x, data.y, nil)) {
+		exists := fewestOf(t, m, flips, data.x.Slice(i, i+1), data.y[i], 1, 1) == 1
+		assert.Equal(t, exists, class != data.y[i], "image %d", i)
+		if exists {
+			broken++
+		}
+	}
+	assert.Positive(t, broken)
+	assert.Less(t, broken, data.x.N)
+}
+
 // Retiming finds no more than enumeration of all frames with the same spikes, and here no less. Each
 // shift that is left is needed.
 func TestRetimingAgainstEnumeration(t *testing.T) {
