@@ -306,6 +306,34 @@ func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 	}
 }
 
+// Every step of Greedy ends within the ball, and makes as many changes as it may.
+func TestGreedyStepsStayInTheBall(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, levels := range []int{1, 2} {
+		for _, n := range spikeNorms(4, levels) {
+			center := make([]float32, 24)
+			for i := range center {
+				center[i] = float32(r.IntN(levels+1)) / float32(levels)
+			}
+			for eps := float32(0); eps < 4; eps++ {
+				x := slices.Clone(center)
+				steps := attack.Greedy{Changes: 2}.Begin(attack.Ball{Norm: n, Eps: eps, Center: center}, 0, 9)
+				for range 9 {
+					g := make([]float32, len(x))
+					for i := range g {
+						g[i] = float32(r.NormFloat64())
+					}
+					steps.Step(x, g, 0)
+					require.LessOrEqual(t, distanceOf(n, x, center), float64(eps), "%v", n)
+				}
+				if _, ok := n.(attack.Flips); ok {
+					require.Equal(t, float64(eps), distanceOf(n, x, center), "%v", n)
+				}
+			}
+		}
+	}
+}
+
 // against is a surrogate of the wrong sign: gradients through one layer of neurons point the wrong way.
 type against struct{}
 
