@@ -252,11 +252,7 @@ func (e *evaluation) batch(ctx context.Context, lo, hi int, reports []*Report) e
 	if err != nil {
 		return err
 	}
-	err = cmp.Or((Threat{}).check(x, x, lo), e.Threat.start(x, lo))
-	for _, t := range e.threats {
-		err = cmp.Or(err, t.start(x, lo))
-	}
-	if err != nil {
+	if err := (Threat{}).check(x, x, lo); err != nil {
 		return fmt.Errorf("images %d to %d: %w", lo, hi-1, err)
 	}
 	y, ids := make([]int, x.N), make([]uint64, x.N)
