@@ -23,7 +23,7 @@ import (
 // The Go code of docs/certificates.md and docs/events.md is code of this file.
 func TestDocsCertificates(t *testing.T) {
 	doctest.Page(t, "docs/certificates.md", 2, "docs_certificates_test.go")
-	doctest.Page(t, "docs/events.md", 1, "docs_certificates_test.go")
+	doctest.Page(t, "docs/events.md", 3, "docs_certificates_test.go", "docs_events_test.go")
 }
 
 // complete runs the part of docs/certificates.md on small networks.

@@ -46,6 +46,10 @@ type Attack struct {
 	// Otherwise the attack returns the point after its last step. KeepBest costs one more
 	// forward pass for each start. A [Battery] and [Rounds] keep the best point in any case.
 	KeepBest bool
+	// Reduce takes back changes of spikes once an image is misclassified, in [Flips] and [Retiming]:
+	// first many at a time, then one by one, until each change that is left is needed. The
+	// attack then returns the point with the fewest changes. It needs KeepBest.
+	Reduce bool
 	// Targets, if positive, makes a start for each of that many wrong classes, those with the
 	// largest logits first. The objective then aims at that class, while any wrong class counts
 	// as success. It needs KeepBest.
@@ -118,6 +122,19 @@ func (a *Attack) Validate() error {
 	case a.Targets > 0 && a.Target != nil:
 		return errors.New("attack: Target and Targets: expected one of them")
 	}
+	if _, ok := a.Norm.(spikeNorm); ok {
+		if a.SharedFrames {
+			return fmt.Errorf("attack: SharedFrames in %v: expected frames with changes of their own", a.Norm)
+		}
+		if err := (Threat{Norm: a.Norm, Eps: a.Eps}).validate(); err != nil {
+			return fmt.Errorf("attack: %w", err)
+		}
+	} else if _, greedy := a.Rule.(Greedy); greedy || a.Reduce {
+		return fmt.Errorf("attack: %v with Greedy or Reduce: expected a norm of spikes, Flips or Retiming", a.Norm)
+	}
+	if a.Reduce && !a.KeepBest {
+		return errors.New("attack: Reduce without KeepBest: the attack would not know that an image is misclassified")
+	}
 	if v, ok := a.Rule.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
 			return err
@@ -154,6 +171,11 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	}
 	if a.Eps == 0 {
 		_, _, err := prepare(m, x, y, ids, key)
+		if err == nil {
+			if err = (Threat{Norm: a.Norm}).start(x, 0); err != nil {
+				err = fmt.Errorf("attack: %w", err)
+			}
+		}
 		return x.Clone(), Detail{target, make([]bool, x.N)}, err
 	}
 	return perturbEach(ctx, a, m, x, y, ids, key, target, max(a.Draws, 1), a.KeepBest)
@@ -179,7 +201,11 @@ func (a *Attack) Search(o *Oracle) error {
 	}
 	for i, target := range targets {
 		for start := range max(a.Starts, 1) {
-			if err := a.from(o, target, i*max(a.Starts, 1)+start); err != nil {
+			err := a.from(o, target, i*max(a.Starts, 1)+start)
+			if a.Reduce && errors.Is(err, ErrFound) {
+				err = o.reduce()
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -221,6 +247,9 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 		}
 		stepper.Step(p.point, p.along(grad), value)
 		p.project()
+		if s, ok := stepper.(*greedySteps); ok && s.stuck {
+			break
+		}
 	}
 	if best > first {
 		o.late = max(o.late, float32((best-before)/(best-first)))

@@ -125,7 +125,7 @@ func (e *batteryRun) prepare(ctx context.Context) error {
 	for i := range n {
 		x, err := e.read(i)
 		if err == nil {
-			err = cmp.Or(ctx.Err(), Threat{}.check(x, x, i))
+			err = cmp.Or(ctx.Err(), Threat{}.check(x, x, i), e.Threat.start(x, i))
 		}
 		if err == nil {
 			err = binary.Write(digest, binary.LittleEndian, x.Data)
@@ -186,6 +186,9 @@ func (e *batteryRun) validate() error {
 	}
 	if !(e.Threat.Eps > 0) || e.Threat.Eps-e.Threat.Eps != 0 || e.Threat.Norm == (LInf{}) && e.Threat.Eps > 1 {
 		return fmt.Errorf("eps %v: expected a positive number, of at most 1 in L∞, for pixels in [0,1]", e.Threat.Eps)
+	}
+	if err := e.Threat.validate(); err != nil {
+		return err
 	}
 	if len(e.Attacks) == 0 {
 		return errors.New("no attacks: expected at least one")
@@ -400,6 +403,9 @@ func (e *batteryRun) image(ctx context.Context, ask asker, i int) (r ImageResult
 		if r.Predicted, err = e.predictAnew(top.best, x, i); err != nil {
 			return r, x, adv, err
 		}
+	}
+	if n, ok := e.Threat.Norm.(spikeNorm); ok {
+		r.Changes = n.changes(top.best, x.Data)
 	}
 	adv = batchOf(x.Shape(), [][]float32{top.best})
 	return r, x, adv, e.vouch(x, adv, i)

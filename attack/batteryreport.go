@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/internal/version"
 	"github.com/org/snnrat/snn"
@@ -29,6 +30,8 @@ type ImageResult struct {
 	BrokenBy  int     `json:"broken_by"`
 	Predicted int     `json:"predicted"` // class of the best point, predicted anew
 	Margin    float32 `json:"margin"`    // of the best point
+	// Changes is the number of changes of spikes in the best point, in [Flips] and [Retiming].
+	Changes int `json:"changes,omitempty"`
 	// Passes counts passes of one image. A forward pass is one, and a backward pass another.
 	// Those of adversaries that are no Searcher are not known.
 	Passes        int     `json:"passes"`
@@ -230,6 +233,9 @@ func (r *BatteryReport) Report() *Report {
 		e.Clean.Predicted = append(e.Clean.Predicted, i.Clean)
 		e.Attacks[0].Predicted = append(e.Attacks[0].Predicted, i.Predicted)
 		e.Attacks[0].Target = append(e.Attacks[0].Target, -1)
+		if strings.HasPrefix(r.Norm, spikesPrefix) {
+			e.Attacks[0].Changes = append(e.Attacks[0].Changes, i.Changes)
+		}
 	}
 	e.finish()
 	return e

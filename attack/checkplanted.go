@@ -30,7 +30,7 @@ func (p *probe) planted(ctx context.Context, c *Check) error {
 			d := direction.at(logits)
 			return float32(-d), d >= 0
 		}
-		a := p.apgd(p.Threat.Eps, 40)
+		a := p.attack(p.Threat.Eps)
 		a.Objective = direction
 		err := a.Search(o)
 		found[k] = o.found
@@ -53,7 +53,7 @@ func (p *probe) planted(ctx context.Context, c *Check) error {
 	if err != nil {
 		return err
 	}
-	c.Text = fmt.Sprintf("APGD of 40 steps gets as far as a planted point of the ball for %d of %d images, and %d random points get as far for %d.", number(found), len(found), samples, number(lucky))
+	c.Text = fmt.Sprintf("%s gets as far as a planted point of the ball for %d of %d images, and %d random points get as far for %d.", p.attackName(), number(found), len(found), samples, number(lucky))
 	if float64(number(found)) < 0.95*float64(len(found)) {
 		c.raise(Warning, "The gradients do not lead to points that are known to exist: trust searches by score alone.")
 	}

@@ -106,38 +106,60 @@ func (p *probe) broken(ctx context.Context, purpose string, a *Attack) ([]bool, 
 	return broke, err
 }
 
-// apgd returns a short attack of radius eps.
-func (p *probe) apgd(eps float32, steps int) *Attack {
+// probeSteps is the number of steps of [probe.attack].
+const probeSteps = 40
+
+// attack returns a short attack of radius eps.
+func (p *probe) attack(eps float32) *Attack {
 	return &Attack{
-		Objective: Margin{}, Gradient: p.gradient, Norm: p.Threat.Norm, Start: AtImage{}, Eps: eps, Rule: APGD{}, Steps: steps,
-		KeepBest: true, SharedFrames: p.Threat.PerFrame,
+		Objective: Margin{}, Gradient: p.gradient, Norm: p.Threat.Norm, Start: AtImage{}, Eps: eps,
+		Rule: ruleFor(p.Threat.Norm, eps, probeSteps), Steps: probeSteps, KeepBest: true, SharedFrames: p.Threat.PerFrame,
 	}
+}
+
+// attackName returns the name of attack for the texts of checks.
+func (p *probe) attackName() string {
+	name := "APGD"
+	if _, ok := p.Threat.Norm.(spikeNorm); ok {
+		name = "A greedy attack"
+	}
+	return fmt.Sprintf("%s of %d steps", name, probeSteps)
 }
 
 // radii is check 1.
 func (p *probe) radii(ctx context.Context, c *Check) error {
-	most := float32(1)
-	if p.Threat.Norm != (LInf{}) {
+	most, half, anything := float32(1), p.Threat.Eps/2, true
+	switch n := p.Threat.Norm.(type) {
+	case LInf:
+	case spikeNorm:
+		most, half = n.most(p.data.Shape()), float32(int(half))
+		f, flips := n.(Flips)
+		anything = flips && !f.NoInsertions && !f.NoDeletions
+	default:
 		most = float32(math.Sqrt(float64(p.data.Shape().Neurons() * p.data.Shape().Steps)))
 	}
-	eps := []float32{p.Threat.Eps / 2, p.Threat.Eps, min(2*p.Threat.Eps, most), most}
+	eps := []float32{half, p.Threat.Eps, min(2*p.Threat.Eps, most), most}
 	var left []int
 	for _, r := range eps {
-		broke, err := p.broken(ctx, "radii", p.apgd(r, 40))
+		broke, err := p.broken(ctx, "radii", p.attack(r))
 		if err != nil {
 			return err
 		}
 		left = append(left, len(broke)-number(broke))
 	}
 	n := len(p.images)
-	c.Text = fmt.Sprintf("APGD of 40 steps leaves %d, %d and %d of %d images at ε/2, ε and 2ε, and %d with no bound but [0,1].", left[0], left[1], left[2], n, left[3])
+	bound := "no bound but [0,1]"
+	if !anything {
+		bound = "the largest ε"
+	}
+	c.Text = fmt.Sprintf("%s leaves %d, %d and %d of %d images at ε/2, ε and 2ε, and %d with %s.", p.attackName(), left[0], left[1], left[2], n, left[3], bound)
 	for i := 1; i < len(left); i++ {
 		if left[i] > left[i-1]+max(1, n/50) {
 			c.raise(Fault, "A larger ε leaves more images, which no bounded set can do: the attack is too weak to measure with.")
 			break
 		}
 	}
-	if chance := float64(n) / float64(p.model.Classes()); float64(left[3]) > chance {
+	if chance := float64(n) / float64(p.model.Classes()); anything && float64(left[3]) > chance {
 		c.raise(Warning, "Without a bound any image can become any other, so the attack should leave no more than chance. Its gradients are masked: trust searches by score alone.")
 	}
 	return nil
@@ -151,7 +173,7 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 	if err != nil {
 		return err
 	}
-	many, err := p.broken(ctx, "many steps", p.apgd(p.Threat.Eps, 40))
+	many, err := p.broken(ctx, "many steps", p.attack(p.Threat.Eps))
 	if err != nil {
 		return err
 	}
@@ -182,7 +204,7 @@ func (p *probe) steps(ctx context.Context, c *Check) error {
 		}
 		late /= float64(max(met, 1))
 	}
-	c.Text = fmt.Sprintf("FGSM breaks %d of %d images, APGD of 40 steps %d, and FGSM alone %d.", number(one), len(one), number(many), alone)
+	c.Text = fmt.Sprintf("FGSM breaks %d of %d images. %s breaks %d. FGSM alone breaks %d.", number(one), len(one), p.attackName(), number(many), alone)
 	if alone > max(1, len(one)/50) {
 		c.raise(Warning, "One step breaks what many steps do not: give the attacks more steps, or other step rules.")
 	}
@@ -384,6 +406,11 @@ func (p *probe) kept(_ context.Context, c *Check) error {
 // roughness is check 9.
 func (p *probe) roughness(ctx context.Context, c *Check) error {
 	cosines := make([]float64, len(p.images))
+	near, distance := p.Threat.Eps/4, "ε/4"
+	if _, ok := p.Threat.Norm.(spikeNorm); ok {
+		near = max(1, float32(int(near)))
+		distance = fmt.Sprint(near)
+	}
 	err := p.each(ctx, "roughness", func(k int, o *Oracle) error {
 		o.keep = false
 		_, g, err := o.Gradient(o.Clean, p.gradient, Margin{})
@@ -391,7 +418,7 @@ func (p *probe) roughness(ctx context.Context, c *Check) error {
 			return err
 		}
 		x := slices.Clone(o.Clean)
-		InBall{}.Initialize(x, p.Threat.Norm, p.Threat.Eps/4, o.Rand("near", 0))
+		InBall{}.Initialize(x, p.Threat.Norm, near, o.Rand("near", 0))
 		clip(x)
 		_, h, err := o.Gradient(x, p.gradient, Margin{})
 		if err != nil {
@@ -415,7 +442,7 @@ func (p *probe) roughness(ctx context.Context, c *Check) error {
 	for _, v := range cosines {
 		mean += v / float64(len(cosines))
 	}
-	c.Text = fmt.Sprintf("The gradient at an image and that at a random point within ε/4 have a mean cosine of %.2f.", mean)
+	c.Text = fmt.Sprintf("The gradient at an image and that at a random point within %s have a mean cosine of %.2f.", distance, mean)
 	if mean < 0.1 {
 		c.raise(Warning, "The gradient changes within a fraction of a step: use wider surrogates, averages over nearby points, or searches by score.")
 	}

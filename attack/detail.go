@@ -75,6 +75,10 @@ type Settings struct {
 	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix, of Rounds or of a Transfer
 	// SharedFrames says whether all frames of an example have the same perturbation.
 	SharedFrames bool `json:"shared_frames,omitempty"`
+	// Reduce says whether changes of spikes that are not needed are taken back.
+	Reduce bool `json:"reduce,omitempty"`
+	// Order is the gradient approximation that orders a search by scores, if one does.
+	Order string `json:"order,omitempty"`
 }
 
 // Describer is an adversary that describes itself in a report.
@@ -96,7 +100,7 @@ func (a *Attack) Describe() Settings {
 	s := Settings{
 		KeepBest: a.KeepBest, Targets: a.Targets,
 		Kind: "gradient attack", Objective: nameOf(a.Objective), Gradient: nameOf(a.Gradient), Start: nameOf(a.Start),
-		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil, SharedFrames: a.SharedFrames,
+		Steps: a.Steps, Alpha: a.Alpha, Targeted: a.Target != nil, SharedFrames: a.SharedFrames, Reduce: a.Reduce,
 	}
 	if a.Rule != nil {
 		s.Rule = nameOf(a.Rule)

@@ -43,6 +43,18 @@
 // shows an adversary without a bound, such as [GaussianNoise], but the worst case does not
 // count it.
 //
+// # Spikes
+//
+// For frames of spikes, such as those of event cameras, [Flips] bounds the number of changes, or of
+// insertions or deletions alone, and [Retiming] how far spikes move in time:
+//
+//	flips := attack.Flips{Levels: 1} // binary frames
+//	greedy := attack.GreedySpikes(flips, 10, 20, snn.BPTT{}) // at most 10 changes
+//
+// [Greedy] is the step rule of such attacks, and [SpikeSearch] their search by scores. An attack with
+// Reduce takes back the changes that it does not need. [Report.Fewest] tells how many were left.
+// [DVSFrame], [DVSCorner] and [DVSDash] are the patterns of the DVS literature.
+//
 // # Results
 //
 // A [Report] prints itself, and is written to and read from JSON. Its tables give each

@@ -26,6 +26,9 @@ func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y
 		return tensor.NCHW{}, Detail{}, err
 	}
 	threat, _ := s.Threat()
+	if err := threat.start(x, 0); err != nil {
+		return tensor.NCHW{}, Detail{}, fmt.Errorf("attack: %w", err)
+	}
 	adv, zero := x.Clone(), make([]bool, x.N)
 	frame := x.Shape()
 	frame.N = 1

@@ -286,7 +286,11 @@ func (e *evaluation) batch(ctx context.Context, lo, hi int, reports []*Report) e
 			if err != nil {
 				return fmt.Errorf("images %d to %d: %s: %w", lo, hi-1, name, err)
 			}
-			all[i] = append(all[i], shown{pick(adv, chosen), predicted, detail})
+			v := shown{pick(adv, chosen), predicted, detail, nil}
+			if k > 0 {
+				v.changes = changesOf(e.attacks[k-1].Attack, e.threats[k-1], adv, x)
+			}
+			all[i] = append(all[i], v)
 		}
 		done += x.N
 		if e.Progress != nil {

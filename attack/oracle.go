@@ -53,6 +53,8 @@ type Oracle struct {
 	judge func(o *Oracle, x []float32) (margin float32, success bool, err error)
 
 	by func(logits []float32) (margin float32, success bool) // in place of score, if not nil
+	// fewest, if not nil, makes the better of two misclassified points the one with fewer changes.
+	fewest spikeNorm
 
 	asked int // requests, which number the passes' random streams
 	effort
@@ -214,7 +216,11 @@ func (o *Oracle) consider(x, logits []float32) error {
 		score = o.by
 	}
 	margin, found := score(logits)
-	if !(standing{x, margin, found}).beats(o.standing) || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
+	better := standing{x, margin, found}.beats(o.standing)
+	if o.fewest != nil && found && o.found {
+		better = o.fewest.changes(x, o.Clean) < o.fewest.changes(o.best, o.Clean)
+	}
+	if !better || o.Threat.check(o.image(x), o.image(o.Clean), 0) != nil {
 		return nil
 	}
 	if found && o.judge != nil && o.by == nil {
@@ -222,7 +228,7 @@ func (o *Oracle) consider(x, logits []float32) error {
 		if margin, found, err = o.judge(o, x); err != nil {
 			return err
 		}
-		if !found && o.best != nil && margin >= o.margin {
+		if !found && o.best != nil && (o.found || margin >= o.margin) {
 			return nil
 		}
 	}

@@ -19,6 +19,11 @@ import (
 // The presets run for images, for frames, for two classes, and for random networks. Frames share
 // a perturbation if the threat model is L2 with PerFrame.
 //
+// For frames of spikes the threat model is one in [Flips] or [Retiming]. The gradient attacks are then
+// [Greedy], and the searches are a [SpikeSearch] each: one in the order of gradients and one by scores
+// alone. An attack that has broken an image takes back the changes that it does not need, so that
+// [ImageResult].Changes is small.
+//
 // The passes that the comments of the presets tell are those in L∞, for a network that is not
 // random. An image that breaks costs those before.
 func Preset(name string, t Threat) (Battery, error) {
@@ -55,8 +60,8 @@ var gradientMix = GradientMix{triangle, arctan, sigmoid, relative{snn.Triangle{W
 // at ε = 16/255 it leaves 50.5 % of a RAT network of T = 4, see docs/results/attack-search.md.
 func Quick(t Threat) Battery {
 	b := newPreset("quick", t)
-	b.apgd("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
-	b.apgd("margin, arctan", 30, Margin{}, arctan, InBall{})
+	b.gradient("cross-entropy, triangle", 30, CrossEntropy{}, triangle, AtImage{})
+	b.gradient("margin, arctan", 30, Margin{}, arctan, InBall{})
 	b.search(2200)
 	return b.Battery
 }
@@ -98,34 +103,62 @@ func (b *presetBattery) add(name string, s Searcher) {
 	b.Attacks = append(b.Attacks, Named{Name: name, Attack: s})
 }
 
+// spikes reports whether the threat model is one of changes of spikes.
+func (b *presetBattery) spikes() bool { _, ok := b.Threat.Norm.(spikeNorm); return ok }
+
+// ruleFor returns the rule of attacks of so many steps. In [Flips], half of the steps use up eps.
+func ruleFor(n Norm, eps float32, steps int) StepRule {
+	switch n.(type) {
+	case Flips:
+		return Greedy{Changes: max(1, (2*int(eps)+steps-1)/steps)}
+	case Retiming:
+		return Greedy{Changes: 8}
+	}
+	return APGD{}
+}
+
 // attack returns an attack of so many steps within the battery's threat model.
 func (b *presetBattery) attack(steps int, o Objective, g snn.Gradient, s Start) *Attack {
 	return &Attack{
-		Objective: o, Gradient: g, Start: s, Rule: APGD{}, Steps: steps, KeepBest: true,
-		Norm: b.Threat.Norm, Eps: b.Threat.Eps, SharedFrames: b.shared(),
+		Objective: o, Gradient: g, Start: s, Rule: ruleFor(b.Threat.Norm, b.Threat.Eps, steps), Steps: steps, KeepBest: true,
+		Norm: b.Threat.Norm, Eps: b.Threat.Eps, SharedFrames: b.shared(), Reduce: b.spikes(),
 	}
 }
 
-// apgd adds an attack.
-func (b *presetBattery) apgd(name string, steps int, o Objective, g snn.Gradient, s Start) {
-	b.add("APGD, "+name, b.attack(steps, o, g, s))
+// gradient adds a gradient attack. Those of spikes begin at the image, since random changes would use
+// up eps.
+func (b *presetBattery) gradient(name string, steps int, o Objective, g snn.Gradient, s Start) {
+	rule := "APGD, "
+	if b.spikes() {
+		rule, s = "greedy, ", AtImage{}
+	}
+	b.add(rule+name, b.attack(steps, o, g, s))
 }
 
 // gradients adds the gradient attacks of the larger presets.
 func (b *presetBattery) gradients(steps int) {
-	b.apgd("cross-entropy, triangle", steps, CrossEntropy{}, triangle, AtImage{})
-	b.apgd("margin, arctan", steps, Margin{}, arctan, InBall{})
-	b.apgd("DLR, sigmoid", steps, DLR{}, sigmoid, InBall{})
-	b.apgd("margin, ASSG", steps, Margin{}, snn.ASSG{A: 0.42}, InBall{})
-	b.apgd("margin, BPTR", steps, Margin{}, snn.BPTR{}, InBall{})
+	b.gradient("cross-entropy, triangle", steps, CrossEntropy{}, triangle, AtImage{})
+	b.gradient("margin, arctan", steps, Margin{}, arctan, InBall{})
+	b.gradient("DLR, sigmoid", steps, DLR{}, sigmoid, InBall{})
+	b.gradient("margin, ASSG", steps, Margin{}, snn.ASSG{A: 0.42}, InBall{})
+	b.gradient("margin, BPTR", steps, Margin{}, snn.BPTR{}, InBall{})
 }
 
 // search adds a search by scores from the best point before.
 func (b *presetBattery) search(passes int) {
+	if b.spikes() {
+		b.add("search in the order of gradients", SpikeSearch{
+			Norm: b.Threat.Norm, Eps: b.Threat.Eps, Passes: passes - passes/4, Gradient: arctan, FromBest: true, Reduce: true,
+		})
+		passes /= 4
+	}
 	b.add("search", b.byScores(passes))
 }
 
 func (b *presetBattery) byScores(passes int) Searcher {
+	if b.spikes() {
+		return SpikeSearch{Norm: b.Threat.Norm, Eps: b.Threat.Eps, Passes: passes, FromBest: true, Reduce: true}
+	}
 	if b.Threat.Norm == (LInf{}) {
 		return LocalSearch{Eps: b.Threat.Eps, Passes: passes, FromBest: true, SharedFrames: b.shared()}
 	}
@@ -134,9 +167,12 @@ func (b *presetBattery) byScores(passes int) Searcher {
 
 // rounds adds rounds of a gradient attack from a random start and a search from its best point.
 func (b *presetBattery) rounds(n int, giveUp float64, steps, passes int) {
-	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{
-		b.attack(steps, Margin{}, gradientMix, InBall{}), b.byScores(passes),
-	}})
+	search := b.byScores(passes)
+	if s, ok := search.(SpikeSearch); ok {
+		s.Gradient = arctan
+		search = s
+	}
+	b.add("rounds", Rounds{N: n, GiveUp: giveUp, Attacks: []Searcher{b.attack(steps, Margin{}, gradientMix, InBall{}), search}})
 }
 
 // relative is BPTT with a surrogate in units of the threshold. It takes the surrogate as it is

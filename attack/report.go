@@ -69,6 +69,11 @@ type Outcome struct {
 	// attack could not choose a direction for them, and their survival proves nothing.
 	ZeroGradient []int `json:"zero_gradient,omitempty"`
 
+	// Changes holds the number of changes of spikes in each attacked image, in [Flips], in
+	// [Retiming] and of a [Pattern]: the levels that differ, or the spikes that moved. Nil for
+	// other attacks.
+	Changes []int `json:"changes,omitempty"` // [Images]
+
 	// Norm and Eps are the threat model that the attack's images were checked against. Norm
 	// is "none" for an adversary without a bound, and "" for clean images.
 	Norm string  `json:"norm,omitempty"`
@@ -106,6 +111,7 @@ type shown struct {
 	kept      tensor.NCHW // copies of the images to keep
 	predicted []int
 	detail    Detail
+	changes   []int // of spikes, or nil
 }
 
 // add appends the predictions for a batch, clean and under each attack, and the images chosen
@@ -126,6 +132,7 @@ func (r *Report) add(lo int, labels []int, versions []shown, chosen []int) {
 	for k := range r.Attacks {
 		o, v := &r.Attacks[k], versions[k+1]
 		o.Predicted = append(o.Predicted, v.predicted...)
+		o.Changes = append(o.Changes, v.changes...)
 		for i, zero := range v.detail.ZeroGradient {
 			if zero {
 				o.ZeroGradient = append(o.ZeroGradient, first+i)
@@ -233,6 +240,9 @@ func (r *Report) validate() error {
 		}
 		if o.Target != nil {
 			errs = append(errs, check(o.Name+": target", len(o.Target), -1, o.Target))
+		}
+		if o.Changes != nil {
+			errs = append(errs, check(o.Name+": changes", len(o.Changes), 0, o.Changes))
 		}
 	}
 	return cmp.Or(errs...)

@@ -250,6 +250,7 @@ func merge(shards []*Report) (*Report, error) {
 	whole.Clean.Predicted, whole.Attacks = nil, slices.Clone(first.Attacks)
 	for k := range whole.Attacks {
 		whole.Attacks[k].Predicted, whole.Attacks[k].Target, whole.Attacks[k].ZeroGradient = nil, nil, nil
+		whole.Attacks[k].Changes = nil
 	}
 	if kept {
 		whole.Kept = &Kept{Adversarial: make([]tensor.NCHW, len(first.Attacks))}
@@ -259,6 +260,7 @@ func merge(shards []*Report) (*Report, error) {
 		for k, o := range r.Attacks {
 			w := &whole.Attacks[k]
 			w.Predicted = append(w.Predicted, o.Predicted...)
+			w.Changes = append(w.Changes, o.Changes...)
 			for _, image := range o.ZeroGradient {
 				w.ZeroGradient = append(w.ZeroGradient, whole.Images+image)
 			}

@@ -17,7 +17,8 @@ type Start interface {
 // AtImage starts at the image itself.
 type AtImage struct{}
 
-// InBall starts at a point drawn uniformly from the ball of the attack's norm.
+// InBall starts at a point drawn uniformly from the ball of the attack's norm. In [Flips] it is one at
+// the border, and in [Retiming] one that moves spikes at random.
 type InBall struct{}
 
 // RandomStep starts one step of the attack's norm away from the image, along a vector drawn
@@ -39,6 +40,10 @@ func (AtImage) Initialize([]float32, Norm, float32, *rand.Rand) {}
 
 // Initialize implements [Start].
 func (InBall) Initialize(x []float32, n Norm, eps float32, r *rand.Rand) {
+	if n, ok := n.(spikeNorm); ok {
+		n.around(x, eps, r)
+		return
+	}
 	d := make([]float32, len(x))
 	n.Uniform(d, eps, r)
 	for i, v := range d {

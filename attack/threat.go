@@ -84,6 +84,31 @@ func (t Threat) validate() error {
 	case !(t.Eps >= 0) || math.IsInf(float64(t.Eps), 0):
 		return fmt.Errorf("eps %v: expected a number of at least 0", t.Eps)
 	}
+	if n, ok := t.Norm.(spikeNorm); ok {
+		switch {
+		case t.Eps > 1<<24 || t.Eps != float32(math.Trunc(float64(t.Eps))):
+			return fmt.Errorf("eps %v of %v: expected a whole number of at most 2²⁴", t.Eps, n)
+		case t.PerFrame:
+			return fmt.Errorf("%v with PerFrame: expected a bound of the whole example", n)
+		}
+		return n.validate(0)
+	}
+	return nil
+}
+
+// start returns an error if attacks cannot start at the images x: in a norm of spikes, if they have
+// another number of frames than the norm or are not frames of spikes. The first image is image from.
+func (t Threat) start(x tensor.NCHW, from int) error {
+	n, ok := t.Norm.(spikeNorm)
+	if !ok {
+		return nil
+	}
+	if err := n.validate(x.Shape().Steps); err != nil {
+		return err
+	}
+	if i := offGrid(x.Data, n.levels()); i >= 0 {
+		return fmt.Errorf("%s is %v: expected a multiple of 1/%d in [0, 1], for %v", x.Place(i, from), x.Data[i], n.levels(), n)
+	}
 	return nil
 }
 
@@ -104,6 +129,11 @@ func (t Threat) check(adv, x tensor.NCHW, from int) error {
 				where := fmt.Sprintf("image %d", from+i)
 				if parts > 1 {
 					where += fmt.Sprintf(", step %d", k)
+				}
+				if n, ok := t.Norm.(spikeNorm); ok {
+					if err := n.outside(adv.Image(i), x.Image(i)); err != nil {
+						return fmt.Errorf("%s: %v: %w", where, n, err)
+					}
 				}
 				return fmt.Errorf("%s: %v distance %v from the original: expected at most eps %v", where, t.Norm, d, t.Eps)
 			}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { clitest.Main(m, main) }
 
 // small are flags for a run that takes little time.
 func small(more ...string) []string {
-	return append([]string{"-T", "2", "-arch", "conv2 A | fc", "-epochs", "1", "-train", "64", "-test", "16"}, more...)
+	return append([]string{"-T", "2", "-arch", "conv2 A | fc", "-epochs", "1", "-train", "64", "-test", "16", "-spikes", "4", "-flips", "4"}, more...)
 }
 
 func read(t *testing.T, folder string) (r results) {
@@ -70,6 +70,9 @@ func TestRun(t *testing.T) {
 		require.NoError(t, f.Close())
 		assert.Len(t, g.Image, 2)
 		assert.FileExists(t, filepath.Join(folder, "accuracy.png"))
+		assertSpikes(t, res, folder)
+		assert.Contains(t, stdout, "│ retiming, Δ = 1 ")
+		assert.Contains(t, stdout, "│ changes │ proven │ under attack │")
 		res.Seconds = 0
 		for i := range res.Training {
 			res.Training[i].Seconds, res.Training[i].ImagesPerSecond = 0, 0
@@ -80,6 +83,67 @@ func TestRun(t *testing.T) {
 			assert.Equal(t, first, res)
 		}
 	}
+}
+
+// assertSpikes asserts that what the run says about changes of spikes fits together.
+func assertSpikes(t *testing.T, res results, folder string) {
+	t.Helper()
+	s := res.Spikes
+	require.NotNil(t, s)
+	assert.Equal(t, 4, s.Examples)
+	assert.Equal(t, []int{1, 2, 4}, s.Counts)
+	assert.Positive(t, s.Spikes)
+	var names []string
+	for _, a := range s.Attacks {
+		names = append(names, a.Name)
+		require.Len(t, a.Changes, 4)
+		left := 0
+		for _, k := range a.Changes {
+			if k < 0 {
+				left++
+			}
+			if a.Within != nil {
+				assert.LessOrEqual(t, k, 4)
+			}
+		}
+		assert.InDelta(t, float64(left)/4, a.Accuracy, 1e-12)
+		if a.Within != nil {
+			require.Len(t, a.Within, 3)
+			assert.InDelta(t, a.Accuracy, a.Within[2], 1e-12)
+		}
+	}
+	assert.Equal(t, []string{"flips", "insertions", "deletions", "best of the three", "random flips", "retiming, Δ = 1", "frame", "corner", "dash"}, names)
+	for i := range s.Examples {
+		for _, a := range s.Attacks[:3] {
+			best := s.Attacks[3].Changes[i]
+			assert.True(t, best >= 0 && (a.Changes[i] < 0 || best <= a.Changes[i]) || best < 0 && a.Changes[i] < 0)
+		}
+	}
+	c := s.Certificate
+	require.Len(t, c.Certified, 4)
+	for i := range c.Changes {
+		assert.LessOrEqual(t, c.Proven[i], c.Left[i])
+	}
+	assert.FileExists(t, filepath.Join(folder, "spikes.png"))
+}
+
+// The median counts recordings that no number of changes fooled the network with as more than any.
+func TestMedian(t *testing.T) {
+	assert.Equal(t, "3", median([]int{0, 3, 0, 1, 7}, "> 9"))
+	assert.Equal(t, "7", median([]int{3, -1, 7, -1}, "> 9"))
+	assert.Equal(t, "> 9", median([]int{3, -1, -1}, "> 9"))
+	assert.Equal(t, "-", median([]int{0, 0}, "-"))
+	assert.Equal(t, []int{0, 2, 4, -1}, fewest([]int{0, 3, -1, -1}, []int{0, 2, 4, -1}, []int{0, -1, 5, -1}))
+}
+
+// Without recordings for changes of spikes there are none in the results.
+func TestNoSpikes(t *testing.T) {
+	folder := t.TempDir()
+	stdout, stderr, code := clitest.Run(t, small("-out", folder, "-spikes", "0")...)
+	require.Zero(t, code, stderr)
+	assert.Nil(t, read(t, folder).Spikes)
+	assert.NotContains(t, stdout, "retiming")
+	assert.NoFileExists(t, filepath.Join(folder, "spikes.png"))
 }
 
 // writeFolder writes files of N-MNIST's format, in which the events of class a are on the left and
@@ -122,6 +186,7 @@ func TestErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"-T", "1"}, `invalid value "1" for flag -T: expected a whole number in [2, 1024]`},
+		{[]string{"-flips", "0"}, `invalid value "0" for flag -flips: expected a whole number in [1, 1000000]`},
 		{[]string{"-split", "space"}, `-split "space": expected time or count`},
 		{[]string{"-data", root, "-noise", "1"}, "-noise 1: expected it with -data simulated alone"},
 		{[]string{"-data", filepath.Join(root, "none")}, "expected a folder with train and test"},

@@ -9,15 +9,18 @@
 // three saccades, as the camera of N-MNIST did. Events become T frames with a channel for OFF and
 // one for ON. The network has as many time steps.
 //
-// The attacks change the values of frames within [0,1], by at most ε each. They add and remove
-// parts of events, which no camera does. Their accuracy is a lower bound of what such changes
-// leave, not a statement about events.
+// Two kinds of attacks follow. The first change the values of frames within [0,1], by at most ε each.
+// They add and remove parts of events, which no camera does. The others change spikes: they insert,
+// delete or move whole ones, or insert the patterns of the DVS literature. For each recording, the
+// program looks for few changes that fool the network. It also proves, for the network that is smoothed
+// by windows, which numbers of changes cannot alter the class.
 //
-// The program prints a table and writes to the folder -out
+// The program prints tables and writes to the folder -out
 //
 //	network.safetensors         the network, which zoo.Load reads
 //	results.json                the flags, counts of events, the training and every outcome
 //	accuracy.svg, accuracy.png  the accuracy under PGD against ε
+//	spikes.svg, spikes.png      the accuracy against the number of changes of spikes
 //	frames.png                  frames of test examples, and below each of them the same under PGD
 //	sample.gif                  the frames of the first test example
 //
@@ -73,6 +76,8 @@ type options struct {
 	Eps       float64 `json:"eps_255"`
 	Train     int     `json:"train"`
 	Test      int     `json:"test"`
+	Spikes    int     `json:"spikes"`
+	Flips     int     `json:"flips"`
 	Seed      uint64  `json:"seed"`
 
 	// Results do not depend on these.
@@ -103,6 +108,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.Eps, "eps", 16, "(0, 255]", "perturbation radius ε of the table, in 255ths")
 	cli.Var(fs, &o.Train, "train", 0, "[0, ∞)", "training recordings, 0 for all")
 	cli.Var(fs, &o.Test, "test", 500, "[0, ∞)", "test recordings to attack, 0 for all")
+	cli.Var(fs, &o.Spikes, "spikes", 60, "[0, ∞)", "test recordings whose spikes to change, 0 for none")
+	cli.Var(fs, &o.Flips, "flips", 64, "[1, 1000000]", "most changes of spikes in a recording")
 	cli.Var(fs, &o.Seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads, 0 for all processors")
 	cli.Out(fs, &o.out, "`folder` to write to")
@@ -138,6 +145,7 @@ type results struct {
 	Labels     []int            `json:"labels"` // of the test recordings
 	Outcomes   []trials.Outcome `json:"outcomes"`
 	WorstCase  float64          `json:"worst_case_accuracy"` // clean and the attacks of the table
+	Spikes     *spikes          `json:"spikes,omitempty"`
 }
 
 // part is the recordings of the training or of the test.
@@ -192,6 +200,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, t := range list {
 		work += t.Work(1) * float64(data["test"].Count)
 	}
+	work += float64(spikeWork * j.Spikes * len(j.spikeAttacks()))
 	j.meter = term.NewMeter(stderr, work)
 	defer j.meter.Clear()
 	if err := j.train(ctx, model, data["train"].set); err != nil {
@@ -203,6 +212,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err := j.attack(ctx, model, data["test"].set, list); err != nil {
 		return fmt.Errorf("attacks: %w", err)
 	}
+	if j.Spikes > 0 {
+		if err := j.spikes(ctx, model, data["test"].set); err != nil {
+			return fmt.Errorf("changes of spikes: %w", err)
+		}
+	}
 	if err := j.pictures(ctx, model, data["test"].set); err != nil {
 		return err
 	}
@@ -212,7 +226,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	j.print()
-	fmt.Fprintf(stdout, "\nTook %.0f s. The network, results.json, accuracy.png, frames.png and sample.gif are in %s.\n", j.res.Seconds, o.out)
+	fmt.Fprintf(stdout, "\nTook %.0f s. The network, results.json, the pictures and sample.gif are in %s.\n", j.res.Seconds, o.out)
 	return nil
 }
 
@@ -447,7 +461,10 @@ func (j *job) save() error {
 		Title: fmt.Sprintf("Frames of events, T = %d", j.T), X: "ε (255ths)", Y: "accuracy (%)",
 		XTicks: append([]float64{0}, curve...), YTicks: []float64{0, 20, 40, 60, 80, 100}, Lines: []plots.Line{line},
 	}
-	return f.Save(j.out, "accuracy")
+	if err := f.Save(j.out, "accuracy"); err != nil || j.res.Spikes == nil {
+		return err
+	}
+	return j.spikeFigure().Save(j.out, "spikes")
 }
 
 // print writes the table.
@@ -470,4 +487,7 @@ func (j *job) print() {
 	fmt.Fprintln(j.stdout)
 	t.Render()
 	fmt.Fprintf(j.stdout, "PGD: %d steps of ε/%d. Worst case: right when clean and under every attack at ε = %v/255.\n", iterations, alphaShare, j.Eps)
+	if j.res.Spikes != nil {
+		j.printSpikes()
+	}
 }
