@@ -203,19 +203,21 @@ type intTile struct {
 	linesLeft, quadsLeft, burstLeft, line uint64
 }
 
-// intWiden adds sums of 16 bits to sums of 32 bits:
+// intWiden completes sums of 16 bits:
 //
-//	dst[row][i] = add[row][i] + src[row][i]
+//	dst[row][i] = gain·(src[row][i] + wide[row][i]) + add[row][i]
 //
-// If add is nil, dst is src.
+// A nil wide or add is 0, and a nil gain is 1.
 //
-//	src [rows, srcRow bytes apart][vectors][16]int16
-//	add [rows, addRow bytes apart][vectors][16]int32, or nil; it may be dst
-//	dst [rows, dstRow bytes apart][vectors][16]int32
+//	src  [rows, srcRow bytes apart][vectors][16]int16
+//	wide [rows, wideRow bytes apart][vectors][16]int32, or nil; it may be dst
+//	gain [16]int32, or nil
+//	add  [rows, addRow bytes apart][vectors][16]int32, or nil; it may be dst
+//	dst  [rows, dstRow bytes apart][vectors][16]int32
 type intWiden struct {
-	src, add, dst          unsafe.Pointer
-	rows, vectors          uint64 // at least 1
-	srcRow, addRow, dstRow uint64
+	src, wide, gain, add, dst       unsafe.Pointer
+	rows, vectors                   uint64 // at least 1
+	srcRow, wideRow, addRow, dstRow uint64
 }
 
 // intNeurons runs all steps of neurons that begin at 0. At each step

@@ -21,7 +21,7 @@ type intCase struct {
 	top           int
 	spikes        []uint16
 	bytes, border []uint8
-	add           []int32
+	gain, add     []int32
 	addSteps      int
 	neurons       IntNeurons
 	currents      []int32
@@ -79,6 +79,12 @@ func newIntCase(r *rand.Rand, c Conv, kind, top int) *intCase {
 			k.add[i] = r.Int32N(1<<20) - 1<<19
 		}
 	}
+	if r.IntN(2) == 0 {
+		k.gain = make([]int32, nb*Lanes)
+		for i := range k.gain {
+			k.gain[i] = r.Int32N(5)
+		}
+	}
 	k.neurons = randomIntNeurons(r, nb, 127*top*win*c.Cin/4+1)
 	k.currents, k.out = make([]int32, nb*c.Frames*out*Lanes), make([]uint16, nb*k.images*k.fires*out)
 	return k
@@ -104,7 +110,7 @@ func randomIntNeurons(r *rand.Rand, nb, size int) IntNeurons {
 }
 
 func (k *intCase) output(currents, fires bool) IntOutput {
-	o := IntOutput{Images: k.images, Add: k.add, AddSteps: k.addSteps, Steps: k.fires}
+	o := IntOutput{Images: k.images, Gain: k.gain, Add: k.add, AddSteps: k.addSteps, Steps: k.fires}
 	if currents {
 		o.Currents = make([]int32, len(k.currents))
 		for i := range o.Currents {
@@ -131,9 +137,6 @@ func (k *intCase) want(value func(in, ch int) int32, border []uint8) {
 			for y := range c.Hout {
 				for x := range c.Wout {
 					sum := at(f, y*c.Wout+x)
-					if k.add != nil {
-						*sum = k.add[((o/Lanes*k.images+f/k.steps)*k.addSteps+f%k.steps%k.addSteps)*out*Lanes+(y*c.Wout+x)*Lanes+o%Lanes]
-					}
 					for t := range win {
 						iy, ix := y*c.Stride+t/c.KW-c.Pad, x*c.Stride+t%c.KW-c.Pad
 						inside := iy >= 0 && iy < c.Hin && ix >= 0 && ix < c.Win
@@ -148,6 +151,12 @@ func (k *intCase) want(value func(in, ch int) int32, border []uint8) {
 								*sum += w * int32(border[i])
 							}
 						}
+					}
+					if k.gain != nil {
+						*sum *= k.gain[o]
+					}
+					if k.add != nil {
+						*sum += k.add[((o/Lanes*k.images+f/k.steps)*k.addSteps+f%k.steps%k.addSteps)*out*Lanes+(y*c.Wout+x)*Lanes+o%Lanes]
 					}
 				}
 			}

@@ -74,7 +74,8 @@ type IntNeurons struct {
 // Images images, each with the steps of the convolution's input.
 type IntOutput struct {
 	Images   int
-	Add      []int32     // [blocks][Images·AddSteps][Hout·Wout][16], or nil for none
+	Gain     []int32     // factors of the sums, [blocks][16]; nil for ones
+	Add      []int32     // added after that, [blocks][Images·AddSteps][Hout·Wout][16], or nil for none
 	AddSteps int         // those of the input, or 1 if Add is the same at every step
 	Currents []int32     // [blocks][Images·steps][Hout·Wout][16], or nil if nobody needs them
 	Spikes   []uint16    // [blocks][Images·Steps][Hout·Wout], or nil for none
@@ -164,11 +165,11 @@ func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 func (k *IntConv) check(op string, o *IntOutput, in, steps int) {
 	n, nb := k.Hout*k.Wout, k.BlocksOut()
 	if in < k.BlocksIn()*o.Images*steps*k.Hin*k.Win*Lanes ||
-		o.Add != nil && (len(o.Add) < nb*o.Images*o.AddSteps*n*Lanes || o.AddSteps != 1 && o.AddSteps != steps) ||
+		o.Gain != nil && len(o.Gain) < nb*Lanes || o.Add != nil && (len(o.Add) < nb*o.Images*o.AddSteps*n*Lanes || o.AddSteps != 1 && o.AddSteps != steps) ||
 		o.Currents != nil && len(o.Currents) < nb*o.Images*steps*n*Lanes ||
 		o.Spikes != nil && (len(o.Spikes) < nb*o.Images*o.Steps*n || steps != 1 && steps != o.Steps) {
-		panic(fmt.Sprintf("kernel: IntConv.%s: input of %d values, %d values to add, %d currents and %d spikes do not fit %d images of %d steps, neurons of %d steps, and %+v",
-			op, in, len(o.Add), len(o.Currents), len(o.Spikes), o.Images, steps, o.Steps, k.Conv))
+		panic(fmt.Sprintf("kernel: IntConv.%s: input of %d values, %d gains, %d values to add, %d currents and %d spikes do not fit %d images of %d steps, neurons of %d steps, and %+v",
+			op, in, len(o.Gain), len(o.Add), len(o.Currents), len(o.Spikes), o.Images, steps, o.Steps, k.Conv))
 	}
 	if o.Spikes != nil {
 		o.Neurons.check(op, nb)
@@ -385,7 +386,9 @@ func (t *intTotals) flush() {
 	}
 	for b := t.ob; b < t.end; b++ {
 		for i := t.lo; i < t.hi; i++ {
-			t.total(b, i, 0, px, &(*t.wide)[t.at(b, i)], px, was)
+			a := t.total(b, i, 0, px, was)
+			a.dst, a.dstRow = unsafe.Pointer(&(*t.wide)[t.at(b, i)]), uint64(px*64)
+			t.l.widenInts(&a)
 		}
 	}
 	t.fresh = false
@@ -396,22 +399,15 @@ func (t *intTotals) at(b, i int) int {
 	return (b-t.ob)*t.block + (i-t.lo)*t.steps*t.k.Hout*t.k.Wout
 }
 
-// total writes the sums of n pixels of all steps of an image, from the pixel p on. Steps of dst
-// are row pixels between.
-func (t *intTotals) total(b, i, p, n int, dst *[Lanes]int32, row int, wide *[]([Lanes]int32)) {
-	u, px := &t.intUnit, t.k.Hout*t.k.Wout
-	at := t.at(b, i) + p
-	a := intWiden{
-		src: unsafe.Pointer(&t.sums[at]), dst: unsafe.Pointer(dst), rows: uint64(u.steps), vectors: uint64(n),
-		srcRow: uint64(px * 32), dstRow: uint64(row * 64),
-	}
+// total returns the arguments that add the sums of 16 bits to those of 32, wide, for n pixels of
+// all steps of an image, from the pixel p on.
+func (t *intTotals) total(b, i, p, n int, wide *[]([Lanes]int32)) intWiden {
+	px, at := t.k.Hout*t.k.Wout, t.at(b, i)+p
+	a := intWiden{src: unsafe.Pointer(&t.sums[at]), rows: uint64(t.steps), vectors: uint64(n), srcRow: uint64(px * 32)}
 	if wide != nil {
-		a.add, a.addRow = unsafe.Pointer(&(*wide)[at]), uint64(px*64)
-	} else if u.o.Add != nil {
-		a.add = unsafe.Pointer(&u.o.Add[((b*u.o.Images+i)*u.o.AddSteps*px+p)*Lanes])
-		a.addRow = uint64(stride(u.o.AddSteps, px) * 64)
+		a.wide, a.wideRow = unsafe.Pointer(&(*wide)[at]), uint64(px*64)
 	}
-	u.l.widenInts(&a)
+	return a
 }
 
 // finish writes the currents, and runs the neurons.
@@ -431,7 +427,16 @@ func (t *intTotals) finish() {
 				if u.o.Currents != nil {
 					dst, row = (*[Lanes]int32)(u.o.Currents[((b*u.o.Images+i)*u.steps*px+p)*Lanes:]), px
 				}
-				t.total(b, i, p, n, dst, row, t.wide)
+				a := t.total(b, i, p, n, t.wide)
+				a.dst, a.dstRow = unsafe.Pointer(dst), uint64(row*64)
+				if u.o.Gain != nil {
+					a.gain = unsafe.Pointer(&u.o.Gain[b*Lanes])
+				}
+				if u.o.Add != nil {
+					a.add = unsafe.Pointer(&u.o.Add[((b*u.o.Images+i)*u.o.AddSteps*px+p)*Lanes])
+					a.addRow = uint64(stride(u.o.AddSteps, px) * 64)
+				}
+				u.l.widenInts(&a)
 				u.fire(b, i, p, n, unsafe.Pointer(dst), row)
 			}
 		}

@@ -96,19 +96,29 @@ func widenIntsPortable(a *intWiden) {
 		for i := range a.vectors {
 			sums := (*packed4)(unsafe.Add(a.src, int(r*a.srcRow+i*32)))
 			dst := (*[Lanes]int32)(unsafe.Add(a.dst, int(r*a.dstRow+i*64)))
-			if a.add == nil {
-				*dst = [Lanes]int32{}
-			} else {
-				*dst = *(*[Lanes]int32)(unsafe.Add(a.add, int(r*a.addRow+i*64)))
+			var d [Lanes]int32
+			if a.wide != nil {
+				d = *(*[Lanes]int32)(unsafe.Add(a.wide, int(r*a.wideRow+i*64)))
 			}
 			for j, p := range sums {
-				d := (*[4]int32)(dst[4*j:])
+				d := (*[4]int32)(d[4*j:])
 				for l := range d {
 					v := int16(p)
 					d[l] += int32(v)
 					p = (p - uint64(int64(v))) >> 16
 				}
 			}
+			if a.gain != nil {
+				for l, g := range (*[Lanes]int32)(a.gain) {
+					d[l] *= g
+				}
+			}
+			if a.add != nil {
+				for l, v := range (*[Lanes]int32)(unsafe.Add(a.add, int(r*a.addRow+i*64))) {
+					d[l] += v
+				}
+			}
+			*dst = d
 		}
 	}
 }
@@ -175,7 +185,7 @@ func tileIntsPortable(a *intTile) {
 					}
 				}
 				sums, dst := packed4{s0, s1, s2, s3}, unsafe.Add(a.dst, p*int(a.dstPixel))
-				widenIntsPortable(&intWiden{src: unsafe.Pointer(&sums), add: dst, dst: dst, rows: 1, vectors: 1})
+				widenIntsPortable(&intWiden{src: unsafe.Pointer(&sums), wide: dst, dst: dst, rows: 1, vectors: 1})
 			}
 		}
 	}

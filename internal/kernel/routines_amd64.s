@@ -15265,40 +15265,45 @@ TEXT ·widenIntsAVX2(SB), NOSPLIT, $0-8
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
 	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
 
 row:
-	MOVQ  32(AX), DI
-	XORQ  R8, R8
-	TESTQ DX, DX
-	JZ    copy
+	MOVQ 48(AX), R9
+	XORQ R10, R10
+
+vector:
+	VPMOVSXWD (CX)(R10*1), Y0
+	VPMOVSXWD 16(CX)(R10*1), Y1
+	TESTQ     DX, DX
+	JZ        gain
+	VPADDD    (DX)(R10*2), Y0, Y0
+	VPADDD    32(DX)(R10*2), Y1, Y1
+
+gain:
+	TESTQ   BX, BX
+	JZ      add
+	VPMULLD (BX), Y0, Y0
+	VPMULLD 32(BX), Y1, Y1
 
 add:
-	VPMOVSXWD (CX)(R8*1), Y0
-	VPADDD    (DX)(R8*2), Y0, Y0
-	VMOVDQU   Y0, (BX)(R8*2)
-	VPMOVSXWD 16(CX)(R8*1), Y1
-	VPADDD    32(DX)(R8*2), Y1, Y1
-	VMOVDQU   Y1, 32(BX)(R8*2)
-	ADDQ      $0x20, R8
-	DECQ      DI
-	JNZ       add
-	ADDQ      48(AX), DX
-	JMP       next
+	TESTQ  SI, SI
+	JZ     store
+	VPADDD (SI)(R10*2), Y0, Y0
+	VPADDD 32(SI)(R10*2), Y1, Y1
 
-copy:
-	VPMOVSXWD (CX)(R8*1), Y0
-	VMOVDQU   Y0, (BX)(R8*2)
-	VPMOVSXWD 16(CX)(R8*1), Y1
-	VMOVDQU   Y1, 32(BX)(R8*2)
-	ADDQ      $0x20, R8
-	DECQ      DI
-	JNZ       copy
-
-next:
-	ADDQ 40(AX), CX
-	ADDQ 56(AX), BX
-	DECQ SI
-	JNZ  row
+store:
+	VMOVDQU Y0, (DI)(R10*2)
+	VMOVDQU Y1, 32(DI)(R10*2)
+	ADDQ    $0x20, R10
+	DECQ    R9
+	JNZ     vector
+	ADDQ    56(AX), CX
+	ADDQ    80(AX), DI
+	ADDQ    64(AX), DX
+	ADDQ    72(AX), SI
+	DECQ    R8
+	JNZ     row
 	VZEROUPPER
 	RET
 
