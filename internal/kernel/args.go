@@ -92,6 +92,12 @@ type gather struct {
 //	bias  [blocks, 64 bytes apart] vectors
 //	x     [frames][height][width], xPixel bytes apart, [channels]float32, for the routine
 //	      that multiplies
+//
+// For scatterPairs3, a bit of the masks stands for two channels, of which one is not zero:
+//
+//	w     [blocks, wBlock bytes apart][64][9][16][2]int8; at the portable level
+//	      [blocks, wBlock bytes apart][128][9][4]uint64, see packInts
+//	x     [frames][height][width], xPixel bytes apart, [64][2]uint8, at most 127
 type scatter3 struct {
 	masks, w, dst, bias, x unsafe.Pointer
 	frames, height, width  uint64

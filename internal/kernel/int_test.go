@@ -248,6 +248,56 @@ func TestIntConv(t *testing.T) {
 	}
 }
 
+// Sums of pairs reach the limits of 16 bits: as a run of channels, and as one product.
+func TestIntPairsAtLimits(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, k := range []struct {
+		top  int
+		size func(ch, tap int) int8 // of a weight
+		runs []int
+	}{
+		{4, func(ch, _ int) int8 { return int8(127 * (1 - min(1, ch%Lanes/7))) }, []int{0, 1, 2, 3, 4}}, // 32004 a block
+		{4, func(int, int) int8 { return 22 }, []int{0, 2, 4}},                                          // 12672 a block
+		{127, func(ch, tap int) int8 { return int8(bit(ch%Lanes/2 == 3 && tap == 4)) * 127 }, []int{0, 1, 2, 3, 4}},
+		{9, func(int, int) int8 { return 1 }, []int{0, 4}},
+		{128, func(ch, _ int) int8 { return int8(bit(ch == 0)) }, nil},
+	} {
+		for _, sign := range []int8{1, -1} {
+			c := Conv{Frames: 2, Cin: 61, Hin: 5, Win: 4, Cout: 19, Hout: 5, Wout: 4, KH: 3, KW: 3, Stride: 1, Pad: 1}
+			x := newIntCase(r, c, 1, k.top)
+			x.border = nil
+			for i := range x.w {
+				x.w[i] = sign * k.size(i/9%c.Cin, i%9)
+			}
+			conv := NewIntConv(c, x.w, k.top)
+			require.Equal(t, k.runs, conv.runs, "bytes up to %d", k.top)
+			x.want(func(in, ch int) int32 { return int32(x.bytes[in*Lanes+ch]) }, nil)
+			for _, l := range Levels() {
+				at(t, l, func() {
+					o := x.output(true, true)
+					conv.Bytes(o, x.bytes, nil, x.steps, 2)
+					require.Equal(t, x.currents, o.Currents, "bytes up to %d, %v", k.top, l)
+					require.Equal(t, x.out, o.Spikes, "bytes up to %d, %v", k.top, l)
+				})
+			}
+		}
+	}
+}
+
+func TestNotZeroPairs(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for range 1000 {
+		var x, want uint64
+		for b := range 8 {
+			v := uint64([]int{0, 0, 0, 1, 127, r.IntN(128)}[r.IntN(6)])
+			if x |= v << (8 * b); v != 0 {
+				want |= 1 << (b / 2)
+			}
+		}
+		require.Equal(t, want, notZeroPairs(x), "%016x", x)
+	}
+}
+
 // Neurons on whole numbers are their definition, neuron by neuron.
 func TestIntNeurons(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))

@@ -12,12 +12,14 @@ import (
 // are exact: they do not depend on their order.
 //
 // Spikes are summed event by event, in 16 bits. A sum goes on in 32 bits before the next group of
-// channels could take it out of int16; the weights tell when. Bytes are dense products.
+// channels could take it out of int16; the weights tell when. Bytes are dense products, or events of
+// pairs of channels.
 type IntConv struct {
 	Conv // Frames is not used
 	w    []int8
 	top  int
 	ends []intRange // [BlocksOut][groups], or nil: the ranges of sums of spikes
+	runs []int      // of blocks of input channels whose sums of bytes fit 16 bits: run r begins with block runs[r]; or nil
 }
 
 // intRange is a range of sums that has 0 in it.
@@ -36,6 +38,7 @@ func NewIntConv(c Conv, w []int8, top int) *IntConv {
 		panic(fmt.Sprintf("kernel: NewIntConv: %d weights and inputs up to %d do not fit %+v", len(w), top, c))
 	}
 	k := &IntConv{Conv: c, w: w, top: top}
+	k.runs = k.pairRuns()
 	win, groups := c.KH*c.KW, ceilDiv(c.Cin, Group)
 	if win*128 > -math.MinInt16 {
 		return k // a single channel may leave int16: spikes are bytes
@@ -102,6 +105,7 @@ type intUnit struct {
 var (
 	intMasks             keeper[uint64]
 	intSpread, intPadded keeper[uint8]
+	intPairBytes         keeper[uint8]
 
 	intSums, intSlabs, intRows keeper[packed4]
 	intWides, intTiles         keeper[[Lanes]int32]
@@ -149,6 +153,10 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 	k.check("Bytes", &o, len(x), steps)
 	if o.Images*steps == 0 {
+		return
+	}
+	if k.runs != nil && border == nil {
+		k.pairs(o, x, steps, threads)
 		return
 	}
 	pieces := max(1, ceilDiv(k.top, mostByte))
@@ -211,18 +219,15 @@ type intEvents intUnit
 
 // Do does part i.
 func (e intEvents) Do(i int) {
-	t := intTotals{intUnit: intUnit(e)}
-	u, c := &t.intUnit, t.k.Conv
-	ob, end, lo, hi := u.share(i)
-	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
-	frames, groups := (hi-lo)*u.steps, ceilDiv(c.Cin, Group)
-	t.ob, t.end, t.lo, t.hi, t.block = ob, end, lo, hi, frames*px+between
-	block := Group*win + between
-	sums, slab := intSums.get((end-ob)*t.block), intSlabs.get((end-ob)*block)
-	defer intSums.put(sums)
-	defer intSlabs.put(slab)
-	t.sums = *sums
+	u := intUnit(e)
+	t := u.totals(i)
 	defer t.release()
+	c, ob, end, lo := &u.k.Conv, t.ob, t.end, t.lo
+	win, in := c.KH*c.KW, c.Hin*c.Win
+	frames, groups := (t.hi-lo)*u.steps, ceilDiv(c.Cin, Group)
+	block := Group*win + between
+	slab := intSlabs.get((end - ob) * block)
+	defer intSlabs.put(slab)
 
 	var now intRange // what the sums may be
 	for g := range groups {
@@ -265,12 +270,12 @@ func (e intEvents) Do(i int) {
 func (u *intUnit) expand(dst []packed4, b, g int) {
 	win := u.k.KH * u.k.KW
 	if win == 1 || u.k.same3() {
-		u.expandRows(dst, b, g)
+		u.expandRows(dst, b, g*Group, Group)
 		return
 	}
 	rows := intRows.get(Group * win)
 	defer intRows.put(rows)
-	u.expandRows(*rows, b, g)
+	u.expandRows(*rows, b, g*Group, Group)
 	for ch := range min(Group, u.k.Cin-g*Group) {
 		for t, v := range (*rows)[ch*win:][:win] {
 			dst[t*Group+ch] = v
@@ -278,11 +283,12 @@ func (u *intUnit) expand(dst []packed4, b, g int) {
 	}
 }
 
-// expandRows writes the weights of expand as [channels][KH·KW].
-func (u *intUnit) expandRows(dst []packed4, b, g int) {
+// expandRows writes the weights of some input channels and a block of output channels as vectors
+// of 16 bits, [channels][KH·KW].
+func (u *intUnit) expandRows(dst []packed4, b, first, channels int) {
 	win := u.k.KH * u.k.KW
 	row := u.k.Cin * win
-	from, to := g*Group*win, min((g+1)*Group, u.k.Cin)*win
+	from, to := first*win, min(first+channels, u.k.Cin)*win
 	outs := min(Lanes, u.k.Cout-b*Lanes)
 	w := u.k.w[b*Lanes*row:]
 	k := from
@@ -370,8 +376,19 @@ type intTotals struct {
 	ob, end, lo, hi int
 	block           int               // vectors of a block
 	sums            []packed4         // [blocks, each of block vectors][frames][pixels]
+	kept            *[]packed4        // sums, to be put back
 	fresh           bool              // whether sums has anything
 	wide            *[]([Lanes]int32) // alike, or nil
+}
+
+// totals returns the sums of part i, which have nothing yet.
+func (u *intUnit) totals(i int) intTotals {
+	t := intTotals{intUnit: *u}
+	t.ob, t.end, t.lo, t.hi = u.share(i)
+	t.block = (t.hi-t.lo)*u.steps*u.k.Hout*u.k.Wout + between
+	t.kept = intSums.get((t.end - t.ob) * t.block)
+	t.sums = *t.kept
+	return t
 }
 
 // flush moves the sums of 16 bits to those of 32.
@@ -444,6 +461,7 @@ func (t *intTotals) finish() {
 }
 
 func (t *intTotals) release() {
+	intSums.put(t.kept)
 	if t.wide != nil {
 		intWides.put(t.wide)
 	}

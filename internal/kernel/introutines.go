@@ -91,6 +91,41 @@ func addPackedRows(dst, w unsafe.Pointer, first int, rows *[3][]int32) {
 	}
 }
 
+// bytePair is an event of two channels: the values, and where the weights of the first one are.
+// Those of the second one are 9 vectors behind.
+type bytePair struct {
+	w         int32
+	even, odd uint8
+}
+
+// scatterPairs3Portable sends pairs of bytes through a 3×3 window.
+func scatterPairs3Portable(a *scatter3) {
+	buf := pairRows.get(1)
+	defer pairRows.put(buf)
+	(*buf)[0].each(a, 2*Lanes, func(px, pair int, at int32) bytePair {
+		x := (*[2]uint8)(unsafe.Add(a.x, px*int(a.xPixel)+2*pair))
+		return bytePair{at + int32(pair)*9*2*Lanes, x[0], x[1]}
+	}, addPairRows)
+}
+
+// addPairRows adds products to dst, of lists as those of addPackedRows.
+func addPairRows(dst, w unsafe.Pointer, first int, rows *[3][]bytePair) {
+	d := (*packed4)(dst)
+	s0, s1, s2, s3 := d[0], d[1], d[2], d[3]
+	for i, list := range rows {
+		for _, p := range list {
+			at := unsafe.Add(w, first+i*3*2*Lanes+int(p.w))
+			x, v := uint64(p.even), (*packed4)(at)
+			y, u := uint64(p.odd), (*packed4)(unsafe.Add(at, 9*2*Lanes))
+			s0 += x*v[0] + y*u[0]
+			s1 += x*v[1] + y*u[1]
+			s2 += x*v[2] + y*u[2]
+			s3 += x*v[3] + y*u[3]
+		}
+	}
+	*d = packed4{s0, s1, s2, s3}
+}
+
 func widenIntsPortable(a *intWiden) {
 	for r := range a.rows {
 		for i := range a.vectors {
