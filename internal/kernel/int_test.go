@@ -207,7 +207,8 @@ func TestIntConv(t *testing.T) {
 	cases := convCases()
 	cases = append(cases, []Conv{
 		{Frames: 2, Cin: 70, Hin: 9, Win: 9, Cout: 20, Hout: 2, Wout: 2, KH: 8, KW: 8, Stride: 1},          // more than 64 taps: 257 inputs leave int16
-		{Frames: 2, Cin: 3, Hin: 17, Win: 17, Cout: 3, Hout: 1, Wout: 1, KH: 17, KW: 17, Stride: 1},        // a channel alone leaves int16
+		{Frames: 2, Cin: 3, Hin: 17, Win: 17, Cout: 3, Hout: 1, Wout: 1, KH: 17, KW: 17, Stride: 1},        // one mask holds values of several channels
+		{Frames: 2, Cin: 3, Hin: 18, Win: 17, Cout: 3, Hout: 2, Wout: 1, KH: 17, KW: 17, Stride: 1},        // a channel alone leaves int16
 		{Frames: 4, Cin: 64, Hin: 4, Win: 4, Cout: 40, Hout: 1, Wout: 1, KH: 4, KW: 4, Stride: 1},          // a linear layer
 		{Frames: 2, Cin: 300, Hin: 5, Win: 4, Cout: 33, Hout: 5, Wout: 4, KH: 3, KW: 3, Stride: 1, Pad: 1}, // several groups
 	}...)

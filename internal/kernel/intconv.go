@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -19,6 +20,7 @@ type IntConv struct {
 	w    []int8
 	top  int
 	ends []intRange // [BlocksOut][groups], or nil: the ranges of sums of spikes
+	flat *IntConv   // the same of images of one pixel, if the window is a larger input; or nil
 	runs []int      // of blocks of input channels whose sums of bytes fit 16 bits: run r begins with block runs[r]; or nil
 }
 
@@ -39,6 +41,10 @@ func NewIntConv(c Conv, w []int8, top int) *IntConv {
 	}
 	k := &IntConv{Conv: c, w: w, top: top}
 	k.runs = k.pairRuns()
+	if c.KH == c.Hin && c.KW == c.Win && c.Pad == 0 && c.KH*c.KW > 1 {
+		k.flat = NewIntConv(Conv{Cin: row, Hin: 1, Win: 1, Cout: c.Cout, Hout: 1, Wout: 1, KH: 1, KW: 1, Stride: 1}, w, top)
+		return k
+	}
 	win, groups := c.KH*c.KW, ceilDiv(c.Cin, Group)
 	if win*128 > -math.MinInt16 {
 		return k // a single channel may leave int16: spikes are bytes
@@ -123,6 +129,13 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 	if c.Frames == 0 {
 		return
 	}
+	if k.flat != nil {
+		m := intMasks.get(ceilDiv(k.flat.Cin, Group) * c.Frames)
+		defer intMasks.put(m)
+		flatMasks(*m, s, &c, threads)
+		k.flat.events(o, *m, steps, threads)
+		return
+	}
 	if k.ends == nil {
 		x := intSpread.get(len(s) * Lanes)
 		defer intSpread.put(x)
@@ -135,9 +148,40 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 	m := intMasks.get(ceilDiv(c.Cin, Group) * c.Frames * c.Hin * c.Win)
 	defer intMasks.put(m)
 	groupMasks(*m, s, &c, threads)
-	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: *m, tile: 1}
+	k.events(o, *m, steps, threads)
+}
+
+// flatMasks writes the spikes of frames as masks [⌈Cin·Hin·Win/64⌉][Frames] for a window that is the
+// whole input. Bit i of mask g is value 64·g + i of the frame, [Cin][Hin·Win].
+func flatMasks(dst []uint64, s []uint16, c *Conv, threads int) {
+	type args struct {
+		dst []uint64
+		s   []uint16
+		c   *Conv
+	}
+	parallel.With(threads, c.Frames, args{dst, s, c}, func(k args, f int) {
+		n := k.c.Hin * k.c.Win
+		for at := f; at < len(k.dst); at += k.c.Frames {
+			k.dst[at] = 0
+		}
+		for b := range k.c.BlocksIn() {
+			for p, word := range k.s[(b*k.c.Frames+f)*n:][:n] {
+				for ; word != 0; word &= word - 1 {
+					i := (b*Lanes+bits.TrailingZeros16(word))*n + p
+					k.dst[i/Group*k.c.Frames+f] |= 1 << (i % Group)
+				}
+			}
+		}
+	})
+}
+
+// events is Spikes for masks of groups of 64 channels.
+//
+//	m [⌈Cin/64⌉][Images·steps][Hin·Win]
+func (k *IntConv) events(o IntOutput, m []uint64, steps, threads int) {
+	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: m, tile: 1}
 	switch {
-	case !c.same3():
+	case !k.same3():
 		u.tile = u.wide(8, threads)
 	case u.l.packsInts():
 		u.tile = 4 // share a list

@@ -16130,7 +16130,7 @@ rowdone:
 	RET
 
 // func expandIntsAVX2(a *expandInts)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·expandIntsAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -16141,36 +16141,52 @@ TEXT ·expandIntsAVX2(SB), NOSPLIT, $0-8
 columns:
 	MOVQ         CX, SI
 	VMOVDQU      (SI), X0
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X1
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X2
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X3
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X4
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X5
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X6
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X7
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y0, Y0
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y1, Y1
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y2, Y2
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y3, Y3
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y4, Y4
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y5, Y5
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y6, Y6
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y7, Y7
+	PREFETCHT1   64(SI)
 	VPUNPCKLBW   Y4, Y0, Y8
 	VPUNPCKHBW   Y4, Y0, Y9
 	VPUNPCKLBW   Y5, Y1, Y10

@@ -19,10 +19,12 @@ func expandInts() {
 	MOVQ(src, p)
 	for i := range 8 {
 		VMOVDQU(Mem{Base: p}, ys[i].AsX())
+		PREFETCHT1(Mem{Base: p, Disp: 64})
 		ADDQ(row, p)
 	}
 	for i := range 8 {
 		VINSERTI128(Imm(1), Mem{Base: p}, ys[i], ys[i])
+		PREFETCHT1(Mem{Base: p, Disp: 64})
 		if i < 7 {
 			ADDQ(row, p)
 		}
