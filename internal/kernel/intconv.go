@@ -239,7 +239,7 @@ func (n *IntNeurons) check(op string, nb int) {
 func (u *intUnit) split(threads, bytes int) {
 	u.tiles = ceilDiv(u.k.BlocksOut(), u.tile)
 	size := u.o.Images * u.steps * u.k.Hout * u.k.Wout * u.tile * Lanes * bytes
-	u.parts = min(u.o.Images, max(ceilDiv(manyUnits(threads), u.tiles), size>>18))
+	u.parts = min(u.o.Images, max(ceilDiv(manyUnits(threads), u.tiles), size>>17))
 }
 
 // wide returns the number of blocks of a unit, at most most, of which all threads get some.
