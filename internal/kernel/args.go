@@ -92,6 +92,12 @@ type gather struct {
 //	bias  [blocks, 64 bytes apart] vectors
 //	x     [frames][height][width], xPixel bytes apart, [channels]float32, for the routine
 //	      that multiplies
+//
+// For scatterPairs3, a bit of the masks stands for two channels, of which one is not zero:
+//
+//	w     [blocks, wBlock bytes apart][64][9][16][2]int8; at the portable level
+//	      [blocks, wBlock bytes apart][128][9][4]uint64, see packInts
+//	x     [frames][height][width], xPixel bytes apart, [64][2]uint8, at most 127
 type scatter3 struct {
 	masks, w, dst, bias, x unsafe.Pointer
 	frames, height, width  uint64
@@ -203,19 +209,21 @@ type intTile struct {
 	linesLeft, quadsLeft, burstLeft, line uint64
 }
 
-// intWiden adds sums of 16 bits to sums of 32 bits:
+// intWiden completes sums of 16 bits:
 //
-//	dst[row][i] = add[row][i] + src[row][i]
+//	dst[row][i] = gain·(src[row][i] + wide[row][i]) + add[row][i]
 //
-// If add is nil, dst is src.
+// A nil wide or add is 0, and a nil gain is 1.
 //
-//	src [rows, srcRow bytes apart][vectors][16]int16
-//	add [rows, addRow bytes apart][vectors][16]int32, or nil; it may be dst
-//	dst [rows, dstRow bytes apart][vectors][16]int32
+//	src  [rows, srcRow bytes apart][vectors][16]int16
+//	wide [rows, wideRow bytes apart][vectors][16]int32, or nil; it may be dst
+//	gain [16]int32, or nil
+//	add  [rows, addRow bytes apart][vectors][16]int32, or nil; it may be dst
+//	dst  [rows, dstRow bytes apart][vectors][16]int32
 type intWiden struct {
-	src, add, dst          unsafe.Pointer
-	rows, vectors          uint64 // at least 1
-	srcRow, addRow, dstRow uint64
+	src, wide, gain, add, dst       unsafe.Pointer
+	rows, vectors                   uint64 // at least 1
+	srcRow, wideRow, addRow, dstRow uint64
 }
 
 // intNeurons runs all steps of neurons that begin at 0. At each step

@@ -74,7 +74,7 @@ func (k *keeper[T]) free() {
 func FreeMemory() {
 	for _, k := range []interface{ free() }{
 		&packs, &turns, &recurrentSums, &recurrentSlopes, &winogradWeights, &winogradDeltas, &winogradUnitDeltas, &winogradUnits,
-		&spikeRows, &intMasks, &intSpread, &intPadded, &intSums, &intSlabs, &intRows, &intWides, &intTiles, &intQuads, &intFew,
+		&spikeRows, &pairRows, &intMasks, &intSpread, &intPadded, &intPairBytes, &intSums, &intSlabs, &intRows, &intWides, &intTiles, &intQuads, &intFew,
 	} {
 		k.free()
 	}

@@ -21,7 +21,7 @@ type intCase struct {
 	top           int
 	spikes        []uint16
 	bytes, border []uint8
-	add           []int32
+	gain, add     []int32
 	addSteps      int
 	neurons       IntNeurons
 	currents      []int32
@@ -79,6 +79,12 @@ func newIntCase(r *rand.Rand, c Conv, kind, top int) *intCase {
 			k.add[i] = r.Int32N(1<<20) - 1<<19
 		}
 	}
+	if r.IntN(2) == 0 {
+		k.gain = make([]int32, nb*Lanes)
+		for i := range k.gain {
+			k.gain[i] = r.Int32N(5)
+		}
+	}
 	k.neurons = randomIntNeurons(r, nb, 127*top*win*c.Cin/4+1)
 	k.currents, k.out = make([]int32, nb*c.Frames*out*Lanes), make([]uint16, nb*k.images*k.fires*out)
 	return k
@@ -104,7 +110,7 @@ func randomIntNeurons(r *rand.Rand, nb, size int) IntNeurons {
 }
 
 func (k *intCase) output(currents, fires bool) IntOutput {
-	o := IntOutput{Images: k.images, Add: k.add, AddSteps: k.addSteps, Steps: k.fires}
+	o := IntOutput{Images: k.images, Gain: k.gain, Add: k.add, AddSteps: k.addSteps, Steps: k.fires}
 	if currents {
 		o.Currents = make([]int32, len(k.currents))
 		for i := range o.Currents {
@@ -131,9 +137,6 @@ func (k *intCase) want(value func(in, ch int) int32, border []uint8) {
 			for y := range c.Hout {
 				for x := range c.Wout {
 					sum := at(f, y*c.Wout+x)
-					if k.add != nil {
-						*sum = k.add[((o/Lanes*k.images+f/k.steps)*k.addSteps+f%k.steps%k.addSteps)*out*Lanes+(y*c.Wout+x)*Lanes+o%Lanes]
-					}
 					for t := range win {
 						iy, ix := y*c.Stride+t/c.KW-c.Pad, x*c.Stride+t%c.KW-c.Pad
 						inside := iy >= 0 && iy < c.Hin && ix >= 0 && ix < c.Win
@@ -148,6 +151,12 @@ func (k *intCase) want(value func(in, ch int) int32, border []uint8) {
 								*sum += w * int32(border[i])
 							}
 						}
+					}
+					if k.gain != nil {
+						*sum *= k.gain[o]
+					}
+					if k.add != nil {
+						*sum += k.add[((o/Lanes*k.images+f/k.steps)*k.addSteps+f%k.steps%k.addSteps)*out*Lanes+(y*c.Wout+x)*Lanes+o%Lanes]
 					}
 				}
 			}
@@ -198,7 +207,8 @@ func TestIntConv(t *testing.T) {
 	cases := convCases()
 	cases = append(cases, []Conv{
 		{Frames: 2, Cin: 70, Hin: 9, Win: 9, Cout: 20, Hout: 2, Wout: 2, KH: 8, KW: 8, Stride: 1},          // more than 64 taps: 257 inputs leave int16
-		{Frames: 2, Cin: 3, Hin: 17, Win: 17, Cout: 3, Hout: 1, Wout: 1, KH: 17, KW: 17, Stride: 1},        // a channel alone leaves int16
+		{Frames: 2, Cin: 3, Hin: 17, Win: 17, Cout: 3, Hout: 1, Wout: 1, KH: 17, KW: 17, Stride: 1},        // one mask holds values of several channels
+		{Frames: 2, Cin: 3, Hin: 18, Win: 17, Cout: 3, Hout: 2, Wout: 1, KH: 17, KW: 17, Stride: 1},        // a channel alone leaves int16
 		{Frames: 4, Cin: 64, Hin: 4, Win: 4, Cout: 40, Hout: 1, Wout: 1, KH: 4, KW: 4, Stride: 1},          // a linear layer
 		{Frames: 2, Cin: 300, Hin: 5, Win: 4, Cout: 33, Hout: 5, Wout: 4, KH: 3, KW: 3, Stride: 1, Pad: 1}, // several groups
 	}...)
@@ -236,6 +246,56 @@ func TestIntConv(t *testing.T) {
 			k.want(func(in, ch int) int32 { return int32(k.bytes[in*Lanes+ch]) }, k.border)
 			check(func(conv *IntConv, o IntOutput, threads int) { conv.Bytes(o, k.bytes, k.border, k.steps, threads) }, top)
 		}
+	}
+}
+
+// Sums of pairs reach the limits of 16 bits: as a run of channels, and as one product.
+func TestIntPairsAtLimits(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, k := range []struct {
+		top  int
+		size func(ch, tap int) int8 // of a weight
+		runs []int
+	}{
+		{4, func(ch, _ int) int8 { return int8(127 * (1 - min(1, ch%Lanes/7))) }, []int{0, 1, 2, 3, 4}}, // 32004 a block
+		{4, func(int, int) int8 { return 22 }, []int{0, 2, 4}},                                          // 12672 a block
+		{127, func(ch, tap int) int8 { return int8(bit(ch%Lanes/2 == 3 && tap == 4)) * 127 }, []int{0, 1, 2, 3, 4}},
+		{9, func(int, int) int8 { return 1 }, []int{0, 4}},
+		{128, func(ch, _ int) int8 { return int8(bit(ch == 0)) }, nil},
+	} {
+		for _, sign := range []int8{1, -1} {
+			c := Conv{Frames: 2, Cin: 61, Hin: 5, Win: 4, Cout: 19, Hout: 5, Wout: 4, KH: 3, KW: 3, Stride: 1, Pad: 1}
+			x := newIntCase(r, c, 1, k.top)
+			x.border = nil
+			for i := range x.w {
+				x.w[i] = sign * k.size(i/9%c.Cin, i%9)
+			}
+			conv := NewIntConv(c, x.w, k.top)
+			require.Equal(t, k.runs, conv.runs, "bytes up to %d", k.top)
+			x.want(func(in, ch int) int32 { return int32(x.bytes[in*Lanes+ch]) }, nil)
+			for _, l := range Levels() {
+				at(t, l, func() {
+					o := x.output(true, true)
+					conv.Bytes(o, x.bytes, nil, x.steps, 2)
+					require.Equal(t, x.currents, o.Currents, "bytes up to %d, %v", k.top, l)
+					require.Equal(t, x.out, o.Spikes, "bytes up to %d, %v", k.top, l)
+				})
+			}
+		}
+	}
+}
+
+func TestNotZeroPairs(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for range 1000 {
+		var x, want uint64
+		for b := range 8 {
+			v := uint64([]int{0, 0, 0, 1, 127, r.IntN(128)}[r.IntN(6)])
+			if x |= v << (8 * b); v != 0 {
+				want |= 1 << (b / 2)
+			}
+		}
+		require.Equal(t, want, notZeroPairs(x), "%016x", x)
 	}
 }
 

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/org/snnrat/internal/parallel"
@@ -12,12 +13,15 @@ import (
 // are exact: they do not depend on their order.
 //
 // Spikes are summed event by event, in 16 bits. A sum goes on in 32 bits before the next group of
-// channels could take it out of int16; the weights tell when. Bytes are dense products.
+// channels could take it out of int16; the weights tell when. Bytes are dense products, or events of
+// pairs of channels.
 type IntConv struct {
 	Conv // Frames is not used
 	w    []int8
 	top  int
 	ends []intRange // [BlocksOut][groups], or nil: the ranges of sums of spikes
+	flat *IntConv   // the same of images of one pixel, if the window is a larger input; or nil
+	runs []int      // of blocks of input channels whose sums of bytes fit 16 bits: run r begins with block runs[r]; or nil
 }
 
 // intRange is a range of sums that has 0 in it.
@@ -36,6 +40,11 @@ func NewIntConv(c Conv, w []int8, top int) *IntConv {
 		panic(fmt.Sprintf("kernel: NewIntConv: %d weights and inputs up to %d do not fit %+v", len(w), top, c))
 	}
 	k := &IntConv{Conv: c, w: w, top: top}
+	k.runs = k.pairRuns()
+	if c.KH == c.Hin && c.KW == c.Win && c.Pad == 0 && c.KH*c.KW > 1 {
+		k.flat = NewIntConv(Conv{Cin: row, Hin: 1, Win: 1, Cout: c.Cout, Hout: 1, Wout: 1, KH: 1, KW: 1, Stride: 1}, w, top)
+		return k
+	}
 	win, groups := c.KH*c.KW, ceilDiv(c.Cin, Group)
 	if win*128 > -math.MinInt16 {
 		return k // a single channel may leave int16: spikes are bytes
@@ -74,7 +83,8 @@ type IntNeurons struct {
 // Images images, each with the steps of the convolution's input.
 type IntOutput struct {
 	Images   int
-	Add      []int32     // [blocks][Images·AddSteps][Hout·Wout][16], or nil for none
+	Gain     []int32     // factors of the sums, [blocks][16]; nil for ones
+	Add      []int32     // added after that, [blocks][Images·AddSteps][Hout·Wout][16], or nil for none
 	AddSteps int         // those of the input, or 1 if Add is the same at every step
 	Currents []int32     // [blocks][Images·steps][Hout·Wout][16], or nil if nobody needs them
 	Spikes   []uint16    // [blocks][Images·Steps][Hout·Wout], or nil for none
@@ -101,6 +111,7 @@ type intUnit struct {
 var (
 	intMasks             keeper[uint64]
 	intSpread, intPadded keeper[uint8]
+	intPairBytes         keeper[uint8]
 
 	intSums, intSlabs, intRows keeper[packed4]
 	intWides, intTiles         keeper[[Lanes]int32]
@@ -118,6 +129,13 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 	if c.Frames == 0 {
 		return
 	}
+	if k.flat != nil {
+		m := intMasks.get(ceilDiv(k.flat.Cin, Group) * c.Frames)
+		defer intMasks.put(m)
+		flatMasks(*m, s, &c, threads)
+		k.flat.events(o, *m, steps, threads)
+		return
+	}
 	if k.ends == nil {
 		x := intSpread.get(len(s) * Lanes)
 		defer intSpread.put(x)
@@ -130,9 +148,40 @@ func (k *IntConv) Spikes(o IntOutput, s []uint16, steps, threads int) {
 	m := intMasks.get(ceilDiv(c.Cin, Group) * c.Frames * c.Hin * c.Win)
 	defer intMasks.put(m)
 	groupMasks(*m, s, &c, threads)
-	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: *m, tile: 1}
+	k.events(o, *m, steps, threads)
+}
+
+// flatMasks writes the spikes of frames as masks [⌈Cin·Hin·Win/64⌉][Frames] for a window that is the
+// whole input. Bit i of mask g is value 64·g + i of the frame, [Cin][Hin·Win].
+func flatMasks(dst []uint64, s []uint16, c *Conv, threads int) {
+	type args struct {
+		dst []uint64
+		s   []uint16
+		c   *Conv
+	}
+	parallel.With(threads, c.Frames, args{dst, s, c}, func(k args, f int) {
+		n := k.c.Hin * k.c.Win
+		for at := f; at < len(k.dst); at += k.c.Frames {
+			k.dst[at] = 0
+		}
+		for b := range k.c.BlocksIn() {
+			for p, word := range k.s[(b*k.c.Frames+f)*n:][:n] {
+				for ; word != 0; word &= word - 1 {
+					i := (b*Lanes+bits.TrailingZeros16(word))*n + p
+					k.dst[i/Group*k.c.Frames+f] |= 1 << (i % Group)
+				}
+			}
+		}
+	})
+}
+
+// events is Spikes for masks of groups of 64 channels.
+//
+//	m [⌈Cin/64⌉][Images·steps][Hin·Win]
+func (k *IntConv) events(o IntOutput, m []uint64, steps, threads int) {
+	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, masks: m, tile: 1}
 	switch {
-	case !c.same3():
+	case !k.same3():
 		u.tile = u.wide(8, threads)
 	case u.l.packsInts():
 		u.tile = 4 // share a list
@@ -150,6 +199,10 @@ func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 	if o.Images*steps == 0 {
 		return
 	}
+	if k.runs != nil && border == nil {
+		k.pairs(o, x, steps, threads)
+		return
+	}
 	pieces := max(1, ceilDiv(k.top, mostByte))
 	u := intUnit{l: CurrentLevel(), k: k, o: o, steps: steps, pieces: pieces, channels: ceilDiv(pieces*k.Cin, Lanes) * Lanes}
 	u.tile = u.wide(4, threads) // share the bytes in L1
@@ -164,11 +217,11 @@ func (k *IntConv) Bytes(o IntOutput, x, border []uint8, steps, threads int) {
 func (k *IntConv) check(op string, o *IntOutput, in, steps int) {
 	n, nb := k.Hout*k.Wout, k.BlocksOut()
 	if in < k.BlocksIn()*o.Images*steps*k.Hin*k.Win*Lanes ||
-		o.Add != nil && (len(o.Add) < nb*o.Images*o.AddSteps*n*Lanes || o.AddSteps != 1 && o.AddSteps != steps) ||
+		o.Gain != nil && len(o.Gain) < nb*Lanes || o.Add != nil && (len(o.Add) < nb*o.Images*o.AddSteps*n*Lanes || o.AddSteps != 1 && o.AddSteps != steps) ||
 		o.Currents != nil && len(o.Currents) < nb*o.Images*steps*n*Lanes ||
 		o.Spikes != nil && (len(o.Spikes) < nb*o.Images*o.Steps*n || steps != 1 && steps != o.Steps) {
-		panic(fmt.Sprintf("kernel: IntConv.%s: input of %d values, %d values to add, %d currents and %d spikes do not fit %d images of %d steps, neurons of %d steps, and %+v",
-			op, in, len(o.Add), len(o.Currents), len(o.Spikes), o.Images, steps, o.Steps, k.Conv))
+		panic(fmt.Sprintf("kernel: IntConv.%s: input of %d values, %d gains, %d values to add, %d currents and %d spikes do not fit %d images of %d steps, neurons of %d steps, and %+v",
+			op, in, len(o.Gain), len(o.Add), len(o.Currents), len(o.Spikes), o.Images, steps, o.Steps, k.Conv))
 	}
 	if o.Spikes != nil {
 		o.Neurons.check(op, nb)
@@ -186,7 +239,7 @@ func (n *IntNeurons) check(op string, nb int) {
 func (u *intUnit) split(threads, bytes int) {
 	u.tiles = ceilDiv(u.k.BlocksOut(), u.tile)
 	size := u.o.Images * u.steps * u.k.Hout * u.k.Wout * u.tile * Lanes * bytes
-	u.parts = min(u.o.Images, max(ceilDiv(manyUnits(threads), u.tiles), size>>18))
+	u.parts = min(u.o.Images, max(ceilDiv(manyUnits(threads), u.tiles), size>>17))
 }
 
 // wide returns the number of blocks of a unit, at most most, of which all threads get some.
@@ -210,18 +263,15 @@ type intEvents intUnit
 
 // Do does part i.
 func (e intEvents) Do(i int) {
-	t := intTotals{intUnit: intUnit(e)}
-	u, c := &t.intUnit, t.k.Conv
-	ob, end, lo, hi := u.share(i)
-	win, in, px := c.KH*c.KW, c.Hin*c.Win, c.Hout*c.Wout
-	frames, groups := (hi-lo)*u.steps, ceilDiv(c.Cin, Group)
-	t.ob, t.end, t.lo, t.hi, t.block = ob, end, lo, hi, frames*px+between
-	block := Group*win + between
-	sums, slab := intSums.get((end-ob)*t.block), intSlabs.get((end-ob)*block)
-	defer intSums.put(sums)
-	defer intSlabs.put(slab)
-	t.sums = *sums
+	u := intUnit(e)
+	t := u.totals(i)
 	defer t.release()
+	c, ob, end, lo := &u.k.Conv, t.ob, t.end, t.lo
+	win, in := c.KH*c.KW, c.Hin*c.Win
+	frames, groups := (t.hi-lo)*u.steps, ceilDiv(c.Cin, Group)
+	block := Group*win + between
+	slab := intSlabs.get((end - ob) * block)
+	defer intSlabs.put(slab)
 
 	var now intRange // what the sums may be
 	for g := range groups {
@@ -264,12 +314,12 @@ func (e intEvents) Do(i int) {
 func (u *intUnit) expand(dst []packed4, b, g int) {
 	win := u.k.KH * u.k.KW
 	if win == 1 || u.k.same3() {
-		u.expandRows(dst, b, g)
+		u.expandRows(dst, b, g*Group, Group)
 		return
 	}
 	rows := intRows.get(Group * win)
 	defer intRows.put(rows)
-	u.expandRows(*rows, b, g)
+	u.expandRows(*rows, b, g*Group, Group)
 	for ch := range min(Group, u.k.Cin-g*Group) {
 		for t, v := range (*rows)[ch*win:][:win] {
 			dst[t*Group+ch] = v
@@ -277,11 +327,12 @@ func (u *intUnit) expand(dst []packed4, b, g int) {
 	}
 }
 
-// expandRows writes the weights of expand as [channels][KH·KW].
-func (u *intUnit) expandRows(dst []packed4, b, g int) {
+// expandRows writes the weights of some input channels and a block of output channels as vectors
+// of 16 bits, [channels][KH·KW].
+func (u *intUnit) expandRows(dst []packed4, b, first, channels int) {
 	win := u.k.KH * u.k.KW
 	row := u.k.Cin * win
-	from, to := g*Group*win, min((g+1)*Group, u.k.Cin)*win
+	from, to := first*win, min(first+channels, u.k.Cin)*win
 	outs := min(Lanes, u.k.Cout-b*Lanes)
 	w := u.k.w[b*Lanes*row:]
 	k := from
@@ -369,8 +420,19 @@ type intTotals struct {
 	ob, end, lo, hi int
 	block           int               // vectors of a block
 	sums            []packed4         // [blocks, each of block vectors][frames][pixels]
+	kept            *[]packed4        // sums, to be put back
 	fresh           bool              // whether sums has anything
 	wide            *[]([Lanes]int32) // alike, or nil
+}
+
+// totals returns the sums of part i, which have nothing yet.
+func (u *intUnit) totals(i int) intTotals {
+	t := intTotals{intUnit: *u}
+	t.ob, t.end, t.lo, t.hi = u.share(i)
+	t.block = (t.hi-t.lo)*u.steps*u.k.Hout*u.k.Wout + between
+	t.kept = intSums.get((t.end - t.ob) * t.block)
+	t.sums = *t.kept
+	return t
 }
 
 // flush moves the sums of 16 bits to those of 32.
@@ -385,7 +447,9 @@ func (t *intTotals) flush() {
 	}
 	for b := t.ob; b < t.end; b++ {
 		for i := t.lo; i < t.hi; i++ {
-			t.total(b, i, 0, px, &(*t.wide)[t.at(b, i)], px, was)
+			a := t.total(b, i, 0, px, was)
+			a.dst, a.dstRow = unsafe.Pointer(&(*t.wide)[t.at(b, i)]), uint64(px*64)
+			t.l.widenInts(&a)
 		}
 	}
 	t.fresh = false
@@ -396,22 +460,15 @@ func (t *intTotals) at(b, i int) int {
 	return (b-t.ob)*t.block + (i-t.lo)*t.steps*t.k.Hout*t.k.Wout
 }
 
-// total writes the sums of n pixels of all steps of an image, from the pixel p on. Steps of dst
-// are row pixels between.
-func (t *intTotals) total(b, i, p, n int, dst *[Lanes]int32, row int, wide *[]([Lanes]int32)) {
-	u, px := &t.intUnit, t.k.Hout*t.k.Wout
-	at := t.at(b, i) + p
-	a := intWiden{
-		src: unsafe.Pointer(&t.sums[at]), dst: unsafe.Pointer(dst), rows: uint64(u.steps), vectors: uint64(n),
-		srcRow: uint64(px * 32), dstRow: uint64(row * 64),
-	}
+// total returns the arguments that add the sums of 16 bits to those of 32, wide, for n pixels of
+// all steps of an image, from the pixel p on.
+func (t *intTotals) total(b, i, p, n int, wide *[]([Lanes]int32)) intWiden {
+	px, at := t.k.Hout*t.k.Wout, t.at(b, i)+p
+	a := intWiden{src: unsafe.Pointer(&t.sums[at]), rows: uint64(t.steps), vectors: uint64(n), srcRow: uint64(px * 32)}
 	if wide != nil {
-		a.add, a.addRow = unsafe.Pointer(&(*wide)[at]), uint64(px*64)
-	} else if u.o.Add != nil {
-		a.add = unsafe.Pointer(&u.o.Add[((b*u.o.Images+i)*u.o.AddSteps*px+p)*Lanes])
-		a.addRow = uint64(stride(u.o.AddSteps, px) * 64)
+		a.wide, a.wideRow = unsafe.Pointer(&(*wide)[at]), uint64(px*64)
 	}
-	u.l.widenInts(&a)
+	return a
 }
 
 // finish writes the currents, and runs the neurons.
@@ -431,7 +488,16 @@ func (t *intTotals) finish() {
 				if u.o.Currents != nil {
 					dst, row = (*[Lanes]int32)(u.o.Currents[((b*u.o.Images+i)*u.steps*px+p)*Lanes:]), px
 				}
-				t.total(b, i, p, n, dst, row, t.wide)
+				a := t.total(b, i, p, n, t.wide)
+				a.dst, a.dstRow = unsafe.Pointer(dst), uint64(row*64)
+				if u.o.Gain != nil {
+					a.gain = unsafe.Pointer(&u.o.Gain[b*Lanes])
+				}
+				if u.o.Add != nil {
+					a.add = unsafe.Pointer(&u.o.Add[((b*u.o.Images+i)*u.o.AddSteps*px+p)*Lanes])
+					a.addRow = uint64(stride(u.o.AddSteps, px) * 64)
+				}
+				u.l.widenInts(&a)
 				u.fire(b, i, p, n, unsafe.Pointer(dst), row)
 			}
 		}
@@ -439,6 +505,7 @@ func (t *intTotals) finish() {
 }
 
 func (t *intTotals) release() {
+	intSums.put(t.kept)
 	if t.wide != nil {
 		intWides.put(t.wide)
 	}

@@ -97,14 +97,7 @@ func (d intDense) Do(i int) {
 	}
 	for i := lo; i < hi; i++ {
 		for b := ob; b < end; b++ {
-			dst := currents(b, i)
-			if u.o.Add == nil {
-				clear(dst)
-				continue
-			}
-			for t := range u.steps {
-				copy(dst[t*px*Lanes:][:px*Lanes], u.o.Add[((b*u.o.Images+i)*u.o.AddSteps+t%u.o.AddSteps)*px*Lanes:])
-			}
+			clear(currents(b, i))
 		}
 		for t := range u.steps {
 			x := u.bytes[(i*u.steps+t)*frame:]
@@ -118,7 +111,28 @@ func (d intDense) Do(i int) {
 			}
 		}
 		for b := ob; b < end; b++ {
-			u.fire(b, i, 0, px, unsafe.Pointer(&currents(b, i)[0]), px)
+			dst := currents(b, i)
+			u.complete(dst, b, i)
+			u.fire(b, i, 0, px, unsafe.Pointer(&dst[0]), px)
+		}
+	}
+}
+
+// complete multiplies the sums x of an image by their gains, and adds what is to be added.
+func (u *intUnit) complete(x []int32, b, i int) {
+	px := u.k.Hout * u.k.Wout
+	if u.o.Gain != nil {
+		gain := (*[Lanes]int32)(u.o.Gain[b*Lanes:])
+		for i := range x {
+			x[i] *= gain[i%Lanes]
+		}
+	}
+	if u.o.Add != nil {
+		for t := range u.steps {
+			x := x[t*px*Lanes:][:px*Lanes]
+			for j, v := range u.o.Add[((b*u.o.Images+i)*u.o.AddSteps+t%u.o.AddSteps)*px*Lanes:][:len(x)] {
+				x[j] += v
+			}
 		}
 	}
 }

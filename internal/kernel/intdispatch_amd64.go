@@ -28,6 +28,14 @@ func (l Level) scatterInts3(a *scatter3) {
 	scatterInts3AVX2(a)
 }
 
+func (l Level) scatterPairs3(a *scatter3) {
+	if l == Portable {
+		scatterPairs3Portable(a)
+		return
+	}
+	scatterPairs3AVX2(a)
+}
+
 func (l Level) widenInts(a *intWiden) {
 	if l == Portable {
 		widenIntsPortable(a)

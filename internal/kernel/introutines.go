@@ -91,24 +91,69 @@ func addPackedRows(dst, w unsafe.Pointer, first int, rows *[3][]int32) {
 	}
 }
 
+// bytePair is an event of two channels: the values, and where the weights of the first one are.
+// Those of the second one are 9 vectors behind.
+type bytePair struct {
+	w         int32
+	even, odd uint8
+}
+
+// scatterPairs3Portable sends pairs of bytes through a 3×3 window.
+func scatterPairs3Portable(a *scatter3) {
+	buf := pairRows.get(1)
+	defer pairRows.put(buf)
+	(*buf)[0].each(a, 2*Lanes, func(px, pair int, at int32) bytePair {
+		x := (*[2]uint8)(unsafe.Add(a.x, px*int(a.xPixel)+2*pair))
+		return bytePair{at + int32(pair)*9*2*Lanes, x[0], x[1]}
+	}, addPairRows)
+}
+
+// addPairRows adds products to dst, of lists as those of addPackedRows.
+func addPairRows(dst, w unsafe.Pointer, first int, rows *[3][]bytePair) {
+	d := (*packed4)(dst)
+	s0, s1, s2, s3 := d[0], d[1], d[2], d[3]
+	for i, list := range rows {
+		for _, p := range list {
+			at := unsafe.Add(w, first+i*3*2*Lanes+int(p.w))
+			x, v := uint64(p.even), (*packed4)(at)
+			y, u := uint64(p.odd), (*packed4)(unsafe.Add(at, 9*2*Lanes))
+			s0 += x*v[0] + y*u[0]
+			s1 += x*v[1] + y*u[1]
+			s2 += x*v[2] + y*u[2]
+			s3 += x*v[3] + y*u[3]
+		}
+	}
+	*d = packed4{s0, s1, s2, s3}
+}
+
 func widenIntsPortable(a *intWiden) {
 	for r := range a.rows {
 		for i := range a.vectors {
 			sums := (*packed4)(unsafe.Add(a.src, int(r*a.srcRow+i*32)))
 			dst := (*[Lanes]int32)(unsafe.Add(a.dst, int(r*a.dstRow+i*64)))
-			if a.add == nil {
-				*dst = [Lanes]int32{}
-			} else {
-				*dst = *(*[Lanes]int32)(unsafe.Add(a.add, int(r*a.addRow+i*64)))
+			var d [Lanes]int32
+			if a.wide != nil {
+				d = *(*[Lanes]int32)(unsafe.Add(a.wide, int(r*a.wideRow+i*64)))
 			}
 			for j, p := range sums {
-				d := (*[4]int32)(dst[4*j:])
+				d := (*[4]int32)(d[4*j:])
 				for l := range d {
 					v := int16(p)
 					d[l] += int32(v)
 					p = (p - uint64(int64(v))) >> 16
 				}
 			}
+			if a.gain != nil {
+				for l, g := range (*[Lanes]int32)(a.gain) {
+					d[l] *= g
+				}
+			}
+			if a.add != nil {
+				for l, v := range (*[Lanes]int32)(unsafe.Add(a.add, int(r*a.addRow+i*64))) {
+					d[l] += v
+				}
+			}
+			*dst = d
 		}
 	}
 }
@@ -175,7 +220,7 @@ func tileIntsPortable(a *intTile) {
 					}
 				}
 				sums, dst := packed4{s0, s1, s2, s3}, unsafe.Add(a.dst, p*int(a.dstPixel))
-				widenIntsPortable(&intWiden{src: unsafe.Pointer(&sums), add: dst, dst: dst, rows: 1, vectors: 1})
+				widenIntsPortable(&intWiden{src: unsafe.Pointer(&sums), wide: dst, dst: dst, rows: 1, vectors: 1})
 			}
 		}
 	}

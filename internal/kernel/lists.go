@@ -176,6 +176,7 @@ type rowLists[E any] struct {
 var (
 	spikeRows keeper[rowLists[int32]]
 	valueRows lender[rowLists[term]]
+	pairRows  keeper[rowLists[bytePair]]
 )
 
 // rowList is the events of a row: those of pixel x are list[from[x]:from[x+1]].

@@ -69,6 +69,11 @@ func gatherIntsAVX2(a *gather)
 //go:noescape
 func scatterInts3AVX2(a *scatter3)
 
+// scatterPairs3AVX2 is scatterPairs3Portable for one block; width must be 2 or more.
+//
+//go:noescape
+func scatterPairs3AVX2(a *scatter3)
+
 // expandIntsAVX2 is expandIntsPortable, for lanes of their own.
 //
 //go:noescape

@@ -15136,8 +15136,1001 @@ rowdone:
 	VZEROUPPER
 	RET
 
+// func scatterPairs3AVX2(a *scatter3)
+// Requires: AVX, AVX2, BMI, CMOV
+TEXT ·scatterPairs3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ $0x00000020, R11
+	CMPQ 24(AX), $0x00
+	JEQ  moves
+	MOVQ $0x00000000, R11
+
+moves:
+	MOVQ R11, 112(AX)
+
+frame:
+	MOVQ 48(AX), R11
+	MOVQ R11, 96(AX)
+	MOVQ $0x00000000, R11
+	MOVQ R11, 104(AX)
+
+row:
+	MOVQ    56(AX), R12
+	MOVQ    R12, R11
+	SHLQ    $0x05, R11
+	MOVQ    BX, DI
+	SUBQ    R11, DI
+	LEAQ    (BX)(R11*1), R8
+	MOVQ    R8, R9
+	MOVQ    24(AX), R11
+	TESTQ   R11, R11
+	CMOVQNE R11, R9
+	SUBQ    $0x02, R12
+	CMPQ    104(AX), $0x00
+	JEQ     first
+	CMPQ    96(AX), $0x01
+	JEQ     row10
+	JMP     row11
+
+first:
+	TESTQ   R11, R11
+	JZ      begun
+	VMOVUPS (R11), Y0
+	MOVQ    56(AX), R10
+	MOVQ    BX, R11
+
+begin:
+	VMOVUPS Y0, (R11)
+	ADDQ    $0x20, R11
+	DECQ    R10
+	JNZ     begin
+
+begun:
+	CMPQ    96(AX), $0x01
+	JEQ     row00
+	VMOVUPS (BX), Y4
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row01leftdone0
+
+row01leftbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row01leftbit0
+
+row01leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  88(AX), SI
+	ADDQ  $0x20, BX
+	ADDQ  $0x20, R8
+	TESTQ R12, R12
+	JZ    row01last1
+
+row01inner1:
+	VMOVUPS 32(BX), Y1
+	VMOVUPS (R9), Y2
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row01innerdone1
+
+row01innerbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	JNZ          row01innerbit1
+
+row01innerdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row01last2
+	VMOVUPS 32(BX), Y4
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row01innerdone2
+
+row01innerbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	JNZ          row01innerbit2
+
+row01innerdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row01last0
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row01innerdone0
+
+row01innerbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row01innerbit0
+
+row01innerdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row01last1
+	JMP     row01inner1
+
+row01last0:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row01lastdone0
+
+row01lastbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	JNZ          row01lastbit0
+
+row01lastdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(R8)
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, (R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	JMP     rowdone
+
+row01last1:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row01lastdone1
+
+row01lastbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row01lastbit1
+
+row01lastdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(R8)
+	VMOVUPS Y7, (BX)
+	VMOVUPS Y8, (R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	JMP     rowdone
+
+row01last2:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row01lastdone2
+
+row01lastbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	JNZ          row01lastbit2
+
+row01lastdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(R8)
+	VMOVUPS Y1, (BX)
+	VMOVUPS Y2, (R8)
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	JMP     rowdone
+
+row00:
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row00leftdone0
+
+row00leftbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row00leftbit0
+
+row00leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  88(AX), SI
+	ADDQ  $0x20, BX
+	TESTQ R12, R12
+	JZ    row00last1
+
+row00inner1:
+	VMOVUPS 32(BX), Y1
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row00innerdone1
+
+row00innerbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	JNZ          row00innerbit1
+
+row00innerdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y4, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row00last2
+	VMOVUPS 32(BX), Y4
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row00innerdone2
+
+row00innerbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	JNZ          row00innerbit2
+
+row00innerdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y7, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row00last0
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row00innerdone0
+
+row00innerbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row00innerbit0
+
+row00innerdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y1, -32(BX)
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row00last1
+	JMP     row00inner1
+
+row00last0:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row00lastdone0
+
+row00lastbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	JNZ          row00lastbit0
+
+row00lastdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y4, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row00last1:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row00lastdone1
+
+row00lastbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row00lastbit1
+
+row00lastdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y7, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row00last2:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row00lastdone2
+
+row00lastbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	JNZ          row00lastbit2
+
+row00lastdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y1, (BX)
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10:
+	VMOVUPS (DI), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(DI), Y6
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row10leftdone0
+
+row10leftbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row10leftbit0
+
+row10leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  88(AX), SI
+	ADDQ  $0x20, DI
+	ADDQ  $0x20, BX
+	TESTQ R12, R12
+	JZ    row10last1
+
+row10inner1:
+	VMOVUPS 32(DI), Y0
+	VMOVUPS 32(BX), Y1
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row10innerdone1
+
+row10innerbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	JNZ          row10innerbit1
+
+row10innerdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -32(DI)
+	VMOVUPS Y4, -32(BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row10last2
+	VMOVUPS 32(DI), Y3
+	VMOVUPS 32(BX), Y4
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row10innerdone2
+
+row10innerbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	JNZ          row10innerbit2
+
+row10innerdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -32(DI)
+	VMOVUPS Y7, -32(BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row10last0
+	VMOVUPS 32(DI), Y6
+	VMOVUPS 32(BX), Y7
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row10innerdone0
+
+row10innerbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row10innerbit0
+
+row10innerdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -32(DI)
+	VMOVUPS Y1, -32(BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	DECQ    R12
+	JZ      row10last1
+	JMP     row10inner1
+
+row10last0:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row10lastdone0
+
+row10lastbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	JNZ          row10lastbit0
+
+row10lastdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -32(DI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y3, (DI)
+	VMOVUPS Y4, (BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10last1:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row10lastdone1
+
+row10lastbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	JNZ          row10lastbit1
+
+row10lastdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -32(DI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y6, (DI)
+	VMOVUPS Y7, (BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row10last2:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row10lastdone2
+
+row10lastbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	JNZ          row10lastbit2
+
+row10lastdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -32(DI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, (BX)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	JMP     rowdone
+
+row11:
+	VMOVUPS (DI), Y3
+	VMOVUPS (BX), Y4
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
+	VMOVUPS 32(DI), Y6
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row11leftdone0
+
+row11leftbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row11leftbit0
+
+row11leftdone0:
+	ADDQ  $0x00000008, CX
+	ADDQ  88(AX), SI
+	ADDQ  $0x20, DI
+	ADDQ  $0x20, BX
+	ADDQ  $0x20, R8
+	TESTQ R12, R12
+	JZ    row11last1
+
+row11inner1:
+	VMOVUPS 32(DI), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVUPS (R9), Y2
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row11innerdone1
+
+row11innerbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	JNZ          row11innerbit1
+
+row11innerdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -32(DI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row11last2
+	VMOVUPS 32(DI), Y3
+	VMOVUPS 32(BX), Y4
+	VMOVUPS (R9), Y5
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row11innerdone2
+
+row11innerbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	JNZ          row11innerbit2
+
+row11innerdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -32(DI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row11last0
+	VMOVUPS 32(DI), Y6
+	VMOVUPS 32(BX), Y7
+	VMOVUPS (R9), Y8
+	ADDQ    112(AX), R9
+	MOVQ    (CX), R10
+	TESTQ   R10, R10
+	JZ      row11innerdone0
+
+row11innerbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   192(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   96(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   (DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row11innerbit0
+
+row11innerdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -32(DI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	DECQ    R12
+	JZ      row11last1
+	JMP     row11inner1
+
+row11last0:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row11lastdone0
+
+row11lastbit0:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	JNZ          row11lastbit0
+
+row11lastdone0:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y0, -32(DI)
+	VMOVUPS Y1, -32(BX)
+	VMOVUPS Y2, -32(R8)
+	VMOVUPS Y3, (DI)
+	VMOVUPS Y4, (BX)
+	VMOVUPS Y5, (R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	JMP     rowdone
+
+row11last1:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row11lastdone1
+
+row11lastbit1:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y3, Y3
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y4, Y4
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y5, Y5
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	JNZ          row11lastbit1
+
+row11lastdone1:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y3, -32(DI)
+	VMOVUPS Y4, -32(BX)
+	VMOVUPS Y5, -32(R8)
+	VMOVUPS Y6, (DI)
+	VMOVUPS Y7, (BX)
+	VMOVUPS Y8, (R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+	JMP     rowdone
+
+row11last2:
+	MOVQ  (CX), R10
+	TESTQ R10, R10
+	JZ    row11lastdone2
+
+row11lastbit2:
+	TZCNTQ       R10, R11
+	VPBROADCASTW (SI)(R11*2), Y9
+	IMUL3Q       $0x00000120, R11, R11
+	BLSRQ        R10, R10
+	VPMADDUBSW   256(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y6, Y6
+	VPMADDUBSW   160(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y7, Y7
+	VPMADDUBSW   64(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y8, Y8
+	VPMADDUBSW   224(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y0, Y0
+	VPMADDUBSW   128(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y1, Y1
+	VPMADDUBSW   32(DX)(R11*1), Y9, Y10
+	VPADDW       Y10, Y2, Y2
+	JNZ          row11lastbit2
+
+row11lastdone2:
+	ADDQ    $0x00000008, CX
+	ADDQ    88(AX), SI
+	VMOVUPS Y6, -32(DI)
+	VMOVUPS Y7, -32(BX)
+	VMOVUPS Y8, -32(R8)
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, (BX)
+	VMOVUPS Y2, (R8)
+	ADDQ    $0x20, DI
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, R8
+
+rowdone:
+	INCQ 104(AX)
+	DECQ 96(AX)
+	JNZ  row
+	DECQ 40(AX)
+	JNZ  frame
+	VZEROUPPER
+	RET
+
 // func expandIntsAVX2(a *expandInts)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·expandIntsAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
@@ -15148,36 +16141,52 @@ TEXT ·expandIntsAVX2(SB), NOSPLIT, $0-8
 columns:
 	MOVQ         CX, SI
 	VMOVDQU      (SI), X0
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X1
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X2
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X3
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X4
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X5
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X6
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VMOVDQU      (SI), X7
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y0, Y0
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y1, Y1
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y2, Y2
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y3, Y3
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y4, Y4
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y5, Y5
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y6, Y6
+	PREFETCHT1   64(SI)
 	ADDQ         DX, SI
 	VINSERTI128  $0x01, (SI), Y7, Y7
+	PREFETCHT1   64(SI)
 	VPUNPCKLBW   Y4, Y0, Y8
 	VPUNPCKHBW   Y4, Y0, Y9
 	VPUNPCKLBW   Y5, Y1, Y10
@@ -15265,40 +16274,45 @@ TEXT ·widenIntsAVX2(SB), NOSPLIT, $0-8
 	MOVQ 8(AX), DX
 	MOVQ 16(AX), BX
 	MOVQ 24(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
 
 row:
-	MOVQ  32(AX), DI
-	XORQ  R8, R8
-	TESTQ DX, DX
-	JZ    copy
+	MOVQ 48(AX), R9
+	XORQ R10, R10
+
+vector:
+	VPMOVSXWD (CX)(R10*1), Y0
+	VPMOVSXWD 16(CX)(R10*1), Y1
+	TESTQ     DX, DX
+	JZ        gain
+	VPADDD    (DX)(R10*2), Y0, Y0
+	VPADDD    32(DX)(R10*2), Y1, Y1
+
+gain:
+	TESTQ   BX, BX
+	JZ      add
+	VPMULLD (BX), Y0, Y0
+	VPMULLD 32(BX), Y1, Y1
 
 add:
-	VPMOVSXWD (CX)(R8*1), Y0
-	VPADDD    (DX)(R8*2), Y0, Y0
-	VMOVDQU   Y0, (BX)(R8*2)
-	VPMOVSXWD 16(CX)(R8*1), Y1
-	VPADDD    32(DX)(R8*2), Y1, Y1
-	VMOVDQU   Y1, 32(BX)(R8*2)
-	ADDQ      $0x20, R8
-	DECQ      DI
-	JNZ       add
-	ADDQ      48(AX), DX
-	JMP       next
+	TESTQ  SI, SI
+	JZ     store
+	VPADDD (SI)(R10*2), Y0, Y0
+	VPADDD 32(SI)(R10*2), Y1, Y1
 
-copy:
-	VPMOVSXWD (CX)(R8*1), Y0
-	VMOVDQU   Y0, (BX)(R8*2)
-	VPMOVSXWD 16(CX)(R8*1), Y1
-	VMOVDQU   Y1, 32(BX)(R8*2)
-	ADDQ      $0x20, R8
-	DECQ      DI
-	JNZ       copy
-
-next:
-	ADDQ 40(AX), CX
-	ADDQ 56(AX), BX
-	DECQ SI
-	JNZ  row
+store:
+	VMOVDQU Y0, (DI)(R10*2)
+	VMOVDQU Y1, 32(DI)(R10*2)
+	ADDQ    $0x20, R10
+	DECQ    R9
+	JNZ     vector
+	ADDQ    56(AX), CX
+	ADDQ    80(AX), DI
+	ADDQ    64(AX), DX
+	ADDQ    72(AX), SI
+	DECQ    R8
+	JNZ     row
 	VZEROUPPER
 	RET
 

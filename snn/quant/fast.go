@@ -137,7 +137,7 @@ func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 	switch l := s.layer.(type) {
 	case *Conv:
 		out.steps = in.steps
-		o := kernel.IntOutput{Images: images, Steps: n.Steps}
+		o := kernel.IntOutput{Images: images, Steps: n.Steps, Gain: s.gain}
 		if s.add >= 0 {
 			add := r.values[s.add]
 			out.steps = max(in.steps, add.steps)
@@ -145,9 +145,7 @@ func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 				in = r.repeat(in, blocks(shape.c)*images, out.steps)
 				defer r.put(in)
 			}
-			if o.AddSteps = add.steps; l.Gain == nil {
-				o.Add = add.currents
-			}
+			o.Add, o.AddSteps = add.currents, add.steps
 		}
 		values := blocks(made.c) * images * made.h * made.w
 		if s.neurons < 0 || s.keep {
@@ -163,13 +161,6 @@ func (n *Network) layer(p *plan, r *runner, i, images, threads int) {
 			s.conv.Spikes(o, in.spikes, out.steps, threads)
 		} else {
 			s.conv.Bytes(o, in.bytes, l.Border, out.steps, threads)
-		}
-		if l.Gain != nil {
-			var add data
-			if s.add >= 0 {
-				add = r.values[s.add]
-			}
-			gained(out.currents, add, s.gain, images, out.steps, made.h*made.w, threads)
 		}
 	case *Neurons:
 		sc := kernel.Scan{Units: blocks(made.c) * images, Images: images, Pixels: made.h * made.w, Steps: n.Steps, CurrentSteps: in.steps}
@@ -213,34 +204,6 @@ func packPixels(dst []uint8, x tensor.NCHW, threads int) {
 	})
 }
 
-// gained multiplies the currents x of each channel by its gain and adds those of add, if there are
-// any.
-//
-//	x    [blocks][images·steps][pixels][16]
-//	gain [blocks][16]
-func gained(x []int32, add data, gain []int32, images, steps, pixels, threads int) {
-	type args struct {
-		x                     []int32
-		add                   data
-		gain                  []int32
-		images, steps, pixels int
-	}
-	parallel.With(threads, len(gain)/lanes*images, args{x, add, gain, images, steps, pixels}, func(k args, u int) {
-		g := (*[lanes]int32)(k.gain[u/k.images*lanes:])
-		for t := range k.steps {
-			x := k.x[(u*k.steps+t)*k.pixels*lanes:][:k.pixels*lanes]
-			for i := range x {
-				x[i] *= g[i%lanes]
-			}
-			if add := &k.add; add.currents != nil {
-				for i, v := range add.currents[(u*add.steps+t%add.steps)*k.pixels*lanes:][:len(x)] {
-					x[i] += v
-				}
-			}
-		}
-	})
-}
-
 // fuse sets which neurons a convolution runs, and whether other layers read its currents.
 func (p *plan) fuse() {
 	for i := range p.steps {
@@ -251,12 +214,12 @@ func (p *plan) fuse() {
 			continue
 		}
 		p.weights += len(l.Weight)
-		s.keep = i+1 == len(p.steps) || l.Gain != nil
+		s.keep = i+1 == len(p.steps)
 		for j := i + 1; j < len(p.steps); j++ {
 			reader := &p.steps[j]
 			_, fires := reader.layer.(*Neurons)
 			switch {
-			case reader.in == i+1 && fires && s.neurons < 0 && l.Gain == nil:
+			case reader.in == i+1 && fires && s.neurons < 0:
 				s.neurons, reader.done = j, true
 			case reader.in == i+1 || reader.add == i+1:
 				s.keep = true

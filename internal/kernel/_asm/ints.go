@@ -19,10 +19,12 @@ func expandInts() {
 	MOVQ(src, p)
 	for i := range 8 {
 		VMOVDQU(Mem{Base: p}, ys[i].AsX())
+		PREFETCHT1(Mem{Base: p, Disp: 64})
 		ADDQ(row, p)
 	}
 	for i := range 8 {
 		VINSERTI128(Imm(1), Mem{Base: p}, ys[i], ys[i])
+		PREFETCHT1(Mem{Base: p, Disp: 64})
 		if i < 7 {
 			ADDQ(row, p)
 		}
@@ -51,38 +53,48 @@ func expandInts() {
 	RET()
 }
 
-// widenInts adds sums of 16 bits to sums of 32.
+// widenInts completes sums of 16 bits. The branches are the same for all vectors.
 func widenInts() {
 	routine("widenIntsAVX2", "func(a *intWiden)", "is widenIntsPortable.")
 	a := argBlock()
-	src, add, dst, rows := a.load("src"), a.load("add"), a.load("dst"), a.load("rows")
+	src, wide, gain, add, dst, rows := a.load("src"), a.load("wide"), a.load("gain"), a.load("add"), a.load("dst"), a.load("rows")
+	sums := []reg.VecPhysical{reg.Y0, reg.Y1}
 	Label("row")
 	n, at := a.load("vectors"), GP64()
 	XORQ(at, at)
-	TESTQ(add, add)
-	JZ(LabelRef("copy"))
+	Label("vector")
+	for i, v := range sums {
+		VPMOVSXWD(Mem{Base: src, Index: at, Scale: 1, Disp: 16 * i}, v)
+	}
+	TESTQ(wide, wide)
+	JZ(LabelRef("gain"))
+	for i, v := range sums {
+		VPADDD(Mem{Base: wide, Index: at, Scale: 2, Disp: 32 * i}, v, v)
+	}
+	Label("gain")
+	TESTQ(gain, gain)
+	JZ(LabelRef("add"))
+	for i, v := range sums {
+		VPMULLD(Mem{Base: gain, Disp: 32 * i}, v, v)
+	}
 	Label("add")
-	for i, v := range []reg.VecPhysical{reg.Y0, reg.Y1} {
-		VPMOVSXWD(Mem{Base: src, Index: at, Scale: 1, Disp: 16 * i}, v)
+	TESTQ(add, add)
+	JZ(LabelRef("store"))
+	for i, v := range sums {
 		VPADDD(Mem{Base: add, Index: at, Scale: 2, Disp: 32 * i}, v, v)
+	}
+	Label("store")
+	for i, v := range sums {
 		VMOVDQU(v, Mem{Base: dst, Index: at, Scale: 2, Disp: 32 * i})
 	}
 	ADDQ(Imm(32), at)
 	DECQ(n)
-	JNZ(LabelRef("add"))
-	ADDQ(a.mem("addRow"), add)
-	JMP(LabelRef("next"))
-	Label("copy")
-	for i, v := range []reg.VecPhysical{reg.Y0, reg.Y1} {
-		VPMOVSXWD(Mem{Base: src, Index: at, Scale: 1, Disp: 16 * i}, v)
-		VMOVDQU(v, Mem{Base: dst, Index: at, Scale: 2, Disp: 32 * i})
-	}
-	ADDQ(Imm(32), at)
-	DECQ(n)
-	JNZ(LabelRef("copy"))
-	Label("next")
+	JNZ(LabelRef("vector"))
 	ADDQ(a.mem("srcRow"), src)
 	ADDQ(a.mem("dstRow"), dst)
+	// A nil pointer has no rows: its stride is 0.
+	ADDQ(a.mem("wideRow"), wide)
+	ADDQ(a.mem("addRow"), add)
 	DECQ(rows)
 	JNZ(LabelRef("row"))
 	VZEROUPPER()

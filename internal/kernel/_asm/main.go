@@ -63,6 +63,7 @@ func main() {
 			winograd(s)
 			gather(s, ints)
 			scatter3(s, ints, false, 1)
+			scatter3(s, pairs, true, 1)
 			expandInts()
 			widenInts()
 			neuronsInts()

@@ -13,16 +13,25 @@ import (
 const gatherVectors = 8
 
 // element is what sums and weights consist of: the name of its routines, the bytes of 16 lanes,
-// and the instruction that adds.
+// and the instruction that adds. For routines that multiply, it is also the bytes of a value, how to
+// load one, and how to add its product with weights in memory.
 type element struct {
-	name  string
-	bytes int
-	add   func(ops ...Op)
+	name     string
+	bytes    int
+	add      func(ops ...Op)
+	value    uint8
+	load     func(ops ...Op)
+	multiply func(m Mem, value, sum reg.VecPhysical)
 }
 
 var (
-	floats = element{"", 64, VADDPS}
-	ints   = element{"Ints", 32, VPADDW} // int16
+	floats = element{"", 64, VADDPS, 4, VBROADCASTSS, func(m Mem, value, sum reg.VecPhysical) { VFMADD231PS(m, value, sum) }}
+	ints   = element{name: "Ints", bytes: 32, add: VPADDW} // int16
+	pairs  = element{name: "Pairs", bytes: 32, value: 2, load: VPBROADCASTW, multiply: func(m Mem, value, sum reg.VecPhysical) {
+		product := ys[10]
+		VPMADDUBSW(m, value, product)
+		VPADDW(product, sum, sum)
+	}} // int16, and pairs of bytes
 )
 
 // gather scans masks and adds up the columns of the weights of their set bits.
@@ -162,7 +171,7 @@ func scatter3(s isa, e element, multiply bool, blocks int) {
 	if e.name == "" {
 		name = "scatterSpikes3"
 	}
-	if multiply {
+	if multiply && e.name == "" {
 		name = "scatterValues3"
 	}
 	doc := "is " + name + "Portable for one block; width must be 2 or more."
@@ -292,7 +301,7 @@ func scatter3(s isa, e element, multiply bool, blocks int) {
 			Label(label(l+"bit", phase))
 			TZCNTQ(mask, i)
 			if multiply {
-				VBROADCASTSS(Mem{Base: xp, Index: i, Scale: 4}, value)
+				e.load(Mem{Base: xp, Index: i, Scale: e.value}, value)
 			}
 			IMUL3Q(U32(uint32(9*s.bytes)), i, i)
 			BLSRQ(mask, mask)
@@ -302,7 +311,7 @@ func scatter3(s isa, e element, multiply bool, blocks int) {
 					for _, r := range rows {
 						m, sum := Mem{Base: base, Index: i, Scale: 1, Disp: ((2-r)*3 + 1 - c) * s.bytes}, acc(phase, c, r, block)
 						if multiply {
-							VFMADD231PS(m, value, sum)
+							e.multiply(m, value, sum)
 						} else {
 							e.add(m, sum, sum)
 						}
