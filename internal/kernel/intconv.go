@@ -157,9 +157,9 @@ func flatMasks(dst []uint64, s []uint16, c *Conv, threads int) {
 	type args struct {
 		dst []uint64
 		s   []uint16
-		c   *Conv
+		c   Conv
 	}
-	parallel.With(threads, c.Frames, args{dst, s, c}, func(k args, f int) {
+	parallel.With(threads, c.Frames, args{dst, s, *c}, func(k args, f int) {
 		n := k.c.Hin * k.c.Win
 		for at := f; at < len(k.dst); at += k.c.Frames {
 			k.dst[at] = 0
