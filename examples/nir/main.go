@@ -10,9 +10,9 @@
 // does that the graph does not say. With -data it prints the accuracy on clean images and under
 // PGD. The tag needs libhdf5 (apt-get install libhdf5-dev).
 //
-// With -certify it prints for each ε the share of the images for which a proof shows that no image
-// within ε has another class, the share that a battery of attacks leaves as labelled, and the share that
-// is classified as labelled without an attack. The proofs are about the network that the notes
+// With -certify it prints three shares of the images for each ε: those for which a proof shows that no
+// image within ε has another class, those that a battery of attacks leaves as labelled, and those that
+// are classified as labelled without an attack. The proofs are about the network that the notes
 // describe, rounding included. -json writes the verdict for each image. A layer without a bound, such as
 // a LI, a CubaLIF or a sum of several edges, is an error that names it.
 package main
