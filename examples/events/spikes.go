@@ -89,47 +89,31 @@ func (j *job) spikeAttacks() []attack.Named {
 	)
 }
 
-// examples is a labelled batch.
-type examples struct {
-	x tensor.NCHW
-	y []int
-}
-
-// Shape implements [snn.Dataset].
-func (e examples) Shape() tensor.Shape { return e.x.Shape() }
-
-// Label implements [snn.Dataset].
-func (e examples) Label(i int) int { return e.y[i] }
-
-// Fill implements [snn.Dataset].
-func (e examples) Fill(dst tensor.NCHW, indices []int) error {
-	for k, i := range indices {
-		copy(dst.Image(k), e.x.Image(i))
-	}
-	return nil
-}
-
 // spikes attacks spikes and certifies against such attacks.
 func (j *job) spikes(ctx context.Context, model *snn.Model, set *dataset.Set) error {
-	shape := set.Shape()
-	shape.N = min(j.Spikes, set.N)
-	part := examples{tensor.NewFrames(shape), make([]int, shape.N)}
-	indices := make([]int, shape.N) // spread over the set
+	indices := make([]int, min(j.Spikes, set.N)) // spread over the set
 	for i := range indices {
-		indices[i] = i * set.N / shape.N
-		part.y[i] = set.Label(indices[i])
+		indices[i] = i * set.N / len(indices)
 	}
-	if err := set.Fill(part.x, indices); err != nil {
+	set, err := set.Subset(indices)
+	if err != nil {
 		return err
 	}
-	r := &spikes{Examples: len(part.y), Counts: j.spikeCounts()}
-	for _, v := range part.x.Data {
-		r.Spikes += float64(v) * float64(j.Clip) / float64(len(part.y))
+	x := tensor.NewFrames(set.Shape())
+	for i := range indices {
+		indices[i] = i
+	}
+	if err := set.Fill(x, indices); err != nil {
+		return err
+	}
+	r := &spikes{Examples: set.N, Counts: j.spikeCounts()}
+	for _, v := range x.Data {
+		r.Spikes += float64(v) * float64(j.Clip) / float64(set.N)
 	}
 	cfg := attack.DefaultConfig()
 	cfg.Key = rng.New(j.Seed).Derive("spikes", 0)
 	for _, a := range j.spikeAttacks() {
-		s, err := j.spikeAttack(ctx, model, part, a, cfg)
+		s, err := j.spikeAttack(ctx, model, set, a, cfg)
 		if err != nil {
 			return err
 		}
@@ -137,16 +121,15 @@ func (j *job) spikes(ctx context.Context, model *snn.Model, set *dataset.Set) er
 		if a.Name == "deletions" { // all three are flips
 			all := spikeResult{Name: "best of the three", Norm: r.Attacks[0].Norm, Eps: r.Attacks[0].Eps}
 			all.Changes = fewest(r.Attacks[0].Changes, r.Attacks[1].Changes, s.Changes)
+			all.Accuracy = attack.AccuracyWithin(all.Changes, math.MaxInt)
 			j.within(&all)
 			r.Attacks = append(r.Attacks, all)
 		}
-		j.meter.Add(float64(spikeWork*len(part.y)), a.Name)
+		j.meter.Add(float64(spikeWork*set.N), a.Name)
 	}
-	c, err := j.certify(ctx, model, part, cfg.Key)
-	if err != nil {
+	if r.Certificate, err = j.certify(ctx, model, x, set.Labels, cfg.Key); err != nil {
 		return err
 	}
-	r.Certificate = c
 	j.res.Spikes = r
 	j.meter.Finished("changes of spikes")
 	return nil
@@ -156,14 +139,14 @@ func (j *job) spikes(ctx context.Context, model *snn.Model, set *dataset.Set) er
 const spikeWork = 100
 
 // spikeAttack runs one attack.
-func (j *job) spikeAttack(ctx context.Context, model *snn.Model, part examples, a attack.Named, cfg attack.Config) (s spikeResult, err error) {
-	report, err := attack.Evaluate(ctx, model, part, []attack.Named{a}, cfg)
+func (j *job) spikeAttack(ctx context.Context, model *snn.Model, set *dataset.Set, a attack.Named, cfg attack.Config) (s spikeResult, err error) {
+	report, err := attack.Evaluate(ctx, model, set, []attack.Named{a}, cfg)
 	if err != nil {
 		return s, err
 	}
 	o := report.Attacks[0]
 	s = spikeResult{Name: a.Name, Norm: o.Norm, Eps: o.Eps}
-	for i, y := range part.y {
+	for i, y := range set.Labels {
 		switch {
 		case report.Clean.Predicted[i] != y:
 			s.Changes = append(s.Changes, 0)
@@ -184,7 +167,6 @@ func (j *job) spikeAttack(ctx context.Context, model *snn.Model, part examples, 
 
 // within computes the accuracies from the numbers of changes.
 func (j *job) within(s *spikeResult) {
-	s.Accuracy = attack.AccuracyWithin(s.Changes, math.MaxInt)
 	for _, k := range j.spikeCounts() {
 		s.Within = append(s.Within, attack.AccuracyWithin(s.Changes, k))
 	}
@@ -197,28 +179,28 @@ func windows(model *snn.Model) smooth.Windows {
 
 // certify certifies the network that is smoothed by windows, and attacks it by changes that were found on
 // the network itself. It returns an error if such a change alters a class that is certified against it.
-func (j *job) certify(ctx context.Context, model *snn.Model, part examples, key rng.Key) (c certificate, err error) {
+func (j *job) certify(ctx context.Context, model *snn.Model, x tensor.NCHW, y []int, key rng.Key) (c certificate, err error) {
 	method := windows(model)
 	c.Method = method.String()
-	clean, err := method.Certify(ctx, model, part.x, nil, key)
+	clean, err := method.Certify(ctx, model, x, nil, key)
 	if err != nil {
 		return c, err
 	}
 	most := 1
 	for i, list := range clean {
 		radius := -1
-		if list.Class == part.y[i] {
+		if list.Class == y[i] {
 			radius = int(list.Radius)
 		}
 		c.Certified = append(c.Certified, radius)
 		most = max(most, radius)
 	}
 	for k := 0; k <= most; k++ {
-		adv := part.x
+		adv := x
 		if k > 0 {
 			a := attack.GreedySpikes(attack.Flips{Levels: j.Clip}, float32(k), k, snn.BPTT{})
 			a.Reduce = false
-			if adv, err = a.Perturb(ctx, model, part.x, part.y, nil, key); err != nil {
+			if adv, err = a.Perturb(ctx, model, x, y, nil, key); err != nil {
 				return c, err
 			}
 		}
@@ -227,17 +209,17 @@ func (j *job) certify(ctx context.Context, model *snn.Model, part examples, key 
 			return c, err
 		}
 		proven, left := 0, 0
-		for i, y := range part.y {
+		for i, label := range y {
 			if c.Certified[i] >= k {
 				proven++
 			}
-			if list[i].Class == y {
+			if list[i].Class == label {
 				left++
 			} else if c.Certified[i] >= k {
 				return c, fmt.Errorf("example %d is certified against %d changes, and %d change its class", i, c.Certified[i], k)
 			}
 		}
-		n := float64(len(part.y))
+		n := float64(len(y))
 		c.Changes, c.Proven, c.Left = append(c.Changes, k), append(c.Proven, float64(proven)/n), append(c.Left, float64(left)/n)
 	}
 	return c, nil
