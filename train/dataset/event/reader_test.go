@@ -144,6 +144,52 @@ func TestLateEvents(t *testing.T) {
 	}
 }
 
+// The same for the formats whose records have a place of their own. The file without the late record
+// tells what the events before it are.
+func TestLateRecords(t *testing.T) {
+	const n, late = 50_000, 49_900
+	aedat3 := words("#!AER-DAT3.1\r\n#Source 0: DVS128\r\n#!END-HEADER\r\n", uint32(1), 8, 4, 0, n, n, n)
+	for name, c := range map[string]struct {
+		header []byte
+		record func(i, time uint32) []byte
+		format Format
+	}{
+		"a.aedat": {[]byte("#!AER-DAT2.0\r\n"), func(i, time uint32) []byte {
+			return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, i%128<<1), time)
+		}, AEDAT2},
+		"b.aedat": {aedat3, func(i, time uint32) []byte { return words("", i%128<<17|1, time) }, AEDAT3},
+		"c.dat":   {[]byte("% Version 2\n\x0c\x08"), func(i, time uint32) []byte { return words("", time, i%128) }, DAT},
+		"d.raw": {[]byte("% evt 2.1\n"), func(i, time uint32) []byte { // upper and lower bits of the time
+			return words("", uint64(8)<<60|uint64(time>>6)<<32, 1<<60|uint64(time&63)<<54|uint64(i%4*32)<<43|1)
+		}, EVT21},
+		"e.raw": {[]byte("% evt 2.1\n"), func(i, time uint32) []byte {
+			return words("", uint64(8)<<28|uint64(time>>6), uint64(1<<28|time&63<<22|i%4*32<<11)|1<<32)
+		}, EVT21Legacy},
+	} {
+		b, size := slices.Clone(c.header), int64(len(c.record(0, 0)))
+		for i := range uint32(n) {
+			time := i
+			if i == late {
+				time = 5
+			}
+			b = append(b, c.record(i, time)...)
+		}
+		at := int64(len(c.header)) + late*size
+		for _, window := range []int{0, 1, 1000} {
+			cfg := DefaultConfig()
+			cfg.Format, cfg.Window = c.format, window
+			got, _, err := read(name, b, cfg)
+			var e *Error
+			require.ErrorAs(t, err, &e, name)
+			assert.ErrorContains(t, err, "an event at 5 µs after one at 49899 µs", name)
+			assert.GreaterOrEqual(t, e.Offset, at, name)
+			assert.Less(t, e.Offset, at+size, name)
+			require.Len(t, got.Events, late, name)
+			assert.Equal(t, Event{late - 1, got.Events[late-1].X, got.Events[late-1].Y, got.Events[late-1].P}, got.Events[late-1], name)
+		}
+	}
+}
+
 // The byte of a late event of EVT 3 is that of its own word, wherever it is among words that are
 // decoded together.
 func TestLateWordOfEVT3(t *testing.T) {
