@@ -651,7 +651,7 @@ func TestMutations(t *testing.T) {
 	for i := range uint64(50) {
 		list21 = append(list21, 8<<60|i<<32, 1<<60|i<<54|i<<43|i<<32|0xf0f0)
 	}
-	seeds[EVT21] = [][]byte{words("% format EVT21;endianness=little;width=640;height=480\n% end\n", list21...)}
+	seeds[EVT21] = append(seeds[EVT21], words("% format EVT21;endianness=little;width=640;height=480\n% end\n", list21...))
 	seeds[EVT21Legacy] = seeds[EVT21]
 	for _, format := range Formats() {
 		if *mutationFormat != "" && *mutationFormat != string(format) {

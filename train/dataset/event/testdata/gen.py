@@ -193,3 +193,24 @@ for name, write in (("stored.npz", np.savez), ("packed.npz", np.savez_compressed
     write(here / name, t=ev[:, 0], x=ev[:, 1].astype(np.uint8), y=ev[:, 2].astype(np.int16), p=ev[:, 3].astype(bool))
     with np.load(here / name) as a:
         save(name, ev, {"numpy": columns(a)})
+
+# EVT 2.1, by Prophesee's description: words of 32 pixels, and triggers. evlib reads the lower half first,
+# which is the order without "endianness=legacy".
+rng21 = np.random.default_rng(22)
+words, rows, high = [], [], None
+for t in np.sort(rng21.integers(0, 20000, 60)):
+    t = int(t)
+    if t >> 6 != high:
+        high = t >> 6
+        words.append(8 << 60 | high << 32)
+    y, x, p = int(rng21.integers(480)), 32 * int(rng21.integers(20)), int(rng21.integers(2))
+    valid = int(rng21.integers(1, 1 << 32)) & int(rng21.integers(1, 1 << 32)) | 1 << int(rng21.integers(32))
+    words.append(p << 60 | (t & 63) << 54 | x << 43 | y << 32 | valid)
+    rows += [(t, x + k, y, p) for k in range(32) if valid >> k & 1]
+    if rng21.integers(0, 8) == 0:
+        words.append(10 << 60 | (t & 63) << 54 | 1 << 32)  # an external trigger
+header = b"% evt 2.1\n% geometry 640x480\n% format EVT21;height=480;width=640\n% end\n"
+(here / "vectors-evt21.raw").write_bytes(header + struct.pack(f"<{len(words)}Q", *words))
+frame = evlib.load_events(str(here / "vectors-evt21.raw")).collect()
+got = np.stack([frame["t"].dt.total_microseconds(), frame["x"], frame["y"], frame["polarity"] > 0], 1)
+save("vectors-evt21.raw", rows, {"evlib": got})
