@@ -3,6 +3,7 @@ package certify_test
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -147,6 +148,23 @@ func TestCompleteStops(t *testing.T) {
 	}
 	_, err = certify.Complete(t.Context(), n.m, one, label, certify.Config{Epsilon: math.NaN()}, certify.Effort{Nodes: 1})
 	require.ErrorContains(t, err, "Epsilon NaN")
+}
+
+// In this network a search meets a part in which all neurons' trains are below their lines by more than
+// one. It splits a neuron there, too.
+func TestCompleteBelowTheLines(t *testing.T) {
+	n := &tiny{r: rand.New(rand.NewPCG(1073, 0)), style: random}
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 3, Steps: 4},
+		snn.NewSequential(snn.Flatten{}, n.linear(3, 20), n.neurons(), n.linear(20, 19), n.neurons(), n.linear(19, 3)))
+	require.NoError(t, err)
+	n.m = m
+	x := tensor.NewNCHW(1, 1, 1, 3)
+	for i := range x.Data {
+		x.Data[i] = n.r.Float32()
+	}
+	r, err := certify.Complete(t.Context(), m, x, n.classes(t, x), certify.Config{Epsilon: .125}, certify.Effort{Nodes: 100})
+	require.NoError(t, err)
+	require.Greater(t, r[0].Nodes, 1)
 }
 
 // Where a shortcut passes the image around the first neurons, their spikes do not decide the output.
