@@ -21,7 +21,8 @@ import (
 // The paper's training code is not public. This implementation makes the following
 // choices where the text leaves room:
 //
-//   - Membrane potentials start at zero in every period.
+//   - Membrane potentials start at zero in every period. Spikes must therefore reach the last layer
+//     within T/Periods steps: with too few, a deep network does not learn.
 //   - The loss is that of the mean output over the period.
 //   - ∂L/∂x comes from the same pass as the gradient of the weights.
 //   - The noise is bounded by [0,1] alone, without an ε-ball.

@@ -136,7 +136,7 @@ func TestAblation(t *testing.T) {
 
 // Networks that were trained before stay those of their recipes.
 func TestRecipeDigests(t *testing.T) {
-	o, err := parse(append(strings.Fields("-exp table4 -data fashion-mini -scale tiny -T 2 -train 100 -epochs 1 -rate-steps 4"), "-arch", "conv8 A | fc"), io.Discard)
+	o, err := parse(append(strings.Fields("-exp table4 -data fashion-mini -scale tiny -T 2 -train 100 -epochs 1 -hire-steps 2 -rate-steps 4"), "-arch", "conv8 A | fc"), io.Discard)
 	require.NoError(t, err)
 	d, err := sets.Open(t.Context(), "fashion-mini", nil)
 	require.NoError(t, err)

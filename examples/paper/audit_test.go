@@ -23,7 +23,7 @@ import (
 // auditArgs are flags for an audit that takes no time.
 func auditArgs(data, out string, more ...string) []string {
 	return append([]string{"-exp", "audit", "-data", data, "-out", out, "-arch", "conv4 A | fc8 fc", "-scale", "tiny", "-T", "2", "-train", "32", "-test", "10",
-		"-epochs", "1", "-batch", "16", "-width", "1", "-rate-steps", "4", "-test-alpha", "0.05", "-test-steps", "2", "-radii", "8,32"}, more...)
+		"-epochs", "1", "-batch", "16", "-width", "1", "-hire-steps", "0", "-rate-steps", "4", "-test-alpha", "0.05", "-test-steps", "2", "-radii", "8,32"}, more...)
 }
 
 // An audit trains every method, tgo-quiet being tgo's network without its noise. A second run and

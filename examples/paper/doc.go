@@ -208,6 +208,10 @@
 // another seed, and the black-box attacks are made on it.
 //
 // hire is HIRE-SNN ([train.HIRE]), by default with two periods and the ε of our adversarial
-// training. rate is a vanilla network with Poisson input and leaky neurons
-// ([zoo.RateCoded]), after Sharmin et al. 2020.
+// training. A period begins with potentials of 0, so its time steps must suffice for spikes to
+// reach the last layer. With two steps the VGG-11 of -scale tiny learns nothing, as hire or as
+// vanilla. So -scale small and tiny give hire 8 time steps.
+//
+// rate is a vanilla network with Poisson input and leaky neurons ([zoo.RateCoded]), after Sharmin
+// et al. 2020.
 package main

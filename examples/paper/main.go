@@ -36,6 +36,7 @@ type options struct {
 	WeightDecay float64 `json:"weight_decay"`
 
 	HIREPeriods int     `json:"hire_periods"`
+	HIRESteps   int     `json:"hire_steps"`
 	HIREEps     float64 `json:"hire_eps_255"`
 	RateSteps   int     `json:"rate_steps"`
 
@@ -220,7 +221,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.Var(o.TrainRadii.atMost(255), "train-radii", "`list` of the radii ε in training of frontier in 255ths, increasing, with commas between")
 	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and mart), with commas between: "+trainingNames())
 	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
-	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of T of HIRE-SNN, each with an update")
+	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of the time steps of HIRE-SNN, each with an update")
+	cli.Var(fs, &o.HIRESteps, "hire-steps", 0, "[0, 1024]", "time steps of HIRE-SNN, 0 for -T")
 	cli.Var(fs, &o.HIREEps, "hire-eps", 2, "[0, 255]", "what HIRE-SNN moves pixels by between two periods, in 255ths")
 	cli.Var(fs, &o.RateSteps, "rate-steps", 100, "[1, 1024]", "time steps of rate-coded networks")
 	fs.StringVar(&o.weights, "weights", "", "`file` of a network trained elsewhere, for table2 to judge: one that this library saved, which describes itself, or a "+
@@ -299,8 +301,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if o.weights != "" {
 		o.Train = 0 // nothing is trained
 	}
-	if (o.Exp == table4.name || o.audits(hire)) && o.T%o.HIREPeriods != 0 {
-		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of -T, %d", o.HIREPeriods, o.T)
+	name := "-hire-steps"
+	if o.HIRESteps == 0 {
+		name, o.HIRESteps = "-T", o.T
+	}
+	if (o.Exp == table4.name || o.audits(hire)) && o.HIRESteps%o.HIREPeriods != 0 {
+		return nil, fmt.Errorf("-hire-periods %d: expected a divisor of %s, %d", o.HIREPeriods, name, o.HIRESteps)
 	}
 	for _, l := range []list{o.data, o.archs} {
 		for i, v := range l {
@@ -343,7 +349,7 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 		{"train-radii", o.Exp == frontier.name, "only frontier has it"},
 		{"eps", o.Exp != frontier.name, "frontier has -train-radii"},
 		{"methods set", o.Exp == audit.name || o.Exp == frontier.name, "only audit and frontier have it"},
-		{"hire-periods hire-eps rate-steps", o.Exp == table4.name || o.Methods != nil, "only table4, audit and frontier have it"},
+		{"hire-periods hire-steps hire-eps rate-steps", o.Exp == table4.name || o.Methods != nil, "only table4, audit and frontier have it"},
 		{"source", o.Exp == table2.name || o.Exp == figure1.name, "only table2 and figure1 have black-box attacks"},
 		{"test-eps", o.Exp != figure1.name && !o.compares(), o.Exp + " has its own radii"},
 		{"battery", o.Exp != timing.name, "timing has no worst case"},

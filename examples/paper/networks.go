@@ -115,13 +115,15 @@ func (o *options) newNetwork(s subject, m method) *network {
 	cfg.WidthMultiplier, cfg.Steps, cfg.BatchNorm = o.Width, o.T, o.BatchNorm
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes = s.Train.C, s.Train.H, s.Train.W, s.Train.Classes
 	cfg.Mean, cfg.Std = s.Mean, s.Std
-	slow := 1.0
-	if m == rate {
+	switch m {
+	case hire:
+		cfg.Steps = o.HIRESteps
+	case rate:
 		coded := zoo.RateCoded(s.arch)
 		cfg.Poisson, cfg.Decay, cfg.SoftReset, cfg.Mean, cfg.Std = coded.Poisson, coded.Decay, coded.SoftReset, coded.Mean, coded.Std
 		cfg.Steps = o.RateSteps
-		slow = float64(cfg.Steps) / float64(o.T)
 	}
+	slow := float64(cfg.Steps) / float64(o.T)
 	t := trainingOf(m)
 	settings := o.settingsOf(t)
 	if t.network != nil {

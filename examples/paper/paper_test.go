@@ -38,7 +38,7 @@ func small(exp, data, out string, more ...string) []string {
 	case "figure2":
 		more = append(more, "-betas", "0.001,0.002")
 	case "table4":
-		more = append(more, "-rate-steps", "4")
+		more = append(more, "-hire-steps", "0", "-rate-steps", "4")
 	}
 	if exp != "timing" {
 		more = append([]string{"-battery", "none"}, more...)
@@ -527,6 +527,8 @@ func TestBadInput(t *testing.T) {
 		{"-exp table2 -data nowhere -weights x -epochs 3", "-epochs 3: no network is trained beside -weights: expected no -epochs with -exp table2"},
 		{"-exp table2 -data nowhere -weights x -models y", "-models y: no network is trained beside -weights"},
 		{"-exp table4 -T 4 -hire-periods 3 -data nowhere", "-hire-periods 3: expected a divisor of -T, 4"},
+		{"-exp table4 -T 4 -hire-steps 6 -hire-periods 4 -data nowhere", "-hire-periods 4: expected a divisor of -hire-steps, 6"},
+		{"-exp table1 -data nowhere -hire-steps 8", "-hire-steps 8: only table4, audit and frontier have it"},
 		{"-exp table4 -T 3 -data nowhere", "-hire-periods 2: expected a divisor of -T, 3"},
 		{"-exp table2", "-data is missing: expected fashion-mini"},
 		{"-exp table2 -data nowhere", "-data nowhere: stat nowhere: no such file or directory: expected "},

@@ -11,10 +11,10 @@ import (
 // scales are values for flags. The flags' own defaults are the paper's settings, full.
 var scales = map[string]map[string]string{
 	"full":  {},
-	"small": {"width": "0.25", "T": "4", "train": "8000", "test": "500", "epochs": "6", "row-share": "0.3", "betas": "0.001,0.004,0.016", "rate-steps": "16"},
+	"small": {"width": "0.25", "T": "4", "train": "8000", "test": "500", "epochs": "6", "row-share": "0.3", "betas": "0.001,0.004,0.016", "hire-steps": "8", "rate-steps": "16"},
 	"mini": {"arch": "small", "T": "4", "train": "6000", "test": "200", "epochs": "5", "eps": "8", "beta": "0.004", "test-eps": "16", "test-alpha": "0.02",
 		"radii": "8,16", "train-radii": "4,8,12,16", "hire-eps": "8", "rate-steps": "16"},
-	"tiny": {"width": "0.125", "T": "4", "train": "2000", "test": "100", "epochs": "6", "batch": "32", "betas": "0.001,0.016", "rate-steps": "8"},
+	"tiny": {"width": "0.125", "T": "4", "train": "2000", "test": "100", "epochs": "6", "batch": "32", "betas": "0.001,0.016", "hire-steps": "8", "rate-steps": "8"},
 }
 
 func scaleNames() string { return strings.Join(slices.Sorted(maps.Keys(scales)), ", ") }

@@ -41,8 +41,8 @@ func defenceTrials(o *options) []trials.Trial {
 func reportTable4(_ context.Context, l *lab) (*report, error) {
 	all := map[string]map[string]*summary{}
 	text := fmt.Sprintf("Accuracy in %% under white-box attacks at ε = %v/255\n"+
-		"(Sharmin et al.: Poisson input, leaky neurons, %d steps; HIRE-SNN: %d periods, pixels moved by %v/255)\n%s",
-		l.TestEps, l.RateSteps, l.HIREPeriods, l.HIREEps, l.aboutPaper())
+		"(Sharmin et al.: Poisson input, leaky neurons, %d steps; HIRE-SNN: %d steps in %d periods, pixels moved by %v/255)\n%s",
+		l.TestEps, l.RateSteps, l.HIRESteps, l.HIREPeriods, l.HIREEps, l.aboutPaper())
 	for _, s := range l.subjects {
 		all[s.String()] = map[string]*summary{}
 		t := tables.Table{{"", "", "", "BPTR", "", "", "BPTT"}, {"defence", "clean", "noise"}}
