@@ -127,6 +127,10 @@ func TestRun(t *testing.T) {
 	assert.Len(t, lines, 2*4, "bounds and three radii of each")
 	assert.Contains(t, lines[7], "(100 %")
 
+	if testing.Short() {
+		return // the rest takes long under the race detector
+	}
+
 	again := t.TempDir()
 	var models []string
 	for _, name := range []string{"plain", "regularized"} {
