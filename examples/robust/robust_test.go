@@ -365,6 +365,7 @@ func contents(t *testing.T, folder string) map[string]string {
 
 // A network of package pretrained needs no file.
 func TestPretrained(t *testing.T) {
+	racetest.Costly(t)
 	out := filepath.Join(t.TempDir(), "out")
 	args := strings.Fields("-net pretrained:fashion-vanilla -data fashion-mini -eps 16/255 -preset quick -images 3 -curve none -out " + out)
 	_, stderr, code := clitest.Run(t, args...)

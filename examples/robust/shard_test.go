@@ -193,6 +193,7 @@ func TestShardsRefused(t *testing.T) {
 
 // What other kernels have made is made anew when a run is resumed.
 func TestResumeWithOtherKernels(t *testing.T) {
+	racetest.Costly(t)
 	level := kernel.CurrentLevel()
 	if level == kernel.Portable {
 		t.Skip("one level of kernels")
