@@ -6,7 +6,7 @@
 //
 // It writes the network of integers to the folder -out, under the name of -net. It prints the
 // accuracy of both networks on clean images and under PGD, with 95 % intervals, the bytes of
-// their weights and files, and the images a second.
+// their weights and files, and the images a second. results.json has the same figures.
 //
 // With -epochs, it first fine-tunes the network with rounded weights. With -train-eps, it does so
 // on adversarial images.
@@ -19,6 +19,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,6 +32,9 @@ import (
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/quant"
@@ -38,6 +42,7 @@ import (
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
 )
 
 // options are the flags.
@@ -90,7 +95,7 @@ func (o *options) Stopped() string { return "nothing is kept" }
 
 func main() { cli.Main("quant", parse, run) }
 
-func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	data, err := sets.Open(ctx, o.data, nil)
 	if err == nil {
 		err = data.Limit(o.trainImages, o.images)
@@ -128,7 +133,9 @@ func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
 	}
 	cfg := quant.DefaultConfig()
 	cfg.Bits = o.bits
-	if err := o.tune(ctx, rounded, data, cfg, stdout); err != nil {
+	meter := term.NewMeter(stderr, float64(o.epochs)*o.epochWork(data.Train.N)+compareWork*float64(data.Test.N))
+	defer meter.Clear()
+	if err := o.tune(ctx, rounded, data, cfg, stdout, meter); err != nil {
 		return err
 	}
 	network, err := quant.Convert(rounded, cfg)
@@ -141,11 +148,40 @@ func run(ctx context.Context, o *options, stdout, _ io.Writer) error {
 	if err := network.Save(file); err != nil {
 		return err
 	}
-	return o.compare(ctx, float, rounded, network, data, file, stdout)
+	r, err := o.compare(ctx, float, rounded, network, data.Test, meter)
+	if err != nil {
+		return err
+	}
+	r.Data = data.Name
+	r.Bytes = bytesOf(float, network)
+	for name, size := range map[string]*int64{o.net: &r.FileBytes.Float, file: &r.FileBytes.Integers} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		*size = info.Size()
+	}
+	meter.Clear()
+	if _, err := fmt.Fprintf(stdout, "%vwrote %s\n", r, file); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(o.out, "results.json"), func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
 }
 
+// epochWork is the work of an epoch of fine-tuning, in forward passes of an image.
+func (o *options) epochWork(images int) float64 {
+	work := 3.0
+	if o.trainEps > 0 {
+		work += trials.GradientWork
+	}
+	return work * float64(images)
+}
+
+// compareWork is the work of comparing both networks on an image, in forward passes.
+const compareWork = 2*steps*trials.GradientWork + 6
+
 // tune trains m for some epochs with rounded weights.
-func (o *options) tune(ctx context.Context, m *snn.Model, data *sets.Data, cfg quant.Config, stdout io.Writer) error {
+func (o *options) tune(ctx context.Context, m *snn.Model, data *sets.Data, cfg quant.Config, stdout io.Writer, meter *term.Meter) error {
 	if o.epochs == 0 {
 		return nil
 	}
@@ -158,6 +194,9 @@ func (o *options) tune(ctx context.Context, m *snn.Model, data *sets.Data, cfg q
 	if o.trainEps > 0 {
 		settings.Adversary = attack.RATMix(float32(o.trainEps / 255))
 	}
+	settings.Progress = func(p train.Progress) {
+		meter.Add(o.epochWork(data.Train.N)/float64(p.Steps), fmt.Sprintf("fine-tuning, epoch %d/%d, loss %.3f", p.Epoch, p.Epochs, p.Loss))
+	}
 	t, err := train.New(m, data.Train, settings, rng.New(o.seed))
 	if err != nil {
 		return err
@@ -166,23 +205,48 @@ func (o *options) tune(ctx context.Context, m *snn.Model, data *sets.Data, cfg q
 		if err != nil {
 			return err
 		}
+		meter.Clear()
 		fmt.Fprintf(stdout, "fine-tuning, epoch %d: loss %.3f, accuracy %.1f %%\n", epoch.Epoch, epoch.Loss, 100*epoch.Accuracy)
 	}
 	return nil
 }
 
-// count is a number of images that were classified as labelled, by both networks.
-type count struct{ float, integer int }
+// pair is a figure of both networks.
+type pair struct {
+	Float    int64 `json:"float32"`
+	Integers int64 `json:"integers"`
+}
+
+// results are the figures of results.json. Clean, OnFloat and OnRounded are numbers of images that
+// are classified as labelled.
+type results struct {
+	Net        string  `json:"net"`
+	Data       string  `json:"data"`
+	Images     int     `json:"images"`
+	Bits       int     `json:"bits"`
+	Eps        float64 `json:"eps_255"`
+	Clean      pair    `json:"clean"`
+	OnFloat    pair    `json:"pgd_on_float32"` // under PGD that is made on the float network
+	OnRounded  pair    `json:"pgd_on_rounded_weights"`
+	Bytes      pair    `json:"parameter_bytes"`
+	FileBytes  pair    `json:"file_bytes"`
+	Throughput struct {
+		Float    float64 `json:"float32"`
+		Integers float64 `json:"integers"`
+	} `json:"images_a_second"`
+}
+
+// steps are those of PGD.
+const steps = 7
 
 // batch is the number of images that are judged together.
 const batch = 100
 
-// compare prints the table of both networks.
-func (o *options) compare(ctx context.Context, float, rounded *snn.Model, network *quant.Network, data *sets.Data, file string, stdout io.Writer) error {
-	pgd := attack.PGD(float32(o.eps/255), float32(o.eps/255/3), 7, snn.BPTT{})
-	var clean, transferred, own count
+// compare judges both networks.
+func (o *options) compare(ctx context.Context, float, rounded *snn.Model, network *quant.Network, test *dataset.Set, meter *term.Meter) (*results, error) {
+	pgd := attack.PGD(float32(o.eps/255), float32(o.eps/255/3), steps, snn.BPTT{})
+	r := &results{Net: o.net, Images: test.N, Bits: o.bits, Eps: o.eps}
 	var floatTime, integerTime time.Duration
-	test := data.Test
 	for lo := 0; lo < test.N; lo += batch {
 		n := min(batch, test.N-lo)
 		shape := test.Shape()
@@ -192,10 +256,10 @@ func (o *options) compare(ctx context.Context, float, rounded *snn.Model, networ
 			ids[i], indices[i] = uint64(lo+i), lo+i
 		}
 		if err := test.Fill(x, indices); err != nil {
-			return err
+			return nil, err
 		}
 		labels := test.Labels[lo : lo+n]
-		judge := func(x tensor.NCHW, c *count) error {
+		judge := func(x tensor.NCHW, c *pair) error {
 			start := time.Now()
 			logits, err := float.Logits(snn.Pass{}, x)
 			if err != nil {
@@ -210,73 +274,80 @@ func (o *options) compare(ctx context.Context, float, rounded *snn.Model, networ
 			integerTime += time.Since(start)
 			for i, label := range labels {
 				if argmax(logits[i*float.Classes():][:float.Classes()]) == label {
-					c.float++
+					c.Float++
 				}
 				if predicted[i] == label {
-					c.integer++
+					c.Integers++
 				}
 			}
 			return nil
 		}
-		if err := judge(x, &clean); err != nil {
-			return err
+		if err := judge(x, &r.Clean); err != nil {
+			return nil, err
 		}
 		for _, source := range []struct {
 			m *snn.Model
-			c *count
-		}{{float, &transferred}, {rounded, &own}} {
+			c *pair
+		}{{float, &r.OnFloat}, {rounded, &r.OnRounded}} {
 			attacked, err := pgd.Perturb(ctx, source.m, x, labels, ids, rng.New(o.seed).Derive("pgd", 0))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if err := judge(attacked, source.c); err != nil {
-				return err
+				return nil, err
 			}
 		}
+		meter.Add(compareWork*float64(n), "both networks under PGD")
 	}
-	floatFile, err := os.Stat(o.net)
-	if err != nil {
-		return err
-	}
-	integerFile, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
-	floatBytes, integerBytes := 0, 0
+	meter.Finished("both networks under PGD")
+	r.Throughput.Float = 3 * float64(test.N) / floatTime.Seconds()
+	r.Throughput.Integers = 3 * float64(test.N) / integerTime.Seconds()
+	return r, nil
+}
+
+// bytesOf returns the bytes of the parameters of both networks.
+func bytesOf(float *snn.Model, network *quant.Network) (bytes pair) {
 	for _, p := range float.Params() {
-		floatBytes += 4 * p.Len()
+		bytes.Float += int64(4 * p.Len())
 	}
 	for _, l := range network.Layers {
 		switch l := l.(type) {
 		case *quant.Conv:
-			integerBytes += len(l.Weight) + 4*(len(l.Scale)+len(l.Gain)) + len(l.Border)
+			bytes.Integers += int64(len(l.Weight) + 4*(len(l.Scale)+len(l.Gain)) + len(l.Border))
 		case *quant.Neurons:
-			integerBytes += 4 * (len(l.Bias) + len(l.Threshold) + len(l.Gain))
+			bytes.Integers += int64(4 * (len(l.Bias) + len(l.Threshold) + len(l.Gain)))
 		}
 	}
-	percent := func(k int) string {
-		low, high := attack.Wilson(k, test.N)
-		return fmt.Sprintf("%.1f (%.1f to %.1f)", 100*float64(k)/float64(test.N), 100*low, 100*high)
+	return bytes
+}
+
+// String returns the figures as a table.
+func (r *results) String() string {
+	accuracy := func(name string, p pair) []string {
+		row := []string{name}
+		for _, k := range []int64{p.Float, p.Integers} {
+			low, high := attack.Wilson(int(k), r.Images)
+			row = append(row, fmt.Sprintf("%.1f (%.1f to %.1f)", 100*float64(k)/float64(r.Images), 100*low, 100*high))
+		}
+		return row
 	}
-	speed := func(d time.Duration) string {
-		return fmt.Sprintf("%.0f", 3*float64(test.N)/d.Seconds())
+	size := func(name string, p pair) []string {
+		return []string{name, fmt.Sprint(p.Float), fmt.Sprintf("%d (%.3f)", p.Integers, float64(p.Integers)/float64(p.Float))}
 	}
 	rows := tables.Table{
 		{"", "float32", "integers"},
-		{"clean", percent(clean.float), percent(clean.integer)},
-		{"PGD, made on float32", percent(transferred.float), percent(transferred.integer)},
-		{"PGD, made on rounded weights", percent(own.float), percent(own.integer)},
-		{"bytes of parameters", fmt.Sprint(floatBytes), fmt.Sprintf("%d (%.3f)", integerBytes, float64(integerBytes)/float64(floatBytes))},
-		{"bytes of the file", fmt.Sprint(floatFile.Size()), fmt.Sprintf("%d (%.3f)", integerFile.Size(), float64(integerFile.Size())/float64(floatFile.Size()))},
-		{"images a second", speed(floatTime), speed(integerTime)},
+		accuracy("clean", r.Clean),
+		accuracy("PGD, made on float32", r.OnFloat),
+		accuracy("PGD, made on rounded weights", r.OnRounded),
+		size("bytes of parameters", r.Bytes),
+		size("bytes of the file", r.FileBytes),
+		{"images a second", fmt.Sprintf("%.0f", r.Throughput.Float), fmt.Sprintf("%.0f", r.Throughput.Integers)},
 	}
-	_, err = fmt.Fprintf(stdout, `Accuracy in %% on %d images of %s, with 95 %% intervals. PGD: 7 steps of ε/3 at ε = %v/255.
+	return fmt.Sprintf(`Accuracy in %% on %d images of %s, with 95 %% intervals. PGD: %d steps of ε/3 at ε = %v/255.
 Weights of %d bits. The network of integers has no gradient: images made on others are shown to it.
 
 %v
-wrote %s
-`, test.N, data.Name, o.eps, o.bits, rows, file)
-	return err
+`, r.Images, r.Data, steps, r.Eps, r.Bits, rows)
 }
 
 // argmax returns the place of the largest value, the first one of several.

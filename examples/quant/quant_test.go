@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -31,10 +32,19 @@ func TestRun(t *testing.T) {
 	require.NoError(t, m.Save(net))
 	o, err := parse([]string{"-net", net, "-out", filepath.Join(dir, "out"), "-images", "30", "-train", "300", "-epochs", "1", "-train-eps", "2", "-eps", "2"}, io.Discard)
 	require.NoError(t, err)
-	var out bytes.Buffer
-	require.NoError(t, run(context.Background(), o, &out, io.Discard))
+	var out, errs bytes.Buffer
+	require.NoError(t, run(context.Background(), o, &out, &errs))
+	assert.Contains(t, errs.String(), "both networks under PGD (100 % of all")
 	assert.Contains(t, out.String(), "fine-tuning, epoch 1: loss ")
 	assert.Regexp(t, regexp.MustCompile(`(?m)^clean  +\d+\.\d \(.* to .*\)  +\d+\.\d \(.*\)$`), out.String())
+	b, err := os.ReadFile(filepath.Join(dir, "out", "results.json"))
+	require.NoError(t, err)
+	var r results
+	require.NoError(t, json.Unmarshal(b, &r))
+	assert.Equal(t, []any{net, 30, 8, 2.}, []any{r.Net, r.Images, r.Bits, r.Eps})
+	assert.Contains(t, out.String(), r.String())
+	assert.Greater(t, r.Bytes.Float, 3*r.Bytes.Integers)
+
 	n, err := quant.Load(filepath.Join(dir, "out", "net.safetensors"))
 	require.NoError(t, err)
 	assert.Equal(t, set.ClassNames(), n.ClassNames)
