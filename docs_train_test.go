@@ -24,6 +24,7 @@ import (
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
 	"github.com/org/snnrat/train/dataset"
@@ -31,7 +32,7 @@ import (
 
 // The Go code of docs/train.md is code of this file.
 func TestDocsTrain(t *testing.T) {
-	doctest.Page(t, "docs/train.md", 14, "docs_train_test.go")
+	doctest.Page(t, "docs/train.md", 15, "docs_train_test.go")
 }
 
 // draw writes a folder of grey images of two classes, which are bright on the left or on
@@ -129,6 +130,17 @@ func judge(ctx context.Context, data, network string) error {
 	}
 	fmt.Printf("clean %.0f %%, under PGD %.0f %%\n", 100*clean, 100*report.Attacks[0].Accuracy)
 	return nil
+}
+
+// className returns the name of the class of an image, [C][H][W] with values in [0,1].
+func className(model *snn.Model, pixels []float32) (string, error) {
+	image := tensor.NewNCHW(1, model.Channels, model.Height, model.Width)
+	copy(image.Data, pixels)
+	logits, err := model.Logits(snn.Pass{}, image)
+	if err != nil {
+		return "", err
+	}
+	return model.ClassNames()[slices.Index(logits, slices.Max(logits))], nil
 }
 
 // judgeFog prints the accuracy of a network on the file fog.npy of a folder such as CIFAR-10-C.
@@ -289,6 +301,11 @@ func TestDocsTrainFolder(t *testing.T) {
 	accuracy, err := train.Accuracy(ctx, model, set, 64)
 	require.NoError(t, err)
 	assert.Greater(t, accuracy, 0.9)
+	image := tensor.NewNCHW(1, set.C, set.H, set.W)
+	require.NoError(t, set.Fill(image, []int{0}))
+	class, err := className(model, image.Data)
+	require.NoError(t, err)
+	assert.Equal(t, "left", class)
 
 	require.NoError(t, trainFolder(ctx, data, checkpoint, network, 3))
 	second, err := os.ReadFile(checkpoint)

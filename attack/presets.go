@@ -9,7 +9,8 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// Preset returns the battery [Quick], [Standard] or [Thorough] by its name in lower case.
+// Preset returns the battery [Quick], [Standard] or [Thorough] by its name in lower case. It returns
+// an error that lists the names for any other.
 //
 // Gradient attacks of several objectives and surrogates come first. A search by scores follows from
 // their best point: a [LocalSearch] in L∞, a [Square] in L2. Standard and Thorough end with [Rounds]

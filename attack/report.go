@@ -188,9 +188,9 @@ func share(n int, has func(i int) bool) float64 {
 	return float64(count) / float64(max(n, 1))
 }
 
-// UnmarshalJSON implements [json.Unmarshaler]. It returns an error that names the field if
-// the lengths of the slices differ from Images, if a class is negative, or if an accuracy or
-// Survived does not follow from the predictions. r is then unchanged.
+// UnmarshalJSON implements [json.Unmarshaler]. It returns an error that names the field if the
+// length of a slice differs from Images or a class is negative. It also returns one if an accuracy
+// or Survived does not follow from the predictions. After an error r is unchanged.
 func (r *Report) UnmarshalJSON(text []byte) error {
 	type plain Report // without this method
 	var fresh plain   // for JSON leaves fields that it lacks as they are

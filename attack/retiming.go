@@ -14,8 +14,8 @@ import (
 // in binary frames. (With Levels 1 that is the capacity-1 retiming of Yu et al.: Time Is All It Takes,
 // 2026.)
 //
-// The distance is the largest shift, if the spikes are matched so that it is smallest: the first spike
-// of a pixel and polarity with the first, the second with the second, and so on. It is +Inf if a pixel
+// The distance is the largest shift. Spikes are matched so that it is smallest: the first spike of a
+// pixel and polarity with the first, the second with the second, and so on. The distance is +Inf if a pixel
 // and polarity has another number of spikes than before, or if a value is not k/Levels.
 type Retiming struct {
 	Levels int // the count that the value 1 stands for, from 1 to 255; 1 for binary frames

@@ -260,7 +260,7 @@ type Varying interface {
 }
 
 // GradientMix chooses one of several gradient approximations at random for every step of an
-// [Attack]. In another pass it is the first of them. It has at least one.
+// [Attack]. In a pass that is no step of an Attack, it is the first of them. It has at least one.
 type GradientMix []snn.Gradient
 
 // At implements [Varying].

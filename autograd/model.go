@@ -200,8 +200,8 @@ func (r *modelRun) chunks() (cs []chunk) {
 	return cs
 }
 
-// each calls fn for the part of each image of c: data[at:at+n] is that part at step t of data
-// with the given steps and lanes, and part[from:from+n] is its place in the chunk.
+// each calls fn for the part of each image of c. data[at:at+n] is that part at step t, where data
+// has the given steps and lanes. part[from:from+n] is its place in the chunk.
 func (r *modelRun) each(c chunk, t, steps, lanes int, fn func(at, from, n int)) {
 	n := (c.hi - c.lo) * lanes
 	for i := c.n; i < c.end; i++ {

@@ -60,11 +60,11 @@
 //	NewCuBaLIF    synaptic current
 //	Recurrent     a field: spikes return, to the neuron itself or to all channels
 //
-// A [Custom] is a layer of neurons that are written in plain Go, as a [Dynamics]. Any other
-// layer of neurons is a [Neuron]. These are what the gradient approximations do with them:
+// A [NoisyLIF] is a LIF with a noisy potential. A [Custom] is a layer of neurons that are written
+// in plain Go, as a [Dynamics]. Any other layer of neurons is a [Neuron]. These are what the gradient approximations do with them:
 //
 //	                      BPTT   BPTR                  CBA
-//	LIF                   yes    yes                   ReLU
+//	LIF, NoisyLIF         yes    yes                   ReLU
 //	GLIF                  yes    yes, no parameters    ReLU
 //	GLIF with Recurrent   yes    refused               refused
 //	Custom                yes    yes, no parameters    ReLU
@@ -73,7 +73,7 @@
 // and the approximations for attacks:
 //
 //	                      RGA                   HART                  PDSG, ASSG, BPTT with Relative
-//	LIF                   yes                   yes                   yes
+//	LIF, NoisyLIF         yes                   yes                   yes
 //	GLIF                  yes, no parameters    yes, no parameters    yes
 //	GLIF with Recurrent   refused               refused for [C, C]    yes
 //	Custom                refused               refused               refused

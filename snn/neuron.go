@@ -120,7 +120,7 @@ type LIF struct {
 // triangle surrogate of width 1.
 func NewIF() *LIF { return NewLIF(1) }
 
-// NewLIF returns the neurons of IF with another Decay, in (0,1].
+// NewLIF returns the neurons of NewIF with another Decay, in (0,1].
 func NewLIF(decay float32) *LIF {
 	return &LIF{Decay: decay, Threshold: 1, Surrogate: Triangle{1}}
 }

@@ -71,8 +71,8 @@
 // which is that of the images.
 //
 // -sweep cores is a model of more cores than the machine may have. It splits the work as that many
-// threads would, runs all units of every loop on one core, and adds up what they would take side by
-// side: a core takes the next unit when it has finished one. Each loop takes the measured time of an
+// threads would, and runs all units of every loop on one core. Then it adds up what they would take
+// side by side, where a core takes the next unit when it has finished one. Each loop takes the measured time of an
 // empty loop on two threads more for each doubling of the cores. The model does not know that cores
 // share memory, caches and their clock rate, so it says how well the work is split, not how fast a
 // machine is. Of the runs of a part, -reps of them, the fastest counts. The table has

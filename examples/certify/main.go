@@ -1,5 +1,6 @@
-// Certify trains a spiking network so that its robustness can be proved, and then proves it: for
-// each test image and each ε, whether any image within ε in the L∞ norm can have another class.
+// Certify trains a spiking network so that its robustness can be proved, and then proves it. For
+// each test image and each ε, it tries to prove that no image within ε in the L∞ norm has another
+// class.
 //
 //	go run ./examples/certify
 //
@@ -21,10 +22,10 @@
 // every attack of the battery, and clean the share that is without one. The worst accuracy that an
 // attack can reach lies between certified and worst case.
 //
-// In results.json, radii holds these numbers for each ε in 255ths, with a row for each test image:
-// its verdict (certified, broken or unknown), the proven lower bound of its margin, and the class
-// that it was last predicted as under the battery. An image is broken if it is misclassified without
-// an attack or by one.
+// In results.json, radii holds these numbers for each ε in 255ths, with a row for each test image.
+// The row has the verdict (certified, broken or unknown), the proven lower bound of the margin, and
+// the class that was predicted last under the battery. An image is broken if it is misclassified
+// without an attack or by one.
 //
 // The battery also attacks images that are certified. If it breaks one, a proof is wrong: the
 // program says so, names the images, and ends with an error.

@@ -10,11 +10,11 @@
 // does that the graph does not say. With -data it prints the accuracy on clean images and under
 // PGD. The tag needs libhdf5 (apt-get install libhdf5-dev).
 //
-// With -certify it prints three shares of the images for each ε: those for which a proof shows that no
-// image within ε has another class, those that a battery of attacks leaves as labelled, and those that
-// are classified as labelled without an attack. The proofs are about the network that the notes
-// describe, rounding included. -json writes the verdict for each image. A layer without a bound, such as
-// a LI, a CubaLIF or a sum of several edges, is an error that names it.
+// With -certify it prints three shares of the images for each ε. The first are certified: a proof shows
+// that no image within ε has another class. The second are classified as labelled under a battery of
+// attacks, and the third without an attack. The proofs are about the network that the notes describe,
+// rounding included. -json writes the verdict for each image. A layer without a bound, such as a LI, a
+// CubaLIF or a sum of several edges, is an error that names it.
 package main
 
 import (

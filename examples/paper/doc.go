@@ -118,7 +118,7 @@
 //
 // A method can lose accuracy on clean images for robustness, as RAT does with a larger ε in training.
 // frontier trains RAT with each ε of -train-radii, and reads off its worst case at the clean accuracy
-// of the other methods. Those that train within -eps are trained with each ε, too:
+// of the other methods. Those whose training has an ε are trained with each of these, too:
 //
 //	go run ./examples/paper -exp frontier -seeds 2 -methods rat,mart -data fashion-mini -scale mini
 //

@@ -14,7 +14,7 @@ import (
 	"github.com/org/snnrat/snn"
 )
 
-// figure2 shows the effects of the projection: the accuracy of RAT against the step β, the
+// figure2 shows the effects of the projection. They are the accuracy of RAT against the step β, the
 // distance that an attack moves the spikes of every layer by, and the singular values of the
 // weights.
 var figure2 = experiment{

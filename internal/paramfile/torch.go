@@ -14,8 +14,8 @@ import (
 )
 
 // parseTorch reads what torch.save writes since PyTorch 1.6 of a state dict, or of a
-// dict that has one in it: a zip archive of a pickle of the structure and a record of raw
-// values for each storage.
+// dict that has one in it. The file is a zip archive. It has a pickle of the structure and a
+// record of raw values for each storage.
 //
 // Nothing that the pickle says is executed; see vet. Values are read when they are asked
 // for.

@@ -5,8 +5,8 @@
 //
 // # What is proved
 //
-// An image is [Certified] if the network gives the label to every image of its ball: all float32
-// images with values in [0,1] whose values differ from those of the image by at most ε. The network is
+// An image is [Certified] if the network gives the label to every image of its ball. The ball is all
+// float32 images with values in [0,1] that differ from the image by at most ε in each value. The network is
 // what m.Logits computes with the zero snn.Pass, rounding included. The class is the first of the
 // largest logits.
 //
@@ -21,7 +21,8 @@
 //
 // A [Method] computes bounds of the logits over the ball: [Intervals], [Trains] and [Linear], the
 // default. Each is at least as tight as the one before, up to rounding of the bounds themselves, and
-// slower. The page docs/certificates.md derives them and measures them.
+// slower. [Counts] is for networks of IF neurons with soft reset. The page docs/certificates.md derives
+// the methods and measures them.
 //
 // # Layers
 //

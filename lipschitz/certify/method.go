@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Method computes bounds of the logits. [Intervals], [Trains] and [Linear] are the methods, from
-// the fastest to the tightest.
+// Method computes bounds of the logits. [Intervals], [Trains] and [Linear] are methods, from the
+// fastest to the tightest, and [Counts] is one for IF neurons with soft reset.
 type Method interface {
 	fmt.Stringer
 	// margins returns lower bounds of logit_y − logit_j over the images of a, for each class j of

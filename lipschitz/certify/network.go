@@ -144,7 +144,7 @@ func (c *compiler) add(n *node) *node {
 	return n
 }
 
-// onGrid sets n's grid if n's values are multiples of grid, and the program computes them exactly: sums
+// onGrid sets n's grid if n's values are multiples of grid, and the program computes them exactly. Sums
 // of multiples of a power of two are exact if that of the magnitudes has at most 24 bits.
 func (n *node) onGrid(grid float64) {
 	if most := slices.Max(n.mag); grid > 0 && most <= 0x1p24*grid && grid >= 0x1p-60 {

@@ -42,8 +42,8 @@
 // by what that can change, which is at most 2⁻⁵⁰·pixels·(Levels + 1). The radius is rounded down.
 // What remains is trust in the generator of the random numbers, ChaCha8.
 //
-// Images that are not on the grid are refused. Who has such images rounds them to a grid first, and
-// counts distances from the rounded image.
+// Images that are not on the grid are refused. Round such images to a grid first; distances then count
+// from the rounded image.
 //
 // # Windows
 //

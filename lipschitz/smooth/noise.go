@@ -54,8 +54,8 @@ func newNoise(sigma float64, levels int) *noise {
 // the definition, for images of so many pixels. A draw differs from that of the exact thresholds
 // only if it falls between a threshold and the exact one.
 //
-// A threshold is wrong by less than 2⁻⁵⁰ of the whole: erf and its argument are accurate to a few
-// units of 2⁻⁵³, the derivative of erf(t) with respect to log t is below ½, and the conversion
+// A threshold is wrong by less than 2⁻⁵⁰ of the whole. erf and its argument are accurate to a few
+// units of 2⁻⁵³. The derivative of erf(t) with respect to log t is below ½, and the conversion
 // rounds by 2⁻⁶³. Where the thresholds end, 1 − p is less than 2⁻⁵³.
 func (z *noise) slack(pixels int) float64 {
 	return math.Ldexp(float64(pixels)*float64(len(z.thresholds)), -50)

@@ -31,8 +31,8 @@ type Method interface {
 // Certificate is a class of the smoothed network and the distance within which it cannot change.
 type Certificate struct {
 	Class int `json:"class"` // or Abstain
-	// Radius is the largest certified distance, in the unit of the method: every image within it
-	// has the same class. For an image that is not classified as Class it says nothing of interest.
+	// Radius is the largest certified distance, in the unit of the method: the smoothed network
+	// gives every image within it the same Class. That need not be the label.
 	Radius float64 `json:"radius"`
 	// Votes holds the number of noisy images, or of windows, in each class, [classes].
 	Votes []int `json:"votes"`

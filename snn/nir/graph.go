@@ -25,7 +25,8 @@ type Node struct {
 	Graph    *Graph // the graph of a node of type NIRGraph
 }
 
-// An Array holds the numbers or the texts of a field.
+// An Array holds the numbers or the texts of a field, row-major: in Floats for the types f, in Ints
+// for the types i and u, and in Texts for str.
 type Array struct {
 	Type   string // f2, f4 or f8; i1 to i8; u1 to u8; or str
 	Shape  []int  // nil for one number or text

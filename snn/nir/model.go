@@ -14,8 +14,8 @@ import (
 
 // Config says what a NIR graph leaves open: how its equations are computed in steps of time.
 type Config struct {
-	Dt    float64 // seconds of a time step, in the unit of the graph's time constants
-	Steps int     // number of time steps
+	Dt    float64 // the time step, in the unit of the graph's time constants; finite and positive
+	Steps int     // number of time steps, from 1 to 65536
 	// Exponential solves the leak exactly, λ = e^(−dt/τ). By default a step is one of Euler,
 	// λ = 1 − dt/τ. The input counts 1 − λ times in both.
 	Exponential bool
@@ -49,10 +49,12 @@ type Note struct {
 // String returns the note behind its node's name.
 func (n Note) String() string { return n.Node + ": " + n.Text }
 
-// Model makes a network of the graph. It returns an error that names a node which the network
-// cannot be or cannot be yet, and notes about all that is not what the graph says to the letter.
-// The network takes images of the shape of the graph's input node, or as many frames as it has
-// steps, with values in [0,1]; its logits are the mean over time of what reaches the output node.
+// Model makes a network of the graph, and returns notes about all that is not what the graph says to
+// the letter. It returns an error that names a setting of cfg that is out of range, or a node whose
+// type, fields or edges the network cannot have.
+//
+// The network takes images with values in [0,1], of the shape of the graph's input node, or as many
+// frames as it has steps. Its logits are the mean over time of what reaches the output node.
 func (g *Graph) Model(cfg Config) (*snn.Model, []Note, error) {
 	if err := g.Validate(); err != nil {
 		return nil, nil, err

@@ -66,14 +66,14 @@
 //
 //	w = W/u, b = B/u, θ = Θ/u,
 //
-// each rounded to the nearest integer, a half away from zero, for the float network's threshold Θ and bias B. θ is at
-// least 1, and u is at least max(Θ, |B|)/2^20, so that θ and b are at most 2^20. The last layer
-// has one unit for all classes, so that its logits can be compared.
+// each rounded to the nearest integer, a half away from zero, for the float network's threshold Θ
+// and bias B. θ is at least 1, and u is at least max(Θ, |B|)/2^20, so that θ and b are at most 2^20.
+// The last layer has one unit for all classes, so that its logits can be compared.
 //
 // In a residual block y = c₀·x + c₁·r, x and y are currents, and r is the output of a
 // convolution. Its weights include c₁. The unit of y is c₀ times that of x, so that the sum of
 // integers X + g·R has the unit of y. One unit of x and the gains g of all convolutions that are
-// added up are chosen together: the unit is a quarter of the smallest max|W| / 127 among them, and
+// added up are chosen together. The unit is a quarter of the smallest max|W| / 127 among them, and
 // each gain is the smallest with which the weights are at most 127. Gains are at most about 2048.
 // Neurons that read x have the unit |a|·u, for batch norm's factor a, and its sign is their gain.
 //

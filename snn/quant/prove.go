@@ -30,9 +30,9 @@ type Proof struct {
 }
 
 // Prove decides by branch and bound whether the network gives the label to all images whose pixels
-// differ by at most eps, in 255ths, from those of the image x. There are finitely many, and sums of
-// integers are exact, so that the search ends with a proof or a counterexample if nodes, the
-// largest number of nodes of its tree, is large enough.
+// differ by at most eps, in 255ths, from those of the image x. nodes is the largest number of nodes
+// of the search tree. There are finitely many images, and sums of integers are exact. So the search
+// ends with a proof or a counterexample if nodes is large enough.
 //
 // A node is a box of images, with a range for the current of each neuron that reads the image. Such
 // a neuron has a constant current. A larger current gives it a lexicographically larger spike train,

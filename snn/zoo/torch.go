@@ -64,9 +64,9 @@ import (
 //
 // To be told of each case, call [LoadTorchWith] with [snn.LoadOptions].Note.
 //
-// LoadTorch compares some tensors with cfg, by the last part of their names: beta with Decay,
-// threshold, mean and std with the fields of those names, and snnTorch's reset_mechanism_val
-// and graded_spikes_factor with the neurons.
+// LoadTorch compares some tensors with cfg, by the last part of their names. It compares beta with
+// Decay, and threshold, mean and std with the fields of those names. It compares snnTorch's
+// reset_mechanism_val and graded_spikes_factor with the neurons.
 //
 // # Errors
 //

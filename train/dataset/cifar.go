@@ -22,9 +22,8 @@ type cifar struct {
 
 // version lists the files of a version of a set.
 //
-// A file of the binary version is records, each of which is one or two labels and an image of
-// 3×32×32 in [C][H][W] order, a byte a value; the class names are a text, one a line. A file
-// of the Python version is a pickled dict with a list of labels and the same images.
+// A file of the binary version is records. Each is one or two labels and an image of 3×32×32 in
+// [C][H][W] order, a byte a value. The class names are a text, one a line. A file of the Python version is a pickled dict with a list of labels and the same images.
 type version struct {
 	train []string // of the binary version, all of as many records
 	test  string
