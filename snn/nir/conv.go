@@ -100,6 +100,9 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 	if out[1] < 1 || out[2] < 1 {
 		return nil, nil, fmt.Errorf("its window exceeds the %d×%d input", s.H, s.W)
 	}
+	if _, err := shapeOf(out); err != nil {
+		return nil, nil, fmt.Errorf("its output: %w", err)
+	}
 	pad := 0
 	for _, l := range w {
 		pad = max(pad, l.before, l.after)
@@ -115,7 +118,7 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 	default:
 		return nil, nil, fmt.Errorf("strides %d and %d: want equal ones", w[0].stride, w[1].stride)
 	}
-	if cout*s.C*kh*kw > 1<<28 {
+	if float64(cout)*float64(s.C)*float64(kh)*float64(kw) > 1<<28 {
 		return nil, nil, fmt.Errorf("%d×%d×%d×%d weights: more than 2²⁸", cout, s.C, kh, kw)
 	}
 	l := snn.NewConv2D(s.C, cout, 1, stride, pad, bias)
@@ -139,7 +142,10 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 }
 
 func conv(n *Node, in []int) (snn.Layer, []int, error) {
-	a := n.Fields["weight"]
+	a, err := n.numeric("weight")
+	if err != nil {
+		return nil, nil, err
+	}
 	lines := 2
 	if n.Type == "Conv1d" {
 		lines = 1

@@ -289,6 +289,9 @@ func (r *reader) array(id C.hid_t) (a Array, err error) {
 			C.H5Dvlen_reclaim(memory, space, C.H5P_DEFAULT, unsafe.Pointer(texts))
 		}
 	case class == C.H5T_STRING:
+		if size > 0 && n > maxValues/size {
+			return a, fmt.Errorf("%d texts of %d bytes: more than %d bytes", n, size, maxValues)
+		}
 		a.Type, a.Texts = "str", make([]string, n)
 		bytes := make([]byte, n*size+1)
 		memory := C.H5Tcopy(kind)

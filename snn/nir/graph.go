@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Graph is a network of the Neuromorphic Intermediate Representation: nodes, and edges along
@@ -36,7 +37,8 @@ type Array struct {
 }
 
 // Validate returns an error that names what is wrong: an edge without its node, an edge that is
-// there twice, or a node that is nil. A field's values must be as many as its shape says.
+// there twice, or a node that is nil. The values of a field and of metadata must be as many as their
+// shape says.
 func (g *Graph) Validate() error {
 	if g == nil || len(g.Nodes) == 0 {
 		return errors.New("nir: a graph without nodes")
@@ -45,6 +47,9 @@ func (g *Graph) Validate() error {
 }
 
 func (g *Graph) validate(prefix string) error {
+	if err := validateAll(g.Metadata); err != nil {
+		return fmt.Errorf("nir: metadata of graph %q: %w", strings.TrimSuffix(prefix, "."), err)
+	}
 	seen := map[[2]string]bool{}
 	for _, e := range g.Edges {
 		for _, end := range e {
@@ -63,10 +68,8 @@ func (g *Graph) validate(prefix string) error {
 			return fmt.Errorf("nir: node %s is nil", prefix+name)
 		}
 		for _, fields := range []map[string]Array{n.Fields, n.Metadata} {
-			for _, f := range slices.Sorted(maps.Keys(fields)) {
-				if err := fields[f].validate(); err != nil {
-					return fmt.Errorf("nir: node %s: %s: %w", prefix+name, f, err)
-				}
+			if err := validateAll(fields); err != nil {
+				return fmt.Errorf("nir: node %s: %w", prefix+name, err)
 			}
 		}
 		if (n.Type == "NIRGraph") != (n.Graph != nil) {
@@ -81,11 +84,22 @@ func (g *Graph) validate(prefix string) error {
 	return nil
 }
 
-// values returns the number of values that the array should have, and has.
-func (a Array) values() (want, have int) {
+// validateAll returns an error that names the first bad array.
+func validateAll(fields map[string]Array) error {
+	for _, f := range slices.Sorted(maps.Keys(fields)) {
+		if err := fields[f].validate(); err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+	}
+	return nil
+}
+
+// values returns the number of values that the array should have, and has. The first is a float64,
+// which does not overflow.
+func (a Array) values() (want float64, have int) {
 	want = 1
 	for _, d := range a.Shape {
-		want *= d
+		want *= float64(d)
 	}
 	switch {
 	case a.Type == "str":
@@ -109,8 +123,8 @@ func (a Array) validate() error {
 			return fmt.Errorf("shape %v", a.Shape)
 		}
 	}
-	if want, have := a.values(); want != have {
-		return fmt.Errorf("%d values of type %s, want %d for the shape %v", have, a.Type, want, a.Shape)
+	if want, have := a.values(); want != float64(have) {
+		return fmt.Errorf("%d values of type %s, want %.0f for the shape %v", have, a.Type, want, a.Shape)
 	}
 	return nil
 }

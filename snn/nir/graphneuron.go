@@ -35,7 +35,7 @@ func (x *exporter) tau(decay []float64) ([]float64, error) {
 	tau := make([]float64, len(decay))
 	for i, l := range decay {
 		if l == 1 {
-			return nil, errors.New("some neurons have a leak and others none")
+			return nil, errors.New("some neurons have no leak: NIR has those in an IF or I alone")
 		}
 		tau[i] = x.dt / (1 - l)
 	}
@@ -147,7 +147,11 @@ func (x *exporter) neuron(name string, decay, synaptic, theta, gain []float64, r
 		fields["r"], fields[field], fields["v_leak"] = r, x.fill(tau...), x.fill(0)
 	default:
 		kind = "IF"
-		fields["r"] = x.fill(1 / x.dt)
+		r := x.fill(gain...)
+		for i := range r.Floats {
+			r.Floats[i] /= x.dt
+		}
+		fields["r"] = r
 	}
 	n := x.node(name, kind, fields)
 	x.note(x.from[0], "fires above its v_threshold, the largest float32 below the network's threshold")

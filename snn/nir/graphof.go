@@ -17,7 +17,8 @@ import (
 // an error that names a layer for which NIR has no node.
 //
 // Batch norm has its running statistics. It becomes part of the convolution or the linear layer
-// before it, where that is all that its input comes from, and a convolution of 1×1 pixels elsewhere.
+// before it, where that is all that its input comes from and nothing else reads that layer's output. It
+// is a convolution of 1×1 pixels elsewhere.
 func GraphOf(m *snn.Model, dt float64) (*Graph, []Note, error) {
 	if !(dt > 0) || math.IsInf(dt, 0) {
 		return nil, nil, fmt.Errorf("nir: a time step of %v: want a finite number above 0", dt)
@@ -33,17 +34,10 @@ func GraphOf(m *snn.Model, dt float64) (*Graph, []Note, error) {
 		x.shape = x.shape[:1]
 	}
 	x.node("input", "Input", map[string]Array{"shape": whole(x.shape...)})
-	if m.Mean != nil || m.Std != nil {
+	if mean, std := m.Normalization(); mean != nil {
 		scale, shift := make([]float64, m.Channels), make([]float64, m.Channels)
 		for c := range scale {
-			std, mean := float32(1), float32(0)
-			if m.Std != nil {
-				std = m.Std[c]
-			}
-			if m.Mean != nil {
-				mean = m.Mean[c]
-			}
-			scale[c], shift[c] = 1/float64(std), -float64(mean)/float64(std)
+			scale[c], shift[c] = 1/float64(std[c]), -float64(mean[c])/float64(std[c])
 		}
 		x.channels("normalize", scale, shift)
 	}
@@ -61,6 +55,7 @@ type exporter struct {
 	dt    float64
 	from  []string // the nodes whose values add up to the present one
 	shape []int    // of the present value
+	fork  string   // the node whose value the shortcut of the last residual block reads
 	notes []Note
 }
 
@@ -125,6 +120,9 @@ func (x *exporter) layer(name string, l snn.Layer) error {
 	case *snn.Dropout:
 		return nil // passes its input on in an evaluation
 	case *snn.Conv2D:
+		if len(x.shape) == 1 {
+			return fmt.Errorf("layer %s: a convolution of one pixel is no node of NIR: want a linear layer", name)
+		}
 		x.conv(name, l)
 	case *snn.Linear:
 		if len(x.shape) > 1 { // one pixel
@@ -142,6 +140,9 @@ func (x *exporter) layer(name string, l snn.Layer) error {
 	case *snn.BatchNorm:
 		x.batchNorm(name, l)
 	case snn.AvgPool:
+		if len(x.shape) == 1 { // of one pixel
+			return nil
+		}
 		k := []int{l.K, l.K}
 		if l.K == 0 {
 			k = x.shape[1:]
@@ -177,10 +178,7 @@ func (x *exporter) conv(name string, l *snn.Conv2D) {
 	if l.Bias != nil {
 		bias = singles(l.Bias)
 	}
-	h, w := 1, 1
-	if len(x.shape) == 3 {
-		h, w = x.shape[1], x.shape[2]
-	}
+	h, w := x.shape[1], x.shape[2]
 	x.node(name, "Conv2d", map[string]Array{"input_shape": whole(h, w), "weight": singles(l.Weight), "bias": bias,
 		"stride": whole(l.Stride, l.Stride), "padding": whole(l.Pad, l.Pad), "dilation": whole(1, 1), "groups": Ints(nil, 1)})
 	out := func(n, k int) int { return (n+2*l.Pad-k)/l.Stride + 1 }
@@ -210,7 +208,7 @@ func (x *exporter) batchNorm(name string, l *snn.BatchNorm) {
 		shift[c] = float64(bias[c]) - scale[c]*float64(mean[c])
 	}
 	before := x.g.Nodes[x.from[0]]
-	if len(x.from) > 1 || before.Type != "Conv2d" && before.Type != "Affine" && before.Type != "Linear" {
+	if len(x.from) > 1 || x.from[0] == x.fork || before.Type != "Conv2d" && before.Type != "Affine" && before.Type != "Linear" {
 		x.channels(name, scale, shift)
 		return
 	}
@@ -234,6 +232,9 @@ func (x *exporter) batchNorm(name string, l *snn.BatchNorm) {
 // residual exports y = comb[0]·shortcut + comb[1]·branch.
 func (x *exporter) residual(name string, l *snn.Residual) error {
 	start, shape := x.from, x.shape
+	if l.Short == nil {
+		x.fork = start[0]
+	}
 	comb := l.Comb.Export()
 	run := func(layers map[string]snn.Layer, order ...string) error {
 		for _, n := range order {

@@ -3,6 +3,7 @@ package nir_test
 import (
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,7 @@ func TestRoundTrip(t *testing.T) {
 		"input":   {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), input, snn.AvgPool{}, snn.Flatten{}, snn.NewLinear(6, 5, false)}, false}, // its gain is in the threshold
 		"GLIF":    {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), glif, snn.Flatten{}, snn.NewLinear(216, 5, true), cuba}, true},
 		"clamped": {[]snn.Layer{snn.NewConv2D(2, 6, 3, 1, 1, true), clamped, snn.Flatten{}, snn.NewLinear(216, 5, true)}, true},
+		"pixel":   {[]snn.Layer{snn.Flatten{}, snn.AvgPool{K: 1}, snn.NewLinear(72, 5, true), snn.AvgPool{}}, true},
 		"PLIF":    {[]snn.Layer{snn.Flatten{}, snn.NewLinear(72, 5, true), plif, snn.NewLinear(5, 3, true)}, true},
 		"norms":   {[]snn.Layer{snn.NewBatchNorm(2), snn.NewConv2D(2, 6, 3, 1, 1, false), snn.NewBatchNorm(6), snn.NewIF(), snn.Flatten{}, snn.NewLinear(216, 5, false), snn.NewBatchNorm(5)}, false},
 	} {
@@ -98,6 +100,59 @@ func TestRoundTrip(t *testing.T) {
 			assert.Equal(t, len(g.Nodes), len(g2.Nodes))
 			assert.ElementsMatch(t, g.Edges, g2.Edges)
 		})
+	}
+}
+
+// The shortcut of a residual block does not see the batch norm of the other branch.
+func TestShortcutBesideBatchNorm(t *testing.T) {
+	block := &snn.Residual{
+		BN1: snn.NewBatchNorm(3), N1: snn.NewIF(), Conv1: snn.NewConv2D(3, 3, 3, 1, 1, false),
+		N2: snn.NewIF(), Conv2: snn.NewConv2D(3, 3, 3, 1, 1, false), Comb: autograd.NewParam(2),
+	}
+	m := network(t, snn.NewConv2D(2, 3, 3, 1, 1, true), block, snn.Flatten{}, snn.NewLinear(108, 3, true))
+	block.Comb.Import([]float32{.5, .5})
+	block.BN1.Weight.Import([]float32{2, 3, 4})
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+	require.NoError(t, err)
+	x := images(8, m)
+	assert.InDeltaSlice(t, logits(t, m, x), logits(t, again, x), 1e-4)
+}
+
+// The normalization of a graph is that of the file that its network was loaded from.
+func TestNormalizationOfFile(t *testing.T) {
+	with := func(mean float32) *snn.Model {
+		cfg := snn.Config{Channels: 1, Height: 2, Width: 2, Steps: 2, Mean: []float32{mean}, Std: []float32{.5}}
+		m, err := snn.NewModel(cfg, snn.NewSequential(snn.Flatten{}, snn.NewLinear(4, 2, true)))
+		require.NoError(t, err)
+		m.Init(rng.New(1))
+		return m
+	}
+	file := filepath.Join(t.TempDir(), "network.safetensors")
+	require.NoError(t, with(.25).Save(file))
+	m := with(.75)
+	require.NoError(t, m.Load(file))
+	g, _, err := nir.GraphOf(m, 1e-3)
+	require.NoError(t, err)
+	assert.Equal(t, []float64{-.5}, g.Nodes["normalize"].Fields["bias"].Floats)
+}
+
+// Thresholds come back with the same bits at any decay and time step, although the fields of a LIF
+// are rounded.
+func TestThresholdsComeBack(t *testing.T) {
+	for i := 1; i < 100; i += 3 {
+		l := snn.NewLIF(float32(i) / 100)
+		m := network(t, snn.Flatten{}, l, snn.NewLinear(72, 3, true))
+		for k := 1; k < 30; k += 2 {
+			dt := 1e-3 / float64(k)
+			g, _, err := nir.GraphOf(m, dt)
+			require.NoError(t, err)
+			again, _, err := g.Model(nir.Config{Dt: dt, Steps: 4})
+			require.NoError(t, err)
+			got := again.Body().(*snn.Sequential).Layers()[1].(*snn.LIF)
+			assert.Equal(t, []float32{1, l.Decay}, []float32{got.Threshold, got.Decay}, "decay %v, dt %v", l.Decay, dt)
+		}
 	}
 }
 
@@ -204,16 +259,20 @@ func TestFlattenOfGraph(t *testing.T) {
 
 func TestGraphOfRefuses(t *testing.T) {
 	for want, m := range map[string]*snn.Model{
-		"layer 0: a snn.MaxPool is no node of NIR":          network(t, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 3, true)),
-		"layer 1: NIR has no neurons with adaptation":       network(t, snn.Flatten{}, snn.NewALIF(.5, .1, .9), snn.NewLinear(72, 3, true)),
-		"layer 1: its synaptic current does not decay":      network(t, snn.Flatten{}, snn.NewCuBaLIF(1, .5), snn.NewLinear(72, 3, true)),
-		"layer 1: some neurons have a leak and others none": network(t, snn.Flatten{}, snn.NewCuBaLIF(.5, 1), snn.NewLinear(72, 3, true)),
+		"layer 0: a snn.MaxPool is no node of NIR":                              network(t, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 3, true)),
+		"layer 1: NIR has no neurons with adaptation":                           network(t, snn.Flatten{}, snn.NewALIF(.5, .1, .9), snn.NewLinear(72, 3, true)),
+		"layer 1: its synaptic current does not decay":                          network(t, snn.Flatten{}, snn.NewCuBaLIF(1, .5), snn.NewLinear(72, 3, true)),
+		"layer 1: some neurons have no leak: NIR has those in an IF or I alone": network(t, snn.Flatten{}, snn.NewCuBaLIF(.5, 1), snn.NewLinear(72, 3, true)),
 	} {
 		_, _, err := nir.GraphOf(m, 1e-3)
 		assert.ErrorContains(t, err, want)
 	}
-	m := network(t, snn.Flatten{}, snn.NewLinear(72, 3, true))
-	_, _, err := nir.GraphOf(m, 0)
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(snn.NewConv2D(2, 3, 1, 1, 0, true)))
+	require.NoError(t, err)
+	_, _, err = nir.GraphOf(m, 1)
+	assert.ErrorContains(t, err, "layer 0: a convolution of one pixel is no node of NIR: want a linear layer")
+	m = network(t, snn.Flatten{}, snn.NewLinear(72, 3, true))
+	_, _, err = nir.GraphOf(m, 0)
 	assert.ErrorContains(t, err, "a time step of 0")
 	m.Encoder = snn.Poisson{}
 	_, _, err = nir.GraphOf(m, 1)

@@ -66,8 +66,11 @@ func (g *Graph) Model(cfg Config) (*snn.Model, []Note, error) {
 		return nil, nil, fmt.Errorf("nir: a start of %d: want AtZero, AtLeak or AtReset", cfg.Start)
 	}
 	b := &builder{cfg: cfg, nodes: map[string]*Node{}, shapes: map[string][]int{}, returns: map[string]*Node{}}
-	b.flatten("", g)
-	m, err := b.model()
+	err := b.flatten("", g)
+	var m *snn.Model
+	if err == nil {
+		m, err = b.model()
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("nir: %w", err)
 	}
@@ -89,8 +92,8 @@ func (b *builder) note(node, format string, args ...any) {
 }
 
 // flatten collects the nodes and edges of a graph and of those in it. The input and output nodes
-// of an inner graph pass values on.
-func (b *builder) flatten(prefix string, g *Graph) {
+// of an inner graph pass values on. It returns an error if two nodes get one name.
+func (b *builder) flatten(prefix string, g *Graph) error {
 	end := func(name, kind string) string {
 		if inner := g.Nodes[name].Graph; inner != nil {
 			for _, n := range slices.Sorted(maps.Keys(inner.Nodes)) {
@@ -106,11 +109,17 @@ func (b *builder) flatten(prefix string, g *Graph) {
 	}
 	for name, n := range g.Nodes {
 		if n.Graph != nil {
-			b.flatten(prefix+name+".", n.Graph)
+			if err := b.flatten(prefix+name+".", n.Graph); err != nil {
+				return err
+			}
 			continue
+		}
+		if b.nodes[prefix+name] != nil {
+			return fmt.Errorf("node %s: there are two of this name, one of them in an inner graph", prefix+name)
 		}
 		b.nodes[prefix+name] = n
 	}
+	return nil
 }
 
 // before and after return the nodes from which edges lead to a node, and to which they lead from it.
@@ -297,7 +306,7 @@ func (b *builder) model() (*snn.Model, error) {
 }
 
 // shapeOf returns the shape of a value of a NIR graph: features, channels of a line, or channels
-// of an image.
+// of an image. It returns an error if there are more than 2²⁸ of them.
 func shapeOf(dims []int) (tensor.Shape, error) {
 	s := tensor.Shape{N: 1, Steps: 1, H: 1, W: 1}
 	switch len(dims) {
@@ -315,14 +324,29 @@ func shapeOf(dims []int) (tensor.Shape, error) {
 			return s, fmt.Errorf("shape %v: want dimensions from 1 to 2²⁰", dims)
 		}
 	}
+	if float64(s.C)*float64(s.H)*float64(s.W) > 1<<28 {
+		return s, fmt.Errorf("shape %v: want at most 2²⁸ values", dims)
+	}
 	return s, nil
+}
+
+// numeric returns a field of numbers.
+func (n *Node) numeric(field string) (Array, error) {
+	a, ok := n.Fields[field]
+	switch {
+	case !ok:
+		return a, fmt.Errorf("field %s is missing", field)
+	case a.Type == "str":
+		return a, fmt.Errorf("field %s has the text %q: want numbers", field, a.Texts)
+	}
+	return a, nil
 }
 
 // dims returns a field of whole numbers above or equal to 0.
 func (n *Node) dims(field string) ([]int, error) {
-	a, ok := n.Fields[field]
-	if !ok {
-		return nil, fmt.Errorf("field %s is missing", field)
+	a, err := n.numeric(field)
+	if err != nil {
+		return nil, err
 	}
 	v := make([]int, 0, 4)
 	for _, x := range a.numbers() {
@@ -330,9 +354,6 @@ func (n *Node) dims(field string) ([]int, error) {
 			return nil, fmt.Errorf("field %s has %v: want whole numbers from 0 on", field, x)
 		}
 		v = append(v, int(x))
-	}
-	if a.Type == "str" {
-		return nil, fmt.Errorf("field %s has the text %q: want numbers", field, a.Texts)
 	}
 	return v, nil
 }

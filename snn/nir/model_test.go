@@ -422,7 +422,33 @@ func TestModelRefuses(t *testing.T) {
 			g.Nodes["input"] = port("Input", []int{2, 3})
 			g.Nodes["a"] = &nir.Node{Type: "Conv1d", Fields: fields{"weight": all(0, 0, 2, 1), "bias": all(0, 0), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
 		},
-		"node a is nil": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
+		"field tau has the text [\"a\" \"b\" \"c\"]: want numbers": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "str", Shape: []int{3}, Texts: []string{"a", "b", "c"}}
+		},
+		"field weight has the text": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1, 3})
+			g.Nodes["a"] = &nir.Node{Type: "Conv1d", Fields: fields{"weight": {Type: "str", Shape: []int{1, 1, 1}, Texts: []string{"a"}}, "bias": all(0, 1), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
+		},
+		"shape [1048576 1048576 1048576]: want at most 2²⁸ values": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1 << 20, 1 << 20, 1 << 20})
+			g.Nodes["a"] = &nir.Node{Type: "IF", Fields: fields{"r": nir.Floats(nil, 1), "v_threshold": nir.Floats(nil, 1)}}
+		},
+		"its output: shape [2048 1024 1024]: want at most 2²⁸ values": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1, 1 << 10, 1 << 10})
+			g.Nodes["a"] = &nir.Node{Type: "Conv2d", Fields: fields{"weight": all(0, 1<<11, 1, 1, 1), "bias": all(0, 1<<11), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
+		},
+		"weight: 0 values of type f4, want 18446744073709551616 for the shape": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["a"].Fields["weight"] = nir.Array{Type: "f4", Shape: []int{1 << 22, 1 << 21, 1 << 21}}
+		},
+		"node b.a: there are two of this name": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b.a"] = g.Nodes["b"]
+			scale := &nir.Node{Type: "Scale", Fields: fields{"scale": nir.Floats(nil, 1)}}
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: graph([]int{3}, []int{3}, scale)}
+			g.Edges[2][1] = "b.a"
+			g.Edges = append(g.Edges, [2]string{"b.a", "output"})
+		},
+		`metadata of graph "": x: type ""`: func(g *nir.Graph, _ *nir.Config) { g.Metadata = fields{"x": {}} },
+		"node a is nil":                    func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
 	} {
 		g, c := good(), cfg
 		change(g, &c)

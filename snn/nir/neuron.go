@@ -13,9 +13,9 @@ import (
 // values returns a field's values for the neurons of the shape in. The field has this shape, one
 // value for all, or one for each channel.
 func (n *Node) values(field string, in []int) ([]float64, error) {
-	a, ok := n.Fields[field]
-	if !ok {
-		return nil, fmt.Errorf("field %s is missing", field)
+	a, err := n.numeric(field)
+	if err != nil {
+		return nil, err
 	}
 	neurons := 1
 	for _, d := range in {
@@ -171,7 +171,8 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 	threshold := p.reduce("threshold", theta)
 	for i, t := range threshold { // the smallest float32 that is above θ, or at it
 		s := float32(t)
-		if float64(s) < t || float64(s) == t && !b.cfg.AtThreshold {
+		at := math.Abs(float64(s)-t) <= 1e-12*math.Abs(t) // but for the rounding of t
+		if at && !b.cfg.AtThreshold || !at && float64(s) < t {
 			s = math.Nextafter32(s, float32(math.Inf(1)))
 		}
 		threshold[i] = float64(s)
