@@ -74,6 +74,9 @@ func Round(m *snn.Model, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("quant: Round: %w", err)
 	}
+	if err := c.net.Validate(); err != nil {
+		return err
+	}
 	for _, n := range c.nodes {
 		n.round()
 	}
@@ -83,6 +86,7 @@ func Round(m *snn.Model, cfg Config) error {
 // signal describes the values behind a layer during the conversion.
 type signal struct {
 	c, h, w int
+	flat    bool // whether the layers see c·h·w channels of one pixel
 	// Spikes or bytes: the name of the layer, and what a unit is worth in the float network.
 	// The image has a worth of each channel, and is worth −offset at 0.
 	from          string
@@ -163,6 +167,22 @@ func convert(m *snn.Model, cfg Config) (*converter, error) {
 
 // walk returns the signal behind the layer l.
 func (c *converter) walk(l snn.Layer, s signal) (signal, error) {
+	if s.flat {
+		what := ""
+		switch l.(type) {
+		case *snn.Conv2D:
+			what = "a convolution"
+		case *snn.BatchNorm:
+			what = "batch norm"
+		case snn.AvgPool:
+			what = "average pooling"
+		case snn.MaxPool:
+			what = "maximum pooling"
+		}
+		if what != "" {
+			return s, fmt.Errorf("%s behind flattening: expected a linear layer between them", what)
+		}
+	}
 	switch l := l.(type) {
 	case *snn.Sequential:
 		for _, l := range l.Layers() {
@@ -193,7 +213,10 @@ func (c *converter) walk(l snn.Layer, s signal) (signal, error) {
 		c.net.Layers = append(c.net.Layers, p)
 		s.from, s.h, s.w = p.Name, s.h/l.K, s.w/l.K
 		return s, nil
-	case *snn.Dropout, snn.Flatten: // a linear layer reads C × H × W in this order
+	case *snn.Dropout:
+		return s, nil
+	case snn.Flatten: // a linear layer reads C × H × W in this order
+		s.flat = s.flat || s.h*s.w > 1
 		return s, nil
 	case *snn.LIF:
 		return c.neurons(l, s)
@@ -319,7 +342,7 @@ func (c *converter) neurons(l *snn.LIF, s signal) (signal, error) {
 	c.reads = append(c.reads, r)
 	c.net.Layers = append(c.net.Layers, n)
 	c.after = n.Name
-	return signal{c: s.c, h: s.h, w: s.w, from: n.Name, worth: slices.Repeat([]float64{1}, s.c)}, nil
+	return signal{c: s.c, h: s.h, w: s.w, flat: s.flat, from: n.Name, worth: slices.Repeat([]float64{1}, s.c)}, nil
 }
 
 // residual adds a residual block.

@@ -30,6 +30,15 @@ func model(t testing.TB, layers ...snn.Layer) *snn.Model {
 // swap is a layer that package quant does not know.
 type swap struct{ snn.Flatten }
 
+// overflows returns a network whose integers could overflow.
+func overflows(t testing.TB) *snn.Model {
+	m, err := snn.NewModel(snn.Config{Channels: 64, Height: 2, Width: 2, Steps: 4096}, snn.NewSequential(snn.NewConv2D(64, 2, 1, 1, 0, true), snn.NewIF(), snn.Flatten{}, snn.NewLinear(8, 2, true)))
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	m.Params()[0].Fill(func(int) (float32, error) { return -1, nil })
+	return m
+}
+
 func TestConvertRefuses(t *testing.T) {
 	fc := func() snn.Layer { return snn.NewLinear(4, 3, true) }
 	last := func() snn.Layer { return snn.NewLinear(3, 2, true) }
@@ -51,6 +60,11 @@ func TestConvertRefuses(t *testing.T) {
 		{m: model(t, snn.AvgPool{K: 2}, snn.NewConv2D(1, 4, 1, 1, 0, false)), want: "average pooling of currents or of the image"},
 		{m: model(t, snn.NewConv2D(1, 4, 1, 1, 0, false), snn.MaxPool{K: 2}), want: "maximum pooling: expected spikes"},
 		{m: model(t, snn.NewConv2D(1, 4, 1, 1, 0, false), snn.NewIF(), snn.MaxPool{K: 1}, snn.AvgPool{K: 2}, snn.MaxPool{K: 1}), want: "after 1: maximum pooling"},
+		{m: model(t, snn.NewConv2D(1, 2, 1, 1, 0, false), snn.Flatten{}, snn.NewBatchNorm(8), snn.NewIF(), snn.NewLinear(8, 2, true)), want: "after image: batch norm behind flattening: expected a linear layer between them"},
+		{m: model(t, snn.NewConv2D(1, 2, 1, 1, 0, false), snn.NewIF(), snn.Flatten{}, snn.AvgPool{}, snn.NewLinear(8, 2, true)), want: "after 1: average pooling behind flattening"},
+		{m: model(t, snn.NewConv2D(1, 2, 1, 1, 0, false), snn.NewIF(), snn.Flatten{}, snn.MaxPool{K: 1}, snn.NewLinear(8, 2, true)), want: "after 1: maximum pooling behind flattening"},
+		{m: model(t, snn.NewConv2D(1, 2, 1, 1, 0, false), snn.Flatten{}, snn.NewIF(), snn.NewConv2D(8, 2, 1, 1, 0, true)), want: "after 2: a convolution behind flattening"},
+		{m: overflows(t), want: "the membrane potential could overflow"},
 		{m: model(t, swap{}, fc()), want: "a layer of type quant_test.swap has no form in integers"},
 		{m: model(t, snn.Flatten{}, fc()), cfg: func(c *quant.Config) { c.Bits = 9 }, want: "Bits 9: expected 2 to 8"},
 		{m: model(t, snn.Flatten{}, fc()), cfg: func(c *quant.Config) { c.LeakBits = 0 }, want: "LeakBits 0: expected 1 to 15"},
