@@ -63,9 +63,9 @@ func (d *evt3) decode(in *input, dst []Event) (n int, err error) {
 		case 3:
 			s[evt3X], s[evt3P] = v&0x7ff, v>>11
 		case 4:
-			d.report.Undefined += int64(bits.OnesCount16(w & 0xfff))
+			d.undefined(w&0xfff, 12)
 		case 5:
-			d.report.Undefined += int64(bits.OnesCount16(w & 0xff))
+			d.undefined(w&0xff, 8)
 		case 6:
 			s[evt3T] = d.clock.base | v
 		case 8:
@@ -79,6 +79,17 @@ func (d *evt3) decode(in *input, dst []Event) (n int, err error) {
 	in.advance(used)
 	return n, nil
 }
+
+// undefined counts the events of a vector before the first time or row, or before the first x.
+func (d *evt3) undefined(valid uint16, width int64) {
+	d.report.Undefined += int64(bits.OnesCount16(valid))
+	if x := &d.s[evt3X]; *x >= 0 {
+		*x = min(*x+width, evt3FarX)
+	}
+}
+
+// evt3FarX bounds the x of vectors. It is far outside any sensor.
+const evt3FarX = 1 << 15
 
 // evt3Fields says what words of types 0, 2 and 6 change among the values of an event:
 //
@@ -153,7 +164,7 @@ words:
 			n += bits.OnesCount32(valid & 15)
 			at += 4
 		}
-		x = min(x+width, 1<<15) // far outside any sensor
+		x = min(x+width, evt3FarX)
 	}
 	s[evt3T], s[evt3Y], s[evt3X], s[evt3P] = base|int64(fields>>40), int64(fields>>16&0x7ff), x, int64(p)
 	return n, used

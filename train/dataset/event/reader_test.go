@@ -332,7 +332,7 @@ func naiveEVT3(list []uint16) (events []Event, undefined, other, overflows int64
 					}
 				}
 			}
-			if x >= 0 && high >= 0 && y >= 0 {
+			if x >= 0 {
 				x += width
 			}
 		case 6:
