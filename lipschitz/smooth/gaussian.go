@@ -23,9 +23,9 @@ type Gaussian struct {
 	// 2¹⁷: the values are k/Levels for k = 0, …, Levels. It is 255 for images of bytes and 1 for
 	// frames of spikes.
 	Levels int
-	// Samples0 ≥ 1 is the number of noisy images by which Certify chooses the class.
+	// Samples0, from 1 to 2³⁰, is the number of noisy images by which Certify chooses the class.
 	Samples0 int
-	// Samples ≥ 1 is the number of noisy images by which Certify bounds the probability of that
+	// Samples, from 1 to 2³⁰, is the number of noisy images by which Certify bounds the probability of that
 	// class, and by which Predict predicts.
 	Samples int
 	// Alpha, in (0,1), is the largest probability that the result for an image is wrong.
@@ -43,16 +43,19 @@ func (g Gaussian) String() string {
 	return fmt.Sprintf("Gaussian noise of σ = %v on the grid of 1/%d, %d + %d samples, α = %v", g.Sigma, g.Levels, g.Samples0, g.Samples, g.Alpha)
 }
 
+// mostSamples bounds the memory of a vote.
+const mostSamples = 1 << 30
+
 func (g Gaussian) validate() error {
 	switch {
 	case !(g.Sigma > 0) || math.IsInf(g.Sigma, 0):
 		return fmt.Errorf("sigma %v: expected a finite, positive number", g.Sigma)
 	case g.Levels < 1 || g.Levels > mostLevels:
 		return fmt.Errorf("levels %d: expected 1 to %d", g.Levels, mostLevels)
-	case g.Samples0 < 1:
-		return fmt.Errorf("samples0 %d: expected at least 1", g.Samples0)
-	case g.Samples < 1:
-		return fmt.Errorf("samples %d: expected at least 1", g.Samples)
+	case g.Samples0 < 1 || g.Samples0 > mostSamples:
+		return fmt.Errorf("samples0 %d: expected 1 to %d", g.Samples0, mostSamples)
+	case g.Samples < 1 || g.Samples > mostSamples:
+		return fmt.Errorf("samples %d: expected 1 to %d", g.Samples, mostSamples)
 	case !(g.Alpha > 0 && g.Alpha < 1):
 		return fmt.Errorf("alpha %v: expected a number in (0,1)", g.Alpha)
 	}

@@ -2,6 +2,7 @@ package smooth
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sort"
 	"testing"
@@ -352,17 +353,19 @@ func TestGaussianRefuses(t *testing.T) {
 	_, err := good.Certify(ctx, m, x, nil, rng.New(1))
 	require.NoError(t, err)
 	for want, change := range map[string]func(*Gaussian){
-		"sigma 0":      func(g *Gaussian) { g.Sigma = 0 },
-		"sigma -1":     func(g *Gaussian) { g.Sigma = -1 },
-		"sigma NaN":    func(g *Gaussian) { g.Sigma = math.NaN() },
-		"sigma +Inf":   func(g *Gaussian) { g.Sigma = math.Inf(1) },
-		"levels 0":     func(g *Gaussian) { g.Levels = 0 },
-		"levels 10000": func(g *Gaussian) { g.Levels = 1_000_000 },
-		"samples0 0":   func(g *Gaussian) { g.Samples0 = 0 },
-		"samples -5":   func(g *Gaussian) { g.Samples = -5 },
-		"alpha 0":      func(g *Gaussian) { g.Alpha = 0 },
-		"alpha 1":      func(g *Gaussian) { g.Alpha = 1 },
-		"alpha NaN":    func(g *Gaussian) { g.Alpha = math.NaN() },
+		"sigma 0":                            func(g *Gaussian) { g.Sigma = 0 },
+		"sigma -1":                           func(g *Gaussian) { g.Sigma = -1 },
+		"sigma NaN":                          func(g *Gaussian) { g.Sigma = math.NaN() },
+		"sigma +Inf":                         func(g *Gaussian) { g.Sigma = math.Inf(1) },
+		"levels 0":                           func(g *Gaussian) { g.Levels = 0 },
+		"levels 10000":                       func(g *Gaussian) { g.Levels = 1_000_000 },
+		"samples0 0":                         func(g *Gaussian) { g.Samples0 = 0 },
+		fmt.Sprint("samples0 ", math.MaxInt): func(g *Gaussian) { g.Samples0 = math.MaxInt },
+		fmt.Sprint("samples ", math.MaxInt):  func(g *Gaussian) { g.Samples = math.MaxInt },
+		"samples -5":                         func(g *Gaussian) { g.Samples = -5 },
+		"alpha 0":                            func(g *Gaussian) { g.Alpha = 0 },
+		"alpha 1":                            func(g *Gaussian) { g.Alpha = 1 },
+		"alpha NaN":                          func(g *Gaussian) { g.Alpha = math.NaN() },
 	} {
 		g := good
 		change(&g)
