@@ -141,7 +141,7 @@ func TestNormalizationOfFile(t *testing.T) {
 // Thresholds come back with the same bits at any decay and time step, although the fields of a LIF
 // are rounded.
 func TestThresholdsComeBack(t *testing.T) {
-	for i := 1; i < 100; i += 3 {
+	for i := 1; i < 100; i += 9 {
 		l := snn.NewLIF(float32(i) / 100)
 		m := network(t, snn.Flatten{}, l, snn.NewLinear(72, 3, true))
 		for k := 1; k < 30; k += 2 {
