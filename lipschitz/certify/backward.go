@@ -299,9 +299,12 @@ func (op *conv) backward(n *node, p *backpass, kind int, k *term) {
 	if op.bias != nil {
 		p.addBias(n, kind, k, op.bias)
 	}
-	dst, f := p.into(x, kind,
-		max(0, k.y0*s-op.pad), min(x.h, (k.y1-1)*s-op.pad+op.kh),
-		max(0, k.x0*s-op.pad), min(x.w, (k.x1-1)*s-op.pad+op.kw))
+	y0, y1 := max(0, k.y0*s-op.pad), min(x.h, (k.y1-1)*s-op.pad+op.kh)
+	x0, x1 := max(0, k.x0*s-op.pad), min(x.w, (k.x1-1)*s-op.pad+op.kw)
+	if y0 >= y1 || x0 >= x1 {
+		return // the windows see padding alone
+	}
+	dst, f := p.into(x, kind, y0, y1, x0, x1)
 	w, wide, window := k.x1-k.x0, dst.x1-dst.x0, op.kh*op.kw
 	for o := range n.c {
 		for j, v := range k.plane(o) {

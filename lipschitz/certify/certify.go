@@ -185,8 +185,11 @@ func search(ctx context.Context, m *snn.Model, x tensor.NCHW, ball ball, r *Resu
 	if err != nil {
 		return err
 	}
-	if err := m.ValidateImages(found); err != nil || found.N != 1 || found.Shape() != x.Shape() {
-		return fmt.Errorf("the search returned images %v for %v (%v)", found, x, err)
+	if err := m.ValidateImages(found); err != nil {
+		return fmt.Errorf("the search returned images that do not fit: %w", err)
+	}
+	if found.Shape() != x.Shape() {
+		return fmt.Errorf("the search returned images %v: expected %v", found, x)
 	}
 	for i, v := range found.Data {
 		if v < ball.lo[i] || v > ball.hi[i] {

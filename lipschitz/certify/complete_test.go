@@ -14,6 +14,7 @@ import (
 	"github.com/org/snnrat/lipschitz/certify"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
 )
 
 // TestCompleteEnumerated holds complete verification against enumerated images. What it certifies
@@ -206,4 +207,26 @@ func TestCompleteRivals(t *testing.T) {
 	r := complete(.4, 0)
 	require.Equal(t, certify.Certified, r.Verdict)
 	require.InDelta(t, .1, r.Margin, 1e-6)
+}
+
+// Neurons that see nothing but the padding of a convolution have a constant current.
+func TestPaddingBeyondWindow(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 2}, snn.NewSequential(
+		snn.NewConv2D(1, 1, 1, 1, 2, true), snn.NewIF(), snn.Flatten{}, snn.NewLinear(64, 2, true),
+	))
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	x := tensor.NewNCHW(1, 1, 4, 4)
+	for i := range x.Data {
+		x.Data[i] = float32(i) / 16
+	}
+	logits, err := m.Logits(snn.Pass{}, x)
+	require.NoError(t, err)
+	label := 0
+	if logits[1] > logits[0] {
+		label = 1
+	}
+	r, err := certify.Complete(t.Context(), m, x, []int{label}, certify.Config{Epsilon: 1, Method: certify.Intervals{}}, certify.Effort{Nodes: 20})
+	require.NoError(t, err)
+	require.Positive(t, r[0].Nodes)
 }

@@ -123,10 +123,10 @@ func TestSearch(t *testing.T) {
 	x := tensor.NewNCHW(1, 1, 1, 1)
 	x.Data[0] = 0.25
 	var asked []float32
-	found := float32(0.5)
+	found, images := float32(0.5), 1
 	cfg := Config{Epsilon: 0.125, Search: SearchFunc(func(_ context.Context, _ *snn.Model, x tensor.NCHW, y []int, eps float32) (tensor.NCHW, error) {
 		asked = append(asked, eps)
-		adv := x.Clone()
+		adv := tensor.NewNCHW(images, x.C, x.H, x.W)
 		adv.Data[0] = found
 		return adv, nil
 	})}
@@ -159,7 +159,11 @@ func TestSearch(t *testing.T) {
 	require.ErrorContains(t, err, "the search returned an image whose value 0, 0.625, is outside of [0, 0.5]")
 	found = float32(math.NaN())
 	_, err = certify()
-	require.ErrorContains(t, err, "the search returned")
+	require.ErrorContains(t, err, "the search returned images that do not fit: snn: ")
+	found, images = 0.5, 2
+	_, err = certify()
+	require.ErrorContains(t, err, ": expected 1×1×1×1")
+	images = 1
 
 	x.Data[0] = 0.75
 	r, err = certify()
