@@ -218,7 +218,7 @@ func (j *job) evaluate(ctx context.Context) error {
 	}
 	for _, s := range j.subjects {
 		var err error
-		if s.firing, err = j.measureFiring(s); err != nil {
+		if s.firing, err = j.measureFiring(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -91,12 +91,16 @@ type firing struct {
 	Attacked float64 `json:"attacked"`
 }
 
-// measureFiring returns the firing rates for the kept images that met an attack.
-func (j *job) measureFiring(s *subject) (list []firing, err error) {
+// measureFiring returns the firing rates for the kept images that met an attack. It returns the error of
+// ctx.
+func (j *job) measureFiring(ctx context.Context, s *subject) (list []firing, err error) {
 	k := s.report.Kept
 	at := map[string]int{}
 	images := 0
 	for i, index := range k.Indices {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if s.report.Results[index].BrokenBy == attack.Misclassified {
 			continue
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/racetest"
@@ -138,6 +139,15 @@ func TestKill(t *testing.T) {
 			require.Fail(t, "refused after a kill", stderr)
 		}
 	}
+}
+
+// Ctrl-C stops the measurement of firing rates, which may be of many images.
+func TestFiringStops(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	s := &subject{report: &attack.BatteryReport{Kept: &attack.Kept{Indices: []int{0}}, Results: make([]attack.ImageResult, 1)}}
+	_, err := (&job{options: &options{}}).measureFiring(ctx, s)
+	assert.ErrorIs(t, err, context.Canceled)
 }
 
 // Ctrl-C leaves a report of what is done.
