@@ -1,8 +1,4 @@
-// Command reader runs a network of package quant on images and prints their logits, a line for each
-// image. The images are bytes, [N][C][H][W]. It is an example of the file format, for readers in other
-// languages, and does not check its input.
-//
-//	go run ./snn/quant/reader FILE < images
+// Command reader prints the logits of images, [N][C][H][W] bytes: go run ./snn/quant/reader FILE < images
 package main
 
 import (

@@ -8,7 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo/pretrained"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset/fashion"
 )
 
@@ -27,7 +29,28 @@ func TestCleanAccuracy(t *testing.T) {
 		assert.InDelta(t, accuracy, r.Clean.Accuracy, 0.0021, name)
 		names = append(names, name)
 	}
-	assert.ElementsMatch(t, names, pretrained.Names())
+	assert.ElementsMatch(t, append(names, cifar...), pretrained.Names())
+}
+
+// cifar are the networks for images that this library does not embed.
+var cifar = []string{"cifar-vanilla", "cifar-rat"}
+
+func TestCIFAR(t *testing.T) {
+	x := tensor.NewNCHW(1, 3, 32, 32)
+	for i := range x.Data {
+		x.Data[i] = float32(i%256) / 255
+	}
+	var all [][]float32
+	for _, name := range cifar {
+		m, cfg, err := pretrained.Load(name)
+		require.NoError(t, err)
+		assert.Equal(t, "vgg11", cfg.Arch)
+		logits, err := m.Logits(snn.Pass{}, x)
+		require.NoError(t, err)
+		require.Len(t, logits, 10)
+		all = append(all, logits)
+	}
+	assert.NotEqual(t, all[0], all[1])
 }
 
 func TestFile(t *testing.T) {
@@ -42,6 +65,6 @@ func TestFile(t *testing.T) {
 	}
 	for _, name := range []string{"", "rat", "fashion-vanilla.safetensors", "../zoo", "*"} {
 		_, _, err := pretrained.Load(name)
-		assert.ErrorContains(t, err, fmt.Sprintf("pretrained: network %q: expected one of fashion-", name))
+		assert.ErrorContains(t, err, fmt.Sprintf("pretrained: network %q: expected one of cifar-rat, ", name))
 	}
 }
