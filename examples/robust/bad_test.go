@@ -65,7 +65,7 @@ func TestBadInput(t *testing.T) {
 		{"FIT -T 4", []string{"-T is for networks of state dicts"}},
 		{"FIT -decay 0.5", []string{"-decay is for networks of state dicts"}},
 		{"FIT -net " + path("none.safetensors"), []string{"-net: ", path("none.safetensors")}},
-		{"FIT -net pretrained:rat", []string{`-net: pretrained: network "rat": expected one of fashion-`}},
+		{"FIT -net pretrained:rat", []string{`-net: pretrained: network "rat": expected one of cifar-rat, `}},
 		{"FIT -net " + path("garbage.safetensors"), []string{"-net: ", path("garbage.safetensors")}},
 		{"FIT -width 0.5 -net " + path("garbage.pth"), []string{"-net: ", path("garbage.pth"), "read as a state dict of -arch vgg11 and -width 0.5"}},
 		{"FIT -net " + five, []string{"-net: " + five + ": a network for images of 1×28×28 in 5 classes", ofData}},
