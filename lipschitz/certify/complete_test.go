@@ -230,3 +230,23 @@ func TestPaddingBeyondWindow(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, r[0].Nodes)
 }
+
+// Batch norm divides by √(variance + Eps). Without Eps, the neuron would fire.
+func TestBatchNormEps(t *testing.T) {
+	c, norm, last := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewBatchNorm(1), snn.NewLinear(1, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(c, norm, snn.NewIF(), snn.Flatten{}, last))
+	require.NoError(t, err)
+	c.Weight.Import([]float32{1})
+	norm.Weight.Import([]float32{1})
+	norm.RunningMean.Import([]float32{0.494})
+	norm.RunningVar.Import([]float32{3e-5}) // the current of 0.5 is 0.006/√(4·10⁻⁵) = 0.95
+	last.Weight.Import([]float32{0, 2})
+	last.Bias.Import([]float32{1, 0})
+	x := tensor.NewNCHW(1, 1, 1, 1)
+	x.Data[0] = 0.5
+	for _, method := range methods {
+		r, err := certify.Certify(t.Context(), m, x, []int{0}, certify.Config{Epsilon: 1e-6, Method: method})
+		require.NoError(t, err)
+		require.Equal(t, certify.Certified, r[0].Verdict, "%T: %s", method, r[0].Why)
+	}
+}
