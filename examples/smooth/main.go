@@ -94,6 +94,9 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	}
 	if o.model != "" {
 		other, why = append(other, "arch", "train", "epochs", "lr", "poisson"), why+", or with -model"
+		if o.windows == "" {
+			other = append(other, "T") // the network has it
+		}
 	}
 	for _, name := range other {
 		if given[name] {

@@ -23,13 +23,17 @@ func TestRun(t *testing.T) {
 		{"-windows", "time", "-shift", "1"},
 	} {
 		folder := t.TempDir()
-		args := append([]string{"-T", "2", "-images", "3", "-out", folder}, method...)
-		stdout, stderr, code := clitest.Run(t, append(args, "-arch", "conv2 A A | fc", "-train", "100", "-epochs", "1")...)
+		args := append([]string{"-images", "3", "-out", folder}, method...)
+		steps := []string{"-T", "2"}
+		stdout, stderr, code := clitest.Run(t, append(append(args, steps...), "-arch", "conv2 A A | fc", "-train", "100", "-epochs", "1")...)
 		require.Zero(t, code, stderr)
 		trained := report(t, folder)
 		assert.Contains(t, stdout, trained.String())
 		assert.Equal(t, 3, trained.Images)
-		_, stderr, code = clitest.Run(t, append(args, "-model", filepath.Join(folder, "network.safetensors"))...)
+		if method[0] != "-windows" {
+			steps = nil // those of the network
+		}
+		_, stderr, code = clitest.Run(t, append(append(args, steps...), "-model", filepath.Join(folder, "network.safetensors"))...)
 		require.Zero(t, code, stderr)
 		assert.Equal(t, trained, report(t, folder))
 	}
@@ -51,6 +55,7 @@ func TestBadFlags(t *testing.T) {
 		"-shift: expected no": {"-shift", "1"},
 		"-sigma: expected no": {"-windows", "rows", "-sigma", "1"},
 		"-block: expected no": {"-windows", "rows", "-block", "2"},
+		"-T: expected none":   {"-model", "x", "-T", "2"},
 		`axis "depth"`:        {"-windows", "depth", "-arch", "conv1 A A | fc", "-train", "10", "-epochs", "1", "-out", t.TempDir()},
 		"-model":              {"-model", "no such file", "-out", t.TempDir()},
 	} {
