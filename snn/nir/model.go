@@ -438,9 +438,18 @@ func float32s(v []float64, field string) ([]float32, error) {
 func (b *builder) flat(name string, n *Node, in []int) (snn.Layer, []int, error) {
 	start, end := 1, -1
 	for field, to := range map[string]*int{"start_dim": &start, "end_dim": &end} {
-		if a, ok := n.Fields[field]; ok && len(a.Ints) == 1 {
-			*to = int(a.Ints[0])
+		if _, ok := n.Fields[field]; !ok {
+			continue
 		}
+		a, err := n.numeric(field)
+		if err != nil {
+			return nil, nil, err
+		}
+		v := a.numbers()
+		if len(v) != 1 || v[0] != math.Trunc(v[0]) || math.Abs(v[0]) > 1<<20 {
+			return nil, nil, fmt.Errorf("field %s has the value %v: want one whole number", field, v)
+		}
+		*to = int(v[0])
 	}
 	if end < 0 {
 		end += len(in)

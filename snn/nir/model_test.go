@@ -369,6 +369,28 @@ func TestFlattenDimensions(t *testing.T) {
 	}
 }
 
+// A dimension may be a float, but no part of one, and no text.
+func TestFlattenFields(t *testing.T) {
+	for _, c := range []struct {
+		start nir.Array
+		err   string
+	}{
+		{nir.Floats(nil, 0), ""},
+		{nir.Floats(nil, 2), "dimensions 2 to "},
+		{nir.Floats(nil, 0.5), "field start_dim has the value [0.5]: want one whole number"},
+		{nir.Ints([]int{2}, 0, 0), "field start_dim has the value [0 0]: want one whole number"},
+		{nir.Array{Type: "str", Texts: []string{"0"}}, `field start_dim has the text ["0"]: want numbers`},
+	} {
+		n := &nir.Node{Type: "Flatten", Fields: fields{"start_dim": c.start}}
+		_, _, err := graph([]int{2, 3, 4}, []int{24}, n).Model(nir.Config{Dt: 1, Steps: 1})
+		if c.err == "" {
+			assert.NoError(t, err)
+		} else {
+			assert.ErrorContains(t, err, c.err)
+		}
+	}
+}
+
 func TestModelRefuses(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
 	good := func() *nir.Graph {
