@@ -276,11 +276,12 @@ func TestParseRefuses(t *testing.T) {
 	}
 	layer := func(net map[string]any, i int) map[string]any { return net["layers"].([]any)[i].(map[string]any) }
 	for want, b := range map[string][]byte{
-		"not a safetensors file":                   good[:len(good)-1],
-		`no metadata "snnrat.quant"`:               edit(func(h, _ map[string]any) { delete(h["__metadata__"].(map[string]any), "snnrat.quant") }),
-		`metadata "snnrat.quant": version 2`:       edit(func(_, n map[string]any) { n["version"] = 2 }),
-		`metadata "snnrat.quant": json`:            edit(func(_, n map[string]any) { n["steps"] = "four" }),
-		"no tensor bias: expected one of type I32": edit(func(h, _ map[string]any) { h["b"] = h["bias"]; delete(h, "bias") }),
+		"not a safetensors file":                                                            good[:len(good)-1],
+		`no metadata "snnrat.quant"`:                                                        edit(func(h, _ map[string]any) { delete(h["__metadata__"].(map[string]any), "snnrat.quant") }),
+		`metadata "snnrat.quant": version 2`:                                                edit(func(_, n map[string]any) { n["version"] = 2 }),
+		`metadata "snnrat.quant": json: unknown field "leak"`:                               edit(func(_, n map[string]any) { n["leak"] = 0.5 }),
+		`metadata "snnrat.quant": json`:                                                     edit(func(_, n map[string]any) { n["steps"] = "four" }),
+		"no tensor bias: expected one of type I32":                                          edit(func(h, _ map[string]any) { h["b"] = h["bias"]; delete(h, "bias") }),
 		"tensor conv.weight is of type U8 with shape [2 1 1 1]: expected I8 with 4 extents": edit(func(h, _ map[string]any) { h["conv.weight"].(map[string]any)["dtype"] = "U8" }),
 		"tensor conv.weight is of type I8 with shape [2 1 1]":                               edit(func(h, _ map[string]any) { h["conv.weight"].(map[string]any)["shape"] = []int{2, 1, 1} }),
 		`layer 0, "x": no tensor x.weight`:                                                  edit(func(_, n map[string]any) { layer(n, 0)["name"] = "x" }),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/nlpodyssey/safetensors"
 
@@ -201,7 +202,13 @@ func network(f *paramfile.File) (*Network, error) {
 		return nil, fmt.Errorf("no metadata %q: expected the description of a network of integers", metaKey)
 	}
 	var d description
-	if err := json.Unmarshal([]byte(text), &d); err != nil {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&d)
+	if err == nil && decoder.More() {
+		err = errors.New("more than one value")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
 	}
 	if d.Version != version {
