@@ -380,6 +380,7 @@ type result struct {
 	y     *tensor.Dense
 	grads []*tensor.Dense // of the inputs
 	dw    [][]float32     // of the parameters
+	uses  []bool          // whether an operation that is to run reads a parameter
 }
 
 // put makes a leaf of an array, and the value that an operation gets of it.
@@ -425,6 +426,9 @@ func (c opCase) pass(t *autograd.Tape, p point, seed func(y tensor.Shape) *tenso
 		r.y = s.Dense()
 	} else {
 		r.y = &tensor.Dense{Shape: y.Shape(), Data: slices.Clone(y.Dense().Data)}
+	}
+	for _, w := range w {
+		r.uses = append(r.uses, t.Uses(w))
 	}
 	t.BackwardFrom(y, seed(y.Shape()))
 	for _, x := range leaves {
@@ -501,6 +505,7 @@ func TestOpsAgainstDifferences(t *testing.T) {
 				tape := &autograd.Tape{Params: true, Threads: 1}
 				got := c.pass(tape, p, seed, true, asValues)
 				require.Equal(t, want.Shape, got.y.Shape)
+				assert.NotContains(t, got.uses, false, "an update of a parameter must wait for this operation")
 				assert.Less(t, difference(ofDense(got.y).v, want.v), 2e-6, "forward")
 				requirePaddingZero(t, got.y)
 
@@ -559,14 +564,14 @@ func TestOpsAreDeterministicAndSelective(t *testing.T) {
 				for _, dw := range got.dw {
 					require.Nil(t, dw)
 				}
-				requireSameBits(t, result{want.y, want.grads, nil}, result{got.y, got.grads, nil})
+				requireSameBits(t, result{y: want.y, grads: want.grads}, result{y: got.y, grads: got.grads})
 
 				used.Params = true
 				got = c.pass(used, p, seed, false, asValues)
 				for _, g := range got.grads {
 					require.Nil(t, g)
 				}
-				requireSameBits(t, result{want.y, nil, want.dw}, result{got.y, nil, got.dw})
+				requireSameBits(t, result{y: want.y, dw: want.dw}, result{y: got.y, dw: got.dw})
 			}
 		})
 	}

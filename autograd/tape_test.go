@@ -439,7 +439,7 @@ func TestNeuronsShareBatchNorm(t *testing.T) {
 		y := autograd.Add(tape, a, second(tape, h))
 		out := &tensor.Dense{Shape: y.Shape(), Data: slices.Clone(y.Dense().Data)}
 		tape.BackwardFrom(y, seed.dense())
-		return result{out, []*tensor.Dense{leaf.Grad()}, [][]float32{w[0].ExportGrad(), w[1].ExportGrad()}}
+		return result{y: out, grads: []*tensor.Dense{leaf.Grad()}, dw: [][]float32{w[0].ExportGrad(), w[1].ExportGrad()}}
 	}
 	for name, readers := range map[string][2]reader{
 		"neurons, ReLU":    {fire(0.7), autograd.ReLU},
