@@ -111,6 +111,41 @@ func TestWorstLogitsBoundTheBall(t *testing.T) {
 	}
 }
 
+// With a leak, a larger current may give fewer spikes two layers later: here 0.84375 gives one, and
+// 0.875 none. So spikes must not be counted.
+func TestBoundsOfLeakDoNotCount(t *testing.T) {
+	neurons := func() *snn.LIF {
+		return &snn.LIF{Decay: 0.5, Threshold: 1, SoftReset: true, Surrogate: snn.Triangle{Width: 1}}
+	}
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 5}, snn.NewSequential(
+		snn.NewLinear(1, 1, false), neurons(), snn.NewLinear(1, 1, false), neurons(), snn.NewLinear(1, 2, false)))
+	require.NoError(t, err)
+	for i, w := range [][]float32{{1}, {0.625}, {0, 1}} {
+		m.Params()[i].Import(w)
+	}
+	x := tensor.NewNCHW(3, 1, 1, 1)
+	copy(x.Data, []float32{0.84375, 0.875, 0.859375})
+	z, err := m.Logits(snn.Pass{}, x)
+	require.NoError(t, err)
+	require.Equal(t, []float32{0.2, 0}, []float32{z[1], z[3]})
+	worst := worstOf(t, m, x.Slice(2, 3), 0.015625, []int{0})
+	assert.GreaterOrEqual(t, worst[1]-worst[0], float32(0.2))
+}
+
+// The ball is clipped to [0,1], so that the bounds at its edge are those of half the ball.
+func TestBoundsAreClipped(t *testing.T) {
+	labels := []int{0, 1}
+	for name, m := range boundedNets(t) {
+		for edge, center := range map[float32]float32{0: 0.25, 1: 0.75} {
+			at, half := tensor.NewNCHW(2, 2, 7, 8), tensor.NewNCHW(2, 2, 7, 8)
+			for i := range at.Data {
+				at.Data[i], half.Data[i] = edge, center
+			}
+			assert.Equal(t, worstOf(t, m, half, 0.25, labels), worstOf(t, m, at, 0.5, labels), "%s at %v", name, edge)
+		}
+	}
+}
+
 // Without a radius, the worst logits are the logits, and their gradients are those of the network.
 func TestBoundsWithoutRadius(t *testing.T) {
 	labels := []int{0, 1, 2, 3, 0, 1}
