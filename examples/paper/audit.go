@@ -129,8 +129,12 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		a.FiringRate += stat.Mean(d.Rate, nil) / float64(len(l.Seeds))
 		n.replica = i
 		net := l.network(s, n)
+		history := l.history[net.name]
+		if start, ok := startOf(n); ok {
+			history = slices.Concat(l.history[l.network(s, start).name], history)
+		}
 		seconds := 0.0
-		for _, m := range l.history[net.name] {
+		for _, m := range history {
 			seconds += m.Seconds
 		}
 		a.Milliseconds += 1000 * seconds / float64(net.Epochs*net.Images*len(l.Seeds))
@@ -239,7 +243,7 @@ func (l *lab) gapTable(a *auditOf) string {
 
 // auditNote explains the table.
 func (l *lab) auditNote() string {
-	note := "vanilla has L2 weight decay, as have all others but reg, rat, tgo and sqe. tgo-quiet is tgo without its noise at test.\n" +
+	note := "vanilla has L2 weight decay, as have all others but reg, rat, mart-reg, tgo and sqe. tgo-quiet is tgo without its noise at test.\n" +
 		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training.\n"
 	if l.Battery != noBattery {
 		note += "APGD: images that are right when clean and that no gradient attack of the battery before its search has broken, at all radii up to ε.\n"

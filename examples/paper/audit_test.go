@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,8 @@ import (
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor"
+	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -184,6 +188,10 @@ func TestTrainings(t *testing.T) {
 		{"trades", attack.TRADES(eps, 0.375*eps, 4, snn.BPTT{}), train.TRADES{Beta: 5, Temperature: 2, PerStep: true}, nil, false},
 		{"mart", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
 		{"mart-reg", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, true},
+		{"mart-awp", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"mart-ema", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"relu", attack.TRADES(eps, 0.375*eps, 4, snn.CBA{}), train.TRADES{Beta: 5, Temperature: 1}, nil, false},
+		{"conversion", attack.TRADES(eps, eps, 1, snn.BPTT{}), train.TRADES{Beta: 2, Temperature: 1}, nil, false},
 		{"sr", share, train.GradientSparsity{Lambda: 0.008, Step: 0.01}, nil, false},
 		{"mpd-sgr", attack.FGSM(eps, snn.BPTT{}), entropy, train.MPDPenalty{Weight: 0.1, Width: 1}, false},
 		{"tgo", attack.RATMix(eps), entropy, train.ThresholdPenalty{Weight: 0.5 / 3, Margin: 0.5, Rising: true}, true},
@@ -210,6 +218,17 @@ func TestTrainings(t *testing.T) {
 		assert.Equal(t, map[string]float32{"tgo": 0.2}[c.name], n.Network.Noise)
 		assert.Equal(t, c.name == "sqe", m.Encoder == snn.StochasticQuantization{Levels: 2})
 		assert.Equal(t, c.name == "hire", n.HIRE != nil)
+		assert.Equal(t, c.name == "mart-awp", cfg.Recipe == train.Recipe(train.AWP{Gamma: 0.005}), c.name)
+		assert.Equal(t, map[string]float64{"mart-ema": 0.995}[c.name], cfg.EMA, c.name)
+		assert.Equal(t, c.name == "relu", cfg.Gradient == snn.Gradient(snn.CBA{}), c.name)
+		assert.Equal(t, c.name == "conversion", cfg.LR == 0.001, c.name)
+		if c.name == "conversion" {
+			require.NotNil(t, n.Start)
+			assert.Equal(t, relu, n.Start.Method)
+			assert.Equal(t, 2., n.Start.Eps)
+		} else {
+			assert.Nil(t, n.Start, c.name)
+		}
 	}
 	_, before, _ := configure("", "at")
 	cfg, after, _ := configure("-set at.steps=7 -set at.alpha=0.25 -set tgo.noise=0 -eps 4", "at")
@@ -217,6 +236,87 @@ func TestTrainings(t *testing.T) {
 	assert.NotEqual(t, before.name, after.name)
 	_, quiet, _ := configure("-set tgo.noise=0", "tgo")
 	assert.Zero(t, quiet.Network.Noise)
+}
+
+// A conversion begins with the parameters of the ReLU network, and an average is what its network
+// holds.
+func TestStarts(t *testing.T) {
+	data, out := cifar(t), t.TempDir()
+	networkOf := func(methods string, args ...string) *snn.Model {
+		_, stderr, code := clitest.Run(t, auditArgs(data, out, append([]string{"-battery", "none", "-methods", methods}, args...)...)...)
+		require.Zero(t, code, stderr)
+		var got struct {
+			Results map[string]*auditOf
+		}
+		require.NoError(t, json.Unmarshal([]byte(files(t, out)["audit.json"]), &got))
+		methodsOf := got.Results["conv4 A | fc8 fc, CIFAR-10"].Methods
+		m, _, err := zoo.Load(filepath.Join(out, networksFolder, methodsOf[0].Networks[0].Network+".safetensors"))
+		require.NoError(t, err)
+		return m
+	}
+	values := func(m *snn.Model) [sha256.Size]byte {
+		var all [][]float32
+		for _, p := range m.Params() {
+			all = append(all, p.Export())
+		}
+		return sha256.Sum256(fmt.Append(nil, all))
+	}
+	still := values(networkOf("conversion", "-set", "conversion.lr=1e-30"))
+	assert.Equal(t, values(networkOf("relu")), still)
+	assert.NotEqual(t, still, values(networkOf("conversion")))
+	assert.NotEqual(t, still, values(networkOf("conversion", "-set", "relu.steps=1", "-set", "conversion.lr=1e-30")))
+
+	last := values(networkOf("mart"))
+	assert.Equal(t, last, values(networkOf("mart-ema", "-set", "mart-ema.decay=0")))
+	assert.NotEqual(t, last, values(networkOf("mart-ema")))
+}
+
+// A balanced ReLU network has the logits that it had, and the share of its currents that was asked
+// for below the threshold.
+func TestBalance(t *testing.T) {
+	d, err := sets.Open(t.Context(), "fashion-mini", nil)
+	require.NoError(t, err)
+	require.NoError(t, d.Limit(40, 5))
+	x, err := firstImages(d.Train, 40)
+	require.NoError(t, err)
+	for _, bn := range []bool{true, false} {
+		cfg := zoo.Default("conv4 A conv5 A | fc6 fc").For(d.Train)
+		cfg.BatchNorm = bn
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		for i, p := range m.Params() { // no bias, and no offset of batch norm, stays 0
+			values := p.Export()
+			for k := range values {
+				values[k] += 0.02 * float32(i+1)
+			}
+			p.Import(values)
+		}
+		logits := func() []float32 {
+			l, err := m.Logits(snn.Pass{Gradient: snn.CBA{}}, x)
+			require.NoError(t, err)
+			return l
+		}
+		before := logits()
+		require.NoError(t, balance(m, d.Train, 0.9))
+		for i, l := range logits() {
+			assert.InEpsilon(t, before[i], l, 1e-4)
+		}
+		stages, _, err := stagesOf(m)
+		require.NoError(t, err)
+		require.Len(t, stages, 3)
+		for _, s := range stages {
+			require.NoError(t, onCurrents(m, s.layer, snn.CBA{}, x, func(d *tensor.Dense) {
+				below, all := 0., 0.
+				for _, v := range d.Unpack().Data {
+					all++
+					if v < 1-1e-5 {
+						below++
+					}
+				}
+				assert.InDelta(t, 0.9, below/all, 0.02, s.layer)
+			}), bn)
+		}
+	}
 }
 
 // The step of sr raises the share of the label, along its gradient.
@@ -233,7 +333,7 @@ func TestBadAudit(t *testing.T) {
 	for args, want := range map[string]string{
 		"-methods vanilla,feel":                                   `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
 		"-methods rat,rat":                                        `method "rat" twice`,
-		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, mart-reg.alpha`,
+		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, conversion.beta`,
 		"-set at.steps":                                           "expected a method's setting and a finite number, such as at.steps=7",
 		"-set at.steps=NaN":                                       "expected a method's setting and a finite number",
 		"-methods at -set at.alpha=-1":                            "method at with map[alpha:-1 steps:4]: ",
@@ -241,6 +341,11 @@ func TestBadAudit(t *testing.T) {
 		"-set at.steps=3 -set at.steps=7":                         "for flag -set: setting at.steps twice: expected it once",
 		"-methods mpd-sgr -set mpd-sgr.eta=-1":                    "MPDPenalty.Weight is -1",
 		"-set sqe.levels=1.5":                                     "setting sqe.levels=1.5: expected a whole number of at least 1",
+		"-methods relu -set relu.quantile=1.5":                    "quantile 1.5: expected a share in (0, 1]",
+		"-methods conversion -set conversion.lr=0":                "Config.LR is 0",
+		"-methods mart-ema -set mart-ema.decay=1":                 "Config.EMA is 1",
+		"-methods mart-awp -set mart-awp.gamma=-1":                "AWP.Gamma is -1",
+		"-methods conversion -arch wrn-16-4 -width 0.25":          "method relu with map[alpha:0.375 beta:5 quantile:0.997 steps:4]: 17 weights and 13 layers of neurons: expected one weight for each layer",
 		"-methods tgo -set tgo.noise=-1":                          "noise of standard deviation -1",
 		"-methods hire -hire-periods 3":                           "-hire-periods 3: expected a divisor of -T, 2",
 		"-methods rat,tgo-quiet -set at.steps=7 -set tgo.noise=1": "-set at.steps: the method at is not in -methods rat,tgo-quiet",

@@ -95,6 +95,15 @@
 //	            divergence at trades.temperature 2 (trades.steps 4, trades.alpha 0.375)
 //	mart        mart.lambda 5, PGD images as at
 //	mart-reg    mart with REG instead of weight decay (the same settings)
+//	mart-awp    mart with weights perturbed by mart-awp.gamma 0.005 of their norm
+//	mart-ema    mart, judged by the moving average of decay mart-ema.decay 0.995*
+//	relu        the ReLU network of the same weights, trained by TRADES with relu.beta 5* (relu.steps
+//	            4, relu.alpha 0.375), all from the ReLU network. It is then scaled layer by layer so
+//	            that the share relu.quantile 0.997 of the currents is below the threshold, and judged
+//	            as the spiking network.
+//	conversion  begins with the network of relu, and trains with the learning rate conversion.lr 0.001
+//	            on one step of the attack of TRADES, with conversion.beta 2. With batch norm, its
+//	            factors are learned in place of thresholds: one can express the other.
 //	sr          gradient sparsity, clean images (sr.lambda 0.008*, sr.h 0.01)
 //	mpd-sgr     FGSM* images, and the share of a normal distribution of the potentials within
 //	            mpd-sgr.gamma 1* of the threshold, mpd-sgr.eta 0.1* times its sum over the layers
@@ -108,7 +117,8 @@
 //	sqe         RAT with stochastic quantization of the input (sqe.levels 2)
 //	hire, rate  see below
 //
-// All but reg, rat, mart-reg, tgo and sqe have L2 weight decay. All begin with the parameters of vanilla. A
+// All but reg, rat, mart-reg, tgo and sqe have L2 weight decay. All but conversion begin with the
+// parameters of vanilla. Relu and conversion are for networks without residual blocks. A
 // battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
 // much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a
 // worst case of a random network also counts the images that are wrong in one of these passes by

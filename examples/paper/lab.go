@@ -226,14 +226,26 @@ func sourceOf(n need) need {
 	return need{method: source, unjudged: true, replica: n.replica, noBN: n.noBN}
 }
 
+// startOf returns the need of the network that the training of a need begins with, if there is one.
+func startOf(n need) (start need, ok bool) {
+	t := trainingOf(n.method)
+	if t.start == "" {
+		return need{}, false
+	}
+	return need{method: trainingNamed(t.start).method, eps: n.eps, unjudged: true, replica: n.replica, noBN: n.noBN}, true
+}
+
 // all yields the needs of all subjects. A source comes before the networks that are judged
-// by it.
+// by it, and a network before those whose training begins with it.
 func (l *lab) all() iter.Seq2[subject, need] {
 	return func(yield func(subject, need) bool) {
 		for _, s := range l.subjects {
 			for _, n := range l.needs {
 				if !l.shard.IsZero() {
 					n.distances = nil // measured when shards are merged
+				}
+				if start, ok := startOf(n); ok && !yield(s, start) {
+					return
 				}
 				if n.source && !yield(s, sourceOf(n)) || !yield(s, n) {
 					return
@@ -305,7 +317,11 @@ const batteryDraws = 10
 // make trains the networks and makes the evaluations that are missing.
 func (l *lab) make(ctx context.Context) error {
 	for s, n := range l.all() {
-		if err := l.obtain(ctx, l.network(s, n)); err != nil {
+		var start *judged
+		if of, ok := startOf(n); ok {
+			start = l.loaded[l.network(s, of).name]
+		}
+		if err := l.obtain(ctx, l.network(s, n), start); err != nil {
 			return err
 		}
 	}
@@ -317,8 +333,8 @@ func (l *lab) make(ctx context.Context) error {
 	return nil
 }
 
-// obtain loads a network. It trains the network if there is none.
-func (l *lab) obtain(ctx context.Context, n *network) error {
+// obtain loads a network. It trains the network, from start if that is not nil, if there is none.
+func (l *lab) obtain(ctx context.Context, n *network, start *judged) error {
 	if l.loaded[n.name] != nil {
 		return nil
 	}
@@ -327,7 +343,7 @@ func (l *lab) obtain(ctx context.Context, n *network) error {
 		return err
 	}
 	if !held {
-		err = l.cabinet.train(ctx, n, l.meter.Skip, l.meter.Add, l.meter.Finished)
+		err = l.cabinet.train(ctx, n, start, l.meter.Skip, l.meter.Add, l.meter.Finished)
 	} else if !l.cabinet.readOnly { // a killed run may have left its checkpoint
 		err = runs.Remove(l.cabinet.checkpoint(n))
 	}

@@ -331,7 +331,8 @@ func (o *options) severalSeeds() bool {
 // audits reports whether -methods needs networks of m.
 func (o *options) audits(m method) bool {
 	return slices.ContainsFunc(o.Methods, func(name string) bool {
-		return name == m.Name || trainingNamed(name).quietOf == m.Name
+		t := trainingNamed(name)
+		return name == m.Name || t.quietOf == m.Name || t.start == m.Name
 	})
 }
 

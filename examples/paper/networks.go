@@ -8,23 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/org/snnrat/attack"
-	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
-	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
-	"github.com/org/snnrat/train/dataset"
 )
 
 // method is a way to train.
@@ -43,6 +39,7 @@ var (
 	regL2   = method{Name: "reg-l2", Reg: true} // both
 	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
+	relu  = method{Name: "relu"}    // a ReLU network that is trained by TRADES, and fires afterwards
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
 	rate  = method{Name: "rate"}    // rate-coded, by Sharmin et al. 2020
 	given = method{Name: "weights"} // trained elsewhere
@@ -69,10 +66,8 @@ type recipe struct {
 
 	Settings map[string]float64 `json:"settings,omitempty"` // of a training
 	Init     string             `json:"init,omitempty"`     // unitCurrents, of a VGG without batch norm
+	Start    *recipe            `json:"start,omitempty"`    // of the network that this one begins with
 }
-
-// unitCurrents is the initialization of scaleCurrents.
-const unitCurrents = "currents of root mean square 1"
 
 // The keys of a network's metadata.
 const (
@@ -134,7 +129,10 @@ func (o *options) newNetwork(s subject, m method) *network {
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
 	}
 	r.Settings = settings
-	if !cfg.BatchNorm && !residual(s.arch) {
+	switch {
+	case t.start != "":
+		r.Start = &o.newNetwork(s, trainingNamed(t.start).method).recipe
+	case !cfg.BatchNorm && !residual(s.arch):
 		r.Init = unitCurrents
 	}
 	if m.Mix || t.eps {
@@ -167,69 +165,6 @@ func (o *options) newNetwork(s subject, m method) *network {
 	arch := slug(s.arch)
 	n.name = fmt.Sprintf("%s-%s-%s", arch[:min(len(arch), 24)], m.Name, hex.EncodeToString(sum[:6]))
 	return n
-}
-
-// neuronLayers returns the names of the layers of neurons.
-func neuronLayers(m *snn.Model) (names []string) {
-	for _, r := range m.Summary().Rows {
-		if r.Neurons > 0 {
-			names = append(names, r.Name)
-		}
-	}
-	return names
-}
-
-// scaleCurrents scales the parameters of a network, layer by layer from the first. The currents of
-// each layer of neurons then have the root mean square 1 for the first images of a set (Mishkin,
-// Matas: All you need is a good init, ICLR 2016). Without batch norm, hardly any neuron of a deep
-// network would fire otherwise. Each layer of neurons must be fed by one weight, as in a VGG.
-func scaleCurrents(m *snn.Model, set *dataset.Set) error {
-	layers := neuronLayers(m)
-	var weights []*autograd.Param
-	for _, p := range m.Params() {
-		if len(p.Shape) > 1 {
-			weights = append(weights, p)
-		}
-	}
-	if len(weights) != len(layers)+1 {
-		return fmt.Errorf("%d weights and %d layers of neurons: expected one weight for each layer and one for the output", len(weights), len(layers))
-	}
-	x := tensor.NewNCHW(min(64, set.N), set.C, set.H, set.W)
-	first := make([]int, x.N)
-	for i := range first {
-		first[i] = i
-	}
-	if err := set.Fill(x, first); err != nil {
-		return err
-	}
-	for k, layer := range layers {
-		var square, count float64
-		pass := snn.Pass{OnNeurons: func(p *snn.Pass, n snn.Neuron, currents, _ *autograd.Value) {
-			if n.Name() != layer {
-				return
-			}
-			dense := autograd.Densify(p.Tape, currents).Dense()
-			for _, v := range dense.Data { // the padding is zero
-				square += float64(v) * float64(v)
-			}
-			count = float64(dense.Frames()) * float64(dense.Neurons())
-		}}
-		if _, err := m.Logits(pass, x); err != nil {
-			return err
-		}
-		if square == 0 {
-			return fmt.Errorf("layer %s has no currents: expected some to scale", layer)
-		}
-		scale := float32(1 / math.Sqrt(square/count))
-		for _, p := range m.Params() {
-			if strings.TrimSuffix(p.Name, ".bias") == strings.TrimSuffix(weights[k].Name, ".weight") || p == weights[k] {
-				for i, v := range p.MutableData() {
-					p.Data()[i] = v * scale
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // residual reports whether an architecture is a wide residual network.
@@ -275,6 +210,9 @@ func (n *network) validate() error {
 	if err == nil {
 		_, err = train.New(m, n.on.Train, cfg, n.key("train"))
 	}
+	if err == nil && n.Method == relu {
+		err = canBalance(m, n.Settings["quantile"])
+	}
 	if err != nil {
 		return fmt.Errorf("method %s with %v: %w", n.Method.Name, n.Settings, err)
 	}
@@ -319,7 +257,14 @@ func (n *network) config(m *snn.Model) train.Config {
 // a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
 	t := trainingOf(n.Method)
+	if t.start != "" { // without those of the other network
+		start := trainingNamed(t.start)
+		t.forward, t.gradients = t.forward-start.forward-1, t.gradients-start.gradients
+	}
 	work := 3*float64(1+t.forward) + trials.GradientWork*float64(t.gradients)
+	if n.Method == relu {
+		work /= float64(n.Network.Steps)
+	}
 	return n.slow * work * float64(n.Images)
 }
 
@@ -364,9 +309,10 @@ func (c cabinet) load(n *network) (*snn.Model, []train.Metrics, error) {
 	return m, history, nil
 }
 
-// train makes the network, or goes on with it from its checkpoint. step is called with
-// the work that was done and what it was done on.
-func (c cabinet) train(ctx context.Context, n *network, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
+// train makes the network, or goes on with it from its checkpoint. start is the network that it
+// begins with, or nil for its own parameters. step is called with the work that was done and what
+// it was done on.
+func (c cabinet) train(ctx context.Context, n *network, start *judged, skip func(work float64), step func(work float64, on string), epoch func(text string)) error {
 	m, err := n.build()
 	if err != nil {
 		return err
@@ -376,19 +322,35 @@ func (c cabinet) train(ctx context.Context, n *network, skip func(work float64),
 			return fmt.Errorf("%s: %w", n.name, err)
 		}
 	}
+	if start != nil {
+		for i, p := range start.model.State() {
+			copy(m.State()[i].MutableData(), p.Data())
+		}
+	}
 	cfg := n.config(m)
 	cfg.Progress = func(p train.Progress) {
 		step(n.work()/float64(p.Steps), fmt.Sprintf("%s: epoch %d/%d, loss %.3f", n.name, p.Epoch, p.Epochs, p.Loss))
 	}
-	metrics, err := runs.Training{
+	_, err = runs.Training{
 		Checkpoint: c.checkpoint(n), Interval: runs.DefaultInterval,
 		Resumed: func(epochs float64) { skip(epochs * n.work()) },
 		Epoch: func(e train.Metrics) {
 			epoch(fmt.Sprintf("%s: epoch %d of %d: loss %.3f, training accuracy %.1f %%", n.name, e.Epoch, n.Epochs, e.Loss, 100*e.Accuracy))
 		},
+		Done: func(metrics []train.Metrics) error { return c.save(n, m, metrics) },
 	}.Run(ctx, m, n.on.Train, cfg, n.key("train"))
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.name, err)
+	}
+	return runs.Remove(c.checkpoint(n))
+}
+
+// save writes a network that was trained, the ReLU network as one that fires.
+func (c cabinet) save(n *network, m *snn.Model, metrics []train.Metrics) error {
+	if n.Method == relu {
+		if err := balance(m, n.on.Train, n.Settings["quantile"]); err != nil {
+			return err
+		}
 	}
 	history, err := json.Marshal(metrics)
 	if err != nil {
@@ -396,10 +358,7 @@ func (c cabinet) train(ctx context.Context, n *network, skip func(work float64),
 	}
 	m.Meta[historyKey] = string(history)
 	m.Meta[digestKey] = fullDigest(m)
-	if err := m.Save(c.path(n)); err != nil {
-		return err
-	}
-	return runs.Remove(c.checkpoint(n))
+	return m.Save(c.path(n))
 }
 
 // fullDigest identifies a network with its recipe and its history.

@@ -26,6 +26,8 @@ type training struct {
 	set func(cfg *train.Config, eps float32, s map[string]float64, layers []string)
 	// network, if not nil, changes the network.
 	network func(cfg *zoo.Config, s map[string]float64)
+	// start, if not empty, names the training whose networks this one begins with.
+	start string
 	// quietOf is a training whose networks are judged here without their noise; no others are
 	// trained.
 	quietOf string
@@ -69,6 +71,40 @@ var trainings = []training{
 		method: method{Name: "mart-reg", Reg: true}, eps: true, forward: 1, gradients: 4,
 		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
 		set:      mart,
+	},
+	{
+		method: method{Name: "mart-awp"}, eps: true, forward: 3, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5, "gamma": 0.005},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, layers []string) {
+			mart(cfg, eps, s, layers)
+			cfg.Recipe = train.AWP{Gamma: s["gamma"]}
+		},
+	},
+	{
+		method: method{Name: "mart-ema"}, eps: true, forward: 1, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5, "decay": 0.995},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, layers []string) {
+			mart(cfg, eps, s, layers)
+			cfg.EMA = s["decay"]
+		},
+	},
+	{
+		method: relu, eps: true, forward: 1, gradients: 4,
+		settings: map[string]float64{"steps": 4, "alpha": 0.375, "beta": 5, "quantile": 0.997},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Gradient = snn.CBA{}
+			cfg.Adversary = attack.TRADES(eps, eps*float32(s["alpha"]), int(s["steps"]), snn.CBA{})
+			cfg.Loss = train.TRADES{Beta: s["beta"], Temperature: 1}
+		},
+	},
+	{
+		method: method{Name: "conversion"}, eps: true, start: relu.Name, forward: 3, gradients: 5,
+		settings: map[string]float64{"lr": 0.001, "beta": 2},
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.LR = s["lr"]
+			cfg.Adversary = attack.TRADES(eps, eps, 1, snn.BPTT{})
+			cfg.Loss = train.TRADES{Beta: s["beta"], Temperature: 1}
+		},
 	},
 	{
 		method: method{Name: "sr"}, forward: 1, gradients: 1,

@@ -27,6 +27,9 @@ type Training struct {
 	Resumed func(epochs float64)
 	// Epoch, if not nil, is called after every epoch whose checkpoint is saved.
 	Epoch func(train.Metrics)
+	// Done, if not nil, is called after the last epoch with the metrics of all. The model then
+	// holds the average of train.Config.EMA, if there is one.
+	Done func([]train.Metrics) error
 }
 
 // Run trains model on set for the epochs that are left, and returns the metrics of all. It
@@ -58,5 +61,9 @@ func (t Training) Run(ctx context.Context, model *snn.Model, set *dataset.Set, c
 			t.Epoch(m)
 		}
 	}
-	return trainer.History(), nil
+	history := trainer.History()
+	if t.Done != nil {
+		err = trainer.WithAverage(func() error { return t.Done(history) })
+	}
+	return history, err
 }
