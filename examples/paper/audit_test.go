@@ -187,9 +187,10 @@ func TestTrainings(t *testing.T) {
 		{"at", pgd(eps/2, 4), entropy, nil, false},
 		{"trades", attack.TRADES(eps, 0.375*eps, 4, snn.BPTT{}), train.TRADES{Beta: 5, Temperature: 2, PerStep: true}, nil, false},
 		{"mart", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
-		{"mart-reg", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, true},
-		{"mart-awp", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
-		{"mart-ema", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"mart+reg", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, true},
+		{"mart+awp", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"mart+ema", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"vanilla+awp+ema", nil, entropy, nil, false},
 		{"relu", attack.TRADES(eps, 0.375*eps, 4, snn.CBA{}), train.TRADES{Beta: 5, Temperature: 1}, nil, false},
 		{"conversion", attack.TRADES(eps, eps, 1, snn.BPTT{}), train.TRADES{Beta: 2, Temperature: 1}, nil, false},
 		{"sr", share, train.GradientSparsity{Lambda: 0.008, Step: 0.01}, nil, false},
@@ -218,13 +219,13 @@ func TestTrainings(t *testing.T) {
 		assert.Equal(t, map[string]float32{"tgo": 0.2}[c.name], n.Network.Noise)
 		assert.Equal(t, c.name == "sqe", m.Encoder == snn.StochasticQuantization{Levels: 2})
 		assert.Equal(t, c.name == "hire", n.HIRE != nil)
-		assert.Equal(t, c.name == "mart-awp", cfg.Recipe == train.Recipe(train.AWP{Gamma: 0.005}), c.name)
-		assert.Equal(t, map[string]float64{"mart-ema": 0.995}[c.name], cfg.EMA, c.name)
+		assert.Equal(t, strings.Contains(c.name, "+awp"), cfg.Recipe == train.Recipe(train.AWP{Gamma: 0.005}), c.name)
+		assert.Equal(t, map[bool]float64{true: 0.995}[strings.Contains(c.name, "+ema")], cfg.EMA, c.name)
 		assert.Equal(t, c.name == "relu", cfg.Gradient == snn.Gradient(snn.CBA{}), c.name)
 		assert.Equal(t, c.name == "conversion", cfg.LR == 0.001, c.name)
 		if c.name == "conversion" {
 			require.NotNil(t, n.Start)
-			assert.Equal(t, relu, n.Start.Method)
+			assert.Equal(t, "relu", n.Start.Method.Name)
 			assert.Equal(t, 2., n.Start.Eps)
 		} else {
 			assert.Nil(t, n.Start, c.name)
@@ -267,8 +268,8 @@ func TestStarts(t *testing.T) {
 	assert.NotEqual(t, still, values(networkOf("conversion", "-set", "relu.steps=1", "-set", "conversion.lr=1e-30")))
 
 	last := values(networkOf("mart"))
-	assert.Equal(t, last, values(networkOf("mart-ema", "-set", "mart-ema.decay=0")))
-	assert.NotEqual(t, last, values(networkOf("mart-ema")))
+	assert.Equal(t, last, values(networkOf("mart+ema", "-set", "ema.decay=0")))
+	assert.NotEqual(t, last, values(networkOf("mart+ema")))
 }
 
 // A balanced ReLU network has the logits that it had, and the share of its currents that was asked
@@ -333,7 +334,7 @@ func TestBadAudit(t *testing.T) {
 	for args, want := range map[string]string{
 		"-methods vanilla,feel":                                   `invalid value "vanilla,feel" for flag -methods: method "feel": expected some of vanilla, reg, mix,`,
 		"-methods rat,rat":                                        `method "rat" twice`,
-		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, conversion.beta`,
+		"-set at.lambda=1":                                        `setting "at.lambda": expected one of at.alpha, at.steps, awp.gamma, conversion.beta`,
 		"-set at.steps":                                           "expected a method's setting and a finite number, such as at.steps=7",
 		"-set at.steps=NaN":                                       "expected a method's setting and a finite number",
 		"-methods at -set at.alpha=-1":                            "method at with map[alpha:-1 steps:4]: ",
@@ -343,12 +344,20 @@ func TestBadAudit(t *testing.T) {
 		"-set sqe.levels=1.5":                                     "setting sqe.levels=1.5: expected a whole number of at least 1",
 		"-methods relu -set relu.quantile=1.5":                    "quantile 1.5: expected a share in (0, 1]",
 		"-methods conversion -set conversion.lr=0":                "Config.LR is 0",
-		"-methods mart-ema -set mart-ema.decay=1":                 "Config.EMA is 1",
-		"-methods mart-awp -set mart-awp.gamma=-1":                "AWP.Gamma is -1",
+		"-methods mart+ema -set ema.decay=1":                      "Config.EMA is 1",
+		"-methods mart+awp -set awp.gamma=-1":                     "AWP.Gamma is -1",
+		"-methods mart+awp -set ema.decay=0.9":                    "-set ema.decay: ema is not in -methods mart+awp",
+		"-methods mart+awp+awp":                                   `method "mart+awp+awp": addition "awp": expected reg, awp and ema, each at most once`,
+		"-methods mart+ema+awp,mart+awp+ema":                      `method "mart+awp+ema" twice`,
+		"-methods mart+":                                          `method "mart+": addition ""`,
+		"-methods tgo+reg":                                        `method "tgo+reg": tgo has REG of its own`,
+		"-methods hire+awp":                                       `method "hire+awp": expected no addition to hire`,
+		"-methods tgo-quiet+ema":                                  `method "tgo-quiet+ema": expected no addition to tgo-quiet`,
+		"-set mart.gamma=1":                                       `setting "mart.gamma": expected one of at.alpha`,
 		"-methods conversion -arch wrn-16-4 -width 0.25":          "method relu with map[alpha:0.375 beta:5 quantile:0.997 steps:4]: 17 weights and 13 layers of neurons: expected one weight for each layer",
 		"-methods tgo -set tgo.noise=-1":                          "noise of standard deviation -1",
 		"-methods hire -hire-periods 3":                           "-hire-periods 3: expected a divisor of -T, 2",
-		"-methods rat,tgo-quiet -set at.steps=7 -set tgo.noise=1": "-set at.steps: the method at is not in -methods rat,tgo-quiet",
+		"-methods rat,tgo-quiet -set at.steps=7 -set tgo.noise=1": "-set at.steps: at is not in -methods rat,tgo-quiet",
 		"-seeds ,": "for flag -seeds: expected a number of seeds in [1, 1000], or a list of different seeds such as 1,2,3",
 		"-data " + filepath.Join(data, "nowhere"): "nowhere: no such file or directory: expected ",
 	} {

@@ -94,9 +94,6 @@
 //	trades      cross-entropy of each step for clean images, and trades.beta 5 times the
 //	            divergence at trades.temperature 2 (trades.steps 4, trades.alpha 0.375)
 //	mart        mart.lambda 5, PGD images as at
-//	mart-reg    mart with REG instead of weight decay (the same settings)
-//	mart-awp    mart with weights perturbed by mart-awp.gamma 0.005 of their norm
-//	mart-ema    mart, judged by the moving average of decay mart-ema.decay 0.995*
 //	relu        the ReLU network of the same weights, trained by TRADES with relu.beta 5* (relu.steps
 //	            4, relu.alpha 0.375), all from the ReLU network. It is then scaled layer by layer so
 //	            that the share relu.quantile 0.997 of the currents is below the threshold, and judged
@@ -117,7 +114,13 @@
 //	sqe         RAT with stochastic quantization of the input (sqe.levels 2)
 //	hire, rate  see below
 //
-// All but reg, rat, mart-reg, tgo and sqe have L2 weight decay. All but conversion begin with the
+// A method can have additions. mart+awp+ema is mart with two of these:
+//
+//	+reg        REG instead of weight decay
+//	+awp        steps on weights that are perturbed by awp.gamma 0.005 of their norm ([train.AWP])
+//	+ema        judged by the moving average of the weights, of decay ema.decay 0.995*
+//
+// All but reg, rat, tgo, sqe and those with +reg have L2 weight decay. All but conversion begin with the
 // parameters of vanilla. Relu and conversion are for networks without residual blocks. A
 // battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
 // much. PGD and the accuracy on clean images take each gradient and each class from one pass. So a

@@ -39,7 +39,6 @@ var (
 	regL2   = method{Name: "reg-l2", Reg: true} // both
 	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
-	relu  = method{Name: "relu"}    // a ReLU network that is trained by TRADES, and fires afterwards
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
 	rate  = method{Name: "rate"}    // rate-coded, by Sharmin et al. 2020
 	given = method{Name: "weights"} // trained elsewhere
@@ -210,7 +209,7 @@ func (n *network) validate() error {
 	if err == nil {
 		_, err = train.New(m, n.on.Train, cfg, n.key("train"))
 	}
-	if err == nil && n.Method == relu {
+	if err == nil && trainingOf(n.Method).balanced {
 		err = canBalance(m, n.Settings["quantile"])
 	}
 	if err != nil {
@@ -246,8 +245,12 @@ func (n *network) config(m *snn.Model) train.Config {
 		cfg.Recipe = *n.HIRE
 	}
 	cfg.Loader.BatchSize = n.Batch
-	if t := trainingOf(n.Method); t.set != nil {
+	t := trainingOf(n.Method)
+	if t.set != nil {
 		t.set(&cfg, float32(n.Eps/255), n.Settings, neuronLayers(m))
+	}
+	for _, a := range t.additions {
+		a.set(&cfg, n.Settings)
 	}
 	return cfg
 }
@@ -262,7 +265,7 @@ func (n *network) work() float64 {
 		t.forward, t.gradients = t.forward-start.forward-1, t.gradients-start.gradients
 	}
 	work := 3*float64(1+t.forward) + trials.GradientWork*float64(t.gradients)
-	if n.Method == relu {
+	if t.balanced {
 		work /= float64(n.Network.Steps)
 	}
 	return n.slow * work * float64(n.Images)
@@ -347,7 +350,7 @@ func (c cabinet) train(ctx context.Context, n *network, start *judged, skip func
 
 // save writes a network that was trained, the ReLU network as one that fires.
 func (c cabinet) save(n *network, m *snn.Model, metrics []train.Metrics) error {
-	if n.Method == relu {
+	if trainingOf(n.Method).balanced {
 		if err := balance(m, n.on.Train, n.Settings["quantile"]); err != nil {
 			return err
 		}

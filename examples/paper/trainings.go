@@ -20,12 +20,16 @@ type training struct {
 	method
 	// settings are all numbers of the method but ε. -set changes them. A network's recipe has them.
 	settings map[string]float64
-	eps      bool // trains on adversarial examples within -eps, by set
+	// additions are on top of the method, in the order of the list of all. Name has theirs.
+	additions []addition
+	eps       bool // trains on adversarial examples within -eps, by set
 	// set changes the configuration that the method's Mix and Reg make. eps is ε, for pixels in
 	// [0,1]. layers are the names of the layers of neurons.
 	set func(cfg *train.Config, eps float32, s map[string]float64, layers []string)
 	// network, if not nil, changes the network.
 	network func(cfg *zoo.Config, s map[string]float64)
+	// balanced is set for a ReLU network, which balance makes a spiking one after the training.
+	balanced bool
 	// start, if not empty, names the training whose networks this one begins with.
 	start string
 	// quietOf is a training whose networks are judged here without their noise; no others are
@@ -65,31 +69,12 @@ var trainings = []training{
 	{
 		method: method{Name: "mart"}, eps: true, forward: 1, gradients: 4,
 		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
-		set:      mart,
-	},
-	{
-		method: method{Name: "mart-reg", Reg: true}, eps: true, forward: 1, gradients: 4,
-		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5},
-		set:      mart,
-	},
-	{
-		method: method{Name: "mart-awp"}, eps: true, forward: 3, gradients: 4,
-		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5, "gamma": 0.005},
-		set: func(cfg *train.Config, eps float32, s map[string]float64, layers []string) {
-			mart(cfg, eps, s, layers)
-			cfg.Recipe = train.AWP{Gamma: s["gamma"]}
+		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
+			cfg.Adversary, cfg.Loss = pgdIn(eps, s), train.MART{Lambda: s["lambda"]}
 		},
 	},
 	{
-		method: method{Name: "mart-ema"}, eps: true, forward: 1, gradients: 4,
-		settings: map[string]float64{"steps": 4, "alpha": 0.5, "lambda": 5, "decay": 0.995},
-		set: func(cfg *train.Config, eps float32, s map[string]float64, layers []string) {
-			mart(cfg, eps, s, layers)
-			cfg.EMA = s["decay"]
-		},
-	},
-	{
-		method: relu, eps: true, forward: 1, gradients: 4,
+		method: method{Name: "relu"}, eps: true, balanced: true, forward: 1, gradients: 4,
 		settings: map[string]float64{"steps": 4, "alpha": 0.375, "beta": 5, "quantile": 0.997},
 		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
 			cfg.Gradient = snn.CBA{}
@@ -98,7 +83,7 @@ var trainings = []training{
 		},
 	},
 	{
-		method: method{Name: "conversion"}, eps: true, start: relu.Name, forward: 3, gradients: 5,
+		method: method{Name: "conversion"}, eps: true, start: "relu", forward: 3, gradients: 5,
 		settings: map[string]float64{"lr": 0.001, "beta": 2},
 		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
 			cfg.LR = s["lr"]
@@ -152,9 +137,58 @@ var trainings = []training{
 	{method: rate},
 }
 
-// mart sets the training of MART.
-func mart(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
-	cfg.Adversary, cfg.Loss = pgdIn(eps, s), train.MART{Lambda: s["lambda"]}
+// addition is what a method can have on top, as reg in mart+reg.
+type addition struct {
+	name string
+	// settings are its numbers. -set and a network's recipe have them with the name before: awp.gamma.
+	settings map[string]float64
+	// set changes the configuration, as that of a training does. s has the names of the recipe.
+	set func(cfg *train.Config, s map[string]float64)
+}
+
+var additions = []addition{
+	{name: reg.Name, set: func(*train.Config, map[string]float64) {}}, // as method.Reg says
+	{
+		name: "awp", settings: map[string]float64{"gamma": 0.005},
+		set: func(cfg *train.Config, s map[string]float64) { cfg.Recipe = train.AWP{Gamma: s["awp.gamma"]} },
+	},
+	{
+		name: "ema", settings: map[string]float64{"decay": 0.995},
+		set: func(cfg *train.Config, s map[string]float64) { cfg.EMA = s["ema.decay"] },
+	},
+}
+
+// parseTraining returns the training of a name: a method, or one with additions, such as
+// mart+awp+ema.
+func parseTraining(name string) (training, error) {
+	parts := strings.Split(name, "+")
+	i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == parts[0] })
+	if i < 0 {
+		return training{}, fmt.Errorf("method %q: expected some of %s, with commas between", parts[0], trainingNames())
+	}
+	t, left := trainings[i], parts[1:]
+	for _, a := range additions {
+		k := slices.Index(left, a.name)
+		if k < 0 {
+			continue
+		}
+		left = slices.Delete(slices.Clone(left), k, k+1)
+		switch {
+		case t.quietOf != "" || t.method == hire || t.method == rate:
+			return training{}, fmt.Errorf("method %q: expected no addition to %s", name, t.Name)
+		case a.name == reg.Name && t.Reg:
+			return training{}, fmt.Errorf("method %q: %s has REG of its own: expected no +reg", name, t.Name)
+		case a.name == "awp":
+			t.forward = 2*t.forward + 1 // each step makes the passes to the weights twice
+		}
+		t.Reg = t.Reg || a.name == reg.Name
+		t.additions = append(t.additions, a)
+		t.method.Name += "+" + a.name
+	}
+	if len(left) > 0 {
+		return training{}, fmt.Errorf("method %q: addition %q: expected reg, awp and ema, each at most once", name, left[0])
+	}
+	return t, nil
 }
 
 // mppd returns the training with a penalty of the last layer of neurons.
@@ -171,8 +205,8 @@ func mppd(l1 bool) func(cfg *train.Config, eps float32, s map[string]float64, la
 
 // trainingNamed returns the training of a name, which there is.
 func trainingNamed(name string) training {
-	i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == name })
-	return trainings[i]
+	t, _ := parseTraining(name)
+	return t
 }
 
 // need returns the networks of a training and how they are judged.
@@ -194,10 +228,8 @@ func (n need) training() training {
 
 // trainingOf returns the training of a method; an empty one if the method is no defence of audit.
 func trainingOf(m method) training {
-	for _, t := range trainings {
-		if t.method == m {
-			return t
-		}
+	if t, err := parseTraining(m.Name); err == nil && t.method == m {
+		return t
 	}
 	return training{method: m}
 }
@@ -218,13 +250,14 @@ func (l *methodList) String() string { return strings.Join(*l, ",") }
 func (l *methodList) Set(s string) error {
 	var list methodList
 	for name := range strings.SplitSeq(s, ",") {
-		if !slices.ContainsFunc(trainings, func(t training) bool { return t.Name == name }) {
-			return fmt.Errorf("method %q: expected some of %s, with commas between", name, trainingNames())
+		t, err := parseTraining(name)
+		if err != nil {
+			return err
 		}
-		if slices.Contains(list, name) {
-			return fmt.Errorf("method %q twice: expected it once", name)
+		if slices.Contains(list, t.Name) {
+			return fmt.Errorf("method %q twice: expected it once", t.Name)
 		}
-		list = append(list, name)
+		list = append(list, t.Name)
 	}
 	*l = list
 	return nil
@@ -249,9 +282,10 @@ func (o *overrides) Set(s string) error {
 	}
 	var known []string
 	for _, t := range trainings {
-		for key := range t.settings {
-			known = append(known, t.Name+"."+key)
-		}
+		known = slices.AppendSeq(known, maps.Keys(t.flags()))
+	}
+	for _, a := range additions {
+		known = slices.AppendSeq(known, maps.Keys(a.flags()))
 	}
 	if !slices.Contains(known, name) {
 		slices.Sort(known)
@@ -270,14 +304,56 @@ func (o *overrides) Set(s string) error {
 	return nil
 }
 
+// flags returns the settings of an addition by their names in -set and in a recipe.
+func (a addition) flags() map[string]float64 {
+	all := map[string]float64{}
+	for key, v := range a.settings {
+		all[a.name+"."+key] = v
+	}
+	return all
+}
+
+// flags returns the names in -set of the settings of a training and of its additions, with the
+// names that a recipe has.
+func (t training) flags() map[string]string {
+	base, _, _ := strings.Cut(t.Name, "+")
+	all := map[string]string{}
+	for key := range t.settings {
+		all[base+"."+key] = key
+	}
+	for _, a := range t.additions {
+		for key := range a.flags() {
+			all[key] = key
+		}
+	}
+	return all
+}
+
+// has reports whether a name in -set is that of a setting of a training, or of the training whose
+// networks it judges or begins with.
+func (t training) has(setting string) bool {
+	if _, ok := t.flags()[setting]; ok {
+		return true
+	}
+	for _, other := range []string{t.quietOf, t.start} {
+		if other != "" && trainingNamed(other).has(setting) {
+			return true
+		}
+	}
+	return false
+}
+
 // settingsOf returns the settings of a training, with those of -set.
 func (o *options) settingsOf(t training) map[string]float64 {
-	if t.settings == nil {
-		return nil
-	}
 	s := maps.Clone(t.settings)
-	for key := range s {
-		if v, ok := o.Set[t.Name+"."+key]; ok {
+	for _, a := range t.additions {
+		if s == nil {
+			s = map[string]float64{}
+		}
+		maps.Copy(s, a.flags())
+	}
+	for flag, key := range t.flags() {
+		if v, ok := o.Set[flag]; ok {
 			s[key] = v
 		}
 	}
