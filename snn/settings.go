@@ -122,6 +122,8 @@ func encoderName(e Encoder) string {
 		return "poisson"
 	case StochasticQuantization:
 		return fmt.Sprintf("%s %d", quantization, e.Levels)
+	case FrequencyEncoding:
+		return "frequencies"
 	}
 	return fmt.Sprintf("%T", e)
 }
@@ -136,6 +138,8 @@ func parseEncoder(name string) (e Encoder, ok bool) {
 		return Direct{}, true
 	case "poisson":
 		return Poisson{}, true
+	case "frequencies":
+		return FrequencyEncoding{}, true
 	}
 	levels, ok := strings.CutPrefix(name, quantization+" ")
 	n, err := strconv.Atoi(levels)

@@ -113,6 +113,10 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		Method: t.Name, Settings: l.network(s, n).Settings, Networks: all.networks, Clean: newEstimate(all.clean),
 		WeightPasses: 1 + t.forward, ImagePasses: t.gradients,
 	}
+	if t.start != "" {
+		start := trainingNamed(t.start)
+		a.WeightPasses, a.ImagePasses = a.WeightPasses+1+start.forward, a.ImagePasses+start.gradients
+	}
 	apgd := make([]correct, len(l.Radii))
 	for i, r := range all.records {
 		left := all.clean[i]
@@ -244,7 +248,7 @@ func (l *lab) gapTable(a *auditOf) string {
 // auditNote explains the table.
 func (l *lab) auditNote() string {
 	note := "vanilla has L2 weight decay, as have all others but reg, rat, tgo, sqe and those with +reg. tgo-quiet is tgo without its noise at test.\n" +
-		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training.\n"
+		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training. conversion counts those of relu, too.\n"
 	if l.Battery != noBattery {
 		note += "APGD: images that are right when clean and that no gradient attack of the battery before its search has broken, at all radii up to ε.\n"
 	}

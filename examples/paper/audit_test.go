@@ -60,6 +60,9 @@ func TestAudit(t *testing.T) {
 		assert.Positive(t, m.FiringRate)
 		assert.Positive(t, m.Milliseconds)
 		assert.Nil(t, m.APGD)
+		if m.Method == "conversion" { // 2 + 4 of the ReLU network, and its own
+			assert.Equal(t, []int{4, 5}, []int{m.WeightPasses, m.ImagePasses})
+		}
 	}
 	networkOf := func(name string) string {
 		return methods[slices.IndexFunc(methods, func(m *audited) bool { return m.Method == name })].Networks[0].Network
@@ -190,6 +193,7 @@ func TestTrainings(t *testing.T) {
 		{"mart+reg", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, true},
 		{"mart+awp", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
 		{"mart+ema", pgd(eps/2, 4), train.MART{Lambda: 5}, nil, false},
+		{"mart+reg+mix", attack.RATMix(eps), train.MART{Lambda: 5}, nil, true},
 		{"vanilla+awp+ema", nil, entropy, nil, false},
 		{"relu", attack.TRADES(eps, 0.375*eps, 4, snn.CBA{}), train.TRADES{Beta: 5, Temperature: 1}, nil, false},
 		{"conversion", attack.TRADES(eps, eps, 1, snn.BPTT{}), train.TRADES{Beta: 2, Temperature: 1}, nil, false},
@@ -235,6 +239,11 @@ func TestTrainings(t *testing.T) {
 	cfg, after, _ := configure("-set at.steps=7 -set at.alpha=0.25 -set tgo.noise=0 -eps 4", "at")
 	assert.Equal(t, attack.PGD(2*eps, eps/2, 7, snn.BPTT{}), cfg.Adversary)
 	assert.NotEqual(t, before.name, after.name)
+	_, feel, m := configure("-methods rat+feel -set feel.decay=0.75", "rat+feel")
+	assert.Equal(t, snn.FrequencyEncoding{}, m.Encoder)
+	assert.Equal(t, "plif", feel.Network.Neuron)
+	assert.Equal(t, float32(0.75), feel.Network.Decay)
+	assert.True(t, feel.Method.Mix)
 	_, quiet, _ := configure("-set tgo.noise=0", "tgo")
 	assert.Zero(t, quiet.Network.Noise)
 }
@@ -347,12 +356,16 @@ func TestBadAudit(t *testing.T) {
 		"-methods mart+ema -set ema.decay=1":                      "Config.EMA is 1",
 		"-methods mart+awp -set awp.gamma=-1":                     "AWP.Gamma is -1",
 		"-methods mart+awp -set ema.decay=0.9":                    "-set ema.decay: ema is not in -methods mart+awp",
-		"-methods mart+awp+awp":                                   `method "mart+awp+awp": addition "awp": expected reg, awp and ema, each at most once`,
+		"-methods mart+awp+awp":                                   `method "mart+awp+awp": addition "awp": expected some of reg, mix, awp, ema, feel, each at most once`,
 		"-methods mart+ema+awp,mart+awp+ema":                      `method "mart+awp+ema" twice`,
 		"-methods mart+":                                          `method "mart+": addition ""`,
 		"-methods tgo+reg":                                        `method "tgo+reg": tgo has REG of its own`,
 		"-methods hire+awp":                                       `method "hire+awp": expected no addition to hire`,
 		"-methods tgo-quiet+ema":                                  `method "tgo-quiet+ema": expected no addition to tgo-quiet`,
+		"-methods rat+mix":                                        `method "rat+mix": expected +mix on a method that trains by attacks of one ε`,
+		"-methods relu+mix":                                       `method "relu+mix": expected +mix`,
+		"-methods sqe+feel":                                       "frequency encoding and another one",
+		"-methods rat+feel -set feel.decay=1":                     "neuron plif with decay 1",
 		"-set mart.gamma=1":                                       `setting "mart.gamma": expected one of at.alpha`,
 		"-methods conversion -arch wrn-16-4 -width 0.25":          "method relu with map[alpha:0.375 beta:5 quantile:0.997 steps:4]: 17 weights and 13 layers of neurons: expected one weight for each layer",
 		"-methods tgo -set tgo.noise=-1":                          "noise of standard deviation -1",

@@ -117,8 +117,11 @@
 // A method can have additions. mart+awp+ema is mart with two of these:
 //
 //	+reg        REG instead of weight decay
+//	+mix        RAT's mixture of single steps (MIX) in place of the method's own attack
 //	+awp        steps on weights that are perturbed by awp.gamma 0.005 of their norm ([train.AWP])
 //	+ema        judged by the moving average of the weights, of decay ema.decay 0.995*
+//	+feel       images lose frequencies from step to step ([snn.FrequencyEncoding]), and the leaks of
+//	            neurons are learned, beginning with feel.decay 0.5*
 //
 // All but reg, rat, tgo, sqe and those with +reg have L2 weight decay. All but conversion begin with the
 // parameters of vanilla. Relu and conversion are for networks without residual blocks. A

@@ -123,6 +123,11 @@ func (o *options) newNetwork(s subject, m method) *network {
 	if t.network != nil {
 		t.network(&cfg, settings)
 	}
+	for _, a := range t.additions {
+		if a.network != nil {
+			a.network(&cfg, settings)
+		}
+	}
 	r := recipe{
 		Method: m, Data: s.digest, Images: s.Train.N, Network: cfg, Augment: len(s.Loader.Augment) > 0,
 		Epochs: o.Epochs, Batch: o.Batch, LR: o.LR, Seed: o.Seed,
@@ -250,7 +255,9 @@ func (n *network) config(m *snn.Model) train.Config {
 		t.set(&cfg, float32(n.Eps/255), n.Settings, neuronLayers(m))
 	}
 	for _, a := range t.additions {
-		a.set(&cfg, n.Settings)
+		if a.set != nil {
+			a.set(&cfg, float32(n.Eps/255), n.Settings)
+		}
 	}
 	return cfg
 }
@@ -260,10 +267,6 @@ func (n *network) config(m *snn.Model) train.Config {
 // a quarter of the width, where the projection takes little.)
 func (n *network) work() float64 {
 	t := trainingOf(n.Method)
-	if t.start != "" { // without those of the other network
-		start := trainingNamed(t.start)
-		t.forward, t.gradients = t.forward-start.forward-1, t.gradients-start.gradients
-	}
 	work := 3*float64(1+t.forward) + trials.GradientWork*float64(t.gradients)
 	if t.balanced {
 		work /= float64(n.Network.Steps)

@@ -83,7 +83,7 @@ var trainings = []training{
 		},
 	},
 	{
-		method: method{Name: "conversion"}, eps: true, start: "relu", forward: 3, gradients: 5,
+		method: method{Name: "conversion"}, eps: true, start: "relu", forward: 1, gradients: 1,
 		settings: map[string]float64{"lr": 0.001, "beta": 2},
 		set: func(cfg *train.Config, eps float32, s map[string]float64, _ []string) {
 			cfg.LR = s["lr"]
@@ -142,20 +142,43 @@ type addition struct {
 	name string
 	// settings are its numbers. -set and a network's recipe have them with the name before: awp.gamma.
 	settings map[string]float64
-	// set changes the configuration, as that of a training does. s has the names of the recipe.
-	set func(cfg *train.Config, s map[string]float64)
+	// set and network, if not nil, change the configuration and the network, as those of a training
+	// do. s has the names of the recipe.
+	set     func(cfg *train.Config, eps float32, s map[string]float64)
+	network func(cfg *zoo.Config, s map[string]float64)
 }
 
 var additions = []addition{
-	{name: reg.Name, set: func(*train.Config, map[string]float64) {}}, // as method.Reg says
+	{name: reg.Name}, // as method.Reg says
+	{
+		name: mix.Name,
+		set:  func(cfg *train.Config, eps float32, _ map[string]float64) { cfg.Adversary = attack.RATMix(eps) },
+	},
 	{
 		name: "awp", settings: map[string]float64{"gamma": 0.005},
-		set: func(cfg *train.Config, s map[string]float64) { cfg.Recipe = train.AWP{Gamma: s["awp.gamma"]} },
+		set: func(cfg *train.Config, _ float32, s map[string]float64) {
+			cfg.Recipe = train.AWP{Gamma: s["awp.gamma"]}
+		},
 	},
 	{
 		name: "ema", settings: map[string]float64{"decay": 0.995},
-		set: func(cfg *train.Config, s map[string]float64) { cfg.EMA = s["ema.decay"] },
+		set: func(cfg *train.Config, _ float32, s map[string]float64) { cfg.EMA = s["ema.decay"] },
 	},
+	{
+		name: "feel", settings: map[string]float64{"decay": 0.5},
+		network: func(cfg *zoo.Config, s map[string]float64) {
+			cfg.Frequencies, cfg.Neuron, cfg.Decay = true, "plif", float32(s["feel.decay"])
+		},
+	},
+}
+
+// additionNames returns the names of all additions.
+func additionNames() string {
+	var names []string
+	for _, a := range additions {
+		names = append(names, a.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // parseTraining returns the training of a name: a method, or one with additions, such as
@@ -178,6 +201,10 @@ func parseTraining(name string) (training, error) {
 			return training{}, fmt.Errorf("method %q: expected no addition to %s", name, t.Name)
 		case a.name == reg.Name && t.Reg:
 			return training{}, fmt.Errorf("method %q: %s has REG of its own: expected no +reg", name, t.Name)
+		case a.name == mix.Name && (!t.eps || t.balanced):
+			return training{}, fmt.Errorf("method %q: expected +mix on a method that trains by attacks of one ε on a spiking network", name)
+		case a.name == mix.Name:
+			t.gradients = 1
 		case a.name == "awp":
 			t.forward = 2*t.forward + 1 // each step makes the passes to the weights twice
 		}
@@ -186,7 +213,7 @@ func parseTraining(name string) (training, error) {
 		t.method.Name += "+" + a.name
 	}
 	if len(left) > 0 {
-		return training{}, fmt.Errorf("method %q: addition %q: expected reg, awp and ema, each at most once", name, left[0])
+		return training{}, fmt.Errorf("method %q: addition %q: expected some of %s, each at most once", name, left[0], additionNames())
 	}
 	return t, nil
 }

@@ -3,6 +3,7 @@ package zoo
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,6 +61,8 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 		return nil, fmt.Errorf("stochastic quantization to %d levels: expected a number from 1 to %d, or 0 for none", cfg.Levels, largest)
 	case cfg.Levels > 0 && cfg.Poisson:
 		return nil, fmt.Errorf("stochastic quantization to %d levels and Poisson encoding: expected one of them", cfg.Levels)
+	case cfg.Frequencies && (cfg.Levels > 0 || cfg.Poisson):
+		return nil, errors.New("frequency encoding and another one, stochastic quantization or Poisson: expected one of them")
 	}
 	b := builder{cfg, neuron, shape}
 	var body *snn.Sequential
@@ -77,6 +80,9 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	}
 	if cfg.Levels > 0 {
 		mc.Encoder = snn.StochasticQuantization{Levels: cfg.Levels}
+	}
+	if cfg.Frequencies {
+		mc.Encoder = snn.FrequencyEncoding{}
 	}
 	m, err := snn.NewModel(mc, body)
 	if err != nil {

@@ -86,6 +86,7 @@ type Config struct {
 	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after a VGG's neurons if BatchNorm is false, before the second convolution of a WRN's block
 	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, instead of direct
 	Levels          int       `json:"levels,omitempty"`       // those of snn.StochasticQuantization of images, at least 1; 0 is none
+	Frequencies     bool      `json:"frequencies,omitempty"`  // snn.FrequencyEncoding of images, instead of direct
 	Noise           float32   `json:"noise,omitempty"`        // Std of snn.NoisyLIF, of all neurons; 0 is snn.LIF
 	ClassNames      []string  `json:"class_names,omitempty"`  // [Classes], in the order of the labels; nil if unknown
 	Mean            []float32 `json:"mean"`                   // [Channels], by which images are normalized; nil for none
@@ -178,8 +179,8 @@ var ErrNoDescription = errors.New("no description of the network in the file's m
 
 // Load returns the network in a file that Model.Save wrote for a network of New. Its
 // parameters, number of steps, encoder and layer settings are those at the time of Save. So
-// are Steps, Poisson, Levels and ClassNames of the Config, and its fields for neurons if all layers of
-// neurons are the same. The rest of the Config is what New was given.
+// are Steps, Poisson, Levels, Frequencies and ClassNames of the Config, and its fields for neurons
+// if all layers of neurons are the same. The rest of the Config is what New was given.
 //
 // Load returns an error that names the file if the file is damaged, has no Config, or does not
 // hold the tensors of the network that its Config describes.
@@ -246,6 +247,7 @@ func (c *Config) update(m *snn.Model) {
 	_, c.Poisson = m.Encoder.(snn.Poisson)
 	quantized, _ := m.Encoder.(snn.StochasticQuantization)
 	c.Levels = quantized.Levels
+	_, c.Frequencies = m.Encoder.(snn.FrequencyEncoding)
 	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
 	var first *snn.LIF
 	for _, r := range m.Summary().Rows {
