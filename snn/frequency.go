@@ -1,12 +1,12 @@
 package snn
 
 import (
-	"math/cmplx"
+	"math"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/internal/parallel"
 	"github.com/org/snnrat/tensor"
-	"gonum.org/v1/gonum/dsp/fourier"
 )
 
 // FrequencyEncoding encodes images, or frames, with fewer frequencies at every step (Xu et al.:
@@ -24,25 +24,39 @@ type FrequencyEncoding struct{}
 
 // Encode implements [Encoder].
 func (FrequencyEncoding) Encode(p *Pass, x *autograd.Value) *autograd.Value {
-	y := p.Tape.NewDense(x.Shape().WithSteps(p.Steps), x.NeedsGrad())
-	o := &frequencies{x, y}
-	from, to := p.Tape.Floats(x), p.Tape.Floats(y)
+	in := x.Shape()
+	o := &frequencies{x: x, y: p.Tape.NewDense(in.WithSteps(p.Steps), x.NeedsGrad())}
+	for step := range p.Steps {
+		o.filters = append(o.filters, newFilter(in.H, in.W, step, p.Steps))
+	}
+	from, to := p.Tape.Floats(x), p.Tape.Floats(o.y)
 	clear(to)
-	o.each(p.Threads, func(f *filter, step, x, y int) {
-		f.load(from[x:])
-		f.apply(step, p.Steps)
-		for i, z := range f.plane {
-			to[y+i*tensor.Lanes] = float32(cmplx.Abs(z))
+	o.each(p.Threads, func(f *filter, b *planes, x, y []int) {
+		if f != nil {
+			b.apply(f, from, x)
+		}
+		for i := range b.pixels() {
+			for c := range b.channels {
+				v := from[x[c]+i*tensor.Lanes]
+				if f != nil {
+					re, im := b.at(c, i)
+					v = float32(math.Hypot(float64(*re), float64(*im)))
+				}
+				to[y[c]+i*tensor.Lanes] = v
+			}
 		}
 	})
-	if y.NeedsGrad() {
+	if o.y.NeedsGrad() {
 		p.Tape.Record(o, x)
 	}
-	return y
+	return o.y
 }
 
 // frequencies is the operation of FrequencyEncoding.
-type frequencies struct{ x, y *autograd.Value }
+type frequencies struct {
+	x, y    *autograd.Value
+	filters []*filter // of each step; nil for one that keeps all
+}
 
 // Output implements [autograd.Op].
 func (o *frequencies) Output() *autograd.Value { return o.y }
@@ -50,106 +64,178 @@ func (o *frequencies) Output() *autograd.Value { return o.y }
 // Backward implements [autograd.Op]. The filter P is Hermitian. With z = P·x, the gradient is
 // Re(P·(∂y·z/|z|)).
 func (o *frequencies) Backward(t *autograd.Tape) {
-	steps := o.y.Shape().Steps
 	from, dy := t.Floats(o.x), t.GradEveryStep(o.y)
 	dx := t.OpenGrad(o.x, o.x.Shape().Steps)
 	if !dx.Add {
 		clear(dx.Data)
 	}
-	o.each(t.Threads, func(f *filter, step, x, y int) {
-		f.load(from[x:])
-		if f.apply(step, steps) {
-			for i, z := range f.plane {
-				if r := cmplx.Abs(z); r > 0 {
-					f.plane[i] = z * complex(float64(dy[y+i*tensor.Lanes])/r, 0)
+	o.each(t.Threads, func(f *filter, b *planes, x, y []int) {
+		if f != nil {
+			b.apply(f, from, x)
+			for i := range b.pixels() {
+				for c := range b.channels {
+					re, im := b.at(c, i)
+					if r := float32(math.Hypot(float64(*re), float64(*im))); r > 0 {
+						g := dy[y[c]+i*tensor.Lanes] / r
+						*re, *im = *re*g, *im*g
+					}
 				}
 			}
-			f.apply(step, steps)
-		} else {
-			f.load(dy[y:])
+			b.applyToComplex(f)
 		}
-		for i, z := range f.plane {
-			dx.Data[x+i*tensor.Lanes] += float32(real(z))
+		for i := range b.pixels() {
+			for c := range b.channels {
+				if f != nil {
+					dx.Data[x[c]+i*tensor.Lanes] += *b.real(c, i)
+				} else {
+					dx.Data[x[c]+i*tensor.Lanes] += dy[y[c]+i*tensor.Lanes]
+				}
+			}
 		}
 	})
 	t.CloseGrad(dx)
 }
 
-// each calls fn for every channel of every step of y, with where the channel begins in the data of
-// x and in those of y. The steps of an image come one after the other, from one goroutine.
-func (o *frequencies) each(threads int, fn func(f *filter, step, x, y int)) {
+// each calls fn for every step of every image, with where each channel begins in the data of x and
+// in those of y. The steps of an image come one after the other.
+func (o *frequencies) each(threads int, fn func(f *filter, b *planes, x, y []int)) {
 	in, out := o.x.Shape(), o.y.Shape()
-	frame := in.Pixels() * tensor.Lanes
 	parallel.For(threads, in.N, func(n int) {
-		f := newFilter(in.H, in.W)
-		for c := range in.C {
-			block, lane := c/tensor.Lanes, c%tensor.Lanes
-			for step := range out.Steps {
-				x := (block*in.N+n)*in.Steps + step%in.Steps
-				y := (block*in.N+n)*out.Steps + step
-				fn(f, step, x*frame+lane, y*frame+lane)
+		b := newPlanes(in.C, in.H, in.W)
+		x, y := make([]int, in.C), make([]int, in.C)
+		for step, f := range o.filters {
+			for c := range in.C {
+				x[c], y[c] = in.Index(n, step%in.Steps, c, 0, 0), out.Index(n, step, c, 0, 0)
 			}
+			fn(f, b, x, y)
 		}
 	})
 }
 
-// filter is a filter of frequencies of a plane of pixels.
+// filter is a filter that keeps a square of frequencies. It is the product of one filter of the rows
+// and one of the columns, P = R + i·J each. The matrices have the layout of [kernel.MatMul].
 type filter struct {
-	h, w          int
-	plane, column []complex128 // [h·w], [h]
-	rows, columns *fourier.CmplxFFT
+	row     []float32 // [R; J] of a row, for real pixels
+	column  []float32 // [R, −J; J, R] of a column
+	realRow []float32 // [R, −J] of a row: the real part
 }
 
-func newFilter(h, w int) *filter {
-	return &filter{h, w, make([]complex128, h*w), make([]complex128, h), fourier.NewCmplxFFT(w), fourier.NewCmplxFFT(h)}
-}
-
-// load sets the plane to a channel of a frame, whose data begin with its first value.
-func (f *filter) load(data []float32) {
-	for i := range f.plane {
-		f.plane[i] = complex(float64(data[i*tensor.Lanes]), 0)
-	}
-}
-
-// apply removes the frequencies that a step does not have. It reports whether there are any.
-func (f *filter) apply(step, steps int) bool {
+// newFilter returns the filter of a step, or nil if it keeps all.
+func newFilter(h, w, step, steps int) *filter {
 	halfOf := func(n int) int { return (n*(steps-step) + 2*steps - 1) / (2 * steps) }
-	halfH, halfW := halfOf(f.h), halfOf(f.w)
-	if 2*halfH >= f.h && 2*halfW >= f.w {
-		return false
+	halfH, halfW := halfOf(h), halfOf(w)
+	if 2*halfH >= h && 2*halfW >= w {
+		return nil
 	}
-	f.transform(f.rows.Coefficients, f.columns.Coefficients)
-	kept := func(i, n, half int) bool {
-		if i >= (n+1)/2 {
-			i -= n
+	hb, wb := laneBlocks(h), laneBlocks(w)
+	f := &filter{
+		row:     make([]float32, 2*wb*wb*tensor.Lanes*tensor.Lanes),
+		column:  make([]float32, 4*hb*hb*tensor.Lanes*tensor.Lanes),
+		realRow: make([]float32, 2*wb*wb*tensor.Lanes*tensor.Lanes),
+	}
+	set := func(m []float32, inner, rowBlock, colBlock, row, col int, v float64) {
+		m[((rowBlock+row/tensor.Lanes)*inner*tensor.Lanes+colBlock*tensor.Lanes+col)*tensor.Lanes+row%tensor.Lanes] = float32(v)
+	}
+	for y := range h {
+		for k := range h {
+			re, im := lowPass(h, halfH, y-k)
+			set(f.column, 2*hb, 0, 0, y, k, re)
+			set(f.column, 2*hb, 0, hb, y, k, -im)
+			set(f.column, 2*hb, hb, 0, y, k, im)
+			set(f.column, 2*hb, hb, hb, y, k, re)
 		}
-		return -half <= i && i < half
 	}
-	scale := complex(1/float64(f.h*f.w), 0)
-	for i := range f.plane {
-		if kept(i/f.w, f.h, halfH) && kept(i%f.w, f.w, halfW) {
-			f.plane[i] *= scale
-		} else {
-			f.plane[i] = 0
+	for x := range w {
+		for k := range w {
+			re, im := lowPass(w, halfW, x-k)
+			set(f.row, wb, 0, 0, x, k, re)
+			set(f.row, wb, wb, 0, x, k, im)
+			set(f.realRow, 2*wb, 0, 0, x, k, re)
+			set(f.realRow, 2*wb, 0, wb, x, k, -im)
 		}
 	}
-	f.transform(f.rows.Sequence, f.columns.Sequence)
-	return true
+	return f
 }
 
-// transform transforms all rows of the plane, and then all columns.
-func (f *filter) transform(row, column func(dst, src []complex128) []complex128) {
-	for y := range f.h {
-		r := f.plane[y*f.w:][:f.w]
-		row(r, r)
+// lowPass returns (1/n)·Σ e^(2πi·k·d/n) over the frequencies k of n pixels with −half ≤ k < half.
+func lowPass(n, half, d int) (re, im float64) {
+	for k := max(-half, -(n / 2)); k < min(half, n-n/2); k++ {
+		s, c := math.Sincos(2 * math.Pi * float64(k*d%n) / float64(n))
+		re, im = re+c/float64(n), im+s/float64(n)
 	}
-	for x := range f.w {
-		for y := range f.column {
-			f.column[y] = f.plane[y*f.w+x]
+	return re, im
+}
+
+// laneBlocks returns the number of blocks of lanes that hold n values.
+func laneBlocks(n int) int { return (n + tensor.Lanes - 1) / tensor.Lanes }
+
+// planes are the channels of a frame, as matrices with the layout of [kernel.MatMul]. Lanes beyond
+// a side are 0.
+type planes struct {
+	channels, h, w int
+	hb, wb         int       // blocks of a side
+	flat           []float32 // [wb][channels·h][16], a lane for each x
+	rows           []float32 // [2·wb][channels·h][16], of real and imaginary parts
+	columns, z     []float32 // [2·hb][channels·w][16], a lane for each y
+}
+
+func newPlanes(channels, h, w int) *planes {
+	hb, wb := laneBlocks(h), laneBlocks(w)
+	n := channels * tensor.Lanes
+	return &planes{
+		channels, h, w, hb, wb,
+		make([]float32, wb*h*n), make([]float32, 2*wb*h*n), make([]float32, 2*hb*w*n), make([]float32, 2*hb*w*n),
+	}
+}
+
+func (b *planes) pixels() int { return b.h * b.w }
+
+// inRow and inColumn return where pixel i of a channel is in flat or in a half of rows, and in a half
+// of columns and z.
+func (b *planes) inRow(c, i int) int {
+	y, x := i/b.w, i%b.w
+	return (x/tensor.Lanes*b.channels*b.h+c*b.h+y)*tensor.Lanes + x%tensor.Lanes
+}
+
+func (b *planes) inColumn(c, i int) int {
+	y, x := i/b.w, i%b.w
+	return (y/tensor.Lanes*b.channels*b.w+c*b.w+x)*tensor.Lanes + y%tensor.Lanes
+}
+
+// at returns the value that apply computed for a pixel.
+func (b *planes) at(c, i int) (re, im *float32) {
+	k := b.inColumn(c, i)
+	return &b.z[k], &b.z[len(b.z)/2+k]
+}
+
+// real returns what applyToComplex computed for a pixel.
+func (b *planes) real(c, i int) *float32 { return &b.flat[b.inRow(c, i)] }
+
+// apply filters a frame, whose channels begin at x in data.
+func (b *planes) apply(f *filter, data []float32, x []int) {
+	for i := range b.pixels() {
+		for c := range b.channels {
+			b.flat[b.inRow(c, i)] = data[x[c]+i*tensor.Lanes]
 		}
-		column(f.column, f.column)
-		for y, v := range f.column {
-			f.plane[y*f.w+x] = v
+	}
+	kernel.MatMul(b.rows, f.row, b.flat, 2*b.wb, b.wb, b.channels*b.h, 1)
+	b.turn(b.columns, b.rows, b.inColumn, b.inRow)
+	kernel.MatMul(b.z, f.column, b.columns, 2*b.hb, 2*b.hb, b.channels*b.w, 1)
+}
+
+// applyToComplex filters z and keeps the real parts.
+func (b *planes) applyToComplex(f *filter) {
+	kernel.MatMul(b.columns, f.column, b.z, 2*b.hb, 2*b.hb, b.channels*b.w, 1)
+	b.turn(b.rows, b.columns, b.inRow, b.inColumn)
+	kernel.MatMul(b.flat, f.realRow, b.rows, b.wb, 2*b.wb, b.channels*b.h, 1)
+}
+
+// turn copies real and imaginary parts to the other layout.
+func (b *planes) turn(dst, src []float32, to, from func(c, i int) int) {
+	for c := range b.channels {
+		for i := range b.pixels() {
+			t, s := to(c, i), from(c, i)
+			dst[t], dst[len(dst)/2+t] = src[s], src[len(src)/2+s]
 		}
 	}
 }

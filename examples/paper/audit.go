@@ -248,7 +248,8 @@ func (l *lab) gapTable(a *auditOf) string {
 // auditNote explains the table.
 func (l *lab) auditNote() string {
 	note := "vanilla has L2 weight decay, as have all others but reg, rat, tgo, sqe and those with +reg. tgo-quiet is tgo without its noise at test.\n" +
-		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training. conversion counts those of relu, too.\n"
+		"passes: forward and back to the weights + forward and back to the image, of an image in an epoch. ms an image: wall time of training.\n" +
+		"conversion counts those of relu, too.\n"
 	if l.Battery != noBattery {
 		note += "APGD: images that are right when clean and that no gradient attack of the battery before its search has broken, at all radii up to ε.\n"
 	}
