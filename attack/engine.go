@@ -203,7 +203,7 @@ func sameGradient(a, b snn.Gradient) bool {
 // passes over all their draws. It returns their number.
 func answer(pass snn.Pass, group []*search) int {
 	first, threads := group[0].ask, pass.Threads
-	pass.Gradient = first.gradient
+	pass.Gradient, pass.Steps = first.gradient, 0 // the steps of a Transfer's source may be others
 	images, _, err := first.model.Chunks(&pass, first.shape)
 	pass.Threads = threads
 	requests := make([]*request, min(len(group), max(1, images)))

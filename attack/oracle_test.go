@@ -532,3 +532,33 @@ func TestChecksSeeGradients(t *testing.T) {
 	checks = run(searching{0.01, inner.Search})
 	assert.NotContains(t, checks[1].Advice, "No attack of the battery follows gradients")
 }
+
+// A source makes its passes with its own number of steps, whatever that of the network under attack.
+func TestSourcesHaveTheirSteps(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 1, 0, 1)
+	for _, steps := range []int{2, 7} {
+		source := model(t, "conv4 | fc", false)
+		source.Steps = steps
+		want, err := source.Logits(snn.Pass{}, x)
+		require.NoError(t, err)
+		var got, withGradient []float32
+		_, err = attack.Transfer{Sources: []*snn.Model{source}, Attack: searching{0.1, func(o *attack.Oracle) (err error) {
+			if got, err = o.Logits(o.Clean); err != nil {
+				return err
+			}
+			_, _, err = o.Gradient(o.Clean, snn.BPTT{}, seenLogits{&withGradient})
+			return err
+		}}}.Perturb(ctx, m, x, y, nil, rng.New(1))
+		require.NoError(t, err)
+		assert.Equal(t, want, got, steps)
+		assert.Equal(t, want, withGradient, steps)
+	}
+}
+
+// seenLogits notes the logits that it was last asked about.
+type seenLogits struct{ logits *[]float32 }
+
+func (s seenLogits) Evaluate(_ []float64, _, logits []float32, _, _ []int) {
+	*s.logits = slices.Clone(logits)
+}
