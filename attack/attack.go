@@ -178,11 +178,15 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 		}
 		return x.Clone(), Detail{target, make([]bool, x.N)}, err
 	}
-	return perturbEach(ctx, a, m, x, y, ids, key, target, max(a.Draws, 1), a.KeepBest)
+	return perturbEach(ctx, a, m, x, y, ids, key, target, a.KeepBest)
 }
 
 // Search implements [Searcher].
 func (a *Attack) Search(o *Oracle) error {
+	if o.own {
+		defer func(before int) { o.draws = before }(o.draws)
+		o.draws = max(a.Draws, 1)
+	}
 	targets := []int{o.Target}
 	if a.Target != nil && o.Target < 0 {
 		return errors.New("an attack with a Target outside Perturb: expected Targets")

@@ -562,3 +562,40 @@ type seenLogits struct{ logits *[]float32 }
 func (s seenLogits) Evaluate(_ []float64, _, logits []float32, _, _ []int) {
 	*s.logits = slices.Clone(logits)
 }
+
+// counting is CBA, which finds no misclassified image by itself. It counts the images of its passes.
+type counting struct {
+	snn.CBA
+	images *int
+}
+
+func (c counting) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	*c.images += x.Shape().N
+	return c.CBA.Encode(p, e, x)
+}
+
+// Draws counts for an attack within others, too. A search beside it makes one pass for each question.
+func TestDrawsWithinOtherAttacks(t *testing.T) {
+	m := model(t, small, true)
+	m.Threads = 1
+	x, y, _ := images(m, 1, 0, 1)
+	for name, within := range map[string]func(a attack.Searcher) attack.Searcher{
+		"alone":    func(a attack.Searcher) attack.Searcher { return a },
+		"rounds":   func(a attack.Searcher) attack.Searcher { return attack.Rounds{N: 1, Attacks: []attack.Searcher{a}} },
+		"transfer": func(a attack.Searcher) attack.Searcher { return attack.Transfer{Sources: []*snn.Model{m}, Attack: a} },
+	} {
+		images, beside := 0, 0
+		a := attack.BIM(0.1, 0.1, 1, counting{images: &images})
+		a.Draws = 5
+		_, err := within(searching{0.1, func(o *attack.Oracle) error {
+			if err := a.Search(o); err != nil && err != attack.ErrFound {
+				return err
+			}
+			_, _, err := o.Gradient(o.Clean, counting{images: &beside}, attack.Margin{})
+			return err
+		}}).Perturb(ctx, m, x, y, nil, rng.New(1))
+		require.NoError(t, err)
+		assert.Equal(t, 5, images, name)
+		assert.Equal(t, 1, beside, name)
+	}
+}

@@ -50,7 +50,7 @@ func (t Transfer) Search(o *Oracle) error {
 		}
 		there := &Oracle{
 			Clean: o.Clean, Shape: o.Shape, Label: o.Label, Target: o.Target, Classes: o.Classes, ID: o.ID, Threat: o.Threat,
-			key: o.key.Derive("source", uint64(i)), draws: o.draws, keep: true, yield: o.yield, model: source,
+			key: o.key.Derive("source", uint64(i)), draws: o.draws, own: o.own, keep: true, yield: o.yield, model: source,
 		}
 		err := t.Attack.Search(there)
 		o.passes += there.passes
