@@ -165,7 +165,7 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	if err := a.Validate(); err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
-	target, err := a.targets(m.Classes(), y, ids)
+	target, err := a.targets(m, x, y, ids)
 	if err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
@@ -305,22 +305,21 @@ func likeliest(logits []float32, label, n int) []int {
 	return classes[:min(n, len(classes))]
 }
 
-// targets returns the target of each image, or nil if the attack is untargeted.
-func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
+// targets validates the arguments of Perturb and returns the target of each image, or nil if the
+// attack is untargeted.
+func (a *Attack) targets(m *snn.Model, x tensor.NCHW, y []int, ids []uint64) ([]int, error) {
 	if a.Target == nil {
 		return nil, nil
 	}
-	if ids == nil {
-		ids = make([]uint64, len(y))
-		for i := range ids {
-			ids[i] = uint64(i)
-		}
+	ids, _, err := prepare(m, x, y, ids, rng.Key{})
+	if err != nil {
+		return nil, err
 	}
 	target := make([]int, len(y))
 	for i, label := range y {
 		target[i] = a.Target(ids[i], label)
-		if target[i] < 0 || target[i] >= classes || target[i] == label {
-			return nil, fmt.Errorf("attack: image %d: target %d: expected a class from 0 to %d other than the label %d", i, target[i], classes-1, label)
+		if target[i] < 0 || target[i] >= m.Classes() || target[i] == label {
+			return nil, fmt.Errorf("attack: image %d: target %d: expected a class from 0 to %d other than the label %d", i, target[i], m.Classes()-1, label)
 		}
 	}
 	return target, nil
