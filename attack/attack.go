@@ -111,7 +111,7 @@ func (a *Attack) Validate() error {
 		return fmt.Errorf("attack: no start: expected one such as AtImage{}")
 	case !(a.Eps >= 0) || math.IsInf(float64(a.Eps), 0):
 		return fmt.Errorf("attack: eps %v: expected a number of at least 0", a.Eps)
-	case !(a.Alpha > 0 || a.Alpha == 0 && (a.Eps == 0 || a.Rule != nil)) || math.IsInf(float64(a.Alpha), 0):
+	case !(a.Alpha > 0 || a.Alpha == 0 && (a.Eps == 0 || a.Rule != nil && !isMomentum(a.Rule))) || math.IsInf(float64(a.Alpha), 0):
 		return fmt.Errorf("attack: alpha %v: expected a positive number", a.Alpha)
 	case a.Steps < 1:
 		return fmt.Errorf("attack: %d steps: expected at least 1", a.Steps)
@@ -148,6 +148,8 @@ func (a *Attack) Validate() error {
 	}
 	return nil
 }
+
+func isMomentum(r StepRule) bool { _, is := r.(Momentum); return is }
 
 // Perturb implements [snn.Adversary]. It checks what it returns: every image is within
 // the attack's [Threat], by Norm's Distance in float64. It returns an error if that check

@@ -671,6 +671,7 @@ func TestErrors(t *testing.T) {
 		{run(attack.FGSM(-0.1, snn.BPTT{}), x, y, ids), "attack: eps -0.1: expected a number of at least 0"},
 		{run(attack.FGSM(nan, snn.BPTT{}), x, y, ids), "attack: eps NaN: expected a number of at least 0"},
 		{run(attack.PGD(0.1, 0, 3, snn.BPTT{}), x, y, ids), "attack: alpha 0: expected a positive number"},
+		{run(fgsm(func(a *attack.Attack) { a.Rule, a.Alpha = attack.Momentum{Decay: 1}, 0 }), x, y, ids), "attack: alpha 0: expected a positive number"},
 		{run(attack.PGD(0.1, nan, 3, snn.BPTT{}), x, y, ids), "attack: alpha NaN: expected a positive number"},
 		{run(attack.PGD(0.1, 0.1, 0, snn.BPTT{}), x, y, ids), "attack: 0 steps: expected at least 1"},
 		{run(attack.FGSM(0.1, nil), x, y, ids), "attack: no gradient approximation: expected one such as snn.BPTT{}"},
