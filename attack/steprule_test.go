@@ -103,6 +103,9 @@ func TestMixture(t *testing.T) {
 	for _, g := range m {
 		assert.InDelta(t, 100, seen[g.String()], 40, "%v", g)
 	}
+	assert.True(t, snn.ChangesForward(GradientMix{snn.CBA{}, snn.BPTT{}}), "the first one makes the passes")
+	assert.False(t, snn.ChangesForward(GradientMix{snn.BPTT{}, snn.CBA{}}))
+	assert.False(t, snn.ChangesForward(GradientMix{}))
 	a := PGD(0.1, 0.1, 2, GradientMix{})
 	assert.ErrorContains(t, a.Validate(), "a GradientMix of 0")
 }
