@@ -306,6 +306,28 @@ func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 	}
 }
 
+// A search that finds nothing makes no more passes than it may, wherever they end.
+func TestSpikeSearchKeepsToItsPasses(t *testing.T) {
+	m, data := tinySpikes(t, 4, 4, 3, 1)
+	flips := attack.Flips{Levels: 1}
+	for _, g := range []snn.Gradient{nil, snn.BPTT{}} {
+		for passes := 1; passes < 64; passes++ {
+			b := attack.Battery{Threat: attack.Threat{Norm: flips, Eps: 1}, Attacks: []attack.Named{
+				{Name: "search", Attack: attack.SpikeSearch{Norm: flips, Eps: 1, Passes: passes, Gradient: g}},
+			}}
+			cfg := attack.DefaultBatteryConfig()
+			cfg.Unchecked = true
+			r, err := b.Evaluate(ctx, m, data, cfg)
+			require.NoError(t, err)
+			for _, i := range r.Results {
+				if i.BrokenBy == attack.Survived {
+					assert.LessOrEqual(t, i.Trials[0].Passes, passes, "image %d, order of %v", i.Index, g)
+				}
+			}
+		}
+	}
+}
+
 // Every step of Greedy ends within the ball, and makes as many changes as it may.
 func TestGreedyStepsStayInTheBall(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
