@@ -148,6 +148,11 @@ func TestBatteryRefused(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, alone.Attacks[0], r.Attacks[1])
 	assert.Contains(t, r.Checks[4].Advice, "The network refused refused: snn: no rule.")
+	mixed := b
+	mixed.Attacks = append([]attack.Named{{Name: "mixed", Attack: attack.FGSM(0.1, attack.GradientMix{snn.BPTT{}, refusing{}})}}, b.Attacks...)
+	r, err = mixed.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	assert.Equal(t, "snn: no rule", r.Attacks[0].Refused)
 	b.Attacks = []attack.Named{{Name: "refused", Attack: attack.FGSM(0.1, refusing{})}}
 	_, err = b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
 	assert.ErrorContains(t, err, "the network refuses all attacks: snn: no rule")

@@ -293,6 +293,17 @@ func TestSpikesAgainstEnumeration(t *testing.T) {
 	}
 }
 
+// A step of any length makes all changes with a gain.
+func TestLongStepsOfSpikes(t *testing.T) {
+	for _, alpha := range []float32{4, 1e30, math.MaxFloat32} {
+		for _, n := range []attack.Norm{attack.Flips{Levels: 1}, attack.Retiming{Levels: 1, Steps: 4}} {
+			x := []float32{1, 0, 0, 1}
+			n.Step(x, []float32{-1, 2, 3, -4}, alpha)
+			assert.Equal(t, []float32{0, 1, 1, 0}, x, "%v, %v", n, alpha)
+		}
+	}
+}
+
 // A search by scores alone, and one in the order of gradients, find each example that one change breaks.
 func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 	m, data := tinySpikes(t, 4, 16, 3, 1)
