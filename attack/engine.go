@@ -102,6 +102,13 @@ func (q *queue) fail(image int, err error) {
 	}
 }
 
+// past reports whether an error of an earlier image makes the search around an image useless.
+func (q *queue) past(image int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err != nil && image > q.at
+}
+
 // work is a worker. It has up to so many searches on their way.
 func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, slots int) {
 	var active []*search
@@ -135,6 +142,13 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, slots int) {
 				active = append(active, s)
 			}
 		}
+		active = slices.DeleteFunc(active, func(s *search) bool {
+			past := q.past(s.image)
+			if past {
+				s.stop()
+			}
+			return past
+		})
 		if len(active) == 0 {
 			break
 		}
