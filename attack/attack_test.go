@@ -670,6 +670,9 @@ func TestErrors(t *testing.T) {
 	}{
 		{run(attack.FGSM(-0.1, snn.BPTT{}), x, y, ids), "attack: eps -0.1: expected a number of at least 0"},
 		{run(attack.FGSM(nan, snn.BPTT{}), x, y, ids), "attack: eps NaN: expected a number of at least 0"},
+		{run(attack.Square{Norm: attack.L2{}, Eps: -1, Queries: 1, P: 1}, x, y, ids), "attack: square: eps -1: expected a number of at least 0"},
+		{run(attack.LocalSearch{Eps: nan, Passes: 1}, x, y, ids), "attack: local search: eps NaN: expected a number of at least 0"},
+		{run(attack.RandomNoise{Norm: attack.L2{}, Eps: -1, Points: 1}, x, y, ids), "attack: random noise: eps -1: expected a number of at least 0"},
 		{run(attack.PGD(0.1, 0, 3, snn.BPTT{}), x, y, ids), "attack: alpha 0: expected a positive number"},
 		{run(fgsm(func(a *attack.Attack) { a.Rule, a.Alpha = attack.Momentum{Decay: 1}, 0 }), x, y, ids), "attack: alpha 0: expected a positive number"},
 		{run(attack.PGD(0.1, nan, 3, snn.BPTT{}), x, y, ids), "attack: alpha NaN: expected a positive number"},
