@@ -68,6 +68,7 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 	x := slices.Clone(o.Clean)
 	if s.FromBest {
 		x, _ = o.Best()
+		n.Project(x, o.Clean, s.Eps) // the attacks before may have a larger Eps
 	}
 	before := o.passes
 	spent := func(passes int) bool { return o.passes-before+passes*o.draws > s.Passes } // too much for so many more
