@@ -111,7 +111,7 @@ func (a *Attack) Validate() error {
 		return fmt.Errorf("attack: no start: expected one such as AtImage{}")
 	case !(a.Eps >= 0) || math.IsInf(float64(a.Eps), 0):
 		return fmt.Errorf("attack: eps %v: expected a number of at least 0", a.Eps)
-	case !(a.Alpha > 0 || a.Alpha == 0 && (a.Eps == 0 || a.Rule != nil)) || math.IsInf(float64(a.Alpha), 0):
+	case !(a.Alpha > 0 || a.Alpha == 0 && (a.Eps == 0 || a.Rule != nil && !isMomentum(a.Rule))) || math.IsInf(float64(a.Alpha), 0):
 		return fmt.Errorf("attack: alpha %v: expected a positive number", a.Alpha)
 	case a.Steps < 1:
 		return fmt.Errorf("attack: %d steps: expected at least 1", a.Steps)
@@ -149,6 +149,8 @@ func (a *Attack) Validate() error {
 	return nil
 }
 
+func isMomentum(r StepRule) bool { _, is := r.(Momentum); return is }
+
 // Perturb implements [snn.Adversary]. It checks what it returns: every image is within
 // the attack's [Threat], by Norm's Distance in float64. It returns an error if that check
 // fails, or if a logit or a gradient is not finite.
@@ -165,7 +167,7 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 	if err := a.Validate(); err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
-	target, err := a.targets(m.Classes(), y, ids)
+	target, err := a.targets(m, x, y, ids)
 	if err != nil {
 		return tensor.NCHW{}, Detail{}, err
 	}
@@ -178,11 +180,15 @@ func (a *Attack) PerturbDetail(ctx context.Context, m *snn.Model, x tensor.NCHW,
 		}
 		return x.Clone(), Detail{target, make([]bool, x.N)}, err
 	}
-	return perturbEach(ctx, a, m, x, y, ids, key, target, max(a.Draws, 1), a.KeepBest)
+	return perturbEach(ctx, a, m, x, y, ids, key, target, a.KeepBest)
 }
 
 // Search implements [Searcher].
 func (a *Attack) Search(o *Oracle) error {
+	if o.own {
+		defer func(before int) { o.draws = before }(o.draws)
+		o.draws = max(a.Draws, 1)
+	}
 	targets := []int{o.Target}
 	if a.Target != nil && o.Target < 0 {
 		return errors.New("an attack with a Target outside Perturb: expected Targets")
@@ -301,22 +307,21 @@ func likeliest(logits []float32, label, n int) []int {
 	return classes[:min(n, len(classes))]
 }
 
-// targets returns the target of each image, or nil if the attack is untargeted.
-func (a *Attack) targets(classes int, y []int, ids []uint64) ([]int, error) {
+// targets validates the arguments of Perturb and returns the target of each image, or nil if the
+// attack is untargeted.
+func (a *Attack) targets(m *snn.Model, x tensor.NCHW, y []int, ids []uint64) ([]int, error) {
 	if a.Target == nil {
 		return nil, nil
 	}
-	if ids == nil {
-		ids = make([]uint64, len(y))
-		for i := range ids {
-			ids[i] = uint64(i)
-		}
+	ids, _, err := prepare(m, x, y, ids, rng.Key{})
+	if err != nil {
+		return nil, err
 	}
 	target := make([]int, len(y))
 	for i, label := range y {
 		target[i] = a.Target(ids[i], label)
-		if target[i] < 0 || target[i] >= classes || target[i] == label {
-			return nil, fmt.Errorf("attack: image %d: target %d: expected a class from 0 to %d other than the label %d", i, target[i], classes-1, label)
+		if target[i] < 0 || target[i] >= m.Classes() || target[i] == label {
+			return nil, fmt.Errorf("attack: image %d: target %d: expected a class from 0 to %d other than the label %d", i, target[i], m.Classes()-1, label)
 		}
 	}
 	return target, nil

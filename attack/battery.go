@@ -159,12 +159,20 @@ func (e *batteryRun) refuse() error {
 	}
 	left := 0
 	for k, a := range e.Attacks {
-		if g, ok := a.Attack.(*Attack); ok {
-			_, err := e.model.InputGradient(snn.Pass{Gradient: g.Gradient}, x, func(logits []float32) []float32 {
-				return make([]float32, len(logits))
-			})
+		if a, ok := a.Attack.(*Attack); ok {
+			gradients, mix := a.Gradient.(GradientMix)
+			if !mix {
+				gradients = GradientMix{a.Gradient}
+			}
+			var err error
+			for _, g := range gradients {
+				_, refused := e.model.InputGradient(snn.Pass{Gradient: g}, x, func(logits []float32) []float32 {
+					return make([]float32, len(logits))
+				})
+				err = cmp.Or(err, refused)
+			}
 			if err != nil && e.Name == "" {
-				return fmt.Errorf("attack %s: %w", a.Name, err)
+				return fmt.Errorf("attack %s: %w", e.Attacks[k].Name, err)
 			}
 			if err != nil {
 				e.report.Attacks[k].Refused = err.Error()

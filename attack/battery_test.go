@@ -148,6 +148,11 @@ func TestBatteryRefused(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, alone.Attacks[0], r.Attacks[1])
 	assert.Contains(t, r.Checks[4].Advice, "The network refused refused: snn: no rule.")
+	mixed := b
+	mixed.Attacks = append([]attack.Named{{Name: "mixed", Attack: attack.FGSM(0.1, attack.GradientMix{snn.BPTT{}, refusing{}})}}, b.Attacks...)
+	r, err = mixed.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
+	require.NoError(t, err)
+	assert.Equal(t, "snn: no rule", r.Attacks[0].Refused)
 	b.Attacks = []attack.Named{{Name: "refused", Attack: attack.FGSM(0.1, refusing{})}}
 	_, err = b.Evaluate(ctx, m, set{x: x, y: y}, attack.DefaultBatteryConfig())
 	assert.ErrorContains(t, err, "the network refuses all attacks: snn: no rule")
@@ -279,4 +284,27 @@ func TestBatteryMemory(t *testing.T) {
 		t.Logf("with %v: %d", c, got)
 		assert.Less(t, got, few+slack+uint64(results*c[0]*c[1]), "%d images, %d attacks, %d steps", c[0], c[1], c[2])
 	}
+}
+
+// An error of OnResult ends the searches that are on their way around later images.
+func TestBatteryEndsAtAnError(t *testing.T) {
+	m := model(t, small, false)
+	m.Threads = 1
+	x, _, _ := images(m, 12, 0, 1)
+	later := 0
+	a := searching{0, func(o *attack.Oracle) error {
+		for range 1000 {
+			if _, err := o.Logits(o.Clean); err != nil || o.ID == 0 {
+				return err
+			}
+			later++
+		}
+		return nil
+	}}
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.1}, Attacks: []attack.Named{{Name: "a", Attack: a}}}
+	cfg := attack.DefaultBatteryConfig()
+	cfg.OnResult = func(attack.ImageResult) error { return errors.New("disk full") }
+	_, err := b.Evaluate(ctx, m, set{x: x, y: correct(t, m, x)}, cfg)
+	assert.EqualError(t, err, "attack: battery: image 0: disk full")
+	assert.Less(t, later, 100)
 }

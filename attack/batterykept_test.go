@@ -85,3 +85,24 @@ func TestBatteryKeepsWhenStopped(t *testing.T) {
 		assert.Equal(t, int64(whole.Results[index].Predicted), predicted[k], "image %d", index)
 	}
 }
+
+// A battery that is stopped before its first pass does not say that the network is not random, even if
+// the results of all images were given.
+func TestBatteryStoppedBeforeItsFirstPass(t *testing.T) {
+	m := model(t, small, true)
+	x, y, _ := images(m, 4, 0, 1)
+	b := attack.Battery{Threat: attack.Threat{Norm: attack.LInf{}, Eps: 0.01}, Attacks: []attack.Named{{Name: "FGSM", Attack: attack.FGSM(0.01, snn.BPTT{})}}}
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Draws, cfg.Unchecked = 3, true
+	r, err := b.Evaluate(ctx, m, set{x: x, y: y}, cfg)
+	require.NoError(t, err)
+	require.NotZero(t, r.Clean)
+	cfg.Done, cfg.Unchecked = r.Results, false
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	r, err = b.Evaluate(stopped, m, set{x: x, y: y}, cfg)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.False(t, r.Partial)
+	assert.Equal(t, cfg.Done, r.Results)
+	assert.Equal(t, attack.Skipped, r.Checks[6].Status, r.Checks[6].Text)
+}

@@ -187,8 +187,8 @@ func (k *Kept) sort() {
 	slices.Sort(k.Indices)
 }
 
-// AccuracyAt returns the accuracy that so many passes around each image leave, in [0,1]. It
-// counts the images that were broken within that many, and those that were misclassified.
+// AccuracyAt returns the accuracy that so many passes around each image leave, in [0,1]. Images
+// that were broken within that many are lost, and so are those that were misclassified.
 func (r *BatteryReport) AccuracyAt(passes int) float64 {
 	return share(r.Images, func(i int) bool {
 		b := r.Results[i]

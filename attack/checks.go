@@ -14,7 +14,8 @@ import (
 // probes is the number of images for the checks that make passes of their own.
 const probes = 64
 
-// check computes the twelve checks. Those that ctx stops are skipped.
+// check computes the twelve checks. Those that ctx stops are skipped, and so are all but the record if
+// the battery was stopped before its first pass, with e.draws 0.
 func (e *batteryRun) check(ctx context.Context) {
 	p := &probe{batteryRun: e, gradient: snn.BPTT{}}
 	for k, a := range e.Attacks {
@@ -48,7 +49,7 @@ func (e *batteryRun) check(ctx context.Context) {
 	for i, point := range points {
 		c := Check{Point: i + 1, Name: point.name, Status: OK}
 		switch {
-		case e.report.Partial && point.name != "the record is complete":
+		case (e.report.Partial || e.draws == 0) && point.name != "the record is complete":
 			c.skip("The battery was stopped.")
 		case len(p.images) == 0 && point.name != "the record is complete":
 			c.skip("The network classifies no image as labelled.")

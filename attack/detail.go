@@ -105,6 +105,10 @@ func (a *Attack) Describe() Settings {
 	if a.Rule != nil {
 		s.Rule = nameOf(a.Rule)
 	}
+	switch a.Rule.(type) {
+	case APGD, SAPGD, Greedy:
+		s.Alpha = 0
+	}
 	if a.Starts > 1 {
 		s.Starts = a.Starts
 	}

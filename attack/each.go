@@ -14,13 +14,13 @@ import (
 // of the images x. That is the first misclassified one, or else the one with the smallest margin.
 // It is the original where s asks about no image within its Threat.
 func PerturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
-	adv, _, err := perturbEach(ctx, s, m, x, y, ids, key, nil, 1, true)
+	adv, _, err := perturbEach(ctx, s, m, x, y, ids, key, nil, true)
 	return adv, err
 }
 
-// perturbEach is PerturbEach for targets, if any, and for a number of draws. Without best, it
-// returns the last point of a search.
-func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key, target []int, draws int, best bool) (tensor.NCHW, Detail, error) {
+// perturbEach is PerturbEach for targets, if any. Without best, it returns the last point of a
+// search.
+func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key, target []int, best bool) (tensor.NCHW, Detail, error) {
 	ids, keys, err := prepare(m, x, y, ids, key)
 	if err != nil {
 		return tensor.NCHW{}, Detail{}, err
@@ -35,7 +35,7 @@ func perturbEach(ctx context.Context, s Searcher, m *snn.Model, x tensor.NCHW, y
 	e := engine{model: m, n: x.N, shape: frame, run: func(ask asker, i int) error {
 		o := &Oracle{
 			Clean: slices.Clone(x.Image(i)), Shape: frame, Label: y[i], Target: -1, Classes: m.Classes(), ID: ids[i], Threat: threat.of(frame.Steps),
-			key: keys[i], draws: draws, keep: best, early: true, yield: ask, model: m,
+			key: keys[i], draws: 1, own: true, keep: best, early: true, yield: ask, model: m,
 		}
 		if target != nil {
 			o.Target = target[i]

@@ -102,6 +102,13 @@ func (q *queue) fail(image int, err error) {
 	}
 }
 
+// past reports whether an error of an earlier image makes the search around an image useless.
+func (q *queue) past(image int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err != nil && image > q.at
+}
+
 // work is a worker. It has up to so many searches on their way.
 func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, slots int) {
 	var active []*search
@@ -135,6 +142,13 @@ func (e *engine) work(ctx context.Context, q *queue, pass snn.Pass, slots int) {
 				active = append(active, s)
 			}
 		}
+		active = slices.DeleteFunc(active, func(s *search) bool {
+			past := q.past(s.image)
+			if past {
+				s.stop()
+			}
+			return past
+		})
 		if len(active) == 0 {
 			break
 		}
@@ -203,7 +217,7 @@ func sameGradient(a, b snn.Gradient) bool {
 // passes over all their draws. It returns their number.
 func answer(pass snn.Pass, group []*search) int {
 	first, threads := group[0].ask, pass.Threads
-	pass.Gradient = first.gradient
+	pass.Gradient, pass.Steps = first.gradient, 0 // the steps of a Transfer's source may be others
 	images, _, err := first.model.Chunks(&pass, first.shape)
 	pass.Threads = threads
 	requests := make([]*request, min(len(group), max(1, images)))

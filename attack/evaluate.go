@@ -110,8 +110,8 @@ func EvaluateAll(ctx context.Context, models []*snn.Model, data snn.Dataset, att
 	}
 	first, end := cfg.Shard.Range(n)
 	err = e.skip(ctx, 0, first)
-	for lo := first; lo < end && err == nil; lo += cfg.Batch {
-		err = e.batch(ctx, lo, min(lo+cfg.Batch, end), reports)
+	for lo := first; lo < end && err == nil; lo += e.Batch {
+		err = e.batch(ctx, lo, min(lo+e.Batch, end), reports)
 	}
 	if err == nil {
 		err = e.skip(ctx, end, n)
@@ -167,6 +167,7 @@ func (e *evaluation) check() (n int, err error) {
 		}
 	}
 	n = e.data.Shape().N
+	e.Batch = min(e.Batch, n) // an index beyond must not overflow
 	return n, cmp.Or(e.Shard.validate(n), e.checkAttacks())
 }
 

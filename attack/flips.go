@@ -134,7 +134,7 @@ func (f Flips) Step(x, g []float32, alpha float32) {
 	}
 	size := func(i int) float32 { return max(g[i], -g[i]) }
 	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a, b)) })
-	left := int(alpha)
+	left := int(min(alpha, mostChanges))
 	if left < 1 {
 		return
 	}

@@ -42,7 +42,10 @@ func (s LocalSearch) Validate() error {
 	if s.Passes < 1 {
 		return fmt.Errorf("attack: local search: Passes %d: expected at least 1", s.Passes)
 	}
-	return Threat{Norm: LInf{}, Eps: s.Eps}.validate()
+	if err := (Threat{Norm: LInf{}, Eps: s.Eps}).validate(); err != nil {
+		return fmt.Errorf("attack: local search: %w", err)
+	}
+	return nil
 }
 
 // Search implements [Searcher].

@@ -43,6 +43,7 @@ type Oracle struct {
 
 	key    rng.Key // of the image and the attack
 	draws  int     // of a random network: passes that a question takes
+	own    bool    // whether Attack.Draws takes the place of draws, as outside a battery
 	keep   bool    // whether to keep the best point
 	early  bool    // whether to stop at the first misclassified point
 	yield  func(*request) bool

@@ -532,3 +532,70 @@ func TestChecksSeeGradients(t *testing.T) {
 	checks = run(searching{0.01, inner.Search})
 	assert.NotContains(t, checks[1].Advice, "No attack of the battery follows gradients")
 }
+
+// A source makes its passes with its own number of steps, whatever that of the network under attack.
+func TestSourcesHaveTheirSteps(t *testing.T) {
+	m := model(t, small, false)
+	x, y, _ := images(m, 1, 0, 1)
+	for _, steps := range []int{2, 7} {
+		source := model(t, "conv4 | fc", false)
+		source.Steps = steps
+		want, err := source.Logits(snn.Pass{}, x)
+		require.NoError(t, err)
+		var got, withGradient []float32
+		_, err = attack.Transfer{Sources: []*snn.Model{source}, Attack: searching{0.1, func(o *attack.Oracle) (err error) {
+			if got, err = o.Logits(o.Clean); err != nil {
+				return err
+			}
+			_, _, err = o.Gradient(o.Clean, snn.BPTT{}, seenLogits{&withGradient})
+			return err
+		}}}.Perturb(ctx, m, x, y, nil, rng.New(1))
+		require.NoError(t, err)
+		assert.Equal(t, want, got, steps)
+		assert.Equal(t, want, withGradient, steps)
+	}
+}
+
+// seenLogits notes the logits that it was last asked about.
+type seenLogits struct{ logits *[]float32 }
+
+func (s seenLogits) Evaluate(_ []float64, _, logits []float32, _, _ []int) {
+	*s.logits = slices.Clone(logits)
+}
+
+// counting is CBA, which finds no misclassified image by itself. It counts the images of its passes.
+type counting struct {
+	snn.CBA
+	images *int
+}
+
+func (c counting) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Value {
+	*c.images += x.Shape().N
+	return c.CBA.Encode(p, e, x)
+}
+
+// Draws counts for an attack within others, too. A search beside it makes one pass for each question.
+func TestDrawsWithinOtherAttacks(t *testing.T) {
+	m := model(t, small, true)
+	m.Threads = 1
+	x, y, _ := images(m, 1, 0, 1)
+	for name, within := range map[string]func(a attack.Searcher) attack.Searcher{
+		"alone":    func(a attack.Searcher) attack.Searcher { return a },
+		"rounds":   func(a attack.Searcher) attack.Searcher { return attack.Rounds{N: 1, Attacks: []attack.Searcher{a}} },
+		"transfer": func(a attack.Searcher) attack.Searcher { return attack.Transfer{Sources: []*snn.Model{m}, Attack: a} },
+	} {
+		images, beside := 0, 0
+		a := attack.BIM(0.1, 0.1, 1, counting{images: &images})
+		a.Draws = 5
+		_, err := within(searching{0.1, func(o *attack.Oracle) error {
+			if err := a.Search(o); err != nil && err != attack.ErrFound {
+				return err
+			}
+			_, _, err := o.Gradient(o.Clean, counting{images: &beside}, attack.Margin{})
+			return err
+		}}).Perturb(ctx, m, x, y, nil, rng.New(1))
+		require.NoError(t, err)
+		assert.Equal(t, 5, images, name)
+		assert.Equal(t, 1, beside, name)
+	}
+}

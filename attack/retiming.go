@@ -231,7 +231,7 @@ func near(a, b []int, eps float32) bool {
 // Step implements [Norm]. It moves every spike by up to alpha steps, to where the sum of gradients is
 // largest.
 func (n Retiming) Step(x, g []float32, alpha float32) {
-	n.reschedule(x, slices.Clone(x), alpha, func(i, spikes int) float64 { return float64(g[i]) * float64(spikes) })
+	n.reschedule(x, slices.Clone(x), min(alpha, mostChanges), func(i, spikes int) float64 { return float64(g[i]) * float64(spikes) })
 }
 
 // Project implements [Norm]. The nearest point is that of the smallest L2 distance.

@@ -343,8 +343,8 @@ func (k *Kept) join(from *Kept) {
 //
 // Merge returns an error as Evaluate does, and one that names the shard, counted from 0, and
 // the difference if a shard is missing, given twice, not complete or not of this evaluation. If
-// ctx is done, it returns ctx's error with a report that lacks checks. Attacks are compared as the
-// function [Merge] does.
+// ctx is done during the checks, it returns ctx's error with a report in which some are skipped.
+// Attacks are compared as the function [Merge] does.
 func (b Battery) Merge(ctx context.Context, m *snn.Model, data snn.Dataset, cfg BatteryConfig, shards ...*BatteryReport) (*BatteryReport, error) {
 	cfg.Keep = nil
 	e := &batteryRun{Battery: b, cfg: cfg, model: m, data: data}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -117,6 +118,9 @@ func TestMerge(t *testing.T) {
 		var shards, read []*attack.Report
 		for i := range of {
 			cfg := cfg
+			if of == 3 {
+				cfg.Batch = math.MaxInt
+			}
 			cfg.Shard = attack.Shard{Index: i + 1, Count: of}
 			var last attack.Progress
 			cfg.Progress = func(p attack.Progress) { last = p }

@@ -105,6 +105,9 @@ func validateLevels(n fmt.Stringer, levels int) error {
 	return nil
 }
 
+// mostChanges is the largest radius in norms of spikes, up to which a float32 holds each whole number.
+const mostChanges = 1 << 24
+
 // spikesPrefix begins the names of the norms of spikes, and no others.
 const spikesPrefix = "spike "
 

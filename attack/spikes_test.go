@@ -293,6 +293,17 @@ func TestSpikesAgainstEnumeration(t *testing.T) {
 	}
 }
 
+// A step of any length makes all changes with a gain.
+func TestLongStepsOfSpikes(t *testing.T) {
+	for _, alpha := range []float32{4, 1e30, math.MaxFloat32} {
+		for _, n := range []attack.Norm{attack.Flips{Levels: 1}, attack.Retiming{Levels: 1, Steps: 4}} {
+			x := []float32{1, 0, 0, 1}
+			n.Step(x, []float32{-1, 2, 3, -4}, alpha)
+			assert.Equal(t, []float32{0, 1, 1, 0}, x, "%v, %v", n, alpha)
+		}
+	}
+}
+
 // A search by scores alone, and one in the order of gradients, find each example that one change breaks.
 func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 	m, data := tinySpikes(t, 4, 16, 3, 1)
@@ -302,6 +313,81 @@ func TestSpikeSearchFindsSingleChanges(t *testing.T) {
 		for i, class := range classes(t, m, adv) {
 			exists := fewestOf(t, m, flips, data.x.Slice(i, i+1), data.y[i], 1, 1) == 1
 			assert.Equal(t, exists, class != data.y[i], "image %d, order of %v", i, g)
+		}
+	}
+}
+
+// asking is a searcher that asks about one point for each image.
+type asking struct {
+	threat attack.Threat
+	points [][]float32
+}
+
+func (a asking) Threat() (attack.Threat, bool) { return a.threat, true }
+
+func (a asking) Search(o *attack.Oracle) error { _, err := o.Logits(a.points[o.ID]); return err }
+
+func (a asking) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []int, ids []uint64, key rng.Key) (tensor.NCHW, error) {
+	return attack.PerturbEach(ctx, a, m, x, y, ids, key)
+}
+
+// A search that begins at the best point of an attack with a larger Eps finds the single changes.
+func TestSpikeSearchWithinItsOwnEps(t *testing.T) {
+	m, data := tinySpikes(t, 4, 16, 3, 1)
+	flips := attack.Flips{Levels: 1}
+	r := rand.New(rand.NewPCG(5, 6))
+	far := asking{threat: attack.Threat{Norm: flips, Eps: 6}} // points of 6 changes that break no image
+	for i, label := range data.y {
+		x := data.x.Slice(i, i+1)
+		clean := margins(t, m, x, []int{label})[0]
+		point := slices.Clone(x.Data)
+		for range 2000 {
+			y := x.Clone()
+			for _, k := range r.Perm(len(y.Data))[:6] {
+				y.Data[k] = 1 - y.Data[k]
+			}
+			if d := margins(t, m, y, []int{label})[0]; d > 0 && d < clean {
+				clean, point = d, y.Data
+			}
+		}
+		far.points = append(far.points, point)
+	}
+	b := attack.Battery{Threat: far.threat, Attacks: []attack.Named{
+		{Name: "far", Attack: far}, {Name: "search", Attack: attack.SpikeSearch{Norm: flips, Eps: 1, Passes: 28, FromBest: true}},
+	}}
+	cfg := attack.DefaultBatteryConfig()
+	cfg.Unchecked = true
+	report, err := b.Evaluate(ctx, m, data, cfg)
+	require.NoError(t, err)
+	broken := 0
+	for _, i := range report.Results {
+		exists := fewestOf(t, m, flips, data.x.Slice(i.Index, i.Index+1), i.Label, 1, 1) == 1
+		assert.Equal(t, exists, i.BrokenBy == 1, "image %d: %+v", i.Index, i)
+		if exists {
+			broken++
+		}
+	}
+	assert.Positive(t, broken)
+}
+
+// A search that finds nothing makes no more passes than it may, wherever they end.
+func TestSpikeSearchKeepsToItsPasses(t *testing.T) {
+	m, data := tinySpikes(t, 4, 4, 3, 1)
+	flips := attack.Flips{Levels: 1}
+	for _, g := range []snn.Gradient{nil, snn.BPTT{}} {
+		for passes := 1; passes < 64; passes++ {
+			b := attack.Battery{Threat: attack.Threat{Norm: flips, Eps: 1}, Attacks: []attack.Named{
+				{Name: "search", Attack: attack.SpikeSearch{Norm: flips, Eps: 1, Passes: passes, Gradient: g}},
+			}}
+			cfg := attack.DefaultBatteryConfig()
+			cfg.Unchecked = true
+			r, err := b.Evaluate(ctx, m, data, cfg)
+			require.NoError(t, err)
+			for _, i := range r.Results {
+				if i.BrokenBy == attack.Survived {
+					assert.LessOrEqual(t, i.Trials[0].Passes, passes, "image %d, order of %v", i.Index, g)
+				}
+			}
 		}
 	}
 }

@@ -68,8 +68,10 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 	x := slices.Clone(o.Clean)
 	if s.FromBest {
 		x, _ = o.Best()
+		n.Project(x, o.Clean, s.Eps) // the attacks before may have a larger Eps
 	}
 	before := o.passes
+	spent := func(passes int) bool { return o.passes-before+passes*o.draws > s.Passes } // too much for so many more
 	var margin float32
 	begin := func() error {
 		z, err := o.Logits(x)
@@ -87,6 +89,9 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		whole := len(list)
 		if s.Gradient != nil {
+			if spent(2) {
+				return nil
+			}
 			_, g, err := o.Gradient(x, s.Gradient, Margin{})
 			if err != nil {
 				return err
@@ -96,7 +101,7 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 		}
 		fell, asked := false, false
 		for _, e := range list {
-			if o.passes-before >= s.Passes {
+			if spent(1) {
 				return nil
 			}
 			if !n.allowed(x, o.Clean, s.Eps, e) { // any more
@@ -127,8 +132,8 @@ func (s SpikeSearch) search(o *Oracle, n spikeNorm) error {
 		if len(list) < whole || fell {
 			continue
 		}
-		if !asked {
-			return nil // there is no change
+		if !asked || spent(1) {
+			return nil // there is no change, or no pass left
 		}
 		copy(x, o.Clean)
 		n.around(x, s.Eps, r)

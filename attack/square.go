@@ -45,7 +45,10 @@ func (s Square) Validate() error {
 	if !(s.P > 0 && s.P <= 1) {
 		return fmt.Errorf("attack: square: P %v: expected a share of an image's pixels in (0,1]", s.P)
 	}
-	return Threat{Norm: s.Norm, Eps: s.Eps}.validate()
+	if err := (Threat{Norm: s.Norm, Eps: s.Eps}).validate(); err != nil {
+		return fmt.Errorf("attack: square: %w", err)
+	}
+	return nil
 }
 
 // Search implements [Searcher].

@@ -198,7 +198,11 @@ func sameAttacks(a, b *Report, under string) error {
 		case x.Norm != y.Norm || x.Eps != y.Eps:
 			return fmt.Errorf("attack %s within %s %s and %s %s: expected one threat model", name, x.Norm, radius(x.Eps), y.Norm, radius(y.Eps))
 		case !reflect.DeepEqual(x.Settings, y.Settings):
-			return fmt.Errorf("attack %s with the settings %s and %s: expected the same", name, x.settings(), y.settings())
+			textX, textY := x.settings(), y.settings()
+			if textX == textY { // the difference is one that the text leaves out, such as KeepBest
+				textX, textY = asJSON(x.Settings), asJSON(y.Settings)
+			}
+			return fmt.Errorf("attack %s with the settings %s and %s: expected the same", name, textX, textY)
 		}
 	}
 	return nil

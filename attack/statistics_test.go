@@ -142,6 +142,9 @@ func TestMcNemarErrors(t *testing.T) {
 		{func(b *attack.Report) {
 			b.Attacks[0].Settings = &attack.Settings{Kind: "gradient attack", Steps: 20, Alpha: 0.1}
 		}, each(`attack PGD with the settings "7 steps of 0.1" and "20 steps of 0.1": expected the same`, all[1:]...)},
+		{func(b *attack.Report) {
+			b.Attacks[0].Settings = &attack.Settings{Kind: "gradient attack", Steps: 7, Alpha: 0.1, KeepBest: true}
+		}, each(`attack PGD with the settings {"kind":"gradient attack","steps":7,"alpha":0.1} and {"kind":"gradient attack","steps":7,"alpha":0.1,"keep_best":true}: expected the same`, all[1:]...)},
 		{func(b *attack.Report) { b.Attacks[0].Settings = nil }, each(`attack PGD with the settings "7 steps of 0.1" and "": expected the same`, all[1:]...)},
 	} {
 		for _, under := range all {

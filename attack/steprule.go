@@ -276,6 +276,9 @@ func (m GradientMix) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *a
 	return m[0].Fire(p, n, current)
 }
 
+// ChangesForward reports whether the first of them does, see [snn.ChangesForward].
+func (m GradientMix) ChangesForward() bool { return len(m) > 0 && snn.ChangesForward(m[0]) }
+
 // String lists the approximations.
 func (m GradientMix) String() string {
 	names := make([]string, len(m))

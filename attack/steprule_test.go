@@ -103,6 +103,18 @@ func TestMixture(t *testing.T) {
 	for _, g := range m {
 		assert.InDelta(t, 100, seen[g.String()], 40, "%v", g)
 	}
+	assert.True(t, snn.ChangesForward(GradientMix{snn.CBA{}, snn.BPTT{}}), "the first one makes the passes")
+	assert.False(t, snn.ChangesForward(GradientMix{snn.BPTT{}, snn.CBA{}}))
+	assert.False(t, snn.ChangesForward(GradientMix{}))
 	a := PGD(0.1, 0.1, 2, GradientMix{})
 	assert.ErrorContains(t, a.Validate(), "a GradientMix of 0")
+}
+
+// A report has no Alpha for a rule that ignores it.
+func TestAlphaOfRules(t *testing.T) {
+	for rule, want := range map[StepRule]float32{Momentum{1}: 0.01, APGD{}: 0, SAPGD{}: 0, Greedy{1}: 0} {
+		a := PGD(0.1, 0.01, 7, snn.BPTT{})
+		a.Rule = rule
+		assert.Equal(t, want, a.Describe().Alpha, rule)
+	}
 }

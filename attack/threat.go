@@ -86,7 +86,7 @@ func (t Threat) validate() error {
 	}
 	if n, ok := t.Norm.(spikeNorm); ok {
 		switch {
-		case t.Eps > 1<<24 || t.Eps != float32(math.Trunc(float64(t.Eps))):
+		case t.Eps > mostChanges || t.Eps != float32(math.Trunc(float64(t.Eps))):
 			return fmt.Errorf("eps %v of %v: expected a whole number of at most 2²⁴", t.Eps, n)
 		case t.PerFrame:
 			return fmt.Errorf("%v with PerFrame: expected a bound of the whole example", n)

@@ -12,7 +12,8 @@ import (
 
 // Transfer attacks a network by images that are made on others, its sources (Papernot et al.
 // 2016). Attack runs on each source in turn. Of the points that it asks the source about, the
-// one with the smallest margin there is shown to the network under attack.
+// one with the smallest margin there is shown to the network under attack. Attack does not end at a
+// point that its source misclassifies, so its Reduce has no effect.
 type Transfer struct {
 	Sources []*snn.Model // at least one, of the images and classes of the network under attack
 	Attack  Searcher
@@ -50,7 +51,7 @@ func (t Transfer) Search(o *Oracle) error {
 		}
 		there := &Oracle{
 			Clean: o.Clean, Shape: o.Shape, Label: o.Label, Target: o.Target, Classes: o.Classes, ID: o.ID, Threat: o.Threat,
-			key: o.key.Derive("source", uint64(i)), draws: o.draws, keep: true, yield: o.yield, model: source,
+			key: o.key.Derive("source", uint64(i)), draws: o.draws, own: o.own, keep: true, yield: o.yield, model: source,
 		}
 		err := t.Attack.Search(there)
 		o.passes += there.passes
@@ -102,7 +103,10 @@ func (n RandomNoise) Validate() error {
 	if n.Points < 1 {
 		return fmt.Errorf("attack: random noise: %d points: expected at least 1", n.Points)
 	}
-	return Threat{Norm: n.Norm, Eps: n.Eps}.validate()
+	if err := (Threat{Norm: n.Norm, Eps: n.Eps}).validate(); err != nil {
+		return fmt.Errorf("attack: random noise: %w", err)
+	}
+	return nil
 }
 
 // Search implements [Searcher].

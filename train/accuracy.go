@@ -57,7 +57,7 @@ func countCorrect(ctx context.Context, model *snn.Model, set snn.Dataset, batch 
 		return 0, fmt.Errorf("accuracy: %w", err)
 	}
 	number := -1 // of the batch
-	keys := make([]rng.Key, 0, batch)
+	var keys []rng.Key
 	classes := model.Classes()
 	for b, err := range loader.Epoch(ctx, 0) {
 		if err != nil {

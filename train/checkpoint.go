@@ -150,7 +150,9 @@ func (t *Trainer) seesFile(path string) error {
 // Config.Epochs may be larger than that of the checkpoint if the schedule gives the completed
 // steps the same learning rates then. The training is that of the larger number of epochs, to
 // the bit. [Constant] and [StepDecay] allow it. [Cosine] does not after the first epoch,
-// because it lowers the rate by the share of the epochs that are done.
+// because it lowers the rate by the share of the epochs that are done. Nor does a
+// [ThresholdPenalty] with Rising, or a penalty of the caller's own, once a step is done: what it
+// reads in Activity.Progress is another share then.
 //
 // Resume compares the exported fields of the configuration and of the layers. For a
 // function or a channel, it compares only whether it is nil. Of a set without a Fingerprint,
@@ -242,7 +244,7 @@ func (t *Trainer) resume(path string) (digest string, err error) {
 
 // allowMoreEpochs makes p a checkpoint of a training with t's number of epochs, if it was made
 // with fewer. It returns an error if a completed step would then have had another learning
-// rate. Nothing else depends on the number of epochs.
+// rate, or may have had another penalty. Nothing else depends on the number of epochs.
 func (t *Trainer) allowMoreEpochs(p *checkpoint) error {
 	i := slices.IndexFunc(p.Origin, func(o trait) bool { return o.Name == "Config.Epochs" })
 	if i < 0 {
@@ -267,8 +269,26 @@ func (t *Trainer) allowMoreEpochs(p *checkpoint) error {
 			}
 		}
 	}
+	for _, q := range t.cfg.Penalties {
+		if p.Steps > 0 && mayReadProgress(q) {
+			return fmt.Errorf("Config.Epochs is %d, but the checkpoint has %d: the completed steps may have another penalty %T then, which sees the share of the steps that are done; "+
+				"want the same number of epochs", t.cfg.Epochs, epochs, q)
+		}
+	}
 	p.Origin[i].Value = strconv.Itoa(t.cfg.Epochs)
 	return nil
+}
+
+// mayReadProgress reports whether a penalty may read Activity.Progress, which depends on
+// Config.Epochs.
+func mayReadProgress(p Penalty) bool {
+	switch p := p.(type) {
+	case RatePenalty, CurrentPenalty, MembranePenalty, MPDPenalty, MPPDPenalty:
+		return false
+	case ThresholdPenalty:
+		return p.Rising
+	}
+	return true
 }
 
 // tensors returns all parameters and vectors that training changes, by their names in a

@@ -788,7 +788,7 @@ func TestAccuracy(t *testing.T) {
 	set := toy(t)
 	model := tiny(t, func(c *zoo.Config) { c.Arch, c.BatchNorm, c.Steps = "conv4 | fc", false, 1 }) // unsure
 	want := -1.0
-	for _, batch := range []int{1, 5, 22, 100} {
+	for _, batch := range []int{1, 5, 22, 100, math.MaxInt} {
 		got, err := train.Accuracy(ctx, model, set, batch)
 		require.NoError(t, err)
 		if want < 0 {

@@ -418,4 +418,27 @@ func TestResumeForMoreEpochs(t *testing.T) {
 	path = saveAt(t, cfg, 1)
 	cfg.Epochs = 4
 	assert.ErrorContains(t, trainer(t, tiny(t, nil), cfg).Resume(path), "train.Cosine gives epoch 1 the learning rate ")
+
+	// A penalty that sees the share of the steps that are done would have been another one.
+	for _, c := range []struct {
+		penalty train.Penalty
+		want    string
+	}{
+		{train.ThresholdPenalty{Weight: 0.1, Margin: 1}, ""},
+		{train.MembranePenalty{Weight: 0.1}, ""},
+		{train.ThresholdPenalty{Weight: 0.1, Margin: 1, Rising: true}, "Config.Epochs is 4, but the checkpoint has 2: the completed steps may have another penalty train.ThresholdPenalty then"},
+		{&train.RatePenalty{Weight: 0.1}, "another penalty *train.RatePenalty then"}, // not known
+	} {
+		cfg := short(train.Constant{})
+		cfg.Penalties = []train.Penalty{c.penalty}
+		begun, path := saveAt(t, cfg, 0), saveAt(t, cfg, 1)
+		cfg.Epochs = 4
+		tr := trainer(t, tiny(t, nil), cfg)
+		assert.NoError(t, tr.Resume(begun), "no step is done")
+		if err := tr.Resume(path); c.want == "" {
+			assert.NoError(t, err)
+		} else {
+			assert.ErrorContains(t, err, c.want)
+		}
+	}
 }

@@ -104,8 +104,8 @@ func (l *Loader) Batches() int {
 // loop ends, also after a break, an error or a panic.
 //
 // If ctx is done, an image cannot be read, or a value is outside [0,1], the sequence ends with
-// that error and an empty batch. A panic of the set's source reaches the caller's loop. Epoch panics if epoch is
-// negative.
+// that error and an empty batch. A panic of the set's source reaches the caller's loop, and it is a
+// panic if the source calls runtime.Goexit. Epoch panics if epoch is negative.
 func (l *Loader) Epoch(ctx context.Context, epoch int) iter.Seq2[Batch, error] {
 	return l.EpochFrom(ctx, epoch, 0)
 }
@@ -132,6 +132,7 @@ func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batc
 		defer producer.Wait()
 		defer close(quit)
 		producer.Go(func() {
+			defer close(ready)
 			key := l.key.Derive("epoch", uint64(epoch))
 			order := l.order(key)
 			next := func(k int) (r result) {
@@ -153,7 +154,10 @@ func (l *Loader) EpochFrom(ctx context.Context, epoch, first int) iter.Seq2[Batc
 			}
 		})
 		for k := first; k < l.Batches(); k++ {
-			next := <-ready
+			next, ok := <-ready
+			if !ok {
+				panic("dataset: Loader.Epoch: the set has ended its goroutine by runtime.Goexit")
+			}
 			if next.panicked != nil {
 				panic(next.panicked)
 			}

@@ -527,6 +527,26 @@ type panicking struct{ dataset.PixelSource }
 
 func (panicking) ReadImage([]uint8, int) error { panic("no pixels") }
 
+// ending is images whose reader ends its goroutine, as an assertion of a test does.
+type ending struct{ dataset.PixelSource }
+
+func (ending) ReadImage([]uint8, int) error { runtime.Goexit(); return nil }
+
+// A loop does not wait for ever for a source that has ended its goroutine.
+func TestSourceEndsItsGoroutine(t *testing.T) {
+	set, err := dataset.New("", ending{dataset.NewMemory(1, 1, 1, []uint8{1, 2})}, []int{0, 0}, []string{"a"})
+	require.NoError(t, err)
+	loader, err := dataset.NewLoader(set, dataset.LoaderConfig{BatchSize: 1, Prefetch: 2}, rng.New(1))
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		assert.PanicsWithValue(t, "dataset: Loader.Epoch: the set has ended its goroutine by runtime.Goexit", func() {
+			for range loader.Epoch(t.Context(), 0) {
+				t.Error("a batch")
+			}
+		})
+	})
+}
+
 // A panic of the source, which is read on another goroutine, reaches the loop.
 func TestPanicOfTheSource(t *testing.T) {
 	set, err := dataset.New("", panicking{dataset.NewMemory(1, 1, 1, []uint8{1, 2})}, []int{0, 0}, []string{"a"})

@@ -16,28 +16,33 @@ func Moments(s *Set) (mean, std []float32, err error) {
 	}
 	// Values in this unit are whole numbers for bytes, and their sums exact in any order.
 	sum, square := make([]float64, s.C), make([]float64, s.C)
+	first, varies := make([]float32, s.C), make([]bool, s.C) // the first value, and whether others differ
 	image, read := make([]float32, s.Steps*s.C*s.H*s.W), s.reader()
 	for i := range s.N {
 		if err := read(image, i); err != nil {
 			return nil, nil, fmt.Errorf("dataset: image %d: %w", i, err)
 		}
 		for p := range s.Steps * s.C { // planes
-			a, b := 0.0, 0.0
+			a, b, c := 0.0, 0.0, p%s.C
+			if i == 0 && p < s.C {
+				first[c] = image[p*s.H*s.W]
+			}
 			for _, v := range image[p*s.H*s.W:][:s.H*s.W] {
+				varies[c] = varies[c] || v != first[c]
 				v := float64(v)
 				if s.frames == nil {
 					v = math.Round(v * 255)
 				}
 				a, b = a+v, b+float64(v*v)
 			}
-			sum[p%s.C], square[p%s.C] = sum[p%s.C]+a, square[p%s.C]+b
+			sum[c], square[c] = sum[c]+a, square[c]+b
 		}
 	}
 	n := float64(s.N) * float64(s.Steps) * float64(s.H*s.W)
 	for c := range s.C {
 		m := sum[c] / n
 		variance := square[c]/n - float64(m*m)
-		if !(variance > 0) {
+		if !varies[c] || !(variance > 0) {
 			return nil, nil, fmt.Errorf("dataset: channel %d of all images is the same everywhere, so it has no standard deviation", c)
 		}
 		mean, std = append(mean, float32(m/unit)), append(std, float32(math.Sqrt(variance)/unit))

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/stat"
 
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset"
 )
 
@@ -49,6 +50,19 @@ func TestMomentsErrors(t *testing.T) {
 		require.NoError(t, err)
 		_, _, err = dataset.Moments(set)
 		assert.EqualError(t, err, "dataset: channel 1 of all images is the same everywhere, so it has no standard deviation")
+	}
+	for _, v := range []float32{0, 0.1, 0.7, 1} { // whose squares are rounded
+		shape := tensor.Shape{N: 3, Steps: 5, C: 2, H: 28, W: 28}
+		data := make([]float32, shape.Frames()*shape.Neurons())
+		for i := range data {
+			if data[i] = v; i/784%2 == 0 {
+				data[i] = float32(i%7) / 7
+			}
+		}
+		set, err := dataset.NewFrameSet("", dataset.NewFrames(shape, data), []int{0, 0, 0}, []string{"a"})
+		require.NoError(t, err)
+		mean, std, err := dataset.Moments(set)
+		assert.EqualError(t, err, "dataset: channel 1 of all images is the same everywhere, so it has no standard deviation", "%v: %v %v", v, mean, std)
 	}
 	set, err := dataset.New("", broken{dataset.NewMemory(1, 1, 1, []uint8{1, 2, 3}), 2}, []int{0, 0, 0}, []string{"a"})
 	require.NoError(t, err)
