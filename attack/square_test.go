@@ -162,7 +162,7 @@ func TestSearchesRefuse(t *testing.T) {
 		"attack: square: P 0: expected a share of an image's pixels in (0,1]":           attack.Square{Norm: attack.LInf{}, Eps: 0.1, Queries: 5},
 		"attack: square: P NaN: expected a share of an image's pixels in (0,1]":         attack.Square{Norm: attack.LInf{}, Eps: 0.1, Queries: 5, P: math.NaN()},
 		"attack: square: norm <nil>: expected LInf{} or L2{}":                           attack.Square{Eps: 0.1, Queries: 5, P: 0.8},
-		"eps -1: expected a number of at least 0":                                       attack.LocalSearch{Eps: -1, Passes: 5},
+		"attack: local search: eps -1: expected a number of at least 0":                 attack.LocalSearch{Eps: -1, Passes: 5},
 		"attack: local search: Passes 0: expected at least 1":                           attack.LocalSearch{Eps: 0.1},
 		"attack: rounds: N 0: expected at least 1":                                      attack.Rounds{},
 		"attack: rounds of no attacks: expected at least one":                           attack.Rounds{N: 1},

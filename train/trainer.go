@@ -291,7 +291,8 @@ func (t *Trainer) measure(ctx context.Context, epochs int) (map[string]float64, 
 	if err != nil || t.ranks.Rank() == 0 {
 		return measured, err
 	}
-	return measured, json.Unmarshal(text, &measured)
+	err = json.Unmarshal(text, &measured)
+	return measured, err
 }
 
 // step trains on one batch and returns its mean loss.
