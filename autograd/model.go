@@ -400,6 +400,7 @@ func (o *throughModel) UsesParam(p *Param) bool { return slices.Contains(o.param
 // Backward goes back through the steps of each chunk. A parameter's gradient is the sum over
 // the neurons of its channel, in float64, added up in the order of the chunks.
 func (o *throughModel) Backward(t *Tape) {
+	t.Floats(o.x) // computed by now, since the chunks read it side by side
 	dy, dySteps := t.Grad(o.y)
 	fine := kernel.Finite(dy, t.Threads)
 	var slot GradSlot
