@@ -149,6 +149,33 @@ func TestMeasureAmplificationOfImage(t *testing.T) {
 	near(t, "in", got[0].In[0], math.Abs(float64(d))*math.Sqrt(3), 1e-6)
 }
 
+// The currents of neurons that read spikes are these spikes: those of a Poisson encoder, of
+// neurons, or of maximum pooling.
+func TestCurrentsThatAreSpikes(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5, Encoder: snn.Poisson{}}, snn.NewSequential(
+		snn.NewIF(), snn.NewIF(), snn.MaxPool{K: 2}, snn.NewIF(), snn.Flatten{}, snn.NewLinear(8, 3, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := images(3, 2, 4, 4, 1), images(3, 2, 4, 4, 2)
+	currents, err := lipschitz.CurrentDistances(m, 2, x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := lipschitz.MeasureAmplification(m, bound(t, m), x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range got { // an IF neuron of threshold 1 passes spikes on
+		if !slices.Equal(currents[i].D, a.Out) || !slices.Equal(a.Currents, a.Out) || slices.Min(a.Out) == 0 {
+			t.Errorf("layer %s: distances %v and %v of the currents, %v of the spikes", a.Layer, currents[i].D, a.Currents, a.Out)
+		}
+		if i < 2 && !slices.Equal(a.In, a.Out) {
+			t.Errorf("layer %s: distances %v of the input, %v of the spikes", a.Layer, a.In, a.Out)
+		}
+	}
+}
+
 func TestMeasureAmplificationErrors(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	bounds := bound(t, m)

@@ -160,7 +160,11 @@ func (t tap) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Val
 
 // Fire implements [snn.Gradient].
 func (t tap) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
-	t.show(n.Name(), current.Dense(), p.Steps)
+	x := autograd.Densify(p.Tape, current) // the spikes of a layer before, or of the encoder, are no dense values
+	t.show(n.Name(), x.Dense(), p.Steps)
+	if x != current {
+		p.Tape.Release(x)
+	}
 	return t.Gradient.Fire(p, n, current)
 }
 
