@@ -53,8 +53,8 @@ type Path struct {
 // Connections returns the connections of m, in the order in which their neurons run. The
 // last one belongs to the logits. Connections returns an error that names the layer
 // if a layer has an unknown type or neurons that [Dynamics] does not describe. It also returns
-// one if a map between neurons is not supported: maximum pooling behind a linear map, or two
-// convolutions or linear layers in a row.
+// one if a map between neurons is not supported: maximum pooling behind a linear map, two
+// convolutions or linear layers in a row, or batch norm of flattened pixels.
 func Connections(m *snn.Model) ([]Connection, error) {
 	w := &walker{model: m, after: Image}
 	s := signal{c: m.Channels, h: m.Height, w: m.Width, parts: []part{{from: Image}}}
@@ -176,6 +176,9 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 		}, l.Weight, l.Bias)
 	case *snn.BatchNorm:
 		scale := BatchNormScale(&l.BatchNormState)
+		if len(scale) != s.c {
+			return s, fmt.Errorf("batch norm of %d features that Flatten made of %d×%d×%d: expected a linear layer between", len(scale), s.c, s.h, s.w)
+		}
 		mean, shift := l.RunningMean.Export(), make([]float64, s.c)
 		for i, b := range l.Bias.Export() {
 			shift[i] = float64(b) - float64(scale[i])*float64(mean[i])
