@@ -488,6 +488,7 @@ func TestChunksCountFrames(t *testing.T) {
 	}{
 		{0, 8, snn.BPTR{}, 1, 4, 2}, {0, 8, snn.CBA{}, 1, 32, 2}, {0, 8, snn.CBA{}, 0, 32, 2}, {0, 8, snn.CBA{}, 8, 4, 2},
 		{0, 40, snn.BPTT{}, 1, 3, 1}, {0, 40, snn.CBA{}, 1, 128, 1}, {0, 40, snn.CBA{}, 40, 3, 1},
+		{0, 8, snn.CBA{}, 100, 1, 2}, // frames that the pass refuses
 		{manyParams, 8, nil, 1, 16, 1}, {manyParams, 8, snn.CBA{}, 1, 128, 1}, {manyParams, 8, snn.CBA{}, 8, 16, 1},
 		{manyParams, 200, snn.CBA{}, 1, 128, 1}, {manyParams, 200, snn.CBA{}, 200, 1, 1},
 	} {
