@@ -130,6 +130,16 @@ func TestNoisyLIF(t *testing.T) {
 	}
 }
 
+// Settings without a standard deviation are refused, and so is noise without neurons.
+func TestNoisyLIFErrors(t *testing.T) {
+	n := &snn.NoisyLIF{LIF: snn.NewIF(), Std: 0.5}
+	for _, text := range []string{"{}", "null"} {
+		assert.ErrorContains(t, n.UnmarshalJSON([]byte(text)), "noise of standard deviation NaN: expected a finite number", text)
+	}
+	_, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, &snn.NoisyLIF{Std: 0.5})
+	assert.EqualError(t, err, "snn: noise of no neurons: expected a LIF")
+}
+
 // A stream refuses noise instead of leaving it out.
 func TestStreamOfNoisyLIF(t *testing.T) {
 	m, _ := noisyModel(t, noisyVGG, func(c *zoo.Config) { c.Noise = 0.25 })
