@@ -180,12 +180,21 @@ func TestMeasureAmplificationErrors(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	bounds := bound(t, m)
 	x := images(2, m.Channels, m.Height, m.Width, 3)
-	other := networks(t)["M conv6 | fc3"]
-	other.Steps = m.Steps
+	shorter, err := lipschitz.Connections(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := shorter[0].Bound(t.Context(), 1, quick())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for says, call := range map[string]func() error{
 		"MeasureAmplification: 2 clean and 1 perturbed images": func() error { return failure(lipschitz.MeasureAmplification(m, bounds, x, x.Slice(0, 1), nil)) },
 		"MeasureAmplification: no bounds of features.3":        func() error { return failure(lipschitz.MeasureAmplification(m, bounds[1:], x, x, nil)) },
-		"MeasureAmplification: no bounds of features.":         func() error { return failure(lipschitz.MeasureAmplification(m, nil, x, x, nil)) },
+		"MeasureAmplification: the bounds of features.3 are those of 1 steps, and the model has 3": func() error {
+			return failure(lipschitz.MeasureAmplification(m, []*lipschitz.ConnectionBounds{one, bounds[1]}, x, x, nil))
+		},
+		"MeasureAmplification: no bounds of features.": func() error { return failure(lipschitz.MeasureAmplification(m, nil, x, x, nil)) },
 	} {
 		wantError(t, call(), says)
 	}
