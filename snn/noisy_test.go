@@ -101,8 +101,9 @@ func TestNoisyLIF(t *testing.T) {
 		}
 		assert.Equal(t, logits(quiet, 1, nil), logits(m, 1, nil))
 		require.NoError(t, m.Save(path))
-		loaded, _, err = zoo.Load(path)
+		loaded, cfg, err = zoo.Load(path)
 		require.NoError(t, err)
+		assert.Zero(t, cfg.Noise)
 		assert.Equal(t, logits(quiet, 1, nil), logits(loaded, 1, nil))
 
 		// Gradients go through.
