@@ -64,6 +64,11 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 		err := r.integrate(c, state.steps, st)
 		r.each(c, 0, 1, 1, func(at, from, n int) { copy(y.spikes[at:at+n], st.words[from:]) })
 		m.Reset(st.after, st.s)
+		if lanes := r.sh.C - c.block*tensor.Lanes; lanes < tensor.Lanes {
+			for _, v := range st.after[:len(z)] {
+				clearLanes(v, lanes) // which a reset or Start may have set
+			}
+		}
 		r.store(c, 0, 1, z, st.after[:len(z)])
 		return err
 	})
