@@ -46,7 +46,7 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 	if x.shape != state.shape || m.NumStates() != len(state.z) {
 		panic(fmt.Sprintf("autograd: %s: %d states of shape %v for %d of currents %v", name, len(state.z), state.shape, m.NumStates(), x.shape))
 	}
-	r := t.newModelRun(name, x, m, coefficientsOf(params, x.shape.C), 1)
+	r := t.newModelRun(name, x, m, coefficientsOf(name, params, x.shape.C), 1)
 	y := t.NewSpikes(r.sh, false)
 	z := make([][]float32, len(state.z))
 	for k := range z {

@@ -70,12 +70,16 @@ func CurrentDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, key
 
 // profile returns the distances of the spikes, and those of the currents if they are wanted.
 func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key, wantCurrents bool) (currents, spikes []LayerDistance, err error) {
+	op := "SpikeDistances"
+	if wantCurrents {
+		op = "CurrentDistances"
+	}
 	if !(p >= 1) || math.IsInf(p, 0) {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: p is %v; expected a finite number of at least 1", p)
+		return nil, nil, fmt.Errorf("lipschitz: %s: p is %v; expected a finite number of at least 1", op, p)
 	}
 	both, keys, err := joined(m, clean, perturbed, keys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", err)
+		return nil, nil, fmt.Errorf("lipschitz: %s: %w", op, err)
 	}
 	pass := snn.Pass{Keys: keys, OnSpikes: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
@@ -91,7 +95,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 		}}
 	}
 	if _, failed := m.Logits(pass, both); failed != nil {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", failed)
+		return nil, nil, fmt.Errorf("lipschitz: %s: %w", op, failed)
 	}
 	for i := range currents {
 		for _, d := range currents[i].D {
