@@ -133,6 +133,9 @@ func (n *LIF) ForwardBounds(p *Pass, b Bounds) Bounds {
 		g, ok := p.Gradient.(BPTT)
 		if g.Surrogate != nil {
 			s = g.Surrogate
+			if err := validateSurrogate(s); err != nil {
+				p.Fail(fmt.Errorf("BPTT: %w", err))
+			}
 		}
 		switch {
 		case b.Counts:
