@@ -225,8 +225,12 @@ func TestConnectionsErrors(t *testing.T) {
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewConv2D(2, 2, 4, 1, 0, false)),
 		"after 1: maximum pooling: expected spikes, or the image, before it": snn.NewSequential(
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewIF(), snn.NewConv2D(2, 2, 3, 1, 1, false), snn.MaxPool{K: 4}),
-		"after 1: batch norm of 32 features that Flatten made of 2×4×4: expected a linear layer between": snn.NewSequential(
+		"after 1: a layer of type *snn.BatchNorm of features that Flatten made of 2×4×4: expected a linear layer between": snn.NewSequential(
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewIF(), snn.Flatten{}, snn.NewBatchNorm(32), snn.NewIF(), snn.NewLinear(32, 2, false)),
+		"after 1: a layer of type *snn.Conv2D of features that Flatten made of 1×4×4: expected a linear layer between": snn.NewSequential(
+			snn.Flatten{}, snn.NewIF(), snn.NewConv2D(16, 2, 1, 1, 0, false)),
+		"after 0: a layer of type snn.AvgPool of features that Flatten made of 1×4×4: expected a linear layer between": snn.NewSequential(
+			snn.NewIF(), snn.Flatten{}, snn.AvgPool{}, snn.NewLinear(16, 2, false)),
 		"after image: a layer of type lipschitz_test.strange: expected one of package snn": strange{snn.NewConv2D(1, 2, 4, 1, 0, false)},
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 1}, body)
