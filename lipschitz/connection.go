@@ -55,8 +55,12 @@ type Path struct {
 // if a layer has an unknown type or neurons that [Dynamics] does not describe. It also returns
 // one if a map between neurons is not supported: maximum pooling behind a linear map, two
 // convolutions or linear layers in a row, or a layer other than neurons and linear layers behind
-// Flatten.
+// Flatten. The values of the model's encoder must lie in [0,1] for images in [0,1]; Connections
+// refuses [snn.FrequencyEncoding].
 func Connections(m *snn.Model) ([]Connection, error) {
+	if _, ok := m.Encoder.(snn.FrequencyEncoding); ok {
+		return nil, fmt.Errorf("lipschitz: Connections: encoder %T: its values may lie outside of [0, 1]; expected another one", m.Encoder)
+	}
 	w := &walker{model: m, after: Image}
 	s := signal{c: m.Channels, h: m.Height, w: m.Width, parts: []part{{from: Image}}}
 	out, err := w.walk(m.Body(), s)

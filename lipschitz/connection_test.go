@@ -242,6 +242,28 @@ func TestConnectionsErrors(t *testing.T) {
 	}
 }
 
+// The values of FrequencyEncoding go beyond those of the image, which the bounds of the currents
+// assume.
+func TestConnectionsOfFrequencies(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4, Encoder: snn.FrequencyEncoding{}}, snn.NewSequential(
+		snn.NewIF(), snn.Flatten{}, snn.NewLinear(64, 2, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := tensor.NewNCHW(1, 1, 8, 8)
+	for i := range x.Data {
+		x.Data[i] = float32(i / 4 % 2) // an edge
+	}
+	var most float32
+	if _, err := m.Logits(snn.Pass{OnNeurons: func(_ *snn.Pass, _ snn.Neuron, currents, _ *autograd.Value) {
+		most = slices.Max(currents.Dense().Data)
+	}}, x); err != nil || most <= 1.01 {
+		t.Fatalf("currents of at most %v (%v): want more than 1", most, err)
+	}
+	_, err = lipschitz.Connections(m)
+	wantError(t, err, "lipschitz: Connections: encoder snn.FrequencyEncoding: its values may lie outside of [0, 1]; expected another one")
+}
+
 type strange struct{ *snn.Conv2D }
 
 // The normalization is that of the parameters, which Load may have set, and not that of the
