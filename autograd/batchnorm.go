@@ -19,8 +19,10 @@ type BatchNormState struct {
 }
 
 func (s *BatchNormState) check(x *Value) {
-	if s.Weight.Shape[0] != x.shape.C {
-		panic(fmt.Sprintf("autograd: BatchNorm: %d channels do not fit %v", s.Weight.Shape[0], x.shape))
+	for _, p := range []*Param{s.Weight, s.Bias, s.RunningMean, s.RunningVar} {
+		if len(p.Shape) != 1 || p.Shape[0] != x.shape.C {
+			panic(fmt.Sprintf("autograd: BatchNorm: %d channels do not fit %v", p.Len(), x.shape))
+		}
 	}
 }
 
@@ -62,7 +64,7 @@ type batchNormEval struct {
 //
 //	y = (x − RunningMean)/√(RunningVar + Eps) · Weight + Bias
 //
-// It panics if x does not have as many channels as Weight. Weight and Bias get gradients
+// It panics if x does not have the channels of s. Weight and Bias get gradients
 // if [Tape.Params] is set.
 func BatchNormEval(t *Tape, x *Value, s *BatchNormState) *Value {
 	s.check(x)
@@ -131,7 +133,7 @@ type batchNormTrain struct {
 // the number of time steps that x stands for: T if x is the same at every one of T steps,
 // else the number of steps of x. With [Tape.Parts], the batch is that of all parts.
 //
-// BatchNormTrain panics if x does not have as many channels as Weight. It calls Tape.Fail if
+// BatchNormTrain panics if x does not have the channels of s. It calls Tape.Fail if
 // the parts cannot be merged.
 //
 // Source: Ioffe and Szegedy, Batch Normalization, 2015.

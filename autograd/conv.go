@@ -64,6 +64,9 @@ func conv(t *Tape, x *Value, w, b, of *Param, kh, kw, stride, pad int) *Value {
 	if out.H < 1 || out.W < 1 {
 		panic(fmt.Sprintf("autograd: Conv2D: a window of %d×%d exceeds %v", kh, kw, x.shape))
 	}
+	if b != nil && (len(b.Shape) != 1 || b.Shape[0] != out.C) {
+		panic(fmt.Sprintf("autograd: Conv2D: a bias of shape %v for the weights %v: expected [%d]", b.Shape, w.Shape, out.C))
+	}
 	x.mustBeOwned("Conv2D")
 	t.compute(x)
 	y := t.later(out, x.needsGrad || t.Params, func(y *Value) deferred {

@@ -73,8 +73,9 @@
 //     This is done where the neurons' input currents are not needed again: under BPTR, and
 //     without a gradient.
 //
-// Fusion gives the same bits, with one exception: the gradients of batch norm are sums that
-// are rounded differently. The file fusion.go holds all of it.
+// Fusion gives the same bits, with two exceptions that round differently: the gradients of batch
+// norm, and the gradient of the input of a 3×3 convolution that reads neurons, where only the
+// elements that the neurons use are computed. The file fusion.go holds all of it.
 //
 // # An operation of one's own
 //

@@ -126,6 +126,8 @@ func (o *fireBound) Output() *Value { return o.y }
 //
 //	∂u(t) = σ(u(t))·∂s(t) + Decay·keep(t)·∂u(t+1),  ∂x(t) = ∂u(t)
 func (o *fireBound) Backward(t *Tape) {
+	t.Floats(o.lo) // computed by now, since the units read them side by side
+	t.Floats(o.hi)
 	x := []*Value{o.lo, o.hi}[o.of]
 	dy := t.GradEveryStep(o.y)
 	sh := o.y.shape

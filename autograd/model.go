@@ -63,11 +63,11 @@ type coefficients struct {
 }
 
 // coefficientsOf returns parameters of shape [] or [C] as coefficients of c channels.
-func coefficientsOf(params []*Param, c int) coefficients {
+func coefficientsOf(op string, params []*Param, c int) coefficients {
 	var k coefficients
 	for _, p := range params {
 		if len(p.Shape) > 1 || len(p.Shape) == 1 && p.Shape[0] != c {
-			panic(fmt.Sprintf("autograd: FireModelThroughTime: parameter %s of shape %v for %d channels: expected [] or [%d]", p.Name, p.Shape, c, c))
+			panic(fmt.Sprintf("autograd: %s: parameter %s of shape %v for %d channels: expected [] or [%d]", op, p.Name, p.Shape, c, c))
 		}
 		v := p.data
 		if len(p.Shape) == 0 {
@@ -127,7 +127,8 @@ func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, ste
 	if _, ok := s.(BlockSurrogate); ok {
 		t.Fail(fmt.Errorf("surrogate %v reads all neurons of a block of channels, but a NeuronModel is computed in parts: expected a surrogate of one neuron", s))
 	}
-	r := t.newModelRun("FireModelThroughTime", x, m, coefficientsOf(params, x.shape.C), steps)
+	const name = "FireModelThroughTime"
+	r := t.newModelRun(name, x, m, coefficientsOf(name, params, x.shape.C), steps)
 	y := t.runModel(&r, r.x.needsGrad || r.trains(t))
 	if y.needsGrad {
 		t.Record(&throughModel{modelRun: r, y: y, surrogate: s, params: params}, r.x)
@@ -139,7 +140,8 @@ func FireModelThroughTime(t *Tape, x *Value, m NeuronModel, params []*Param, ste
 // FireModelThroughRate is FireModelThroughTime with the backward pass of [FireThroughRate]. The
 // parameters get no gradient.
 func FireModelThroughRate(t *Tape, x *Value, m NeuronModel, params []*Param, steps int) *Value {
-	r := t.newModelRun("FireModelThroughRate", x, m, coefficientsOf(params, x.shape.C), steps)
+	const name = "FireModelThroughRate"
+	r := t.newModelRun(name, x, m, coefficientsOf(name, params, x.shape.C), steps)
 	y := t.throughRateOf(r.x, t.runModel(&r, r.x.needsGrad))
 	t.letGo(r.x, x)
 	return y
@@ -400,6 +402,7 @@ func (o *throughModel) UsesParam(p *Param) bool { return slices.Contains(o.param
 // Backward goes back through the steps of each chunk. A parameter's gradient is the sum over
 // the neurons of its channel, in float64, added up in the order of the chunks.
 func (o *throughModel) Backward(t *Tape) {
+	t.Floats(o.x) // computed by now, since the chunks read it side by side
 	dy, dySteps := t.Grad(o.y)
 	fine := kernel.Finite(dy, t.Threads)
 	var slot GradSlot

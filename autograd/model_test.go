@@ -132,10 +132,10 @@ func TestFireModelPanics(t *testing.T) {
 		"FireModelThroughTime: neurons of 2 steps for currents": func() {
 			autograd.FireModelThroughTime(tape, x, smooth{}, []*autograd.Param{autograd.NewParam()}, 2, one{})
 		},
-		"of shape [5] for 4 channels: expected [] or [4]": func() {
+		"FireModelThroughTime: parameter  of shape [5] for 4 channels: expected [] or [4]": func() {
 			autograd.FireModelThroughTime(tape, x, smooth{}, []*autograd.Param{autograd.NewParam(5)}, 3, one{})
 		},
-		"of shape [4 4] for 4 channels: expected [] or [4]": func() {
+		"FireModelThroughRate: parameter  of shape [4 4] for 4 channels: expected [] or [4]": func() {
 			autograd.FireModelThroughRate(tape, x, smooth{}, []*autograd.Param{autograd.NewParam(4, 4)}, 3)
 		},
 		"FireGLIFRecurrent: weights [4 5] for 4 channels: expected [4 4]": func() {

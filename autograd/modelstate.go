@@ -46,7 +46,7 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 	if x.shape != state.shape || m.NumStates() != len(state.z) {
 		panic(fmt.Sprintf("autograd: %s: %d states of shape %v for %d of currents %v", name, len(state.z), state.shape, m.NumStates(), x.shape))
 	}
-	r := t.newModelRun(name, x, m, coefficientsOf(params, x.shape.C), 1)
+	r := t.newModelRun(name, x, m, coefficientsOf(name, params, x.shape.C), 1)
 	y := t.NewSpikes(r.sh, false)
 	z := make([][]float32, len(state.z))
 	for k := range z {
@@ -64,6 +64,11 @@ func FireModelStep(t *Tape, x *Value, m NeuronModel, params []*Param, state *Neu
 		err := r.integrate(c, state.steps, st)
 		r.each(c, 0, 1, 1, func(at, from, n int) { copy(y.spikes[at:at+n], st.words[from:]) })
 		m.Reset(st.after, st.s)
+		if lanes := r.sh.C - c.block*tensor.Lanes; lanes < tensor.Lanes {
+			for _, v := range st.after[:len(z)] {
+				clearLanes(v, lanes) // which a reset or Start may have set
+			}
+		}
 		r.store(c, 0, 1, z, st.after[:len(z)])
 		return err
 	})

@@ -43,7 +43,8 @@ type Surrogate interface {
 
 // BlockSurrogate is a Surrogate whose derivative at a neuron may depend on the neuron itself, and
 // on other neurons of the same image and block of 16 channels. [FireThroughTime],
-// [FireGLIFThroughTime] and [FireGLIFRecurrent] call BlockDerivative in place of Derivative.
+// [FireGLIFThroughTime], [FireGLIFStepwise] and [FireGLIFRecurrent] call BlockDerivative in place
+// of Derivative. The other operations on neurons take none.
 type BlockSurrogate interface {
 	Surrogate
 	// BlockDerivative overwrites u by the derivatives at u. u has the layout [T][H·W][16] and

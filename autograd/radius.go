@@ -139,7 +139,7 @@ type worstLogits struct {
 // panics if the shapes do not fit or a label is not in [0, K).
 func WorstLogits(t *Tape, z, r *Value, w *Param, labels []int) *Value {
 	zs, rs := z.shape, r.shape
-	if len(w.Shape) != 2 || w.Shape[0] != zs.C || w.Shape[1] != rs.C || zs.N != rs.N || zs.Frames()*zs.Pixels() != len(labels) || rs.Frames()*rs.Pixels() != len(labels) {
+	if len(w.Shape) != 2 || w.Shape[0] != zs.C || w.Shape[1] != rs.C || zs.Steps*zs.Pixels() != 1 || rs.Steps*rs.Pixels() != 1 || zs.N != len(labels) || rs.N != len(labels) {
 		panic(fmt.Sprintf("autograd: WorstLogits: weights %v, %v ± %v and %d labels do not fit", w.Shape, zs, rs, len(labels)))
 	}
 	for _, l := range labels {

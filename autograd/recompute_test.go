@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/org/snnrat/autograd"
@@ -41,6 +42,20 @@ func TestRecomputedValues(t *testing.T) {
 			done(p)
 			return s
 		}, unit / 4},
+		"pooled, in neurons of a model": {func(t *autograd.Tape, x *autograd.Value, w []*autograd.Param, done func(*autograd.Value)) *autograd.Value {
+			p := autograd.AvgPool(t, x, 2, 2, 2)
+			a := autograd.Conv2D(t, p, w[0], nil, 1, 1)
+			s := autograd.Add(t, a, autograd.FireModelThroughTime(t, p, smooth{}, w[4:], 4, one{}))
+			done(p)
+			return s
+		}, unit / 4},
+		"pooled, in bounds": {func(t *autograd.Tape, x *autograd.Value, w []*autograd.Param, done func(*autograd.Value)) *autograd.Value {
+			p := autograd.AvgPool(t, x, 2, 2, 2)
+			a := autograd.Conv2D(t, p, w[0], nil, 1, 1)
+			s := autograd.Add(t, a, autograd.FireBound(t, p, p, autograd.Dynamics{Decay: 1, Threshold: 1}, 4, one{}, autograd.Upper))
+			done(p)
+			return s
+		}, unit / 4},
 		"shortcut": {func(t *autograd.Tape, x *autograd.Value, w []*autograd.Param, done func(*autograd.Value)) *autograd.Value {
 			a, b := autograd.Conv2D(t, x, w[1], w[2], 2, 0), autograd.Conv2D(t, x, w[0], nil, 2, 1)
 			y := autograd.Convex(t, a, b, w[3])
@@ -50,12 +65,12 @@ func TestRecomputedValues(t *testing.T) {
 		}, unit / 2},
 	} {
 		r := rand.New(rand.NewPCG(1, 2))
-		w := []*autograd.Param{drawn(r, 16, sh.C, 3, 3), drawn(r, 16, sh.C, 1, 1), drawn(r, 16), drawn(r, 2)}
+		w := []*autograd.Param{drawn(r, 16, sh.C, 3, 3), drawn(r, 16, sh.C, 1, 1), drawn(r, 16), drawn(r, 2), drawn(r)}
 		if name == "shortcut" {
 			w[0], w[1], w[2] = drawn(r, sh.C, sh.C, 3, 3), drawn(r, sh.C, sh.C, 1, 1), drawn(r, sh.C)
 			w[3].Import([]float32{0.4, 0.6})
 		}
-		if name == "pooled, in three layers" {
+		if strings.HasPrefix(name, "pooled, in") {
 			w[0] = drawn(r, sh.C, sh.C, 3, 3)
 		}
 		run := func(release bool) (grads [][]float32, kept int) {

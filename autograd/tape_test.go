@@ -376,6 +376,16 @@ func TestPanicsNameTheShapes(t *testing.T) {
 		"Conv2D: weights [4 6 3 3], stride 1, padding 1 do not fit 2×3×5×4×4": func() {
 			autograd.Conv2D(tape, x, autograd.NewParam(4, 6, 3, 3), nil, 1, 1)
 		},
+		"Conv2D: a bias of shape [3] for the weights [4 5 3 3]: expected [4]": func() {
+			autograd.Conv2D(tape, x, autograd.NewParam(4, 5, 3, 3), autograd.NewParam(3), 1, 1)
+		},
+		"BatchNorm: 6 channels do not fit 2×3×5×4×4": func() {
+			autograd.BatchNormEval(tape, x, &autograd.BatchNormState{Weight: autograd.NewParam(5), Bias: autograd.NewParam(6), RunningMean: autograd.NewBuffer(5), RunningVar: autograd.NewBuffer(5), Eps: 1})
+		},
+		"WorstLogits: weights [4 5], 2×2×4×1×1 ± 2×2×5×1×1 and 4 labels do not fit": func() {
+			z, r := tensor.Shape{N: 2, Steps: 2, C: 4, H: 1, W: 1}, tensor.Shape{N: 2, Steps: 2, C: 5, H: 1, W: 1}
+			autograd.WorstLogits(tape, in(z), in(r), autograd.NewParam(4, 5), make([]int, 4))
+		},
 		"Conv2D: a window of 5×5 exceeds 2×3×5×4×4":    func() { autograd.Conv2D(tape, x, autograd.NewParam(4, 5, 5, 5), nil, 1, 0) },
 		"Linear: weights [4 5] do not fit 2×3×5×4×4":   func() { autograd.Linear(tape, x, autograd.NewParam(4, 5), nil) },
 		"AvgPool: a window of 5×2 with stride 2":       func() { autograd.AvgPool(tape, x, 5, 2, 2) },

@@ -140,8 +140,9 @@ func (a LayerAmplification) Bound(n int) int { return min(a.ByMargin[n], a.MaxOu
 
 // MeasureAmplification runs m on the images clean and perturbed. It returns the measured
 // effect of the perturbation on every layer of neurons, together with its bounds. bounds
-// belongs to all [Connections] of m, in their order. The batches, the keys and the errors
-// are those of [SpikeDistances]. All bounds of neurons with soft reset are Neurons·Steps.
+// belongs to all [Connections] of m, in their order, and is for m.Steps steps. The batches, the
+// keys and the errors are those of [SpikeDistances]. All bounds of neurons with soft reset are
+// Neurons·Steps.
 //
 // The bounds hold for neurons that compute exactly. They do not account for the rounding of
 // a potential at the threshold.
@@ -219,6 +220,9 @@ func (b *ConnectionBounds) amplify(current *tensor.Dense, steps int, d map[strin
 	a.ByTheorem1 = slices.Repeat([]float64{math.Inf(1)}, images)
 	if b.Neurons == nil || b.SoftReset {
 		return a, nil
+	}
+	if steps != b.dynamics.Steps {
+		return a, fmt.Errorf("the bounds of %s are those of %d steps, and the model has %d; expected the same number", b.Layer, b.dynamics.Steps, steps)
 	}
 	a.MaxOut = min(all, b.MaxDifferences)
 	first := firstHalf(current)

@@ -149,16 +149,52 @@ func TestMeasureAmplificationOfImage(t *testing.T) {
 	near(t, "in", got[0].In[0], math.Abs(float64(d))*math.Sqrt(3), 1e-6)
 }
 
+// The currents of neurons that read spikes are these spikes: those of a Poisson encoder, of
+// neurons, or of maximum pooling.
+func TestCurrentsThatAreSpikes(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 4, Width: 4, Steps: 5, Encoder: snn.Poisson{}}, snn.NewSequential(
+		snn.NewIF(), snn.NewIF(), snn.MaxPool{K: 2}, snn.NewIF(), snn.Flatten{}, snn.NewLinear(8, 3, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := images(3, 2, 4, 4, 1), images(3, 2, 4, 4, 2)
+	currents, err := lipschitz.CurrentDistances(m, 2, x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := lipschitz.MeasureAmplification(m, bound(t, m), x, y, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range got { // an IF neuron of threshold 1 passes spikes on
+		if !slices.Equal(currents[i].D, a.Out) || !slices.Equal(a.Currents, a.Out) || slices.Min(a.Out) == 0 {
+			t.Errorf("layer %s: distances %v and %v of the currents, %v of the spikes", a.Layer, currents[i].D, a.Currents, a.Out)
+		}
+		if i < 2 && !slices.Equal(a.In, a.Out) {
+			t.Errorf("layer %s: distances %v of the input, %v of the spikes", a.Layer, a.In, a.Out)
+		}
+	}
+}
+
 func TestMeasureAmplificationErrors(t *testing.T) {
 	m := networks(t)["A conv6 | fc3"]
 	bounds := bound(t, m)
 	x := images(2, m.Channels, m.Height, m.Width, 3)
-	other := networks(t)["M conv6 | fc3"]
-	other.Steps = m.Steps
+	shorter, err := lipschitz.Connections(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := shorter[0].Bound(t.Context(), 1, quick())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for says, call := range map[string]func() error{
 		"MeasureAmplification: 2 clean and 1 perturbed images": func() error { return failure(lipschitz.MeasureAmplification(m, bounds, x, x.Slice(0, 1), nil)) },
 		"MeasureAmplification: no bounds of features.3":        func() error { return failure(lipschitz.MeasureAmplification(m, bounds[1:], x, x, nil)) },
-		"MeasureAmplification: no bounds of features.":         func() error { return failure(lipschitz.MeasureAmplification(m, nil, x, x, nil)) },
+		"MeasureAmplification: the bounds of features.3 are those of 1 steps, and the model has 3": func() error {
+			return failure(lipschitz.MeasureAmplification(m, []*lipschitz.ConnectionBounds{one, bounds[1]}, x, x, nil))
+		},
+		"MeasureAmplification: no bounds of features.": func() error { return failure(lipschitz.MeasureAmplification(m, nil, x, x, nil)) },
 	} {
 		wantError(t, call(), says)
 	}

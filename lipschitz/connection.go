@@ -53,9 +53,14 @@ type Path struct {
 // Connections returns the connections of m, in the order in which their neurons run. The
 // last one belongs to the logits. Connections returns an error that names the layer
 // if a layer has an unknown type or neurons that [Dynamics] does not describe. It also returns
-// one if a map between neurons is not supported: maximum pooling behind a linear map, or two
-// convolutions or linear layers in a row.
+// one if a map between neurons is not supported: maximum pooling behind a linear map, two
+// convolutions or linear layers in a row, or a layer other than neurons and linear layers behind
+// Flatten. The values of the model's encoder must lie in [0,1] for images in [0,1]; Connections
+// refuses [snn.FrequencyEncoding].
 func Connections(m *snn.Model) ([]Connection, error) {
+	if _, ok := m.Encoder.(snn.FrequencyEncoding); ok {
+		return nil, fmt.Errorf("lipschitz: Connections: encoder %T: its values may lie outside of [0, 1]; expected another one", m.Encoder)
+	}
 	w := &walker{model: m, after: Image}
 	s := signal{c: m.Channels, h: m.Height, w: m.Width, parts: []part{{from: Image}}}
 	out, err := w.walk(m.Body(), s)
@@ -73,6 +78,7 @@ type signal struct {
 	c, h, w int
 	parts   []part
 	bias    []float64 // [c], or nil for none
+	flat    bool      // the network has the pixels as channels, in the order C, H, W
 }
 
 // part is one path of a signal.
@@ -139,7 +145,7 @@ func (s signal) linear(c Conv, weight, bias *autograd.Param) (signal, error) {
 	p := s.parts[0]
 	p.weight, p.conv = weight, &c
 	s.parts = []part{p}
-	s.c = c.Cout
+	s.c, s.flat = c.Cout, false
 	s.h, s.w = c.Out()
 	if bias != nil {
 		s.bias = make([]float64, s.c)
@@ -159,6 +165,12 @@ type walker struct {
 
 // walk returns the signal behind the layer l, and collects the connections inside l.
 func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
+	switch l.(type) {
+	case *snn.Conv2D, *snn.BatchNorm, snn.AvgPool, snn.MaxPool, *snn.Residual:
+		if s.flat {
+			return s, fmt.Errorf("a layer of type %T of features that Flatten made of %d×%d×%d: expected a linear layer between", l, s.c, s.h, s.w)
+		}
+	}
 	switch l := l.(type) {
 	case *snn.Sequential:
 		for _, l := range l.Layers() {
@@ -189,14 +201,17 @@ func (w *walker) walk(l snn.Layer, s signal) (signal, error) {
 		}
 		s.h, s.w = s.h/l.K, s.w/l.K
 		return s, nil
-	case *snn.Dropout, snn.Flatten: // a linear layer reads C × H × W in this order
+	case *snn.Dropout:
+		return s, nil
+	case snn.Flatten: // a linear layer reads C × H × W in this order
+		s.flat = s.flat || s.h*s.w > 1
 		return s, nil
 	case snn.Neuron:
 		if err := w.connect(l.Name(), l, s); err != nil {
 			return s, err
 		}
 		w.after = l.Name()
-		return signal{c: s.c, h: s.h, w: s.w, parts: []part{{from: l.Name()}}}, nil
+		return signal{c: s.c, h: s.h, w: s.w, parts: []part{{from: l.Name()}}, flat: s.flat}, nil
 	case *snn.Residual:
 		return w.residual(l, s)
 	}

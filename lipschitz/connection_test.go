@@ -225,6 +225,12 @@ func TestConnectionsErrors(t *testing.T) {
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewConv2D(2, 2, 4, 1, 0, false)),
 		"after 1: maximum pooling: expected spikes, or the image, before it": snn.NewSequential(
 			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewIF(), snn.NewConv2D(2, 2, 3, 1, 1, false), snn.MaxPool{K: 4}),
+		"after 1: a layer of type *snn.BatchNorm of features that Flatten made of 2×4×4: expected a linear layer between": snn.NewSequential(
+			snn.NewConv2D(1, 2, 3, 1, 1, false), snn.NewIF(), snn.Flatten{}, snn.NewBatchNorm(32), snn.NewIF(), snn.NewLinear(32, 2, false)),
+		"after 1: a layer of type *snn.Conv2D of features that Flatten made of 1×4×4: expected a linear layer between": snn.NewSequential(
+			snn.Flatten{}, snn.NewIF(), snn.NewConv2D(16, 2, 1, 1, 0, false)),
+		"after 0: a layer of type snn.AvgPool of features that Flatten made of 1×4×4: expected a linear layer between": snn.NewSequential(
+			snn.NewIF(), snn.Flatten{}, snn.AvgPool{}, snn.NewLinear(16, 2, false)),
 		"after image: a layer of type lipschitz_test.strange: expected one of package snn": strange{snn.NewConv2D(1, 2, 4, 1, 0, false)},
 	} {
 		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 1}, body)
@@ -234,6 +240,28 @@ func TestConnectionsErrors(t *testing.T) {
 		_, err = lipschitz.Connections(m)
 		wantError(t, err, fmt.Sprint("lipschitz: Connections: ", says))
 	}
+}
+
+// The values of FrequencyEncoding go beyond those of the image, which the bounds of the currents
+// assume.
+func TestConnectionsOfFrequencies(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 8, Width: 8, Steps: 4, Encoder: snn.FrequencyEncoding{}}, snn.NewSequential(
+		snn.NewIF(), snn.Flatten{}, snn.NewLinear(64, 2, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := tensor.NewNCHW(1, 1, 8, 8)
+	for i := range x.Data {
+		x.Data[i] = float32(i / 4 % 2) // an edge
+	}
+	var most float32
+	if _, err := m.Logits(snn.Pass{OnNeurons: func(_ *snn.Pass, _ snn.Neuron, currents, _ *autograd.Value) {
+		most = slices.Max(currents.Dense().Data)
+	}}, x); err != nil || most <= 1.01 {
+		t.Fatalf("currents of at most %v (%v): want more than 1", most, err)
+	}
+	_, err = lipschitz.Connections(m)
+	wantError(t, err, "lipschitz: Connections: encoder snn.FrequencyEncoding: its values may lie outside of [0, 1]; expected another one")
 }
 
 type strange struct{ *snn.Conv2D }

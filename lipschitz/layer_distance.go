@@ -70,12 +70,16 @@ func CurrentDistances(m *snn.Model, p float64, clean, perturbed tensor.NCHW, key
 
 // profile returns the distances of the spikes, and those of the currents if they are wanted.
 func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.Key, wantCurrents bool) (currents, spikes []LayerDistance, err error) {
+	op := "SpikeDistances"
+	if wantCurrents {
+		op = "CurrentDistances"
+	}
 	if !(p >= 1) || math.IsInf(p, 0) {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: p is %v; expected a finite number of at least 1", p)
+		return nil, nil, fmt.Errorf("lipschitz: %s: p is %v; expected a finite number of at least 1", op, p)
 	}
 	both, keys, err := joined(m, clean, perturbed, keys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", err)
+		return nil, nil, fmt.Errorf("lipschitz: %s: %w", op, err)
 	}
 	pass := snn.Pass{Keys: keys, OnSpikes: func(layer string, s *tensor.Spikes) {
 		a, b := halves(s)
@@ -91,7 +95,7 @@ func profile(m *snn.Model, p float64, clean, perturbed tensor.NCHW, keys []rng.K
 		}}
 	}
 	if _, failed := m.Logits(pass, both); failed != nil {
-		return nil, nil, fmt.Errorf("lipschitz: SpikeDistances: %w", failed)
+		return nil, nil, fmt.Errorf("lipschitz: %s: %w", op, failed)
 	}
 	for i := range currents {
 		for _, d := range currents[i].D {
@@ -160,7 +164,11 @@ func (t tap) Encode(p *snn.Pass, e snn.Encoder, x *autograd.Value) *autograd.Val
 
 // Fire implements [snn.Gradient].
 func (t tap) Fire(p *snn.Pass, n snn.Neuron, current *autograd.Value) *autograd.Value {
-	t.show(n.Name(), current.Dense(), p.Steps)
+	x := autograd.Densify(p.Tape, current) // the spikes of a layer before, or of the encoder, are no dense values
+	t.show(n.Name(), x.Dense(), p.Steps)
+	if x != current {
+		p.Tape.Release(x)
+	}
 	return t.Gradient.Fire(p, n, current)
 }
 

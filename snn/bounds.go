@@ -133,6 +133,9 @@ func (n *LIF) ForwardBounds(p *Pass, b Bounds) Bounds {
 		g, ok := p.Gradient.(BPTT)
 		if g.Surrogate != nil {
 			s = g.Surrogate
+			if err := validateSurrogate(s); err != nil {
+				p.Fail(fmt.Errorf("BPTT: %w", err))
+			}
 		}
 		switch {
 		case b.Counts:
@@ -235,9 +238,11 @@ func validateBounds(l Layer, name string, counts *bool) error {
 // all rounding is that of package lipschitz/certify.
 //
 // p may be the zero value. p.Gradient says how gradients cross the neurons; p.Train must not be
-// set. DifferentiateBounds returns the errors of ValidateBounds and of [Model.Differentiate]. It
-// also returns one if x holds frames, or if eps is not in [0, 1]. It panics if there is not one
-// label in [0, classes) for each image.
+// set. FusedUpdate, OnSpikes and OnNeurons of p are not used.
+//
+// DifferentiateBounds returns the errors of ValidateBounds and of [Model.Differentiate]. It also
+// returns one if x holds frames, or if eps is not in [0, 1]. It panics if there is not one label in
+// [0, classes) for each image.
 func (m *Model) DifferentiateBounds(p Pass, x tensor.NCHW, eps float32, labels []int, fn func(worst []float32) (grad []float32, err error)) error {
 	switch {
 	case len(labels) != x.N:

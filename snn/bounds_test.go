@@ -243,6 +243,7 @@ func TestBoundsRefuse(t *testing.T) {
 	assert.EqualError(t, run(snn.Pass{Train: true}, x, 0.1), "snn: bounds in training mode: expected Pass.Train unset")
 	assert.EqualError(t, run(snn.Pass{Gradient: snn.CBA{}}, x, 0.1), "snn: bounds under CBA: expected a gradient with the forward pass of an evaluation")
 	assert.EqualError(t, run(snn.Pass{Gradient: snn.BPTR{}}, x, 0.1), "snn: layer 1: bounds under BPTR: expected BPTT, or neurons with decay 1 and soft reset")
+	assert.EqualError(t, run(snn.Pass{Gradient: snn.BPTT{Surrogate: snn.Triangle{}}}, x, 0.1), "snn: BPTT: surrogate triangle 0: expected a positive number")
 	assert.EqualError(t, run(snn.Pass{}, tensor.NewFrames(tensor.Shape{N: 1, Steps: 3, C: 1, H: 4, W: 4}), 0.1), "snn: no bounds for examples of 3 frames: expected images")
 	assert.PanicsWithValue(t, "snn: 1 labels for 2 images", func() { m.DifferentiateBounds(snn.Pass{}, x, 0.1, []int{0}, nil) })
 	x.Data[3] = 2

@@ -210,7 +210,7 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 	if err != nil {
 		return in, err
 	}
-	if b.Comb == nil || b.Comb.Len() != 2 {
+	if b.Comb == nil || len(b.Comb.Shape) != 1 || b.Comb.Len() != 2 {
 		return in, errors.New("no weights of its two branches: expected Comb of shape [2]")
 	}
 	if out != short {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 )
 
@@ -394,5 +395,23 @@ func TestCustomWithoutDynamics(t *testing.T) {
 	for _, d := range []snn.Dynamics{nil, (*quadratic)(nil)} {
 		_, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(snn.NewCustom(d, snn.Triangle{Width: 1})))
 		assert.EqualError(t, err, "snn: layer 0: no dynamics: expected an snn.Dynamics")
+	}
+}
+
+// The potentials of a stream are zero beyond the last channel, also those of neurons that begin
+// and reset elsewhere.
+func TestCustomPadding(t *testing.T) {
+	q := &quadratic{Tau: 2, Critical: 0.5, A: 1, Threshold: 1, ResetTo: -0.25}
+	m, err := snn.NewModel(snn.Config{Channels: 3, Height: 1, Width: 1, Steps: 2}, snn.NewCustom(q, snn.Triangle{Width: 1}))
+	require.NoError(t, err)
+	s, err := m.NewStream(snn.StreamConfig{})
+	require.NoError(t, err)
+	p, err := s.Probe("")
+	require.NoError(t, err)
+	for range 2 {
+		_, err = s.Step(tensor.NewNCHW(1, 3, 1, 1))
+		require.NoError(t, err)
+		assert.Less(t, p.Membrane.At(0, 0, 2, 0, 0), float32(0))
+		assert.Equal(t, make([]float32, tensor.Lanes-3), p.Membrane.Data[3:])
 	}
 }

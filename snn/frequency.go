@@ -75,9 +75,9 @@ func (o *frequencies) Backward(t *autograd.Tape) {
 			for i := range b.pixels() {
 				for c := range b.channels {
 					re, im := b.at(c, i)
-					if r := float32(math.Hypot(float64(*re), float64(*im))); r > 0 {
-						g := dy[y[c]+i*tensor.Lanes] / r
-						*re, *im = *re*g, *im*g
+					if r := math.Hypot(float64(*re), float64(*im)); r > 0 {
+						g := float64(dy[y[c]+i*tensor.Lanes]) / r
+						*re, *im = float32(float64(*re)*g), float32(float64(*im)*g)
 					}
 				}
 			}

@@ -130,6 +130,23 @@ func TestFrequencyEncoding(t *testing.T) {
 	}
 }
 
+// The gradient is finite for an image of subnormal values.
+func TestFrequencyEncodingOfTinyValues(t *testing.T) {
+	x := tensor.NewNCHW(1, 1, 6, 6)
+	x.Data[7], x.Data[15] = 1e-40, 3e-42
+	tape := &autograd.Tape{}
+	leaf := tape.Leaf(x, true)
+	v := snn.FrequencyEncoding{}.Encode(&snn.Pass{Tape: tape, Steps: 3}, leaf)
+	seed := tensor.NewDense(v.Shape())
+	for i := range 36 * 3 {
+		seed.Data[i*tensor.Lanes] = 1
+	}
+	tape.BackwardFrom(v, seed)
+	for i, g := range leaf.Grad().Unpack().Data {
+		require.True(t, math.Abs(float64(g)) < 10, "pixel %d: %v", i, g)
+	}
+}
+
 // A network of the zoo keeps the encoder in its file. A stream refuses it.
 func TestFrequencyEncodingOfZoo(t *testing.T) {
 	m, x := noisyModel(t, noisyVGG, func(c *zoo.Config) { c.Frequencies = true })

@@ -1,6 +1,8 @@
 package snn
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 
@@ -36,6 +38,17 @@ func (l *Conv2D) Init(key rng.Key) {
 	}
 }
 
+// validateVector returns an error if p is not a vector of c values.
+func validateVector(what string, p *autograd.Param, c int) error {
+	switch {
+	case p == nil:
+		return fmt.Errorf("no %s: expected one of shape [%d]", what, c)
+	case len(p.Shape) != 1 || p.Shape[0] != c:
+		return fmt.Errorf("a %s of shape %v: expected [%d]", what, p.Shape, c)
+	}
+	return nil
+}
+
 // normal draws the values of p from N(0, std²).
 func normal(p *autograd.Param, std float64, key rng.Key) {
 	r := key.Rand()
@@ -49,9 +62,15 @@ func (l *Conv2D) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (l *Conv2D) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	if l.Weight == nil || len(l.Weight.Shape) != 4 {
+		return in, errors.New("no weight of four dimensions: expected that of NewConv2D")
+	}
 	w := l.Weight.Shape
 	if w[1] != in.C {
 		return in, fmt.Errorf("%d input channels: expected %d", in.C, w[1])
+	}
+	if err := validateVector("bias", l.Bias, w[0]); l.Bias != nil && err != nil {
+		return in, err
 	}
 	if l.Stride < 1 || l.Pad < 0 {
 		return in, fmt.Errorf("stride %d and padding %d: expected at least 1 and 0", l.Stride, l.Pad)
@@ -102,8 +121,14 @@ func (l *Linear) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 
 // Describe implements [Layer].
 func (l *Linear) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
+	if l.Weight == nil || len(l.Weight.Shape) != 2 {
+		return in, errors.New("no weight of two dimensions: expected that of NewLinear")
+	}
 	if in.C != l.Weight.Shape[1] || in.Pixels() != 1 {
 		return in, fmt.Errorf("%d×%d×%d features: expected %d×1×1", in.C, in.H, in.W, l.Weight.Shape[1])
+	}
+	if err := validateVector("bias", l.Bias, l.Weight.Shape[0]); l.Bias != nil && err != nil {
+		return in, err
 	}
 	out := in
 	out.C = l.Weight.Shape[0]
@@ -165,8 +190,14 @@ func (l *BatchNorm) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 // Describe implements [Layer].
 func (l *BatchNorm) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
 	l.name = name
+	if l.Weight == nil || len(l.Weight.Shape) != 1 {
+		return in, errors.New("no weight of one dimension: expected that of NewBatchNorm")
+	}
 	if in.C != l.Weight.Shape[0] {
 		return in, fmt.Errorf("%d channels: expected %d", in.C, l.Weight.Shape[0])
+	}
+	if err := cmp.Or(validateVector("bias", l.Bias, in.C), validateVector("running mean", l.RunningMean, in.C), validateVector("running variance", l.RunningVar, in.C)); err != nil {
+		return in, err
 	}
 	s.add(Row{Name: name, Kind: "batch norm", In: in, Out: in, Layer: l, Params: params(name, map[string]*autograd.Param{
 		"weight": l.Weight, "bias": l.Bias, "running_mean": l.RunningMean, "running_var": l.RunningVar,

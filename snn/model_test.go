@@ -488,6 +488,7 @@ func TestChunksCountFrames(t *testing.T) {
 	}{
 		{0, 8, snn.BPTR{}, 1, 4, 2}, {0, 8, snn.CBA{}, 1, 32, 2}, {0, 8, snn.CBA{}, 0, 32, 2}, {0, 8, snn.CBA{}, 8, 4, 2},
 		{0, 40, snn.BPTT{}, 1, 3, 1}, {0, 40, snn.CBA{}, 1, 128, 1}, {0, 40, snn.CBA{}, 40, 3, 1},
+		{0, 8, snn.CBA{}, 100, 1, 2}, // frames that the pass refuses
 		{manyParams, 8, nil, 1, 16, 1}, {manyParams, 8, snn.CBA{}, 1, 128, 1}, {manyParams, 8, snn.CBA{}, 8, 16, 1},
 		{manyParams, 200, snn.CBA{}, 1, 128, 1}, {manyParams, 200, snn.CBA{}, 200, 1, 1},
 	} {
@@ -645,6 +646,11 @@ func TestConstructionErrors(t *testing.T) {
 		return (&snn.Sequential{}).Append("blocks", snn.NewSequential(b))
 	}
 	nan := float32(math.NaN())
+	norm := func(change func(*snn.BatchNorm)) *snn.BatchNorm {
+		l := snn.NewBatchNorm(2)
+		change(l)
+		return l
+	}
 	for _, c := range []struct {
 		message string
 		cfg     snn.Config
@@ -681,6 +687,14 @@ func TestConstructionErrors(t *testing.T) {
 		{"layer blocks.0.short: 2 input channels: expected 7", good, block(func(b *snn.Residual) { b.Short = snn.NewConv2D(7, 2, 1, 1, 0, false) })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = nil })},
 		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = autograd.NewParam(3) })},
+		{"layer blocks.0: no weights of its two branches", good, block(func(b *snn.Residual) { b.Comb = autograd.NewParam(1, 2) })},
+		{"layer 0: a bias of shape [4]: expected [3]", good, snn.NewSequential(&snn.Conv2D{Weight: autograd.NewParam(3, 2, 3, 3), Bias: autograd.NewParam(4), Stride: 1})},
+		{"layer 0: no weight of four dimensions: expected that of NewConv2D", good, snn.NewSequential(&snn.Conv2D{Weight: autograd.NewParam(3, 2), Stride: 1})},
+		{"layer 1: a bias of shape [3]: expected [2]", good, snn.NewSequential(snn.Flatten{}, &snn.Linear{Weight: autograd.NewParam(2, 32), Bias: autograd.NewParam(3)})},
+		{"layer 1: no weight of two dimensions: expected that of NewLinear", good, snn.NewSequential(snn.Flatten{}, &snn.Linear{})},
+		{"layer 0: a running variance of shape [1]: expected [2]", good, snn.NewSequential(norm(func(l *snn.BatchNorm) { l.RunningVar = autograd.NewBuffer(1) }))},
+		{"layer 0: no bias: expected one of shape [2]", good, snn.NewSequential(norm(func(l *snn.BatchNorm) { l.Bias = nil }))},
+		{"layer 0: no weight of one dimension: expected that of NewBatchNorm", good, snn.NewSequential(&snn.BatchNorm{})},
 		{"snn: nil: expected a layer", good, nil},
 		{"layer 1: nil: expected a layer", good, snn.NewSequential(conv(), nil)},
 		{"layer blocks.0: a layer is nil: expected N1, Conv1, N2 and Conv2", good, block(func(b *snn.Residual) { b.N2 = nil })},

@@ -2,6 +2,7 @@ package snn
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -32,6 +33,9 @@ func (n *NoisyLIF) Name() string { return n.LIF.Name() }
 
 // Validate implements [Neuron].
 func (n *NoisyLIF) Validate() error {
+	if n.LIF == nil {
+		return errors.New("noise of no neurons: expected a LIF")
+	}
 	if !(n.Std >= 0) || math.IsInf(float64(n.Std), 0) {
 		return fmt.Errorf("noise of standard deviation %v: expected a finite number of at least 0", n.Std)
 	}
@@ -56,10 +60,10 @@ func (n *NoisyLIF) FireThroughTime(p *Pass, x *autograd.Value, s Surrogate) *aut
 
 // Describe implements [Layer]. The row of the noise is named after that of the neurons.
 func (n *NoisyLIF) Describe(s *Summary, name string, in tensor.Shape) (tensor.Shape, error) {
-	s.add(Row{Name: name + ".noise", Kind: fmt.Sprintf("noise σ=%v", n.Std), In: in, Out: in, Layer: n})
 	if err := n.Validate(); err != nil {
 		return in, err
 	}
+	s.add(Row{Name: name + ".noise", Kind: fmt.Sprintf("noise σ=%v", n.Std), In: in, Out: in, Layer: n})
 	return n.LIF.Describe(s, name, in)
 }
 
@@ -73,7 +77,7 @@ func (n *NoisyLIF) MarshalJSON() ([]byte, error) { return json.Marshal(noiseSett
 
 // UnmarshalJSON sets that of the noise. It returns an error if it is out of range.
 func (n *NoisyLIF) UnmarshalJSON(text []byte) error {
-	var s noiseSettings
+	s := noiseSettings{float32(math.NaN())} // refused, if the text has no value
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}

@@ -101,8 +101,9 @@ func TestNoisyLIF(t *testing.T) {
 		}
 		assert.Equal(t, logits(quiet, 1, nil), logits(m, 1, nil))
 		require.NoError(t, m.Save(path))
-		loaded, _, err = zoo.Load(path)
+		loaded, cfg, err = zoo.Load(path)
 		require.NoError(t, err)
+		assert.Zero(t, cfg.Noise)
 		assert.Equal(t, logits(quiet, 1, nil), logits(loaded, 1, nil))
 
 		// Gradients go through.
@@ -128,6 +129,16 @@ func TestNoisyLIF(t *testing.T) {
 		_, err := zoo.New(cfg, rng.New(1))
 		assert.ErrorContains(t, err, c.want)
 	}
+}
+
+// Settings without a standard deviation are refused, and so is noise without neurons.
+func TestNoisyLIFErrors(t *testing.T) {
+	n := &snn.NoisyLIF{LIF: snn.NewIF(), Std: 0.5}
+	for _, text := range []string{"{}", "null"} {
+		assert.ErrorContains(t, n.UnmarshalJSON([]byte(text)), "noise of standard deviation NaN: expected a finite number", text)
+	}
+	_, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, &snn.NoisyLIF{Std: 0.5})
+	assert.EqualError(t, err, "snn: noise of no neurons: expected a LIF")
 }
 
 // A stream refuses noise instead of leaving it out.

@@ -189,7 +189,7 @@ func (m *Model) Chunks(p *Pass, x tensor.Shape) (images, workers int, err error)
 	}
 	if m.params <= fewParams && p.Steps <= fewFrames {
 		workers, p.Threads = parallel.Threads(p.Threads), 1
-		return fewFrames / frames, workers, nil
+		return max(1, fewFrames/frames), workers, nil
 	}
 	return max(1, manyFrames/frames), 1, nil
 }

@@ -72,7 +72,7 @@ func (m *Model) SetSettings(meta map[string]string) error {
 	}
 	encoder, ok := parseEncoder(s.Encoder)
 	if !ok {
-		return fmt.Errorf("metadata %s: encoder %.80q: expected direct, poisson or stochastic quantization; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
+		return fmt.Errorf("metadata %s: encoder %.80q: expected direct, poisson, frequencies or stochastic quantization; build a network with another encoder and use Model.Load", settingsKey, s.Encoder)
 	}
 	if err := m.validateClassNames(s.ClassNames); err != nil {
 		return fmt.Errorf("metadata %s: %w", settingsKey, err)

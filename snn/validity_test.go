@@ -191,13 +191,13 @@ func TestSettingsAreSaved(t *testing.T) {
 	n.Surrogate = &snn.Triangle{Width: 1}
 	require.NoError(t, m.Save(path))
 	for key, change := range map[string][2]string{
-		`surrogate "triangle": expected a name and a number`:                   {"triangle 1", "triangle"},
-		"batch norm's momentum NaN":                                            {`\"momentum\"`, `\"impetus\"`},
-		"dropout probability NaN":                                              {`\"p\"`, `\"q\"`},
-		"decay 7: expected a number in (0, 1]":                                 {`\"decay\":0.3`, `\"decay\":7`},
-		"no settings of layer 2":                                               {`\"2\":{`, `\"3\":{`},
-		`encoder "morse": expected direct, poisson or stochastic quantization`: {`\"poisson\"`, `\"morse\"`},
-		`settings of layer "2 ": the network has no layer of that name`:        {`\"2\":{`, `\"2 \":{},\"2\":{`},
+		`surrogate "triangle": expected a name and a number`: {"triangle 1", "triangle"},
+		"batch norm's momentum NaN":                          {`\"momentum\"`, `\"impetus\"`},
+		"dropout probability NaN":                            {`\"p\"`, `\"q\"`},
+		"decay 7: expected a number in (0, 1]":               {`\"decay\":0.3`, `\"decay\":7`},
+		"no settings of layer 2":                             {`\"2\":{`, `\"3\":{`},
+		`encoder "morse": expected direct, poisson, frequencies or stochastic quantization`: {`\"poisson\"`, `\"morse\"`},
+		`settings of layer "2 ": the network has no layer of that name`:                     {`\"2\":{`, `\"2 \":{},\"2\":{`},
 		"-5 time steps":                     {`\"steps\":5`, `\"steps\":-5`},
 		"dropout probability 1.4":           {`\"p\":0.4`, `\"p\":1.4`},
 		"eps 0: expected a positive number": {`\"eps\":0.001`, `\"eps\":0`},

@@ -46,10 +46,10 @@ func (f *File) ImportChecked(params map[string]*autograd.Param, check func() err
 	for _, name := range names {
 		p, t := params[name], f.tensors[prefix+name]
 		if !slices.Equal(t.shape, p.Shape) {
-			return fmt.Errorf("tensor %s has shape %v: expected %v", prefix+name, t.shape, p.Shape)
+			return fmt.Errorf("tensor %s has shape %s: expected %v", shown(prefix+name), extents(t.shape), p.Shape)
 		}
 		if !floats[t.dtype] {
-			return fmt.Errorf("tensor %s is of type %s: expected F32, F16, BF16 or F64", prefix+name, t.dtype)
+			return fmt.Errorf("tensor %s is of type %s: expected F32, F16, BF16 or F64", shown(prefix+name), t.dtype)
 		}
 		types[t.dtype]++
 	}
@@ -60,7 +60,7 @@ func (f *File) ImportChecked(params map[string]*autograd.Param, check func() err
 	for _, name := range names {
 		read[name] = autograd.NewParam(params[name].Shape...)
 		if err := f.tensors[prefix+name].fill(read[name]); err != nil {
-			return fmt.Errorf("tensor %s%w", prefix+name, err)
+			return fmt.Errorf("tensor %s%w", shown(prefix+name), err)
 		}
 	}
 	swap(params, read)
@@ -69,7 +69,7 @@ func (f *File) ImportChecked(params map[string]*autograd.Param, check func() err
 		return err
 	}
 	if prefix != "" {
-		f.options.note("the prefix %s of the tensors' names is passed over", prefix)
+		f.options.note("the prefix %s of the tensors' names is passed over", shown(prefix))
 	}
 	for _, dtype := range slices.Sorted(maps.Keys(types)) {
 		switch dtype {
@@ -132,7 +132,7 @@ func (f *File) prefix(names []string) (string, error) {
 	}
 	for _, name := range least {
 		if what, ok := f.others[name]; ok {
-			return "", fmt.Errorf("entry %s is %s: expected a tensor", name, what)
+			return "", fmt.Errorf("entry %s is %s: expected a tensor", shown(name), what)
 		}
 	}
 	if len(least) > 0 {
@@ -162,7 +162,7 @@ func (f *File) lookBeside(params map[string]*autograd.Param, prefix string) erro
 		switch {
 		case setting:
 			if err := f.tensors[full].agrees(want); err != nil {
-				return fmt.Errorf("tensor %s%w, as the model's settings say", full, err)
+				return fmt.Errorf("tensor %s%w, as the model's settings say", shown(full), err)
 			}
 		case ours && !slices.Contains(bookkeeping, last(full)):
 			unknown = append(unknown, full)
@@ -198,7 +198,7 @@ func (t tensor) agrees(want []float32) error {
 		return err
 	}
 	if n == most || len(want) != 1 && len(want) != n {
-		return fmt.Errorf(" has shape %v: expected the values %v", t.shape, want)
+		return fmt.Errorf(" has shape %s: expected the values %v", extents(t.shape), want)
 	}
 	for i := range n {
 		x, err := values()
@@ -230,21 +230,36 @@ func (t tensor) fill(p *autograd.Param) error {
 	})
 }
 
-// list writes names in a line, long or unprintable ones cut and quoted.
+// shown returns a name from a file for a message. A long or unprintable one is cut and quoted.
+func shown(name string) string {
+	const longest = 200
+	if quoted := fmt.Sprintf("%.*q", longest, name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}
+
+// extents returns a shape from a file for a message. Those of many dimensions are cut.
+func extents[E any](shape []E) string {
+	const most = 16
+	if len(shape) > most {
+		return fmt.Sprintf("%v and %d dimensions more", shape[:most], len(shape)-most)
+	}
+	return fmt.Sprint(shape)
+}
+
+// list writes names in a line, as shown does.
 func list(names []string) string {
-	const most, longest = 8, 200
-	var shown []string
+	const most = 8
+	var some []string
 	for _, name := range names[:min(most, len(names))] {
-		if quoted := fmt.Sprintf("%.*q", longest, name); quoted != `"`+name+`"` {
-			name = quoted
-		}
-		shown = append(shown, name)
+		some = append(some, shown(name))
 	}
 	switch n := len(names); {
 	case n == 0:
 		return "none"
 	case n > most:
-		return fmt.Sprintf("%s and %d more", strings.Join(shown, ", "), n-most)
+		return fmt.Sprintf("%s and %d more", strings.Join(some, ", "), n-most)
 	}
-	return strings.Join(shown, ", ")
+	return strings.Join(some, ", ")
 }

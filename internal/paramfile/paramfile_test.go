@@ -120,6 +120,33 @@ func TestParseRefusesOtherSizes(t *testing.T) {
 	}
 }
 
+// Names and shapes of a file are in messages, but neither their control characters nor all of a
+// long one.
+func TestNamesInMessages(t *testing.T) {
+	file := func(header string) []byte {
+		return append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	}
+	tensor := func(shape, offsets string) string {
+		return `{"dtype":"F32","shape":[` + shape + `],"data_offsets":[` + offsets + `]}`
+	}
+	long, ones := strings.Repeat("x", 5000), strings.Repeat("1,", 5000)+"1"
+	for want, header := range map[string]string{
+		`tensor "\x1b[31ma" of 4 bytes lies at 4 to 8`: `{"\u001b[31ma":` + tensor("1", "4,8") + `}`,
+		`tensor "xxx`:                        `{"` + long + `":` + tensor("1", "4,8") + `}`,
+		`tensor a has shape [4294967295 1 1`: `{"a":` + tensor("4294967295,"+ones+",4294967295,4294967295", "0,4") + `}`,
+	} {
+		_, err := parse(append(file(header), make([]byte, 8)...))
+		require.ErrorContains(t, err, want)
+		assert.Less(t, len(err.Error()), 500)
+	}
+	b := append(file(`{"`+long+`.\u001b.a":`+tensor(ones, "0,4")+`}`), 0, 0, 0, 0)
+	f, err := parse(b)
+	require.NoError(t, err)
+	err = f.Import(map[string]*autograd.Param{"a": param(1, 1)})
+	require.ErrorContains(t, err, "has shape [1 1 1 1")
+	assert.Less(t, len(err.Error()), 500)
+}
+
 // TestImportIsWhole checks that a file that cannot be read to its end changes nothing.
 func TestImportIsWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")

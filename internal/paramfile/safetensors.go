@@ -62,13 +62,13 @@ func (f *File) parseSafetensors(r io.ReaderAt, size int64) error {
 		for _, d := range info.Shape {
 			var over uint64
 			if over, bytes = bits.Mul64(bytes, d); over > 0 || d > math.MaxInt {
-				return fmt.Errorf("tensor %s has shape %v", name, info.Shape)
+				return fmt.Errorf("tensor %s has shape %s: expected one of less than 2⁶³ bytes", shown(name), extents(info.Shape))
 			}
 			t.shape = append(t.shape, int(d))
 		}
 		lo, hi := info.DataOffsets[0], info.DataOffsets[1]
 		if lo != at || hi < lo || hi-lo != bytes {
-			return fmt.Errorf("tensor %s of %d bytes lies at %d to %d: expected it from %d on", name, bytes, lo, hi, at)
+			return fmt.Errorf("tensor %s of %d bytes lies at %d to %d: expected it from %d on", shown(name), bytes, lo, hi, at)
 		}
 		t.open = func() (io.Reader, error) { return io.NewSectionReader(data, int64(lo), int64(bytes)), nil }
 		f.tensors[name] = t

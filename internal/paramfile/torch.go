@@ -93,6 +93,7 @@ func openArchive(r io.ReaderAt, size int64, o *Options) (*archive, error) {
 // checksums.
 func (a *archive) read(name string) ([]byte, error) {
 	f := a.records[name]
+	name = shown(name) // it is in messages alone from here on
 	if f == nil {
 		return nil, fmt.Errorf("no record %s in the archive", name)
 	}
@@ -171,7 +172,7 @@ func (s *storage) read() ([]byte, error) {
 		a.key, a.data = s.key, b
 	}
 	if b := a.data; len(b)%s.width != 0 || len(b)/s.width != s.size {
-		return nil, fmt.Errorf("record data/%s has %d bytes: expected %d values of %d", s.key, len(b), s.size, s.width)
+		return nil, fmt.Errorf("record %s has %d bytes: expected %d values of %d", shown("data/"+s.key), len(b), s.size, s.width)
 	}
 	return a.data, nil
 }

@@ -154,7 +154,7 @@ func (b *builder) weights(layer string, shape ...int) error {
 		return fmt.Errorf("the file lacks tensor %s of the network that it describes", name)
 	}
 	if !slices.Equal(has, shape) {
-		return fmt.Errorf("tensor %s has shape %v: expected %v, as the network that the file describes", name, has, shape)
+		return fmt.Errorf("tensor %s has shape %.200s: expected %v, as the network that the file describes", name, fmt.Sprint(has), shape)
 	}
 	return nil
 }

@@ -249,6 +249,15 @@ func (c *Config) update(m *snn.Model) {
 	c.Levels = quantized.Levels
 	_, c.Frequencies = m.Encoder.(snn.FrequencyEncoding)
 	c.Steps, c.ClassNames = m.Steps, m.ClassNames()
+	var noise []float32 // of each layer
+	for _, r := range m.Summary().Rows {
+		if l, ok := r.Layer.(*snn.NoisyLIF); ok {
+			noise = append(noise, l.Std)
+		}
+	}
+	if noise != nil && slices.Min(noise) == slices.Max(noise) {
+		c.Noise = noise[0]
+	}
 	var first *snn.LIF
 	for _, r := range m.Summary().Rows {
 		var n snn.LIF
