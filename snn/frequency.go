@@ -2,6 +2,7 @@ package snn
 
 import (
 	"math"
+	"math/cmplx"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/internal/kernel"
@@ -136,9 +137,11 @@ func newFilter(h, w, step, steps int) *filter {
 	set := func(m []float32, inner, rowBlock, colBlock, row, col int, v float64) {
 		m[((rowBlock+row/tensor.Lanes)*inner*tensor.Lanes+colBlock*tensor.Lanes+col)*tensor.Lanes+row%tensor.Lanes] = float32(v)
 	}
+	column, row := lowPass(h, halfH), lowPass(w, halfW)
 	for y := range h {
 		for k := range h {
-			re, im := lowPass(h, halfH, y-k)
+			p := column[(y-k+h)%h]
+			re, im := real(p), imag(p)
 			set(f.column, 2*hb, 0, 0, y, k, re)
 			set(f.column, 2*hb, 0, hb, y, k, -im)
 			set(f.column, 2*hb, hb, 0, y, k, im)
@@ -147,7 +150,8 @@ func newFilter(h, w, step, steps int) *filter {
 	}
 	for x := range w {
 		for k := range w {
-			re, im := lowPass(w, halfW, x-k)
+			p := row[(x-k+w)%w]
+			re, im := real(p), imag(p)
 			set(f.row, wb, 0, 0, x, k, re)
 			set(f.row, wb, wb, 0, x, k, im)
 			set(f.realRow, 2*wb, 0, 0, x, k, re)
@@ -157,13 +161,16 @@ func newFilter(h, w, step, steps int) *filter {
 	return f
 }
 
-// lowPass returns (1/n)·Σ e^(2πi·k·d/n) over the frequencies k of n pixels with −half ≤ k < half.
-func lowPass(n, half, d int) (re, im float64) {
-	for k := max(-half, -(n / 2)); k < min(half, n-n/2); k++ {
-		s, c := math.Sincos(2 * math.Pi * float64(k*d%n) / float64(n))
-		re, im = re+c/float64(n), im+s/float64(n)
+// lowPass returns (1/n)·Σ e^(2πi·k·d/n) over the frequencies k of n pixels with −half ≤ k < half, for
+// the distances d = 0, …, n − 1 of two pixels.
+func lowPass(n, half int) []complex128 {
+	p := make([]complex128, n)
+	for d := range p {
+		for k := max(-half, -(n / 2)); k < min(half, n-n/2); k++ {
+			p[d] += cmplx.Exp(complex(0, 2*math.Pi*float64(k*d%n)/float64(n))) / complex(float64(n), 0)
+		}
 	}
-	return re, im
+	return p
 }
 
 // laneBlocks returns the number of blocks of lanes that hold n values.
