@@ -11,8 +11,9 @@ import "github.com/org/snnrat/snn"
 //
 //	attack.PGD(eps, eps/2, 4, snn.BPTT{})
 //
-// Each step of the training makes two passes for the weights, and the adversary four. [RAT] on a network
-// without batch norm makes a third of them, and comes within a few points in the same audit.
+// Each step of the training makes two passes for the weights, and the adversary four. Two cheaper
+// trainings come within a few points in the same audit: [RAT] on a network without batch norm makes
+// a third of these passes, and [TRADES] with the adversary of RAT a half.
 //
 // Robust panics if the adversary is nil.
 func Robust(epochs int, adversary snn.Adversary) Config {
