@@ -333,6 +333,7 @@ func (a asking) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 
 // A search that begins at the best point of an attack with a larger Eps finds the single changes.
 func TestSpikeSearchWithinItsOwnEps(t *testing.T) {
+	racetest.Costly(t)
 	m, data := tinySpikes(t, 4, 16, 3, 1)
 	flips := attack.Flips{Levels: 1}
 	r := rand.New(rand.NewPCG(5, 6))

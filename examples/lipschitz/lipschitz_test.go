@@ -51,6 +51,7 @@ func read(t *testing.T, folder string) (r results) {
 // What is printed, results.json and the networks are of one piece; and what is said of
 // a network that was trained is what -model says of its file, at any number of threads.
 func TestRun(t *testing.T) {
+	racetest.Costly(t)
 	folder := filepath.Join(t.TempDir(), "new", "folder")
 	stdout, stderr, code := clitest.Run(t, small("-out", folder, "-threads", "2")...)
 	require.Zero(t, code, stderr)

@@ -15,6 +15,7 @@ import (
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -251,6 +252,7 @@ func TestTrainings(t *testing.T) {
 // A conversion begins with the parameters of the ReLU network, and an average is what its network
 // holds.
 func TestStarts(t *testing.T) {
+	racetest.Costly(t)
 	data, out := cifar(t), t.TempDir()
 	networkOf := func(methods string, args ...string) *snn.Model {
 		_, stderr, code := clitest.Run(t, auditArgs(data, out, append([]string{"-battery", "none", "-methods", methods}, args...)...)...)
