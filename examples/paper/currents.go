@@ -135,12 +135,11 @@ func canBalance(m *snn.Model, share float64) error {
 	return err
 }
 
-// balance scales the parameters of a network so that its ReLU network has the same logits, up to
-// rounding, and so that this share of the currents of each of its layers is below the threshold 1,
-// for the first images of a set. The currents that exceed the threshold are those that
-// spikes cannot express (Diehl et al.: Fast-classifying, high-accuracy spiking deep networks through
-// weight and threshold balancing, IJCNN 2015). Each layer of neurons must be fed by one weight, as
-// in a VGG.
+// balance scales the parameters of a network. In each layer of its ReLU network, this share of the
+// currents is then at most the threshold 1 for the first images of a set. The logits stay the same, up
+// to rounding. Spikes cannot express currents above the threshold (Diehl et al.: Fast-classifying,
+// high-accuracy spiking deep networks through weight and threshold balancing, IJCNN 2015). Each layer
+// of neurons must be fed by one weight, as in a VGG.
 func balance(m *snn.Model, set *dataset.Set, share float64) error {
 	stages, output, err := stagesOf(m)
 	if err != nil {
@@ -153,8 +152,10 @@ func balance(m *snn.Model, set *dataset.Set, share float64) error {
 	for k, s := range stages {
 		var sorted []float64
 		err := onCurrents(m, s.layer, snn.CBA{}, x, func(d *tensor.Dense) {
-			for _, v := range d.Unpack().Data {
-				sorted = append(sorted, float64(v))
+			values := d.Unpack().Data
+			sorted = make([]float64, len(values))
+			for i, v := range values {
+				sorted[i] = float64(v)
 			}
 		})
 		if err != nil {
