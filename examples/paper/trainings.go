@@ -142,6 +142,9 @@ type addition struct {
 	name string
 	// settings are its numbers. -set and a network's recipe have them with the name before: awp.gamma.
 	settings map[string]float64
+	// to, if not nil, changes the training. It returns what the training should be instead, or "" if
+	// the addition fits.
+	to func(t *training) (expected string)
 	// set and network, if not nil, change the configuration and the network, as those of a training
 	// do. s has the names of the recipe.
 	set     func(cfg *train.Config, eps float32, s map[string]float64)
@@ -149,13 +152,33 @@ type addition struct {
 }
 
 var additions = []addition{
-	{name: reg.Name}, // as method.Reg says
+	{
+		name: reg.Name,
+		to: func(t *training) string {
+			if t.Reg {
+				return "one without REG"
+			}
+			t.Reg = true
+			return ""
+		},
+	},
 	{
 		name: mix.Name,
-		set:  func(cfg *train.Config, eps float32, _ map[string]float64) { cfg.Adversary = attack.RATMix(eps) },
+		to: func(t *training) string {
+			if !t.eps || t.balanced {
+				return "one that trains a spiking network by attacks of one ε"
+			}
+			t.gradients = 1
+			return ""
+		},
+		set: func(cfg *train.Config, eps float32, _ map[string]float64) { cfg.Adversary = attack.RATMix(eps) },
 	},
 	{
 		name: "awp", settings: map[string]float64{"gamma": 0.005},
+		to: func(t *training) string {
+			t.forward = 2*t.forward + 1 // each step makes the passes to the weights twice
+			return ""
+		},
 		set: func(cfg *train.Config, _ float32, s map[string]float64) {
 			cfg.Recipe = train.AWP{Gamma: s["awp.gamma"]}
 		},
@@ -166,6 +189,12 @@ var additions = []addition{
 	},
 	{
 		name: "feel", settings: map[string]float64{"decay": 0.5},
+		to: func(t *training) string {
+			if t.start != "" {
+				return "one that begins with parameters of its own"
+			}
+			return ""
+		},
 		network: func(cfg *zoo.Config, s map[string]float64) {
 			cfg.Frequencies, cfg.Neuron, cfg.Decay = true, "plif", float32(s["feel.decay"])
 		},
@@ -196,19 +225,16 @@ func parseTraining(name string) (training, error) {
 			continue
 		}
 		left = slices.Delete(slices.Clone(left), k, k+1)
+		expected := ""
 		switch {
 		case t.quietOf != "" || t.method == hire || t.method == rate:
-			return training{}, fmt.Errorf("method %q: expected no addition to %s", name, t.Name)
-		case a.name == reg.Name && t.Reg:
-			return training{}, fmt.Errorf("method %q: %s has REG of its own: expected no +reg", name, t.Name)
-		case a.name == mix.Name && (!t.eps || t.balanced):
-			return training{}, fmt.Errorf("method %q: expected +mix on a method that trains by attacks of one ε on a spiking network", name)
-		case a.name == mix.Name:
-			t.gradients = 1
-		case a.name == "awp":
-			t.forward = 2*t.forward + 1 // each step makes the passes to the weights twice
+			expected = "a method that has additions"
+		case a.to != nil:
+			expected = a.to(&t)
 		}
-		t.Reg = t.Reg || a.name == reg.Name
+		if expected != "" {
+			return training{}, fmt.Errorf("method %q: +%s on %s: expected %s", name, a.name, t.Name, expected)
+		}
 		t.additions = append(t.additions, a)
 		t.method.Name += "+" + a.name
 	}
