@@ -101,14 +101,17 @@ func (o *frequencies) Backward(t *autograd.Tape) {
 // in those of y. The steps of an image come one after the other.
 func (o *frequencies) each(threads int, fn func(f *filter, b *planes, x, y []int)) {
 	in, out := o.x.Shape(), o.y.Shape()
-	parallel.For(threads, in.N, func(n int) {
+	workers := min(parallel.Threads(threads), in.N)
+	parallel.For(workers, workers, func(worker int) {
 		b := newPlanes(in.C, in.H, in.W)
 		x, y := make([]int, in.C), make([]int, in.C)
-		for step, f := range o.filters {
-			for c := range in.C {
-				x[c], y[c] = in.Index(n, step%in.Steps, c, 0, 0), out.Index(n, step, c, 0, 0)
+		for n := worker; n < in.N; n += workers {
+			for step, f := range o.filters {
+				for c := range in.C {
+					x[c], y[c] = in.Index(n, step%in.Steps, c, 0, 0), out.Index(n, step, c, 0, 0)
+				}
+				fn(f, b, x, y)
 			}
-			fn(f, b, x, y)
 		}
 	})
 }
