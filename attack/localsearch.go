@@ -26,7 +26,7 @@ import (
 // blocks of single frames follow those over the same blocks of all frames.
 type LocalSearch struct {
 	Eps    float32 // the radius in L∞
-	Passes int     // ≥ 1, those of the start included
+	Passes int     // ≥ 1, that of the start included; all draws of a random network count as one
 	// FromBest begins at the best point of the attacks before, in a [Battery]. Otherwise
 	// LocalSearch begins at the original.
 	FromBest bool

@@ -24,7 +24,7 @@ import (
 type SpikeSearch struct {
 	Norm     Norm         // Flips or Retiming
 	Eps      float32      // the largest number of changes, or the largest shift in steps
-	Passes   int          // ≥ 1, those of the start and two of each gradient included
+	Passes   int          // ≥ 1, those of the start, two of each gradient and all draws of a random network included
 	Gradient snn.Gradient // orders the changes; nil for random order
 	// FromBest begins at the best point of the attacks before, in a [Battery] or [Rounds]. Otherwise
 	// the search begins at the original.

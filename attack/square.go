@@ -14,15 +14,16 @@ import (
 // Square asks for logits alone (Andriushchenko et al. 2020). It changes the values of a square at
 // a random place, and keeps the change unless the margin rises.
 //
-// In L∞ a square's values move to ±ε from the original, with a random sign for each channel. In
-// L2 a square gets the perturbation of another one, the part of ε that is unused, and two
-// pyramids of opposite signs. A square has the share P of an image's pixels, which halves after
-// 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the queries. A square of an example with several
-// frames covers the same place in all frames and in one of them by turns.
+// In L∞ a square's values move to ±ε from the original, with a random sign for each channel. If
+// that changes none, those of one channel get the other sign. In L2 a square gets the perturbation
+// of another one, the part of ε that is unused, and two pyramids of opposite signs. A square has
+// the share P of an image's pixels, which halves after 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of
+// the queries. A square of an example with several frames covers the same place in all frames and
+// in one of them by turns.
 type Square struct {
 	Norm    Norm // LInf{} or L2{}
 	Eps     float32
-	Queries int     // ≥ 1, passes from the start on
+	Queries int     // ≥ 1, that of the start included
 	P       float64 // in (0,1]; the paper's is 0.8 in L∞ and 0.1 in L2
 	// FromBest begins at the best point of the attacks before, in a [Battery]. Otherwise Square
 	// begins at stripes of ±ε (L∞) or at a grid of pyramids of length ε (L2).
@@ -73,8 +74,13 @@ func (s Square) Search(o *Oracle) error {
 		}
 		a := area{from, to, r.IntN(c.h - side + 1), r.IntN(c.w - side + 1), side}
 		if s.Norm == (LInf{}) {
+			changed := false
 			for ch := range c.channels {
-				c.toEnd(a, ch, r.IntN(2) == 0)
+				changed = c.toEnd(a, ch, r.IntN(2) == 0) || changed
+			}
+			if !changed { // the values were there: one channel goes to its other end
+				ch := r.IntN(c.channels)
+				_ = c.toEnd(a, ch, true) || c.toEnd(a, ch, false)
 			}
 		} else {
 			b := a

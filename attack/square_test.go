@@ -200,3 +200,20 @@ func TestLocalSearchEndsAtMinimum(t *testing.T) {
 	}
 	assert.NotZero(t, survived)
 }
+
+// An image of one pixel has two ends of its ball. Square begins at one, and its next query is the other.
+func TestSquareAsksForOtherPoints(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(
+		new(snn.Flatten), snn.NewLinear(1, 1, false), snn.NewIF(), snn.NewLinear(1, 2, true),
+	))
+	require.NoError(t, err)
+	for i, values := range [][]float32{{1 / 0.55}, {0, 1}, {0.5, 0}} { // class 1 from 0.55 on
+		copy(m.Params()[i].MutableData(), values)
+	}
+	for seed := range uint64(20) {
+		adv, err := attack.Square{Norm: attack.LInf{}, Eps: 0.1, Queries: 2, P: 1}.
+			Perturb(ctx, m, tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{0.5}}, []int{0}, []uint64{0}, rng.New(seed))
+		require.NoError(t, err)
+		assert.InDelta(t, 0.6, adv.Data[0], 1e-6, "seed %d", seed)
+	}
+}
