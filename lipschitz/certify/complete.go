@@ -295,6 +295,9 @@ func (b *brancher) visit(p *part, r *Result) (margin float64, halves []*part, er
 		margin, halves = b.splitPixel(p, margin)
 		return margin, halves, nil
 	}
+	if overflow != nil {
+		a = nil // of later layers, it has no spikes
+	}
 	l, i := b.choose(a, p, rival)
 	return math.Inf(1), b.splitTrains(p, l, i), nil
 }
@@ -389,7 +392,8 @@ func (l *firstLayer) has(s *tensor.Spikes, p *part) bool {
 
 // choose returns the neuron of the first layers to split. The linear relaxation of the margin to the
 // class rival is attained at an image. There the neuron's line is furthest below the part of the margin
-// that its train has. A thousandth of the range of these parts is added, for lines that are exact.
+// that its train has. A thousandth of the range of these parts is added, for lines that are exact. Where
+// a is nil, it is the first neuron with several trains.
 func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int) {
 	for _, l := range b.first {
 		clear(l.lines)
@@ -401,7 +405,7 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 	for i, v := range p.lo {
 		image[i] = float64(v)
 	}
-	a.lower(out, ones(b.net.steps), k, func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
+	lines := func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
 		slope, constant = hull(n, s, i, w)
 		for _, l := range b.first {
 			if l.n != n {
@@ -414,7 +418,10 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 			l.lines[i] = e
 		}
 		return slope, constant
-	}, image)
+	}
+	if a != nil {
+		a.lower(out, ones(b.net.steps), k, lines, image)
+	}
 	var best float64
 	for _, m := range b.first {
 		for k, e := range m.lines {

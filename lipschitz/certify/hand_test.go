@@ -376,3 +376,22 @@ func TestMethodsAscend(t *testing.T) {
 	require.Greater(t, better[0], 5)
 	require.Greater(t, better[1], 5)
 }
+
+// The second layer's potentials may be too large, so that there are bounds of the first layer alone. A
+// search splits its neurons.
+func TestCompleteOverflow(t *testing.T) {
+	first, second, last := snn.NewLinear(1, 2, false), snn.NewLinear(2, 2, false), snn.NewLinear(2, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 8}, snn.NewSequential(first, snn.NewIF(), second, snn.NewIF(), last))
+	require.NoError(t, err)
+	first.Weight.Import([]float32{1, 1})
+	size := float32(mostValue / 4) // eight steps exceed mostValue
+	second.Weight.Import([]float32{-size, 0, 0, size})
+	last.Weight.Import([]float32{0, 0, 0, 1})
+	for bias, want := range map[float32]Verdict{2: Certified, 0.5: Broken} {
+		last.Bias.Import([]float32{bias, 0})
+		r, err := Complete(t.Context(), m, pixel(0.1), []int{0}, Config{Epsilon: 1}, Effort{Nodes: 50})
+		require.NoError(t, err)
+		require.Equal(t, want, r[0].Verdict, r[0].Why)
+		require.Greater(t, r[0].Nodes, 1)
+	}
+}
