@@ -57,7 +57,7 @@ type Completed struct {
 //
 // If all spikes come from those first layers, a part with one train for each of their neurons has
 // one output. The network then runs on an image with these trains, and its output proves the part,
-// rounding included.
+// rounding included. A proof with such a part holds at the kernel level in use. Its Why says so.
 //
 // If ctx is done, Complete returns the error of ctx with the results so far. Images that it did
 // not finish are Unknown. It returns the errors of Certify and of Validate with no results.
@@ -119,6 +119,7 @@ type brancher struct {
 	effort Effort
 	first  []*firstLayer
 	exact  bool // the spikes of first decide the output
+	ran    bool // a run of the network has proven a part
 }
 
 // firstLayer is a layer of neurons whose current is a sum over the pixels of the image.
@@ -222,6 +223,9 @@ func (b *brancher) run(ctx context.Context, root *part, r *Completed) error {
 		open = append(open, halves...)
 	}
 	r.Verdict, r.Margin, r.Why = Certified, margin, fmt.Sprintf("%d nodes of branch and bound prove it", r.Nodes)
+	if b.ran {
+		r.Why += ", some by runs of the network at this kernel level"
+	}
 	return nil
 }
 
@@ -290,6 +294,7 @@ func (b *brancher) visit(p *part, r *Result) (margin float64, halves []*part, er
 	}
 	if leaf {
 		if b.exact && same {
+			b.ran = true
 			return margin, nil, nil
 		}
 		margin, halves = b.splitPixel(p, margin)
@@ -481,6 +486,7 @@ func (b *brancher) splitPixel(p *part, margin float64) (float64, []*part) {
 	}
 	lo, hi := p.lo[widest], p.hi[widest]
 	if lo == hi {
+		b.ran = true
 		return margin, nil
 	}
 	mid := min(lo+(hi-lo)/2, below(hi))

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
@@ -394,4 +395,46 @@ func TestCompleteOverflow(t *testing.T) {
 		require.Equal(t, want, r[0].Verdict, r[0].Why)
 		require.Greater(t, r[0].Nodes, 1)
 	}
+}
+
+// The network averages spikes by nine, and its sums of these means differ from one kernel level to
+// another. Both logits are equal at the level in use, so that a run alone proves the class.
+func TestCompleteLevels(t *testing.T) {
+	start := kernel.CurrentLevel()
+	defer func() { require.NoError(t, kernel.SetLevel(start)) }()
+	r := rand.New(rand.NewPCG(1, 1))
+	differ := 0
+	for range 60 {
+		const c = 6
+		n, last := snn.NewIF(), snn.NewLinear(c, 2, true)
+		n.Threshold = 0.25
+		first := snn.NewConv2D(1, c, 1, 1, 0, false)
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 3, Width: 3, Steps: 1}, snn.NewSequential(first, n, snn.AvgPool{K: 3}, snn.Flatten{}, last))
+		require.NoError(t, err)
+		first.Weight.Fill(func(int) (float32, error) { return 1, nil })
+		w := make([]float32, 2*c)
+		for i := range c {
+			w[i] = float32(r.NormFloat64())
+		}
+		last.Weight.Import(w)
+		x := tensor.NewNCHW(1, 1, 3, 3)
+		for i := range x.Data {
+			x.Data[i] = float32(r.IntN(2)) / 2
+		}
+		z, err := m.Logits(snn.Pass{}, x)
+		require.NoError(t, err)
+		last.Bias.Import([]float32{0, z[0]})
+		got, err := Complete(t.Context(), m, x, []int{0}, Config{Epsilon: 0.1}, Effort{Nodes: 50})
+		require.NoError(t, err)
+		require.Equal(t, Certified, got[0].Verdict)
+		for _, level := range kernel.Levels() {
+			require.NoError(t, kernel.SetLevel(level))
+			if predict(t, m, x)[0] != 0 {
+				differ++
+				require.Contains(t, got[0].Why, "at this kernel level")
+			}
+		}
+		require.NoError(t, kernel.SetLevel(start))
+	}
+	require.Equal(t, len(kernel.Levels()) > 1, differ > 0)
 }
