@@ -198,7 +198,16 @@ func lowerBound(k, n int, alpha float64) float64 {
 	if k == 0 {
 		return 0
 	}
-	return max(0, mathext.InvRegIncBeta(float64(k), float64(n-k+1), alpha)-1e-10)
+	low, high := 0.0, 1.0 // by bisection: InvRegIncBeta computes 1 − alpha, which loses digits
+	for range 60 {
+		p := (low + high) / 2
+		if mathext.RegIncBeta(float64(k), float64(n-k+1), p) < alpha {
+			low = p
+		} else {
+			high = p
+		}
+	}
+	return max(0, low-1e-10)
 }
 
 // binomialTest returns the p-value of the two-sided test that a ≥ b of a + b cases come from a
