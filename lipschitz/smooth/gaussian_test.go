@@ -268,6 +268,21 @@ func TestGaussianOfPoisson(t *testing.T) {
 	assert.Equal(t, 1, list[0].Class)
 }
 
+// The certified ball of an image that is not quite on the grid is within that of the grid's image.
+func TestGaussianBesideGrid(t *testing.T) {
+	m := tiny(t, 3, tensor.Shape{Steps: 1, C: 1, H: 1, W: 3}, 4, 3, nil)
+	g := Gaussian{Sigma: 0.25, Levels: 2, Samples0: 20, Samples: 200, Alpha: 0.01}
+	x := tensor.NewNCHW(2, 1, 1, 3)
+	copy(x.Image(0), []float32{0.5, 1, 0.5})
+	copy(x.Image(1), []float32{0.5 + 0x1p-23, 1 - 0x1p-24, 0.5 - 0x1p-22})
+	list, err := g.Certify(context.Background(), m, x, []uint64{1, 1}, rng.New(1))
+	require.NoError(t, err)
+	require.NotEqual(t, Abstain, list[0].Class)
+	require.Equal(t, list[0].Votes, list[1].Votes)
+	require.LessOrEqual(t, list[1].Radius+distance(x, 0, 1), list[0].Radius)
+	require.InDelta(t, list[0].Radius, list[1].Radius, 3e-7)
+}
+
 // Predict returns the class with the most votes, or abstains when two are equally probable.
 func TestPredict(t *testing.T) {
 	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1},
