@@ -57,7 +57,7 @@ type Completed struct {
 //
 // If all spikes come from those first layers, a part with one train for each of their neurons has
 // one output. The network then runs on an image with these trains, and its output proves the part,
-// rounding included.
+// rounding included. A proof with such a part holds at the kernel level in use. Its Why says so.
 //
 // If ctx is done, Complete returns the error of ctx with the results so far. Images that it did
 // not finish are Unknown. It returns the errors of Certify and of Validate with no results.
@@ -119,6 +119,7 @@ type brancher struct {
 	effort Effort
 	first  []*firstLayer
 	exact  bool // the spikes of first decide the output
+	ran    bool // a run of the network has proven a part
 }
 
 // firstLayer is a layer of neurons whose current is a sum over the pixels of the image.
@@ -222,6 +223,9 @@ func (b *brancher) run(ctx context.Context, root *part, r *Completed) error {
 		open = append(open, halves...)
 	}
 	r.Verdict, r.Margin, r.Why = Certified, margin, fmt.Sprintf("%d nodes of branch and bound prove it", r.Nodes)
+	if b.ran {
+		r.Why += ", some by runs of the network at this kernel level"
+	}
 	return nil
 }
 
@@ -290,10 +294,14 @@ func (b *brancher) visit(p *part, r *Result) (margin float64, halves []*part, er
 	}
 	if leaf {
 		if b.exact && same {
+			b.ran = true
 			return margin, nil, nil
 		}
 		margin, halves = b.splitPixel(p, margin)
 		return margin, halves, nil
+	}
+	if overflow != nil {
+		a = nil // of later layers, it has no spikes
 	}
 	l, i := b.choose(a, p, rival)
 	return math.Inf(1), b.splitTrains(p, l, i), nil
@@ -389,7 +397,8 @@ func (l *firstLayer) has(s *tensor.Spikes, p *part) bool {
 
 // choose returns the neuron of the first layers to split. The linear relaxation of the margin to the
 // class rival is attained at an image. There the neuron's line is furthest below the part of the margin
-// that its train has. A thousandth of the range of these parts is added, for lines that are exact.
+// that its train has. A thousandth of the range of these parts is added, for lines that are exact. Where
+// a is nil, it is the first neuron with several trains.
 func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int) {
 	for _, l := range b.first {
 		clear(l.lines)
@@ -401,7 +410,7 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 	for i, v := range p.lo {
 		image[i] = float64(v)
 	}
-	a.lower(out, ones(b.net.steps), k, func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
+	lines := func(n *node, s *spikeSet, i int, w func(mask uint64) float64) (slope, constant float64) {
 		slope, constant = hull(n, s, i, w)
 		for _, l := range b.first {
 			if l.n != n {
@@ -414,7 +423,10 @@ func (b *brancher) choose(a *analysis, p *part, rival int) (l *firstLayer, i int
 			l.lines[i] = e
 		}
 		return slope, constant
-	}, image)
+	}
+	if a != nil {
+		a.lower(out, ones(b.net.steps), k, lines, image)
+	}
 	var best float64
 	for _, m := range b.first {
 		for k, e := range m.lines {
@@ -474,6 +486,7 @@ func (b *brancher) splitPixel(p *part, margin float64) (float64, []*part) {
 	}
 	lo, hi := p.lo[widest], p.hi[widest]
 	if lo == hi {
+		b.ran = true
 		return margin, nil
 	}
 	mid := min(lo+(hi-lo)/2, below(hi))

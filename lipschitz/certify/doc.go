@@ -10,7 +10,8 @@
 // what m.Logits computes with the zero snn.Pass, rounding included. The class is the first of the
 // largest logits.
 //
-// The proof holds for every kernel level, order of sums and number of threads. It assumes that
+// The proof holds for every kernel level, order of sums and number of threads, but for one of [Complete]
+// that rests on runs of the network. That one holds at the kernel level in use. Proofs assume that
 // float32 operations round to nearest, as IEEE 754 has it, with gradual underflow. That is the case for
 // Go programs on amd64 and arm64.
 //

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/autograd"
+	"github.com/org/snnrat/internal/kernel"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor"
 )
@@ -375,4 +376,65 @@ func TestMethodsAscend(t *testing.T) {
 	}
 	require.Greater(t, better[0], 5)
 	require.Greater(t, better[1], 5)
+}
+
+// The second layer's potentials may be too large, so that there are bounds of the first layer alone. A
+// search splits its neurons.
+func TestCompleteOverflow(t *testing.T) {
+	first, second, last := snn.NewLinear(1, 2, false), snn.NewLinear(2, 2, false), snn.NewLinear(2, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 8}, snn.NewSequential(first, snn.NewIF(), second, snn.NewIF(), last))
+	require.NoError(t, err)
+	first.Weight.Import([]float32{1, 1})
+	size := float32(mostValue / 4) // eight steps exceed mostValue
+	second.Weight.Import([]float32{-size, 0, 0, size})
+	last.Weight.Import([]float32{0, 0, 0, 1})
+	for bias, want := range map[float32]Verdict{2: Certified, 0.5: Broken} {
+		last.Bias.Import([]float32{bias, 0})
+		r, err := Complete(t.Context(), m, pixel(0.1), []int{0}, Config{Epsilon: 1}, Effort{Nodes: 50})
+		require.NoError(t, err)
+		require.Equal(t, want, r[0].Verdict, r[0].Why)
+		require.Greater(t, r[0].Nodes, 1)
+	}
+}
+
+// The network averages spikes by nine, and its sums of these means differ from one kernel level to
+// another. Both logits are equal at the level in use, so that a run alone proves the class.
+func TestCompleteLevels(t *testing.T) {
+	start := kernel.CurrentLevel()
+	defer func() { require.NoError(t, kernel.SetLevel(start)) }()
+	r := rand.New(rand.NewPCG(1, 1))
+	differ := 0
+	for range 60 {
+		const c = 6
+		n, last := snn.NewIF(), snn.NewLinear(c, 2, true)
+		n.Threshold = 0.25
+		first := snn.NewConv2D(1, c, 1, 1, 0, false)
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 3, Width: 3, Steps: 1}, snn.NewSequential(first, n, snn.AvgPool{K: 3}, snn.Flatten{}, last))
+		require.NoError(t, err)
+		first.Weight.Fill(func(int) (float32, error) { return 1, nil })
+		w := make([]float32, 2*c)
+		for i := range c {
+			w[i] = float32(r.NormFloat64())
+		}
+		last.Weight.Import(w)
+		x := tensor.NewNCHW(1, 1, 3, 3)
+		for i := range x.Data {
+			x.Data[i] = float32(r.IntN(2)) / 2
+		}
+		z, err := m.Logits(snn.Pass{}, x)
+		require.NoError(t, err)
+		last.Bias.Import([]float32{0, z[0]})
+		got, err := Complete(t.Context(), m, x, []int{0}, Config{Epsilon: 0.1}, Effort{Nodes: 50})
+		require.NoError(t, err)
+		require.Equal(t, Certified, got[0].Verdict)
+		for _, level := range kernel.Levels() {
+			require.NoError(t, kernel.SetLevel(level))
+			if predict(t, m, x)[0] != 0 {
+				differ++
+				require.Contains(t, got[0].Why, "at this kernel level")
+			}
+		}
+		require.NoError(t, kernel.SetLevel(start))
+	}
+	require.Equal(t, len(kernel.Levels()) > 1, differ > 0)
 }

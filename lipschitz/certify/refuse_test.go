@@ -173,3 +173,34 @@ func TestSearch(t *testing.T) {
 	require.Equal(t, 1, r.BrokenAs)
 	require.True(t, slices.Equal(x.Data, r.Counterexample))
 }
+
+// No value overflows, but the sum of a window or over the steps does for some images of the ball. The
+// network has no class there.
+func TestSumsOverflow(t *testing.T) {
+	for name, layers := range map[string][]snn.Layer{
+		"pool":  {snn.NewConv2D(1, 1, 1, 1, 0, false), snn.AvgPool{K: 4}, snn.NewIF(), snn.Flatten{}, snn.NewLinear(1, 2, false)},
+		"steps": {snn.AvgPool{K: 4}, snn.NewIF(), snn.Flatten{}, snn.NewLinear(1, 2, false)},
+	} {
+		m, err := snn.NewModel(snn.Config{Channels: 1, Height: 4, Width: 4, Steps: 8}, snn.NewSequential(layers...))
+		require.NoError(t, err)
+		params := m.Params()
+		last := params[len(params)-1]
+		last.Import([]float32{1, 0})
+		if name == "pool" {
+			params[0].Import([]float32{0x1p124})
+		} else {
+			last.Import([]float32{0x1p125, 0})
+		}
+		x := tensor.NewNCHW(2, 1, 4, 4)
+		for i := range x.Data {
+			x.Data[i] = 0.75 + 0.25*float32(i/16)
+		}
+		require.Equal(t, []int{0}, predict(t, m, x.Slice(0, 1)))
+		_, err = m.Logits(snn.Pass{}, x.Slice(1, 2))
+		require.ErrorContains(t, err, "finite number", name)
+		for _, method := range methods {
+			_, err = Certify(t.Context(), m, x.Slice(0, 1), []int{0}, Config{Epsilon: 0.25, Method: method})
+			require.ErrorContains(t, err, "in magnitude: a sum may overflow", "%s, %v", name, method)
+		}
+	}
+}

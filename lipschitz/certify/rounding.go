@@ -13,8 +13,8 @@ const (
 	least32 = 0x1p-126 // covers results that are flushed to zero, too
 	// mostTerms is the largest number of terms of a sum. Up to it, k·u/(1 − k·u) ≤ 1.01·k·u.
 	mostTerms = 1 << 17
-	// mostValue is the largest magnitude of a value. Below it, no sum overflows.
-	mostValue = 0x1p126
+	// mostValue is the largest magnitude of a value. Below it, no sum of mostTerms values overflows.
+	mostValue = 0x1p108
 )
 
 // gamma32 bounds the relative error of k roundings to float32, for k ≤ mostTerms + 8.

@@ -25,7 +25,7 @@ func BenchmarkGaussian(b *testing.B) {
 		x.Data[i] = float32(i%256) / 255
 	}
 	z := newNoise(0.25, 255)
-	levels, err := z.levelsOf(x, 0)
+	levels, off, err := z.levelsOf(x, 0)
 	require.NoError(b, err)
 	noisy := tensor.NewNCHW(samples, 1, 28, 28)
 	draw := func() {
@@ -35,7 +35,7 @@ func BenchmarkGaussian(b *testing.B) {
 	}
 	passes := func(b *testing.B) { b.ReportMetric(float64(samples*b.N)/b.Elapsed().Seconds(), "passes/s") }
 	b.Run("certify", func(b *testing.B) {
-		s := &sampler{z, m, x.Shape(), levels, rng.New(1)}
+		s := &sampler{z, m, x.Shape(), levels, off, rng.New(1)}
 		for b.Loop() {
 			_, err := s.vote(context.Background(), "certify", samples)
 			require.NoError(b, err)

@@ -43,7 +43,8 @@
 // What remains is trust in the generator of the random numbers, ChaCha8.
 //
 // Images that are not on the grid are refused. Round such images to a grid first; distances then count
-// from the rounded image.
+// from the rounded image. Values within 2⁻²² of the grid are taken, such as a float32 of k/255. The
+// radius is then less by the distance of the image from the grid.
 //
 // # Windows
 //

@@ -80,9 +80,10 @@ func (g Gaussian) Certify(ctx context.Context, m *snn.Model, x tensor.NCHW, ids 
 		}
 		c.Low = max(0, lowerBound(c.Votes[c.Class], g.Samples, g.Alpha)-s.slack(x.Pixels()))
 		if c.Low > 0.5 {
-			// Less than Φ⁻¹ by more than it is rounded.
-			c.Radius = g.Sigma * mathext.NormalQuantile(c.Low) * (1 - 1e-9)
-		} else {
+			// Less than Φ⁻¹ by more than it is rounded. It holds around the grid's image.
+			c.Radius = max(0, g.Sigma*mathext.NormalQuantile(c.Low)*(1-1e-9)-s.off)
+		}
+		if c.Radius == 0 {
 			c.Class = Abstain
 		}
 		list[i] = c
@@ -141,7 +142,7 @@ func (g Gaussian) eachImage(m *snn.Model, x tensor.NCHW, ids []uint64, key rng.K
 	z := newNoise(g.Sigma, g.Levels)
 	for i := range x.N {
 		s := &sampler{noise: z, m: m, shape: x.Shape(), key: imageKey(key, ids, i)}
-		if s.levels, err = z.levelsOf(x, i); err != nil {
+		if s.levels, s.off, err = z.levelsOf(x, i); err != nil {
 			return fmt.Errorf("smooth: %w", err)
 		}
 		if err := fn(i, s); err != nil {
@@ -157,6 +158,7 @@ type sampler struct {
 	m      *snn.Model
 	shape  tensor.Shape // of the image; N does not count
 	levels []int32      // [pixels]
+	off    float64      // the L2 distance of the image from its levels
 	key    rng.Key      // of the image
 }
 
@@ -198,7 +200,16 @@ func lowerBound(k, n int, alpha float64) float64 {
 	if k == 0 {
 		return 0
 	}
-	return max(0, mathext.InvRegIncBeta(float64(k), float64(n-k+1), alpha)-1e-10)
+	low, high := 0.0, 1.0 // by bisection: InvRegIncBeta computes 1 − alpha, which loses digits
+	for range 60 {
+		p := (low + high) / 2
+		if mathext.RegIncBeta(float64(k), float64(n-k+1), p) < alpha {
+			low = p
+		} else {
+			high = p
+		}
+	}
+	return max(0, low-1e-10)
 }
 
 // binomialTest returns the p-value of the two-sided test that a ≥ b of a + b cases come from a

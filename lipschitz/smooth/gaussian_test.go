@@ -34,6 +34,11 @@ func TestLowerBound(t *testing.T) {
 		{99900, 100000, 0.001, 0.998650992446753063},
 		{3, 1000, 0.025, 0.000619099931649571263},
 		{1, 100, 0.025, 0.000253146032977420634},
+		{5000, 5000, 1e-12, 0.994489037154792134},
+		{297, 300, 1e-12, 0.884205424299529517},
+		{9995, 10000, 1e-9, 0.996637363838629211},
+		{990, 1000, 1e-15, 0.940850476267720912},
+		{50, 100, 1e-20, 0.118425401621010152},
 	} {
 		got := lowerBound(c.k, c.n, c.alpha)
 		assert.LessOrEqual(t, got, c.want, "%d of %d", c.k, c.n)
@@ -261,6 +266,21 @@ func TestGaussianOfPoisson(t *testing.T) {
 	p := p1 + (1-p1-p0)/2
 	assert.InDelta(t, n*p, list[0].Votes[1], 5*math.Sqrt(n*p*(1-p)))
 	assert.Equal(t, 1, list[0].Class)
+}
+
+// The certified ball of an image that is not quite on the grid is within that of the grid's image.
+func TestGaussianBesideGrid(t *testing.T) {
+	m := tiny(t, 3, tensor.Shape{Steps: 1, C: 1, H: 1, W: 3}, 4, 3, nil)
+	g := Gaussian{Sigma: 0.25, Levels: 2, Samples0: 20, Samples: 200, Alpha: 0.01}
+	x := tensor.NewNCHW(2, 1, 1, 3)
+	copy(x.Image(0), []float32{0.5, 1, 0.5})
+	copy(x.Image(1), []float32{0.5 + 0x1p-23, 1 - 0x1p-24, 0.5 - 0x1p-22})
+	list, err := g.Certify(context.Background(), m, x, []uint64{1, 1}, rng.New(1))
+	require.NoError(t, err)
+	require.NotEqual(t, Abstain, list[0].Class)
+	require.Equal(t, list[0].Votes, list[1].Votes)
+	require.LessOrEqual(t, list[1].Radius+distance(x, 0, 1), list[0].Radius)
+	require.InDelta(t, list[0].Radius, list[1].Radius, 3e-7)
 }
 
 // Predict returns the class with the most votes, or abstains when two are equally probable.

@@ -61,19 +61,21 @@ func (z *noise) slack(pixels int) float64 {
 	return math.Ldexp(float64(pixels)*float64(len(z.thresholds)), -50)
 }
 
-// levelsOf returns the level of each value of image i of x. It returns an error if a value is
-// further than 2⁻²² from every level.
-func (z *noise) levelsOf(x tensor.NCHW, i int) ([]int32, error) {
+// levelsOf returns the level of each value of image i of x, and the L2 distance of the image from
+// them. It returns an error if a value is further than 2⁻²² from every level.
+func (z *noise) levelsOf(x tensor.NCHW, i int) (levels []int32, off float64, err error) {
 	most := len(z.values) - 1
-	levels := make([]int32, x.Pixels())
+	levels = make([]int32, x.Pixels())
 	for j, v := range x.Image(i) {
 		k := int(math.Round(float64(v) * float64(most)))
-		if math.Abs(float64(v)-float64(k)/float64(most)) > 1.0/(1<<22) {
-			return nil, fmt.Errorf("%s: %v is no multiple of 1/%d: expected an image on the grid of Levels", x.Place(i*x.Pixels()+j, 0), v, most)
+		d := float64(v) - float64(k)/float64(most)
+		if math.Abs(d) > 1.0/(1<<22) {
+			return nil, 0, fmt.Errorf("%s: %v is no multiple of 1/%d: expected an image on the grid of Levels", x.Place(i*x.Pixels()+j, 0), v, most)
 		}
 		levels[j] = int32(k)
+		off += float64(d * d)
 	}
-	return levels, nil
+	return levels, math.Sqrt(off) * (1 + 1e-9), nil
 }
 
 // drawTo writes a noisy version of an image to dst. All random numbers come from key.
