@@ -227,7 +227,9 @@ func TestConvolutions(t *testing.T) {
 		for _, d := range c.in[1:] {
 			size = append(size, int64(d))
 		}
-		n.Fields["input_shape"] = nir.Ints([]int{len(size)}, size...)
+		if n.Fields["groups"].Type != "" { // a convolution
+			n.Fields["input_shape"] = nir.Ints([]int{len(size)}, size...)
+		}
 		n.Metadata = fields{"height": nir.Ints(nil, size[0]), "width": nir.Ints(nil, size[len(size)-1])}
 		t.Run(fmt.Sprint(i, n.Type), func(t *testing.T) {
 			g := graph(c.in, []int{count(c.out)}, &n, flatten(c.out))
@@ -468,6 +470,20 @@ func TestModelRefuses(t *testing.T) {
 			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: graph([]int{3}, []int{3}, scale)}
 			g.Edges[2][1] = "b.a"
 			g.Edges = append(g.Edges, [2]string{"b.a", "output"})
+		},
+		"node b: its graph has no node of type Input": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = g.Nodes["b"]
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: &nir.Graph{Nodes: map[string]*nir.Node{"output": port("Output", []int{3})}}}
+			g.Edges = append(g.Edges, [2]string{"a", "c"}, [2]string{"c", "b"})
+		},
+		"node b: its graph has no node of type Output": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: &nir.Graph{Nodes: map[string]*nir.Node{"input": port("Input", []int{3})}}}
+		},
+		"node a of type Affine: field gain: want none but weight, bias": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["gain"] = all(2, 3) },
+		"node b of type LIF: field tau_ref: want none but tau, r":       func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["tau_ref"] = all(.002, 3) },
+		"its spikes return through an Affine: field bias is missing": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = &nir.Node{Type: "Affine", Fields: fields{"weight": all(1, 3, 3)}}
+			g.Edges = append(g.Edges, [2]string{"b", "c"}, [2]string{"c", "b"})
 		},
 		`metadata of graph "": x: type ""`: func(g *nir.Graph, _ *nir.Config) { g.Metadata = fields{"x": {}} },
 		"node a is nil":                    func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },

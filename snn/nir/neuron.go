@@ -216,8 +216,14 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 		if len(in) != 1 {
 			return nil, fmt.Errorf("spikes of the shape %v return through a %s: want one dimension", in, back.Type)
 		}
-		if slices.ContainsFunc(back.Fields["bias"].numbers(), func(v float64) bool { return v != 0 }) {
-			return nil, errors.New("its spikes return through an Affine with a bias: want none")
+		if back.Type == "Affine" {
+			bias, err := back.numeric("bias")
+			if err != nil {
+				return nil, fmt.Errorf("its spikes return through an Affine: %w", err)
+			}
+			if slices.ContainsFunc(bias.numbers(), func(v float64) bool { return v != 0 }) {
+				return nil, errors.New("its spikes return through an Affine with a bias: want none")
+			}
 		}
 		w := back.Fields["weight"]
 		if !slices.Equal(w.Shape, []int{in[0], in[0]}) {
