@@ -258,7 +258,14 @@ func TestFlattenOfGraph(t *testing.T) {
 }
 
 func TestGraphOfRefuses(t *testing.T) {
+	back := func(shape ...int) snn.Layer {
+		l := snn.NewCuBaLIF(.5, .5)
+		l.Recurrent = autograd.NewParam(shape...)
+		return l
+	}
 	for want, m := range map[string]*snn.Model{
+		"layer 0: spikes of the shape [2 6 6] return to neurons":                network(t, back(), snn.Flatten{}, snn.NewLinear(72, 3, true)),
+		"layer 1: spikes of the shape [2 6 6] return to neurons":                network(t, &snn.Dropout{}, back(2, 2), snn.Flatten{}, snn.NewLinear(72, 3, true)),
 		"layer 0: a snn.MaxPool is no node of NIR":                              network(t, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 3, true)),
 		"layer 1: NIR has no neurons with adaptation":                           network(t, snn.Flatten{}, snn.NewALIF(.5, .1, .9), snn.NewLinear(72, 3, true)),
 		"layer 1: its synaptic current does not decay":                          network(t, snn.Flatten{}, snn.NewCuBaLIF(1, .5), snn.NewLinear(72, 3, true)),
