@@ -322,6 +322,34 @@ func TestGradients(t *testing.T) {
 	}
 }
 
+// A stream would not keep the potentials of integrators.
+func TestStream(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for kind, n := range neurons(r, 3) {
+		if kind == "LIF" || kind == "CubaLIF" { // they start and reset at one potential
+			n.Fields["v_leak"], n.Fields["v_reset"] = nir.Floats(nil, 0), nir.Floats(nil, 0)
+		}
+		cfg := nir.Config{Dt: .001, Steps: 3}
+		m, _, err := graph([]int{3}, []int{3}, n).Model(cfg)
+		require.NoError(t, err, kind)
+		stream, err := m.NewStream(snn.StreamConfig{})
+		if kind == "I" || kind == "LI" || kind == "CubaLI" {
+			assert.ErrorContains(t, err, "NewStream: layer a: an integrator, whose potential a stream does not keep")
+			continue
+		}
+		require.NoError(t, err, kind)
+		x := tensor.NCHW{N: 1, C: 3, H: 1, W: 1, Data: []float32{.9, .3, .5}}
+		want := logits(t, m, x)
+		for range cfg.Steps {
+			got, err := stream.Step(x)
+			require.NoError(t, err)
+			if stream.Steps() == cfg.Steps {
+				assert.Equal(t, want, got, kind)
+			}
+		}
+	}
+}
+
 // Values are added up in float32, in the order of the edges.
 func TestOrderOfSums(t *testing.T) {
 	values := map[string]float64{"a": 1e8, "b": -1e8, "c": 1}
