@@ -35,6 +35,7 @@
 package zoo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +95,7 @@ type Config struct {
 }
 
 // UnmarshalJSON implements [json.Unmarshaler]. It also accepts the older keys "leak" of Decay
-// and "surrogate_width" of SurrogateParam.
+// and "surrogate_width" of SurrogateParam. Other keys that no field has are an error.
 func (c *Config) UnmarshalJSON(text []byte) error {
 	type plain Config
 	old := struct {
@@ -102,7 +103,9 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		Leak  *float32 `json:"leak"`
 		Width *float32 `json:"surrogate_width"`
 	}{plain: (*plain)(c)}
-	if err := json.Unmarshal(text, &old); err != nil {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields() // a file of a later version may have a setting without which the network is another
+	if err := d.Decode(&old); err != nil {
 		return err
 	}
 	if old.Leak != nil {

@@ -309,6 +309,7 @@ func TestLoadErrors(t *testing.T) {
 		"image height 0: expected":           write("height", map[string]string{"snnrat": strings.Replace(text, `"height":32`, `"height":0`, 1)}),
 		"has shape [16 3 3 3]: expected [65": write("huge", map[string]string{"snnrat": strings.Replace(text, `small`, `conv65536 conv65536 | fc`, 1)}),
 		"has shape [16 3 3 3]: expected [32": write("other", map[string]string{"snnrat": strings.Replace(text, `"width_multiplier":1`, `"width_multiplier":2`, 1)}),
+		`"snnrat": json: unknown field "r`:   write("later", map[string]string{"snnrat": strings.Replace(text, `{`, `{"refractory":2,`, 1)}),
 		"0 time steps: expected at least":    write("steps", map[string]string{"snnrat": strings.Replace(text, `"steps":8`, `"steps":0`, 1)}),
 	} {
 		_, _, err := zoo.Load(path)
