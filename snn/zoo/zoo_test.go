@@ -251,7 +251,10 @@ func TestLoad(t *testing.T) {
 		cfg := cifar10(arch)
 		cfg.WidthMultiplier, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 0.25, 12, 16, 3, 3
 		cfg.Decay, cfg.Threshold, cfg.SoftReset, cfg.Detach = 0.9, 0.7, true, true
-		cfg.Surrogate, cfg.SurrogateParam, cfg.Poisson, cfg.Dropout = "arctan", 2.5, true, 0.25
+		cfg.Surrogate, cfg.SurrogateParam, cfg.Poisson, cfg.BatchNorm = "arctan", 2.5, true, arch != "small"
+		if !strings.HasPrefix(arch, "conv") {
+			cfg.Dropout = 0.25
+		}
 		m, err := zoo.New(cfg, rng.New(1))
 		require.NoError(t, err)
 		path := filepath.Join(t.TempDir(), "model.safetensors")
@@ -279,6 +282,35 @@ func TestLoad(t *testing.T) {
 		assert.Equal(t, cfg, gotCfg)
 		assert.Equal(t, run(m), run(parsed))
 		assert.Equal(t, got.Meta, parsed.Meta)
+	}
+}
+
+// Dropout of a VGG with batch norm, which has none, is refused. A file of an earlier version, where it
+// had no effect, is read without it.
+func TestDropoutBesideBatchNorm(t *testing.T) {
+	for _, arch := range []string{"small", "SPIKING_VGG11", "conv4 | fc"} {
+		cfg := cifar10(arch)
+		cfg.WidthMultiplier = 0.0625
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		old := cfg
+		old.Dropout = 0.25
+		_, err = zoo.New(old, rng.New(1))
+		assert.ErrorContains(t, err, "zoo: dropout 0.25 of a VGG with batch norm, which has none: expected 0")
+		_, err = zoo.LoadTorch("testdata/vgg.pth", old)
+		assert.ErrorContains(t, err, "testdata/vgg.pth: dropout 0.25 of a VGG with batch norm")
+
+		text, err := json.Marshal(old)
+		require.NoError(t, err)
+		m.Meta["snnrat"] = string(text)
+		path := filepath.Join(t.TempDir(), "m.safetensors")
+		require.NoError(t, m.Save(path))
+		got, gotCfg, err := zoo.Load(path)
+		require.NoError(t, err)
+		assert.Equal(t, cfg, gotCfg)
+		require.NoError(t, got.Save(path))
+		_, _, err = zoo.Load(path)
+		assert.NoError(t, err)
 	}
 }
 
