@@ -513,6 +513,24 @@ func TestModelRefuses(t *testing.T) {
 			g.Nodes["c"] = &nir.Node{Type: "Affine", Fields: fields{"weight": all(1, 3, 3)}}
 			g.Edges = append(g.Edges, [2]string{"b", "c"}, [2]string{"c", "b"})
 		},
+		"node b of type NIRGraph has fields or metadata of its own": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: graph([]int{3}, []int{3}), Metadata: fields{"who": nir.Text("a test")}}
+		},
+		"node b: tau: value 300 is none of type i1": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "i1", Ints: []int64{300}}
+		},
+		"node b: tau: value -1 is none of type u8": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "u8", Ints: []int64{-1}}
+		},
+		"node b: tau: value 256 is none of type u1": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "u1", Ints: []int64{256}}
+		},
+		"node b: tau: value 65520 is none of type f2": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "f2", Floats: []float64{65520}}
+		},
+		"node b: tau: value 1e+39 is none of type f4": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "f4", Floats: []float64{1e39}}
+		},
 		`metadata of graph "": x: type ""`: func(g *nir.Graph, _ *nir.Config) { g.Metadata = fields{"x": {}} },
 		"node a is nil":                    func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },
 	} {
