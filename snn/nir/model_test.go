@@ -282,6 +282,16 @@ func TestAtThreshold(t *testing.T) {
 	}
 }
 
+// Of a potential that leaks within a step, nothing is left, however close to 0 the decay is.
+func TestFastLeak(t *testing.T) {
+	for _, dt := range []float64{20, 80, 100, 120, 700, 800} {
+		g := graph([]int{1}, []int{1}, &nir.Node{Type: "LIF", Fields: fields{"tau": all(1, 1), "r": all(1, 1), "v_leak": all(0, 1), "v_threshold": all(.5, 1)}})
+		m, _, err := g.Model(nir.Config{Dt: dt, Steps: 3, Exponential: true})
+		require.NoError(t, err, dt)
+		assert.Equal(t, [][]float64{{0}, {0}, {1}}, outputs(t, m, [][]float64{{.25}, {.375}, {.75}}), dt)
+	}
+}
+
 // Gradients of the layers of this package are those of differences.
 func TestGradients(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))

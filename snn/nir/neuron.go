@@ -198,7 +198,7 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 		surrogate = base.Surrogate
 	}
 	back := b.returns[name]
-	if back == nil && len(lambda) == 1 && len(threshold) == 1 && slices.Equal(alpha, []float64{0}) && lambda[0] > 0 && threshold[0] > 0 {
+	if back == nil && len(lambda) == 1 && len(threshold) == 1 && slices.Equal(alpha, []float64{0}) && float32(lambda[0]) > 0 && threshold[0] > 0 {
 		base.Decay, base.Threshold = float32(lambda[0]), float32(threshold[0])
 		base.Reset, base.Start, base.SoftReset, base.Surrogate = v0, start, soft, surrogate
 		return base, nil
