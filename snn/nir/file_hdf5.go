@@ -95,7 +95,7 @@ func Read(path string) (*Graph, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nir: %w", err)
 	}
-	g, err := read(path)
+	g, err := read(path, info.Size())
 	if err == nil {
 		err = g.Validate()
 	}
@@ -105,7 +105,7 @@ func Read(path string) (*Graph, error) {
 	return g, nil
 }
 
-func read(path string) (*Graph, error) {
+func read(path string, size int64) (*Graph, error) {
 	defer lock()()
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
@@ -114,7 +114,8 @@ func read(path string) (*Graph, error) {
 		return nil, lastError()
 	}
 	defer C.H5Fclose(file)
-	r := &reader{left: maxValues}
+	most := int(min(maxValues, deflated*size))
+	r := &reader{most: most, left: most}
 	top, err := r.group(file, "/", 0)
 	if err != nil {
 		return nil, err
@@ -179,14 +180,15 @@ func (t *tree) node(path string) (*Node, error) {
 	return n, nil
 }
 
-// maxValues limits the numbers of a file, 4 GiB of them: a small file can claim many.
-const maxValues = 1 << 29
+// maxValues limits the numbers of a file, 4 GiB of them, and deflated those of a small file, which
+// can claim many: deflate makes at most 1032 bytes of one.
+const maxValues, deflated = 1 << 29, 1032
 
 // maxGroups limits the groups of a file: hard links to the same groups, level by level, can make
 // billions of a few.
 const maxGroups = 1 << 14
 
-type reader struct{ left, groups int }
+type reader struct{ most, left, groups int }
 
 // group reads a group with all that is below it.
 func (r *reader) group(file C.hid_t, path string, depth int) (*tree, error) {
@@ -275,7 +277,7 @@ func (r *reader) array(id C.hid_t) (a Array, err error) {
 		return a, lastError()
 	}
 	if r.left -= n; r.left < 0 {
-		return a, fmt.Errorf("the file has more than %d values", maxValues)
+		return a, fmt.Errorf("the file claims more than %d values", r.most)
 	}
 	size := int(C.H5Tget_size(kind))
 	var failed C.herr_t
