@@ -17,6 +17,9 @@ import (
 // settingsKey is the metadata key of a model's settings in the files of Save.
 const settingsKey = "snnrat.settings"
 
+// descriptionKey is the metadata key of package zoo's description of a network's layers.
+const descriptionKey = "snnrat"
+
 // settings are the settings of a model as JSON.
 type settings struct {
 	Steps      int                        `json:"steps"`

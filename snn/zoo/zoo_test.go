@@ -285,6 +285,28 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A network with the tensors of a file and other layers does not become that of the file when it is
+// saved.
+func TestLoadIntoAnotherNetwork(t *testing.T) {
+	cfg := cifar10("conv4 A | fc")
+	cfg.Height, cfg.Width = 4, 4
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	m.Meta["note"] = "trained for an hour"
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, m.Save(path))
+	body := (&snn.Sequential{}).
+		Append("features", snn.NewSequential(snn.NewConv2D(3, 4, 3, 1, 1, true), snn.NewBatchNorm(4), snn.NewIF(), snn.MaxPool{K: 2})).
+		Append("", snn.Flatten{}).Append("classifier", snn.NewSequential(snn.NewLinear(16, 10, true)))
+	other, err := snn.NewModel(m.Config, body)
+	require.NoError(t, err)
+	require.NoError(t, other.Load(path))
+	assert.Equal(t, map[string]string{"note": "trained for an hour"}, other.Meta)
+	require.NoError(t, other.Save(path))
+	_, _, err = zoo.Load(path)
+	assert.ErrorIs(t, err, zoo.ErrNoDescription)
+}
+
 // Dropout of a VGG with batch norm, which has none, is refused. A file of an earlier version, where it
 // had no effect, is read without it.
 func TestDropoutBesideBatchNorm(t *testing.T) {
