@@ -140,7 +140,7 @@ func (n *Custom) MarshalJSON() ([]byte, error) {
 // the surrogate.
 func (n *Custom) UnmarshalJSON(text []byte) error {
 	var s customSettings
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	if expected := fmt.Sprintf("%T", n.Dynamics); s.Type != expected {
@@ -157,7 +157,7 @@ func (n *Custom) UnmarshalJSON(text []byte) error {
 	}
 	read := reflect.New(own.Type()) // a copy, so that an error changes nothing
 	read.Elem().Set(own)
-	if err := json.Unmarshal(s.Dynamics, read.Interface()); err != nil {
+	if err := decode(s.Dynamics, read.Interface()); err != nil {
 		return fmt.Errorf("dynamics %s: %w", s.Type, err)
 	}
 	next := &Custom{Surrogate: surrogate, held: append([]*autograd.Param{}, n.params()...)}

@@ -469,7 +469,7 @@ func (n *GLIF) MarshalJSON() ([]byte, error) {
 // parameters are fixed, or if NewSurrogate does not know the surrogate.
 func (n *GLIF) UnmarshalJSON(text []byte) error {
 	var s glifSettings
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	surrogate, err := parseSurrogate(s.Surrogate)

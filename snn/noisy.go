@@ -78,7 +78,7 @@ func (n *NoisyLIF) MarshalJSON() ([]byte, error) { return json.Marshal(noiseSett
 // UnmarshalJSON sets that of the noise. It returns an error if it is out of range.
 func (n *NoisyLIF) UnmarshalJSON(text []byte) error {
 	s := noiseSettings{float32(math.NaN())} // refused, if the text has no value
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	n.Std = s.Std

@@ -1,6 +1,7 @@
 package snn
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,6 +17,9 @@ import (
 // settingsKey is the metadata key of a model's settings in the files of Save.
 const settingsKey = "snnrat.settings"
 
+// descriptionKey is the metadata key of package zoo's description of a network's layers.
+const descriptionKey = "snnrat"
+
 // settings are the settings of a model as JSON.
 type settings struct {
 	Steps      int                        `json:"steps"`
@@ -28,6 +32,17 @@ type settings struct {
 type configurable interface {
 	json.Marshaler
 	json.Unmarshaler
+}
+
+// decode sets v from JSON. It returns an error for a key that v has not: a file of a later version may
+// have a setting without which the network is another.
+func decode(text []byte, v any) error {
+	if err := json.Unmarshal(text, new(json.RawMessage)); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }
 
 // settings returns the model's settings as JSON.
@@ -55,7 +70,7 @@ func (m *Model) settings() (string, error) {
 // sets the number of steps, the encoder, the names of the classes, and the settings of
 // neurons, batch norm and dropout. If meta has no settings, SetSettings changes nothing.
 //
-// SetSettings returns an error if the settings are those of another network or out of range.
+// SetSettings returns an error if the settings are unknown, those of another network or out of range.
 // The error names the layer and the value. The model may be partly changed then and must not
 // be used.
 func (m *Model) SetSettings(meta map[string]string) error {
@@ -64,7 +79,7 @@ func (m *Model) SetSettings(meta map[string]string) error {
 		return nil
 	}
 	s := settings{ClassNames: m.ClassNames()} // files of earlier versions have none
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
+	if err := decode([]byte(text), &s); err != nil {
 		return fmt.Errorf("metadata %s: %w", settingsKey, err)
 	}
 	if err := validateSteps(s.Steps); err != nil {
@@ -168,7 +183,7 @@ func (n *LIF) MarshalJSON() ([]byte, error) {
 // or if NewSurrogate does not know the surrogate.
 func (n *LIF) UnmarshalJSON(text []byte) error {
 	var s neuronSettings
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	surrogate, err := parseSurrogate(s.Surrogate)
@@ -216,7 +231,7 @@ func (l *BatchNorm) MarshalJSON() ([]byte, error) {
 func (l *BatchNorm) UnmarshalJSON(text []byte) error {
 	nan := float32(math.NaN()) // refused, if the text has no value
 	s := batchNormSettings{nan, nan}
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	state := autograd.BatchNormState{Eps: s.Eps, Momentum: s.Momentum}
@@ -255,7 +270,7 @@ func (l *Dropout) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON sets P and EveryStep. It returns an error if P is not in [0,1).
 func (l *Dropout) UnmarshalJSON(text []byte) error {
 	s := dropoutSettings{P: float32(math.NaN())} // refused, if the text has no value
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := decode(text, &s); err != nil {
 		return err
 	}
 	l.P, l.EveryStep = s.P, s.EveryStep

@@ -70,9 +70,9 @@ type LoadOptions struct {
 //   - Another tensor is an error. Load ignores the tensors that tools add, such as
 //     num_batches_tracked, and tensors without the common prefix.
 //
-// Load adds the file's metadata to Meta, and keeps the entries that Meta has already. It does
-// not change the settings of the model, such as the number of steps and the neurons.
-// LoadWith does if LoadOptions.Settings is set.
+// Load adds the file's metadata to Meta, and keeps the entries that Meta has already. It leaves out
+// package zoo's description of the file's network. It does not change the settings of the model,
+// such as the number of steps and the neurons. LoadWith does if LoadOptions.Settings is set.
 //
 // Load returns an error that names the file and the tensor if the file does not fit, or if
 // ValidateParams refuses its values. The model then stays as it was.
@@ -126,7 +126,8 @@ func (m *Model) setState(f *paramfile.File) error {
 	if m.Meta == nil {
 		m.Meta = map[string]string{}
 	}
-	delete(m.Meta, settingsKey) // Write writes the model's own
+	delete(m.Meta, settingsKey)    // Write writes the model's own
+	delete(m.Meta, descriptionKey) // layers without tensors may be others here
 	maps.Copy(m.Meta, own)
 	return nil
 }

@@ -99,8 +99,8 @@ type streamed struct {
 // NewStream returns a stream before its first step.
 //
 // NewStream returns an error that names the layer if the network has neurons that are no
-// [StepNeuron]. It names the encoder if that is no [StepEncoder]. It also returns an error if
-// a setting is out of range.
+// [StepNeuron], or a layer whose method ValidateStream returns an error. It names the encoder if
+// that is no [StepEncoder]. It also returns an error if a setting is out of range.
 func (m *Model) NewStream(c StreamConfig) (*Stream, error) {
 	if c.N == 0 {
 		c.N = 1
@@ -129,6 +129,11 @@ func (m *Model) NewStream(c StreamConfig) (*Stream, error) {
 	}
 	s.pass = Pass{Steps: 1, Gradient: BPTT{}, Threads: c.Threads, Keys: slices.Clone(c.Keys), stream: s}
 	for _, r := range m.summary.Rows {
+		if l, ok := r.Layer.(interface{ ValidateStream() error }); ok {
+			if err := l.ValidateStream(); err != nil {
+				return nil, fmt.Errorf("snn: NewStream: layer %s: %w", r.Name, err)
+			}
+		}
 		if n, ok := r.Layer.(Neuron); ok {
 			if err := s.add(n, r.In); err != nil {
 				return nil, fmt.Errorf("snn: NewStream: layer %s: %w", n.Name(), err)

@@ -191,11 +191,16 @@ func TestSettingsAreSaved(t *testing.T) {
 	n.Surrogate = &snn.Triangle{Width: 1}
 	require.NoError(t, m.Save(path))
 	for key, change := range map[string][2]string{
-		`surrogate "triangle": expected a name and a number`: {"triangle 1", "triangle"},
-		"batch norm's momentum NaN":                          {`\"momentum\"`, `\"impetus\"`},
-		"dropout probability NaN":                            {`\"p\"`, `\"q\"`},
-		"decay 7: expected a number in (0, 1]":               {`\"decay\":0.3`, `\"decay\":7`},
-		"no settings of layer 2":                             {`\"2\":{`, `\"3\":{`},
+		`surrogate "triangle": expected a name and a number`:                                {"triangle 1", "triangle"},
+		"batch norm's momentum NaN":                                                         {`,\"momentum\":0.5`, ``},
+		"dropout probability NaN":                                                           {`\"p\":0.4,`, ``},
+		`layer 0: json: unknown field "impetus"`:                                            {`\"momentum\":`, `\"impetus\":1,\"momentum\":`},
+		`layer 1: json: unknown field "refractory"`:                                         {`\"decay\":`, `\"refractory\":2,\"decay\":`},
+		`layer 2: json: unknown field "q"`:                                                  {`\"p\":`, `\"q\":1,\"p\":`},
+		`metadata snnrat.settings: json: unknown field "dt"`:                                {`{\"steps\":`, `{\"dt\":1,\"steps\":`},
+		`metadata snnrat.settings: invalid character`:                                       {`{\"steps\":5,`, `{}{\"steps\":5,`},
+		"decay 7: expected a number in (0, 1]":                                              {`\"decay\":0.3`, `\"decay\":7`},
+		"no settings of layer 2":                                                            {`\"2\":{`, `\"3\":{`},
 		`encoder "morse": expected direct, poisson, frequencies or stochastic quantization`: {`\"poisson\"`, `\"morse\"`},
 		`settings of layer "2 ": the network has no layer of that name`:                     {`\"2\":{`, `\"2 \":{},\"2\":{`},
 		"-5 time steps":                     {`\"steps\":5`, `\"steps\":-5`},

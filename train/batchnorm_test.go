@@ -16,7 +16,7 @@ import (
 // pixel.
 func TestBatchNormOfOneValue(t *testing.T) {
 	model := func(c *zoo.Config) {
-		c.Arch, c.Steps, c.Poisson = "conv4 A conv4 A conv8 | fc", 1, false
+		c.Arch, c.Steps, c.Poisson, c.Dropout = "conv4 A conv4 A conv8 | fc", 1, false, 0
 	}
 	for name, c := range map[string]struct {
 		images int

@@ -41,6 +41,8 @@
 //	I, LI, CubaLI           Integrator
 //	NIRGraph                its nodes
 //
+// A node with a field that NIR does not give its type is refused.
+//
 // Neurons have the potential above v_leak, in units in which their input counts once. The weights
 // are those of the graph, and thresholds are scaled: θ = (v_threshold − v_leak)·τ/(r·dt) for a
 // LIF. Fields of neurons may differ between channels, but not between pixels of one.

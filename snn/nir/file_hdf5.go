@@ -49,14 +49,19 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
+
+	"github.com/org/snnrat/internal/atomicfile"
+	"github.com/org/snnrat/internal/regular"
 )
 
 // Debian's libhdf5 does not allow calls side by side.
@@ -83,10 +88,14 @@ func lastError() error {
 // Read reads a graph from an HDF5 file. The error names the file, and the group or field that is
 // missing or bad.
 func Read(path string) (*Graph, error) {
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err == nil {
+		err = regular.Check(path, info)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("nir: %w", err)
 	}
-	g, err := read(path)
+	g, err := read(path, info.Size())
 	if err == nil {
 		err = g.Validate()
 	}
@@ -96,7 +105,7 @@ func Read(path string) (*Graph, error) {
 	return g, nil
 }
 
-func read(path string) (*Graph, error) {
+func read(path string, size int64) (*Graph, error) {
 	defer lock()()
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
@@ -105,7 +114,8 @@ func read(path string) (*Graph, error) {
 		return nil, lastError()
 	}
 	defer C.H5Fclose(file)
-	r := &reader{left: maxValues}
+	most := int(min(maxValues, deflated*size))
+	r := &reader{most: most, left: most}
 	top, err := r.group(file, "/", 0)
 	if err != nil {
 		return nil, err
@@ -170,15 +180,23 @@ func (t *tree) node(path string) (*Node, error) {
 	return n, nil
 }
 
-// maxValues limits the numbers of a file, 4 GiB of them: a small file can claim many.
-const maxValues = 1 << 29
+// maxValues limits the numbers of a file, 4 GiB of them, and deflated those of a small file, which
+// can claim many: deflate makes at most 1032 bytes of one.
+const maxValues, deflated = 1 << 29, 1032
 
-type reader struct{ left int }
+// maxGroups limits the groups of a file: hard links to the same groups, level by level, can make
+// billions of a few.
+const maxGroups = 1 << 14
+
+type reader struct{ most, left, groups int }
 
 // group reads a group with all that is below it.
 func (r *reader) group(file C.hid_t, path string, depth int) (*tree, error) {
 	if depth > 32 {
 		return nil, fmt.Errorf("%s: more than 32 groups in one another", path)
+	}
+	if r.groups++; r.groups > maxGroups {
+		return nil, fmt.Errorf("%s: more than %d groups in the file", path, maxGroups)
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
@@ -259,7 +277,7 @@ func (r *reader) array(id C.hid_t) (a Array, err error) {
 		return a, lastError()
 	}
 	if r.left -= n; r.left < 0 {
-		return a, fmt.Errorf("the file has more than %d values", maxValues)
+		return a, fmt.Errorf("the file claims more than %d values", r.most)
 	}
 	size := int(C.H5Tget_size(kind))
 	var failed C.herr_t
@@ -314,8 +332,9 @@ func (r *reader) array(id C.hid_t) (a Array, err error) {
 }
 
 // Write writes the graph to an HDF5 file in the layout of the Python library nir. The file is
-// complete, or as it was before.
-func (g *Graph) Write(path string) (err error) {
+// complete, or as it was before. Write returns an error that names the file and the node or field
+// if HDF5 cannot have its name or its text.
+func (g *Graph) Write(path string) error {
 	if err := g.Validate(); err != nil {
 		return err
 	}
@@ -328,7 +347,16 @@ func (g *Graph) Write(path string) (err error) {
 	if err := g.write(temporary); err != nil {
 		return fmt.Errorf("nir: %s: %w", path, err)
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	err = atomicfile.Write(path, func(w io.Writer) error {
+		f, err := os.Open(temporary)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("nir: %w", err)
 	}
 	return nil
@@ -403,8 +431,19 @@ func writeFields(id C.hid_t, fields map[string]Array) error {
 	return nil
 }
 
+// validateName returns an error if HDF5 cannot have a name: it would take it for a path, or cut it.
+func validateName(name string) error {
+	if name == "" || name == "." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("name %q: want one of HDF5, not empty or a dot, and without / and NUL", name)
+	}
+	return nil
+}
+
 // writeGroup makes a group and fills it by fn.
 func writeGroup(parent C.hid_t, name string, fn func(id C.hid_t) error) error {
+	if err := validateName(name); err != nil {
+		return err
+	}
 	cname := C.CString(name)
 	defer C.free(unsafe.Pointer(cname))
 	id := C.H5Gcreate2(parent, cname, C.H5P_DEFAULT, C.H5P_DEFAULT, C.H5P_DEFAULT)
@@ -419,6 +458,12 @@ func writeGroup(parent C.hid_t, name string, fn func(id C.hid_t) error) error {
 }
 
 func writeArray(parent C.hid_t, name string, a Array) error {
+	if err := validateName(name); err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(a.Texts, func(s string) bool { return strings.Contains(s, "\x00") }); i >= 0 {
+		return fmt.Errorf("%s: text %q: want one without NUL", name, a.Texts[i])
+	}
 	space := C.H5Screate(C.H5S_SCALAR)
 	if a.Shape != nil {
 		C.H5Sclose(space)

@@ -94,15 +94,22 @@ func TestReadRefuses(t *testing.T) {
 		_, err := nir.Read(path)
 		assert.ErrorContains(t, err, want)
 	}
-	for name, link := range map[string]string{"soft": "h5py.SoftLink('/version')", "external": "h5py.ExternalLink('text.nir', '/')"} {
-		path := filepath.Join(dir, name+".nir")
-		out, err := exec.Command("python3", "-c", "import h5py, sys; f = h5py.File(sys.argv[1], 'w'); f['node/x'] = "+link, path).CombinedOutput()
+	const groups = "g = f.create_group('node')\nfor _ in range(30): f['y'] = g.create_group('x'); g['y'] = f['y']; del f['y']; g = g['x']"
+	for program, want := range map[string]string{
+		"f['node/x'] = h5py.SoftLink('/version')":                    "/node/x: a link to another place",
+		"f['node/x'] = h5py.ExternalLink('text.nir', '/')":           "/node/x: a link to another place",
+		"g = f['node'] = f.create_group('g')\nf['g/x'] = g":          "more than 32 groups in one another",
+		"f.create_dataset('node/x', (1 << 24,), compression='gzip')": "/node/x: the file claims more than ", // none is written
+		groups: ": more than 16384 groups in the file", // each of 30 groups is linked twice
+	} {
+		path := filepath.Join(dir, "links.nir")
+		out, err := exec.Command("python3", "-c", "import h5py, sys; f = h5py.File(sys.argv[1], 'w')\n"+program, path).CombinedOutput()
 		if err != nil {
 			t.Logf("python3 without h5py, links are not tested: %s", out)
 			break
 		}
 		_, err = nir.Read(path)
-		assert.ErrorContains(t, err, "/node/x: a link to another place")
+		assert.ErrorContains(t, err, want)
 	}
 	whole, err := os.ReadFile("testdata/norse_lifbox.nir")
 	require.NoError(t, err)
@@ -110,6 +117,20 @@ func TestReadRefuses(t *testing.T) {
 	assert.ErrorContains(t, err, "cut.nir: ")
 	g := graph([]int{1}, []int{1}, &nir.Node{Type: "Scale", Fields: fields{"scale": nir.Floats(nil, 1)}})
 	assert.ErrorContains(t, g.Write(filepath.Join(dir, "no", "folder.nir")), "no such file")
+	for name, want := range map[string]string{
+		"a/b": `node: nodes: name "a/b": want one of HDF5`, "b\x00": `name "b\x00"`, ".": `name "."`, "": `name ""`,
+	} {
+		g := graph([]int{1}, []int{1}, g.Nodes["a"])
+		g.Nodes[name] = g.Nodes["a"]
+		assert.ErrorContains(t, g.Write(filepath.Join(dir, "x.nir")), want)
+		delete(g.Nodes, name)
+		g.Nodes["a"] = &nir.Node{Type: "Scale", Fields: g.Nodes["a"].Fields, Metadata: fields{"who": nir.Text("b" + name)}}
+		if err := g.Write(filepath.Join(dir, "x.nir")); name == "b\x00" {
+			assert.ErrorContains(t, err, `node: nodes: a: metadata: who: text "bb\x00": want one without NUL`)
+		} else {
+			assert.NoError(t, err)
+		}
+	}
 	g.Edges[0][0] = "x"
 	assert.ErrorContains(t, g.Write(filepath.Join(dir, "x.nir")), "there is no node x")
 }

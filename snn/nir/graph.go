@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -38,7 +39,7 @@ type Array struct {
 
 // Validate returns an error that names what is wrong: an edge without its node, an edge that is
 // there twice, or a node that is nil. The values of a field and of metadata must be as many as their
-// shape says.
+// shape says, and of their type. A node with a graph has no fields and metadata beside those of the graph.
 func (g *Graph) Validate() error {
 	if g == nil || len(g.Nodes) == 0 {
 		return errors.New("nir: a graph without nodes")
@@ -74,6 +75,9 @@ func (g *Graph) validate(prefix string) error {
 		}
 		if (n.Type == "NIRGraph") != (n.Graph != nil) {
 			return fmt.Errorf("nir: node %s of type %s: a node has a graph if its type is NIRGraph", prefix+name, n.Type)
+		}
+		if n.Graph != nil && len(n.Fields)+len(n.Metadata) > 0 {
+			return fmt.Errorf("nir: node %s of type NIRGraph has fields or metadata of its own: want those of its graph", prefix+name)
 		}
 		if n.Graph != nil {
 			if err := n.Graph.validate(prefix + name + "."); err != nil {
@@ -125,6 +129,26 @@ func (a Array) validate() error {
 	}
 	if want, have := a.values(); want != float64(have) {
 		return fmt.Errorf("%d values of type %s, want %.0f for the shape %v", have, a.Type, want, a.Shape)
+	}
+	if a.Type == "str" {
+		return nil
+	}
+	bits := 8 * (a.Type[1] - '0')
+	for i, v := range a.numbers() {
+		fits := true
+		switch {
+		case a.Type == "f2":
+			fits = math.IsInf(v, 0) || !(math.Abs(v) >= 65520) // from which on it rounds to infinity
+		case a.Type == "f4":
+			fits = math.IsInf(v, 0) || !math.IsInf(float64(float32(v)), 0)
+		case a.Type[0] == 'i':
+			fits = a.Ints[i]<<(64-bits)>>(64-bits) == a.Ints[i]
+		case a.Type[0] == 'u':
+			fits = a.Ints[i] >= 0 && (bits == 64 || a.Ints[i]>>bits == 0)
+		}
+		if !fits {
+			return fmt.Errorf("value %v is none of type %s", v, a.Type)
+		}
 	}
 	return nil
 }

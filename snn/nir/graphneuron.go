@@ -97,10 +97,10 @@ func (x *exporter) glif(name string, l *snn.GLIF) error {
 	}
 	neuron := x.from[0]
 	w := singles(l.Recurrent)
+	if len(x.shape) > 1 {
+		return fmt.Errorf("layer %s: spikes of the shape %v return to neurons: NIR's Linear has one dimension", name, x.shape)
+	}
 	if len(w.Shape) < 2 {
-		if len(x.shape) > 1 {
-			return fmt.Errorf("layer %s: spikes of the shape %v return to their own neurons: NIR's Linear has one dimension", name, x.shape)
-		}
 		diagonal := Floats([]int{x.shape[0], x.shape[0]}, make([]float64, x.shape[0]*x.shape[0])...)
 		for i, v := range x.fill(w.Floats...).Floats {
 			diagonal.Floats[i*x.shape[0]+i] = v

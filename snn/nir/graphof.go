@@ -256,18 +256,10 @@ func (x *exporter) residual(name string, l *snn.Residual) error {
 		return err
 	}
 	fork, forked := x.from, x.shape
-	scale := func(part string, by float32) []string {
-		n := 1
-		for _, d := range x.shape {
-			n *= d
-		}
-		x.node(join(name, part), "Scale", map[string]Array{"scale": Floats(slices.Clone(x.shape), slices.Repeat([]float64{float64(by)}, n)...)})
-		return x.from
-	}
 	if err := run(layers, branch...); err != nil {
 		return err
 	}
-	sum := scale("branch", comb[1])
+	sum := x.scale(join(name, "branch"), comb[1])
 	if l.Short != nil {
 		x.from, x.shape = fork, forked
 		if err := run(layers, "conv_s"); err != nil {
@@ -276,17 +268,29 @@ func (x *exporter) residual(name string, l *snn.Residual) error {
 	} else {
 		x.from, x.shape = start, shape
 	}
-	x.from = append(scale("shortcut", comb[0]), sum...)
+	x.from = append(x.scale(join(name, "shortcut"), comb[0]), sum...)
 	return nil
+}
+
+// scale adds a node that multiplies the present value, and returns its name.
+func (x *exporter) scale(name string, by float32) []string {
+	x.node(name, "Scale", map[string]Array{"scale": x.fill(float64(by))})
+	return x.from
 }
 
 func (x *exporter) network(name string, l *network) error {
 	from, shapes := [][]string{x.from}, [][]int{x.shape}
 	for _, n := range l.nodes {
-		x.from, x.shape = nil, shapes[n.from[0]]
-		for _, f := range n.from {
-			x.from = append(x.from, from[f]...)
+		var sum []string
+		for k, f := range n.from {
+			x.from, x.shape = from[f], shapes[f]
+			// What is added to a sum is one node, so that its own sum comes first, and not the same one twice.
+			if k > 0 && (len(x.from) > 1 || slices.Contains(sum, x.from[0])) {
+				x.scale(join(name, n.name+".part"), 1)
+			}
+			sum = append(sum, x.from...)
 		}
+		x.from = sum
 		if n.layer != nil {
 			if err := x.layer(join(name, n.name), n.layer); err != nil {
 				return err

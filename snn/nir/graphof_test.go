@@ -194,6 +194,34 @@ func TestResidual(t *testing.T) {
 	assert.Less(t, differ, len(want)/8)
 }
 
+// What is added to a sum, or twice, is a node of its own: its sum comes first, and no edge is there
+// twice.
+func TestSumsOfGraph(t *testing.T) {
+	scale := func(v float64) *nir.Node {
+		return &nir.Node{Type: "Scale", Fields: fields{"scale": nir.Floats(nil, v)}}
+	}
+	skip := graph([]int{1}, []int{1}, scale(2))
+	skip.Edges = append(skip.Edges, [2]string{"input", "output"})
+	twice := graph([]int{1}, []int{1}, &nir.Node{Type: "NIRGraph", Graph: skip})
+	twice.Edges = append(twice.Edges, [2]string{"input", "output"})
+	large := graph([]int{1}, []int{1}, scale(1e8))
+	large.Nodes["b"] = scale(-1e8)
+	large.Edges = append(large.Edges, [2]string{"input", "b"}, [2]string{"b", "output"})
+	order := graph([]int{1}, []int{1}, scale(1))
+	order.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: large}
+	order.Edges = append(order.Edges, [2]string{"input", "b"}, [2]string{"b", "output"})
+	for want, g := range map[float32]*nir.Graph{2 + 1 + 1: twice, 1 + (1e8 - 1e8): order} {
+		m, _, err := g.Model(nir.Config{Dt: 1, Steps: 1})
+		require.NoError(t, err)
+		assert.Equal(t, []float32{want}, logits(t, m, tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{1}}))
+		again, _, err := nir.GraphOf(m, 1)
+		require.NoError(t, err)
+		m, _, err = again.Model(nir.Config{Dt: 1, Steps: 1})
+		require.NoError(t, err)
+		assert.Equal(t, []float32{want}, logits(t, m, tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{1}}))
+	}
+}
+
 // A graph's neurons fire above their thresholds, and those of this library at them.
 func TestThresholdOfGraph(t *testing.T) {
 	m := network(t, snn.Flatten{}, snn.NewIF(), snn.NewLinear(72, 3, true))
@@ -258,7 +286,14 @@ func TestFlattenOfGraph(t *testing.T) {
 }
 
 func TestGraphOfRefuses(t *testing.T) {
+	back := func(shape ...int) snn.Layer {
+		l := snn.NewCuBaLIF(.5, .5)
+		l.Recurrent = autograd.NewParam(shape...)
+		return l
+	}
 	for want, m := range map[string]*snn.Model{
+		"layer 0: spikes of the shape [2 6 6] return to neurons":                network(t, back(), snn.Flatten{}, snn.NewLinear(72, 3, true)),
+		"layer 1: spikes of the shape [2 6 6] return to neurons":                network(t, &snn.Dropout{}, back(2, 2), snn.Flatten{}, snn.NewLinear(72, 3, true)),
 		"layer 0: a snn.MaxPool is no node of NIR":                              network(t, snn.MaxPool{K: 2}, snn.Flatten{}, snn.NewLinear(18, 3, true)),
 		"layer 1: NIR has no neurons with adaptation":                           network(t, snn.Flatten{}, snn.NewALIF(.5, .1, .9), snn.NewLinear(72, 3, true)),
 		"layer 1: its synaptic current does not decay":                          network(t, snn.Flatten{}, snn.NewCuBaLIF(1, .5), snn.NewLinear(72, 3, true)),

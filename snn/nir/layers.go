@@ -1,6 +1,7 @@
 package nir
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -192,6 +193,11 @@ func (l *Integrator) Describe(s *snn.Summary, name string, in tensor.Shape) (ten
 	}
 	s.Rows = append(s.Rows, snn.Row{Name: name, Kind: "integrator", In: in, Out: in, Layer: l})
 	return in, nil
+}
+
+// ValidateStream returns an error: a stream would not keep the potential from step to step.
+func (l *Integrator) ValidateStream() error {
+	return errors.New("an integrator, whose potential a stream does not keep: expected a whole pass")
 }
 
 // Forward implements [snn.Layer].

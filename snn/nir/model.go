@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -91,16 +92,36 @@ func (b *builder) note(node, format string, args ...any) {
 	b.notes = append(b.notes, Note{node, fmt.Sprintf(format, args...)})
 }
 
+// fieldsOf has the fields that NIR gives the types of nodes.
+var fieldsOf = map[string][]string{
+	"Input": {"shape"}, "Output": {"shape"},
+	"Affine": {"weight", "bias"}, "Linear": {"weight"}, "Scale": {"scale"},
+	"Conv1d":    {"weight", "bias", "stride", "padding", "dilation", "groups", "input_shape"},
+	"Conv2d":    {"weight", "bias", "stride", "padding", "dilation", "groups", "input_shape"},
+	"SumPool2d": {"kernel_size", "stride", "padding"}, "AvgPool2d": {"kernel_size", "stride", "padding"},
+	"Flatten":   {"start_dim", "end_dim", "input_type"},
+	"Threshold": {"threshold"}, "IF": {"r", "v_threshold", "v_reset"}, "LIF": {"tau", "r", "v_leak", "v_threshold", "v_reset"},
+	"CubaLIF": {"tau_mem", "tau_syn", "w_in", "r", "v_leak", "v_threshold", "v_reset"},
+	"I":       {"r"}, "LI": {"tau", "r", "v_leak"}, "CubaLI": {"tau_mem", "tau_syn", "w_in", "r", "v_leak"},
+}
+
+// port returns the first of a graph's nodes of type Input or Output, or nothing.
+func (g *Graph) port(kind string) string {
+	for _, n := range slices.Sorted(maps.Keys(g.Nodes)) {
+		if g.Nodes[n].Type == kind {
+			return n
+		}
+	}
+	return ""
+}
+
 // flatten collects the nodes and edges of a graph and of those in it. The input and output nodes
-// of an inner graph pass values on. It returns an error if two nodes get one name.
+// of an inner graph pass values on. It returns an error if two nodes get one name, an inner graph has
+// no input or output, or a node has a field that NIR does not give its type.
 func (b *builder) flatten(prefix string, g *Graph) error {
 	end := func(name, kind string) string {
 		if inner := g.Nodes[name].Graph; inner != nil {
-			for _, n := range slices.Sorted(maps.Keys(inner.Nodes)) {
-				if inner.Nodes[n].Type == kind {
-					return prefix + name + "." + n
-				}
-			}
+			return prefix + name + "." + inner.port(kind)
 		}
 		return prefix + name
 	}
@@ -109,6 +130,11 @@ func (b *builder) flatten(prefix string, g *Graph) error {
 	}
 	for name, n := range g.Nodes {
 		if n.Graph != nil {
+			for _, kind := range []string{"Input", "Output"} {
+				if n.Graph.port(kind) == "" {
+					return fmt.Errorf("node %s: its graph has no node of type %s", prefix+name, kind)
+				}
+			}
 			if err := b.flatten(prefix+name+".", n.Graph); err != nil {
 				return err
 			}
@@ -116,6 +142,11 @@ func (b *builder) flatten(prefix string, g *Graph) error {
 		}
 		if b.nodes[prefix+name] != nil {
 			return fmt.Errorf("node %s: there are two of this name, one of them in an inner graph", prefix+name)
+		}
+		for _, f := range slices.Sorted(maps.Keys(n.Fields)) {
+			if known, ok := fieldsOf[n.Type]; ok && !slices.Contains(known, f) {
+				return fmt.Errorf("node %s of type %s: field %s: want none but %s", prefix+name, n.Type, f, strings.Join(known, ", "))
+			}
 		}
 		b.nodes[prefix+name] = n
 	}

@@ -227,7 +227,9 @@ func TestConvolutions(t *testing.T) {
 		for _, d := range c.in[1:] {
 			size = append(size, int64(d))
 		}
-		n.Fields["input_shape"] = nir.Ints([]int{len(size)}, size...)
+		if n.Fields["groups"].Type != "" { // a convolution
+			n.Fields["input_shape"] = nir.Ints([]int{len(size)}, size...)
+		}
 		n.Metadata = fields{"height": nir.Ints(nil, size[0]), "width": nir.Ints(nil, size[len(size)-1])}
 		t.Run(fmt.Sprint(i, n.Type), func(t *testing.T) {
 			g := graph(c.in, []int{count(c.out)}, &n, flatten(c.out))
@@ -280,6 +282,16 @@ func TestAtThreshold(t *testing.T) {
 	}
 }
 
+// Of a potential that leaks within a step, nothing is left, however close to 0 the decay is.
+func TestFastLeak(t *testing.T) {
+	for _, dt := range []float64{20, 80, 100, 120, 700, 800} {
+		g := graph([]int{1}, []int{1}, &nir.Node{Type: "LIF", Fields: fields{"tau": all(1, 1), "r": all(1, 1), "v_leak": all(0, 1), "v_threshold": all(.5, 1)}})
+		m, _, err := g.Model(nir.Config{Dt: dt, Steps: 3, Exponential: true})
+		require.NoError(t, err, dt)
+		assert.Equal(t, [][]float64{{0}, {0}, {1}}, outputs(t, m, [][]float64{{.25}, {.375}, {.75}}), dt)
+	}
+}
+
 // Gradients of the layers of this package are those of differences.
 func TestGradients(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
@@ -315,6 +327,34 @@ func TestGradients(t *testing.T) {
 				down := loss()
 				x.Data[i] = v
 				assert.InDelta(t, (up-down)/(2*h), grad.Data[i], 1e-4)
+			}
+		}
+	}
+}
+
+// A stream would not keep the potentials of integrators.
+func TestStream(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for kind, n := range neurons(r, 3) {
+		if kind == "LIF" || kind == "CubaLIF" { // they start and reset at one potential
+			n.Fields["v_leak"], n.Fields["v_reset"] = nir.Floats(nil, 0), nir.Floats(nil, 0)
+		}
+		cfg := nir.Config{Dt: .001, Steps: 3}
+		m, _, err := graph([]int{3}, []int{3}, n).Model(cfg)
+		require.NoError(t, err, kind)
+		stream, err := m.NewStream(snn.StreamConfig{})
+		if kind == "I" || kind == "LI" || kind == "CubaLI" {
+			assert.ErrorContains(t, err, "NewStream: layer a: an integrator, whose potential a stream does not keep")
+			continue
+		}
+		require.NoError(t, err, kind)
+		x := tensor.NCHW{N: 1, C: 3, H: 1, W: 1, Data: []float32{.9, .3, .5}}
+		want := logits(t, m, x)
+		for range cfg.Steps {
+			got, err := stream.Step(x)
+			require.NoError(t, err)
+			if stream.Steps() == cfg.Steps {
+				assert.Equal(t, want, got, kind)
 			}
 		}
 	}
@@ -468,6 +508,38 @@ func TestModelRefuses(t *testing.T) {
 			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: graph([]int{3}, []int{3}, scale)}
 			g.Edges[2][1] = "b.a"
 			g.Edges = append(g.Edges, [2]string{"b.a", "output"})
+		},
+		"node b: its graph has no node of type Input": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = g.Nodes["b"]
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: &nir.Graph{Nodes: map[string]*nir.Node{"output": port("Output", []int{3})}}}
+			g.Edges = append(g.Edges, [2]string{"a", "c"}, [2]string{"c", "b"})
+		},
+		"node b: its graph has no node of type Output": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: &nir.Graph{Nodes: map[string]*nir.Node{"input": port("Input", []int{3})}}}
+		},
+		"node a of type Affine: field gain: want none but weight, bias": func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"].Fields["gain"] = all(2, 3) },
+		"node b of type LIF: field tau_ref: want none but tau, r":       func(g *nir.Graph, _ *nir.Config) { g.Nodes["b"].Fields["tau_ref"] = all(.002, 3) },
+		"its spikes return through an Affine: field bias is missing": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["c"] = &nir.Node{Type: "Affine", Fields: fields{"weight": all(1, 3, 3)}}
+			g.Edges = append(g.Edges, [2]string{"b", "c"}, [2]string{"c", "b"})
+		},
+		"node b of type NIRGraph has fields or metadata of its own": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: graph([]int{3}, []int{3}), Metadata: fields{"who": nir.Text("a test")}}
+		},
+		"node b: tau: value 300 is none of type i1": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "i1", Ints: []int64{300}}
+		},
+		"node b: tau: value -1 is none of type u8": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "u8", Ints: []int64{-1}}
+		},
+		"node b: tau: value 256 is none of type u1": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "u1", Ints: []int64{256}}
+		},
+		"node b: tau: value 65520 is none of type f2": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "f2", Floats: []float64{65520}}
+		},
+		"node b: tau: value 1e+39 is none of type f4": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["b"].Fields["tau"] = nir.Array{Type: "f4", Floats: []float64{1e39}}
 		},
 		`metadata of graph "": x: type ""`: func(g *nir.Graph, _ *nir.Config) { g.Metadata = fields{"x": {}} },
 		"node a is nil":                    func(g *nir.Graph, _ *nir.Config) { g.Nodes["a"] = nil },

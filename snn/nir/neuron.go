@@ -198,7 +198,7 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 		surrogate = base.Surrogate
 	}
 	back := b.returns[name]
-	if back == nil && len(lambda) == 1 && len(threshold) == 1 && slices.Equal(alpha, []float64{0}) && lambda[0] > 0 && threshold[0] > 0 {
+	if back == nil && len(lambda) == 1 && len(threshold) == 1 && slices.Equal(alpha, []float64{0}) && float32(lambda[0]) > 0 && threshold[0] > 0 {
 		base.Decay, base.Threshold = float32(lambda[0]), float32(threshold[0])
 		base.Reset, base.Start, base.SoftReset, base.Surrogate = v0, start, soft, surrogate
 		return base, nil
@@ -216,8 +216,14 @@ func (b *builder) fire(name string, in []int, d dynamics, theta, reset []float64
 		if len(in) != 1 {
 			return nil, fmt.Errorf("spikes of the shape %v return through a %s: want one dimension", in, back.Type)
 		}
-		if slices.ContainsFunc(back.Fields["bias"].numbers(), func(v float64) bool { return v != 0 }) {
-			return nil, errors.New("its spikes return through an Affine with a bias: want none")
+		if back.Type == "Affine" {
+			bias, err := back.numeric("bias")
+			if err != nil {
+				return nil, fmt.Errorf("its spikes return through an Affine: %w", err)
+			}
+			if slices.ContainsFunc(bias.numbers(), func(v float64) bool { return v != 0 }) {
+				return nil, errors.New("its spikes return through an Affine with a bias: want none")
+			}
 		}
 		w := back.Fields["weight"]
 		if !slices.Equal(w.Shape, []int{in[0], in[0]}) {

@@ -38,6 +38,9 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	if !(cfg.Dropout >= 0 && cfg.Dropout < 1) {
 		return nil, fmt.Errorf("dropout %v: expected a number in [0, 1)", cfg.Dropout)
 	}
+	if cfg.Dropout > 0 && replacesDropout(cfg) {
+		return nil, fmt.Errorf("dropout %v of a VGG with batch norm, which has none: expected 0", cfg.Dropout)
+	}
 	s, err := snn.NewSurrogate(cfg.Surrogate, cfg.SurrogateParam)
 	if err != nil {
 		return nil, err
@@ -94,6 +97,11 @@ func build(cfg Config, shape func(name string) ([]int, bool)) (*snn.Model, error
 	}
 	m.Meta = map[string]string{metaKey: string(text)}
 	return m, nil
+}
+
+// replacesDropout reports whether cfg is a VGG that has batch norm in place of dropout.
+func replacesDropout(cfg Config) bool {
+	return cfg.BatchNorm && !strings.HasPrefix(resolve(cfg.Arch), "WRN")
 }
 
 // builder builds the layers of a Config.

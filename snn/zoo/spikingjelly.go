@@ -36,7 +36,7 @@ func spikingVGGParams(names []string, m *snn.Model, cfg Config) (params map[stri
 			return nil, nil, fmt.Errorf("tensor %s: the learned time constant of a ParametricLIFNode: expected Config.Neuron plif", name)
 		}
 	}
-	if cfg.Dropout > 0 && !cfg.BatchNorm {
+	if cfg.Dropout > 0 {
 		return nil, nil, fmt.Errorf("dropout %v: expected 0: SpikingJelly's features have none", cfg.Dropout)
 	}
 	params = map[string]*autograd.Param{}

@@ -35,6 +35,7 @@
 package zoo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ type Config struct {
 	Surrogate       string    `json:"surrogate"`              // a name of snn.NewSurrogate
 	SurrogateParam  float32   `json:"surrogate_param"`        // the parameter of snn.NewSurrogate
 	BatchNorm       bool      `json:"batch_norm"`             // batch norm after the convolutions of a VGG, before the neurons of a WRN
-	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after a VGG's neurons if BatchNorm is false, before the second convolution of a WRN's block
+	Dropout         float32   `json:"dropout,omitempty"`      // probability in [0,1): after the neurons behind a VGG's convolutions, or before the second convolution of a WRN's block; 0 for a VGG with BatchNorm
 	Poisson         bool      `json:"poisson,omitempty"`      // Poisson encoding of images, instead of direct
 	Levels          int       `json:"levels,omitempty"`       // those of snn.StochasticQuantization of images, at least 1; 0 is none
 	Frequencies     bool      `json:"frequencies,omitempty"`  // snn.FrequencyEncoding of images, instead of direct
@@ -94,7 +95,7 @@ type Config struct {
 }
 
 // UnmarshalJSON implements [json.Unmarshaler]. It also accepts the older keys "leak" of Decay
-// and "surrogate_width" of SurrogateParam.
+// and "surrogate_width" of SurrogateParam. Other keys that no field has are an error.
 func (c *Config) UnmarshalJSON(text []byte) error {
 	type plain Config
 	old := struct {
@@ -102,7 +103,9 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		Leak  *float32 `json:"leak"`
 		Width *float32 `json:"surrogate_width"`
 	}{plain: (*plain)(c)}
-	if err := json.Unmarshal(text, &old); err != nil {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields() // a file of a later version may have a setting without which the network is another
+	if err := d.Decode(&old); err != nil {
 		return err
 	}
 	if old.Leak != nil {
@@ -230,6 +233,9 @@ func rebuild(f *paramfile.File, cfg *Config) (*snn.Model, error) {
 	}
 	if err := json.Unmarshal([]byte(text), cfg); err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", metaKey, err)
+	}
+	if replacesDropout(*cfg) {
+		cfg.Dropout = 0 // files of earlier versions can have one, which had no effect
 	}
 	m, err := build(*cfg, f.Shape)
 	if err != nil {

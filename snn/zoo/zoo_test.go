@@ -251,7 +251,10 @@ func TestLoad(t *testing.T) {
 		cfg := cifar10(arch)
 		cfg.WidthMultiplier, cfg.Height, cfg.Width, cfg.Classes, cfg.Steps = 0.25, 12, 16, 3, 3
 		cfg.Decay, cfg.Threshold, cfg.SoftReset, cfg.Detach = 0.9, 0.7, true, true
-		cfg.Surrogate, cfg.SurrogateParam, cfg.Poisson, cfg.Dropout = "arctan", 2.5, true, 0.25
+		cfg.Surrogate, cfg.SurrogateParam, cfg.Poisson, cfg.BatchNorm = "arctan", 2.5, true, arch != "small"
+		if !strings.HasPrefix(arch, "conv") {
+			cfg.Dropout = 0.25
+		}
 		m, err := zoo.New(cfg, rng.New(1))
 		require.NoError(t, err)
 		path := filepath.Join(t.TempDir(), "model.safetensors")
@@ -282,6 +285,57 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A network with the tensors of a file and other layers does not become that of the file when it is
+// saved.
+func TestLoadIntoAnotherNetwork(t *testing.T) {
+	cfg := cifar10("conv4 A | fc")
+	cfg.Height, cfg.Width = 4, 4
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	m.Meta["note"] = "trained for an hour"
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	require.NoError(t, m.Save(path))
+	body := (&snn.Sequential{}).
+		Append("features", snn.NewSequential(snn.NewConv2D(3, 4, 3, 1, 1, true), snn.NewBatchNorm(4), snn.NewIF(), snn.MaxPool{K: 2})).
+		Append("", snn.Flatten{}).Append("classifier", snn.NewSequential(snn.NewLinear(16, 10, true)))
+	other, err := snn.NewModel(m.Config, body)
+	require.NoError(t, err)
+	require.NoError(t, other.Load(path))
+	assert.Equal(t, map[string]string{"note": "trained for an hour"}, other.Meta)
+	require.NoError(t, other.Save(path))
+	_, _, err = zoo.Load(path)
+	assert.ErrorIs(t, err, zoo.ErrNoDescription)
+}
+
+// Dropout of a VGG with batch norm, which has none, is refused. A file of an earlier version, where it
+// had no effect, is read without it.
+func TestDropoutBesideBatchNorm(t *testing.T) {
+	for _, arch := range []string{"small", "SPIKING_VGG11", "conv4 | fc"} {
+		cfg := cifar10(arch)
+		cfg.WidthMultiplier = 0.0625
+		m, err := zoo.New(cfg, rng.New(1))
+		require.NoError(t, err)
+		old := cfg
+		old.Dropout = 0.25
+		_, err = zoo.New(old, rng.New(1))
+		assert.ErrorContains(t, err, "zoo: dropout 0.25 of a VGG with batch norm, which has none: expected 0")
+		_, err = zoo.LoadTorch("testdata/vgg.pth", old)
+		assert.ErrorContains(t, err, "testdata/vgg.pth: dropout 0.25 of a VGG with batch norm")
+
+		text, err := json.Marshal(old)
+		require.NoError(t, err)
+		m.Meta["snnrat"] = string(text)
+		path := filepath.Join(t.TempDir(), "m.safetensors")
+		require.NoError(t, m.Save(path))
+		got, gotCfg, err := zoo.Load(path)
+		require.NoError(t, err)
+		assert.Equal(t, cfg, gotCfg)
+		require.NoError(t, got.Save(path))
+		_, _, err = zoo.Load(path)
+		assert.NoError(t, err)
+	}
+}
+
 func TestLoadErrors(t *testing.T) {
 	dir := t.TempDir()
 	m, err := zoo.New(cifar10("small"), rng.New(1))
@@ -309,6 +363,7 @@ func TestLoadErrors(t *testing.T) {
 		"image height 0: expected":           write("height", map[string]string{"snnrat": strings.Replace(text, `"height":32`, `"height":0`, 1)}),
 		"has shape [16 3 3 3]: expected [65": write("huge", map[string]string{"snnrat": strings.Replace(text, `small`, `conv65536 conv65536 | fc`, 1)}),
 		"has shape [16 3 3 3]: expected [32": write("other", map[string]string{"snnrat": strings.Replace(text, `"width_multiplier":1`, `"width_multiplier":2`, 1)}),
+		`"snnrat": json: unknown field "r`:   write("later", map[string]string{"snnrat": strings.Replace(text, `{`, `{"refractory":2,`, 1)}),
 		"0 time steps: expected at least":    write("steps", map[string]string{"snnrat": strings.Replace(text, `"steps":8`, `"steps":0`, 1)}),
 	} {
 		_, _, err := zoo.Load(path)
