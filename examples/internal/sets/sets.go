@@ -3,6 +3,9 @@ package sets
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/org/snnrat/train/dataset/download"
 	"github.com/org/snnrat/train/dataset/fashion"
@@ -198,6 +202,25 @@ func First(flag string, s *dataset.Set, n int) (*dataset.Set, error) {
 		return nil, fmt.Errorf("%s %d: %w", flag, n, err)
 	}
 	return sub, nil
+}
+
+// Digest returns a digest of the labels and of all images of a set, 32 hexadecimal digits. It reads
+// every image, which [dataset.Set.Fingerprint] does not.
+func Digest(s *dataset.Set) (string, error) {
+	shape := s.Shape()
+	shape.N = 1
+	x := tensor.NewFrames(shape)
+	h := sha256.New()
+	for i := range s.N {
+		if err := s.Fill(x, []int{i}); err != nil {
+			return "", err
+		}
+		if err := binary.Write(h, binary.LittleEndian, x.Data); err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, s.Labels[i])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
 // Limit leaves the first so many training and test images, 0 standing for all. Sets that have
