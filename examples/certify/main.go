@@ -137,7 +137,7 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	data, err := sets.Open(ctx, o.Data, nil)
+	data, err := sets.Open(ctx, o.Data, stderr)
 	if err == nil {
 		o.Images = min(o.Images, data.Test.N)
 		err = data.Limit(o.TrainCount, o.Images)

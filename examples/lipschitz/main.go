@@ -143,7 +143,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
 	j := &job{options: o, stdout: stdout}
 	var err error
-	if j.Data, err = sets.Open(ctx, o.Data, nil); err == nil {
+	if j.Data, err = sets.Open(ctx, o.Data, stderr); err == nil {
 		err = j.Limit(o.TrainCount, 0)
 	}
 	if err != nil {

@@ -155,7 +155,7 @@ func work(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return nil
 	}
 	m.Threads = o.threads
-	data, err := sets.Open(ctx, o.data, nil)
+	data, err := sets.Open(ctx, o.data, stderr)
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.data, err)
 	}

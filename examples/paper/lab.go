@@ -144,18 +144,7 @@ func (l *lab) relate(r *report, list []relation) error {
 // openData opens the data sets and the network of -weights, and lists the subjects.
 func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	for _, path := range l.data {
-		var m *term.Meter
-		var had int64
-		d, err := sets.Open(ctx, path, func(done, total int64) {
-			if m == nil {
-				m = term.NewMeter(stderr, float64(total))
-			}
-			m.Add(float64(done-had), "download of "+path)
-			had = done
-		})
-		if m != nil {
-			m.Clear()
-		}
+		d, err := sets.Open(ctx, path, stderr)
 		if err == nil {
 			err = l.limit(d)
 		}

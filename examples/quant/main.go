@@ -96,7 +96,7 @@ func (o *options) Stopped() string { return "if the network of integers was made
 func main() { cli.Main("quant", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	data, err := sets.Open(ctx, o.data, nil)
+	data, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
 		err = data.Limit(o.trainImages, o.images)
 	}

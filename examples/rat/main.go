@@ -141,7 +141,7 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	data, err := sets.Open(ctx, o.Data, nil)
+	data, err := sets.Open(ctx, o.Data, stderr)
 	if err == nil {
 		data.Loader = dataset.DefaultTraining() // the training is too short for augmentation
 		if o.atMost {

@@ -54,19 +54,7 @@ type job struct {
 // file if they do not fit together.
 func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 	j := &job{options: o}
-	var on *sets.Data
-	var m *term.Meter
-	var had int64
-	on, err := sets.Open(ctx, o.data, func(done, total int64) {
-		if m == nil {
-			m = term.NewMeter(stderr, float64(total))
-		}
-		m.Add(float64(done-had), "download of "+o.data)
-		had = done
-	})
-	if m != nil {
-		m.Clear()
-	}
+	on, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
 		err = on.Limit(0, 0) // which gives a set its normalization
 	}

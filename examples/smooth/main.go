@@ -117,7 +117,7 @@ func (o *options) Stopped() string {
 func main() { cli.Main("smooth", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	d, err := sets.Open(ctx, o.data, nil)
+	d, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
 		err = d.Limit(o.train, o.images)
 	}
