@@ -230,8 +230,10 @@ func (o options) warm() (*snn.Model, tensor.NCHW, []int, error) {
 }
 
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	if err := o.save(nil); err != nil {
-		return err
+	if o.out != "" {
+		if err := atomicfile.Try(o.out); err != nil {
+			return fmt.Errorf("-json: %w", err)
+		}
 	}
 	var peer *report
 	if o.peerJSON != "" {
@@ -301,22 +303,17 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return o.save(r)
 }
 
-// save writes figures to the file of -json, if there is one. If figures is nil, save only
-// checks that it can write there.
+// save writes figures to the file of -json, if there is one.
 func (o options) save(figures any) error {
 	if o.out == "" {
 		return nil
 	}
-	tried := errors.New("tried")
 	err := atomicfile.Write(o.out, func(w io.Writer) error {
-		if figures == nil {
-			return tried
-		}
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(figures)
 	})
-	if err != nil && err != tried {
+	if err != nil {
 		return fmt.Errorf("-json: %w", err)
 	}
 	return nil
