@@ -79,3 +79,52 @@ func TestLogAxisOfOneValue(t *testing.T) {
 	f := Figure{XTicks: []float64{0.01}, LogX: true, Lines: []Line{{Name: "one", X: []float64{0.01}, Y: []float64{50}}}}
 	require.NoError(t, f.Save(t.TempDir(), "one"))
 }
+
+// Labels of an axis do not touch each other, however many ticks there are.
+func TestThin(t *testing.T) {
+	for _, c := range []struct {
+		f    Figure
+		want []string
+	}{
+		{Figure{XTicks: []float64{0, 2, 4, 6, 8, 12, 16, 24}}, []string{"0", "2", "4", "6", "8", "12", "16", "24"}},
+		{Figure{XTicks: []float64{0, 0.5, 1, 2, 255}}, []string{"0", "255"}},
+		{Figure{XTicks: []float64{1, 2, 4, 64, 65}, LogX: true}, []string{"1", "2", "4", "64"}},
+		{Figure{XTicks: []float64{3}}, []string{"3"}},
+	} {
+		p, err := c.f.plot()
+		require.NoError(t, err)
+		var labels []string
+		for _, m := range p.X.Tick.Marker.Ticks(0, 1) {
+			if m.Label != "" {
+				labels = append(labels, m.Label)
+			}
+		}
+		assert.Equal(t, c.want, labels)
+	}
+	f := Figure{}
+	for epoch := range 1000 {
+		f.XTicks = append(f.XTicks, float64(epoch+1))
+	}
+	p, err := f.plot()
+	require.NoError(t, err)
+	labels := 0
+	for _, m := range p.X.Tick.Marker.Ticks(0, 1) {
+		labels += len(m.Label)
+	}
+	assert.Less(t, labels, 50)
+	assert.Greater(t, labels, 15)
+}
+
+// Lines of the same color have different points.
+func TestGlyphs(t *testing.T) {
+	draw := func(index int) string {
+		folder := t.TempDir()
+		f := Figure{Lines: []Line{{Name: "one", X: []float64{1, 10}, Y: []float64{50, 20}, Color: index}}}
+		require.NoError(t, f.Save(folder, "one"))
+		svg, err := os.ReadFile(filepath.Join(folder, "one.svg"))
+		require.NoError(t, err)
+		return string(svg)
+	}
+	assert.Equal(t, Color(0), Color(len(palette)))
+	assert.NotEqual(t, draw(0), draw(len(palette)))
+}
