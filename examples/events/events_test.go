@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"image/gif"
 	"image/png"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,6 +230,31 @@ func TestInterrupt(t *testing.T) {
 	var exit *exec.ExitError
 	require.ErrorAs(t, c.Wait(), &exit)
 	assert.Equal(t, 130, exit.ExitCode())
-	assert.Equal(t, "events: stopped; what is complete is in "+folder, last)
+	assert.Equal(t, "events: stopped; if the training was complete, its network is in "+folder, last)
 	assert.NoFileExists(t, filepath.Join(folder, "results.json"))
+}
+
+// A run that was stopped after the training leaves its network, and no results of another one.
+func TestStop(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"results.json", "spikes.png"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), nil, 0o644))
+	}
+	o, err := parse(small("-out", folder), io.Discard)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	require.ErrorIs(t, run(ctx, o, io.Discard, stopper(stop)), context.Canceled)
+	assert.FileExists(t, filepath.Join(folder, "network.safetensors"))
+	assert.NoFileExists(t, filepath.Join(folder, "results.json"))
+	assert.NoFileExists(t, filepath.Join(folder, "spikes.png"))
+}
+
+// stopper ends a context when an epoch is finished.
+type stopper context.CancelFunc
+
+func (s stopper) Write(b []byte) (int, error) {
+	if strings.HasPrefix(string(b), "epoch ") {
+		s()
+	}
+	return len(b), nil
 }

@@ -132,12 +132,15 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 func (o *options) Concurrency() int { return o.threads }
 
 // Stopped implements [cli.Options].
-func (o *options) Stopped() string { return "what is complete is in " + o.out }
+func (o *options) Stopped() string {
+	return "if the training was complete, its network is in " + o.out
+}
 
 func main() { cli.Main("events", parse, run) }
 
 // results is the content of results.json.
 type results struct {
+	runs.Maker
 	Options    *options         `json:"options"`
 	Seconds    float64          `json:"seconds"`
 	Recordings map[string]part  `json:"recordings"` // train and test
@@ -166,7 +169,7 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	j := &job{options: o, stdout: stdout, res: &results{Options: o, Recordings: map[string]part{}}}
+	j := &job{options: o, stdout: stdout, res: &results{Maker: runs.NewMaker(), Options: o, Recordings: map[string]part{}}}
 	folder, err := runs.Open(o.out)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
@@ -200,11 +203,16 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, t := range list {
 		work += t.Work(1) * float64(data["test"].Count)
 	}
-	work += float64(spikeWork * j.Spikes * len(j.spikeAttacks()))
+	work += float64(spikeWork * min(j.Spikes, data["test"].Count) * len(j.spikeAttacks()))
 	j.meter = term.NewMeter(stderr, work)
 	defer j.meter.Clear()
 	if err := j.train(ctx, model, data["train"].set); err != nil {
 		return fmt.Errorf("training: %w", err)
+	}
+	// Results of an earlier run are of another network.
+	err = runs.RemoveIn(o.out, "results.json", "accuracy.svg", "accuracy.png", "spikes.svg", "spikes.png", "frames.png", "sample.gif")
+	if err != nil {
+		return err
 	}
 	if err := model.Save(filepath.Join(o.out, "network.safetensors")); err != nil {
 		return err

@@ -240,6 +240,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	for at, kept := range map[string]bool{"plain        epoch 1": false, "regularized  epoch 1": true} {
 		folder := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "results.json"), nil, 0o644)) // of an earlier run
 		c := clitest.Command(small("-out", folder, "-starts", "100000")...)
 		var errs bytes.Buffer
 		c.Stderr = &errs
