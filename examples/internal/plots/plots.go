@@ -84,12 +84,18 @@ func (f Figure) draw(all draw.Canvas) error {
 		return err
 	}
 	legend := p.Legend
+	if most, w := all.Size().X/2, legend.Rectangle(all).Size().X; w > most { // long names
+		legend.TextStyle.Font.Size *= font.Length(most / w)
+	}
 	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
 	all = draw.Crop(all, margin, -margin, margin, -margin)
 	if f.Note != "" {
 		small := p.X.Label.TextStyle
 		small.Font.Size, small.Color = vg.Points(8), color.Gray{90}
 		small.XAlign, small.YAlign = text.XLeft, text.YBottom
+		if most, w := all.Size().X, small.Width(f.Note); w > most {
+			small.Font.Size *= font.Length(most / w)
+		}
 		all.FillText(small, all.Min, f.Note)
 		all = draw.Crop(all, 0, 0, small.Height(f.Note)+margin, 0)
 	}

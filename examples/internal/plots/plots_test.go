@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -127,4 +129,24 @@ func TestGlyphs(t *testing.T) {
 	}
 	assert.Equal(t, Color(0), Color(len(palette)))
 	assert.NotEqual(t, draw(0), draw(len(palette)))
+}
+
+// Long names and notes are within the picture, beside the axes.
+func TestLongTexts(t *testing.T) {
+	f := Figure{Note: strings.Repeat("note ", 60), Lines: []Line{{Name: strings.Repeat("name ", 25), X: []float64{1, 10}, Y: []float64{50, 20}}}}
+	folder := t.TempDir()
+	require.NoError(t, f.Save(folder, "long"))
+	b, err := os.ReadFile(filepath.Join(folder, "long.svg"))
+	require.NoError(t, err)
+	sizes := map[string]float64{}
+	for _, m := range regexp.MustCompile(`(?s)<text x="([^"]*)".*?font-size:([\d.]*)px">(....)?`).FindAllStringSubmatch(string(b), -1) {
+		x, err := strconv.ParseFloat(m[1], 64)
+		require.NoError(t, err)
+		assert.Positive(t, x)
+		sizes[m[3]], err = strconv.ParseFloat(m[2], 64)
+		require.NoError(t, err)
+	}
+	const width = 18 / 2.54 * 72
+	assert.Less(t, sizes["note"]*0.45*float64(len(f.Note)), width) // of a character, in sizes
+	assert.Less(t, sizes["name"]*0.45*float64(len(f.Lines[0].Name)), width/2)
 }
