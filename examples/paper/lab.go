@@ -472,7 +472,9 @@ func (l *lab) publish(r *report) error {
 	err = write(l.resultName()+".json", func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
+		made := runs.NewMaker()
 		content := map[string]any{
+			"library": made.Library, "kernels": made.Kernels,
 			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
 		}
