@@ -142,6 +142,7 @@ func (o options) Stopped() string {
 // report is what -json writes.
 type report struct {
 	Arch    string             `json:"arch"`
+	Width   float64            `json:"width,omitempty"` // 0 if the other side does not say it
 	T       int                `json:"T"`
 	Batch   int                `json:"batch"`
 	Threads int                `json:"threads"`
@@ -256,7 +257,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
+	r := &report{Arch: o.arch, Width: o.width, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
 	x, y := randomImages(o.batch, m)
 	if o.peer != "" {
 		if x, y, err = loadPeer(m, o.peer); err != nil {
