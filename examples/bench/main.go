@@ -133,6 +133,8 @@ func (o options) Stopped() string {
 	switch {
 	case o.sweep != "":
 		return "the table has what was measured"
+	case o.integers:
+		return "the table has the completed rounds, if any"
 	case o.against != "":
 		return "the table has the completed parts, if any"
 	}

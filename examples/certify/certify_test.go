@@ -113,6 +113,13 @@ func TestStop(t *testing.T) {
 		defer stop()
 		return start(t, ctx, io.Discard, stopper{text, stop}, small(out, more...))
 	}
+	// A network that cannot be saved is not lost.
+	require.NoError(t, os.Mkdir(filepath.Join(whole, "network.safetensors"), 0o755))
+	require.ErrorContains(t, upTo("never", whole), "network.safetensors")
+	require.FileExists(t, filepath.Join(whole, "network.ckpt"))
+	require.NoError(t, os.Remove(filepath.Join(whole, "network.safetensors")))
+	require.NoError(t, os.Remove(filepath.Join(whole, "network.ckpt")))
+
 	old := filepath.Join(whole, "results.json")
 	require.NoError(t, os.WriteFile(old, nil, 0o644))
 	assert.ErrorIs(t, upTo("certificates at ε = 1/255", whole), context.Canceled)
@@ -126,6 +133,8 @@ func TestStop(t *testing.T) {
 
 	assert.ErrorIs(t, upTo("epoch 2 of 4", stopped), context.Canceled)
 	assert.NoFileExists(t, filepath.Join(stopped, "network.safetensors"))
+	assert.ErrorContains(t, upTo("epoch 1 of 4", stopped), "-out "+stopped+": holds a training that was stopped: go on with -resume")
+	assert.ErrorContains(t, upTo("epoch 1 of 4", whole, "-resume"), "-resume: "+whole+" holds no training that was stopped: start without -resume")
 	assert.ErrorIs(t, upTo("attacks at ε = 1/255", stopped, "-resume", "-threads", "3"), context.Canceled)
 	assert.Equal(t, file(whole), file(stopped))
 	assert.Equal(t, r.Radii, read(t, stopped).Radii)

@@ -159,6 +159,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.Threads = o.threads
+	checkpoint, err := o.checkpoint()
+	if err != nil {
+		return err
+	}
 	folder, err := runs.Open(o.out)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
@@ -171,7 +175,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	p.Progress, p.Finished = j.meter.Add, j.meter.Finished
 	res := &results{Maker: runs.NewMaker(), Options: *o, Labels: j.Test.Labels}
 	if o.Network == "" {
-		if res.Training, err = j.train(ctx, m); err != nil {
+		if res.Training, err = j.train(ctx, m, checkpoint); err != nil {
 			return err
 		}
 		// Results of an earlier run are of another network.
@@ -179,6 +183,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 			return err
 		}
 		if err := m.Save(filepath.Join(o.out, "network.safetensors")); err != nil {
+			return err
+		}
+		if err := runs.Remove(checkpoint); err != nil {
 			return err
 		}
 	}
