@@ -48,6 +48,7 @@ func TestRun(t *testing.T) {
 		assert.Contains(t, stdout, "train  64 recordings, ")
 		assert.Contains(t, stdout, "│ clean ")
 		assert.Contains(t, stderr, "epoch 1: loss ")
+		assert.Contains(t, stderr, "reading train (")
 		require.Len(t, res.Outcomes, 9)
 		require.Len(t, res.Labels, 16)
 		require.Equal(t, trials.Clean, res.Outcomes[0].Trial)
@@ -193,6 +194,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"-data", root, "-noise", "1"}, "-noise 1: expected it with -data simulated alone"},
 		{[]string{"-data", filepath.Join(root, "none")}, "expected a folder with train and test"},
 		{[]string{"-data", root}, "the recording does not say the size of its sensor"},
+		{[]string{"-shift", "34"}, "-shift 34: expected at most 33 for frames of 34×34"},
 		{[]string{"-arch", "conv3 |"}, `network of -arch "conv3 |"`},
 		{[]string{"-sensor", "20"}, "-data simulated: event: a camera of 20×20 for data of shape"},
 		{[]string{"-data", root, "-sensor", "34", "broken"}, broken + ", read as nmnist: byte 405: the file ends here, within a record"},
