@@ -319,6 +319,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-nodes", "-1"}, []string{"-nodes", `"-1"`, "[0, "}},
 		{[]string{"-grid", "2"}, []string{"-grid 2", "expected 0 or at least 5", "from image to features.2"}},
 		{[]string{"-arch", "resnet18"}, []string{"-arch", "resnet18", "expected small, spiking_vgg11, "}},
+		{[]string{"-arch", "| fc"}, []string{`network of -arch "| fc": no layer of neurons: expected at least one`}},
 		{[]string{"-out", file}, []string{"-out " + file, "expected a folder"}},
 		{[]string{"-out", ""}, []string{"-out is empty"}},
 		{[]string{"more"}, []string{`unexpected argument "more"`}},

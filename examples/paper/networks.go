@@ -204,6 +204,9 @@ func (n *network) build() (*snn.Model, error) {
 // validate returns an error if the network cannot be trained.
 func (n *network) validate() error {
 	m, err := n.build()
+	if err == nil && len(neuronLayers(m)) == 0 {
+		err = fmt.Errorf("network of -arch %q: no layer of neurons: expected at least one", n.Network.Arch)
+	}
 	if err != nil || n.Settings == nil {
 		return err
 	}
