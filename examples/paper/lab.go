@@ -158,13 +158,17 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
 		}
+		tested, err := sets.Digest(d.Test)
+		if err != nil {
+			return fmt.Errorf("-data %s: %w", path, err)
+		}
 		if len(l.subjects) == 0 {
 			if err := l.describe(d); err != nil {
 				return err
 			}
 		}
 		for _, arch := range l.archs {
-			l.subjects = append(l.subjects, subject{d, digest, arch})
+			l.subjects = append(l.subjects, subject{d, digest, arch, tested})
 		}
 	}
 	return nil
@@ -383,7 +387,7 @@ func (l *lab) distanceWork(s subject, n need, t trials.Trial) float64 {
 
 // duel returns the duel of a need. The networks must be loaded.
 func (l *lab) duel(s subject, n need) (d duel, err error) {
-	d.test = s.Test
+	d.test, d.tested = s.Test, s.tested
 	if d.network, err = l.judged(s, n); err == nil && n.source {
 		d.source, err = l.judged(s, sourceOf(n))
 	}

@@ -80,6 +80,7 @@ type subject struct {
 	*sets.Data
 	digest string // of the training images
 	arch   string
+	tested string // digest of the test images
 }
 
 func (s subject) String() string { return s.arch + ", " + s.Name }
