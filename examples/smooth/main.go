@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/org/snnrat/attack"
@@ -54,7 +55,7 @@ type options struct {
 	seed                    uint64
 	threads                 int
 	out                     string
-	values                  map[string]string // of all flags that results depend on
+	values                  map[string]string // of the flags that results depend on
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
@@ -107,8 +108,12 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if given["shift"] && o.windows != string(smooth.Time) {
 		return nil, fmt.Errorf("-shift: expected none with -windows %s, on whose axis a move in time changes nothing", o.windows)
 	}
+	other = append(other, "shift", "out", "threads")
+	if o.windows == string(smooth.Time) {
+		o.values["shift"] = fmt.Sprint(o.shift)
+	}
 	fs.VisitAll(func(f *flag.Flag) {
-		if f.Name != "out" && f.Name != "threads" {
+		if !slices.Contains(other, f.Name) {
 			o.values[f.Name] = f.Value.String()
 		}
 	})

@@ -84,7 +84,12 @@ func TestStop(t *testing.T) {
 	var r results
 	require.NoError(t, json.Unmarshal(text, &r))
 	assert.Equal(t, []string{"fashion-mini", "conv2 A A | fc", "100", "0.25"}, []string{r.Flags["data"], r.Flags["arch"], r.Flags["train"], r.Flags["sigma"]})
-	assert.NotContains(t, r.Flags, "out")
+	for _, name := range []string{"out", "threads", "block", "shift"} { // which say nothing of this run
+		assert.NotContains(t, r.Flags, name)
+	}
+	o, err := parse([]string{"-model", "x", "-windows", "time"}, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"model": "x", "data": "fashion-mini", "T": "4", "images": "200", "windows": "time", "size": "1", "stride": "1", "shift": "0", "seed": "1"}, o.values)
 	ctx, stop := context.WithCancel(t.Context())
 	require.ErrorIs(t, start(ctx, stopper(stop)), context.Canceled)
 	assert.NoFileExists(t, filepath.Join(folder, "report.json"))
