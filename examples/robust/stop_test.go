@@ -138,6 +138,14 @@ func TestResumeWithOtherImages(t *testing.T) {
 	content[pixels]++ // image 1
 	idx("t10k-images-idx3-ubyte", 3, content, images, 8, 8)
 	assert.ErrorContains(t, start(t, patient(30), append(args, "-resume")...), "-resume: -data "+folder+" has changed since the run")
+
+	// What another version has made is made anew in any case.
+	var j journal
+	path := filepath.Join(out, "run.json")
+	require.NoError(t, runs.ReadRecord(path, &j, 1<<24))
+	j.Version = "v0.0.1"
+	require.NoError(t, runs.WriteRecord(path, &j))
+	assert.ErrorIs(t, start(t, patient(30), append(args, "-resume")...), context.Canceled)
 }
 
 // A run that is killed while it writes, again and again, makes the files of one that is not.
