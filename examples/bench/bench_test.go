@@ -83,6 +83,10 @@ func TestRun(t *testing.T) {
 		assert.Positive(t, r.MS[part], part)
 	}
 
+	_, stderr, code = start(t, "-peer-json", figures, "-width", "2")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, stderr, "-peer-json: "+figures+": figures of width 1: expected 2")
+
 	// Its own figures are another side's to compare with.
 	stdout, stderr, code = start(t, "-peer-json", figures)
 	require.Zero(t, code, stderr)
@@ -219,6 +223,12 @@ func TestSweepStopped(t *testing.T) {
 	b, err := os.ReadFile(o.out)
 	require.NoError(t, err)
 	assert.Equal(t, 2, bytes.Count(b, []byte("mean_rate")))
+	var figures map[string]any
+	require.NoError(t, json.Unmarshal(b, &figures))
+	delete(figures, "points")
+	delete(figures, "kernel")
+	delete(figures, "threads")
+	assert.Equal(t, map[string]any{"sweep": "T", "arch": arch, "width": 1., "batch": 2., "reps": 1.}, figures)
 }
 
 type writer func(b []byte)

@@ -85,9 +85,9 @@ func sweepCores(ctx context.Context, o options, stdout, stderr io.Writer) error 
 			}
 		}
 	}
-	return errors.Join(err, w.Flush(), o.save(map[string]any{
+	return errors.Join(err, w.Flush(), o.save(o.task(map[string]any{
 		"sweep": o.sweep, "kernel": kernel.CurrentLevel().String(), "start_of_loop_us": start.Seconds() * 1e6, "points": points,
-	}))
+	})))
 }
 
 // startOfLoop returns the time of a loop without work on two threads.

@@ -37,4 +37,5 @@ func TestIntegersStopped(t *testing.T) {
 	var out strings.Builder
 	require.ErrorIs(t, integers(ctx, o, &out, io.Discard), context.Canceled)
 	require.Empty(t, out.String())
+	require.Equal(t, "the table has the completed rounds, if any", o.Stopped())
 }

@@ -133,6 +133,8 @@ func (o options) Stopped() string {
 	switch {
 	case o.sweep != "":
 		return "the table has what was measured"
+	case o.integers:
+		return "the table has the completed rounds, if any"
 	case o.against != "":
 		return "the table has the completed parts, if any"
 	}
@@ -142,6 +144,7 @@ func (o options) Stopped() string {
 // report is what -json writes.
 type report struct {
 	Arch    string             `json:"arch"`
+	Width   float64            `json:"width,omitempty"` // 0 if the other side does not say it
 	T       int                `json:"T"`
 	Batch   int                `json:"batch"`
 	Threads int                `json:"threads"`
@@ -230,8 +233,10 @@ func (o options) warm() (*snn.Model, tensor.NCHW, []int, error) {
 }
 
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	if err := o.save(nil); err != nil {
-		return err
+	if o.out != "" {
+		if err := atomicfile.Try(o.out); err != nil {
+			return fmt.Errorf("-json: %w", err)
+		}
 	}
 	var peer *report
 	if o.peerJSON != "" {
@@ -254,7 +259,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := &report{Arch: o.arch, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
+	r := &report{Arch: o.arch, Width: o.width, T: o.steps, Threads: parallel.Threads(0), Kernel: kernel.CurrentLevel().String()}
 	x, y := randomImages(o.batch, m)
 	if o.peer != "" {
 		if x, y, err = loadPeer(m, o.peer); err != nil {
@@ -301,22 +306,17 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return o.save(r)
 }
 
-// save writes figures to the file of -json, if there is one. If figures is nil, save only
-// checks that it can write there.
+// save writes figures to the file of -json, if there is one.
 func (o options) save(figures any) error {
 	if o.out == "" {
 		return nil
 	}
-	tried := errors.New("tried")
 	err := atomicfile.Write(o.out, func(w io.Writer) error {
-		if figures == nil {
-			return tried
-		}
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(figures)
 	})
-	if err != nil && err != tried {
+	if err != nil {
 		return fmt.Errorf("-json: %w", err)
 	}
 	return nil

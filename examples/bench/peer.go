@@ -192,6 +192,9 @@ func (r *report) sameTask(want *report) error {
 		return fmt.Errorf("%q, T %d, batch %d, %d threads: expected %q, %d, %d, %d",
 			r.Arch, r.T, r.Batch, r.Threads, want.Arch, want.T, want.Batch, want.Threads)
 	}
+	if r.Width != 0 && want.Width != 0 && r.Width != want.Width {
+		return fmt.Errorf("width %v: expected %v", r.Width, want.Width)
+	}
 	return nil
 }
 

@@ -68,9 +68,19 @@ func sweep(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
-	return errors.Join(err, w.Flush(), o.save(map[string]any{
+	return errors.Join(err, w.Flush(), o.save(o.task(map[string]any{
 		"sweep": o.sweep, "threads": parallel.Threads(0), "kernel": kernel.CurrentLevel().String(), "points": points[:done],
-	}))
+	})))
+}
+
+// task adds to the figures of a sweep what it does not vary.
+func (o options) task(figures map[string]any) map[string]any {
+	for name, v := range map[string]any{"arch": o.arch, "width": o.width, "T": o.steps, "batch": o.batch, "reps": o.reps} {
+		if name != o.sweep {
+			figures[name] = v
+		}
+	}
+	return figures
 }
 
 func sweepPoints(o options) ([]point, error) {

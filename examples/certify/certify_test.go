@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/racetest"
 	"github.com/org/snnrat/lipschitz/certify"
 	"github.com/org/snnrat/snn/zoo"
@@ -75,8 +76,11 @@ func TestRun(t *testing.T) {
 	}
 	assert.NoFileExists(t, filepath.Join(one, "network.ckpt"))
 
-	require.NoError(t, start(t, t.Context(), io.Discard, io.Discard, small(loaded, "-threads", "3", "-network", filepath.Join(one, "network.safetensors"))))
+	args := []string{"-images", "4", "-eps", "8,1", "-threads", "3", "-network", filepath.Join(one, "network.safetensors"), "-out", loaded}
+	require.NoError(t, start(t, t.Context(), io.Discard, io.Discard, args))
 	again := read(t, loaded)
+	assert.Equal(t, runs.NewMaker(), again.Maker)
+	assert.Zero(t, again.Options.T, "of no training")
 	assert.Equal(t, r.Radii, again.Radii)
 	assert.Empty(t, again.Training)
 }
@@ -109,6 +113,18 @@ func TestStop(t *testing.T) {
 		defer stop()
 		return start(t, ctx, io.Discard, stopper{text, stop}, small(out, more...))
 	}
+	// A network that cannot be saved is not lost.
+	require.NoError(t, os.Mkdir(filepath.Join(whole, "network.safetensors"), 0o755))
+	require.ErrorContains(t, upTo("never", whole), "network.safetensors")
+	require.FileExists(t, filepath.Join(whole, "network.ckpt"))
+	require.NoError(t, os.Remove(filepath.Join(whole, "network.safetensors")))
+	require.NoError(t, os.Remove(filepath.Join(whole, "network.ckpt")))
+
+	old := filepath.Join(whole, "results.json")
+	require.NoError(t, os.WriteFile(old, nil, 0o644))
+	assert.ErrorIs(t, upTo("certificates at ε = 1/255", whole), context.Canceled)
+	assert.FileExists(t, filepath.Join(whole, "network.safetensors"))
+	assert.NoFileExists(t, old, "of another network")
 	assert.ErrorIs(t, upTo("attacks at ε = 1/255", whole), context.Canceled)
 	r := read(t, whole)
 	require.Len(t, r.Radii, 1)
@@ -117,6 +133,8 @@ func TestStop(t *testing.T) {
 
 	assert.ErrorIs(t, upTo("epoch 2 of 4", stopped), context.Canceled)
 	assert.NoFileExists(t, filepath.Join(stopped, "network.safetensors"))
+	assert.ErrorContains(t, upTo("epoch 1 of 4", stopped), "-out "+stopped+": holds a training that was stopped: go on with -resume")
+	assert.ErrorContains(t, upTo("epoch 1 of 4", whole, "-resume"), "-resume: "+whole+" holds no training that was stopped: start without -resume")
 	assert.ErrorIs(t, upTo("attacks at ε = 1/255", stopped, "-resume", "-threads", "3"), context.Canceled)
 	assert.Equal(t, file(whole), file(stopped))
 	assert.Equal(t, r.Radii, read(t, stopped).Radii)
@@ -151,6 +169,8 @@ func TestBadInput(t *testing.T) {
 		"-arch conv4-M":                     `network of -arch "conv4-M": `,
 		"-data nowhere":                     `-data nowhere: `,
 		"-resume -network x":                "-resume and -network: expected one of them",
+		"-arch vgg11 -network x":            "-arch and -network: expected one of them",
+		"-kappa 0.3 -network x":             "-kappa and -network: expected one of them",
 		"-network " + path("none"):          "-network " + path("none"),
 		"-network " + path("file"):          "-network " + path("file"),
 		"-network " + five:                  "-network " + five + ": ",

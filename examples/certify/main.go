@@ -39,7 +39,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -59,19 +58,22 @@ import (
 
 // options are the flags.
 type options struct {
-	Data       string    `json:"data"`
-	Network    string    `json:"network,omitempty"`
-	Arch       string    `json:"arch"`
-	T          int       `json:"T"`
-	Epochs     int       `json:"epochs"`
-	TrainEps   float64   `json:"train_eps_255"`
-	Kappa      float64   `json:"kappa"`
-	LR         float64   `json:"lr"`
-	TrainCount int       `json:"train_images"`
-	Eps        []float64 `json:"eps_255"`
-	Images     int       `json:"images"`
-	Battery    string    `json:"battery"`
-	Seed       uint64    `json:"seed"`
+	Data    string `json:"data"`
+	Network string `json:"network,omitempty"`
+
+	// Options of the training, all 0 with -network.
+	Arch       string  `json:"arch"`
+	T          int     `json:"T"`
+	Epochs     int     `json:"epochs"`
+	TrainEps   float64 `json:"train_eps_255"`
+	Kappa      float64 `json:"kappa"`
+	LR         float64 `json:"lr"`
+	TrainCount int     `json:"train_images"`
+
+	Eps     []float64 `json:"eps_255"`
+	Images  int       `json:"images"`
+	Battery string    `json:"battery"`
+	Seed    uint64    `json:"seed"`
 
 	// Results do not depend on these.
 	threads int
@@ -111,8 +113,14 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if _, err := attack.Preset(o.Battery, attack.Threat{}); err != nil {
 		return nil, fmt.Errorf("-battery: %w", err)
 	}
-	if o.resume && o.Network != "" {
-		return nil, errors.New("-resume and -network: expected one of them, since a loaded network is not trained")
+	if o.Network != "" {
+		given := cli.Given(fs)
+		for _, name := range []string{"resume", "arch", "T", "epochs", "train-eps", "kappa", "lr", "train"} {
+			if given[name] {
+				return nil, fmt.Errorf("-%s and -network: expected one of them, since a loaded network is not trained", name)
+			}
+		}
+		o.Arch, o.T, o.Epochs, o.TrainEps, o.Kappa, o.LR = "", 0, 0, 0, 0, 0
 	}
 	return o, nil
 }
@@ -137,7 +145,7 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	data, err := sets.Open(ctx, o.Data, nil)
+	data, err := sets.Open(ctx, o.Data, stderr)
 	if err == nil {
 		o.Images = min(o.Images, data.Test.N)
 		err = data.Limit(o.TrainCount, o.Images)
@@ -151,6 +159,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.Threads = o.threads
+	checkpoint, err := o.checkpoint()
+	if err != nil {
+		return err
+	}
 	folder, err := runs.Open(o.out)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
@@ -161,12 +173,19 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	j.meter = term.NewMeter(stderr, j.trainingWork()+float64(len(o.Eps))*p.Work())
 	defer j.meter.Clear()
 	p.Progress, p.Finished = j.meter.Add, j.meter.Finished
-	res := &results{Options: *o, Labels: j.Test.Labels}
+	res := &results{Maker: runs.NewMaker(), Options: *o, Labels: j.Test.Labels}
 	if o.Network == "" {
-		if res.Training, err = j.train(ctx, m); err != nil {
+		if res.Training, err = j.train(ctx, m, checkpoint); err != nil {
+			return err
+		}
+		// Results of an earlier run are of another network.
+		if err := runs.RemoveIn(o.out, "results.json", "certified.svg", "certified.png"); err != nil {
 			return err
 		}
 		if err := m.Save(filepath.Join(o.out, "network.safetensors")); err != nil {
+			return err
+		}
+		if err := runs.Remove(checkpoint); err != nil {
 			return err
 		}
 	}

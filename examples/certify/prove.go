@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/org/snnrat/examples/internal/runs"
@@ -47,21 +48,30 @@ func (j *job) trainingWork() float64 {
 	return stepWork * float64(j.Epochs*j.Train.N)
 }
 
+// checkpoint returns the path of the checkpoint of a training that was stopped. There must be one with
+// -resume, and without none that the training would overwrite.
+func (o *options) checkpoint() (string, error) {
+	path := filepath.Join(o.out, "network.ckpt")
+	_, err := os.Lstat(path)
+	switch {
+	case o.Network != "":
+	case o.resume && err != nil:
+		return "", fmt.Errorf("-resume: %s holds no training that was stopped: start without -resume, or certify its network with -network", o.out)
+	case !o.resume && err == nil:
+		return "", fmt.Errorf("-out %s: holds a training that was stopped: go on with -resume, choose another folder, or remove %s", o.out, path)
+	}
+	return path, nil
+}
+
 // train trains the network, or goes on with it from its checkpoint. The ramp of ε takes the middle
 // half of the epochs.
-func (j *job) train(ctx context.Context, m *snn.Model) ([]train.Metrics, error) {
+func (j *job) train(ctx context.Context, m *snn.Model, checkpoint string) ([]train.Metrics, error) {
 	cfg := train.Default(j.Epochs)
 	cfg.LR, cfg.ClipNorm = j.LR, 1
 	cfg.Recipe = train.IBP{Eps: float32(j.TrainEps / 255), Kappa: j.Kappa, Warmup: j.Epochs / 8, Ramp: (j.Epochs + 1) / 2}
 	epochWork := stepWork * float64(j.Train.N)
 	cfg.Progress = func(p train.Progress) {
 		j.meter.Add(epochWork/float64(p.Steps), fmt.Sprintf("training: epoch %d/%d, loss %.3f", p.Epoch, p.Epochs, p.Loss))
-	}
-	checkpoint := filepath.Join(j.out, "network.ckpt")
-	if !j.resume {
-		if err := runs.Remove(checkpoint); err != nil {
-			return nil, err
-		}
 	}
 	metrics, err := runs.Training{
 		Checkpoint: checkpoint, Interval: runs.DefaultInterval,
@@ -73,5 +83,5 @@ func (j *job) train(ctx context.Context, m *snn.Model) ([]train.Metrics, error) 
 	if err != nil {
 		return nil, fmt.Errorf("training: %w", err)
 	}
-	return metrics, runs.Remove(checkpoint)
+	return metrics, nil
 }

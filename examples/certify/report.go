@@ -8,12 +8,14 @@ import (
 
 	"github.com/org/snnrat/examples/internal/plots"
 	"github.com/org/snnrat/examples/internal/proofs"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/train"
 )
 
 // results is the content of results.json.
 type results struct {
+	runs.Maker
 	Options  options         `json:"options"`
 	Seconds  float64         `json:"seconds"`
 	Training []train.Metrics `json:"training,omitempty"` // of each epoch

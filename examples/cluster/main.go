@@ -31,6 +31,7 @@ import (
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/sets"
+	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/internal/paramfile"
 	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
@@ -77,7 +78,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.images, "images", 0, "[0, 1000000000]", "training images, 0 for all")
 	cli.Var(fs, &o.threads, "threads", 0, "[0, 1024]", "threads of a rank, 0 for all processors")
 	cli.Var(fs, &o.every, "every", 600, "[0, 86400]", "seconds between two checkpoints")
-	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞]", "seed of all random numbers")
+	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	fs.StringVar(&o.save, "save", "", "checkpoint `file`, in a folder that all ranks see")
 	fs.BoolVar(&o.alone, "alone", false, "train on this process, without MPI")
 	fs.BoolVar(&o.mixed, "mixed", false, "allow ranks of different builds or kernel levels")
@@ -88,18 +89,28 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	if err := cli.Parse(fs, args, stdout); err != nil {
 		return nil, err
 	}
-	return o, o.check()
+	return o, o.check(cli.Given(fs))
 }
 
 // check returns an error that names a flag which the others make useless.
-func (o *options) check() error {
+func (o *options) check(given map[string]bool) error {
+	mode, used := "", []string{}
 	switch {
 	case o.project > 0 && o.passes == 0:
 		return fmt.Errorf("-project %v: expected -predict beside it", o.project)
 	case o.measure && o.alone:
 		return errors.New("-measure: expected no -alone beside it, since one process sends no messages")
-	case o.measure && o.passes > 0:
-		return errors.New("-measure: expected no -predict beside it")
+	case o.passes > 0:
+		mode, used = "predict", []string{"predict", "project", "arch", "width", "T"}
+	case o.measure:
+		mode, used = "measure", []string{"measure", "threads"}
+	default:
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(used, name) {
+			return fmt.Errorf("-%s: expected no -%s beside it, since nothing is trained", mode, name)
+		}
 	}
 	return nil
 }
@@ -116,7 +127,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return nil
 	}
 	if o.alone {
-		return o.train(ctx, nil, stdout)
+		return o.train(ctx, nil, stdout, stderr)
 	}
 	world, err := mpi.Init()
 	if err != nil {
@@ -126,7 +137,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return world.Close(measure(world, stdout))
 	}
 	sent := world.Sent()
-	err = o.train(ctx, world, stdout)
+	err = o.train(ctx, world, stdout, stderr)
 	if err == nil && world.Rank() == 0 {
 		fmt.Fprintf(stdout, "%d ranks; rank 0 sent %.1f MB\n", world.Size(), float64(world.Sent()-sent)/1e6)
 	}
@@ -167,8 +178,8 @@ func measure(world *mpi.World, stdout io.Writer) error {
 }
 
 // train trains on the ranks, or alone if there are none.
-func (o *options) train(ctx context.Context, ranks train.Ranks, stdout io.Writer) error {
-	data, err := sets.Open(ctx, o.data, nil)
+func (o *options) train(ctx context.Context, ranks train.Ranks, stdout, stderr io.Writer) error {
+	data, err := sets.Open(ctx, o.data, stderr)
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.data, err)
 	}
@@ -196,6 +207,14 @@ func (o *options) train(ctx context.Context, ranks train.Ranks, stdout io.Writer
 	if ranks != nil {
 		cfg.Ranks, first = ranks, ranks.Rank() == 0
 	}
+	if !first {
+		stderr = io.Discard
+	}
+	meter := term.NewMeter(stderr, float64(o.epochs))
+	defer meter.Clear()
+	cfg.Progress = func(p train.Progress) {
+		meter.Add(1/float64(p.Steps), fmt.Sprintf("epoch %d/%d, loss %.3f", p.Epoch, p.Epochs, p.Loss))
+	}
 	trainer, err := train.New(model, set, cfg, rng.New(o.seed))
 	if err != nil {
 		return err
@@ -206,12 +225,15 @@ func (o *options) train(ctx context.Context, ranks train.Ranks, stdout io.Writer
 			return err
 		}
 		trainer.SaveEvery(time.Duration(o.every)*time.Second, o.save)
+		meter.Skip(trainer.Completed())
 	}
 	for m, err := range trainer.Epochs(ctx) {
 		if err != nil {
 			return err
 		}
+		meter.Finished(fmt.Sprintf("epoch %d of %d", m.Epoch, o.epochs))
 		if first {
+			meter.Clear()
 			fmt.Fprintf(stdout, "epoch %d: loss %.4f, accuracy %.1f %%, validation %.1f %%, %.1f images/s\n",
 				m.Epoch, m.Loss, 100*m.Accuracy, 100*m.Validation.Clean, m.ImagesPerSecond)
 		}

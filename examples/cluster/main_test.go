@@ -35,7 +35,9 @@ func TestUselessFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"-project 2":           "-project 2: expected -predict beside it",
 		"-measure -alone":      "-measure: expected no -alone beside it, since one process sends no messages",
-		"-measure -predict 10": "-measure: expected no -predict beside it",
+		"-measure -predict 10": "-predict: expected no -measure beside it, since nothing is trained",
+		"-predict 1 -alone":    "-predict: expected no -alone beside it, since nothing is trained",
+		"-measure -save x":     "-measure: expected no -save beside it, since nothing is trained",
 	} {
 		_, err := parse(strings.Fields(args), io.Discard)
 		assert.EqualError(t, err, want)

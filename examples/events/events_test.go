@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"image/gif"
 	"image/png"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +48,7 @@ func TestRun(t *testing.T) {
 		assert.Contains(t, stdout, "train  64 recordings, ")
 		assert.Contains(t, stdout, "│ clean ")
 		assert.Contains(t, stderr, "epoch 1: loss ")
+		assert.Contains(t, stderr, "reading train (")
 		require.Len(t, res.Outcomes, 9)
 		require.Len(t, res.Labels, 16)
 		require.Equal(t, trials.Clean, res.Outcomes[0].Trial)
@@ -191,6 +194,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"-data", root, "-noise", "1"}, "-noise 1: expected it with -data simulated alone"},
 		{[]string{"-data", filepath.Join(root, "none")}, "expected a folder with train and test"},
 		{[]string{"-data", root}, "the recording does not say the size of its sensor"},
+		{[]string{"-shift", "34"}, "-shift 34: expected at most 33 for frames of 34×34"},
 		{[]string{"-arch", "conv3 |"}, `network of -arch "conv3 |"`},
 		{[]string{"-sensor", "20"}, "-data simulated: event: a camera of 20×20 for data of shape"},
 		{[]string{"-data", root, "-sensor", "34", "broken"}, broken + ", read as nmnist: byte 405: the file ends here, within a record"},
@@ -228,6 +232,31 @@ func TestInterrupt(t *testing.T) {
 	var exit *exec.ExitError
 	require.ErrorAs(t, c.Wait(), &exit)
 	assert.Equal(t, 130, exit.ExitCode())
-	assert.Equal(t, "events: stopped; what is complete is in "+folder, last)
+	assert.Equal(t, "events: stopped; if the training was complete, its network is in "+folder, last)
 	assert.NoFileExists(t, filepath.Join(folder, "results.json"))
+}
+
+// A run that was stopped after the training leaves its network, and no results of another one.
+func TestStop(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"results.json", "spikes.png"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), nil, 0o644))
+	}
+	o, err := parse(small("-out", folder), io.Discard)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	require.ErrorIs(t, run(ctx, o, io.Discard, stopper(stop)), context.Canceled)
+	assert.FileExists(t, filepath.Join(folder, "network.safetensors"))
+	assert.NoFileExists(t, filepath.Join(folder, "results.json"))
+	assert.NoFileExists(t, filepath.Join(folder, "spikes.png"))
+}
+
+// stopper ends a context when an epoch is finished.
+type stopper context.CancelFunc
+
+func (s stopper) Write(b []byte) (int, error) {
+	if strings.HasPrefix(string(b), "epoch ") {
+		s()
+	}
+	return len(b), nil
 }

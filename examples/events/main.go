@@ -36,6 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -132,12 +133,15 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 func (o *options) Concurrency() int { return o.threads }
 
 // Stopped implements [cli.Options].
-func (o *options) Stopped() string { return "what is complete is in " + o.out }
+func (o *options) Stopped() string {
+	return "if the training was complete, its network is in " + o.out
+}
 
 func main() { cli.Main("events", parse, run) }
 
 // results is the content of results.json.
 type results struct {
+	runs.Maker
 	Options    *options         `json:"options"`
 	Seconds    float64          `json:"seconds"`
 	Recordings map[string]part  `json:"recordings"` // train and test
@@ -166,14 +170,13 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	j := &job{options: o, stdout: stdout, res: &results{Options: o, Recordings: map[string]part{}}}
+	j := &job{options: o, stdout: stdout, res: &results{Maker: runs.NewMaker(), Options: o, Recordings: map[string]part{}}}
 	folder, err := runs.Open(o.out)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
-	fmt.Fprintf(stderr, "reading the recordings\n")
-	data, err := j.open(ctx)
+	data, err := j.open(ctx, stderr)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -186,6 +189,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	if err := model.ValidateDataset(data["test"].set); err != nil {
 		return fmt.Errorf("-data %s: test: %w", o.Data, err)
+	}
+	if h, w := data["train"].set.H, data["train"].set.W; o.Shift >= min(h, w) {
+		return fmt.Errorf("-shift %d: expected at most %d for frames of %d×%d", o.Shift, min(h, w)-1, h, w)
 	}
 	fmt.Fprintf(stdout, "%v\n", model.Summary())
 	for _, name := range []string{"train", "test"} {
@@ -200,11 +206,16 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	for _, t := range list {
 		work += t.Work(1) * float64(data["test"].Count)
 	}
-	work += float64(spikeWork * j.Spikes * len(j.spikeAttacks()))
+	work += float64(spikeWork * min(j.Spikes, data["test"].Count) * len(j.spikeAttacks()))
 	j.meter = term.NewMeter(stderr, work)
 	defer j.meter.Clear()
 	if err := j.train(ctx, model, data["train"].set); err != nil {
 		return fmt.Errorf("training: %w", err)
+	}
+	// Results of an earlier run are of another network.
+	err = runs.RemoveIn(o.out, "results.json", "accuracy.svg", "accuracy.png", "spikes.svg", "spikes.png", "frames.png", "sample.gif")
+	if err != nil {
+		return err
 	}
 	if err := model.Save(filepath.Join(o.out, "network.safetensors")); err != nil {
 		return err
@@ -238,7 +249,7 @@ func (j *job) config(set *dataset.Set) zoo.Config {
 }
 
 // open returns the sets of the training and of the test.
-func (j *job) open(ctx context.Context) (map[string]part, error) {
+func (j *job) open(ctx context.Context, stderr io.Writer) (map[string]part, error) {
 	frames := event.DefaultFrames(j.T)
 	frames.Clip, frames.Bin = j.Clip, j.Bin
 	if j.Split == "count" {
@@ -258,16 +269,21 @@ func (j *job) open(ctx context.Context) (map[string]part, error) {
 			return nil, err
 		}
 		classes = src.ClassNames()
-		if limit := map[string]int{"train": j.Train, "test": j.Test}[name]; limit > 0 && limit < src.Len() {
-			src = newSpread(src, limit)
+		n := src.Len()
+		if limit := map[string]int{"train": j.Train, "test": j.Test}[name]; limit > 0 {
+			n = min(n, limit)
 		}
-		p := part{Count: src.Len()}
-		if p.set, p.Tally, err = event.NewSet(ctx, name+" of "+j.Data, src, frames); err != nil {
+		some := newSpread(src, n)
+		meter := term.NewMeter(stderr, float64(n))
+		some.onRead = func() { meter.Add(1, "reading "+name) }
+		p := part{Count: n}
+		p.set, p.Tally, err = event.NewSet(ctx, name+" of "+j.Data, some, frames)
+		meter.Clear()
+		if err != nil {
 			return nil, err
 		}
-		if s, ok := src.(*spread); ok {
-			src = s.Source
-		}
+		meter.Finished("reading " + name)
+		some.onRead = nil // a set that is not kept in memory reads again
 		if f, ok := src.(*event.Folder); ok {
 			report := f.Report()
 			p.Report = &report
@@ -312,16 +328,27 @@ func (j *job) files(name string, classes []string) (event.Source, error) {
 // over it.
 type spread struct {
 	event.Source
-	n int
+	n      int
+	mu     sync.Mutex
+	onRead func() // after each recording; nil for nothing
 }
 
-func newSpread(src event.Source, n int) *spread { return &spread{src, n} }
+func newSpread(src event.Source, n int) *spread { return &spread{Source: src, n: n} }
 
 func (s *spread) at(i int) int { return i * s.Source.Len() / s.n }
 
-func (s *spread) Len() int                                 { return s.n }
-func (s *spread) Label(i int) int                          { return s.Source.Label(s.at(i)) }
-func (s *spread) Recording(i int) (event.Recording, error) { return s.Source.Recording(s.at(i)) }
+func (s *spread) Len() int        { return s.n }
+func (s *spread) Label(i int) int { return s.Source.Label(s.at(i)) }
+
+func (s *spread) Recording(i int) (event.Recording, error) {
+	rec, err := s.Source.Recording(s.at(i))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.onRead != nil {
+		s.onRead()
+	}
+	return rec, err
+}
 
 // train trains the network.
 func (j *job) train(ctx context.Context, model *snn.Model, set *dataset.Set) error {

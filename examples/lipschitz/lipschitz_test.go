@@ -240,6 +240,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	for at, kept := range map[string]bool{"plain        epoch 1": false, "regularized  epoch 1": true} {
 		folder := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "results.json"), nil, 0o644)) // of an earlier run
 		c := clitest.Command(small("-out", folder, "-starts", "100000")...)
 		var errs bytes.Buffer
 		c.Stderr = &errs
@@ -318,6 +319,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"-nodes", "-1"}, []string{"-nodes", `"-1"`, "[0, "}},
 		{[]string{"-grid", "2"}, []string{"-grid 2", "expected 0 or at least 5", "from image to features.2"}},
 		{[]string{"-arch", "resnet18"}, []string{"-arch", "resnet18", "expected small, spiking_vgg11, "}},
+		{[]string{"-arch", "| fc"}, []string{`network of -arch "| fc": no layer of neurons: expected at least one`}},
 		{[]string{"-out", file}, []string{"-out " + file, "expected a folder"}},
 		{[]string{"-out", ""}, []string{"-out is empty"}},
 		{[]string{"more"}, []string{`unexpected argument "more"`}},

@@ -143,7 +143,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
 	j := &job{options: o, stdout: stdout}
 	var err error
-	if j.Data, err = sets.Open(ctx, o.Data, nil); err == nil {
+	if j.Data, err = sets.Open(ctx, o.Data, stderr); err == nil {
 		err = j.Limit(o.TrainCount, 0)
 	}
 	if err != nil {
@@ -171,9 +171,13 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	}
 	j.meter = term.NewMeter(stderr, work)
 	defer j.meter.Clear()
-	res := &results{Options: *o}
+	res := &results{Maker: runs.NewMaker(), Options: *o}
 	for _, n := range nets {
 		if n.train {
+			// Results of an earlier run are of other networks.
+			if err := runs.RemoveIn(o.out, "results.json", "distances.svg", "distances.png", "singular.svg", "singular.png", "training.svg", "training.png"); err != nil {
+				return err
+			}
 			if err := j.trainOne(ctx, n); err != nil {
 				return fmt.Errorf("%s: %w", n.Name, err)
 			}

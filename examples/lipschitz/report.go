@@ -9,6 +9,7 @@ import (
 
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/lipschitz"
@@ -16,6 +17,7 @@ import (
 
 // results holds the results of a run, and the contents of results.json.
 type results struct {
+	runs.Maker
 	Options  options    `json:"options"`
 	Seconds  float64    `json:"seconds"`
 	Networks []*network `json:"networks"`

@@ -64,6 +64,13 @@ func (j *job) networks() (nets []*network, err error) {
 		if n.connections, err = lipschitz.Connections(n.model); err != nil {
 			return nil, fmt.Errorf("%s: %w", n.Name, err)
 		}
+		if len(n.connections) < 2 { // the last one is that of the logits
+			what := "-model " + n.Name
+			if n.train {
+				what = fmt.Sprintf("network of -arch %q", j.Arch)
+			}
+			return nil, fmt.Errorf("%s: no layer of neurons: expected at least one", what)
+		}
 		for _, c := range n.connections {
 			for _, p := range c.Paths {
 				if least := p.Map.MinGrid(); j.Grid > 0 && j.Grid < least && p.Map.Overlaps() > 1 {

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -33,6 +34,7 @@ import (
 	"github.com/org/snnrat/examples/internal/cli"
 	"github.com/org/snnrat/examples/internal/nets"
 	"github.com/org/snnrat/examples/internal/proofs"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/term"
 	"github.com/org/snnrat/internal/atomicfile"
@@ -140,9 +142,14 @@ func work(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if o.from != "" {
 		return export(o, stdout)
 	}
+	if o.json != "" { // before work that can take long
+		if err := atomicfile.Try(o.json); err != nil {
+			return fmt.Errorf("-json: %w", err)
+		}
+	}
 	g, err := nir.Read(o.file)
 	if err != nil {
-		return err
+		return fmt.Errorf("-file: %w", plain{err})
 	}
 	printGraph(stdout, g)
 	m, notes, err := g.Model(nir.Config{Dt: o.dt, Steps: o.steps, Exponential: o.exponential, AtThreshold: o.at, SoftReset: o.soft, Start: starts[o.start]})
@@ -155,7 +162,7 @@ func work(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return nil
 	}
 	m.Threads = o.threads
-	data, err := sets.Open(ctx, o.data, nil)
+	data, err := sets.Open(ctx, o.data, stderr)
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.data, err)
 	}
@@ -175,14 +182,21 @@ func work(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 func export(o *options, stdout io.Writer) error {
 	m, _, err := zoo.Load(o.from)
 	if err != nil {
+		return fmt.Errorf("-from: %w", err)
+	}
+	from, err := os.Stat(o.from)
+	if err != nil {
 		return err
+	}
+	if to, err := os.Stat(o.file); err == nil && os.SameFile(from, to) {
+		return fmt.Errorf("-file %s: is the file of -from: expected another one to write to", o.file)
 	}
 	g, notes, err := nir.GraphOf(m, o.dt)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.from, err)
+		return fmt.Errorf("-from %s: %w", o.from, err)
 	}
 	if err := g.Write(o.file); err != nil {
-		return err
+		return fmt.Errorf("-file: %w", plain{err})
 	}
 	printGraph(stdout, g)
 	printNotes(stdout, notes)
@@ -260,6 +274,7 @@ func judge(ctx context.Context, o *options, m *snn.Model, name string, test *dat
 
 // results is the content of the file of -json.
 type results struct {
+	runs.Maker
 	File        string       `json:"file"`
 	Dt          float64      `json:"dt"`
 	T           int          `json:"T"`
@@ -284,7 +299,7 @@ func prove(ctx context.Context, o *options, m *snn.Model, notes []nir.Note, test
 	meter := term.NewMeter(stderr, float64(len(o.radii))*p.Work())
 	defer meter.Clear()
 	p.Progress, p.Finished = meter.Add, meter.Finished
-	r := &results{o.file, o.dt, o.steps, o.exponential, o.at, o.soft, o.start, nil, o.data, o.battery, o.seed, test.Labels, nil}
+	r := &results{runs.NewMaker(), o.file, o.dt, o.steps, o.exponential, o.at, o.soft, o.start, nil, o.data, o.battery, o.seed, test.Labels, nil}
 	for _, n := range notes {
 		r.Notes = append(r.Notes, n.String())
 	}

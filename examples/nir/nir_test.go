@@ -23,7 +23,7 @@ import (
 	"github.com/org/snnrat/tensor/rng"
 )
 
-func runs(t *testing.T, out *bytes.Buffer, args ...string) error {
+func start(t *testing.T, out *bytes.Buffer, args ...string) error {
 	o, err := parse(args, out)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func exported(t *testing.T, out *bytes.Buffer, arch string) string {
 	require.NoError(t, err)
 	saved, graph := filepath.Join(dir, "m.safetensors"), filepath.Join(dir, "m.nir")
 	require.NoError(t, m.Save(saved))
-	if err := runs(t, out, "-from", saved, "-dt", "0.001", "-file", graph); err != nil {
+	if err := start(t, out, "-from", saved, "-dt", "0.001", "-file", graph); err != nil {
 		require.ErrorContains(t, err, "this program was built without HDF5")
 		t.Skip("built without the tag hdf5")
 	}
@@ -51,7 +51,7 @@ func exported(t *testing.T, out *bytes.Buffer, arch string) string {
 func TestExportAndRun(t *testing.T) {
 	var out bytes.Buffer
 	graph := exported(t, &out, "conv8 A conv8 A | fc")
-	require.NoError(t, runs(t, &out, "-file", graph, "-dt", "0.001", "-T", "2", "-data", "fashion-mini", "-images", "8", "-pgd-steps", "2"))
+	require.NoError(t, start(t, &out, "-file", graph, "-dt", "0.001", "-T", "2", "-data", "fashion-mini", "-images", "8", "-pgd-steps", "2"))
 	assert.Contains(t, out.String(), "the mean over 2 steps")
 	assert.Contains(t, out.String(), "8 images of Fashion-MNIST")
 	assert.Contains(t, out.String(), "PGD")
@@ -66,7 +66,7 @@ func TestCertify(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "certified.json")
 	flags := []string{"-file", graph, "-dt", "0.001", "-T", "2", "-data", "fashion-mini", "-images", "24", "-certify", "0.05,8", "-json", file, "-threads"}
 	out.Reset()
-	require.NoError(t, runs(t, &out, append(flags, "1")...))
+	require.NoError(t, start(t, &out, append(flags, "1")...))
 	assert.Contains(t, out.String(), "Accuracy in % on 24 images\n\nε          certified  worst case   clean     unknown\n0.05/255")
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestCertify(t *testing.T) {
 	}
 	assert.Positive(t, proven, "the test needs certified images")
 
-	require.NoError(t, runs(t, &out, append(flags, "3")...))
+	require.NoError(t, start(t, &out, append(flags, "3")...))
 	again, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, string(text), string(again))
@@ -208,7 +208,7 @@ func TestCertifyRefuses(t *testing.T) {
 		}
 		changed := filepath.Join(t.TempDir(), "changed.nir")
 		require.NoError(t, g.Write(changed))
-		err = runs(t, &out, "-file", changed, "-dt", "0.001", "-T", "2", "-data", "fashion-mini", "-images", "2", "-certify", "1")
+		err = start(t, &out, "-file", changed, "-dt", "0.001", "-T", "2", "-data", "fashion-mini", "-images", "2", "-certify", "1")
 		assert.ErrorContains(t, err, want)
 		assert.ErrorContains(t, err, "-certify: "+changed)
 	}
@@ -238,4 +238,19 @@ func TestRefused(t *testing.T) {
 	err = run(t.Context(), o, &bytes.Buffer{}, &bytes.Buffer{})
 	assert.ErrorContains(t, err, "nothing.safetensors")
 	assert.True(t, errors.As(err, new(plain)))
+}
+
+// Errors name the flag. They come before long work, and before a file is lost.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	net := filepath.Join(dir, "net.safetensors")
+	cfg := zoo.Default("| fc")
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	require.NoError(t, m.Save(net))
+	var out bytes.Buffer
+	assert.ErrorContains(t, start(t, &out, "-from", net, "-file", net), "-file "+net+": is the file of -from")
+	assert.ErrorContains(t, start(t, &out, "-from", filepath.Join(dir, "none"), "-file", "x"), "-from: ")
+	assert.ErrorContains(t, start(t, &out, "-file", filepath.Join(dir, "none")), "-file: ")
+	assert.ErrorContains(t, start(t, &out, "-file", net, "-data", "fashion-mini", "-certify", "1", "-json", filepath.Join(dir, "none", "x")), "-json: ")
 }

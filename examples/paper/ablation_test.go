@@ -145,7 +145,7 @@ func TestRecipeDigests(t *testing.T) {
 	require.NoError(t, err)
 	var names []string
 	for m := range defences {
-		names = append(names, o.newNetwork(subject{d, digest, "conv8 A | fc"}, m).name)
+		names = append(names, o.newNetwork(subject{Data: d, digest: digest, arch: "conv8 A | fc"}, m).name)
 	}
 	assert.ElementsMatch(t, []string{
 		"conv8_a___fc-vanilla-4c746228ae91", "conv8_a___fc-rat-d55a716586e8", "conv8_a___fc-rate-f855e88d4729", "conv8_a___fc-hire-919d5b6620a5",

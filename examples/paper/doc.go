@@ -165,7 +165,8 @@
 // # Stopping and resuming
 //
 // Ctrl-C or SIGTERM stops the program after the current step. The same command continues
-// from there, with the same bits as an uninterrupted run. A run that is killed loses at
+// from there, with the same bits as an uninterrupted run. timing keeps nothing until it is complete,
+// and begins anew. At full size it takes over ten minutes. A run that is killed loses at
 // most the last ten minutes of training, the current attack, or the last ten seconds of a
 // battery. Networks and evaluations
 // have checksums. The error for a changed file names it. The file .lock locks the folder: a

@@ -71,6 +71,7 @@ func digest(m *snn.Model) string {
 type duel struct {
 	network, source *judged
 	test            *dataset.Set
+	tested          string // digest of test
 }
 
 // archive is the folder of records.
@@ -85,17 +86,13 @@ func (a archive) key() rng.Key { return rng.New(a.seed).Derive("attacks", 0) }
 
 // open returns the record of a duel and its path; an empty record if there is none.
 func (a archive) open(d duel) (*record, string, error) {
-	data, err := d.test.Fingerprint()
-	if err != nil {
-		return nil, "", err
-	}
 	lo, hi := a.shard.Range(d.test.N)
 	r := &record{Network: d.network.name, Labels: d.test.Labels[lo:hi]}
 	from := ""
 	if d.source != nil {
 		r.Source, from = d.source.name, d.source.digest
 	}
-	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d, library %s", d.network.digest, from, d.test.N, data, a.seed, a.version)
+	r.Identity = fmt.Sprintf("network %s, source %q, %d images %s, seed %d, library %s", d.network.digest, from, d.test.N, d.tested, a.seed, a.version)
 	if !a.shard.IsZero() {
 		r.Identity += fmt.Sprintf(", shard %v, kernels %s", a.shard, attack.Kernels())
 	}

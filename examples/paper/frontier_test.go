@@ -25,6 +25,7 @@ func TestFrontier(t *testing.T) {
 	require.Zero(t, code, stderr)
 	all := files(t, out)
 	assert.Equal(t, stdout, all["frontier.txt"])
+	assert.Contains(t, stdout, "ε = 2,16/255 in training;")
 	assert.Contains(t, all, "frontier.png")
 	var got struct {
 		Results map[string]*frontierOf

@@ -144,18 +144,7 @@ func (l *lab) relate(r *report, list []relation) error {
 // openData opens the data sets and the network of -weights, and lists the subjects.
 func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 	for _, path := range l.data {
-		var m *term.Meter
-		var had int64
-		d, err := sets.Open(ctx, path, func(done, total int64) {
-			if m == nil {
-				m = term.NewMeter(stderr, float64(total))
-			}
-			m.Add(float64(done-had), "download of "+path)
-			had = done
-		})
-		if m != nil {
-			m.Clear()
-		}
+		d, err := sets.Open(ctx, path, stderr)
 		if err == nil {
 			err = l.limit(d)
 		}
@@ -169,13 +158,17 @@ func (l *lab) openData(ctx context.Context, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("-data %s: %w", path, err)
 		}
+		tested, err := sets.Digest(d.Test)
+		if err != nil {
+			return fmt.Errorf("-data %s: %w", path, err)
+		}
 		if len(l.subjects) == 0 {
 			if err := l.describe(d); err != nil {
 				return err
 			}
 		}
 		for _, arch := range l.archs {
-			l.subjects = append(l.subjects, subject{d, digest, arch})
+			l.subjects = append(l.subjects, subject{d, digest, arch, tested})
 		}
 	}
 	return nil
@@ -394,7 +387,7 @@ func (l *lab) distanceWork(s subject, n need, t trials.Trial) float64 {
 
 // duel returns the duel of a need. The networks must be loaded.
 func (l *lab) duel(s subject, n need) (d duel, err error) {
-	d.test = s.Test
+	d.test, d.tested = s.Test, s.tested
 	if d.network, err = l.judged(s, n); err == nil && n.source {
 		d.source, err = l.judged(s, sourceOf(n))
 	}
@@ -483,7 +476,9 @@ func (l *lab) publish(r *report) error {
 	err = write(l.resultName()+".json", func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", " ")
+		made := runs.NewMaker()
 		content := map[string]any{
+			"library": made.Library, "kernels": made.Kernels,
 			"options": l.settings(), "scale": l.scaleText(), "data": l.data, "architectures": l.archs,
 			"training": l.history, "results": r.results,
 		}

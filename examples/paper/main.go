@@ -191,7 +191,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	o := &options{}
 	paper := train.Default(200)
 	fs := flag.NewFlagSet("paper", flag.ContinueOnError)
-	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames())
+	fs.StringVar(&o.Exp, "exp", "", "`experiment`: "+experimentNames()+"; all but timing go on from what a stopped run has done")
 	fs.StringVar(&o.Scale, "scale", "full", "`name` of the defaults of the flags for size and training: "+scaleNames())
 	fs.Var(&o.data, "data", "`set` of images: "+sets.Expected+"; several times for several sets")
 	fs.Var(&o.archs, "arch", "`network`: a name ("+zoo.Names()+"), or one written out; several times for several (default the experiment's)")
@@ -377,6 +377,11 @@ func (o *options) refuseUnused(fs *flag.FlagSet) error {
 func (o *options) Concurrency() int { return o.threads }
 
 // Stopped implements [cli.Options].
-func (o *options) Stopped() string { return "the same command goes on from what is done, in " + o.out }
+func (o *options) Stopped() string {
+	if o.Exp == timing.name {
+		return "timing keeps nothing until it is complete: the same command begins anew"
+	}
+	return "the same command goes on from what is done, in " + o.out
+}
 
 func main() { cli.Main("paper", parse, run) }

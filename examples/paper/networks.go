@@ -80,6 +80,7 @@ type subject struct {
 	*sets.Data
 	digest string // of the training images
 	arch   string
+	tested string // digest of the test images
 }
 
 func (s subject) String() string { return s.arch + ", " + s.Name }
@@ -204,6 +205,9 @@ func (n *network) build() (*snn.Model, error) {
 // validate returns an error if the network cannot be trained.
 func (n *network) validate() error {
 	m, err := n.build()
+	if err == nil && len(neuronLayers(m)) == 0 {
+		err = fmt.Errorf("network of -arch %q: no layer of neurons: expected at least one", n.Network.Arch)
+	}
 	if err != nil || n.Settings == nil {
 		return err
 	}

@@ -535,6 +535,7 @@ func TestBadInput(t *testing.T) {
 		{"-exp table2 -data " + out, "-data " + out + ": the folder holds no data set: expected "},
 		{"-exp table2 -scale big -data " + data, `-scale "big": expected one of full, mini, small, tiny`},
 		{"-exp table2 -arch vgg99 -data " + data, `network of -arch "vgg99"`},
+		{"-exp table2 -arch |fc -data " + data, `network of -arch "|fc": no layer of neurons: expected at least one`},
 		{"-exp table2 -train 101 -data " + data, "-data " + data + ": -train 101: "},
 		{"-exp table2 -scale tiny -train 50 -test 20 -models " + out + " -data " + data, "-models " + out + ": vgg11-"},
 	} {

@@ -41,8 +41,12 @@ func (o *options) describeScale(train, test int) string {
 	if o.weights != "" {
 		return fmt.Sprintf("Network of %s, trained elsewhere: width %v, T = %d; %d test images; seed %d", o.weights, o.Width, o.T, test, o.Seed)
 	}
-	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %v/255 in training; %d test images; %s",
-		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, o.Eps, test, o.seedText())
+	eps := fmt.Sprint(o.Eps)
+	if o.TrainRadii != nil {
+		eps = o.TrainRadii.String()
+	}
+	text := fmt.Sprintf("width %v, T = %d, %d training images, %d epochs in batches of %d, learning rate %v, ε = %s/255 in training; %d test images; %s",
+		o.Width, o.T, train, o.Epochs, o.Batch, o.LR, eps, test, o.seedText())
 	if !o.BatchNorm {
 		text += "; no batch norm"
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/tables"
 	"github.com/org/snnrat/snn"
@@ -44,8 +45,8 @@ type times struct {
 
 func reportTiming(ctx context.Context, l *lab) (*report, error) {
 	all := map[string]*times{}
-	text := fmt.Sprintf("Milliseconds an image, medians, %d threads, batches of %d; networks after %d updates\n",
-		runtime.GOMAXPROCS(0), l.Batch, timedBatches*(1+timedEpochs))
+	text := fmt.Sprintf("Milliseconds an image, medians, %d threads, kernels %s, batches of %d; networks after %d updates\n",
+		runtime.GOMAXPROCS(0), attack.Kernels(), l.Batch, timedBatches*(1+timedEpochs))
 	for _, s := range l.subjects {
 		t, err := l.time(ctx, s)
 		if err != nil {

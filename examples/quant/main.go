@@ -93,26 +93,34 @@ func (o *options) Concurrency() int { return o.threads }
 // Stopped implements [cli.Options].
 func (o *options) Stopped() string { return "if the network of integers was made, it is in " + o.out }
 
+const resultsFile = "results.json"
+
 func main() { cli.Main("quant", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	data, err := sets.Open(ctx, o.data, nil)
+	data, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
-		err = data.Limit(o.trainImages, o.images)
+		data.Test, err = sets.First("-images", data.Test, o.images)
+	}
+	if err == nil {
+		err = data.Limit(o.trainImages, 0)
 	}
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.data, err)
 	}
 	load := func() (*snn.Model, error) {
 		m, _, err := zoo.Load(o.net)
-		return m, err
+		if err != nil {
+			return nil, fmt.Errorf("-net: %w", err)
+		}
+		return m, nil
 	}
 	float, err := load()
 	if err != nil {
 		return err
 	}
 	if err := float.ValidateDataset(data.Test); err != nil {
-		return fmt.Errorf("%s and %s: %w", o.net, o.data, err)
+		return fmt.Errorf("-net %s, -data %s: %w", o.net, o.data, err)
 	}
 	rounded, err := load()
 	if err != nil {
@@ -145,6 +153,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err := quant.Round(rounded, cfg); err != nil {
 		return err
 	}
+	// Results of an earlier run are of another network.
+	if err := runs.RemoveIn(o.out, resultsFile); err != nil {
+		return err
+	}
 	if err := network.Save(file); err != nil {
 		return err
 	}
@@ -153,6 +165,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	r.Data = data.Name
+	if o.epochs > 0 {
+		r.Tuning = &tuning{o.epochs, o.lr, o.trainEps, data.Train.N}
+	}
 	r.Bytes = bytesOf(float, network)
 	for name, size := range map[string]*int64{o.net: &r.FileBytes.Float, file: &r.FileBytes.Integers} {
 		info, err := os.Stat(name)
@@ -165,7 +180,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if _, err := fmt.Fprintf(stdout, "%vwrote %s\n", r, file); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(o.out, "results.json"), func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
+	return atomicfile.Write(filepath.Join(o.out, resultsFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
 }
 
 // epochWork is the work of an epoch of fine-tuning, in forward passes of an image.
@@ -220,20 +235,32 @@ type pair struct {
 // results are the figures of results.json. Clean, OnFloat and OnRounded are numbers of images that
 // are classified as labelled.
 type results struct {
-	Net        string  `json:"net"`
-	Data       string  `json:"data"`
-	Images     int     `json:"images"`
-	Bits       int     `json:"bits"`
-	Eps        float64 `json:"eps_255"`
-	Clean      pair    `json:"clean"`
-	OnFloat    pair    `json:"pgd_on_float32"` // under PGD that is made on the float network
-	OnRounded  pair    `json:"pgd_on_rounded_weights"`
-	Bytes      pair    `json:"parameter_bytes"`
-	FileBytes  pair    `json:"file_bytes"`
+	runs.Maker
+	Net    string  `json:"net"`
+	Data   string  `json:"data"`
+	Images int     `json:"images"`
+	Bits   int     `json:"bits"`
+	Eps    float64 `json:"eps_255"`
+	Seed   uint64  `json:"seed"`
+	Tuning *tuning `json:"fine_tuning,omitempty"`
+
+	Clean      pair `json:"clean"`
+	OnFloat    pair `json:"pgd_on_float32"` // under PGD that is made on the float network
+	OnRounded  pair `json:"pgd_on_rounded_weights"`
+	Bytes      pair `json:"parameter_bytes"`
+	FileBytes  pair `json:"file_bytes"`
 	Throughput struct {
 		Float    float64 `json:"float32"`
 		Integers float64 `json:"integers"`
 	} `json:"images_a_second"`
+}
+
+// tuning is the settings of the fine-tuning.
+type tuning struct {
+	Epochs int     `json:"epochs"`
+	LR     float64 `json:"lr"`
+	Eps    float64 `json:"eps_255"` // 0 for clean images
+	Images int     `json:"images"`
 }
 
 // steps are those of PGD.
@@ -245,7 +272,7 @@ const batch = 100
 // compare judges both networks.
 func (o *options) compare(ctx context.Context, float, rounded *snn.Model, network *quant.Network, test *dataset.Set, meter *term.Meter) (*results, error) {
 	pgd := attack.PGD(float32(o.eps/255), float32(o.eps/255/3), steps, snn.BPTT{})
-	r := &results{Net: o.net, Images: test.N, Bits: o.bits, Eps: o.eps}
+	r := &results{Maker: runs.NewMaker(), Net: o.net, Images: test.N, Bits: o.bits, Eps: o.eps, Seed: o.seed}
 	var floatTime, integerTime time.Duration
 	for lo := 0; lo < test.N; lo += batch {
 		n := min(batch, test.N-lo)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/snn/quant"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor/rng"
@@ -42,6 +43,9 @@ func TestRun(t *testing.T) {
 	var r results
 	require.NoError(t, json.Unmarshal(b, &r))
 	assert.Equal(t, []any{net, 30, 8, 2.}, []any{r.Net, r.Images, r.Bits, r.Eps})
+	assert.Equal(t, runs.NewMaker(), r.Maker)
+	assert.Equal(t, &tuning{Epochs: 1, LR: 0.01, Eps: 2, Images: 300}, r.Tuning)
+	assert.EqualValues(t, 1, r.Seed)
 	assert.Contains(t, out.String(), r.String())
 	assert.Greater(t, r.Bytes.Float, 3*r.Bytes.Integers)
 
@@ -59,8 +63,18 @@ func TestRun(t *testing.T) {
 	before = out.Bytes()
 	require.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "-out "+net+": ")
 	assert.Equal(t, before, out.Bytes(), "nothing was trained")
-	o.net = filepath.Join(dir, "missing")
-	assert.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "missing")
+	o.images = 5000
+	assert.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "-images 5000: ")
+	o.images, o.net = 1, filepath.Join(dir, "missing")
+	assert.ErrorContains(t, run(context.Background(), o, &out, io.Discard), "-net: load model: "+o.net)
+
+	// A run that was stopped leaves no results of another network.
+	o.net, o.out, o.epochs = net, filepath.Join(dir, "out"), 0
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	require.ErrorIs(t, run(ctx, o, &out, io.Discard), context.Canceled)
+	assert.NoFileExists(t, filepath.Join(dir, "out", "results.json"))
+	assert.FileExists(t, filepath.Join(dir, "out", "net.safetensors"))
 }
 
 func TestParseRefuses(t *testing.T) {

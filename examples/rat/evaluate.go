@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/tensor/rng"
@@ -102,7 +103,7 @@ func (j *job) evaluationWork() (work float64) {
 // evaluate makes all evaluations that the journal does not hold.
 func (j *job) evaluate(ctx context.Context, nets *trained) (*results, error) {
 	res := &results{
-		Options: *j.options, Training: nets.metrics, Labels: j.Test.Labels,
+		Maker: runs.NewMaker(), Options: *j.options, Training: nets.metrics, Labels: j.Test.Labels,
 		White: map[string]*judgement{}, Black: map[string]*judgement{},
 	}
 	for _, e := range evaluations {

@@ -20,9 +20,8 @@ import (
 // A run that is complete first writes Completed and then removes the checkpoints and the
 // journal. So a run that is killed between these steps leaves a folder for a new run.
 type journal struct {
-	Flags     map[string]string `json:"flags"`
-	Version   string            `json:"version"` // of the library that made Judged
-	Completed bool              `json:"completed,omitempty"`
+	runs.Origin      // of Judged and Batteries
+	Completed   bool `json:"completed,omitempty"`
 	// Judged has, by the evaluation's title, the outcomes of each network: of the clean
 	// images, and of the trials in their order.
 	Judged map[string][][]trials.Outcome `json:"judged"`
@@ -45,13 +44,13 @@ func (j *journal) checkpoints() (paths []string) {
 
 // openJournal begins a journal, or goes on with the one in the folder, which holds the
 // evaluations of so many images. It refuses to overwrite a run that can be resumed, and
-// to resume a run of other flags.
-func openJournal(o *options, images int) (*journal, error) {
-	version, err := runs.Version()
+// to resume a run of other flags or inputs.
+func openJournal(o *options, inputs map[string]string, images int) (*journal, error) {
+	origin, err := runs.NewOrigin(o.given, inputs)
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{Flags: o.given, Version: version, Judged: map[string][][]trials.Outcome{}, Batteries: map[string][]attack.ImageResult{}, folder: o.out}
+	j := &journal{Origin: origin, Judged: map[string][][]trials.Outcome{}, Batteries: map[string][]attack.ImageResult{}, folder: o.out}
 	old := &journal{folder: o.out}
 	err = runs.ReadRecord(j.path(), old, runs.Budget(images))
 	none := errors.Is(err, fs.ErrNotExist)
@@ -91,15 +90,20 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// goOn takes the evaluations of an older journal. Those of another version of the library
-// are made anew.
+// goOn takes the evaluations of an older journal. Those of another version of the library or of
+// other kernels are made anew.
 func (j *journal) goOn(old *journal) error {
 	for _, name := range slices.Sorted(maps.Keys(j.Flags)) {
 		if was, is := old.Flags[name], j.Flags[name]; was != is {
 			return fmt.Errorf("-resume: -%s is %q, but the run in %s has %q: expected the same flags", name, is, j.folder, was)
 		}
 	}
-	if old.Version == j.Version && old.Judged != nil {
+	for name, is := range j.Inputs {
+		if was, ok := old.Inputs[name]; ok && was != is {
+			return fmt.Errorf("-resume: %s has changed since the run in %s was stopped: start anew in another folder", name, j.folder)
+		}
+	}
+	if old.Version == j.Version && old.Kernels == j.Kernels && old.Judged != nil {
 		j.Judged = old.Judged
 		if old.Batteries != nil {
 			j.Batteries = old.Batteries

@@ -16,6 +16,7 @@ import (
 
 	"github.com/org/snnrat/attack"
 	"github.com/org/snnrat/examples/internal/clitest"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/racetest"
@@ -99,7 +100,7 @@ func TestKilledWhileCompleting(t *testing.T) {
 	stopped(t, folder)
 	o, err := parse(args, io.Discard)
 	require.NoError(t, err)
-	j, err := openJournal(&options{given: o.given, out: folder, resume: true}, 20)
+	j, err := openJournal(&options{given: o.given, out: folder, resume: true}, nil, 20)
 	require.NoError(t, err)
 	j.Completed = true
 	require.NoError(t, j.save())
@@ -145,7 +146,7 @@ func TestChangedJournal(t *testing.T) {
 	}
 	o.resume = true
 	path := filepath.Join(folder, "run.json")
-	clitest.ChangeBits(t, path, func() error { _, err := openJournal(o, 20); return err })
+	clitest.ChangeBits(t, path, func() error { _, err := openJournal(o, nil, 20); return err })
 	require.NoError(t, os.Remove(path))
 	clitest.FIFO(t, path)
 	refused(t, []string{path, "named pipe"}, small("-out", folder, "-resume")...)
@@ -156,6 +157,24 @@ func TestChangedJournal(t *testing.T) {
 	assert.NotContains(t, stderr, "epoch")
 }
 
+// A run is not resumed with other test images.
+func TestResumeWithOtherImages(t *testing.T) {
+	racetest.Costly(t)
+	folder, data := t.TempDir(), idxFiles(t)
+	start := func(times int, more ...string) error {
+		o, err := parse(small(append([]string{"-data", data, "-train", "40", "-test", "10", "-out", folder}, more...)...), io.Discard)
+		require.NoError(t, err)
+		return run(patient(times), o, io.Discard, io.Discard)
+	}
+	require.ErrorIs(t, start(3), context.Canceled)
+	path := filepath.Join(data, "t10k-images-idx3-ubyte")
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[16]++ // a pixel of image 0
+	require.NoError(t, os.WriteFile(path, b, 0o644))
+	assert.ErrorContains(t, start(3, "-resume"), "-resume: -data "+data+" has changed since the run in "+folder)
+}
+
 // Evaluations that another version of the library made, or that are of other trials, are made
 // anew.
 func TestUnfitEvaluations(t *testing.T) {
@@ -164,18 +183,18 @@ func TestUnfitEvaluations(t *testing.T) {
 	stopped(t, folder)
 	o, err := parse(small("-out", folder, "-resume"), io.Discard)
 	require.NoError(t, err)
-	j, err := openJournal(o, 20)
+	j, err := openJournal(o, nil, 20)
 	require.NoError(t, err)
 	j.Judged["white-box, plain"] = nil
 	j.Batteries["vanilla"] = []attack.ImageResult{{Index: 20}}
 	require.NoError(t, j.save())
-	again, err := openJournal(o, 20)
+	again, err := openJournal(o, nil, 20)
 	require.NoError(t, err)
 	assert.Len(t, again.Judged, 1)
 	assert.Len(t, again.Batteries, 1)
 	j.Version = "v0.0.1"
 	require.NoError(t, j.save())
-	again, err = openJournal(o, 20)
+	again, err = openJournal(o, nil, 20)
 	require.NoError(t, err)
 	assert.Empty(t, again.Judged)
 	assert.Empty(t, again.Batteries)
@@ -212,7 +231,7 @@ func FuzzJournal(f *testing.F) {
 	o := &options{TestEps: 16, given: map[string]string{"seed": "1"}}
 	e := evaluations[0]
 	list := append([]trials.Trial{trials.Clean}, listTrials(o, true)...)
-	valid := &journal{Flags: o.given, Version: "v1", Judged: map[string][][]trials.Outcome{e.title: {nil}}}
+	valid := &journal{Origin: runs.Origin{Flags: o.given, Version: "v1"}, Judged: map[string][][]trials.Outcome{e.title: {nil}}}
 	for _, t := range list {
 		valid.Judged[e.title][0] = append(valid.Judged[e.title][0], trials.Outcome{Trial: t, Accuracy: 2. / 3, Predicted: []int{0, 1, 0}})
 	}
@@ -221,7 +240,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(seed)
 	f.Add([]byte(`{"flags":{"seed":"1"},"version":"v1","judged":{"white-box, plain":[[{}]]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		old, opened := &journal{}, &journal{Flags: o.given, Version: "v1"}
+		old, opened := &journal{}, &journal{Origin: runs.Origin{Flags: o.given, Version: "v1"}}
 		if json.Unmarshal(body, old) != nil || opened.goOn(old) != nil {
 			return
 		}

@@ -39,7 +39,7 @@
 // loses at most the last ten minutes of training, the current evaluation, or the last ten
 // seconds of a battery. Until a run is complete, the folder holds run.json, with the flags and
 // the completed evaluations, and a checkpoint NAME.ckpt for each network. Evaluations of
-// another version of the library are repeated. The file .lock locks the folder: a second run
+// another version of the library, or of other kernels, are repeated. The file .lock locks the folder: a second run
 // in it is refused.
 package main
 
@@ -141,7 +141,7 @@ type job struct {
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	start := time.Now()
-	data, err := sets.Open(ctx, o.Data, nil)
+	data, err := sets.Open(ctx, o.Data, stderr)
 	if err == nil {
 		data.Loader = dataset.DefaultTraining() // the training is too short for augmentation
 		if o.atMost {
@@ -161,12 +161,16 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if o.resume && !exists(o.out) {
 		return nothingToResume(o)
 	}
+	digest, err := sets.Digest(j.Test)
+	if err != nil {
+		return fmt.Errorf("-data %s: %w", o.Data, err)
+	}
 	folder, err := runs.Open(o.out)
 	if err != nil {
 		return fmt.Errorf("-out %w", err)
 	}
 	defer folder.Close()
-	if j.journal, err = openJournal(o, j.Test.N); err != nil {
+	if j.journal, err = openJournal(o, map[string]string{"-data " + o.Data: digest}, j.Test.N); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%v\n%d training and %d test images of %s\n\n", summary, j.Train.N, j.Test.N, o.Data)

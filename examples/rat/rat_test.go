@@ -73,6 +73,7 @@ func TestRun(t *testing.T) {
 	test, err = test.First(20)
 	require.NoError(t, err)
 	assert.Equal(t, test.Labels, res.Labels)
+	assert.Equal(t, runs.NewMaker(), res.Maker)
 	assert.Equal(t, 0.25, res.Options.Width)
 	assert.Len(t, res.Training["rat"], 2)
 

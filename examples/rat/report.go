@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/org/snnrat/examples/internal/plots"
+	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/examples/internal/trials"
 	"github.com/org/snnrat/internal/atomicfile"
 	"github.com/org/snnrat/snn"
@@ -18,6 +19,7 @@ import (
 // results is the content of results.json. The keys of the maps are the names of the
 // networks' files.
 type results struct {
+	runs.Maker
 	Options  options                    `json:"options"`
 	Seconds  float64                    `json:"seconds"` // since the program's last start
 	Training map[string][]train.Metrics `json:"training"`

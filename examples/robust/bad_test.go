@@ -61,6 +61,8 @@ func TestBadInput(t *testing.T) {
 		{"FIT -images 1001", []string{"-images 1001"}},
 		{"FIT -curve 2,1", []string{"-curve", "expected none, or increasing positive numbers"}},
 		{"FIT -curve 0", []string{"-curve", "expected none, or increasing positive numbers"}},
+		{"FIT -eps 0.5 -curve 1,4", []string{"-curve 1,4: 4 times -eps 0.5 is above 1: expected at most 1 in L∞"}},
+		{"FIT -eps 0.5 -certify 3", []string{"-certify 3: 3 times -eps 0.5 is above 1: expected at most 1 in L∞"}},
 		{"FIT -curve-images 0", []string{"-curve-images", "expected a whole number in [1, ∞)"}},
 		{"FIT -T 4", []string{"-T is for networks of state dicts"}},
 		{"FIT -decay 0.5", []string{"-decay is for networks of state dicts"}},

@@ -16,9 +16,8 @@ const uncertified = -1
 // certifiedRadii returns the radii of -certify, ascending.
 func (j *job) certifiedRadii() (list []float32) {
 	for _, f := range j.certify {
-		if v, _ := fraction(f); float32(v*j.eps.value) <= 1 {
-			list = append(list, float32(v*j.eps.value))
-		}
+		v, _ := fraction(f)
+		list = append(list, float32(v*j.eps.value))
 	}
 	return list
 }
@@ -33,6 +32,8 @@ func (j *job) prove(ctx context.Context, s *subject, p *progress) error {
 	shape := j.data.Shape()
 	shape.N = 1
 	x := tensor.NewFrames(shape)
+	work := certifyWork * float64(len(radii))
+	j.meter.Skip(work * float64(len(p.Certified)))
 	for i := len(p.Certified); i < j.data.N; i++ {
 		if err := j.data.Fill(x, []int{i}); err != nil {
 			return err
@@ -52,10 +53,12 @@ func (j *job) prove(ctx context.Context, s *subject, p *progress) error {
 			largest = eps
 		}
 		p.Certified = append(p.Certified, largest)
+		j.meter.Add(work, s.Name+": certificates")
 		if err := j.journal.saveSometimes(); err != nil {
 			return err
 		}
 	}
+	j.meter.Finished(s.Name + ": certificates")
 	return nil
 }
 

@@ -29,6 +29,7 @@ func TestCertify(t *testing.T) {
 	out := filepath.Join(folder, "out")
 	stdout, stderr, code := clitest.Run(t, append(small(out, path), "-certify", "1/256,1/32,1", "-curve", "1/32,1")...)
 	require.Zero(t, code, stderr)
+	assert.Contains(t, stderr, "net: certificates (", "proofs can take long")
 	n := read(t, out).Networks[0]
 	assert.Contains(t, stdout, "net: certified "+percent(n.Certified[0].Accuracy)+" % at ε × 1/256\n")
 

@@ -54,19 +54,7 @@ type job struct {
 // file if they do not fit together.
 func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 	j := &job{options: o}
-	var on *sets.Data
-	var m *term.Meter
-	var had int64
-	on, err := sets.Open(ctx, o.data, func(done, total int64) {
-		if m == nil {
-			m = term.NewMeter(stderr, float64(total))
-		}
-		m.Add(float64(done-had), "download of "+o.data)
-		had = done
-	})
-	if m != nil {
-		m.Clear()
-	}
+	on, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
 		err = on.Limit(0, 0) // which gives a set its normalization
 	}
@@ -76,7 +64,7 @@ func prepare(ctx context.Context, o *options, stderr io.Writer) (*job, error) {
 			n = min(n, on.Test.N)
 		}
 		if j.data, err = sets.First("-images", on.Test, n); err == nil {
-			j.digest, err = j.data.Fingerprint()
+			j.digest, err = sets.Digest(j.data)
 		}
 	}
 	if err != nil {
@@ -168,6 +156,10 @@ func (j *job) files() []string {
 // npz returns the name of the file of a network's images.
 func (i identity) npz() string { return i.Name + ".npz" }
 
+// certifyWork is the work of a proof at one radius for an image, as a share of that of an image of
+// the evaluation. It is a guess, for the estimate of the time alone.
+const certifyWork = 0.05
+
 // curveWork is the work of an image of a point of the curve, as a share of that of an image of
 // the evaluation. It is a guess, for the estimate of the time alone.
 const curveWork = 0.2
@@ -176,6 +168,9 @@ const curveWork = 0.2
 func (j *job) work() float64 {
 	_, onCurve := j.curveShard(j.shard)
 	each := float64(extent(j.shard.Range(j.data.N))) + curveWork*float64(len(j.radii())*onCurve)
+	if j.shard.IsZero() {
+		each += certifyWork * float64(len(j.certify)*j.data.N)
+	}
 	return each * float64(len(j.subjects))
 }
 

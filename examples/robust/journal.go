@@ -95,13 +95,13 @@ func (j *journal) goOn(old *journal) error {
 			return fmt.Errorf("-resume: -%s is %q, but the run in %s has %q: expected the same flags", name, is, j.folder, was)
 		}
 	}
+	if old.Version != j.Version || old.Kernels != j.Kernels || len(old.Networks) != len(j.Networks) {
+		return nil
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.Inputs)) {
 		if old.Inputs[name] != j.Inputs[name] {
 			return fmt.Errorf("-resume: %s has changed since the run in %s was stopped: start anew in another folder", name, j.folder)
 		}
-	}
-	if old.Version != j.Version || old.Kernels != j.Kernels || len(old.Networks) != len(j.Networks) {
-		return nil
 	}
 	for i, p := range old.Networks {
 		if p != nil && p.Kept != nil {

@@ -127,7 +127,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	cli.Var(fs, &o.seed, "seed", 1, "[0, ∞)", "seed of everything random")
 	cli.Var(fs, &o.keep, "keep", 60, "[0, ∞)", "first images to store and to show, 0 for all")
 	o.curve = factors{"1/4", "1/2", "1", "2", "4"}
-	fs.Var(&o.curve, "curve", "`list` of multiples of ε, for accuracy against ε under the preset quick, or none")
+	fs.Var(&o.curve, "curve", "`list` of multiples of ε, for accuracy against ε under the preset quick, or none; the default leaves out what is above 1 in L∞")
 	cli.Var(fs, &o.curveImages, "curve-images", 200, "[1, ∞)", "first images to evaluate for accuracy against ε")
 	fs.Var(&o.certify, "certify", "`list` of multiples of ε, at which to prove for each image that no attack in L∞ can break it, or none")
 	cli.Var(fs, &o.draws, "draws", 0, "[0, 10000]", "passes that the logits and gradients of a random network are averaged over, 0 for 10 if it is random")
@@ -169,6 +169,13 @@ func (o *options) check() error {
 		return fmt.Errorf("-certify %v: expected -norm linf beside it, since the proofs are in L∞", &o.certify)
 	case o.norm == "linf" && o.eps.value > 1:
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
+	}
+	for flag, list := range map[string]factors{"curve": o.curve, "certify": o.certify} {
+		for _, f := range list { // the default of -curve leaves out what is too large
+			if v, _ := fraction(f); o.given[flag] && o.norm == "linf" && float32(v*o.eps.value) > 1 {
+				return fmt.Errorf("-%s %v: %s times -eps %v is above 1: expected at most 1 in L∞", flag, &list, f, &o.eps)
+			}
+		}
 	}
 	if _, err := attack.Preset(o.preset, o.threat); err != nil {
 		return fmt.Errorf("-preset %q: expected %s", o.preset, presetNames)
@@ -222,8 +229,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if j.journal, err = openJournal(o, j.inputs(), j.budget()); err != nil {
 		return err
 	}
-	if merged != nil {
-		j.Networks = merged
+	for i, p := range merged {
+		p.Certified = j.Networks[i].Certified // of a merge that was stopped: shards prove nothing
+		j.Networks[i] = p
 	}
 	for _, n := range j.subjects {
 		fmt.Fprintf(stdout, "%s: %s\n", n.Name, n.File)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -229,4 +230,40 @@ func TestShardOutput(t *testing.T) {
 	assert.Contains(t, stdout, "The shard is complete. When all 3 are, -merge with their folders makes the report.\n")
 	o := &options{out: "x", shard: attack.Shard{Index: 1, Count: 2}}
 	assert.Equal(t, "what is done is in x; the same flags and -resume go on from there", o.Stopped())
+}
+
+// A merge that was stopped after the proofs of a network keeps them when it is resumed.
+func TestMergeKeepsProofs(t *testing.T) {
+	folder := t.TempDir()
+	net, shard, out := filepath.Join(folder, "net.safetensors"), filepath.Join(folder, "shard"), filepath.Join(folder, "out")
+	trained(t, net, 1)
+	args := func(out string, more ...string) []string {
+		return append(append(small(out, net), "-images", "3", "-curve", "none", "-certify", "1/256"), more...)
+	}
+	require.NoError(t, start(t, t.Context(), args(shard, "-shard", "1/1")...))
+	o, err := parse(args(out, "-merge", shard), io.Discard)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	require.ErrorIs(t, run(ctx, o, io.Discard, stopper{"net: certificates", stop}), context.Canceled)
+	proven := func() []float32 {
+		var j journal
+		require.NoError(t, runs.ReadRecord(filepath.Join(out, "run.json"), &j, 1<<24))
+		return j.Networks[0].Certified
+	}
+	require.Len(t, proven(), 3)
+	require.ErrorIs(t, start(t, ctx, args(out, "-resume", "-merge", shard)...), context.Canceled)
+	assert.Len(t, proven(), 3)
+}
+
+// stopper ends a context when a text is written.
+type stopper struct {
+	text string
+	stop context.CancelFunc
+}
+
+func (s stopper) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), s.text) {
+		s.stop()
+	}
+	return len(b), nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -21,6 +22,8 @@ import (
 	"github.com/org/snnrat/examples/internal/clitest"
 	"github.com/org/snnrat/examples/internal/runs"
 	"github.com/org/snnrat/internal/racetest"
+	"github.com/org/snnrat/snn/zoo"
+	"github.com/org/snnrat/tensor/rng"
 )
 
 // patience is a context that ends when it has been asked so many times.
@@ -105,6 +108,44 @@ func TestResume(t *testing.T) {
 	require.Error(t, start(patient(60), filepath.Join(folder, "changed")))
 	trained(t, nets[1], 3)
 	assert.ErrorContains(t, start(t.Context(), filepath.Join(folder, "changed"), "-resume"), nets[1]+" has changed since the run")
+}
+
+// A run is not resumed with other images, whichever of them has changed.
+func TestResumeWithOtherImages(t *testing.T) {
+	folder := t.TempDir()
+	net, out := filepath.Join(folder, "net.safetensors"), filepath.Join(folder, "out")
+	const images, pixels = 300, 64
+	idx := func(name string, kind byte, content []byte, shape ...uint32) {
+		b, err := binary.Append([]byte{0, 0, 8, kind}, binary.BigEndian, shape)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), append(b, content...), 0o644))
+	}
+	content := make([]byte, images*pixels)
+	for i := range content {
+		content[i] = byte(i * i)
+	}
+	for _, part := range []string{"train", "t10k"} {
+		idx(part+"-images-idx3-ubyte", 3, content, images, 8, 8)
+		idx(part+"-labels-idx1-ubyte", 1, make([]byte, images), images)
+	}
+	cfg := zoo.Default("| fc")
+	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Mean, cfg.Std = 1, 8, 8, 10, nil, nil
+	m, err := zoo.New(cfg, rng.New(1))
+	require.NoError(t, err)
+	require.NoError(t, m.Save(net))
+	args := []string{"-net", net, "-data", folder, "-images", "0", "-keep", "1", "-preset", "quick", "-out", out}
+	require.ErrorIs(t, start(t, patient(30), args...), context.Canceled)
+	content[pixels]++ // image 1
+	idx("t10k-images-idx3-ubyte", 3, content, images, 8, 8)
+	assert.ErrorContains(t, start(t, patient(30), append(args, "-resume")...), "-resume: -data "+folder+" has changed since the run")
+
+	// What another version has made is made anew in any case.
+	var j journal
+	path := filepath.Join(out, "run.json")
+	require.NoError(t, runs.ReadRecord(path, &j, 1<<24))
+	j.Version = "v0.0.1"
+	require.NoError(t, runs.WriteRecord(path, &j))
+	assert.ErrorIs(t, start(t, patient(30), append(args, "-resume")...), context.Canceled)
 }
 
 // A run that is killed while it writes, again and again, makes the files of one that is not.

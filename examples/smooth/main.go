@@ -11,8 +11,8 @@
 // of spikes first: a pixel spikes at a step with its value as the probability. The frames are the
 // data, and the edits change them. The network trains on what single windows see.
 //
-// It prints the certified accuracy against the radius. It writes report.json, with a certificate for
-// each image, and network.safetensors to a folder. With -model it reads the network instead of
+// It prints the certified accuracy against the radius. It writes report.json, with the flags and a
+// certificate for each image, and network.safetensors to a folder. With -model it reads the network instead of
 // training it.
 package main
 
@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/org/snnrat/attack"
@@ -54,10 +55,11 @@ type options struct {
 	seed                    uint64
 	threads                 int
 	out                     string
+	values                  map[string]string // of the flags that results depend on
 }
 
 func parse(args []string, stdout io.Writer) (*options, error) {
-	o := &options{}
+	o := &options{values: map[string]string{}}
 	fs := flag.NewFlagSet("smooth", flag.ContinueOnError)
 	fs.StringVar(&o.model, "model", "", "a network's `file`; without it a network is trained")
 	fs.StringVar(&o.data, "data", "fashion-mini", "`data set`: "+sets.Expected)
@@ -103,6 +105,18 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 			return nil, fmt.Errorf("-%s: expected none %s", name, why)
 		}
 	}
+	if given["shift"] && o.windows != string(smooth.Time) {
+		return nil, fmt.Errorf("-shift: expected none with -windows %s, on whose axis a move in time changes nothing", o.windows)
+	}
+	other = append(other, "shift", "out", "threads")
+	if o.windows == string(smooth.Time) {
+		o.values["shift"] = fmt.Sprint(o.shift)
+	}
+	fs.VisitAll(func(f *flag.Flag) {
+		if !slices.Contains(other, f.Name) {
+			o.values[f.Name] = f.Value.String()
+		}
+	})
 	return o, nil
 }
 
@@ -111,15 +125,29 @@ func (o *options) Concurrency() int { return o.threads }
 
 // Stopped implements [cli.Options].
 func (o *options) Stopped() string {
-	return "a network that was trained is in " + o.out + ", for -model"
+	if o.model != "" {
+		return "nothing was written"
+	}
+	return "if the training was complete, its network is in " + o.out + ", for -model"
 }
+
+// results is the content of the report.
+type results struct {
+	Flags map[string]string `json:"flags"`
+	*smooth.Report
+}
+
+const reportFile = "report.json"
 
 func main() { cli.Main("smooth", parse, run) }
 
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	d, err := sets.Open(ctx, o.data, nil)
+	d, err := sets.Open(ctx, o.data, stderr)
 	if err == nil {
-		err = d.Limit(o.train, o.images)
+		d.Test, err = sets.First("-images", d.Test, o.images)
+	}
+	if err == nil {
+		err = d.Limit(o.train, 0)
 	}
 	if err != nil {
 		return fmt.Errorf("-data %s: %w", o.data, err)
@@ -161,7 +189,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
-	err = atomicfile.Write(filepath.Join(o.out, "report.json"), func(w io.Writer) error { return json.NewEncoder(w).Encode(report) })
+	err = atomicfile.Write(filepath.Join(o.out, reportFile), func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(results{o.values, report})
+	})
 	if err != nil {
 		return err
 	}
@@ -221,6 +251,10 @@ func (o *options) network(ctx context.Context, d *sets.Data, adversary snn.Adver
 	}
 	meter.Clear()
 	fmt.Fprintf(stdout, "Trained in %.0f s: loss %.3f, accuracy %.1f %% on the images that it trained on.\n\n", time.Since(start).Seconds(), last.Loss, 100*last.Accuracy)
+	// The report of an earlier run is of another network.
+	if err := runs.RemoveIn(o.out, reportFile); err != nil {
+		return nil, err
+	}
 	return m, m.Save(filepath.Join(o.out, "network.safetensors"))
 }
 

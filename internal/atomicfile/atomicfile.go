@@ -66,6 +66,17 @@ func Write(path string, write func(io.Writer) error) error {
 	return nil
 }
 
+// errTried ends a Write that is not to be completed.
+var errTried = errors.New("tried")
+
+// Try returns the error of a [Write] to path that could not begin. It leaves path as it is.
+func Try(path string) error {
+	if err := Write(path, func(io.Writer) error { return errTried }); err != errTried {
+		return err
+	}
+	return nil
+}
+
 // Clean removes the temporary files that killed processes left in a folder. No process
 // may be writing to the folder. A folder that does not exist is clean.
 func Clean(folder string) error {

@@ -127,3 +127,20 @@ func TestClean(t *testing.T) {
 	assert.ElementsMatch(t, append(keep, folder), files(t, dir))
 	assert.NoError(t, atomicfile.Clean(filepath.Join(dir, "missing")))
 }
+
+// Try says whether a file can be written, and leaves the folder as it is.
+func TestTry(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "file")
+	require.NoError(t, atomicfile.Try(path))
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o644))
+	require.NoError(t, atomicfile.Try(path))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "old", string(b))
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+	assert.Error(t, atomicfile.Try(filepath.Join(folder, "none", "file")))
+	assert.Error(t, atomicfile.Try(folder))
+}

@@ -84,12 +84,18 @@ func (f Figure) draw(all draw.Canvas) error {
 		return err
 	}
 	legend := p.Legend
+	if most, w := all.Size().X/2, legend.Rectangle(all).Size().X; w > most { // long names
+		legend.TextStyle.Font.Size *= font.Length(most / w)
+	}
 	p.Legend, p.BackgroundColor = plot.NewLegend(), nil
 	all = draw.Crop(all, margin, -margin, margin, -margin)
 	if f.Note != "" {
 		small := p.X.Label.TextStyle
 		small.Font.Size, small.Color = vg.Points(8), color.Gray{90}
 		small.XAlign, small.YAlign = text.XLeft, text.YBottom
+		if most, w := all.Size().X, small.Width(f.Note); w > most {
+			small.Font.Size *= font.Length(most / w)
+		}
 		all.FillText(small, all.Min, f.Note)
 		all = draw.Crop(all, 0, 0, small.Height(f.Note)+margin, 0)
 	}
@@ -154,6 +160,8 @@ func (f Figure) plot() (*plot.Plot, error) {
 		}
 		p.X.Tick.Marker = marks
 		p.X.Tick.Label.Rotation, p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = math.Pi/4, text.XRight, text.YCenter
+	} else if len(f.XTicks) > 0 {
+		thin(p.X.Tick.Marker.(plot.ConstantTicks), f.LogX)
 	}
 	ticks(&p.Y, f.YTicks)
 	grid := plotter.NewGrid()
@@ -172,7 +180,7 @@ func (f Figure) plot() (*plot.Plot, error) {
 		c := palette[l.Color%len(palette)]
 		line.Color, points.Color = c, c
 		line.Width, points.Radius = vg.Points(1.6), vg.Points(3)
-		points.Shape = glyphs[l.Color%len(glyphs)]
+		points.Shape = glyphs[(l.Color+l.Color/len(palette))%len(glyphs)] // another one when the colors repeat
 		if l.Dashed {
 			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 		}
@@ -206,4 +214,26 @@ func ticks(a *plot.Axis, at []float64) {
 	}
 	a.Tick.Marker = marks
 	a.Min, a.Max = min(a.Min, at[0]), max(a.Max, at[len(at)-1])
+}
+
+// thin removes the labels of ticks, from left to right, that would touch the last one that stays.
+func thin(marks plot.ConstantTicks, log bool) {
+	at := func(v float64) float64 {
+		if log {
+			return math.Log(v)
+		}
+		return v
+	}
+	const axis, digit, gap = 250., 5.6, 4. // the shortest axis that is likely, and a digit, in points
+	low := at(marks[0].Value)
+	scale := axis / max(at(marks[len(marks)-1].Value)-low, math.SmallestNonzeroFloat64)
+	end := math.Inf(-1) // of the last label
+	for i := range marks {
+		center, half := (at(marks[i].Value)-low)*scale, digit/2*float64(len(marks[i].Label))
+		if center-half < end+gap {
+			marks[i].Label = "" // a minor tick, without a line of the grid
+			continue
+		}
+		end = center + half
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,4 +80,73 @@ func TestInline(t *testing.T) {
 func TestLogAxisOfOneValue(t *testing.T) {
 	f := Figure{XTicks: []float64{0.01}, LogX: true, Lines: []Line{{Name: "one", X: []float64{0.01}, Y: []float64{50}}}}
 	require.NoError(t, f.Save(t.TempDir(), "one"))
+}
+
+// Labels of an axis do not touch each other, however many ticks there are.
+func TestThin(t *testing.T) {
+	for _, c := range []struct {
+		f    Figure
+		want []string
+	}{
+		{Figure{XTicks: []float64{0, 2, 4, 6, 8, 12, 16, 24}}, []string{"0", "2", "4", "6", "8", "12", "16", "24"}},
+		{Figure{XTicks: []float64{0, 0.5, 1, 2, 255}}, []string{"0", "255"}},
+		{Figure{XTicks: []float64{1, 2, 4, 64, 65}, LogX: true}, []string{"1", "2", "4", "64"}},
+		{Figure{XTicks: []float64{3}}, []string{"3"}},
+	} {
+		p, err := c.f.plot()
+		require.NoError(t, err)
+		var labels []string
+		for _, m := range p.X.Tick.Marker.Ticks(0, 1) {
+			if m.Label != "" {
+				labels = append(labels, m.Label)
+			}
+		}
+		assert.Equal(t, c.want, labels)
+	}
+	f := Figure{}
+	for epoch := range 1000 {
+		f.XTicks = append(f.XTicks, float64(epoch+1))
+	}
+	p, err := f.plot()
+	require.NoError(t, err)
+	labels := 0
+	for _, m := range p.X.Tick.Marker.Ticks(0, 1) {
+		labels += len(m.Label)
+	}
+	assert.Less(t, labels, 50)
+	assert.Greater(t, labels, 15)
+}
+
+// Lines of the same color have different points.
+func TestGlyphs(t *testing.T) {
+	draw := func(index int) string {
+		folder := t.TempDir()
+		f := Figure{Lines: []Line{{Name: "one", X: []float64{1, 10}, Y: []float64{50, 20}, Color: index}}}
+		require.NoError(t, f.Save(folder, "one"))
+		svg, err := os.ReadFile(filepath.Join(folder, "one.svg"))
+		require.NoError(t, err)
+		return string(svg)
+	}
+	assert.Equal(t, Color(0), Color(len(palette)))
+	assert.NotEqual(t, draw(0), draw(len(palette)))
+}
+
+// Long names and notes are within the picture, beside the axes.
+func TestLongTexts(t *testing.T) {
+	f := Figure{Note: strings.Repeat("note ", 60), Lines: []Line{{Name: strings.Repeat("name ", 25), X: []float64{1, 10}, Y: []float64{50, 20}}}}
+	folder := t.TempDir()
+	require.NoError(t, f.Save(folder, "long"))
+	b, err := os.ReadFile(filepath.Join(folder, "long.svg"))
+	require.NoError(t, err)
+	sizes := map[string]float64{}
+	for _, m := range regexp.MustCompile(`(?s)<text x="([^"]*)".*?font-size:([\d.]*)px">(....)?`).FindAllStringSubmatch(string(b), -1) {
+		x, err := strconv.ParseFloat(m[1], 64)
+		require.NoError(t, err)
+		assert.Positive(t, x)
+		sizes[m[3]], err = strconv.ParseFloat(m[2], 64)
+		require.NoError(t, err)
+	}
+	const width = 18 / 2.54 * 72
+	assert.Less(t, sizes["note"]*0.45*float64(len(f.Note)), width) // of a character, in sizes
+	assert.Less(t, sizes["name"]*0.45*float64(len(f.Lines[0].Name)), width/2)
 }

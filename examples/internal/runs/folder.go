@@ -97,3 +97,13 @@ func Remove(paths ...string) error {
 	}
 	return nil
 }
+
+// RemoveIn removes files of a folder, as [Remove] does.
+func RemoveIn(folder string, names ...string) error {
+	for _, name := range names {
+		if err := Remove(filepath.Join(folder, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

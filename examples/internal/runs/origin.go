@@ -6,7 +6,17 @@ import (
 	"slices"
 
 	"github.com/org/snnrat/attack"
+	"github.com/org/snnrat/internal/version"
 )
+
+// Maker says in a file of results which library and which kernels made them.
+type Maker struct {
+	Library string `json:"library"` // version
+	Kernels string `json:"kernels"` // attack.Kernels of the machine
+}
+
+// NewMaker returns the maker of this program's results.
+func NewMaker() Maker { return Maker{version.String(), attack.Kernels()} }
 
 // Origin is what the results of a run depend on beside its shard.
 type Origin struct {

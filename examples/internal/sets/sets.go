@@ -3,13 +3,20 @@ package sets
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/org/snnrat/examples/internal/term"
+	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/train/dataset"
 	"github.com/org/snnrat/train/dataset/download"
 	"github.com/org/snnrat/train/dataset/fashion"
@@ -53,13 +60,12 @@ var (
 )
 
 // Open reads the data set at path, which is one of what [Expected] lists. What is downloaded
-// goes to the user's cache. Progress, if not nil, is called with the bytes that are there and
-// their number in the end.
+// goes to the user's cache, and the progress of that to stderr.
 //
 // It returns an error if the images of the two sets differ in shape or their classes differ in
 // number or name. A test folder may lack classes of the training folder.
-func Open(ctx context.Context, path string, progress func(done, total int64)) (*Data, error) {
-	f, path, err := find(ctx, path, progress)
+func Open(ctx context.Context, path string, stderr io.Writer) (*Data, error) {
+	f, path, err := find(ctx, path, stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -84,15 +90,15 @@ func Open(ctx context.Context, path string, progress func(done, total int64)) (*
 }
 
 // find returns the format of the data set at path, and the folder or archive that holds it.
-func find(ctx context.Context, path string, progress func(done, total int64)) (format, string, error) {
+func find(ctx context.Context, path string, stderr io.Writer) (format, string, error) {
 	switch path {
 	case "fashion-mini":
 		return format{"Fashion-MNIST (7,000 images)", nil, readFashion}, path, nil
 	case "cifar10":
-		path, err := fetch(ctx, download.CIFAR10, progress)
+		path, err := fetch(ctx, download.CIFAR10, stderr)
 		return cifar, path, err
 	case "cifar100":
-		path, err := fetch(ctx, download.CIFAR100, progress)
+		path, err := fetch(ctx, download.CIFAR100, stderr)
 		return cifar, path, err
 	}
 	info, err := os.Stat(path)
@@ -117,13 +123,44 @@ func find(ctx context.Context, path string, progress func(done, total int64)) (f
 	return format{}, "", fmt.Errorf("the folder holds no data set: expected %s", Expected)
 }
 
-func fetch(ctx context.Context, src download.Source, progress func(done, total int64)) (string, error) {
+func fetch(ctx context.Context, src download.Source, stderr io.Writer) (string, error) {
 	cfg, err := download.Default()
 	if err != nil {
 		return "", err
 	}
-	cfg.Progress = progress
+	p := &progress{stderr: stderr, name: "download of " + path.Base(src.URL)}
+	cfg.Progress = p.show
+	defer p.clear()
 	return download.File(ctx, src, cfg)
+}
+
+// progress shows how much of a download is there.
+type progress struct {
+	stderr io.Writer
+	name   string
+	meter  *term.Meter // nil before the first call of show
+	had    int64
+}
+
+func (p *progress) show(done, total int64) {
+	if total <= 0 {
+		return // unknown
+	}
+	if p.meter == nil {
+		p.meter = term.NewMeter(p.stderr, float64(total))
+		p.meter.Skip(float64(done)) // of an earlier download that was cut off
+	} else {
+		p.meter.Add(float64(done-p.had), p.name)
+	}
+	if p.had = done; done == total {
+		p.meter.Finished(p.name)
+	}
+}
+
+func (p *progress) clear() {
+	if p.meter != nil {
+		p.meter.Clear()
+	}
 }
 
 func readFashion(string) (train, test *dataset.Set, err error) {
@@ -198,6 +235,25 @@ func First(flag string, s *dataset.Set, n int) (*dataset.Set, error) {
 		return nil, fmt.Errorf("%s %d: %w", flag, n, err)
 	}
 	return sub, nil
+}
+
+// Digest returns a digest of the labels and of all images of a set, 32 hexadecimal digits. It reads
+// every image, which [dataset.Set.Fingerprint] does not.
+func Digest(s *dataset.Set) (string, error) {
+	shape := s.Shape()
+	shape.N = 1
+	x := tensor.NewFrames(shape)
+	h := sha256.New()
+	for i := range s.N {
+		if err := s.Fill(x, []int{i}); err != nil {
+			return "", err
+		}
+		if err := binary.Write(h, binary.LittleEndian, x.Data); err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, s.Labels[i])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
 // Limit leaves the first so many training and test images, 0 standing for all. Sets that have

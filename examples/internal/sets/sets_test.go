@@ -166,3 +166,24 @@ func TestOpen(t *testing.T) {
 		assert.ErrorContains(t, err, "expected "+sets.Expected)
 	}
 }
+
+// Sets that differ in one pixel of any image, or in a label, have different digests.
+func TestDigest(t *testing.T) {
+	pixels, labels := make([]uint8, 600), make([]int, 600)
+	digest := func() string {
+		set, err := dataset.New("", dataset.NewMemory(1, 1, 1, pixels), labels, []string{"a", "b"})
+		require.NoError(t, err)
+		d, err := sets.Digest(set)
+		require.NoError(t, err)
+		return d
+	}
+	seen := map[string]bool{digest(): true}
+	for i := range pixels {
+		pixels[i] = 1
+		seen[digest()] = true
+		pixels[i] = 0
+	}
+	labels[599] = 1
+	seen[digest()] = true
+	assert.Len(t, seen, 602)
+}
