@@ -33,7 +33,7 @@ func TestCleanAccuracy(t *testing.T) {
 }
 
 // cifar are the networks for images that this library does not embed.
-var cifar = []string{"cifar-vanilla", "cifar-rat"}
+var cifar = []string{"cifar-vanilla", "cifar-rat", "cifar-robust"}
 
 func TestCIFAR(t *testing.T) {
 	x := tensor.NewNCHW(1, 3, 32, 32)
@@ -51,6 +51,7 @@ func TestCIFAR(t *testing.T) {
 		all = append(all, logits)
 	}
 	assert.NotEqual(t, all[0], all[1])
+	assert.NotEqual(t, all[1], all[2])
 }
 
 func TestFile(t *testing.T) {
