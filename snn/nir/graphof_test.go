@@ -210,7 +210,7 @@ func TestSumsOfGraph(t *testing.T) {
 	order := graph([]int{1}, []int{1}, scale(1))
 	order.Nodes["b"] = &nir.Node{Type: "NIRGraph", Graph: large}
 	order.Edges = append(order.Edges, [2]string{"input", "b"}, [2]string{"b", "output"})
-	for want, g := range map[float32]*nir.Graph{2 + 1 + 1: twice, 1 + (1e8 - 1e8): order} {
+	for want, g := range map[float32]*nir.Graph{2 + 1 + 1: twice, 1: order} {
 		m, _, err := g.Model(nir.Config{Dt: 1, Steps: 1})
 		require.NoError(t, err)
 		assert.Equal(t, []float32{want}, logits(t, m, tensor.NCHW{N: 1, C: 1, H: 1, W: 1, Data: []float32{1}}))
