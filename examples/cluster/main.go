@@ -94,7 +94,8 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 
 // check returns an error that names a flag which the others make useless.
 func (o *options) check(given map[string]bool) error {
-	mode, used := "", []string{}
+	var mode string
+	var used []string // flags
 	switch {
 	case o.project > 0 && o.passes == 0:
 		return fmt.Errorf("-project %v: expected -predict beside it", o.project)
