@@ -170,10 +170,13 @@ func (o *options) check() error {
 	case o.norm == "linf" && o.eps.value > 1:
 		return fmt.Errorf("-eps %v: expected at most 1 in L∞, since pixels are in [0,1]", &o.eps)
 	}
-	for flag, list := range map[string]factors{"curve": o.curve, "certify": o.certify} {
-		for _, f := range list { // the default of -curve leaves out what is too large
-			if v, _ := fraction(f); o.given[flag] && o.norm == "linf" && float32(v*o.eps.value) > 1 {
-				return fmt.Errorf("-%s %v: %s times -eps %v is above 1: expected at most 1 in L∞", flag, &list, f, &o.eps)
+	for _, m := range []struct {
+		flag string
+		list factors
+	}{{"curve", o.curve}, {"certify", o.certify}} {
+		for _, f := range m.list { // the default of -curve leaves out what is too large
+			if v, _ := fraction(f); o.given[m.flag] && o.norm == "linf" && float32(v*o.eps.value) > 1 {
+				return fmt.Errorf("-%s %v: %s times -eps %v is above 1: expected at most 1 in L∞", m.flag, &m.list, f, &o.eps)
 			}
 		}
 	}
