@@ -85,19 +85,6 @@ func TestRun(t *testing.T) {
 	assert.Empty(t, again.Training)
 }
 
-// stopper ends a context when a line that holds text is written.
-type stopper struct {
-	text string
-	stop context.CancelFunc
-}
-
-func (s stopper) Write(b []byte) (int, error) {
-	if strings.Contains(string(b), s.text) {
-		s.stop()
-	}
-	return len(b), nil
-}
-
 // A training that was stopped goes on with -resume, to the same network. A run that was stopped
 // later keeps the radii that are finished.
 func TestStop(t *testing.T) {
@@ -111,7 +98,7 @@ func TestStop(t *testing.T) {
 	upTo := func(text, out string, more ...string) error {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		return start(t, ctx, io.Discard, stopper{text, stop}, small(out, more...))
+		return start(t, ctx, io.Discard, clitest.Stopper{Text: text, Stop: stop}, small(out, more...))
 	}
 	// A network that cannot be saved is not lost.
 	require.NoError(t, os.Mkdir(filepath.Join(whole, "network.safetensors"), 0o755))

@@ -155,17 +155,15 @@ func TestFewImages(t *testing.T) {
 	racetest.Costly(t)
 	data, out := t.TempDir(), t.TempDir()
 	for part, n := range map[string]int{"train": 12, "t10k": 3} {
-		images, labels := make([]byte, 16+64*n), make([]byte, 8+n)
-		copy(images, []byte{0, 0, 8, 3, 0, 0, 0, byte(n), 0, 0, 0, 8, 0, 0, 0, 8})
-		copy(labels, []byte{0, 0, 8, 1, 0, 0, 0, byte(n)})
-		for i := range n {
-			labels[8+i] = byte(i % 10)
+		images, labels := make([]byte, 64*n), make([]byte, n)
+		for i := range labels {
+			labels[i] = byte(i % 10)
 		}
-		for i := range 64 * n {
-			images[16+i] = byte(i * i)
+		for i := range images {
+			images[i] = byte(i * i)
 		}
-		require.NoError(t, os.WriteFile(filepath.Join(data, part+"-images-idx3-ubyte"), images, 0o644))
-		require.NoError(t, os.WriteFile(filepath.Join(data, part+"-labels-idx1-ubyte"), labels, 0o644))
+		clitest.WriteIDX(t, filepath.Join(data, part+"-images-idx3-ubyte"), images, n, 8, 8)
+		clitest.WriteIDX(t, filepath.Join(data, part+"-labels-idx1-ubyte"), labels, n)
 	}
 	args := []string{"-data", data, "-arch", "conv4 A | fc", "-T", "1", "-epochs", "1", "-starts", "1", "-nodes", "0", "-grid", "8", "-out", out}
 	_, stderr, code := clitest.Run(t, args...)

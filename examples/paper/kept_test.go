@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -142,18 +141,13 @@ func lonely(t *testing.T) (archive, duel, trials.Trial) {
 func TestOtherImages(t *testing.T) {
 	data, out := t.TempDir(), t.TempDir()
 	const images, pixels = 300, 64
-	idx := func(name string, kind byte, content []byte, shape ...uint32) {
-		b, err := binary.Append([]byte{0, 0, 8, kind}, binary.BigEndian, shape)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(data, name), append(b, content...), 0o644))
-	}
 	content := make([]byte, images*pixels)
 	for i := range content {
 		content[i] = byte(i * i)
 	}
 	for _, part := range []string{"train", "t10k"} {
-		idx(part+"-images-idx3-ubyte", 3, content, images, 8, 8)
-		idx(part+"-labels-idx1-ubyte", 1, make([]byte, images), images)
+		clitest.WriteIDX(t, filepath.Join(data, part+"-images-idx3-ubyte"), content, images, 8, 8)
+		clitest.WriteIDX(t, filepath.Join(data, part+"-labels-idx1-ubyte"), make([]byte, images), images)
 	}
 	made := func() bool {
 		o, err := parse([]string{"-exp", "table1", "-data", data, "-out", out, "-arch", "conv4 A | fc", "-T", "1", "-train", "16", "-epochs", "1", "-batch", "16", "-battery", "none"}, io.Discard)
@@ -165,7 +159,7 @@ func TestOtherImages(t *testing.T) {
 	assert.True(t, made())
 	assert.False(t, made())
 	content[pixels]++ // image 1
-	idx("t10k-images-idx3-ubyte", 3, content, images, 8, 8)
+	clitest.WriteIDX(t, filepath.Join(data, "t10k-images-idx3-ubyte"), content, images, 8, 8)
 	assert.True(t, made())
 }
 

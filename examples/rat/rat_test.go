@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -546,18 +545,10 @@ func idxFiles(t *testing.T) string {
 		for i := range labels {
 			labels[i] = byte(i % 10)
 		}
-		writeIDX(t, filepath.Join(folder, part.name+"-images-idx3-ubyte"), images, part.n, 8, 8)
-		writeIDX(t, filepath.Join(folder, part.name+"-labels-idx1-ubyte"), labels, part.n)
+		clitest.WriteIDX(t, filepath.Join(folder, part.name+"-images-idx3-ubyte"), images, part.n, 8, 8)
+		clitest.WriteIDX(t, filepath.Join(folder, part.name+"-labels-idx1-ubyte"), labels, part.n)
 	}
 	return folder
-}
-
-func writeIDX(t *testing.T, path string, data []byte, dims ...int) {
-	b := []byte{0, 0, 8, byte(len(dims))}
-	for _, d := range dims {
-		b = binary.BigEndian.AppendUint32(b, uint32(d))
-	}
-	require.NoError(t, os.WriteFile(path, append(b, data...), 0o644))
 }
 
 // cifarFiles writes CIFAR-10's files, of two images each, to a folder.
@@ -611,11 +602,11 @@ func TestData(t *testing.T) {
 		"kind":      {edit(trainLabels, func(b []byte) []byte { b[3] = 3; return b }), []string{trainLabels, "magic number"}},
 		"gzip":      {edit(trainImages, func(b []byte) []byte { return append([]byte{0x1f, 0x8b}, b...) }), []string{trainImages, "gzip"}},
 		"label":     {edit(trainLabels, func(b []byte) []byte { b[10] = 10; return b }), []string{trainLabels, "10"}},
-		"no images": {func(f string) { writeIDX(t, filepath.Join(f, trainImages), nil, 0, 8, 8) }, []string{trainImages, "0 images"}},
-		"counts":    {func(f string) { writeIDX(t, filepath.Join(f, testLabels), make([]byte, 9), 9) }, []string{testLabels, "9", "10"}},
-		"sizes": {func(f string) { writeIDX(t, filepath.Join(f, testImages), make([]byte, 490), 10, 7, 7) },
+		"no images": {func(f string) { clitest.WriteIDX(t, filepath.Join(f, trainImages), nil, 0, 8, 8) }, []string{trainImages, "0 images"}},
+		"counts":    {func(f string) { clitest.WriteIDX(t, filepath.Join(f, testLabels), make([]byte, 9), 9) }, []string{testLabels, "9", "10"}},
+		"sizes": {func(f string) { clitest.WriteIDX(t, filepath.Join(f, testImages), make([]byte, 490), 10, 7, 7) },
 			[]string{"8×8", "7×7"}},
-		"constant": {func(f string) { writeIDX(t, filepath.Join(f, trainImages), make([]byte, 2560), 40, 8, 8) },
+		"constant": {func(f string) { clitest.WriteIDX(t, filepath.Join(f, trainImages), make([]byte, 2560), 40, 8, 8) },
 			[]string{"same everywhere"}},
 	} {
 		folder, out := idxFiles(t), filepath.Join(t.TempDir(), "out")

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -244,7 +243,7 @@ func TestMergeKeepsProofs(t *testing.T) {
 	o, err := parse(args(out, "-merge", shard), io.Discard)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
-	require.ErrorIs(t, run(ctx, o, io.Discard, stopper{"net: certificates", stop}), context.Canceled)
+	require.ErrorIs(t, run(ctx, o, io.Discard, clitest.Stopper{Text: "net: certificates", Stop: stop}), context.Canceled)
 	proven := func() []float32 {
 		var j journal
 		require.NoError(t, runs.ReadRecord(filepath.Join(out, "run.json"), &j, 1<<24))
@@ -253,17 +252,4 @@ func TestMergeKeepsProofs(t *testing.T) {
 	require.Len(t, proven(), 3)
 	require.ErrorIs(t, start(t, ctx, args(out, "-resume", "-merge", shard)...), context.Canceled)
 	assert.Len(t, proven(), 3)
-}
-
-// stopper ends a context when a text is written.
-type stopper struct {
-	text string
-	stop context.CancelFunc
-}
-
-func (s stopper) Write(b []byte) (int, error) {
-	if strings.Contains(string(b), s.text) {
-		s.stop()
-	}
-	return len(b), nil
 }

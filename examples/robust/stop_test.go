@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -115,18 +114,13 @@ func TestResumeWithOtherImages(t *testing.T) {
 	folder := t.TempDir()
 	net, out := filepath.Join(folder, "net.safetensors"), filepath.Join(folder, "out")
 	const images, pixels = 300, 64
-	idx := func(name string, kind byte, content []byte, shape ...uint32) {
-		b, err := binary.Append([]byte{0, 0, 8, kind}, binary.BigEndian, shape)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name), append(b, content...), 0o644))
-	}
 	content := make([]byte, images*pixels)
 	for i := range content {
 		content[i] = byte(i * i)
 	}
 	for _, part := range []string{"train", "t10k"} {
-		idx(part+"-images-idx3-ubyte", 3, content, images, 8, 8)
-		idx(part+"-labels-idx1-ubyte", 1, make([]byte, images), images)
+		clitest.WriteIDX(t, filepath.Join(folder, part+"-images-idx3-ubyte"), content, images, 8, 8)
+		clitest.WriteIDX(t, filepath.Join(folder, part+"-labels-idx1-ubyte"), make([]byte, images), images)
 	}
 	cfg := zoo.Default("| fc")
 	cfg.Channels, cfg.Height, cfg.Width, cfg.Classes, cfg.Mean, cfg.Std = 1, 8, 8, 10, nil, nil
@@ -136,7 +130,7 @@ func TestResumeWithOtherImages(t *testing.T) {
 	args := []string{"-net", net, "-data", folder, "-images", "0", "-keep", "1", "-preset", "quick", "-out", out}
 	require.ErrorIs(t, start(t, patient(30), args...), context.Canceled)
 	content[pixels]++ // image 1
-	idx("t10k-images-idx3-ubyte", 3, content, images, 8, 8)
+	clitest.WriteIDX(t, filepath.Join(folder, "t10k-images-idx3-ubyte"), content, images, 8, 8)
 	assert.ErrorContains(t, start(t, patient(30), append(args, "-resume")...), "-resume: -data "+folder+" has changed since the run")
 
 	// What another version has made is made anew in any case.

@@ -4,6 +4,8 @@ package clitest
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -134,4 +136,28 @@ func names(folder string) string {
 		return nil // a file may be gone meanwhile
 	})
 	return b.String()
+}
+
+// WriteIDX writes a file of bytes in MNIST's layout.
+func WriteIDX(t *testing.T, path string, data []byte, dims ...int) {
+	t.Helper()
+	b := []byte{0, 0, 8, byte(len(dims))}
+	for _, d := range dims {
+		b = binary.BigEndian.AppendUint32(b, uint32(d))
+	}
+	require.NoError(t, os.WriteFile(path, append(b, data...), 0o644))
+}
+
+// Stopper is a writer that ends a context when Text is written.
+type Stopper struct {
+	Text string
+	Stop context.CancelFunc
+}
+
+// Write implements io.Writer.
+func (s Stopper) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), s.Text) {
+		s.Stop()
+	}
+	return len(b), nil
 }
