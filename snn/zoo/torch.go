@@ -78,7 +78,8 @@ func LoadTorch(path string, cfg Config) (*snn.Model, error) {
 	return LoadTorchWith(path, cfg, snn.LoadOptions{})
 }
 
-// LoadTorchWith is like LoadTorch, with options.
+// LoadTorchWith is like LoadTorch, with options. A file from PyTorch has no settings to take, so
+// [snn.LoadOptions].Settings changes nothing.
 func LoadTorchWith(path string, cfg Config, o snn.LoadOptions) (*snn.Model, error) {
 	m, err := loadTorch(path, cfg, o)
 	if err != nil {
