@@ -73,9 +73,9 @@
 //     This is done where the neurons' input currents are not needed again: under BPTR, and
 //     without a gradient.
 //
-// Fusion gives the same bits, with two exceptions that round differently: the gradients of batch
-// norm, and the gradient of the input of a 3×3 convolution that reads neurons, where only the
-// elements that the neurons use are computed. The file fusion.go holds all of it.
+// Fusion gives the same bits, with two exceptions that round differently. One is the gradients of
+// batch norm. The other is the gradient of the input of a 3×3 convolution that reads neurons: only
+// the elements that the neurons use are computed. The file fusion.go holds all of it.
 //
 // # An operation of one's own
 //

@@ -172,33 +172,8 @@
 //
 // # Neurons of other libraries
 //
-// A neuron of SpikingJelly, of snnTorch or of a NIR file is a LIF with these settings.
-// θ, v₀ and τ stand for v_threshold, v_reset (0 for None) and tau; x is the current.
-//
-//	theirs                              one step                        Decay      Threshold
-//	SpikingJelly IFNode                 v ← v + x                       1          θ − v₀
-//	LIFNode(decay_input=False)          v ← v − (v − v₀)/τ + x          1 − 1/τ    θ − v₀
-//	LIFNode (decay_input=True)          v ← v + (x − (v − v₀))/τ        1 − 1/τ    τ·(θ − v₀)
-//	snnTorch Leaky(reset "zero")        U ← β·U·(1 − S) + x             β          above θ
-//	snnTorch Leaky(beta=1)              U ← U − θ·S + x                 1          above θ
-//	NIR IF                              v ← v + dt·r·x                  1          θ/(r·dt)
-//	NIR LIF                             v ← v + dt/τ·(v₀ − v + r·x)     1 − dt/τ   (θ − v₀)·τ/(r·dt)
-//
-// Neurons with parameters are a GLIF: SpikingJelly's ParametricLIFNode and recurrent
-// containers, snnTorch's Leaky with learn_beta or learn_threshold, Synaptic and RLeaky, norse's
-// LIF and LSNN, and Sinabs' ALIF. The page docs/pytorch.md has their settings.
-//
-// SoftReset corresponds to v_reset=None in SpikingJelly and to reset_mechanism="subtract"
-// in snnTorch.
-//
-// DetachReset corresponds to detach_reset in SpikingJelly. For a neuron of snnTorch, set it
-// to true, or to false if the neuron has reset_delay=False.
-//
-// snnTorch fires above the threshold, but not at the threshold. "Above θ" in the table is
-// the next larger float32. A network of snnTorch that subtracts with beta < 1 has no equal
-// here: snnTorch applies the decay before the reset, and this library applies it after.
-//
-// The page docs/pytorch.md has the surrogates, examples, and the other differences. The page
+// The page docs/pytorch.md has the settings with which a LIF or a GLIF is a neuron of SpikingJelly,
+// snnTorch, norse, Sinabs or NIR, the surrogates, and the differences that remain. The page
 // docs/extend.md shows how to write a surrogate, a neuron, a gradient approximation, a layer or an
 // encoder.
 package snn
