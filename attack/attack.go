@@ -44,7 +44,8 @@ type Attack struct {
 	Starts int
 	// KeepBest returns the best of all points, and stops at the first that is misclassified.
 	// Otherwise the attack returns the point after its last step. KeepBest costs one more
-	// forward pass for each start. A [Battery] and [Rounds] keep the best point in any case.
+	// forward pass for each start, and for each step whose Gradient changes the forward pass, as
+	// snn.CBA does. A [Battery] and [Rounds] keep the best point in any case.
 	KeepBest bool
 	// Reduce takes back changes of spikes once an image is misclassified, in [Flips] and [Retiming]:
 	// first many at a time, then one by one, until each change that is left is needed. The
@@ -239,6 +240,9 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 			g = v.At(step, o.Rand("gradient", uint64(start*a.Steps+step)))
 		}
 		value, grad, err := o.Gradient(p.image, g, objective)
+		if err == nil && o.keep && snn.ChangesForward(g) {
+			_, err = o.Logits(p.image)
+		}
 		if err != nil {
 			if errors.Is(err, ErrFound) {
 				return err
