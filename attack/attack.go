@@ -130,6 +130,9 @@ func (a *Attack) Validate() error {
 		if err := (Threat{Norm: a.Norm, Eps: a.Eps}).validate(); err != nil {
 			return fmt.Errorf("attack: %w", err)
 		}
+		if (a.Rule == nil || isMomentum(a.Rule)) && a.Alpha < 1 && a.Eps > 0 {
+			return fmt.Errorf("attack: alpha %v in %v: expected at least 1, or a step would change nothing", a.Alpha, a.Norm)
+		}
 	} else if _, greedy := a.Rule.(Greedy); greedy || a.Reduce {
 		return fmt.Errorf("attack: %v with Greedy or Reduce: expected a norm of spikes, Flips or Retiming", a.Norm)
 	}
