@@ -44,7 +44,8 @@ type Attack struct {
 	Starts int
 	// KeepBest returns the best of all points, and stops at the first that is misclassified.
 	// Otherwise the attack returns the point after its last step. KeepBest costs one more
-	// forward pass for each start. A [Battery] and [Rounds] keep the best point in any case.
+	// forward pass for each start, and for each step whose Gradient changes the forward pass, as
+	// snn.CBA does. A [Battery] and [Rounds] keep the best point in any case.
 	KeepBest bool
 	// Reduce takes back changes of spikes once an image is misclassified, in [Flips] and [Retiming]:
 	// first many at a time, then one by one, until each change that is left is needed. The
@@ -128,6 +129,9 @@ func (a *Attack) Validate() error {
 		}
 		if err := (Threat{Norm: a.Norm, Eps: a.Eps}).validate(); err != nil {
 			return fmt.Errorf("attack: %w", err)
+		}
+		if (a.Rule == nil || isMomentum(a.Rule)) && a.Alpha < 1 && a.Eps > 0 {
+			return fmt.Errorf("attack: alpha %v in %v: expected at least 1, or a step would change nothing", a.Alpha, a.Norm)
 		}
 	} else if _, greedy := a.Rule.(Greedy); greedy || a.Reduce {
 		return fmt.Errorf("attack: %v with Greedy or Reduce: expected a norm of spikes, Flips or Retiming", a.Norm)
@@ -239,6 +243,9 @@ func (a *Attack) from(o *Oracle, target, start int) error {
 			g = v.At(step, o.Rand("gradient", uint64(start*a.Steps+step)))
 		}
 		value, grad, err := o.Gradient(p.image, g, objective)
+		if err == nil && o.keep && snn.ChangesForward(g) {
+			_, err = o.Logits(p.image)
+		}
 		if err != nil {
 			if errors.Is(err, ErrFound) {
 				return err

@@ -38,7 +38,9 @@ type Config struct {
 	// the attack's name and the image's index.
 	Key rng.Key
 	// Source, if not nil, is the network that images are made on (black-box). If it is nil,
-	// they are made on the network that is evaluated (white-box).
+	// they are made on the network that is evaluated (white-box). Attacks with KeepBest, and searches,
+	// stop where they have just fooled Source, and such images often fool no other network. [Transfer]
+	// lets them go on.
 	Source *snn.Model
 	// Keep, if not nil, chooses images by their index in the data. The report keeps these
 	// images, clean and under each attack, in its Kept. A kept image takes 4 bytes for each

@@ -24,9 +24,8 @@ type Objective interface {
 // attack it is minus the cross-entropy with the target.
 //
 // The gradient is proportional to the probability of the classes other than the label. For
-// an image that the network is sure of, rounding would make the gradient zero. Evaluate
-// therefore divides the gradient by that probability if the probability is below 2⁻²⁰. This
-// keeps the direction.
+// an image that the network is sure of, rounding would make the gradient zero. In the gradient,
+// a probability below 2⁻²⁰ therefore counts as 2⁻²⁰. This keeps the direction.
 type CrossEntropy struct{}
 
 // String returns "cross-entropy".
@@ -44,7 +43,7 @@ func (CrossEntropy) Evaluate(value []float64, grad, logits []float32, y, target 
 		g, z := grad[i*classes:][:classes], logits[i*classes:][:classes]
 		value[i] = float64(sign) * (expSum(z) - float64(z[label]))
 		if g[label] > -0x1p-20 && classes > 1 {
-			others(g, z, label)
+			value[i] = float64(sign) * others(g, z, label)
 		}
 		for k := range g {
 			g[k] *= sign
@@ -52,10 +51,10 @@ func (CrossEntropy) Evaluate(value []float64, grad, logits []float32, y, target 
 	}
 }
 
-// others writes to grad the gradient of the cross-entropy of the logits z with the label,
-// divided by the probability of all other classes. That is the softmax over the other
-// classes, and −1 for the label.
-func others(grad, z []float32, label int) {
+// others returns the cross-entropy of the logits z with a label of almost all the probability,
+// without the rounding of numbers close to 1. To grad it writes 2⁻²⁰ times the softmax over the
+// other classes, and −2⁻²⁰ for the label.
+func others(grad, z []float32, label int) (value float64) {
 	top := math.Inf(-1)
 	for k, v := range z {
 		if k != label {
@@ -69,9 +68,10 @@ func others(grad, z []float32, label int) {
 		}
 	}
 	for k, v := range z {
-		grad[k] = float32(math.Exp(float64(v)-top) / sum)
+		grad[k] = float32(0x1p-20 * math.Exp(float64(v)-top) / sum)
 	}
-	grad[label] = -1
+	grad[label] = -0x1p-20
+	return math.Log1p(sum * math.Exp(top-float64(z[label])))
 }
 
 // Margin is the largest logit of another class minus that of the label (Carlini and Wagner
@@ -115,9 +115,9 @@ func rival(z []float32, label int) int {
 //	−(z_y − max_{i≠y} z_i) / (z_π₁ − z_π₃)
 //	−(z_y − z_t) / (z_π₁ − (z_π₃ + z_π₄)/2), with a target t
 //
-// It does not change if all logits are scaled or shifted. For three classes z_π₃ stands for z_π₄.
-// DLR is [Margin] where it would divide by almost nothing, as for equal logits, and for two
-// classes. An Attack with a target refuses DLR for two classes.
+// It does not change if all logits are scaled or shifted. DLR is [Margin] where it would divide by
+// almost nothing, as for equal logits. So it is for two classes, and with a target for three, where
+// it would be constant for some targets. An Attack with a target refuses DLR for two classes.
 type DLR struct{}
 
 // String returns "DLR".
@@ -133,18 +133,14 @@ func (DLR) Evaluate(value []float64, grad, logits []float32, y, target []int) {
 			order[k] = k
 		}
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(z[b], z[a]) })
-		other := rival(z, label)
-		var low [2]int // the classes that the denominator subtracts, half each
-		if classes > 2 {
-			low = [2]int{order[2], order[2]}
-		}
+		other, last := rival(z, label), 2
 		if target != nil {
-			if other = target[i]; classes > 3 {
-				low[1] = order[3]
-			}
+			other, last = target[i], 3
 		}
+		var low [2]int // the classes that the denominator subtracts, half each
 		difference, d := float64(z[other])-float64(z[label]), 0.0
-		if classes > 2 {
+		if classes > last {
+			low = [2]int{order[2], order[last]}
 			d = float64(z[order[0]]) - (float64(z[low[0]])+float64(z[low[1]]))/2
 		}
 		if d < 0x1p-60 || math.Abs(difference) > 0x1p40*d { // else the gradient is finite in float32

@@ -3,6 +3,7 @@ package attack_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -94,8 +95,8 @@ func TestObjectivesAreFinite(t *testing.T) {
 							require.False(t, g-g != 0, what)
 							some = some || g != 0
 						}
-						// DLR is constant where the label is first and its rival third.
-						if _, dlr := o.(attack.DLR); !dlr {
+						// DLR is constant where the label is third: the attack has succeeded.
+						if _, dlr := o.(attack.DLR); !dlr || target >= 0 || z[0] == slices.Max(z) {
 							require.True(t, some, what)
 						}
 					}
@@ -127,4 +128,21 @@ func TestTargetedDLROfTwoClasses(t *testing.T) {
 	a.Objective, a.Targets, a.KeepBest = attack.DLR{}, 1, true
 	_, err := a.Perturb(ctx, m, x, []int{0, 1}, ids, rng.New(1))
 	assert.ErrorContains(t, err, "targeted DLR of 2 classes: expected at least 3, or another objective such as Margin{}")
+}
+
+// The cross-entropy tells margins apart that are far beyond the digits of a probability next to 1. An
+// image that the network is surer of has a smaller value, and no larger gradient: averages over draws
+// of a random network count it less.
+func TestCrossEntropyOfGrowingMargins(t *testing.T) {
+	value, slope := math.Inf(1), math.Inf(1)
+	for _, margin := range []float32{0, 1, 5, 13, 13.9, 14, 20, 36, 37, 40, 100, 700} {
+		v, grad := evaluate(attack.CrossEntropy{}, []float32{0, margin, -1, -2}, 1, -1)
+		assert.Less(t, v, value, "margin %v", margin)
+		assert.LessOrEqual(t, float64(-grad[1]), slope, "margin %v", margin)
+		value, slope = v, float64(-grad[1])
+		of, _ := evaluate(attack.CrossEntropy{}, []float32{0, margin, -1, -2}, 2, 1) // aims at what it is
+		assert.Equal(t, -v, of, "margin %v", margin)
+		rest := 1 + math.Exp(-1) + math.Exp(-2)
+		assert.InEpsilon(t, math.Log1p(rest*math.Exp(-float64(margin))), v, 1e-8, "margin %v", margin)
+	}
 }

@@ -599,3 +599,46 @@ func TestDrawsWithinOtherAttacks(t *testing.T) {
 		assert.Equal(t, 1, beside, name)
 	}
 }
+
+// passed is a step rule that notes the points at which it was asked for a step.
+type passed struct {
+	attack.StepRule
+	points *[][]float32
+}
+
+func (p passed) Begin(ball attack.Ball, alpha float32, steps int) attack.Stepper {
+	return passedSteps{p.StepRule.Begin(ball, alpha, steps), p.points}
+}
+
+type passedSteps struct {
+	attack.Stepper
+	points *[][]float32
+}
+
+func (p passedSteps) Step(x, g []float32, value float64) {
+	*p.points = append(*p.points, slices.Clone(x))
+	p.Stepper.Step(x, g, value)
+}
+
+// KeepBest returns the best of all points, also of a gradient approximation whose forward pass is not
+// that of the network.
+func TestKeepBestOfAllPoints(t *testing.T) {
+	m := model(t, small, false)
+	m.Threads = 1
+	x, _, _ := images(m, 12, 0, 1)
+	y := correct(t, m, x)
+	for _, g := range []snn.Gradient{snn.BPTT{}, snn.CBA{}} {
+		for i := range y {
+			var points [][]float32
+			a := attack.BIM(0.05, 0.03, 8, g)
+			a.KeepBest, a.Rule = true, passed{attack.Momentum{Decay: 1}, &points}
+			one := x.Slice(i, i+1)
+			adv := perturb(t, a, m, one, y[i:i+1], nil)
+			got := margins(t, m, adv, y[i:i+1])[0]
+			for _, p := range points {
+				one.Data = p
+				assert.LessOrEqual(t, got, margins(t, m, one, y[i:i+1])[0], "%v, image %d", g, i)
+			}
+		}
+	}
+}

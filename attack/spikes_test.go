@@ -750,6 +750,8 @@ func TestSpikeErrors(t *testing.T) {
 		{edit(func(a *attack.Attack) { a.Norm = attack.LInf{} }), "L∞ with Greedy or Reduce"},
 		{edit(func(a *attack.Attack) { a.Norm, a.Rule = attack.L2{}, attack.APGD{} }), "L2 with Greedy or Reduce"},
 		{edit(func(a *attack.Attack) { a.KeepBest = false }), "Reduce without KeepBest"},
+		{edit(func(a *attack.Attack) { a.Rule, a.Reduce, a.Alpha = nil, false, 0.5 }), "alpha 0.5 in spike flips: expected at least 1"},
+		{edit(func(a *attack.Attack) { a.Rule, a.Alpha = attack.Momentum{Decay: 1}, 0.01 }), "alpha 0.01 in spike flips: expected at least 1"},
 		{edit(func(a *attack.Attack) { a.SharedFrames = true }), "SharedFrames in spike flips"},
 		{attack.SpikeSearch{Norm: attack.LInf{}, Eps: 1, Passes: 1}, "Norm L∞: expected a norm of spikes"},
 		{attack.SpikeSearch{Eps: 1, Passes: 1}, "expected a norm of spikes"},

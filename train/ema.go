@@ -38,11 +38,11 @@ func (a *average) begin() {
 // so that the average does not stay where the training began.
 func (a *average) update(t *Trainer) {
 	n := float64(t.updater.Steps)
-	d := min(a.decay, (1+n)/(10+n))
+	d := float32(min(a.decay, (1+n)/(10+n))) // from 1/2 on, 1 − d is exact
 	for i, m := range a.mean {
 		v := m.MutableData()
-		kernel.AXPY(v, float32(d), v, false, t.model.Threads)
-		kernel.AXPY(v, float32(1-d), a.model[i].Data(), true, t.model.Threads)
+		kernel.AXPY(v, d, v, false, t.model.Threads)
+		kernel.AXPY(v, 1-d, a.model[i].Data(), true, t.model.Threads)
 	}
 }
 
