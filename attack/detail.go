@@ -72,6 +72,7 @@ type Settings struct {
 	KeepBest  bool       `json:"keep_best,omitempty"` // whether the best point is returned
 	Targeted  bool       `json:"targeted,omitempty"`
 	Std       float32    `json:"std,omitempty"` // standard deviation of noise
+	P         float64    `json:"p,omitempty"`   // as in [Square]
 	Mix       []Settings `json:"mix,omitempty"` // of each attack of a Mix, of Rounds or of a Transfer
 	// SharedFrames says whether all frames of an example have the same perturbation.
 	SharedFrames bool `json:"shared_frames,omitempty"`

@@ -244,7 +244,7 @@ func (s Square) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []in
 
 // Describe implements [Describer].
 func (s Square) Describe() Settings {
-	d := Settings{Kind: "Square", Start: "stripes", Passes: s.Queries, SharedFrames: s.SharedFrames}
+	d := Settings{Kind: "Square", Start: "stripes", Passes: s.Queries, P: s.P, SharedFrames: s.SharedFrames}
 	if s.Norm == (L2{}) {
 		d.Start = "a grid of pyramids"
 	}

@@ -217,3 +217,11 @@ func TestSquareAsksForOtherPoints(t *testing.T) {
 		assert.InDelta(t, 0.6, adv.Data[0], 1e-6, "seed %d", seed)
 	}
 }
+
+// Reports of squares of other sizes are of other attacks.
+func TestSquareDescribesP(t *testing.T) {
+	a := attack.Square{Norm: attack.LInf{}, Eps: 0.1, Queries: 5, P: 0.8}
+	b := a
+	b.P = 0.3
+	assert.NotEqual(t, attack.Describe(a), attack.Describe(b))
+}
