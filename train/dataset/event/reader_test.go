@@ -517,6 +517,18 @@ func aedat4File(n int) [2][]byte {
 	return [2][]byte{head, append(packet, b.FinishedBytes()...)}
 }
 
+// A packet that claims more events than it has is an error. What follows it are no events.
+func TestAEDAT4CountOfAPacket(t *testing.T) {
+	const n = 77
+	file := aedat4File(n)
+	count := binary.LittleEndian.AppendUint32(nil, n)
+	require.Equal(t, 1, bytes.Count(file[1], count))
+	wrong := bytes.Replace(file[1], count, binary.LittleEndian.AppendUint32(nil, n+1), 1)
+	got, _, err := read("a.aedat4", slices.Concat(file[0], file[1], wrong, file[1]), DefaultConfig())
+	require.ErrorContains(t, err, fmt.Sprintf("byte %d: a flatbuffer with an offset outside", len(file[0])+len(file[1])))
+	require.Len(t, got.Events, n)
+}
+
 // The memory of a reader does not depend on the size of the file.
 func TestMemoryDoesNotGrow(t *testing.T) {
 	var row []uint16
