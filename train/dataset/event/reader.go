@@ -177,7 +177,7 @@ func NewReader(name string, file io.ReaderAt, size int64, cfg Config) (*Reader, 
 		r.w, r.h = 1<<11, 1<<11 // the formats have no larger addresses
 	}
 	most, _ := r.dec.record()
-	r.half = max(most, cfg.Window, 1<<14)
+	r.half = max(cfg.Window, 1<<14) + most       // a full batch may lack most − 1 events
 	r.batch[0] = make([]Event, max(most, 1<<10)) // enough for many files
 	r.delivered, r.newest = math.MinInt64, math.MinInt64
 	return r, nil

@@ -62,6 +62,22 @@ func TestOrderWithinTheWindow(t *testing.T) {
 	})
 }
 
+// The window holds where a record has several events, of which a batch has room for whole ones.
+func TestWindowOfWords(t *testing.T) {
+	var list []uint64
+	for i := range uint64(60_000) {
+		at := i
+		if i == 993+16353 { // the first batches have so many events
+			at = 991
+		}
+		list = append(list, 8<<60|at>>6<<32, 1<<60|at&63<<54|1)
+	}
+	got, report, err := read("a.raw", words("% evt 2.1\n% end\n", list...), DefaultConfig())
+	require.NoError(t, err)
+	require.Len(t, got.Events, 60_000)
+	require.Equal(t, int64(1), report.Reordered)
+}
+
 // A late event ends the events at its byte, whatever the window, if it is before what was
 // returned. What was read before it is returned.
 func TestLateEvents(t *testing.T) {
