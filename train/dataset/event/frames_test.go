@@ -144,6 +144,17 @@ func TestBadFrameConfigs(t *testing.T) {
 	require.ErrorContains(t, EqualTime{}.Validate(0), "EqualTime with 0 frames")
 }
 
+// Events out of order are an error of each split, and no panic.
+func TestFramesOfEventsOutOfOrder(t *testing.T) {
+	rec := Recording{[]Event{{T: 10}, {T: 5}, {T: 7}, {T: 11}}, 4, 4}
+	for _, split := range []Split{EqualTime{}, EqualCount{}, TimeWindow{2}, CountWindow{2}} {
+		cfg := DefaultFrames(8)
+		cfg.Split = split
+		_, _, err := cfg.Frames(rec)
+		require.ErrorContains(t, err, "an event at 5 µs after one at 10 µs, want times in order", "%T", split)
+	}
+}
+
 // A folder of files of several formats is a set, whose frames are those of each file, in memory or
 // read each time.
 func TestFolderSet(t *testing.T) {
