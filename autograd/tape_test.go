@@ -516,4 +516,9 @@ func TestInputOfAnotherLength(t *testing.T) {
 			new(autograd.Tape).Input(&tensor.Dense{Shape: sh, Data: make([]float32, n)}, false)
 		})
 	}
+	for _, n := range []int{0, 3, 5} {
+		assert.PanicsWithValue(t, fmt.Sprintf("autograd: InputSpikes: %d words for the shape %v: expected 4", n, sh), func() {
+			new(autograd.Tape).InputSpikes(&tensor.Spikes{Shape: sh, Bits: make([]uint16, n)}, false)
+		})
+	}
 }
