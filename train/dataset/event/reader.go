@@ -409,7 +409,8 @@ func (r *Reader) late(t int64, i int) error {
 	return e
 }
 
-// ReadAll reads all events of a file. After an error it returns the events before it, too.
+// ReadAll reads all events of a file. After an error it returns the events before it, too. An event
+// takes 16 bytes of memory, and a small compressed file can hold very many. A [Reader] has a bound.
 func ReadAll(path string, cfg Config) (Recording, Report, error) {
 	r, err := Open(path, cfg)
 	if err != nil {
