@@ -240,14 +240,18 @@ func (c FrameConfig) count(levels []uint8, s tensor.Shape, rec Recording) (t Tal
 			return t, fmt.Errorf("event: an event at %d µs after one at %d µs, want times in order", at, before)
 		}
 	}
+	width, height := c.Width, c.Height
+	if width == 0 {
+		width, height = rec.Width, rec.Height
+	}
 	bounds := c.Split.Bounds(rec.Events, c.Steps)
 	for k := range c.Steps {
 		frame := levels[k*s.Neurons():][:s.Neurons()]
 		for _, e := range rec.Events[bounds[k]:bounds[k+1]] {
-			x, y, p := int(e.X)/c.Bin, int(e.Y)/c.Bin, int(e.P)
-			if x >= s.W || y >= s.H || p > 1 {
-				return t, fmt.Errorf("event: an event at x = %d, y = %d of polarity %d, want one in %d×%d pixels and polarity 0 or 1", e.X, e.Y, e.P, s.W*c.Bin, s.H*c.Bin)
+			if int(e.X) >= width || int(e.Y) >= height || e.P > 1 {
+				return t, fmt.Errorf("event: an event at x = %d, y = %d of polarity %d, want one in %d×%d pixels and polarity 0 or 1", e.X, e.Y, e.P, width, height)
 			}
+			x, y, p := int(e.X)/c.Bin, int(e.Y)/c.Bin, int(e.P)
 			if c.Merge {
 				p = 0
 			}

@@ -132,6 +132,7 @@ func TestBadFrameConfigs(t *testing.T) {
 		"FrameConfig.Split: TimeWindow.Micros is 0":               func(c *FrameConfig) { c.Split = TimeWindow{} },
 		"FrameConfig.Split: CountWindow.Events is 0":              func(c *FrameConfig) { c.Split = CountWindow{} },
 		"an event at x = 3, y = 0 of polarity 1, want one in 2×2": func(c *FrameConfig) { c.Width, c.Height = 2, 2 },
+		"an event at x = 3, y = 0 of polarity 1, want one in 3×3": func(c *FrameConfig) { c.Width, c.Height, c.Bin = 3, 3, 2 },
 		"FrameConfig.Bytes is -1":                                 func(c *FrameConfig) { c.Bytes = -1 },
 	} {
 		cfg := DefaultFrames(2)
