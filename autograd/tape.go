@@ -302,6 +302,9 @@ func (t *Tape) constants(n int) []float32 {
 
 // value returns a new value with one reader, the forward pass.
 func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
+	if min(s.N, s.Steps, s.C, s.H, s.W) < 1 {
+		panic(fmt.Sprintf("autograd: a value of shape %v%s: expected at least 1 in each extent", s, inLayer(t.Layer)))
+	}
 	if t.used == len(t.values) {
 		t.values = append(t.values, new(Value))
 	}
