@@ -141,6 +141,10 @@ func TestFireModelPanics(t *testing.T) {
 		"FireGLIFRecurrent: weights [4 5] for 4 channels: expected [4 4]": func() {
 			autograd.FireGLIFRecurrent(tape, x, glif, autograd.NewParam(4, 5), 3, one{}, false)
 		},
+		"FireGLIFRecurrentStep: weights [4 40] for 4 channels: expected [4 4]": func() {
+			last := tensor.NewSpikes(x.Shape().WithSteps(1))
+			autograd.FireGLIFRecurrentStep(tape, tape.Input(last.Dense(), false), glif, autograd.NewParam(4, 40), autograd.NewGLIFState(glif, last.Shape), last)
+		},
 		"FireGLIFRecurrent: neurons of 5 steps for currents": func() {
 			autograd.FireGLIFRecurrent(tape, x, glif, autograd.NewParam(4, 4), 5, one{}, false)
 		},

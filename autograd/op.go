@@ -26,6 +26,8 @@ type Op interface {
 // NewDense returns a new dense value. The caller writes all of its data, padding included,
 // to what [Tape.Floats] returns. needsGrad says whether a gradient passes through the value:
 // the operation has an input that needs a gradient, or parameters and Tape.Params is set.
+// NewDense panics if an extent of s is less than 1, as all operations do: a tape takes no empty
+// batch.
 func (t *Tape) NewDense(s tensor.Shape, needsGrad bool) *Value {
 	v := t.value(s, needsGrad)
 	v.dense = t.arena.Floats(s.Floats())

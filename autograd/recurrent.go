@@ -29,14 +29,12 @@ type recurrentGLIF struct {
 func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surrogate, detach bool) *Value {
 	const name = "FireGLIFRecurrent"
 	sh := x.shape.WithSteps(steps)
-	if len(w.Shape) != 2 || w.Shape[0] != sh.C || w.Shape[1] != sh.C {
-		panic(fmt.Sprintf("autograd: %s: weights %v for %d channels: expected [%d %d]", name, w.Shape, sh.C, sh.C, sh.C))
-	}
+	f := feedback(name, w, sh.C)
 	in := t.currents(name, x, steps)
 	k := new(kernel.GLIF)
 	memory := t.pad(k, name, &n, sh.C)
 	y := t.NewSpikes(sh, in.needsGrad || t.Params)
-	if !kernel.RecurrentForward(y.spikes, t.Floats(in), k, feedback(w), scanOf(in.shape, steps), t.Threads) {
+	if !kernel.RecurrentForward(y.spikes, t.Floats(in), k, f, scanOf(in.shape, steps), t.Threads) {
 		t.MarkNonFinite()
 	}
 	if y.needsGrad {
@@ -47,7 +45,11 @@ func FireGLIFRecurrent(t *Tape, x *Value, n GLIF, w *Param, steps int, s Surroga
 	return y
 }
 
-func feedback(w *Param) kernel.Feedback {
+// feedback returns the recurrent weights w of c channels. It panics if w has another shape.
+func feedback(op string, w *Param, c int) kernel.Feedback {
+	if len(w.Shape) != 2 || w.Shape[0] != c || w.Shape[1] != c {
+		panic(fmt.Sprintf("autograd: %s: weights %v for %d channels: expected [%d %d]", op, w.Shape, c, c, c))
+	}
 	return kernel.Feedback{Weights: w.data, Channels: w.Shape[0]}
 }
 
@@ -56,8 +58,9 @@ func feedback(w *Param) kernel.Feedback {
 // state. Zeros are the spikes before the first step. No gradient passes through.
 //
 // Calls that continue each other give the bits of one call of FireGLIFRecurrent.
-// FireGLIFRecurrentStep panics as [FireGLIFSteps] does.
+// FireGLIFRecurrentStep panics as FireGLIFRecurrent and [FireGLIFSteps] do.
 func FireGLIFRecurrentStep(t *Tape, x *Value, n GLIF, w *Param, state *GLIFState, last *tensor.Spikes) *Value {
+	feedback("FireGLIFRecurrentStep", w, x.shape.C)
 	back := conv(t, t.InputSpikes(last, false), w, nil, nil, 1, 1, 1, 0)
 	y := FireGLIFSteps(t, Add(t, x, back), n, 1, state)
 	copy(last.Bits, y.spikes)
@@ -95,7 +98,7 @@ func (o *recurrentGLIF) Backward(t *Tape) {
 	if o.in.needsGrad {
 		slot = t.OpenGrad(o.in, o.in.shape.Steps)
 	}
-	fault := kernel.RecurrentBackward(slot.Data, dw, sums, g, feedback(o.w), slot.Add, t.Threads)
+	fault := kernel.RecurrentBackward(slot.Data, dw, sums, g, feedback("FireGLIFRecurrent", o.w, o.in.shape.C), slot.Add, t.Threads)
 	if o.in.needsGrad {
 		t.CloseGrad(slot)
 	}

@@ -131,9 +131,13 @@ func (t *Tape) Input(x *tensor.Dense, grad bool) *Value {
 }
 
 // InputSpikes puts a copy of spikes on the tape, with all their steps. If grad is set, a
-// backward pass computes their gradient.
+// backward pass computes their gradient. InputSpikes panics if x has another number of words than
+// its shape says.
 func (t *Tape) InputSpikes(x *tensor.Spikes, grad bool) *Value {
 	v := t.NewSpikes(x.Shape, grad)
+	if len(x.Bits) != len(v.spikes) {
+		panic(fmt.Sprintf("autograd: InputSpikes: %d words for the shape %v: expected %d", len(x.Bits), x.Shape, len(v.spikes)))
+	}
 	copy(v.spikes, x.Bits)
 	return v
 }
@@ -298,6 +302,9 @@ func (t *Tape) constants(n int) []float32 {
 
 // value returns a new value with one reader, the forward pass.
 func (t *Tape) value(s tensor.Shape, needsGrad bool) *Value {
+	if min(s.N, s.Steps, s.C, s.H, s.W) < 1 {
+		panic(fmt.Sprintf("autograd: a value of shape %v%s: expected at least 1 in each extent", s, inLayer(t.Layer)))
+	}
 	if t.used == len(t.values) {
 		t.values = append(t.values, new(Value))
 	}

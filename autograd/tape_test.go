@@ -386,6 +386,10 @@ func TestPanicsNameTheShapes(t *testing.T) {
 			z, r := tensor.Shape{N: 2, Steps: 2, C: 4, H: 1, W: 1}, tensor.Shape{N: 2, Steps: 2, C: 5, H: 1, W: 1}
 			autograd.WorstLogits(tape, in(z), in(r), autograd.NewParam(4, 5), make([]int, 4))
 		},
+		"a value of shape 0×1×5×4×4: expected at least 1 in each extent": func() { tape.Leaf(tensor.NewNCHW(0, 5, 4, 4), true) },
+		"a value of shape 2×0×5×1×1: expected at least 1 in each extent": func() {
+			autograd.FireThroughRate(tape, in(tensor.Shape{N: 2, Steps: 1, C: 5, H: 1, W: 1}), d, 0)
+		},
 		"Conv2D: a window of 5×5 exceeds 2×3×5×4×4":    func() { autograd.Conv2D(tape, x, autograd.NewParam(4, 5, 5, 5), nil, 1, 0) },
 		"Linear: weights [4 5] do not fit 2×3×5×4×4":   func() { autograd.Linear(tape, x, autograd.NewParam(4, 5), nil) },
 		"AvgPool: a window of 5×2 with stride 2":       func() { autograd.AvgPool(tape, x, 5, 2, 2) },
@@ -514,6 +518,11 @@ func TestInputOfAnotherLength(t *testing.T) {
 	for _, n := range []int{0, 63, 65} {
 		assert.PanicsWithValue(t, fmt.Sprintf("autograd: Input: %d values for the shape %v: expected 64", n, sh), func() {
 			new(autograd.Tape).Input(&tensor.Dense{Shape: sh, Data: make([]float32, n)}, false)
+		})
+	}
+	for _, n := range []int{0, 3, 5} {
+		assert.PanicsWithValue(t, fmt.Sprintf("autograd: InputSpikes: %d words for the shape %v: expected 4", n, sh), func() {
+			new(autograd.Tape).InputSpikes(&tensor.Spikes{Shape: sh, Bits: make([]uint16, n)}, false)
 		})
 	}
 }

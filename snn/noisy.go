@@ -50,7 +50,9 @@ func (n *NoisyLIF) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	noisy := autograd.StraightThrough(p.Tape, x, p.Steps, p.keys(n.Name()+" noise"), func(v float32, r *rand.Rand) float32 {
 		return v + float32(n.Std*float32(r.NormFloat64()))
 	})
-	return n.LIF.Forward(p, noisy)
+	y := n.LIF.Forward(p, noisy)
+	p.Tape.Release(noisy)
+	return y
 }
 
 // FireThroughTime implements [Neuron]. The currents x have their noise.

@@ -131,6 +131,17 @@ func TestNoisyLIF(t *testing.T) {
 	}
 }
 
+// The noisy currents of a layer are gone when the next layer runs.
+func TestNoisyLIFMemory(t *testing.T) {
+	peak := func(arch string) int {
+		m, x := noisyModel(t, arch, func(c *zoo.Config) { c.Noise = 0.25 })
+		_, err := m.Logits(snn.Pass{Threads: 1}, x)
+		require.NoError(t, err)
+		return m.Peak()
+	}
+	assert.Equal(t, peak("conv16 conv16 conv16 | fc"), peak("conv16 conv16 conv16 conv16 conv16 conv16 | fc"))
+}
+
 // Settings without a standard deviation are refused, and so is noise without neurons.
 func TestNoisyLIFErrors(t *testing.T) {
 	n := &snn.NoisyLIF{LIF: snn.NewIF(), Std: 0.5}

@@ -87,7 +87,7 @@ const (
 //
 //   - A file is missing, unreadable or not a regular file.
 //   - A file is empty, or does not consist of whole records.
-//   - A file and the first training file have different numbers of records.
+//   - Training files of the binary version have different numbers of records.
 //   - A label is not that of a class, or the number of class names is wrong.
 //   - The archive is cut short or corrupt, or holds more than [Limits] allow.
 func ReadCIFAR10(path string, limits ...Limits) (train, test *Set, err error) {

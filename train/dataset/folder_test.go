@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"image"
 	"image/color"
+	"image/gif"
 	"image/jpeg"
 	"image/png"
 	"os"
@@ -45,6 +46,13 @@ func asPNG(img image.Image) []byte {
 func asJPEG(img image.Image) []byte {
 	var b bytes.Buffer
 	jpeg.Encode(&b, img, &jpeg.Options{Quality: 100}) // to memory, where it cannot fail
+	return b.Bytes()
+}
+
+// asGIF returns a file that package image decodes here, as in programs that import image/gif.
+func asGIF(img image.Image) []byte {
+	var b bytes.Buffer
+	gif.Encode(&b, img, nil) // to memory, where it cannot fail
 	return b.Bytes()
 }
 
@@ -220,6 +228,7 @@ func TestReadFolderRefusesBadImages(t *testing.T) {
 		{"the first of two", map[string][]byte{"dog/a.png": good[:50], "dog/b.png": good[:20]}, "dog/a.png: "},
 		{"another format", map[string][]byte{"dog/bad.gif": good},
 			"dog/bad.gif: want nothing but .png, .jpg and .jpeg files in the folder of a class"},
+		{"GIF named PNG", map[string][]byte{"dog/bad.png": asGIF(rgb(1))}, "dog/bad.png: an image of format gif, want png or jpeg"},
 		{"folder in a class", map[string][]byte{"dog/puppies.png/": nil},
 			"dog/puppies.png: want nothing but .png, .jpg and .jpeg files in the folder of a class"},
 		{"empty class", map[string][]byte{"dog/": nil}, "dog: no images"},

@@ -38,6 +38,9 @@ func decodePicture(path string, l Limits) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if format != "png" && format != "jpeg" { // the program may import others
+		return nil, fmt.Errorf("%s: an image of format %s, want png or jpeg", path, format)
+	}
 	h, w := int64(header.Height), int64(header.Width)
 	if h < 1 || w < 1 {
 		return nil, fmt.Errorf("%s: an image of %d×%d, want at least one pixel", path, h, w)

@@ -133,16 +133,19 @@ func unpickle(text []byte, l Limits) (dict map[string]any, err error) {
 func vet(text []byte, l Limits) error {
 	const value = 350 // bytes for what an instruction makes, at most, with the stack that grows
 	instructions := 0
+	copies := int64(-1) // of the text in arrays: a file with one has two states, of the array and of its type
 	for i := 0; i < len(text); instructions++ {
 		op, rest := text[i], text[i+1:]
 		n := 0 // bytes of the argument
 		switch {
 		case op == '.':
-			if int64(len(text))+value*int64(instructions) > l.Bytes {
+			if max(1, copies)*int64(len(text))+value*int64(instructions) > l.Bytes {
 				return fmt.Errorf("%d values in %d bytes, want what takes at most %d bytes, which Limits.Bytes allows", instructions, len(text), l.Bytes)
 			}
 			return nil
-		case strings.IndexByte("()}]Nt\x85\x86\x87\x88\x89Rbaesu", op) >= 0:
+		case op == 'b':
+			copies++
+		case strings.IndexByte("()}]Nt\x85\x86\x87\x88\x89Raesu", op) >= 0:
 		case strings.IndexByte("Khq\x80", op) >= 0:
 			n = 1
 		case op == 'M':

@@ -190,8 +190,10 @@ func (d *aedat4) place(e *Error, _ int) { e.Offset, e.Part = d.start, "" }
 
 func (d *aedat4) decode(in *input, dst []Event) (int, error) {
 	for len(d.events) == 0 {
-		if err := d.packet(in); err != nil {
+		if err := d.packet(in); err == io.EOF {
 			return 0, err
+		} else if err != nil {
+			return 0, &Error{Offset: d.start, Err: err}
 		}
 	}
 	n := min(len(dst), len(d.events)/16)
@@ -267,7 +269,7 @@ func (d *aedat4) packet(in *input) error {
 	if len(plain) < 4 {
 		return fmt.Errorf("a packet of %d bytes, want a flatbuffer", len(plain))
 	}
-	plain = plain[4:]
+	plain = slices.Clip(plain[4:]) // behind it in the buffer are no events of the packet
 	d.events = nil
 	return readTable(plain, "EVTS", func(t *flatbuffers.Table) {
 		if o := flatbuffers.UOffsetT(t.Offset(evtsElements)); o != 0 {

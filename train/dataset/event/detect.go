@@ -11,9 +11,9 @@ import (
 	"github.com/org/snnrat/internal/regular"
 )
 
-// Detect returns the format of a file. The first bytes tell it for all formats but [NMNIST],
-// which the extension .bin tells. Detect returns an error that names the file if the format is
-// unknown, or the file cannot be read.
+// Detect returns the format of a file. The first bytes tell it for all formats but [NMNIST] and
+// [DAT], which the extensions .bin and .dat tell. Detect returns an error that names the file if
+// the format is unknown, or the file cannot be read.
 func Detect(path string) (Format, error) {
 	f, size, err := regular.Open(path)
 	if err != nil {

@@ -213,7 +213,7 @@ type Tally struct {
 }
 
 // Frames returns the frames of a recording, an example of shape c.Shape. It returns an error if c
-// is out of range, or an event is outside of the sensor.
+// is out of range, an event is outside of the sensor, or events are not in the order of time.
 func (c FrameConfig) Frames(rec Recording) (tensor.NCHW, Tally, error) {
 	shape, err := c.Shape(rec.Width, rec.Height)
 	if err != nil {
@@ -235,14 +235,23 @@ func (c FrameConfig) scale(dst []float32, levels []uint8) {
 
 // count counts the events of a recording in levels, [Steps][C][H][W] zeros, up to Clip.
 func (c FrameConfig) count(levels []uint8, s tensor.Shape, rec Recording) (t Tally, err error) {
+	for i := 1; i < len(rec.Events); i++ {
+		if before, at := rec.Events[i-1].T, rec.Events[i].T; at < before {
+			return t, fmt.Errorf("event: an event at %d µs after one at %d µs, want times in order", at, before)
+		}
+	}
+	width, height := c.Width, c.Height
+	if width == 0 {
+		width, height = rec.Width, rec.Height
+	}
 	bounds := c.Split.Bounds(rec.Events, c.Steps)
 	for k := range c.Steps {
 		frame := levels[k*s.Neurons():][:s.Neurons()]
 		for _, e := range rec.Events[bounds[k]:bounds[k+1]] {
-			x, y, p := int(e.X)/c.Bin, int(e.Y)/c.Bin, int(e.P)
-			if x >= s.W || y >= s.H || p > 1 {
-				return t, fmt.Errorf("event: an event at x = %d, y = %d of polarity %d, want one in %d×%d pixels and polarity 0 or 1", e.X, e.Y, e.P, s.W*c.Bin, s.H*c.Bin)
+			if int(e.X) >= width || int(e.Y) >= height || e.P > 1 {
+				return t, fmt.Errorf("event: an event at x = %d, y = %d of polarity %d, want one in %d×%d pixels and polarity 0 or 1", e.X, e.Y, e.P, width, height)
 			}
+			x, y, p := int(e.X)/c.Bin, int(e.Y)/c.Bin, int(e.P)
 			if c.Merge {
 				p = 0
 			}

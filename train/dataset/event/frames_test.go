@@ -132,6 +132,7 @@ func TestBadFrameConfigs(t *testing.T) {
 		"FrameConfig.Split: TimeWindow.Micros is 0":               func(c *FrameConfig) { c.Split = TimeWindow{} },
 		"FrameConfig.Split: CountWindow.Events is 0":              func(c *FrameConfig) { c.Split = CountWindow{} },
 		"an event at x = 3, y = 0 of polarity 1, want one in 2×2": func(c *FrameConfig) { c.Width, c.Height = 2, 2 },
+		"an event at x = 3, y = 0 of polarity 1, want one in 3×3": func(c *FrameConfig) { c.Width, c.Height, c.Bin = 3, 3, 2 },
 		"FrameConfig.Bytes is -1":                                 func(c *FrameConfig) { c.Bytes = -1 },
 	} {
 		cfg := DefaultFrames(2)
@@ -142,6 +143,17 @@ func TestBadFrameConfigs(t *testing.T) {
 	_, _, err := DefaultFrames(2).Frames(Recording{})
 	require.ErrorContains(t, err, "does not say the size of its sensor")
 	require.ErrorContains(t, EqualTime{}.Validate(0), "EqualTime with 0 frames")
+}
+
+// Events out of order are an error of each split, and no panic.
+func TestFramesOfEventsOutOfOrder(t *testing.T) {
+	rec := Recording{[]Event{{T: 10}, {T: 5}, {T: 7}, {T: 11}}, 4, 4}
+	for _, split := range []Split{EqualTime{}, EqualCount{}, TimeWindow{2}, CountWindow{2}} {
+		cfg := DefaultFrames(8)
+		cfg.Split = split
+		_, _, err := cfg.Frames(rec)
+		require.ErrorContains(t, err, "an event at 5 µs after one at 10 µs, want times in order", "%T", split)
+	}
 }
 
 // A folder of files of several formats is a set, whose frames are those of each file, in memory or

@@ -177,7 +177,7 @@ func NewReader(name string, file io.ReaderAt, size int64, cfg Config) (*Reader, 
 		r.w, r.h = 1<<11, 1<<11 // the formats have no larger addresses
 	}
 	most, _ := r.dec.record()
-	r.half = max(most, cfg.Window, 1<<14)
+	r.half = max(cfg.Window, 1<<14) + most       // a full batch may lack most − 1 events
 	r.batch[0] = make([]Event, max(most, 1<<10)) // enough for many files
 	r.delivered, r.newest = math.MinInt64, math.MinInt64
 	return r, nil
@@ -409,7 +409,8 @@ func (r *Reader) late(t int64, i int) error {
 	return e
 }
 
-// ReadAll reads all events of a file. After an error it returns the events before it, too.
+// ReadAll reads all events of a file. After an error it returns the events before it, too. An event
+// takes 16 bytes of memory, and a small compressed file can hold very many. A [Reader] has a bound.
 func ReadAll(path string, cfg Config) (Recording, Report, error) {
 	r, err := Open(path, cfg)
 	if err != nil {

@@ -62,6 +62,22 @@ func TestOrderWithinTheWindow(t *testing.T) {
 	})
 }
 
+// The window holds where a record has several events, of which a batch has room for whole ones.
+func TestWindowOfWords(t *testing.T) {
+	var list []uint64
+	for i := range uint64(60_000) {
+		at := i
+		if i == 993+16353 { // the first batches have so many events
+			at = 991
+		}
+		list = append(list, 8<<60|at>>6<<32, 1<<60|at&63<<54|1)
+	}
+	got, report, err := read("a.raw", words("% evt 2.1\n% end\n", list...), DefaultConfig())
+	require.NoError(t, err)
+	require.Len(t, got.Events, 60_000)
+	require.Equal(t, int64(1), report.Reordered)
+}
+
 // A late event ends the events at its byte, whatever the window, if it is before what was
 // returned. What was read before it is returned.
 func TestLateEvents(t *testing.T) {
@@ -515,6 +531,18 @@ func aedat4File(n int) [2][]byte {
 	b.FinishSizePrefixedWithFileIdentifier(b.EndObject(), []byte("EVTS"))
 	packet := binary.LittleEndian.AppendUint64(nil, uint64(len(b.FinishedBytes()))<<32)
 	return [2][]byte{head, append(packet, b.FinishedBytes()...)}
+}
+
+// A packet that claims more events than it has is an error. What follows it are no events.
+func TestAEDAT4CountOfAPacket(t *testing.T) {
+	const n = 77
+	file := aedat4File(n)
+	count := binary.LittleEndian.AppendUint32(nil, n)
+	require.Equal(t, 1, bytes.Count(file[1], count))
+	wrong := bytes.Replace(file[1], count, binary.LittleEndian.AppendUint32(nil, n+1), 1)
+	got, _, err := read("a.aedat4", slices.Concat(file[0], file[1], wrong, file[1]), DefaultConfig())
+	require.ErrorContains(t, err, fmt.Sprintf("byte %d: a flatbuffer with an offset outside", len(file[0])+len(file[1])))
+	require.Len(t, got.Events, n)
 }
 
 // The memory of a reader does not depend on the size of the file.
