@@ -22,7 +22,7 @@ import (
 // TestStrength runs a preset, or a battery of strengths, on a network for Fashion-MNIST, at
 // ε = 16/255, and prints what each attack leaves:
 //
-//	SNNRAT_STRENGTH=net.safetensors SNNRAT_PRESET=standard SNNRAT_IMAGES=1000 go test ./attack -run Strength -v -timeout 2h
+//	SNNRAT_STRENGTH=$PWD/net.safetensors SNNRAT_PRESET=standard SNNRAT_IMAGES=1000 go test ./attack -run Strength -v -timeout 2h
 //
 // SNNRAT_STANDING=results.json, of examples/robust with this network first, spares the images that
 // stand there: they count as standing. What is left is then an upper bound of what a run without it
@@ -109,7 +109,7 @@ func apgd(eps float32, o attack.Objective, g snn.Gradient, s attack.Start) *atta
 // BenchmarkGradientStep times a step of a gradient attack on 64 images, as testdata/peer_apgd.py
 // does in PyTorch:
 //
-//	SNNRAT_STRENGTH=net.safetensors go test ./attack -run xxx -bench GradientStep
+//	SNNRAT_STRENGTH=$PWD/net.safetensors go test ./attack -run xxx -bench GradientStep
 func BenchmarkGradientStep(b *testing.B) {
 	path := os.Getenv("SNNRAT_STRENGTH")
 	if path == "" {
