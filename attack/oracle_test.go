@@ -600,26 +600,6 @@ func TestDrawsWithinOtherAttacks(t *testing.T) {
 	}
 }
 
-// passed is a step rule that notes the points at which it was asked for a step.
-type passed struct {
-	attack.StepRule
-	points *[][]float32
-}
-
-func (p passed) Begin(ball attack.Ball, alpha float32, steps int) attack.Stepper {
-	return passedSteps{p.StepRule.Begin(ball, alpha, steps), p.points}
-}
-
-type passedSteps struct {
-	attack.Stepper
-	points *[][]float32
-}
-
-func (p passedSteps) Step(x, g []float32, value float64) {
-	*p.points = append(*p.points, slices.Clone(x))
-	p.Stepper.Step(x, g, value)
-}
-
 // KeepBest returns the best of all points, also of a gradient approximation whose forward pass is not
 // that of the network.
 func TestKeepBestOfAllPoints(t *testing.T) {
@@ -631,7 +611,7 @@ func TestKeepBestOfAllPoints(t *testing.T) {
 		for i := range y {
 			var points [][]float32
 			a := attack.BIM(0.05, 0.03, 8, g)
-			a.KeepBest, a.Rule = true, passed{attack.Momentum{Decay: 1}, &points}
+			a.KeepBest, a.Norm = true, watched{attack.LInf{}, &points}
 			one := x.Slice(i, i+1)
 			adv := perturb(t, a, m, one, y[i:i+1], nil)
 			got := margins(t, m, adv, y[i:i+1])[0]
