@@ -189,9 +189,7 @@ func (c FrameConfig) Shape(width, height int) (tensor.Shape, error) {
 	if err := c.validate(); err != nil {
 		return tensor.Shape{}, err
 	}
-	if c.Width > 0 {
-		width, height = c.Width, c.Height
-	}
+	width, height = c.sensor(width, height)
 	if width < 1 || height < 1 {
 		return tensor.Shape{}, fmt.Errorf("event: the recording does not say the size of its sensor: FrameConfig.Width and Height must")
 	}
@@ -203,6 +201,14 @@ func (c FrameConfig) Shape(width, height int) (tensor.Shape, error) {
 		return tensor.Shape{}, fmt.Errorf("event: frames of shape %v, want at most 2³¹ values", s)
 	}
 	return s, nil
+}
+
+// sensor returns the size of the sensor, of which the recording says width and height.
+func (c FrameConfig) sensor(width, height int) (w, h int) {
+	if c.Width > 0 {
+		return c.Width, c.Height
+	}
+	return width, height
 }
 
 // Tally says what became of the events of recordings.
@@ -240,10 +246,7 @@ func (c FrameConfig) count(levels []uint8, s tensor.Shape, rec Recording) (t Tal
 			return t, fmt.Errorf("event: an event at %d µs after one at %d µs, want times in order", at, before)
 		}
 	}
-	width, height := c.Width, c.Height
-	if width == 0 {
-		width, height = rec.Width, rec.Height
-	}
+	width, height := c.sensor(rec.Width, rec.Height)
 	bounds := c.Split.Bounds(rec.Events, c.Steps)
 	for k := range c.Steps {
 		frame := levels[k*s.Neurons():][:s.Neurons()]
