@@ -62,6 +62,7 @@ func (e *estimate) cell() string {
 // audited is what audit says of a method.
 type audited struct {
 	Method   string             `json:"method"`
+	Eps      float64            `json:"eps_255,omitempty"` // in training, if it is one of its own and not -eps
 	Settings map[string]float64 `json:"settings,omitempty"`
 	Networks []*summary         `json:"networks"` // one for each seed
 	Clean    *estimate          `json:"clean"`
@@ -82,6 +83,8 @@ type audited struct {
 	ImagePasses  int     `json:"image_passes"`
 	Milliseconds float64 `json:"milliseconds_an_image"`
 }
+
+func (a *audited) label() string { return methodAt(a.Method, a.Eps) }
 
 // byGradients says for each image whether it is right when clean and no attack of the battery by
 // gradients alone has broken it.
@@ -110,7 +113,7 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 		return nil, err
 	}
 	a := &audited{
-		Method: t.Name, Settings: l.network(s, n).Settings, Networks: all.networks, Clean: newEstimate(all.clean),
+		Method: t.Name, Eps: n.eps, Settings: l.network(s, n).Settings, Networks: all.networks, Clean: newEstimate(all.clean),
 		WeightPasses: 1 + t.forward, ImagePasses: t.gradients,
 	}
 	if t.start != "" {
@@ -149,7 +152,7 @@ func (l *lab) examine(s subject, n need) (*audited, error) {
 			a.APGD = append(a.APGD, newEstimate(apgd[k]))
 		}
 		gap := comparePairs(all.pgd[k], all.worst[k])
-		gap.Of, gap.With, gap.Under = a.Method+", PGD", "worst case", fmt.Sprintf("ε=%v", eps)
+		gap.Of, gap.With, gap.Under = a.label()+", PGD", "worst case", fmt.Sprintf("ε=%v", eps)
 		a.Gap = append(a.Gap, gap)
 	}
 	return a, nil
@@ -188,17 +191,17 @@ func reportAudit(_ context.Context, l *lab) (*report, error) {
 
 // compare compares the worst cases of all methods with those of vanilla and of RAT.
 func (a *auditOf) compare(radii []float64) {
-	for _, base := range a.Methods {
+	for i, base := range a.Methods {
 		if base.Method != vanilla.Name && base.Method != rat.Name {
 			continue
 		}
-		for _, m := range a.Methods {
-			if m == base || base.Method == rat.Name && m.Method == vanilla.Name {
+		for j, m := range a.Methods {
+			if m == base || base.Method == rat.Name && (m.Method == vanilla.Name || m.Method == rat.Name && j < i) {
 				continue
 			}
 			for k, eps := range radii {
 				p := comparePairs(m.Worst[k].right, base.Worst[k].right)
-				p.Of, p.With, p.Under = m.Method, base.Method, fmt.Sprintf("worst ε=%v", eps)
+				p.Of, p.With, p.Under = m.label(), base.label(), fmt.Sprintf("worst ε=%v", eps)
 				a.Comparisons = append(a.Comparisons, p)
 			}
 		}
@@ -219,7 +222,7 @@ func (l *lab) auditTable(a *auditOf) tables.Table {
 	}
 	t[0] = append(t[0], "firing rate", "passes", "ms an image")
 	for _, m := range a.Methods {
-		row := []string{m.Method}
+		row := []string{m.label()}
 		for _, e := range slices.Concat([]*estimate{m.Clean}, m.PGD, m.APGD, m.Worst) {
 			row = append(row, e.cell())
 		}
@@ -235,7 +238,7 @@ func (l *lab) gapTable(a *auditOf) string {
 		t[0] = append(t[0], fmt.Sprintf("ε=%v", eps), "95 % interval")
 	}
 	for _, m := range a.Methods {
-		row := []string{m.Method}
+		row := []string{m.label()}
 		for _, g := range m.Gap {
 			cells := g.cells()
 			row = append(row, cells[3], cells[4])
@@ -260,7 +263,7 @@ func (l *lab) auditNote() string {
 func (l *lab) drawAudit(a *auditOf) plots.Figure {
 	last := len(l.Radii) - 1
 	f := plots.Figure{
-		Title: fmt.Sprintf("published defences at ε = %v/255", l.Radii[last]), Y: "accuracy (%)", XNames: l.Methods,
+		Title: fmt.Sprintf("published defences at ε = %v/255", l.Radii[last]), Y: "accuracy (%)",
 		YTicks: []float64{0, 20, 40, 60, 80, 100},
 	}
 	lines := []plots.Line{{Name: "clean"}, {Name: fmt.Sprintf("PGD-%d", l.TestSteps), Color: 1}, {Name: "worst case", Color: 2}}
@@ -268,7 +271,7 @@ func (l *lab) drawAudit(a *auditOf) plots.Figure {
 		lines = append(lines, plots.Line{Name: "APGD", Color: 3})
 	}
 	for i, m := range a.Methods {
-		f.XTicks = append(f.XTicks, float64(i+1))
+		f.XTicks, f.XNames = append(f.XTicks, float64(i+1)), append(f.XNames, m.label())
 		for k, e := range append([]*estimate{m.Clean, m.PGD[last], m.Worst[last]}, m.APGD[min(last, len(m.APGD)):]...) {
 			lines[k].X, lines[k].Y = append(lines[k].X, float64(i+1)), append(lines[k].Y, 100*e.Accuracy)
 		}

@@ -361,6 +361,10 @@ func TestBadAudit(t *testing.T) {
 		"-methods mart+awp+awp":                                   `method "mart+awp+awp": addition "awp": expected some of reg, mix, awp, ema, feel, each at most once`,
 		"-methods mart+ema+awp,mart+awp+ema":                      `method "mart+awp+ema" twice`,
 		"-methods mart+":                                          `method "mart+": addition ""`,
+		"-methods mart@0":                                         `method "mart@0": ε "0": expected a number of 255ths in (0, 255]`,
+		"-methods mart@4+ema":                                     `method "mart@4+ema": ε "4+ema": expected a number`,
+		"-methods hire@2":                                         `method "hire@2": @2 on hire: expected a method that trains within -eps`,
+		"-methods mart@4,mart@4.0":                                `method "mart@4" twice`,
 		"-methods tgo+reg":                                        `method "tgo+reg": +reg on tgo: expected one without REG`,
 		"-methods hire+awp":                                       `method "hire+awp": +awp on hire: expected a method that has additions`,
 		"-methods tgo-quiet+ema":                                  `method "tgo-quiet+ema": +ema on tgo-quiet: expected a method that has additions`,
@@ -388,4 +392,43 @@ func TestRobustIsMART(t *testing.T) {
 	got := train.Default(3)
 	mart.set(&got, 8./255, mart.settings, nil)
 	assert.Equal(t, train.Robust(3, attack.PGD(8./255, 4./255, 4, snn.BPTT{})), got)
+}
+
+// Methods with an ε of their own are trained with it, and named with it. RAT networks are compared
+// with each other once.
+func TestOwnEps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs of the program, which are slow under the race detector")
+	}
+	data, out := cifar(t), t.TempDir()
+	stdout, stderr, code := clitest.Run(t, auditArgs(data, out, "-battery", "none", "-methods", "rat@8,rat,tgo-quiet@4,at@0.5,vanilla")...)
+	require.Zero(t, code, stderr)
+	all := files(t, out)
+	var got struct {
+		Results map[string]*auditOf
+	}
+	require.NoError(t, json.Unmarshal([]byte(all["audit.json"]), &got))
+	a := got.Results["conv4 A | fc8 fc, CIFAR-10"]
+	var labels []string
+	for i, m := range a.Methods {
+		labels = append(labels, m.label())
+		assert.Contains(t, stdout, "\n"+m.label()+" ")
+		assert.Contains(t, all["audit.svg"], m.label())
+		m, _, err := zoo.Load(filepath.Join(out, networksFolder, strings.TrimSuffix(m.Networks[0].Network, "-quiet")+".safetensors"))
+		require.NoError(t, err)
+		var r recipe
+		require.NoError(t, json.Unmarshal([]byte(m.Meta[recipeKey]), &r))
+		assert.Equal(t, []float64{8, 2, 4, 0.5, 0}[i], r.Eps)
+	}
+	assert.Equal(t, []string{"rat, ε=8", "rat", "tgo-quiet, ε=4", "at, ε=0.5", "vanilla"}, labels)
+	var pairs []string
+	for _, p := range a.Comparisons {
+		if p.Under == "worst ε=8" {
+			pairs = append(pairs, p.Of+" - "+p.With)
+		}
+	}
+	assert.Equal(t, []string{
+		"rat - rat, ε=8", "tgo-quiet, ε=4 - rat, ε=8", "at, ε=0.5 - rat, ε=8", "tgo-quiet, ε=4 - rat", "at, ε=0.5 - rat",
+		"rat, ε=8 - vanilla", "rat - vanilla", "tgo-quiet, ε=4 - vanilla", "at, ε=0.5 - vanilla",
+	}, pairs)
 }

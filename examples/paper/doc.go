@@ -123,6 +123,11 @@
 //	+feel       images lose frequencies from step to step ([snn.FrequencyEncoding]), and the leaks of
 //	            neurons are learned, beginning with feel.decay 0.5*
 //
+// Those of -methods that train within -eps can have an ε in training of their own, in 255ths. So an
+// audit can compare methods at equal accuracy on clean images:
+//
+//	go run ./examples/paper -exp audit -methods rat@8,mart@4 -data FOLDER -scale small
+//
 // All but reg, rat, tgo, sqe and those with +reg have L2 weight decay. All but conversion begin with the
 // parameters of vanilla. Relu and conversion are for networks without residual blocks. A
 // battery averages over ten passes for random networks: tgo, sqe and rate cost it ten times as
@@ -134,7 +139,8 @@
 //
 // A method can lose accuracy on clean images for robustness, as RAT does with a larger ε in training.
 // frontier trains RAT with each ε of -train-radii, and reads off its worst case at the clean accuracy
-// of the other methods. Those whose training has an ε are trained with each of these, too:
+// of the other methods. Those whose training has an ε are trained with each of these, too. mart@4
+// is trained with ε = 4/255 alone:
 //
 //	go run ./examples/paper -exp frontier -seeds 2 -methods rat,mart -data fashion-mini -scale mini
 //

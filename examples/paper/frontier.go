@@ -23,15 +23,20 @@ var frontier = experiment{
 const frontierName = "frontier"
 
 func planFrontier(o *options) (needs []need) {
+	add := func(n need) {
+		if !slices.ContainsFunc(needs, func(m need) bool { return m.method == n.method && m.quiet == n.quiet && m.eps == n.eps }) {
+			needs = append(needs, n)
+		}
+	}
 	for _, name := range o.Methods {
 		n := trainingNamed(name).need()
 		n.trials = o.trialsAtRadii()
-		if !n.method.Mix && !trainingOf(n.method).eps {
-			needs = append(needs, n)
+		if n.eps != 0 || !n.training().hasEps() {
+			add(n)
 			continue
 		}
 		for _, n.eps = range o.TrainRadii {
-			needs = append(needs, n)
+			add(n)
 		}
 	}
 	return needs
@@ -47,11 +52,14 @@ type trainedAt struct {
 	Worst    []*estimate `json:"worst"` // at each radius: clean, and PGD and the battery at all radii up to this one
 }
 
-func (t *trainedAt) label() string {
-	if t.Eps == 0 {
-		return t.Method
+func (t *trainedAt) label() string { return methodAt(t.Method, t.Eps) }
+
+// methodAt names a method with its ε in training in 255ths, 0 for none of its own.
+func methodAt(method string, eps float64) string {
+	if eps == 0 {
+		return method
 	}
-	return fmt.Sprintf("%s, ε=%v", t.Method, t.Eps)
+	return fmt.Sprintf("%s, ε=%v", method, eps)
 }
 
 // frontierOf is the frontier of a subject.

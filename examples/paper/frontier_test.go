@@ -19,7 +19,7 @@ func TestFrontier(t *testing.T) {
 		t.Skip("runs of the program, which are slow under the race detector")
 	}
 	data, out := cifar(t), t.TempDir()
-	args := auditArgs(data, out, "-battery", "none", "-methods", "vanilla,at,rat", "-train-radii", "2,16", "-seeds", "2")
+	args := auditArgs(data, out, "-battery", "none", "-methods", "vanilla,at,rat,rat@16,at@4", "-train-radii", "2,16", "-seeds", "2")
 	args[1] = "frontier"
 	stdout, stderr, code := clitest.Run(t, args...)
 	require.Zero(t, code, stderr)
@@ -46,7 +46,7 @@ func TestFrontier(t *testing.T) {
 		}
 		assert.LessOrEqual(t, n.Worst[1].Accuracy, min(n.Worst[0].Accuracy, n.PGD[1].Accuracy))
 	}
-	assert.Equal(t, []string{"vanilla", "at, ε=2", "at, ε=16", "rat, ε=2", "rat, ε=16"}, labels)
+	assert.Equal(t, []string{"vanilla", "at, ε=2", "at, ε=16", "rat, ε=2", "rat, ε=16", "at, ε=4"}, labels)
 	for _, p := range f.Comparisons {
 		assert.NotContains(t, p.Of, "rat")
 		assert.Contains(t, p.With, "rat, ε=")

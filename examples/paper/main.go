@@ -219,7 +219,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.Var(o.Radii.atMost(255), "radii", "`list` of the radii ε at test of ablation, audit and frontier in 255ths, increasing, with commas between")
 	o.TrainRadii = numbers{2, 3, 4, 6, 8}
 	fs.Var(o.TrainRadii.atMost(255), "train-radii", "`list` of the radii ε in training of frontier in 255ths, increasing, with commas between")
-	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and mart), with commas between, each with additions such as mart+awp+ema or not: "+trainingNames())
+	fs.Var(&o.Methods, "methods", "`list` of the methods of audit (default all) and frontier (default rat and mart), with commas between, each with additions such as mart+awp+ema or not, and with an ε in training of its own such as mart@4 or not: "+trainingNames())
 	fs.Var(&o.Set, "set", "`setting` of a method of audit, such as at.steps=7; several times for several")
 	cli.Var(fs, &o.HIREPeriods, "hire-periods", 2, "[1, 1024]", "periods of the time steps of HIRE-SNN, each with an update")
 	cli.Var(fs, &o.HIRESteps, "hire-steps", 0, "[0, 1024]", "time steps of HIRE-SNN, 0 for -T")
@@ -331,7 +331,8 @@ func (o *options) severalSeeds() bool {
 // audits reports whether -methods needs networks of m.
 func (o *options) audits(m method) bool {
 	return slices.ContainsFunc(o.Methods, func(name string) bool {
-		return name == m.Name || trainingNamed(name).quietOf == m.Name
+		t := trainingNamed(name)
+		return t.Name == m.Name || t.quietOf == m.Name
 	})
 }
 

@@ -23,6 +23,8 @@ type training struct {
 	// additions are on top of the method, in the order of the list of all. Name has theirs.
 	additions []addition
 	eps       bool // trains on adversarial examples within -eps, by set
+	// at, if not 0, is ε in training in 255ths instead of -eps and -train-radii, as in mart@4.
+	at float64
 	// set changes the configuration that the method's Mix and Reg make. eps is ε, for pixels in
 	// [0,1]. layers are the names of the layers of neurons.
 	set func(cfg *train.Config, eps float32, s map[string]float64, layers []string)
@@ -211,9 +213,10 @@ func additionNames() string {
 }
 
 // parseTraining returns the training of a name: a method, or one with additions, such as
-// mart+awp+ema.
+// mart+awp+ema, and with an ε of its own, such as mart+ema@4.
 func parseTraining(name string) (training, error) {
-	parts := strings.Split(name, "+")
+	all, radius, own := strings.Cut(name, "@")
+	parts := strings.Split(all, "+")
 	i := slices.IndexFunc(trainings, func(t training) bool { return t.Name == parts[0] })
 	if i < 0 {
 		return training{}, fmt.Errorf("method %q: expected some of %s, with commas between", parts[0], trainingNames())
@@ -241,7 +244,25 @@ func parseTraining(name string) (training, error) {
 	if len(left) > 0 {
 		return training{}, fmt.Errorf("method %q: addition %q: expected some of %s, each at most once", name, left[0], additionNames())
 	}
+	if own {
+		eps, err := strconv.ParseFloat(radius, 64)
+		if err != nil || !(eps > 0 && eps <= 255) {
+			return training{}, fmt.Errorf("method %q: ε %q: expected a number of 255ths in (0, 255]", name, radius)
+		}
+		if !t.hasEps() {
+			return training{}, fmt.Errorf("method %q: @%s on %s: expected a method that trains within -eps", name, radius, t.Name)
+		}
+		t.at = eps
+	}
 	return t, nil
+}
+
+// hasEps reports whether the training depends on -eps.
+func (t training) hasEps() bool {
+	if t.quietOf != "" {
+		return trainingNamed(t.quietOf).hasEps()
+	}
+	return t.Mix || t.eps
 }
 
 // mppd returns the training with a penalty of the last layer of neurons.
@@ -265,9 +286,9 @@ func trainingNamed(name string) training {
 // need returns the networks of a training and how they are judged.
 func (t training) need() need {
 	if t.quietOf != "" {
-		return need{method: trainingNamed(t.quietOf).method, quiet: true}
+		return need{method: trainingNamed(t.quietOf).method, eps: t.at, quiet: true}
 	}
-	return need{method: t.method}
+	return need{method: t.method, eps: t.at}
 }
 
 // training returns the training of a need of audit or frontier.
@@ -307,10 +328,14 @@ func (l *methodList) Set(s string) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(list, t.Name) {
-			return fmt.Errorf("method %q twice: expected it once", t.Name)
+		name = t.Name
+		if t.at != 0 {
+			name = fmt.Sprintf("%s@%v", t.Name, t.at)
 		}
-		list = append(list, t.Name)
+		if slices.Contains(list, name) {
+			return fmt.Errorf("method %q twice: expected it once", name)
+		}
+		list = append(list, name)
 	}
 	*l = list
 	return nil
