@@ -153,6 +153,9 @@ func conv(n *Node, in []int) (snn.Layer, []int, error) {
 	if len(a.Shape) != 2+lines || len(in) != 1+lines {
 		return nil, nil, fmt.Errorf("weight of shape %v for an input of shape %v: want %d and %d dimensions", a.Shape, in, 2+lines, 1+lines)
 	}
+	if err := n.reads("input_shape", in[1:]); err != nil {
+		return nil, nil, err
+	}
 	w, err := windows(n, a.Shape[2:])
 	if err != nil {
 		return nil, nil, err

@@ -389,17 +389,31 @@ func (n *Node) dims(field string) ([]int, error) {
 	return v, nil
 }
 
+// reads returns an error if a field of the node, which may be missing, is not the shape in of its
+// input. It may have dimensions of 1 before that.
+func (n *Node) reads(field string, in []int) error {
+	if _, ok := n.Fields[field]; !ok {
+		return nil
+	}
+	dims, err := n.dims(field)
+	if err != nil {
+		return err
+	}
+	if lead := len(dims) - len(in); lead < 0 || !slices.Equal(dims[lead:], in) || slices.ContainsFunc(dims[:lead], func(d int) bool { return d != 1 }) {
+		return fmt.Errorf("%s %v, but its input has the shape %v", field, dims, in)
+	}
+	return nil
+}
+
 // layer returns the layer of a node for an input of the shape in, or nil for one that passes its
 // value on, and the shape of the output.
 func (b *builder) layer(name string, n *Node, in []int) (snn.Layer, []int, error) {
 	switch n.Type {
 	case "Input", "Output":
-		if dims, err := n.dims("shape"); err != nil {
+		if _, err := n.numeric("shape"); err != nil {
 			return nil, nil, err
-		} else if lead := len(dims) - len(in); lead < 0 || !slices.Equal(dims[lead:], in) || slices.ContainsFunc(dims[:lead], func(d int) bool { return d != 1 }) {
-			return nil, nil, fmt.Errorf("shape %v, but its input has the shape %v", dims, in)
 		}
-		return nil, in, nil
+		return nil, in, n.reads("shape", in)
 	case "Affine", "Linear":
 		return affine(n, in)
 	case "Conv1d", "Conv2d":
@@ -467,6 +481,9 @@ func float32s(v []float64, field string) ([]float32, error) {
 
 // flat checks that the result has one dimension.
 func (b *builder) flat(name string, n *Node, in []int) (snn.Layer, []int, error) {
+	if err := n.reads("input_type", in); err != nil {
+		return nil, nil, err
+	}
 	start, end := 1, -1
 	for field, to := range map[string]*int{"start_dim": &start, "end_dim": &end} {
 		if _, ok := n.Fields[field]; !ok {

@@ -499,6 +499,18 @@ func TestModelRefuses(t *testing.T) {
 			g.Nodes["input"] = port("Input", []int{1, 1 << 10, 1 << 10})
 			g.Nodes["a"] = &nir.Node{Type: "Conv2d", Fields: fields{"weight": all(0, 1<<11, 1, 1, 1), "bias": all(0, 1<<11), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
 		},
+		"node a of type Conv1d: input_shape [4], but its input has the shape [3]": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1, 3})
+			g.Nodes["a"] = &nir.Node{Type: "Conv1d", Fields: fields{"input_shape": nir.Ints(nil, 4), "weight": all(1, 1, 1, 1), "bias": all(0, 1), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
+		},
+		"node a of type Conv2d: input_shape [4 3], but its input has the shape [3 4]": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1, 3, 4})
+			g.Nodes["a"] = &nir.Node{Type: "Conv2d", Fields: fields{"input_shape": nir.Ints([]int{2}, 4, 3), "weight": all(1, 1, 1, 1, 1), "bias": all(0, 1), "stride": nir.Ints(nil, 1), "padding": nir.Ints(nil, 0)}}
+		},
+		"node a of type Flatten: input_type [4 3 1], but its input has the shape [1 3 4]": func(g *nir.Graph, _ *nir.Config) {
+			g.Nodes["input"] = port("Input", []int{1, 3, 4})
+			g.Nodes["a"] = &nir.Node{Type: "Flatten", Fields: fields{"start_dim": nir.Ints(nil, 0), "input_type": nir.Ints([]int{3}, 4, 3, 1)}}
+		},
 		"weight: 0 values of type f4, want 18446744073709551616 for the shape": func(g *nir.Graph, _ *nir.Config) {
 			g.Nodes["a"].Fields["weight"] = nir.Array{Type: "f4", Shape: []int{1 << 22, 1 << 21, 1 << 21}}
 		},
