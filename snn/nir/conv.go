@@ -86,9 +86,9 @@ func windows(n *Node, sizes []int) (w [2]window, err error) {
 }
 
 // convolution returns a convolution whose weight for output channel o and input channel c, at the
-// pixel y, x of the window, is what weight returns. One side of padding, dilation and groups
+// pixel y, x of the window, is what weight returns. The graph holds so many of them. One side of padding, dilation and groups
 // become weights of zero: a convolution of snn pads all sides alike.
-func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight func(o, c, y, x int) float64) (*snn.Conv2D, []int, error) {
+func (b *builder) convolution(w [2]window, cout, held int, in []int, bias, trainable bool, weight func(o, c, y, x int) float64) (*snn.Conv2D, []int, error) {
 	s, err := shapeOf(in)
 	if err != nil {
 		return nil, nil, err
@@ -121,6 +121,9 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 	if float64(cout)*float64(s.C)*float64(kh)*float64(kw) > 1<<28 {
 		return nil, nil, fmt.Errorf("%d×%d×%d×%d weights: more than 2²⁸", cout, s.C, kh, kw)
 	}
+	if err := b.claim(cout*s.C*kh*kw, held); err != nil {
+		return nil, nil, err
+	}
 	l := snn.NewConv2D(s.C, cout, 1, stride, pad, bias)
 	l.Weight = autograd.NewParam(cout, s.C, kh, kw)
 	l.Weight.Trainable = trainable
@@ -141,7 +144,7 @@ func convolution(w [2]window, cout int, in []int, bias, trainable bool, weight f
 	return l, out, set(l.Weight, values, "weight")
 }
 
-func conv(n *Node, in []int) (snn.Layer, []int, error) {
+func (b *builder) conv(n *Node, in []int) (snn.Layer, []int, error) {
 	a, err := n.numeric("weight")
 	if err != nil {
 		return nil, nil, err
@@ -171,7 +174,7 @@ func conv(n *Node, in []int) (snn.Layer, []int, error) {
 		return nil, nil, fmt.Errorf("weight of shape %v and groups %v for %d input channels", a.Shape, groups, in[0])
 	}
 	values := a.numbers()
-	l, out, err := convolution(w, cout, in, true, true, func(o, c, y, x int) float64 {
+	l, out, err := b.convolution(w, cout, len(values), in, true, true, func(o, c, y, x int) float64 {
 		if c -= o / (cout / groups[0]) * each; c < 0 || c >= each {
 			return 0
 		}
@@ -211,7 +214,7 @@ func (b *builder) pool(name string, n *Node, in []int) (snn.Layer, []int, error)
 	if n.Type == "AvgPool2d" {
 		each = 1 / float64(w[0].size*w[1].size)
 	}
-	l, out, err := convolution(w, in[0], in, false, false, func(o, c, _, _ int) float64 {
+	l, out, err := b.convolution(w, in[0], 0, in, false, false, func(o, c, _, _ int) float64 {
 		if o != c {
 			return 0
 		}

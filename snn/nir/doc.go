@@ -43,6 +43,9 @@
 //
 // A node with a field that NIR does not give its type is refused.
 //
+// A graph can claim values that it does not hold: one for all neurons, and the zeros of groups, dilation
+// and pooling. [Graph.Model] returns an error if they are more than 2²⁷ in all.
+//
 // Neurons have the potential above v_leak, in units in which their input counts once. The weights
 // are those of the graph, and thresholds are scaled: θ = (v_threshold − v_leak)·τ/(r·dt) for a
 // LIF. Fields of neurons may differ between channels, but not between pixels of one.

@@ -86,6 +86,27 @@ type builder struct {
 	returns map[string]*Node // what a neuron's spikes return through: a Linear, or the neuron itself
 	shapes  map[string][]int // of the nodes' outputs
 	notes   []Note
+	claimed int // values that the graph claims and does not hold
+}
+
+// maxClaimed bounds the values that a small graph can claim.
+const maxClaimed = 1 << 27
+
+// claim counts values of which the graph holds some. It returns an error if the graph claims too many.
+func (b *builder) claim(values, held int) error {
+	if b.claimed += max(0, values-held); b.claimed > maxClaimed {
+		return fmt.Errorf("%d values, of which the graph holds %d: want at most 2²⁷ in all that it does not hold", values, held)
+	}
+	return nil
+}
+
+// claimBlocks claims arrays of the shape in, in blocks of channels.
+func (b *builder) claimBlocks(arrays int, in []int) error {
+	n := (in[0] + tensor.Lanes - 1) / tensor.Lanes * tensor.Lanes * arrays
+	for _, d := range in[1:] {
+		n *= d
+	}
+	return b.claim(n, 0)
 }
 
 func (b *builder) note(node, format string, args ...any) {
@@ -417,13 +438,16 @@ func (b *builder) layer(name string, n *Node, in []int) (snn.Layer, []int, error
 	case "Affine", "Linear":
 		return affine(n, in)
 	case "Conv1d", "Conv2d":
-		return conv(n, in)
+		return b.conv(n, in)
 	case "SumPool2d", "AvgPool2d":
 		return b.pool(name, n, in)
 	case "Flatten":
 		return b.flat(name, n, in)
 	case "Scale":
-		s, err := n.values("scale", in)
+		if err := b.claimBlocks(1, in); err != nil {
+			return nil, nil, err
+		}
+		s, err := b.values(n, "scale", in)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -432,6 +456,9 @@ func (b *builder) layer(name string, n *Node, in []int) (snn.Layer, []int, error
 		l, err := b.neuron(name, n, in)
 		return l, in, err
 	case "I", "LI", "CubaLI":
+		if err := b.claimBlocks(len(Integrator{}.coefficients), in); err != nil {
+			return nil, nil, err
+		}
 		l, err := b.integrator(n, in)
 		return l, in, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -562,4 +563,45 @@ func TestModelRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 		assert.Nil(t, m)
 	}
+}
+
+// A few bytes of a graph can claim many values: one for all neurons, or the zeros of groups and of
+// dilation. Neurons of one value need no more than their channels; too many others are refused.
+func TestModelAllocatesWithinReason(t *testing.T) {
+	one, two := nir.Floats(nil, 1), func(v int64) nir.Array { return nir.Ints([]int{2}, v, v) }
+	conv := func(groups, dilation int64, weight ...int) *nir.Node {
+		return &nir.Node{Type: "Conv2d", Fields: fields{"weight": all(1, weight...), "bias": all(0, weight[0]), "stride": two(1), "padding": two(0), "dilation": two(dilation), "groups": nir.Ints(nil, groups)}}
+	}
+	for name, c := range map[string]struct {
+		in    []int
+		nodes []*nir.Node
+		err   string
+	}{
+		"LIF":          {[]int{4, 1 << 12, 1 << 12}, []*nir.Node{{Type: "LIF", Fields: fields{"tau": one, "r": one, "v_leak": one, "v_threshold": all(2, 4), "v_reset": one}}}, ""},
+		"Threshold":    {[]int{4, 1 << 12, 1 << 12}, []*nir.Node{{Type: "Threshold", Fields: fields{"threshold": one}}}, ""},
+		"one by pixel": {[]int{1, 1 << 14, 1 << 14}, []*nir.Node{{Type: "LIF", Fields: fields{"tau": one, "r": one, "v_leak": one, "v_threshold": all(2, 2), "v_reset": one}}}, "field r: 268435456 values, of which the graph holds 1"},
+		"flat":         {[]int{1, 1 << 14, 1 << 14}, []*nir.Node{{Type: "Flatten", Fields: fields{}}, {Type: "IF", Fields: fields{"r": one, "v_threshold": one}}}, "field r: 268435456 values"},
+		"Scale":        {[]int{1, 1 << 12, 1 << 12}, []*nir.Node{{Type: "Scale", Fields: fields{"scale": one}}}, "268435456 values, of which the graph holds 0: want at most 2²⁷ in all that it does not hold"},
+		"I":            {[]int{1, 1 << 11, 1 << 11}, []*nir.Node{{Type: "I", Fields: fields{"r": one}}}, "402653184 values"},
+		"groups":       {[]int{1 << 14, 1, 1}, []*nir.Node{conv(1<<14, 1, 1<<14, 1, 1, 1)}, "268435456 values, of which the graph holds 16384"},
+		"dilation":     {[]int{2, 1 << 13, 1 << 13}, []*nir.Node{conv(1, 3000, 2, 2, 3, 3)}, "144048004 values, of which the graph holds 36"},
+		"SumPool2d":    {[]int{1 << 14, 2, 2}, []*nir.Node{{Type: "SumPool2d", Fields: fields{"kernel_size": two(1), "stride": two(1), "padding": two(0)}}}, "268435456 values, of which the graph holds 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := graph(c.in, c.in, c.nodes...)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _, err := g.Model(nir.Config{Dt: .5, Steps: 1})
+			runtime.ReadMemStats(&after)
+			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
+			if last := len(c.nodes) - 1; c.err != "" {
+				assert.ErrorContains(t, err, fmt.Sprintf("node %c of type %s: %s", 'a'+last, c.nodes[last].Type, c.err))
+			} else {
+				assert.NoError(t, err)
+			}
+		})
+	}
+	integrator := &nir.Node{Type: "I", Fields: fields{"r": one}} // which may claim what it does once
+	_, _, err := graph([]int{1, 1 << 10, 1 << 10}, []int{1, 1 << 10, 1 << 10}, integrator, integrator).Model(nir.Config{Dt: 1, Steps: 1})
+	assert.ErrorContains(t, err, "node b of type I: 100663296 values, of which the graph holds 0: want at most 2²⁷ in all that it does not hold")
 }

@@ -12,7 +12,7 @@ import (
 
 // values returns a field's values for the neurons of the shape in. The field has this shape, one
 // value for all, or one for each channel.
-func (n *Node) values(field string, in []int) ([]float64, error) {
+func (b *builder) values(n *Node, field string, in []int) ([]float64, error) {
 	a, err := n.numeric(field)
 	if err != nil {
 		return nil, err
@@ -33,6 +33,9 @@ func (n *Node) values(field string, in []int) ([]float64, error) {
 	default:
 		return nil, fmt.Errorf("field %s of shape %v for values of the shape %v", field, a.Shape, in)
 	}
+	if err := b.claim(neurons, len(v)); err != nil {
+		return nil, fmt.Errorf("field %s: %w", field, err)
+	}
 	all := make([]float64, neurons)
 	for i := range all {
 		if all[i] = v[i/each]; math.IsNaN(all[i]) || math.IsInf(all[i], 0) {
@@ -40,6 +43,16 @@ func (n *Node) values(field string, in []int) ([]float64, error) {
 		}
 	}
 	return all, nil
+}
+
+// alike returns the shape in of neurons, or that of its channels if no field differs within a channel.
+func (n *Node) alike(in []int) []int {
+	for _, a := range n.Fields {
+		if _, have := a.values(); have != 1 && !slices.Equal(a.Shape, in[:1]) {
+			return in
+		}
+	}
+	return in[:1]
 }
 
 // dynamics are the coefficients of neurons or integrators in discrete time, one for each neuron:
@@ -68,7 +81,7 @@ func (c *Config) factor(tau float64, field string) (lambda, gain float64, err er
 func (b *builder) dynamics(n *Node, in []int) (d dynamics, err error) {
 	get := func(field string) (v []float64) {
 		if err == nil {
-			v, err = n.values(field, in)
+			v, err = b.values(n, field, in)
 		}
 		return v
 	}
@@ -118,17 +131,18 @@ func (b *builder) neuron(name string, n *Node, in []int) (snn.Layer, error) {
 	if n.Type == "Threshold" {
 		return b.threshold(name, n, in)
 	}
-	d, err := b.dynamics(n, in)
+	alike := n.alike(in)
+	d, err := b.dynamics(n, alike)
 	if err != nil {
 		return nil, err
 	}
-	theta, err := n.values("v_threshold", in)
+	theta, err := b.values(n, "v_threshold", alike)
 	if err != nil {
 		return nil, err
 	}
 	reset := make([]float64, len(theta)) // v_reset is 0 in files of nir before version 1
 	if _, ok := n.Fields["v_reset"]; ok {
-		if reset, err = n.values("v_reset", in); err != nil {
+		if reset, err = b.values(n, "v_reset", alike); err != nil {
 			return nil, err
 		}
 	} else {
@@ -155,7 +169,7 @@ func (b *builder) neuron(name string, n *Node, in []int) (snn.Layer, error) {
 
 // threshold returns neurons without a memory.
 func (b *builder) threshold(name string, n *Node, in []int) (snn.Layer, error) {
-	theta, err := n.values("threshold", in)
+	theta, err := b.values(n, "threshold", n.alike(in))
 	if err != nil {
 		return nil, err
 	}
