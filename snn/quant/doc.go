@@ -58,6 +58,8 @@
 // order, is from top·w⁻ to top·w⁺. From these ranges follow those of all currents, which
 // [Network.Ranges] returns, and those of the membrane potentials and of their products with Leak.
 //
+// A network has at most 2²⁴ channels in all layers, and at most 2²⁸ steps of channels of neurons.
+//
 // # How a network is converted
 //
 // Let W be the weights of an output channel, with batch norm, the 1/std of the image

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -175,6 +177,19 @@ func TestValidate(t *testing.T) {
 		`layer "pool": the input is currents`:                                     func(n *quant.Network) { pool(n).Input = "conv" },
 		`layer "m": the input is bytes`: func(n *quant.Network) {
 			n.Layers[2] = &quant.MaxPool{Name: "m", Input: quant.Image, K: 2}
+		},
+		`layer "n": 65536 steps of 4097 channels: expected at most 268435456 of all neurons, and they have 268500992`: func(n *quant.Network) {
+			const channels = 4097
+			n.Steps = 1 << 16
+			c := conv(n)
+			c.Cout, c.Weight, c.Scale = channels, make([]int8, channels), slices.Repeat([]float32{1}, channels)
+			neurons(n).Bias, neurons(n).Threshold = slices.Repeat([]int32{-1}, channels), slices.Repeat([]int32{1}, channels)
+		},
+		`layer "16": 17825792 channels of all layers: expected at most 16777216`: func(n *quant.Network) {
+			n.Channels, n.Layers = 1<<20, nil
+			for i := range 64 {
+				n.Layers = append(n.Layers, &quant.SumPool{Name: strconv.Itoa(i), Input: quant.Image, KH: 1, KW: 1})
+			}
 		},
 		"the last layer has currents of 2×1×1, and there are 3 biases": func(n *quant.Network) { n.Bias = make([]int32, 3) },
 		"scale -1":                          func(n *quant.Network) { n.Scale = -1 },

@@ -48,8 +48,10 @@ type plan struct {
 	values []value // the image, and the output of each layer
 	steps  []step  // the layers
 
-	weights int // the number of them
-	runners runners
+	weights  int // the number of them
+	channels int // of all layers
+	updates  int64
+	runners  runners
 }
 
 // step is a layer that is ready to run. Frames, planes, units and images are not set.
@@ -73,6 +75,9 @@ const (
 	mostSteps  = 1 << 16
 	mostExtent = 1 << 20 // of channels, height, width, windows, strides
 	mostValues = 1 << 28 // of a frame, or of the weights of a layer
+	// Of all layers, so that a small file cannot keep Validate busy.
+	mostChannels = 1 << 24
+	mostUpdates  = 1 << 28 // of channels of neurons, in all steps
 )
 
 // positive returns an error unless all extents are from 1 to mostExtent and their product is at
@@ -118,6 +123,9 @@ func (n *Network) check() (*plan, error) {
 		err := fmt.Errorf("input %q: expected %q or a layer before it", input, Image)
 		if ok {
 			out, err = s.check(n, p, index)
+		}
+		if p.channels += out.c; p.channels > mostChannels {
+			err = fmt.Errorf("%d channels of all layers: expected at most %d", p.channels, mostChannels)
 		}
 		if _, again := index[name]; err == nil && (again || name == "") {
 			err = errors.New("expected a name of its own for each layer")
@@ -174,7 +182,7 @@ func (s *step) check(n *Network, p *plan, index map[string]int) (value, error) {
 		}
 		return s.checkConv(l, in, p)
 	case *Neurons:
-		return s.checkNeurons(l, in, n.Steps)
+		return s.checkNeurons(l, in, n.Steps, p)
 	case *SumPool:
 		if err := s.checkPool(in, l.KH, l.KW); err != nil {
 			return value{}, err
@@ -293,7 +301,7 @@ func (s *step) checkConv(l *Conv, in value, p *plan) (value, error) {
 	return out, nil
 }
 
-func (s *step) checkNeurons(l *Neurons, in value, steps int) (value, error) {
+func (s *step) checkNeurons(l *Neurons, in value, steps int, p *plan) (value, error) {
 	none := value{}
 	if in.kind != currents {
 		return none, fmt.Errorf("the input is %v: expected currents", &in)
@@ -303,6 +311,9 @@ func (s *step) checkNeurons(l *Neurons, in value, steps int) (value, error) {
 	}
 	if l.LeakShift > 15 || l.Leak < 0 || l.Leak > 1<<l.LeakShift {
 		return none, fmt.Errorf("leak %d/2^%d: expected a number from 0 to 1, and a power of at most 2^15", l.Leak, l.LeakShift)
+	}
+	if p.updates += int64(in.c) * int64(steps); p.updates > mostUpdates {
+		return none, fmt.Errorf("%d steps of %d channels: expected at most %d of all neurons, and they have %d", steps, in.c, mostUpdates, p.updates)
 	}
 	for c, r := range in.ranges {
 		gain := int64(1)
