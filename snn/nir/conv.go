@@ -86,8 +86,9 @@ func windows(n *Node, sizes []int) (w [2]window, err error) {
 }
 
 // convolution returns a convolution whose weight for output channel o and input channel c, at the
-// pixel y, x of the window, is what weight returns. The graph holds so many of them. One side of padding, dilation and groups
-// become weights of zero: a convolution of snn pads all sides alike.
+// pixel y, x of the window, is what weight returns. The graph holds so many of them as held says. One
+// side of padding, dilation and groups become weights of zero: a convolution of snn pads all sides
+// alike.
 func (b *builder) convolution(w [2]window, cout, held int, in []int, bias, trainable bool, weight func(o, c, y, x int) float64) (*snn.Conv2D, []int, error) {
 	s, err := shapeOf(in)
 	if err != nil {
