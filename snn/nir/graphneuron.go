@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
 )
 
@@ -52,44 +51,25 @@ func below(theta []float64) []float64 {
 }
 
 func (x *exporter) lif(name string, l *snn.LIF) error {
-	gain := 1.
+	gain := float32(1)
 	if l.DecayInput {
-		gain = 1 - float64(l.Decay)
+		gain -= l.Decay
 	}
-	return x.neuron(name, []float64{float64(l.Decay)}, []float64{0}, []float64{float64(l.Threshold)}, []float64{gain}, l.Reset, l.Start, l.SoftReset)
+	return x.neuron(name, []float64{float64(l.Decay)}, []float64{0}, []float64{float64(l.Threshold)}, []float64{float64(gain)}, l.Reset, l.Start, l.SoftReset)
 }
 
 func (x *exporter) glif(name string, l *snn.GLIF) error {
 	if l.Adaptation != nil {
 		return fmt.Errorf("layer %s: NIR has no neurons with adaptation", name)
 	}
-	get := func(p *autograd.Param, missing float64) []float64 {
-		if p == nil {
+	d := l.Dynamics()
+	of := func(v []float32, missing float64) []float64 {
+		if v == nil {
 			return []float64{missing}
 		}
-		return singles(p).Floats
+		return float64s(v)
 	}
-	decay := get(l.Decay, 0)
-	if l.W != nil {
-		decay = get(l.W, 0)
-		for i, w := range decay {
-			decay[i] = 1 - 1/(1+math.Exp(-w))
-		}
-	}
-	synaptic := get(l.SynapticDecay, 0)
-	for _, list := range [][]float64{decay, synaptic} {
-		for i, v := range list {
-			list[i] = min(max(v, 0), 1)
-		}
-	}
-	gain := []float64{1}
-	if l.DecayInput {
-		gain = make([]float64, len(decay))
-		for i, d := range decay {
-			gain[i] = 1 - d
-		}
-	}
-	if err := x.neuron(name, decay, synaptic, get(l.Threshold, 1), gain, l.Reset, l.Start, l.SoftReset); err != nil {
+	if err := x.neuron(name, of(d.Decay, 0), of(d.SynapticDecay, 0), of(d.Threshold, 1), of(d.Gain, 1), l.Reset, l.Start, l.SoftReset); err != nil {
 		return err
 	}
 	if l.Recurrent == nil {

@@ -73,11 +73,15 @@ func whole(v ...int) Array {
 
 // singles returns the values of a parameter.
 func singles(p *autograd.Param) Array {
-	a := Array{Type: "f4", Shape: slices.Clone(p.Shape)}
-	for _, v := range p.Export() {
-		a.Floats = append(a.Floats, float64(v))
+	return Array{Type: "f4", Shape: slices.Clone(p.Shape), Floats: float64s(p.Export())}
+}
+
+func float64s(v []float32) []float64 {
+	d := make([]float64, len(v))
+	for i, x := range v {
+		d[i] = float64(x)
 	}
-	return a
+	return d
 }
 
 // node adds a node behind the present value, and makes its output the present value.

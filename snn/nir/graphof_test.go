@@ -103,6 +103,20 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// The decays of parametric neurons come back with the same bits, whatever their parameter is.
+func TestDecaysComeBack(t *testing.T) {
+	plif := snn.NewPLIF(2)
+	plif.W = autograd.NewParam(64)
+	require.NoError(t, plif.W.Fill(func(i int) (float32, error) { return float32(i)/16 - 2, nil }))
+	plif.DecayInput = false
+	g, _, err := nir.GraphOf(network(t, snn.Flatten{}, snn.NewLinear(72, 64, true), plif), 1e-3)
+	require.NoError(t, err)
+	again, _, err := g.Model(nir.Config{Dt: 1e-3, Steps: 4})
+	require.NoError(t, err)
+	rows := again.Summary().Rows
+	assert.Equal(t, plif.Dynamics().Decay, rows[len(rows)-1].Layer.(*snn.GLIF).Decay.Export())
+}
+
 // The shortcut of a residual block does not see the batch norm of the other branch.
 func TestShortcutBesideBatchNorm(t *testing.T) {
 	block := &snn.Residual{

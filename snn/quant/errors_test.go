@@ -173,8 +173,11 @@ func TestValidate(t *testing.T) {
 		`layer "fc": the input is currents`:                                       func(n *quant.Network) { n.Layers[3].(*quant.Conv).Input = "conv" },
 		`layer "pool": windows of 3×2`:                                            func(n *quant.Network) { pool(n).KH = 3 },
 		`layer "pool": windows of 2×1`:                                            func(n *quant.Network) { pool(n).KW = 1 },
-		`layer "pool": a sum of 2×2 values could be 1020`:                         func(n *quant.Network) { pool(n).Input = quant.Image },
-		`layer "pool": the input is currents`:                                     func(n *quant.Network) { pool(n).Input = "conv" },
+		`layer "pool": windows of 1×2: expected squares, or one window for the whole input`: func(n *quant.Network) {
+			n.Height, n.Width, pool(n).KH = 1, 3, 1 // readers move a window by its height
+		},
+		`layer "pool": a sum of 2×2 values could be 1020`: func(n *quant.Network) { pool(n).Input = quant.Image },
+		`layer "pool": the input is currents`:             func(n *quant.Network) { pool(n).Input = "conv" },
 		`layer "m": the input is bytes`: func(n *quant.Network) {
 			n.Layers[2] = &quant.MaxPool{Name: "m", Input: quant.Image, K: 2}
 		},

@@ -216,7 +216,7 @@ func (s *step) checkPool(in value, kh, kw int) error {
 		return fmt.Errorf("windows of %d×%d: expected 1×1 to %d×%d", kh, kw, in.h, in.w)
 	}
 	s.pool = kernel.Pool{Hin: in.h, Win: in.w, Hout: in.h / kh, Wout: in.w / kw, KH: kh, KW: kw, Stride: kh}
-	if kh != kw && s.pool.Hout*s.pool.Wout > 1 {
+	if kh != kw && (kh != in.h || kw != in.w) {
 		return fmt.Errorf("windows of %d×%d: expected squares, or one window for the whole input", kh, kw)
 	}
 	return nil
