@@ -3,6 +3,7 @@ package snn
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -136,7 +137,8 @@ func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, 
 //	o = n1(bn1(x))
 //	y = comb[0]·shortcut + comb[1]·conv2(drop(n2(bn2(conv1(o)))))
 //
-// The shortcut is x if Short is nil, and Short(o) otherwise.
+// The shortcut is x if Short is nil, and Short(o) otherwise. A pass fails if n1, conv1, n2, conv2, a
+// batch norm or drop is no longer that with which the network was built.
 type Residual struct {
 	BN1   *BatchNorm // nil for none
 	N1    Neuron
@@ -149,7 +151,15 @@ type Residual struct {
 	Comb  *autograd.Param // [2], weights of the shortcut and of the other branch
 
 	stem, branch *Sequential // made by Describe
+	built        [7]Layer    // the layers that they are made of, see layers
 }
+
+// layers returns the layers of parts, or nil pointers, in the order of layerNames.
+func (b *Residual) layers() [7]Layer {
+	return [7]Layer{b.BN1, b.N1, b.Conv1, b.BN2, b.N2, b.Drop, b.Conv2}
+}
+
+var layerNames = [7]string{"bn1", "n1", "conv1", "bn2", "n2", "drop", "conv2"}
 
 // parts returns the block's layers under their names: those before the branches, and those
 // of the residual branch.
@@ -174,6 +184,12 @@ func (b *Residual) parts() (stem, branch *Sequential) {
 // Forward implements [Layer].
 func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	stem, branch := b.stem, b.branch
+	for i, l := range b.layers() {
+		// Values that are no pointers can be equal although they are different layers.
+		if t := reflect.TypeOf(l); t != reflect.TypeOf(b.built[i]) || t.Kind() == reflect.Pointer && l != b.built[i] {
+			p.Fail(fmt.Errorf("layer %s: %s was replaced, added or removed after the network was built: expected that before, or a new network", p.Tape.Layer, layerNames[i]))
+		}
+	}
 	o := stem.Forward(p, x)
 	shortcut := x
 	if b.Short != nil {
@@ -195,7 +211,7 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 		return in, errors.New("a layer is nil: expected N1, Conv1, N2 and Conv2")
 	}
 	stem, branch := b.parts()
-	b.stem, b.branch = stem, branch
+	b.stem, b.branch, b.built = stem, branch, b.layers()
 	o, err := describe(s, stem, name, in)
 	if err != nil {
 		return in, err

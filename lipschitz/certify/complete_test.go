@@ -250,3 +250,40 @@ func TestBatchNormEps(t *testing.T) {
 		require.Equal(t, certify.Certified, r[0].Verdict, "%T: %s", method, r[0].Why)
 	}
 }
+
+// A pass runs the layers with which a residual block was built. One that has been replaced since has no
+// certificate: the image's class is 1 from 0.5 on, and that of the new neurons' network never is.
+func TestResidualChanged(t *testing.T) {
+	block := &snn.Residual{N1: snn.NewIF(), Conv1: snn.NewConv2D(1, 1, 1, 1, 0, false), N2: snn.NewIF(), Conv2: snn.NewConv2D(1, 1, 1, 1, 0, false), Comb: autograd.NewParam(2)}
+	first, last := snn.NewConv2D(1, 1, 1, 1, 0, false), snn.NewLinear(1, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 1, Height: 1, Width: 1, Steps: 1}, snn.NewSequential(first, block, snn.Flatten{}, last))
+	require.NoError(t, err)
+	block.Comb.Import([]float32{0, 1})
+	for _, c := range []*snn.Conv2D{block.Conv1, block.Conv2} {
+		c.Weight.Import([]float32{1})
+	}
+	first.Weight.Import([]float32{2})
+	last.Weight.Import([]float32{0, 1})
+	last.Bias.Import([]float32{0.5, 0})
+	x := tensor.NewNCHW(1, 1, 1, 1)
+	x.Data[0] = 0.375
+	check := func() (certify.Result, error) {
+		r, err := certify.Certify(t.Context(), m, x, []int{0}, certify.Config{Epsilon: 0.25})
+		if err != nil {
+			return certify.Result{}, err
+		}
+		return r[0], nil
+	}
+	r, err := check()
+	require.NoError(t, err)
+	require.Equal(t, certify.Unknown, r.Verdict)
+	old := block.N1
+	block.N1 = &snn.LIF{Decay: 1, Threshold: 4, Surrogate: snn.Triangle{Width: 1}}
+	r, err = check()
+	require.ErrorContains(t, err, "layer 1: n1 was replaced, added or removed after the network was built", "%v", r)
+	block.N1 = old
+	x.Data[0] = 0.625
+	r, err = check()
+	require.NoError(t, err)
+	require.Equal(t, 1, r.Predicted)
+}
