@@ -71,7 +71,7 @@ func parse(args []string, stdout io.Writer) (*options, error) {
 	fs.BoolVar(&o.poisson, "poisson", false, "training: Poisson coding of the images, drawn anew for every sample")
 	cli.Var(fs, &o.images, "images", 200, "[0, 1000000]", "test images to certify, 0 for all")
 	cli.Var(fs, &o.sigma, "sigma", 0.25, "(0, ∞)", "standard deviation of the noise, for pixels in [0,1]")
-	cli.Var(fs, &o.samples, "samples", 1000, "[1, 1073741824]", "noisy images of each test image")
+	cli.Var(fs, &o.samples, "samples", 1000, "[1, 1048576]", "noisy images of each test image")
 	cli.Var(fs, &o.alpha, "alpha", 0.001, "(0, 1)", "probability that a certificate is wrong")
 	fs.StringVar(&o.windows, "windows", "", "the `axis` of windows, time, rows, columns or lattice, in place of noise")
 	cli.Var(fs, &o.block, "block", 4, "[2, 1024]", "windows: lattice of every so many pixels")

@@ -23,9 +23,9 @@ type Gaussian struct {
 	// 2¹⁷: the values are k/Levels for k = 0, …, Levels. It is 255 for images of bytes and 1 for
 	// frames of spikes.
 	Levels int
-	// Samples0, from 1 to 2³⁰, is the number of noisy images by which Certify chooses the class.
+	// Samples0, from 1 to 2²⁰, is the number of noisy images by which Certify chooses the class.
 	Samples0 int
-	// Samples, from 1 to 2³⁰, is the number of noisy images by which Certify bounds the probability of that
+	// Samples, from 1 to 2²⁰, is the number of noisy images by which Certify bounds the probability of that
 	// class, and by which Predict predicts.
 	Samples int
 	// Alpha, in (0,1), is the largest probability that the result for an image is wrong.
@@ -43,8 +43,10 @@ func (g Gaussian) String() string {
 	return fmt.Sprintf("Gaussian noise of σ = %v on the grid of 1/%d, %d + %d samples, α = %v", g.Sigma, g.Levels, g.Samples0, g.Samples, g.Alpha)
 }
 
-// mostSamples bounds the memory of a vote.
-const mostSamples = 1 << 30
+// mostSamples bounds the memory of a vote, and the error of lowerBound. The continued fraction of
+// mathext.RegIncBeta ends after 300 terms. Near the mean of a binomial, it has not converged then for 2²¹
+// samples and more.
+const mostSamples = 1 << 20
 
 func (g Gaussian) validate() error {
 	switch {
@@ -195,7 +197,8 @@ func (s *sampler) vote(ctx context.Context, purpose string, n int) ([]int, error
 
 // lowerBound returns the exact lower bound of Clopper and Pearson (1934) of a probability of which
 // k cases of n are known: with probability 1 − alpha it is not above the true one. It is the p with
-// P(X ≥ k) = alpha for a binomial X of n and p, less 1e-10 for the rounding of the computation.
+// P(X ≥ k) = alpha for a binomial X of n and p, less 1e-10 for the error of the computation, which is
+// below 1e-11 for n up to mostSamples.
 func lowerBound(k, n int, alpha float64) float64 {
 	if k == 0 {
 		return 0

@@ -39,10 +39,26 @@ func TestLowerBound(t *testing.T) {
 		{9995, 10000, 1e-9, 0.996637363838629211},
 		{990, 1000, 1e-15, 0.940850476267720912},
 		{50, 100, 1e-20, 0.118425401621010152},
+		{786432, 1 << 20, 0.01, 0.749014855427238256},
+		{524800, 1 << 20, 0.5, 0.500487804257772922},
+		{1047552, 1 << 20, 0.001, 0.998925460088198527},
 	} {
 		got := lowerBound(c.k, c.n, c.alpha)
 		assert.LessOrEqual(t, got, c.want, "%d of %d", c.k, c.n)
 		assert.InDelta(t, c.want, got, 1.1e-10, "%d of %d", c.k, c.n)
+	}
+}
+
+// The bound is a proof for the largest number of samples too. With many samples it is z deviations below
+// the share of the votes.
+func TestLowerBoundOfMostSamples(t *testing.T) {
+	n := float64(mostSamples)
+	for _, c := range []struct{ alpha, z float64 }{{0.5, 0}, {0.05, 1.6449}, {0.01, 2.3263}, {0.001, 3.0902}} {
+		for _, share := range []float64{0.5625, 0.75, 0.9375} {
+			deviation := math.Sqrt(share * (1 - share) / n)
+			got := lowerBound(int(share*n), mostSamples, c.alpha)
+			assert.InDelta(t, share-c.z*deviation, got, 0.02*deviation, "α = %v, %v of %d", c.alpha, share, mostSamples)
+		}
 	}
 }
 
@@ -382,6 +398,7 @@ func TestGaussianRefuses(t *testing.T) {
 		"samples0 0":                         func(g *Gaussian) { g.Samples0 = 0 },
 		fmt.Sprint("samples0 ", math.MaxInt): func(g *Gaussian) { g.Samples0 = math.MaxInt },
 		fmt.Sprint("samples ", math.MaxInt):  func(g *Gaussian) { g.Samples = math.MaxInt },
+		"samples 1048577":                    func(g *Gaussian) { g.Samples = 1<<20 + 1 },
 		"samples -5":                         func(g *Gaussian) { g.Samples = -5 },
 		"alpha 0":                            func(g *Gaussian) { g.Alpha = 0 },
 		"alpha 1":                            func(g *Gaussian) { g.Alpha = 1 },
