@@ -59,8 +59,8 @@ type ConnectionBounds struct {
 }
 
 // Bound computes the bounds of a connection whose neurons run for T = steps. It returns the
-// errors of [Lambda] and [Conv.Norm] with the name of the layer. It returns ctx.Err() if ctx
-// ends the search.
+// errors of [Lambda] and [Conv.Norm] with the name of the layer, and an error for a bias that is not
+// finite. It returns ctx.Err() if ctx ends the search.
 func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*ConnectionBounds, error) {
 	b := &ConnectionBounds{Connection: c}
 	for _, p := range c.Paths {
@@ -85,6 +85,11 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 			pb.Upper = min(pb.Upper, up(l.Upper*math.Sqrt(float64(m.Overlaps()))))
 		}
 		b.Bounds = append(b.Bounds, pb)
+	}
+	for i, v := range c.Bias {
+		if v-v != 0 {
+			return nil, fmt.Errorf("lipschitz: Connection.Bound: the bias of %s, channel %d, is %v; expected a finite number", c.Layer, i, v)
+		}
 	}
 	most := rowSums{pos: slices.Max(c.Positive), neg: slices.Max(c.Negative)}
 	b.Gamma, b.PaperGamma = addUp(most.pos, most.neg), most.paperGamma()
