@@ -3,7 +3,6 @@ package snn
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 
@@ -137,8 +136,8 @@ func describe(s *Summary, l Layer, name string, in tensor.Shape) (tensor.Shape, 
 //	o = n1(bn1(x))
 //	y = comb[0]·shortcut + comb[1]·conv2(drop(n2(bn2(conv1(o)))))
 //
-// The shortcut is x if Short is nil, and Short(o) otherwise. A pass fails if n1, conv1, n2, conv2, a
-// batch norm or drop is no longer that with which the network was built.
+// The shortcut is x if Short is nil, and Short(o) otherwise. A pass fails if a layer of the block is no
+// longer that with which the network was built.
 type Residual struct {
 	BN1   *BatchNorm // nil for none
 	N1    Neuron
@@ -150,16 +149,18 @@ type Residual struct {
 	Short *Conv2D         // convolution of the shortcut; nil if input and output have the same shape
 	Comb  *autograd.Param // [2], weights of the shortcut and of the other branch
 
-	stem, branch *Sequential // made by Describe
-	built        [7]Layer    // the layers that they are made of, see layers
+	// What Describe found: a pass runs these.
+	stem, branch *Sequential
+	short        *Conv2D
+	built        [8]Layer // all of their layers, see layers
 }
 
-// layers returns the layers of parts, or nil pointers, in the order of layerNames.
-func (b *Residual) layers() [7]Layer {
-	return [7]Layer{b.BN1, b.N1, b.Conv1, b.BN2, b.N2, b.Drop, b.Conv2}
+// layers returns the layers, or nil pointers, in the order of residualNames.
+func (b *Residual) layers() [8]Layer {
+	return [8]Layer{b.BN1, b.N1, b.Conv1, b.BN2, b.N2, b.Drop, b.Conv2, b.Short}
 }
 
-var layerNames = [7]string{"bn1", "n1", "conv1", "bn2", "n2", "drop", "conv2"}
+var residualNames = [8]string{"bn1", "n1", "conv1", "bn2", "n2", "drop", "conv2", "short"}
 
 // parts returns the block's layers under their names: those before the branches, and those
 // of the residual branch.
@@ -185,15 +186,14 @@ func (b *Residual) parts() (stem, branch *Sequential) {
 func (b *Residual) Forward(p *Pass, x *autograd.Value) *autograd.Value {
 	stem, branch := b.stem, b.branch
 	for i, l := range b.layers() {
-		// Values that are no pointers can be equal although they are different layers.
-		if t := reflect.TypeOf(l); t != reflect.TypeOf(b.built[i]) || t.Kind() == reflect.Pointer && l != b.built[i] {
-			p.Fail(fmt.Errorf("layer %s: %s was replaced, added or removed after the network was built: expected that before, or a new network", p.Tape.Layer, layerNames[i]))
+		if !sameLayer(l, b.built[i]) {
+			p.Fail(fmt.Errorf("layer %s: %s was replaced, added or removed after the network was built: expected that before, or a new network", p.Tape.Layer, residualNames[i]))
 		}
 	}
 	o := stem.Forward(p, x)
 	shortcut := x
-	if b.Short != nil {
-		shortcut = b.Short.Forward(p, o)
+	if b.short != nil {
+		shortcut = b.short.Forward(p, o)
 	}
 	r := branch.Forward(p, o)
 	p.Tape.Release(o)
@@ -211,7 +211,7 @@ func (b *Residual) Describe(s *Summary, name string, in tensor.Shape) (tensor.Sh
 		return in, errors.New("a layer is nil: expected N1, Conv1, N2 and Conv2")
 	}
 	stem, branch := b.parts()
-	b.stem, b.branch, b.built = stem, branch, b.layers()
+	b.stem, b.branch, b.short, b.built = stem, branch, b.Short, b.layers()
 	o, err := describe(s, stem, name, in)
 	if err != nil {
 		return in, err

@@ -69,7 +69,7 @@ func (p *Pass) remember(n Neuron, sh tensor.Shape) []*layerMemory {
 			continue
 		}
 		l := m.layers[n.Name()]
-		switch fits := l != nil && sameNeuron(l.neuron, n) && l.shape == one; {
+		switch fits := l != nil && sameLayer(l.neuron, n) && l.shape == one; {
 		case fits && l.claim == claim:
 			p.Fail(fmt.Errorf("layer %s: images %d and %d have the same memory: expected one for each", n.Name(), l.image, i))
 			return nil
@@ -90,9 +90,9 @@ func (p *Pass) remember(n Neuron, sh tensor.Shape) []*layerMemory {
 	return all
 }
 
-// sameNeuron reports whether a and b are one layer. Layers that cannot be compared count as one
+// sameLayer reports whether a and b are one layer. Layers that cannot be compared count as one
 // if they have the same type.
-func sameNeuron(a, b Neuron) bool {
+func sameLayer(a, b Layer) bool {
 	t := reflect.TypeOf(a)
 	return t == reflect.TypeOf(b) && (!t.Comparable() || a == b)
 }

@@ -281,7 +281,10 @@ func TestResidualChanged(t *testing.T) {
 	block.N1 = &snn.LIF{Decay: 1, Threshold: 4, Surrogate: snn.Triangle{Width: 1}}
 	r, err = check()
 	require.ErrorContains(t, err, "layer 1: n1 was replaced, added or removed after the network was built", "%v", r)
-	block.N1 = old
+	block.N1, block.Short = old, snn.NewConv2D(1, 1, 1, 1, 0, false)
+	_, err = check()
+	require.ErrorContains(t, err, "layer 1: short was replaced, added or removed")
+	block.Short = nil
 	x.Data[0] = 0.625
 	r, err = check()
 	require.NoError(t, err)
