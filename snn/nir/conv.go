@@ -122,7 +122,7 @@ func (b *builder) convolution(w [2]window, cout, held int, in []int, bias, train
 	if float64(cout)*float64(s.C)*float64(kh)*float64(kw) > 1<<28 {
 		return nil, nil, fmt.Errorf("%d×%d×%d×%d weights: more than 2²⁸", cout, s.C, kh, kw)
 	}
-	if err := b.claim(cout*s.C*kh*kw, held); err != nil {
+	if err := b.claim(int64(cout*s.C*kh*kw), int64(held)); err != nil {
 		return nil, nil, err
 	}
 	l := snn.NewConv2D(s.C, cout, 1, stride, pad, bias)

@@ -86,14 +86,14 @@ type builder struct {
 	returns map[string]*Node // what a neuron's spikes return through: a Linear, or the neuron itself
 	shapes  map[string][]int // of the nodes' outputs
 	notes   []Note
-	claimed int // values that the graph claims and does not hold
+	claimed int64 // values that the graph claims and does not hold
 }
 
 // maxClaimed bounds the values that a small graph can claim.
 const maxClaimed = 1 << 27
 
 // claim counts values of which the graph holds some. It returns an error if the graph claims too many.
-func (b *builder) claim(values, held int) error {
+func (b *builder) claim(values, held int64) error {
 	if b.claimed += max(0, values-held); b.claimed > maxClaimed {
 		return fmt.Errorf("%d values, of which the graph holds %d: want at most 2²⁷ in all that it does not hold", values, held)
 	}
@@ -102,11 +102,11 @@ func (b *builder) claim(values, held int) error {
 
 // claimBlocks claims arrays of the shape in, in blocks of channels.
 func (b *builder) claimBlocks(arrays int, in []int) error {
-	n := (in[0] + tensor.Lanes - 1) / tensor.Lanes * tensor.Lanes * arrays
-	for _, d := range in[1:] {
-		n *= d
+	s, err := shapeOf(in)
+	if err != nil {
+		return err
 	}
-	return b.claim(n, 0)
+	return b.claim(int64(arrays*s.Blocks()*tensor.Lanes)*int64(s.H*s.W), 0)
 }
 
 func (b *builder) note(node, format string, args ...any) {

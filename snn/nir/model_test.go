@@ -582,6 +582,7 @@ func TestModelAllocatesWithinReason(t *testing.T) {
 		"one by pixel": {[]int{1, 1 << 14, 1 << 14}, []*nir.Node{{Type: "LIF", Fields: fields{"tau": one, "r": one, "v_leak": one, "v_threshold": all(2, 2), "v_reset": one}}}, "field r: 268435456 values, of which the graph holds 1"},
 		"flat":         {[]int{1, 1 << 14, 1 << 14}, []*nir.Node{{Type: "Flatten", Fields: fields{}}, {Type: "IF", Fields: fields{"r": one, "v_threshold": one}}}, "field r: 268435456 values"},
 		"Scale":        {[]int{1, 1 << 12, 1 << 12}, []*nir.Node{{Type: "Scale", Fields: fields{"scale": one}}}, "268435456 values, of which the graph holds 0: want at most 2²⁷ in all that it does not hold"},
+		"I of 2²⁸":     {[]int{1, 1 << 14, 1 << 14}, []*nir.Node{{Type: "I", Fields: fields{"r": one}}}, "25769803776 values"}, // more than an int of 32 bits holds
 		"I":            {[]int{1, 1 << 11, 1 << 11}, []*nir.Node{{Type: "I", Fields: fields{"r": one}}}, "402653184 values"},
 		"groups":       {[]int{1 << 14, 1, 1}, []*nir.Node{conv(1<<14, 1, 1<<14, 1, 1, 1)}, "268435456 values, of which the graph holds 16384"},
 		"dilation":     {[]int{2, 1 << 13, 1 << 13}, []*nir.Node{conv(1, 3000, 2, 2, 3, 3)}, "144048004 values, of which the graph holds 36"},

@@ -33,7 +33,7 @@ func (b *builder) values(n *Node, field string, in []int) ([]float64, error) {
 	default:
 		return nil, fmt.Errorf("field %s of shape %v for values of the shape %v", field, a.Shape, in)
 	}
-	if err := b.claim(neurons, len(v)); err != nil {
+	if err := b.claim(int64(neurons), int64(len(v))); err != nil {
 		return nil, fmt.Errorf("field %s: %w", field, err)
 	}
 	all := make([]float64, neurons)
