@@ -204,7 +204,8 @@ func (b *builder) pool(name string, n *Node, in []int) (snn.Layer, []int, error)
 		return nil, nil, err
 	}
 	if n.Type == "AvgPool2d" {
-		if w[0] == w[1] && w[0].stride == w[0].size && w[0].before == 0 && w[0].outputs(in[1]) > 0 && w[0].outputs(in[2]) > 0 {
+		apart := w[0].stride == w[0].size || w[0].size == in[1] && w[0].size == in[2] // no two windows overlap
+		if w[0] == w[1] && apart && w[0].before == 0 && w[0].outputs(in[1]) > 0 && w[0].outputs(in[2]) > 0 {
 			return snn.AvgPool{K: w[0].size}, []int{in[0], w[0].outputs(in[1]), w[0].outputs(in[2])}, nil
 		}
 		if w[0].before > 0 || w[1].before > 0 {

@@ -218,6 +218,7 @@ func TestConvolutions(t *testing.T) {
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(0, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 3, 2}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(2, 2), "padding": pair(1, 0)}}},
 		{[]int{3, 6, 5}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(3, 3), "stride": pair(1, 1), "padding": pair(0, 0)}}},
+		{[]int{3, 5, 5}, []int{3, 1, 1}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(5, 5), "stride": pair(1, 1), "padding": pair(0, 0)}}},
 		{[]int{3, 6, 4}, []int{3, 4, 3}, nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": pair(2, 2), "stride": pair(2, 2), "padding": pair(1, 1)}}},
 		{[]int{2, 7, 4}, []int{3, 3, 1}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 3, 2), "stride": pair(2, 5), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
 		{[]int{2, 4, 7}, []int{3, 1, 3}, nir.Node{Type: "Conv2d", Fields: fields{"weight": random(r, -1, 1, 3, 2, 2, 3), "stride": pair(5, 2), "padding": pair(0, 0), "dilation": one(1), "groups": one(1), "bias": random(r, -1, 1, 3)}}},
@@ -602,7 +603,10 @@ func TestModelAllocatesWithinReason(t *testing.T) {
 			}
 		})
 	}
+	mean := &nir.Node{Type: "AvgPool2d", Fields: fields{"kernel_size": two(7), "stride": two(1), "padding": two(0)}} // of all pixels
+	_, _, err := graph([]int{1 << 12, 7, 7}, []int{1 << 12, 1, 1}, mean).Model(nir.Config{Dt: 1, Steps: 1})
+	assert.NoError(t, err)
 	integrator := &nir.Node{Type: "I", Fields: fields{"r": one}} // which may claim what it does once
-	_, _, err := graph([]int{1, 1 << 10, 1 << 10}, []int{1, 1 << 10, 1 << 10}, integrator, integrator).Model(nir.Config{Dt: 1, Steps: 1})
+	_, _, err = graph([]int{1, 1 << 10, 1 << 10}, []int{1, 1 << 10, 1 << 10}, integrator, integrator).Model(nir.Config{Dt: 1, Steps: 1})
 	assert.ErrorContains(t, err, "node b of type I: 100663296 values, of which the graph holds 0: want at most 2²⁷ in all that it does not hold")
 }
