@@ -124,11 +124,13 @@ func (n *Network) check() (*plan, error) {
 		if ok {
 			out, err = s.check(n, p, index)
 		}
-		if p.channels += out.c; p.channels > mostChannels {
-			err = fmt.Errorf("%d channels of all layers: expected at most %d", p.channels, mostChannels)
-		}
-		if _, again := index[name]; err == nil && (again || name == "") {
+		p.channels += out.c
+		switch _, again := index[name]; {
+		case err != nil:
+		case again || name == "":
 			err = errors.New("expected a name of its own for each layer")
+		case p.channels > mostChannels:
+			err = fmt.Errorf("%d channels of all layers: expected at most %d", p.channels, mostChannels)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("quant: layer %q: %w", name, err)
