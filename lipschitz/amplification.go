@@ -62,6 +62,9 @@ type ConnectionBounds struct {
 // errors of [Lambda] and [Conv.Norm] with the name of the layer, and an error for a bias that is not
 // finite. It returns ctx.Err() if ctx ends the search.
 func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*ConnectionBounds, error) {
+	if err := checkBias("Connection.Bound", c.Bias, len(c.Bias)); err != nil {
+		return nil, fmt.Errorf("%w (of %s)", err, c.Layer)
+	}
 	b := &ConnectionBounds{Connection: c}
 	for _, p := range c.Paths {
 		m := p.Map
@@ -85,11 +88,6 @@ func (c Connection) Bound(ctx context.Context, steps int, o BoundSearch) (*Conne
 			pb.Upper = min(pb.Upper, up(l.Upper*math.Sqrt(float64(m.Overlaps()))))
 		}
 		b.Bounds = append(b.Bounds, pb)
-	}
-	for i, v := range c.Bias {
-		if v-v != 0 {
-			return nil, fmt.Errorf("lipschitz: Connection.Bound: the bias of %s, channel %d, is %v; expected a finite number", c.Layer, i, v)
-		}
 	}
 	most := rowSums{pos: slices.Max(c.Positive), neg: slices.Max(c.Negative)}
 	b.Gamma, b.PaperGamma = addUp(most.pos, most.neg), most.paperGamma()

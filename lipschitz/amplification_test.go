@@ -210,7 +210,7 @@ func TestMeasureAmplificationErrors(t *testing.T) {
 	wantError(t, failure(c.Bound(t.Context(), 3, o)), "after 1 iterations", "(from image to features.3)")
 	bias := c.Bias[1]
 	c.Bias[1] = math.NaN()
-	wantError(t, failure(c.Bound(t.Context(), 3, quick())), "the bias of features.3, channel 1, is NaN; expected a finite number")
+	wantError(t, failure(c.Bound(t.Context(), 3, quick())), "Connection.Bound: the bias of row 1 is NaN; expected a finite number (of features.3)")
 	c.Bias[1] = bias
 	c.Paths[0].Map.Weight[0] = float32(math.NaN())
 	wantError(t, failure(c.Bound(t.Context(), 3, o)), "NaN", "(from image to features.3)")

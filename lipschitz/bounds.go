@@ -124,7 +124,7 @@ func largestSums(sums []rowSums) (most rowSums) {
 
 // checkBias panics if bias is not nil and its length is not rows. It returns an error if a
 // value is not finite.
-func checkBias(op string, bias []float32, rows int) error {
+func checkBias[F float32 | float64](op string, bias []F, rows int) error {
 	if bias != nil && len(bias) != rows {
 		panic(fmt.Sprintf("lipschitz: %s: a bias of %d values for %d rows", op, len(bias), rows))
 	}

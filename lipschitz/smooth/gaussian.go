@@ -197,8 +197,8 @@ func (s *sampler) vote(ctx context.Context, purpose string, n int) ([]int, error
 
 // lowerBound returns the exact lower bound of Clopper and Pearson (1934) of a probability of which
 // k cases of n are known: with probability 1 − alpha it is not above the true one. It is the p with
-// P(X ≥ k) = alpha for a binomial X of n and p, less 1e-10 for the error of the computation, which is
-// below 1e-11 for n up to mostSamples.
+// P(X ≥ k) = alpha for a binomial X of n and p, less 1e-10 for the error of the computation. Its error
+// is below 1e-11 for n up to mostSamples.
 func lowerBound(k, n int, alpha float64) float64 {
 	if k == 0 {
 		return 0
