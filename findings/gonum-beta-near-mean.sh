@@ -5,8 +5,8 @@
 # I(1/2;a,a) is 1/2 for every a, since the density is symmetric. From a = 2^21 on the result is off in
 # the fifth digit, and for a = 2^29 it is 1.6. No error or NaN tells. The distribution functions of
 # distuv are computed by it: the chance that a fair coin shows heads in less than half of 2^30 − 1 throws
-# is 1/2, and Binomial.CDF is 1.6. Survival is −0.6. Confidence bounds of
-# Clopper and Pearson from so many samples are wrong, too.
+# is 1/2, and Binomial.CDF is 1.6. Survival is −0.6. Confidence bounds of Clopper and Pearson from so many
+# samples are wrong, too.
 #
 # Output seen:
 #   a 2^19  I(1/2;a,a) 0.50000000
