@@ -44,6 +44,7 @@ func planAblation(o *options) (needs []need) {
 			add(reg, beta)
 		}
 		add(regL2, 0)
+		add(scaled, 0)
 	}
 	return needs
 }
@@ -65,8 +66,9 @@ type treatment struct {
 	Own   []*figures.Distances `json:"distances_own_attack"`
 	Noise []*figures.Distances `json:"distances_shared_noise"`
 
-	clean correct
-	worst []correct
+	method method
+	clean  correct
+	worst  []correct
 }
 
 // treatmentName names the treatment without its batch norm.
@@ -78,6 +80,8 @@ func (l *lab) treatmentName(s subject, n need) string {
 		return fmt.Sprintf("REG β=%v", l.network(s, n).Beta)
 	case regL2:
 		return fmt.Sprintf("REG β=%v + L2", l.network(s, n).Beta)
+	case scaled:
+		return fmt.Sprintf("scale β=%v", l.network(s, n).Beta)
 	}
 	return n.method.Name
 }
@@ -88,7 +92,7 @@ func (l *lab) treat(s subject, n need) (*treatment, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, Networks: all.networks, clean: all.clean, worst: all.worst}
+	t := &treatment{Name: l.treatmentName(s, n), BatchNorm: l.network(s, n).Network.BatchNorm, Networks: all.networks, method: n.method, clean: all.clean, worst: all.worst}
 	own, noise := make([][]*figures.Distances, len(l.Radii)), make([][]*figures.Distances, len(l.Radii))
 	for _, r := range all.records {
 		for k, eps := range l.Radii {
@@ -171,7 +175,7 @@ type ablated struct {
 func reportAblation(_ context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string]*ablated{}
-	r.text = "L2 (weight decay) and REG (the orthogonal projection) on images as they are, with batch norm (BN) and without\n"
+	r.text = "L2 (weight decay), REG (the orthogonal projection) and scale (that of REG alone) on images as they are, with batch norm (BN) and without\n"
 	for _, s := range l.subjects {
 		a := &ablated{}
 		for _, n := range l.eachOnce() {
@@ -227,8 +231,8 @@ func (l *lab) accuracyTable(list []*treatment) tables.Table {
 	return t
 }
 
-// compareTreatments compares every treatment with L2 and with none, and REG's gain with batch
-// norm with that without.
+// compareTreatments compares every treatment with L2, with none and REG with scaling alone, and the
+// gains over L2 with batch norm with those without.
 func (l *lab) compareTreatments(list []*treatment) (all []paired) {
 	find := func(name string, bn bool) *treatment {
 		for _, t := range list {
@@ -245,12 +249,16 @@ func (l *lab) compareTreatments(list []*treatment) (all []paired) {
 		}
 		return names, right
 	}
+	bases := []string{"L2", "none"}
+	if i := slices.IndexFunc(list, func(t *treatment) bool { return t.method == scaled }); i >= 0 {
+		bases = append(bases, list[i].Name)
+	}
 	for _, t := range list {
-		for _, base := range []string{"L2", "none"} {
-			b := find(base, t.BatchNorm)
-			if t == b || t.Name == "L2" {
-				continue
+		for _, base := range bases {
+			if t.Name == base {
+				break // the bases before it are its own
 			}
+			b := find(base, t.BatchNorm)
 			names, ofT := outcomes(t)
 			_, ofB := outcomes(b)
 			for k := range names {

@@ -18,6 +18,7 @@ import (
 	"github.com/org/snnrat/examples/internal/figures"
 	"github.com/org/snnrat/examples/internal/sets"
 	"github.com/org/snnrat/examples/internal/trials"
+	"github.com/org/snnrat/regularize"
 	"github.com/org/snnrat/snn"
 	"github.com/org/snnrat/snn/zoo"
 	"github.com/org/snnrat/tensor"
@@ -58,7 +59,7 @@ func TestAblation(t *testing.T) {
 	want := map[string]struct {
 		beta  float32
 		decay float64
-	}{"L2": {0, 5e-4}, "none": {}, "REG β=0.002": {0.002, 0}, "REG β=0.003 + L2": {0.003, 5e-4}}
+	}{"L2": {0, 5e-4}, "none": {}, "REG β=0.002": {0.002, 0}, "REG β=0.003 + L2": {0.003, 5e-4}, "scale β=0.003": {0.003, 0}}
 	require.Len(t, a.Treatments, 2*len(want))
 	_, test, err := dataset.ReadCIFAR10(data)
 	require.NoError(t, err)
@@ -115,8 +116,8 @@ func TestAblation(t *testing.T) {
 		assert.InDeltaSlice(t, d2[:len(tr.Noise[1].D2)], tr.Noise[1].D2, 1e-12, tr.label())
 		assert.Len(t, tr.SD, 5)
 	}
-	assert.Equal(t, map[bool]int{true: 4, false: 4}, bns)
-	assert.Len(t, a.Comparisons, 3*(2*(1+2*2)+3)) // clean and two radii; none with L2, two with both, three interactions
+	assert.Equal(t, map[bool]int{true: 5, false: 5}, bns)
+	assert.Len(t, a.Comparisons, 3*(2*(1+2+2*3)+4)) // clean and two radii; none with L2, scale with both, REG with the three, four interactions
 	for _, p := range a.Comparisons {
 		assert.InDelta(t, (p.PerSeed[0]+p.PerSeed[1])/2, p.Difference, 1e-12)
 		assert.LessOrEqual(t, p.Low, p.High)
@@ -162,11 +163,46 @@ func TestMethodsOfAblation(t *testing.T) {
 		m         method
 		decay     float64
 		projected bool
-	}{{vanilla, 5e-4, false}, {none, 0, false}, {reg, 0, true}, {regL2, 5e-4, true}} {
+	}{{vanilla, 5e-4, false}, {none, 0, false}, {reg, 0, true}, {regL2, 5e-4, true}, {scaled, 0, true}} {
 		cfg := o.newNetwork(subject{Data: d, arch: "small"}, c.m).config(nil)
 		assert.Equal(t, train.SGD{Momentum: 0.9, WeightDecay: c.decay}, cfg.Optimizer, c.m.Name)
 		assert.Equal(t, c.projected, cfg.Regularizer != nil, c.m.Name)
 		assert.Nil(t, cfg.Adversary)
+	}
+}
+
+// Scaling brings the mean of the squared singular values to 1 and keeps the weights' ratios. What
+
+// Scaling brings the mean of the squared singular values to 1 and keeps their ratios.
+func TestScaling(t *testing.T) {
+	w := autograd.NewParam(3, 2)
+	w.Name = "fc.weight"
+	w.Import([]float32{3, 0, 0, 1, 0, 0}) // singular values 3 and 1: s² = 5
+	require.NoError(t, scaling{0.125}.Apply(w, rng.Key{}, 0))
+	assert.Equal(t, []float32{1.5, 0, 0, 0.5, 0, 0}, w.Export())
+	for range 200 {
+		require.NoError(t, scaling{0.125}.Apply(w, rng.Key{}, 0))
+	}
+	s := float32(math.Sqrt(2.0 / 10)) // 9s² + s² = 2
+	assert.InDeltaSlice(t, []float32{3 * s, 0, 0, s, 0, 0}, w.Export(), 1e-5)
+	assert.True(t, w.PaddingIsZero())
+
+	// With equal singular values it is REG.
+	q, r := autograd.NewParam(2, 2), autograd.NewParam(2, 2)
+	q.Import([]float32{1.2, 1.6, -1.6, 1.2})
+	r.Import(q.Export())
+	require.NoError(t, scaling{0.05}.Apply(q, rng.Key{}, 0))
+	require.NoError(t, regularize.Orthogonal{Beta: 0.05, RowShare: 1}.Apply(r, rng.Key{}, 0))
+	assert.InDeltaSlice(t, r.Export(), q.Export(), 1e-6)
+
+	// s² = 1 + 1/β would make all weights 0, and more would change their signs.
+	for _, v := range []float32{3, 4, float32(math.Inf(1)), float32(math.NaN())} {
+		w.Import([]float32{v, 0, 0, v, 0, 0})
+		before := w.Export()
+		assert.ErrorContains(t, scaling{0.125}.Apply(w, rng.Key{}, 0), "method scaled: fc.weight[3 2]: its sum of squares is ")
+		if v == v {
+			assert.Equal(t, before, w.Export())
+		}
 	}
 }
 

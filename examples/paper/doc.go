@@ -56,8 +56,11 @@
 // # The ablation
 //
 // ablation trains on images as they are: with L2 weight decay, with neither, with REG for each β
-// of -betas, and with REG and L2. It does so with batch norm and without. -bn=true or -bn=false
-// makes one of the two halves alone. REG and L2 together have the β of -beta.
+// of -betas, with REG and L2, and with scale. It does so with batch norm and without. -bn=true or
+// -bn=false makes one of the two halves alone. REG + L2 and scale have the β of -beta.
+//
+// Scale is REG without the orthogonality: W ← W·(1 + β − β·s²), where s² is the mean of the squared
+// singular values. It brings s to 1 as REG brings each singular value to 1, but keeps their ratios.
 //
 // A network without batch norm begins with weights that are scaled, layer by layer, so that the
 // currents of each layer of neurons have the root mean square 1 on 64 training images. With the

@@ -37,6 +37,7 @@ var (
 	rat     = method{Name: "rat", Mix: true, Reg: true}
 	none    = method{Name: "none"}              // neither weight decay nor the projection
 	regL2   = method{Name: "reg-l2", Reg: true} // both
+	scaled  = method{Name: "scaled"}            // none, with scaling
 	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
@@ -147,12 +148,15 @@ func (o *options) newNetwork(s subject, m method) *network {
 		r.HIRE = &train.HIRE{Periods: o.HIREPeriods, Eps: float32(o.HIREEps / 255)}
 	}
 	if m.Reg {
-		r.Beta, r.RowShare = float32(o.Beta), o.RowShare
+		r.RowShare = o.RowShare
+	}
+	if m.Reg || m == scaled {
+		r.Beta = float32(o.Beta)
 		if o.Beta == 0 {
 			r.Beta = projection(s.arch).Beta
 		}
 	}
-	if m == regL2 || !m.Reg && m != none {
+	if m == regL2 || !m.Reg && m != none && m != scaled {
 		r.Decay = o.WeightDecay
 	}
 	n := &network{recipe: r, on: s.Data, slow: slow}
@@ -244,6 +248,9 @@ func (n *network) config(m *snn.Model) train.Config {
 		o := projection(n.Network.Arch)
 		o.Beta, o.RowShare = n.Beta, float32(n.RowShare)
 		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
+	}
+	if n.Method == scaled {
+		cfg.Regularizer = scaling{n.Beta}
 	}
 	cfg.Optimizer = sgd
 	if n.Method.Mix {
