@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/org/snnrat/autograd"
@@ -29,39 +30,49 @@ func (a *Activity) potentials() (potentials, error) {
 	return potentials{n, a.Currents(), a.Spikes, float64(a.Spikes.Frames()) * float64(a.Spikes.Neurons())}, nil
 }
 
-// scan returns the sum of f's first result over all potentials u. The second result of f is a
-// derivative with respect to u. If g is not nil, scan writes the gradient with respect to the
-// currents to g, of the shape of the currents. It goes through the leak from step to step, and
-// takes the spikes as constants.
-func (v potentials) scan(threads int, g *tensor.Dense, f func(u float32) (value, derivative float64)) float64 {
+// scan calls f for all potentials u, up to 16 of a pixel at a time, in a fixed order for each image and
+// block. f adds their values to a sum, and scan returns the sum of these. If g is not nil, f also writes
+// the derivatives of the values with respect to u, and scan writes the gradient with respect to the
+// currents to g, of the shape of the currents. It goes through the leak from step to step, and takes the
+// spikes as constants.
+func (v potentials) scan(threads int, g *tensor.Dense, f func(sum float64, u, derivatives []float32) float64) float64 {
 	n, x, s := v.n, v.x, v.s
-	frame := s.Pixels() * tensor.Lanes
-	gain := float32(1) // of the current
+	pixels := s.Pixels()
+	frame := pixels * tensor.Lanes
+	decay, gain := n.Decay, float32(1) // gain is that of the current
 	if n.DecayInput {
-		gain = 1 - n.Decay
-	}
-	fired := func(unit, t, k int) bool {
-		return s.Bits[(unit*s.Steps+t)*s.Pixels()+k/tensor.Lanes]>>(k%tensor.Lanes)&1 == 1
+		gain = 1 - decay
 	}
 	return sumParts(s.Blocks()*s.N, threads, func(unit int) (sum float64) { // blocks and images
 		lanes := min(tensor.Lanes, s.C-unit/s.N*tensor.Lanes) // those that are no padding
-		m, derivatives := make([]float32, frame), make([]float32, s.Steps*frame)
+		spikes := s.Bits[unit*s.Steps*pixels:]
+		m := make([]float32, frame)
+		var derivatives []float32
+		if g != nil {
+			derivatives = make([]float32, s.Steps*frame)
+		}
 		for k := range m {
 			m[k] = n.Start
 		}
 		for t := range s.Steps {
-			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:]
-			for k := range m {
-				if k%tensor.Lanes >= lanes {
-					continue
+			in := x.Data[(unit*x.Steps+min(t, x.Steps-1))*frame:][:frame]
+			for p, fired := range spikes[t*pixels:][:pixels] {
+				at := p * tensor.Lanes
+				u, in := m[at:][:lanes], in[at:][:lanes]
+				for k, i := range in {
+					u[k] = float32(decay*u[k]) + float32(gain*i)
 				}
-				u := float32(n.Decay*m[k]) + float32(gain*in[k])
-				value, derivative := f(u)
-				sum += value
-				m[k], derivatives[t*frame+k] = u, float32(derivative)
-				if fired(unit, t, k) {
-					if m[k] = n.Reset; n.SoftReset {
-						m[k] = u - n.Threshold
+				var d []float32
+				if g != nil {
+					d = derivatives[t*frame+at:][:lanes]
+				}
+				sum = f(sum, u, d)
+				for ; fired != 0; fired &= fired - 1 {
+					k := bits.TrailingZeros16(fired)
+					if n.SoftReset {
+						u[k] -= n.Threshold
+					} else {
+						u[k] = n.Reset
 					}
 				}
 			}
@@ -73,14 +84,18 @@ func (v potentials) scan(threads int, g *tensor.Dense, f func(u float32) (value,
 		dst := g.Data[unit*x.Steps*frame:][:x.Steps*frame]
 		clear(dst)
 		for t := s.Steps - 1; t >= 0; t-- {
-			dst := dst[min(t, x.Steps-1)*frame:]
-			for k := range m {
-				if fired(unit, t, k) && !n.SoftReset {
-					m[k] = 0
+			if !n.SoftReset {
+				for p, fired := range spikes[t*pixels:][:pixels] {
+					for ; fired != 0; fired &= fired - 1 {
+						m[p*tensor.Lanes+bits.TrailingZeros16(fired)] = 0
+					}
 				}
-				d := m[k] + derivatives[t*frame+k]
+			}
+			dst, m := dst[min(t, x.Steps-1)*frame:][:frame], m[:frame]
+			for k, d := range derivatives[t*frame:][:frame] {
+				d += m[k]
 				dst[k] += float32(gain * d)
-				m[k] = n.Decay * d
+				m[k] = decay * d
 			}
 		}
 		return sum
@@ -174,16 +189,22 @@ func (p ThresholdPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	}
 	theta := float64(v.n.Threshold)
 	g := a.NewGrad(v.x.Shape)
-	sum := v.scan(a.Threads(), g, func(u float32) (value, derivative float64) {
-		d := float64(u) - theta
-		switch near := p.Margin - math.Abs(d); {
-		case near <= 0:
-			return 0, 0
-		case d < 0:
-			return near, weight / v.count
-		default:
-			return near, -weight / v.count
+	slope := float32(weight / v.count)
+	sum := v.scan(a.Threads(), g, func(sum float64, us, derivatives []float32) float64 {
+		for k, u := range us {
+			d := float64(u) - theta
+			switch near := p.Margin - math.Abs(d); {
+			case near <= 0:
+				derivatives[k] = 0
+			case d < 0:
+				sum += near
+				derivatives[k] = slope
+			default:
+				sum += near
+				derivatives[k] = -slope
+			}
 		}
+		return sum
 	})
 	return PenaltyValue{Value: weight * sum / v.count, Currents: g}, nil
 }
@@ -195,10 +216,18 @@ func (p MPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 		return PenaltyValue{}, err
 	}
 	theta := float64(v.n.Threshold)
-	mean := v.scan(a.Threads(), nil, func(u float32) (float64, float64) { return float64(u) - theta, 0 }) / v.count
-	variance := v.scan(a.Threads(), nil, func(u float32) (float64, float64) {
-		d := float64(u) - theta - mean
-		return d * d, 0
+	mean := v.scan(a.Threads(), nil, func(sum float64, us, _ []float32) float64 {
+		for _, u := range us {
+			sum += float64(u) - theta
+		}
+		return sum
+	}) / v.count
+	variance := v.scan(a.Threads(), nil, func(sum float64, us, _ []float32) float64 {
+		for _, u := range us {
+			d := float64(u) - theta - mean
+			sum += float64(d * d)
+		}
+		return sum
 	}) / v.count
 	sd := math.Sqrt(variance)
 	if sd == 0 {
@@ -210,8 +239,11 @@ func (p MPDPenalty) Penalize(a *Activity) (PenaltyValue, error) {
 	ofMean := p.Weight * (density(high) - density(low)) / sd
 	ofSD := -p.Weight * (density(high)*high - density(low)*low) / sd
 	g := a.NewGrad(v.x.Shape)
-	v.scan(a.Threads(), g, func(u float32) (float64, float64) {
-		return 0, (ofMean + ofSD*(float64(u)-theta-mean)/sd) / v.count
+	v.scan(a.Threads(), g, func(_ float64, us, derivatives []float32) float64 {
+		for k, u := range us {
+			derivatives[k] = float32((ofMean + ofSD*(float64(u)-theta-mean)/sd) / v.count)
+		}
+		return 0
 	})
 	return PenaltyValue{Value: p.Weight * (cumulative(high) - cumulative(low)), Currents: g}, nil
 }

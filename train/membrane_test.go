@@ -15,6 +15,7 @@ import (
 	"github.com/org/snnrat/tensor"
 	"github.com/org/snnrat/tensor/rng"
 	"github.com/org/snnrat/train"
+	"github.com/org/snnrat/train/dataset"
 )
 
 // silentPair is a loss of zero that needs the clean output.
@@ -353,4 +354,45 @@ func wide(v []float32) (w []float64) {
 		w = append(w, float64(x))
 	}
 	return w
+}
+
+// BenchmarkPenalties times a step of 64 images, with penalties of a layer of 25,088 neurons for 4 steps
+// and without. All have the loss and the adversary that MPPDPenalty needs.
+func BenchmarkPenalties(b *testing.B) {
+	const images, side = 64, 28
+	pixels, r := make([]uint8, images*side*side), rng.New(1).Rand()
+	for i := range pixels {
+		pixels[i] = uint8(r.IntN(256))
+	}
+	set, err := dataset.New("noise", dataset.NewMemory(1, side, side, pixels), make([]int, images), []string{"noise"})
+	require.NoError(b, err)
+	for _, c := range []struct {
+		name string
+		ps   []train.Penalty
+	}{
+		{"none", nil},
+		{"membrane", []train.Penalty{train.MembranePenalty{Weight: 1e-3}}},
+		{"threshold", []train.Penalty{train.ThresholdPenalty{Weight: 1e-3, Margin: 0.5}}},
+		{"mpd", []train.Penalty{train.MPDPenalty{Weight: 1e-3, Width: 1}}},
+		{"mppd-l2", []train.Penalty{train.MPPDPenalty{Weight: 1e-3, Decay: 0.99}}},
+		{"mppd-l1", []train.Penalty{train.MPPDPenalty{Weight: 1e-3, Decay: 0.99, L1: true}}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			m, err := snn.NewModel(snn.Config{Channels: 1, Height: side, Width: side, Steps: 4}, snn.NewSequential(
+				snn.NewConv2D(1, 32, 3, 1, 1, true), snn.NewBatchNorm(32), snn.NewIF(), snn.AvgPool{K: side},
+				snn.Flatten{}, snn.NewLinear(32, 1, true)))
+			require.NoError(b, err)
+			m.Init(rng.New(1))
+			cfg := train.Default(b.N + 1)
+			cfg.Loader.BatchSize = images
+			cfg.Adversary, cfg.Loss = darker{}, train.CleanMix{Share: 0.5, Loss: train.CrossEntropy{}}
+			cfg.Penalties = c.ps
+			tr, err := train.New(m, set, cfg, rng.New(1))
+			require.NoError(b, err)
+			b.ResetTimer()
+			for _, err := range tr.Epochs(b.Context()) {
+				require.NoError(b, err)
+			}
+		})
+	}
 }

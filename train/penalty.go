@@ -196,8 +196,13 @@ func (p MembranePenalty) Penalize(a *Activity) (PenaltyValue, error) {
 		return PenaltyValue{}, err
 	}
 	g := a.NewGrad(v.x.Shape)
-	sum := v.scan(a.Threads(), g, func(u float32) (float64, float64) {
-		return float64(u) * float64(u), 2 * p.Weight / v.count * float64(u)
+	factor := 2 * p.Weight / v.count
+	sum := v.scan(a.Threads(), g, func(sum float64, us, derivatives []float32) float64 {
+		for k, u := range us {
+			sum += float64(u) * float64(u)
+			derivatives[k] = float32(factor * float64(u))
+		}
+		return sum
 	})
 	return PenaltyValue{Value: p.Weight * sum / v.count, Currents: g}, nil
 }
