@@ -143,6 +143,16 @@ type tree struct {
 	groups map[string]*tree
 }
 
+// all returns the datasets of the group and of those in it, with the groups' names before their own.
+func (t *tree) all() map[string]Array {
+	for name, inner := range t.groups {
+		for of, a := range inner.all() {
+			t.fields[name+"/"+of] = a
+		}
+	}
+	return t.fields
+}
+
 // node makes a node of the group at path.
 func (t *tree) node(path string) (*Node, error) {
 	kind, ok := t.fields["type"]
@@ -152,7 +162,7 @@ func (t *tree) node(path string) (*Node, error) {
 	n := &Node{Type: kind.Texts[0], Fields: t.fields}
 	delete(n.Fields, "type")
 	if meta := t.groups["metadata"]; meta != nil {
-		n.Metadata = meta.fields
+		n.Metadata = meta.all()
 	}
 	for name := range t.groups {
 		if name != "metadata" && (name != "nodes" || n.Type != "NIRGraph") {
@@ -393,7 +403,7 @@ func writeNode(parent C.hid_t, name string, n *Node) error {
 			return err
 		}
 		if len(n.Metadata) > 0 {
-			if err := writeGroup(id, "metadata", func(id C.hid_t) error { return writeFields(id, n.Metadata) }); err != nil {
+			if err := writeGroup(id, "metadata", func(id C.hid_t) error { return writeMetadata(id, n.Metadata) }); err != nil {
 				return err
 			}
 		}
@@ -425,6 +435,31 @@ func writeNode(parent C.hid_t, name string, n *Node) error {
 func writeFields(id C.hid_t, fields map[string]Array) error {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if err := writeArray(id, name, fields[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeMetadata writes datasets, each into the group that its name has before a slash.
+func writeMetadata(id C.hid_t, fields map[string]Array) error {
+	own, groups := map[string]Array{}, map[string]map[string]Array{}
+	for name, a := range fields {
+		group, inner, ok := strings.Cut(name, "/")
+		if !ok {
+			own[name] = a
+			continue
+		}
+		if groups[group] == nil {
+			groups[group] = map[string]Array{}
+		}
+		groups[group][inner] = a
+	}
+	if err := writeFields(id, own); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		if err := writeGroup(id, name, func(id C.hid_t) error { return writeMetadata(id, groups[name]) }); err != nil {
 			return err
 		}
 	}

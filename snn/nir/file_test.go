@@ -26,6 +26,7 @@ func TestFile(t *testing.T) {
 		"text": nir.Text("same"), "empty": nir.Text(""), "none": nir.Floats([]int{0, 4}, []float64{}...), "texts": {Type: "str", Shape: []int{2}, Texts: []string{"µ", "b"}},
 	}, Metadata: fields{"who": nir.Text("a test")}})
 	g.Version, inner.Metadata = "1.2.3", fields{"inner": nir.Ints(nil, 1)}
+	g.Metadata = fields{"by": nir.Text("snnrat"), "training/epochs": nir.Ints(nil, 5), "training/data/name": nir.Text("digits"), "training/data/images": nir.Ints(nil, 9)}
 	path := filepath.Join(t.TempDir(), "g.nir")
 	require.NoError(t, g.Write(path))
 	again, err := nir.Read(path)
@@ -130,6 +131,12 @@ func TestReadRefuses(t *testing.T) {
 		} else {
 			assert.NoError(t, err)
 		}
+	}
+	for name, want := range map[string]string{
+		"/by": `node: metadata: name ""`, "a/": `node: metadata: a: name ""`, "by/name": "node: metadata: by: ",
+	} {
+		g.Metadata = fields{"by": nir.Text("snnrat"), name: nir.Ints(nil, 5)}
+		assert.ErrorContains(t, g.Write(filepath.Join(dir, "x.nir")), want, name)
 	}
 	g.Edges[0][0] = "x"
 	assert.ErrorContains(t, g.Write(filepath.Join(dir, "x.nir")), "there is no node x")

@@ -11,7 +11,8 @@ import (
 
 // A Graph is a network of the Neuromorphic Intermediate Representation: nodes, and edges along
 // which values flow. Where several edges end at a node, their values are added up, in the order of the
-// edges. NIR leaves the order open, and it changes nothing but the rounding.
+// edges. NIR leaves the order open, and it changes nothing but the rounding. Metadata that a file has in
+// groups have their names before their own, as in training/epochs.
 type Graph struct {
 	Version  string // of the nir library that wrote the file
 	Nodes    map[string]*Node
