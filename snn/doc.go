@@ -120,7 +120,7 @@
 // [Model.NewStream] runs the network step by step, on frames that arrive one after the other.
 //
 // With [Pass].Train set, each of these calls also changes the running statistics of batch
-// norm.
+// norm. A call that fails leaves them as they were, but for Forward.
 //
 // The calls with a backward pass take a function fn. They call fn once with the
 // logits, and fn returns the gradient of a loss with respect to them. If fn returns nil,

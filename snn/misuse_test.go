@@ -1,6 +1,7 @@
 package snn_test
 
 import (
+	"errors"
 	"math"
 	"path/filepath"
 	"testing"
@@ -76,6 +77,54 @@ func TestChangedLayerSettings(t *testing.T) {
 	logits, err := m.Logits(snn.Pass{Train: true}, images(m, 2))
 	assert.ErrorContains(t, err, "layer 1: dropout probability 1.5")
 	assert.Nil(t, logits)
+}
+
+// A pass of a network whose encoder was taken away is an error.
+func TestNoEncoder(t *testing.T) {
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewIF())
+	require.NoError(t, err)
+	m.Encoder = nil
+	_, err = m.Logits(snn.Pass{}, images(m, 1))
+	assert.EqualError(t, err, "snn: Config.Encoder is nil: expected one such as Direct{}")
+	_, err = m.NewStream(snn.StreamConfig{})
+	assert.EqualError(t, err, "snn: Config.Encoder is nil: expected one such as Direct{}")
+}
+
+// A training pass that fails leaves the running statistics as they were: behind batch norm, at a logit
+// that is too large, or in the function of the caller.
+func TestFailedPassKeepsStatistics(t *testing.T) {
+	b, fc := snn.NewBatchNorm(2), snn.NewLinear(2, 2, true)
+	m, err := snn.NewModel(snn.Config{Channels: 2, Height: 1, Width: 1, Steps: 2}, snn.NewSequential(b, snn.Flatten{}, fc))
+	require.NoError(t, err)
+	m.Init(rng.New(1))
+	x, broken := images(m, 3), errors.New("broken")
+	for _, huge := range []float32{math.MaxFloat32, 1} {
+		fc.Weight.Import([]float32{huge, -huge, huge, huge})
+		before := [2][]float32{b.RunningMean.Export(), b.RunningVar.Export()}
+		for _, run := range []func() error{
+			func() error {
+				return m.ParamGradients(snn.Pass{Train: true}, x, func(l []float32) []float32 { return l })
+			},
+			func() error {
+				_, err := m.Logits(snn.Pass{Train: true}, x)
+				return err
+			},
+			func() error {
+				_, err := m.Differentiate(snn.Pass{Train: true}, x, snn.OfParams, func(snn.Output) ([]float32, error) { return nil, broken })
+				return err
+			},
+		} {
+			err := run()
+			now := [2][]float32{b.RunningMean.Export(), b.RunningVar.Export()}
+			if err != nil {
+				assert.Equal(t, before, now, err)
+			} else {
+				assert.NotEqual(t, before, now)
+				assert.EqualValues(t, 1, huge)
+			}
+			before = now
+		}
+	}
 }
 
 // Layers of one name would share settings in files, random numbers and spikes.

@@ -235,9 +235,34 @@ func (m *Model) run(p Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) 
 		p.Gradient = BPTT{}
 	}
 	p.Tape = m.tape()
-	grad, err = m.runOn(&p, x, wrt, steps, fn)
+	restore := func() {}
+	if p.Train && (p.Parts == nil || p.Parts.First()) {
+		restore = m.keepStatistics()
+	}
+	if grad, err = m.runOn(&p, x, wrt, steps, fn); err != nil {
+		restore()
+	}
 	m.idle(p.Tape)
 	return grad, err
+}
+
+// keepStatistics returns a function that sets the running statistics of batch norm to what they are now.
+func (m *Model) keepStatistics() (restore func()) {
+	var kept []func()
+	for _, r := range m.summary.Rows {
+		if l, ok := r.Layer.(*BatchNorm); ok {
+			mean, variance := slices.Clone(l.RunningMean.Data()), slices.Clone(l.RunningVar.Data())
+			kept = append(kept, func() {
+				copy(l.RunningMean.MutableData(), mean)
+				copy(l.RunningVar.MutableData(), variance)
+			})
+		}
+	}
+	return func() {
+		for _, restore := range kept {
+			restore()
+		}
+	}
 }
 
 // runOn is run on p.Tape.

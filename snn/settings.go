@@ -3,6 +3,7 @@ package snn
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -116,6 +117,9 @@ func (m *Model) SetSettings(meta map[string]string) error {
 // validateSettings returns an error that names the first layer whose settings are out of
 // range. A caller can change the fields of a layer at any time, so each pass checks them.
 func (m *Model) validateSettings() error {
+	if m.Encoder == nil {
+		return errors.New("snn: Config.Encoder is nil: expected one such as Direct{}")
+	}
 	for _, r := range m.summary.Rows {
 		l, ok := r.Layer.(interface{ Validate() error })
 		if !ok {

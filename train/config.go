@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/org/snnrat/autograd"
 	"github.com/org/snnrat/snn"
@@ -187,6 +188,9 @@ func (c Config) validate() error {
 		return fmt.Errorf("train: Config.ClipNorm is %v, want a finite positive number, or 0 for no bound", c.ClipNorm)
 	case !(c.EMA >= 0 && c.EMA < 1):
 		return fmt.Errorf("train: Config.EMA is %v, want a number in (0, 1), or 0 for no average", c.EMA)
+	}
+	if i := slices.Index(c.Recorders, nil); i >= 0 {
+		return fmt.Errorf("train: Config.Recorders[%d] is nil, want one such as CSV{\"metrics.csv\"}", i)
 	}
 	if err := c.Loss.Validate(); err != nil {
 		return fmt.Errorf("train: Config.Loss: %w", err)

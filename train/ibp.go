@@ -20,7 +20,8 @@ import (
 //
 // All layers need bounds, see [snn.BoundedLayer]. IF neurons with soft reset have bounds without an
 // interval of their potential. A step of examples/certify takes about three times the processor time
-// of one of [OneUpdate]. Losses that need the clean output, such as TRADES, are refused.
+// of one of [OneUpdate]. Losses that need the clean output, such as TRADES, are refused, and so is
+// [snn.CBA], whose passes are those of a ReLU network.
 type IBP struct {
 	Eps    float32 // ε at the end of the ramp, in (0, 1]
 	Kappa  float64 // κ at the end of the ramp, in [0, 1)
@@ -52,6 +53,9 @@ func (r IBP) Validate(m *snn.Model, set snn.Dataset) error {
 func (r IBP) Step(_ context.Context, s *Step) error {
 	if l := s.t.cfg.Loss; l.NeedsClean() { // in the warm-up, too
 		return fmt.Errorf("IBP with the loss %s, want one that needs no clean output", lossName(l))
+	}
+	if g := s.t.cfg.Gradient; snn.ChangesForward(g) {
+		return fmt.Errorf("IBP with the gradient %v, whose passes are those of another network, want one such as snn.BPTT{}", g)
 	}
 	part := 0.0
 	if at := s.t.Completed() - float64(r.Warmup); at >= 0 {

@@ -189,6 +189,14 @@ func TestIBPRefuses(t *testing.T) {
 	for _, err := range trainer(t, tiny(t, bounded), cfg).Epochs(t.Context()) {
 		assert.ErrorContains(t, err, "IBP with the loss train.TRADES, want one that needs no clean output")
 	}
+	relu := ibp()
+	relu.Gradient = snn.CBA{}
+	failed := 0
+	for _, err := range trainer(t, tiny(t, bounded), relu).Epochs(t.Context()) {
+		assert.ErrorContains(t, err, "IBP with the gradient CBA, whose passes are those of another network, want one such as snn.BPTT{}")
+		failed++
+	}
+	assert.Equal(t, 1, failed)
 
 	for worst, want := range map[float64]string{-1: "StepPass.Worst is -1, want a number in [0, 1]", nan: "StepPass.Worst is NaN, want", 0.5: "worst logits with the loss train.TRADES, want one that needs no clean output"} {
 		cfg.Recipe = worstOnly{worst}

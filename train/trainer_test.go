@@ -715,6 +715,7 @@ func TestNewRefuses(t *testing.T) {
 		{func(c *train.Config) { c.Optimizer = nil }, "train: Config.Optimizer is nil, want"},
 		{func(c *train.Config) { c.Optimizer = train.Adam{} }, "train: Adam.Eps is 0, want"},
 		{func(c *train.Config) { c.Gradient = nil }, "train: Config.Gradient is nil, want"},
+		{func(c *train.Config) { c.Recorders = []train.Recorder{train.CSV{Path: "m.csv"}, nil} }, "train: Config.Recorders[1] is nil, want one such as CSV"},
 		{func(c *train.Config) { c.Loss = train.CrossEntropy{Smoothing: 1} }, "train: Config.Loss: CrossEntropy.Smoothing is 1, want"},
 		{func(c *train.Config) { c.Loss = train.CrossEntropy{Smoothing: -0.5} }, "train: Config.Loss: CrossEntropy.Smoothing is -0.5, want"},
 		{func(c *train.Config) { c.Loader.BatchSize = 0 }, "LoaderConfig.BatchSize is 0, want"},
