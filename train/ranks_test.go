@@ -494,9 +494,11 @@ func TestRanksRefuse(t *testing.T) {
 		"monitor": {func(cfg *train.Config, _ *snn.Model, r *goroutines) {
 			cfg.Monitor = []train.Monitor{constantMonitor{}, nil}[r.rank]
 		}, "Config.Monitor is none, but rank 0 has given"},
-		"recorders": {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.Recorders = []train.Recorder{train.CSV{}}[r.rank:] }, "Config.Recorders is none, but rank 0 has given"},
-		"rollback":  {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.NoRollback = r.rank == 1 }, "Config.NoRollback is true, but rank 0 has false"},
-		"weights":   {func(_ *train.Config, m *snn.Model, r *goroutines) { m.Init(rng.New(uint64(r.rank))) }, "the model of rank 1 on "},
+		"recorders": {func(cfg *train.Config, _ *snn.Model, r *goroutines) {
+			cfg.Recorders = []train.Recorder{train.CSV{}}[r.rank:]
+		}, "Config.Recorders is none, but rank 0 has given"},
+		"rollback": {func(cfg *train.Config, _ *snn.Model, r *goroutines) { cfg.NoRollback = r.rank == 1 }, "Config.NoRollback is true, but rank 0 has false"},
+		"weights":  {func(_ *train.Config, m *snn.Model, r *goroutines) { m.Init(rng.New(uint64(r.rank))) }, "the model of rank 1 on "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onRanks(2, func(r *goroutines) {
