@@ -175,7 +175,8 @@ type ablated struct {
 func reportAblation(_ context.Context, l *lab) (*report, error) {
 	r := &report{figures: map[string]plots.Figure{}}
 	all := map[string]*ablated{}
-	r.text = "L2 (weight decay), REG (the orthogonal projection) and scale (that of REG alone) on images as they are, with batch norm (BN) and without\n"
+	r.text = "L2 (weight decay), REG (the orthogonal projection) and scale (REG without the orthogonality)\n" +
+		"on images as they are, with batch norm (BN) and without\n"
 	for _, s := range l.subjects {
 		a := &ablated{}
 		for _, n := range l.eachOnce() {

@@ -171,8 +171,6 @@ func TestMethodsOfAblation(t *testing.T) {
 	}
 }
 
-// Scaling brings the mean of the squared singular values to 1 and keeps the weights' ratios. What
-
 // Scaling brings the mean of the squared singular values to 1 and keeps their ratios.
 func TestScaling(t *testing.T) {
 	w := autograd.NewParam(3, 2)
