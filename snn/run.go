@@ -235,34 +235,22 @@ func (m *Model) run(p Pass, x tensor.NCHW, wrt Wrt, steps bool, fn func(Output) 
 		p.Gradient = BPTT{}
 	}
 	p.Tape = m.tape()
-	restore := func() {}
+	var before map[*autograd.Param][]float32 // the buffers that the pass may change
 	if p.Train && (p.Parts == nil || p.Parts.First()) {
-		restore = m.keepStatistics()
+		before = map[*autograd.Param][]float32{}
+		for _, b := range m.State() {
+			if !b.Trainable {
+				before[b] = slices.Clone(b.Data())
+			}
+		}
 	}
 	if grad, err = m.runOn(&p, x, wrt, steps, fn); err != nil {
-		restore()
+		for b, values := range before {
+			copy(b.MutableData(), values)
+		}
 	}
 	m.idle(p.Tape)
 	return grad, err
-}
-
-// keepStatistics returns a function that sets the running statistics of batch norm to what they are now.
-func (m *Model) keepStatistics() (restore func()) {
-	var kept []func()
-	for _, r := range m.summary.Rows {
-		if l, ok := r.Layer.(*BatchNorm); ok {
-			mean, variance := slices.Clone(l.RunningMean.Data()), slices.Clone(l.RunningVar.Data())
-			kept = append(kept, func() {
-				copy(l.RunningMean.MutableData(), mean)
-				copy(l.RunningVar.MutableData(), variance)
-			})
-		}
-	}
-	return func() {
-		for _, restore := range kept {
-			restore()
-		}
-	}
 }
 
 // runOn is run on p.Tape.
