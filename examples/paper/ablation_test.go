@@ -167,6 +167,7 @@ func TestMethodsOfAblation(t *testing.T) {
 		cfg := o.newNetwork(subject{Data: d, arch: "small"}, c.m).config(nil)
 		assert.Equal(t, train.SGD{Momentum: 0.9, WeightDecay: c.decay}, cfg.Optimizer, c.m.Name)
 		assert.Equal(t, c.projected, cfg.Regularizer != nil, c.m.Name)
+		assert.Equal(t, c.projected, cfg.Simplex != nil, c.m.Name)
 		assert.Nil(t, cfg.Adversary)
 	}
 }

@@ -37,7 +37,7 @@ var (
 	rat     = method{Name: "rat", Mix: true, Reg: true}
 	none    = method{Name: "none"}              // neither weight decay nor the projection
 	regL2   = method{Name: "reg-l2", Reg: true} // both
-	scaled  = method{Name: "scaled"}            // none, with scaling
+	scaled  = method{Name: "scaled"}            // the scale of reg, without its orthogonality
 	source  = method{Name: "source"}            // vanilla, but for its seed: the source of black-box attacks
 
 	hire  = method{Name: "hire"}    // HIRE-SNN, by Kundu et al. 2021
@@ -250,7 +250,7 @@ func (n *network) config(m *snn.Model) train.Config {
 		cfg = train.RAT(n.Epochs, nil, o, regularize.Simplex)
 	}
 	if n.Method == scaled {
-		cfg.Regularizer = scaling{n.Beta}
+		cfg = train.RAT(n.Epochs, nil, scaling{n.Beta}, regularize.Simplex)
 	}
 	cfg.Optimizer = sgd
 	if n.Method.Mix {
