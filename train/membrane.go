@@ -31,10 +31,9 @@ func (a *Activity) potentials() (potentials, error) {
 }
 
 // scan calls f for all potentials u, up to 16 of a pixel at a time, in a fixed order for each image and
-// block. f adds their values to a sum, and scan returns the sum of these. If g is not nil, f also writes
-// the derivatives of the values with respect to u, and scan writes the gradient with respect to the
-// currents to g, of the shape of the currents. It goes through the leak from step to step, and takes the
-// spikes as constants.
+// block. f adds their values to a sum, and scan returns the sum of these. With g, f also writes the
+// derivatives of the values with respect to u. scan then writes to g the gradient with respect to the
+// currents, in their shape. It goes through the leak from step to step, and takes the spikes as constants.
 func (v potentials) scan(threads int, g *tensor.Dense, f func(sum float64, u, derivatives []float32) float64) float64 {
 	n, x, s := v.n, v.x, v.s
 	pixels := s.Pixels()
