@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"math"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -162,6 +163,9 @@ func (a momentum) Perturb(ctx context.Context, m *snn.Model, x tensor.NCHW, y []
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("own: ")
+	if len(os.Args) > 1 {
+		log.Fatalf("unexpected argument %q: expected none", os.Args[1])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	run(ctx, must(fashion.Train()), must(must(fashion.Test()).First(200)))
